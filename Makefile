@@ -37,7 +37,7 @@ lint: $(READY)
 	@$(VENV)/bin/lint-imports
 
 bench: $(READY)
-	@set -e; for file in bench/yardstick.py bench/hotpath.py bench/outage.py bench/hostile_bodies.py bench/read.py bench/fold.py bench/ledger.py bench/deliveries.py bench/latency.py bench/control.py bench/metrics.py; do \
+	@set -e; for file in bench/yardstick.py bench/hotpath.py bench/outage.py bench/hostile_bodies.py bench/read.py bench/fold.py bench/store.py bench/deliveries.py bench/latency.py bench/control.py bench/metrics.py; do \
 	  echo "== $$file"; $(PY) "$$file"; \
 	done
 

@@ -2,9 +2,9 @@
 
     python bench/board.py [--tasks 1000] [--rate 50] [--seconds 10] [--system]
 
-A gateway with a real PostgreSQL is told of so many tasks, and then so many changes a second. Chromium
+A gateway with a real PostgreSQL records so many tasks, and then so many changes a second. Chromium
 (headless, drawing in software) opens the page, and is watched for so many seconds, first at rest, then while
-somebody scrolls. Frames are what requestAnimationFrame sees; work is the time of the page's own thread, as
+the page scrolls. Frames are what requestAnimationFrame sees; work is the time of the page's own thread, as
 the browser counts it; bytes are what came over the wire.
 """
 
@@ -65,10 +65,10 @@ def main() -> None:
                 )
             sending = threading.Thread(target=_change, args=(tasks, asked.tasks, asked.rate, stop), daemon=True)
             sending.start()
-            # What changed shortly before is told to a stream that begins, too: that would be all tasks,
+            # A stream that begins also receives recent changes: without the wait these would be all tasks,
             # twice.
             time.sleep(asked.settle)
-            _look(link(gateway.http_url, gateway.local_token), asked.tasks, asked.seconds)
+            _read_board(link(gateway.http_url, gateway.local_token), asked.tasks, asked.seconds)
         finally:
             stop.set()
             gateway.stop()
@@ -89,7 +89,7 @@ def _change(tasks: LiveTasks, count: int, rate: int, stop: threading.Event) -> N
         tasks.send_all(events)
 
 
-def _look(url: str, count: int, seconds: float) -> None:
+def _read_board(url: str, count: int, seconds: float) -> None:
     browser_path = next(path for name in BROWSERS if (path := shutil.which(name)))
     with sync_playwright() as player:
         browser = player.chromium.launch(executable_path=browser_path, args=ARGUMENTS)
@@ -98,7 +98,7 @@ def _look(url: str, count: int, seconds: float) -> None:
         received = [0]
         devtools.on(
             "Network.dataReceived",
-            lambda told: received.__setitem__(0, received[0] + max(told["encodedDataLength"], 0)),
+            lambda event: received.__setitem__(0, received[0] + max(event["encodedDataLength"], 0)),
         )
         devtools.send("Network.enable")
         devtools.send("Performance.enable")

@@ -1,5 +1,5 @@
-"""A burst that is far faster than recording: who is answered when, and how long until all of it is recorded,
-once.
+"""A burst that is far faster than recording: the delay of each answer, and the time until everything is
+recorded once.
 
     python bench/burst.py [--seconds 5] [--factor 40] [--batch 512] [--connections 64] [--load whole|split|stacked]
                           [--kill] [--only-accept] [--system]
@@ -42,7 +42,7 @@ _MARK = b"\xf5spanpst"
 _HEAD = (
     b"POST /v1/traces HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/x-protobuf\r\ncontent-length: %d\r\n\r\n"
 )
-#: What the tables came to: equal for the same spans, however they were recorded.
+#: Sums of the tables: equal for the same spans, however they were recorded.
 SUMS = {
     "rows": "SELECT count(*) FROM agent_events",
     "distinct": "SELECT count(*) FROM (SELECT DISTINCT event_id, content_hash FROM agent_events) AS e",
@@ -63,7 +63,7 @@ async def ask(dsn: str, *questions: str) -> list[Any]:
 
 
 def sums(dsn: str) -> dict[str, Any]:
-    """Return what the tables came to."""
+    """Return the sums of the tables."""
     return dict(zip(SUMS, asyncio.run(ask(dsn, *SUMS.values())), strict=True))
 
 
@@ -71,15 +71,15 @@ def postmaster(dsn: str) -> int:
     return int(asyncio.run(ask(dsn, "SELECT pg_read_file('postmaster.pid')"))[0].split()[0])
 
 
-class Looks:
-    """Looks at the journal, over one connection."""
+class Lookups:
+    """Queries on the journal, over one connection."""
 
     def __init__(self, dsn: str) -> None:
         self._loop = asyncio.new_event_loop()
         self._connection = self._loop.run_until_complete(asyncpg.connect(dsn))
 
     def waiting(self) -> tuple[int, int]:
-        """Return the observations and the bytes that wait."""
+        """Return the waiting observations and their bytes."""
         question = "SELECT coalesce(sum(observations), 0)::int, coalesce(sum(octet_length(body)), 0)::int FROM journal"
         found = self._loop.run_until_complete(self._connection.fetchrow(question))
         return found[0], found[1]
@@ -155,7 +155,9 @@ class Sender(asyncio.Protocol):
 
 
 class Burst:
-    """Requests that are due at a pace, each offered until it is answered 200. Lives in a process of its own."""
+    """Requests that are due at a steady pace, each offered until it is answered 200. Runs in its own
+    process.
+    """
 
     def __init__(self, copies: Copies, count: int, pace: float, port: int, connections: int, done: Any) -> None:
         self._bodies = [copies.body(number) for number in range(count)]
@@ -202,7 +204,7 @@ class Burst:
             self._free.pop().send(self._due.popleft())
 
     def answered(self, request: tuple[float, bytes], status: str, sent: float) -> str | None:
-        """Note an answer; return None if it was 200."""
+        """Record an answer; return None if it was 200."""
         self.counts[status] += 1
         if status != "200":
             return status
@@ -214,7 +216,7 @@ class Burst:
         return None
 
     def cut(self, sender: Sender, request: tuple[float, bytes] | None) -> None:
-        """Connect again; its request is the next that is sent."""
+        """Connect again and send its request next."""
         if sender in self._free:
             self._free.remove(sender)
         if request is not None:
@@ -298,7 +300,7 @@ def main(asked: argparse.Namespace) -> None:
             gateway = again(gateway, journaled, home / "second", asked.setting)
         answers: Answers = found.get()
         ended = time.perf_counter()
-        lookups = Looks(journaled)
+        lookups = Lookups(journaled)
         (left, size), between = lookups.waiting(), (gateway.cpu * 1e6, server_cpu(pid))
         at_first = [(now - then) / count / asked.batch for now, then in zip(between, before, strict=True)]
         print(

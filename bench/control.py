@@ -2,15 +2,15 @@
 
     python bench/control.py [--waiting 1000] [--rounds 200] [--system] [--click]
 
-A gateway (`spanpost run`) before a PostgreSQL that writes to disk. So many agents wait at it; of them one is
-answered after the other, by another process (`Ledger.intervene`, as the desk of a second replica would).
-Measured is from the call of `intervene` to the agent's next line: the commit, the notification, the look at
-the row and the answer of the long poll are in it. Told beside: `intervene` alone, and the processor time
-that the gateway took in ten seconds of which nobody was answered.
+A gateway (`spanpost run`) before a PostgreSQL that writes to disk. So many agents wait at it, and are
+answered one after the other by another process (`interventions.intervene`, as a second replica does).
+Measured is from the call of `intervene` to the agent's next line: the commit, the notification, the query of
+the row and the answer of the long poll are included. Printed as well: `intervene` alone, and the gateway's
+processor time in ten seconds without an answer.
 
 With `--click` people answer in Slack: what Slack sends when a button is pressed, signed, to the gateway's
 `/slack/events`. Measured is from the first byte of that request; signature, replay, workspace, person,
-rules, decision and row are in it. Told beside: until Slack is answered.
+rules, decision and row are included. Printed as well: the time until Slack is answered.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ Answers = Callable[[UUID, int], Awaitable[None]]
 
 async def _slack(request: web.Request) -> web.Response:
     """Answer like Slack's Web API."""
-    told: dict[str, object] = {"team_id": TEAM, "user_id": "U0BOT", "bot_id": BOT}
+    fields: dict[str, object] = {"team_id": TEAM, "user_id": "U0BOT", "bot_id": BOT}
     if request.path.endswith("users.info"):
-        told = {"user": {"id": USER, "team_id": TEAM, "name": "alice", "profile": {"display_name": "alice"}}}
-    return web.json_response({"ok": True, **told})
+        fields = {"user": {"id": USER, "team_id": TEAM, "name": "alice", "profile": {"display_name": "alice"}}}
+    return web.json_response({"ok": True, **fields})
 
 
 @asynccontextmanager
@@ -76,7 +76,7 @@ async def slack(port: int) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def clicking(url: str) -> AsyncIterator[Answers]:
-    """Lend what presses a button: sends what Slack would, and returns when it was answered."""
+    """Lend a function that presses a button: it sends what Slack would, and returns when it was answered."""
     async with aiohttp.ClientSession() as session:
 
         async def click(key: UUID, number: int) -> None:
@@ -104,7 +104,7 @@ async def clicking(url: str) -> AsyncIterator[Answers]:
 
 
 def start(dsn: str, port: int, waiting: int) -> subprocess.Popen[bytes]:
-    """Start a gateway, and wait until it is ready. Slack, where it is asked, is the next port."""
+    """Start a gateway, and wait until it is ready. Slack's stand-in listens on the next port."""
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("SPANPOST_", "OTEL_"))},
         "DATABASE_URL": dsn,
@@ -173,7 +173,7 @@ async def _measure(
     agents = []
     for id in ids:
         agents.append(asyncio.create_task(agent(id)))
-        await asyncio.sleep(0.002)  # not a storm of beginners: what is measured is what follows
+        await asyncio.sleep(0.002)  # Agents begin spread over time, so that the start does not disturb the measurement.
     async with asyncio.timeout(_ASKED):
         while len(rows := await store.interventions.approvals(ApprovalQuery(state="open", limit=waiting))) < waiting:  # noqa: ASYNC110
             await asyncio.sleep(0.2)

@@ -1,13 +1,13 @@
-"""What a claim costs while thousands of lanes wait behind a closed budget, beside a bare SKIP LOCKED pick of
-the same table.
+"""Cost of a claim while thousands of ordering keys wait behind a rate limit, beside a bare SKIP LOCKED
+query.
 
     python bench/deliveries.py [--ordering-keys 50 500 5000 50000] [--rounds 200] [--system]
 
-Waiting edits of which none may go (a budget closed for an hour), and beside them: nothing else (closed), or
-posts that are free (open). Then no budget is closed: a recording puts states that wait already, and a round
-of the dispatcher claims and settles what is due. All are told as a ratio to `SELECT ... ORDER BY rank,
-due_at LIMIT 8 FOR UPDATE SKIP LOCKED` of the same rows, in a transaction of its own and with an index of its
-own. Rounds alternate; the median is told.
+Waiting edits that a rate limit blocks for an hour, and beside them: nothing else (closed), or posts that are
+free (open). Then no limit is closed: a recording puts states that wait already, and a round of the
+dispatcher claims and settles what is due. Figures are ratios to `SELECT ... ORDER BY rank, due_at LIMIT 8
+FOR UPDATE SKIP LOCKED` of the same rows, in a transaction and with an index of its own. Rounds alternate;
+each figure is the median.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from spanpost.model.deliveries import Mode, RateLimit, Receipt, SinkCall
 from spanpost.model.outcomes import RetryAt
 from spanpost.routing.planned import PlannedDelivery
 from spanpost.routing.routes import Routes
-from spanpost.store import claims, outbox
+from spanpost.store import ordering_key_rows, outbox
 from spanpost.store.postgres import PostgresStore
 from spanpost.store.sql.schema import upgrade
 from spanpost.tasks.folded import FoldRules
 from spanpost.testing.observed import started
 
 SINK = "console"
-#: Lanes that are cloned: as many channels of a workspace.
+#: Ordering keys that are cloned: as many channels of a workspace.
 CHANNELS = 20
 #: States that one recording puts, and deliveries that one round of the dispatcher carries.
 PUT, SENT = 50, 20
@@ -61,7 +61,7 @@ def _state(uid: UUID, ordering_key: str, channels: int) -> PlannedDelivery:
 
 
 def budgets(sink: str, address: str, call: SinkCall) -> tuple[RateLimit, ...]:
-    """Name a budget for edits, and breakers for all."""
+    """Name a rate limit for edits, and circuit breakers for all."""
     breaker = RateLimit(key="breaker", is_breaker=True)
     return (breaker, RateLimit(key="edits", rate=1.0)) if call is SinkCall.EDIT else (breaker,)
 
@@ -81,7 +81,7 @@ async def measure(dsn: str, ordering_keys: int, rounds: int) -> dict[str, float]
     await connection.execute("TRUNCATE ordering_keys, deliveries, rate_limits, agent_tasks, task_state, timers")
     first = started(trace=ordering_keys, span=1, name="agent", attributes={"agent.task.name": "first"})
     await store.record([first])
-    # What falls due in a moment would be the answer of `due_in`: the post of its start, its timers.
+    # A delivery that is due in a moment would be the answer of `due_in`: the post of its start, its timers.
     await connection.execute("DELETE FROM deliveries WHERE mode = 'checkpoint'")
     await connection.execute("DELETE FROM timers")
     far = RetryAt(at=datetime.now(UTC) + timedelta(hours=1), reason="ratelimited", closes=("edits",))
@@ -107,7 +107,7 @@ async def measure(dsn: str, ordering_keys: int, rounds: int) -> dict[str, float]
 
     async def beside() -> None:
         [found] = await store.outbox.claim([SINK], 8, lambda s, a, c: () if a == "" else budgets(s, a, c))
-        # What a dispatcher gives back unsent, so that the next round finds the same.
+        # The dispatcher gives these back unsent, so that the next round finds the same.
         await store.outbox.settle(found, RetryAt(at=datetime.now(UTC), reason="late", is_unsent=True))
 
     uid = await connection.fetchval("SELECT uid FROM agent_tasks LIMIT 1")
@@ -118,7 +118,7 @@ async def measure(dsn: str, ordering_keys: int, rounds: int) -> dict[str, float]
                 connection, [_state(uid, f"clone {i}", CHANNELS) for i in range(1, min(ordering_keys, PUT) + 1)], []
             )
 
-    async def settled() -> None:
+    async def claim_and_ack() -> None:
         found = await store.outbox.claim([SINK], SENT)
         assert len(found) == min(SENT, ordering_keys), len(found)
         for delivery in found:
@@ -128,12 +128,12 @@ async def measure(dsn: str, ordering_keys: int, rounds: int) -> dict[str, float]
         for name, work in (("bare pick", bare), ("claim, all closed", closed), ("due_in, all closed", due)):
             took.setdefault(name, []).append(await timed(work))
     await connection.execute("UPDATE deliveries SET not_before = NULL WHERE ordering_key NOT LIKE 'clone%'")
-    await connection.execute(claims.REFRESH, [SINK], [planned.ordering_key])
+    await ordering_key_rows.refresh(connection, [(SINK, planned.ordering_key)])
     for _ in range(rounds):
         took.setdefault("claim and settle, one open", []).append(await timed(beside))
     for _ in range(max(rounds // 4, 1)):
         took.setdefault(f"put {PUT} states", []).append(await timed(put))
-        took.setdefault(f"claim and settle {SENT}", []).append(await timed(settled))
+        took.setdefault(f"claim and settle {SENT}", []).append(await timed(claim_and_ack))
     await connection.close()
     await store.close()
     return {name: statistics.median(found) for name, found in took.items()}
@@ -145,8 +145,8 @@ async def main(dsn: str, sizes: Sequence[int], rounds: int) -> None:
     for ordering_keys in sizes:
         found = await measure(dsn, ordering_keys, rounds)
         base = found["bare pick"]
-        told = ", ".join(f"{name} {ms:.2f} ms ({ms / base:.1f})" for name, ms in found.items())
-        print(f"{ordering_keys:6} ordering keys in {CHANNELS} channels: {told}")
+        ratios = ", ".join(f"{name} {ms:.2f} ms ({ms / base:.1f})" for name, ms in found.items())
+        print(f"{ordering_keys:6} ordering keys in {CHANNELS} channels: {ratios}")
 
 
 if __name__ == "__main__":

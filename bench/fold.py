@@ -1,4 +1,4 @@
-"""What folding costs, and how it grows: per event of one task, per span of many tasks, memory of open tasks.
+"""Cost of folding, and how it grows: per event of one task, per span of many tasks, memory of open tasks.
 
     python bench/fold.py            everything, a minute or two
     python bench/fold.py --small    a hundredth of it

@@ -1,13 +1,13 @@
-"""How well a filling context window is foretold, and whether it is warned of once per climb.
+"""Accuracy of context forecasts, and whether each climb causes exactly one warning.
 
     python bench/forecast.py                      synthetic conversations up to a million tokens
     python bench/forecast.py shared/captures      recorded ones too (any tree of <framework>/conv*/*.pb)
 
-For each kind of growth: 200 conversations through the fold as spans, one at a time. Told are, over the last
-five calls before 85 % is reached, how often something was said, the error of the forecast in calls (mean of
-the absolute error, and the share of forecasts within one call), how often the crossing lay in the range that
-was given, the error in seconds as a share of the time that was left, and how many climbs were warned of
-exactly once at 70 % and at 85 %.
+For each kind of growth: 200 conversations through the fold as spans, one at a time. Printed, for the last
+five calls before 85 % is reached: how often there was a forecast, the error of the forecast in calls (mean
+of the absolute error, and the share of forecasts within one call), how often the crossing lay in the range
+that was given, the error in seconds as a share of the time that was left, and how many climbs caused exactly
+one warning at 70 % and at 85 %.
 """
 
 from __future__ import annotations
@@ -64,12 +64,12 @@ def conversation(growth: Growth, random: Random, window: int, climbs: int, share
 
 def spans(calls: list[Call], trace: bytes) -> Iterator[Observation]:
     """Yield the open root span, and a span for each call."""
-    box = b"\0" * 7 + b"\1"
+    root_id = b"\0" * 7 + b"\1"
     agent = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "bench"}
     yield Observation(
         part=Part.STARTED,
         trace_id=trace,
-        span_id=box,
+        span_id=root_id,
         name="invoke_agent",
         at_ns=BASE,
         start_ns=BASE,
@@ -88,7 +88,7 @@ def spans(calls: list[Call], trace: bytes) -> Iterator[Observation]:
             part=Part.ENDED,
             trace_id=trace,
             span_id=(i + 2).to_bytes(8, "big"),
-            parent_id=box,
+            parent_id=root_id,
             name="chat",
             at_ns=end,
             start_ns=start,
@@ -110,7 +110,7 @@ def crossings(calls: list[Call], limit: int) -> Iterator[tuple[int, int]]:
 
 
 class Score:
-    """What the forecasts of one kind of growth were worth."""
+    """Figures of the forecasts of one kind of growth."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -123,14 +123,14 @@ class Score:
         for begin, crossing in crossings(calls, limit):
             for i in range(max(begin, crossing - LAST), crossing):
                 self.asked += 1
-                told = forecast(climb_of(calls[max(0, i - 9) : i + 1]), limit)
-                if told is None:
+                prediction = forecast(climb_of(calls[max(0, i - 9) : i + 1]), limit)
+                if prediction is None:
                     continue
                 actual, wait = crossing - i, (calls[crossing][0] - calls[i][0]) / SECOND
-                self.errors.append(abs(told.calls - actual))
-                self.held += told.calls_low <= actual <= told.calls_high
-                self.wide.append(told.calls_high - told.calls_low)
-                self.seconds.append(abs(told.seconds - wait) / wait)
+                self.errors.append(abs(prediction.calls - actual))
+                self.held += prediction.calls_low <= actual <= prediction.calls_high
+                self.wide.append(prediction.calls_high - prediction.calls_low)
+                self.seconds.append(abs(prediction.seconds - wait) / wait)
 
     def row(self) -> str:
         if not self.errors:
@@ -145,22 +145,19 @@ class Score:
 
 
 def warned(calls: list[Call], window: int) -> tuple[int, int, int]:
-    """Return the climbs that reach each threshold, how many of these were warned of exactly once, and
-    warnings beyond that.
-    """
+    """Return the climbs that reach each threshold, those with exactly one warning, and surplus warnings."""
     store = MemoryStore(FoldRules(windows={"bench-model": window}))
     for span in spans(calls, b"\1" * 16):
         store.record_now([span])
-    news = [c for c in store.checkpoints_now(limit=10**9) if c.kind is Kind.CONTEXT_WARNING]
-    times = {(c.ref, c.at.timestamp()) for c in news}
+    warnings = [c for c in store.checkpoints_now(limit=10**9) if c.kind is Kind.CONTEXT_WARNING]
+    times = {(c.ref, c.at.timestamp()) for c in warnings}
     wanted = exact = 0
     for name, share in (("70", 700), ("85", 850)):
         for _, crossing in crossings(calls, -(-window * share // 1000)):
             wanted += 1
-            # A compaction is believed when the next call confirms it: a climb that is over by then is the
-            # former one's.
+            # The next call confirms a compaction: a climb that is over by then belongs to the one before.
             exact += any(ref == name and abs(at - calls[crossing][0] / SECOND) < 0.01 for ref, at in times)
-    return wanted, exact, len(news) - exact
+    return wanted, exact, len(warnings) - exact
 
 
 def synthetic(conversations: int) -> None:
@@ -200,12 +197,12 @@ def recorded(root: Path) -> None:
             store.record_now([o])
         refs = [c.ref for c in store.checkpoints_now(limit=10**9) if c.kind is Kind.CONTEXT_WARNING]
         n = len(score.errors)
-        told = (
+        shown = (
             f"{n} of {score.asked} | {mean(score.errors):.2f} | {score.held} of {n}"
             if n
             else f"0 of {score.asked} | – | –"
         )
-        print(f"| {run.parent.name} | {len(calls)} | {told} | {refs.count('70')}, {refs.count('85')} |")
+        print(f"| {run.parent.name} | {len(calls)} | {shown} | {refs.count('70')}, {refs.count('85')} |")
 
 
 class _Any(dict[str, int]):
@@ -223,7 +220,7 @@ class _Any(dict[str, int]):
 
 
 def _calls(observations: list[Observation]) -> list[Call]:
-    """Return the calls that were told, each once, whatever task and conversation they are of."""
+    """Return the recorded calls, each once, of all tasks and conversations."""
     from spanpost.model.readings import Role
     from spanpost.readers import read
 

@@ -103,9 +103,7 @@ class Running:
 
 
 def send(port: int, bodies: deque[bytes], answers: Counter[int], waits: list[float], is_gzip: bool) -> None:
-    """Offer bodies over one connection until none is left; one that is sent away is offered again when it is
-    told to.
-    """
+    """Offer bodies over one connection until none is left; offer a rejected one again after its Retry-After."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     headers = {"content-type": "application/x-protobuf"} | ({"content-encoding": "gzip"} if is_gzip else {})
     while bodies:

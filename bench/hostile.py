@@ -1,5 +1,4 @@
-"""What traces cost that are made to cost much: by shape at a size and at four times that, and what others
-feel of it.
+"""Cost of hostile traces, by shape, at a size and at four times that, and their effect on another tenant.
 
     # each shape through the Postgres store
     python bench/hostile.py [--spans 1000] [--shape circle] [--order shuffled] [--system]
@@ -8,8 +7,8 @@ feel of it.
 
 Of each shape (`tests/tasks/hostile_traces.py`): milliseconds of processor time and MiB of memory for each
 MiB of its OTLP body, at both sizes, in groups of 2,048; the growth of the time from the one to the other;
-the longest time that the loop's own thread worked without coming round, and the longest that it did not come
-round (on a busy machine that is the others' doing).
+the longest stall of the event loop, in processor time of its thread and by the clock (on a busy machine
+other processes cause part of that).
 
 *Beside* posts single spans of one tenant to `spanpost run`, first alone, then while another tenant posts the
 shape repeatedly, each time as a new trace.
@@ -59,7 +58,7 @@ _TABLES = "task_state, audit_rows, agent_tasks, agent_checkpoints, timers, task_
 
 
 class Heartbeat:
-    """How long the loop did not come round: by the clock, and of its own thread's work, seconds."""
+    """Longest stall of the event loop: by the clock, and in its own thread's processor time, seconds."""
 
     def __init__(self) -> None:
         self.worst = self.worked = 0.0
@@ -84,7 +83,7 @@ def _peak(*, is_reset: bool = False) -> float:
     return int(said.split("VmHWM:")[1].split()[0]) / 1024
 
 
-async def one(dsn: str, told: Sequence[Observation]) -> dict[str, float]:
+async def one(dsn: str, observations: Sequence[Observation]) -> dict[str, float]:
     """Record a trace in groups; return what it took."""
     connection = await asyncpg.connect(dsn)
     await connection.execute(f"TRUNCATE {_TABLES}")
@@ -96,8 +95,8 @@ async def one(dsn: str, told: Sequence[Observation]) -> dict[str, float]:
     before = _peak(is_reset=True)
     began = time.process_time()
     aside = 0
-    for start in range(0, len(told), GROUP):
-        aside += sum((await store.record(told[start : start + GROUP])).dropped.values())
+    for start in range(0, len(observations), GROUP):
+        aside += sum((await store.record(observations[start : start + GROUP])).dropped.values())
     took = time.process_time() - began
     heart.stop()
     memory = _peak() - before
@@ -114,9 +113,9 @@ async def shapes(dsn: str, names: list[str], order: str, size: int, *, as_json: 
         row: dict[str, Any] = {"shape": name}
         found = []
         for n in (size, 4 * size):
-            told = ORDERS[order](SHAPES[name](n))
-            mib = len(body_of(told)) / MIB
-            found.append({**await one(dsn, told), "spans": len(told), "mib": mib})
+            observations = ORDERS[order](SHAPES[name](n))
+            mib = len(body_of(observations)) / MIB
+            found.append({**await one(dsn, observations), "spans": len(observations), "mib": mib})
         for which, one_of in zip(("n", "4n"), found, strict=True):
             row[f"ms {which}"] = one_of["took"] * 1000 / one_of["mib"]
             row[f"mib {which}"] = one_of["memory"] / one_of["mib"]
@@ -160,16 +159,16 @@ def honest(port: int, token: str, seconds: float, waits: list[float], answers: C
 
 
 def hostile(port: int, token: str, name: str, size: int, stop: Event, answers: Queue[int]) -> None:
-    """Post a trace again and again, each time under other ids.
+    """Post a trace again and again, each time with other ids.
 
-    For a process of its own: what it works must not be felt by the other.
+    Runs in its own process, so that its work does not slow the measured one.
     """
     dice = Random()
     headers = {"content-type": "application/x-protobuf", "authorization": f"Bearer {token}"}
-    told = SHAPES[name](size)
+    observations = SHAPES[name](size)
     while not stop.is_set():
-        traces = {o.trace_id: dice.randbytes(16) for o in told}
-        body = body_of([msgspec.structs.replace(o, trace_id=traces[o.trace_id]) for o in told])
+        traces = {o.trace_id: dice.randbytes(16) for o in observations}
+        body = body_of([msgspec.structs.replace(o, trace_id=traces[o.trace_id]) for o in observations])
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
         try:
             connection.request("POST", "/v1/traces", body, headers)

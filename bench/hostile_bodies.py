@@ -1,4 +1,4 @@
-"""What hostile bodies cost: processor time, memory and how long the loop stands, for each shape of
+"""Cost of hostile bodies: processor time, memory and stalls of the loop, for each shape of
 tests/hostile_bodies.py.
 
     python bench/hostile_bodies.py [--size 1048576] [--only TEXT] [--packed] [--json]
@@ -6,9 +6,9 @@ tests/hostile_bodies.py.
 
 Without `--gateway` a receiver in a process of its own takes each shape at a quarter of the size and at the
 size, and records nothing. *CPU* and *memory* are per MiB of the body as it is inflated; *growth* is the
-processor time of the larger body per MiB over that of the smaller one; *stood* is the most processor time
-that the loop took between two beats of a heart in it, which other processes on the machine do not spoil.
-`--packed` encodes one shape in every way.
+processor time of the larger body per MiB over that of the smaller one; *stood* is the longest stall of the
+loop in processor time, which other processes on the machine do not affect. `--packed` encodes one shape in
+every way.
 
 With `--gateway` a real `spanpost run` and PostgreSQL take an honest tenant's requests of ten spans, one
 every 20 ms, alone and then beside two connections that send one hostile body over and over.
@@ -50,7 +50,7 @@ from spanpost.receivers.receiver import Busy, Receiver
 from spanpost.store.sql.schema import upgrade
 
 _MIB = 1024 * 1024
-#: A body that fits into the default limit, as large as the finding's were.
+#: A body that fits into the default limit, as large as those that were reported.
 _WHOLE = 40_000_000
 #: The shapes by which a gateway stood for half a minute, with the size of each body.
 FOUND = {
@@ -90,7 +90,7 @@ async def _forget(batch: Sequence[Observation], /, *, is_whole: bool = False) ->
 
 
 async def _taken(shape: Shape, raw: bytes, encoding: str) -> tuple[float, float, str]:
-    """Take one body; return the processor time, the most of it between two beats of a heart, and what became of it."""
+    """Take one body; return the processor time, the longest stall of the loop, and the result."""
     receiver = Receiver(_forget)
     receiver.start()
     late = 0.0
@@ -118,12 +118,12 @@ async def _taken(shape: Shape, raw: bytes, encoding: str) -> tuple[float, float,
     return spent, late, answer
 
 
-def _measure(name: str, size: int, packed: str, told: Any) -> None:
+def _measure(name: str, size: int, packed: str, results: Any) -> None:
     shape, (encoding, pack) = SHAPES[name], PACKED[packed]
     gc.freeze()
     logging.disable()
     gc.set_threshold(100_000, 10, 10)  # as a gateway does
-    asyncio.run(_taken(shape, shape.make(1000), ""))  # what is made once
+    asyncio.run(_taken(shape, shape.make(1000), ""))  # warm up: load and compile once
     body = shape.make(size)
     raw = pack(body)
     size = len(body) if len(raw) < len(body) else len(raw)
@@ -131,18 +131,18 @@ def _measure(name: str, size: int, packed: str, told: Any) -> None:
     Path("/proc/self/clear_refs").write_text("5")
     before = memory("VmRSS")
     spent, late, answer = asyncio.run(_taken(shape, raw, encoding))
-    told.put((spent, late, answer, memory("VmHWM") - before, size / _MIB))
+    results.put((spent, late, answer, memory("VmHWM") - before, size / _MIB))
 
 
 def measured(name: str, size: int, packed: str = "as it is") -> tuple[float, float, str, float, float]:
     """Measure a shape in a process of its own."""
-    told: Any = multiprocessing.Queue()
-    process = multiprocessing.Process(target=_measure, args=(name, size, packed, told), daemon=True)
+    results: Any = multiprocessing.Queue()
+    process = multiprocessing.Process(target=_measure, args=(name, size, packed, results), daemon=True)
     process.start()
     until = time.monotonic() + 600
     while True:
         try:
-            answer = told.get(timeout=1)
+            answer = results.get(timeout=1)
             break
         except queue.Empty:
             if not process.is_alive() or time.monotonic() > until:
@@ -161,11 +161,11 @@ def shapes(options: argparse.Namespace) -> None:
         for packed in kinds:
             small, _, _, _, few = measured(name, options.size // 4, packed)
             spent, late, answer, more, mib = measured(name, options.size, packed)
-            told = name if packed == "as it is" else f"{name}, {packed}"
+            label = name if packed == "as it is" else f"{name}, {packed}"
             growth = (spent / mib) / max(small / few, 1e-6)
             rows.append(
                 {
-                    "name": f"{told}: {answer}",
+                    "name": f"{label}: {answer}",
                     "cpu": 1e3 * spent / mib,
                     "memory": more / mib,
                     "late": 1e3 * late,

@@ -37,7 +37,8 @@ from opentelemetry.trace import Span
 from options import parse
 
 from spanpost.receivers.sdk import SdkSpanProcessor
-from spanpost.receivers.spool import Spool, SpoolSettings
+from spanpost.receivers.spool import Spool
+from spanpost.receivers.spool_files import SpoolSettings
 from spanpost.receivers.worker import Feed
 
 ATTRIBUTES = {
@@ -131,11 +132,11 @@ def measure(what: str, make: Callable[[], SpanProcessor | None], number: int) ->
     provider.force_flush()
     process = time.process_time_ns() - process
     provider.shutdown()
-    lost = processor.feed.losses.totals() if isinstance(processor, SdkSpanProcessor) else {}
+    losses = processor.feed.losses.totals() if isinstance(processor, SdkSpanProcessor) else {}
     if isinstance(processor, SdkSpanProcessor) and processor.feed.spool is not None:
-        lost |= processor.feed.spool.bypassed.totals()
-    if lost:
-        raise SystemExit(f"losses would make it look cheap: {lost}")
+        losses |= processor.feed.spool.bypassed.totals()
+    if losses:
+        raise SystemExit(f"losses would make it look cheap: {losses}")
     return thread / number / 1e3, process / number / 1e3, wall / number / 1e3
 
 
@@ -167,7 +168,7 @@ def main() -> None:
 
     rows = []
     for what, by_way in figures.items():
-        # Differences are taken within a round, so that the machine's moods cancel, and the median is over
+        # Differences are taken within a round, so that the machine's variation cancels; the median is over
         # rounds.
         for name, measured in by_way.items():
             medians = [statistics.median(m[i] for m in measured) for i in range(3)]

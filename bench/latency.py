@@ -1,12 +1,12 @@
 """How long it takes from a span event to the call of Slack, in process, unthrottled: with each store.
 
-    python bench/latency.py [--events 400] [--pace 20] [--ledger memory embedded system]
+    python bench/latency.py [--events 400] [--pace 20] [--store memory embedded system]
 
-An agent tells a checkpoint at a steady pace, on a span that stays open; each is news of its own, posted in
-the task's thread. Slack is a server in a process of its own that notes when a request has arrived, by the
-clock that all processes of the machine share. Verbosity is `live`: with less, progress is shown by edits
-alone. Budgets are set so high that none holds a call back. Edits of the task's message go out beside, as
-they do. PostgreSQL commits to disk.
+An agent reports a checkpoint at a steady pace, on a span that stays open; each is posted in the task's
+thread. Slack is a server in a process of its own that notes when a request has arrived, by the clock that
+all processes of the machine share. Verbosity is `live`: with less, progress is shown by edits alone. Rate
+limits are so high that they never delay a call. Edits of the task's message go out beside, as they do.
+PostgreSQL commits to disk.
 """
 
 from __future__ import annotations
@@ -100,12 +100,12 @@ def measure(sections: dict[str, Any], events: int, pace: float) -> list[float]:
         join(pipeline.feed, tracer_provider=provider)
         span = provider.get_tracer("bench").start_span("invoke_agent bench", attributes=ATTRIBUTES)
         pipeline.force_flush(10)
-        told: dict[int, int] = {}
+        sent: dict[int, int] = {}
         due = time.perf_counter()
         for number in range(events):
             due += 1 / pace
             time.sleep(max(0.0, due - time.perf_counter()))
-            told[number] = time.monotonic_ns()
+            sent[number] = time.monotonic_ns()
             span.add_event("agent.checkpoint", {"agent.checkpoint.message": f"step {number} of the bench"})
         arrived: dict[int, int] = {}
         until = time.monotonic() + _LATEST
@@ -123,8 +123,8 @@ def measure(sections: dict[str, Any], events: int, pace: float) -> list[float]:
     finally:
         slack.kill()
         slack.wait()
-    # The first ones pay for connections and for what is compiled and prepared once.
-    return sorted((arrived[n] - told[n]) / 1e6 for n in range(events // 20, events))
+    # The first ones include connecting, compiling and preparing.
+    return sorted((arrived[n] - sent[n]) / 1e6 for n in range(events // 20, events))
 
 
 def main() -> None:

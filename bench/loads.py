@@ -81,7 +81,7 @@ def _tool(i: int, trace: bytes) -> dict[str, Any]:
     }
 
 
-def _box(name: str, **more: str) -> dict[str, Any]:
+def _attributes_of(name: str, **more: str) -> dict[str, Any]:
     return {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": name, "agent.id": "agent-7", **more}
 
 
@@ -105,21 +105,21 @@ def agents(count: int, seed: int, now: int, per_trace: int = 20) -> list[Span]:
             at = start + i * 10**7
             one = span(dice, trace, dice.randbytes(8), root, "execute_tool shell" if i % 2 else "chat gpt-x", at, said)
             if i % 4 == 0:
-                told = {
+                progress = {
                     "agent.checkpoint.message": f"step {i}",
                     "agent.progress": 5 * i,
                     "agent.context.used": used,
                     "agent.context.limit": 200_000,
                 }
-                one.events.add(name="agent.checkpoint", time_unix_nano=at + 10**6, attributes=_pairs(told))
+                one.events.add(name="agent.checkpoint", time_unix_nano=at + 10**6, attributes=_pairs(progress))
             if dice.random() < 0.02:
                 one.status.code, one.status.message = Status.STATUS_CODE_ERROR, "exit 1"
             spans.append(one)
-        box = _box(
+        agent_attributes = _attributes_of(
             "bench",
             **{"agent.task.id": f"t-{trace.hex()}", "agent.task.name": "bench task", "agent.status": "complete"},
         )
-        top = span(dice, trace, root, b"", "agent.task", start, box)
+        top = span(dice, trace, root, b"", "agent.task", start, agent_attributes)
         top.end_time_unix_nano = start + SECOND
         top.status.code = Status.STATUS_CODE_OK
         spans.append(top)
@@ -127,8 +127,10 @@ def agents(count: int, seed: int, now: int, per_trace: int = 20) -> list[Span]:
 
 
 def stacked(count: int, seed: int, now: int) -> list[Span]:
-    """Return traces of 20 spans in five layers: agents below tools below agents, steps between, each model
-    call told twice by two layers with one response id, spans that are not an agent's in between.
+    """Return traces of 20 spans in five layers: agents below tools below agents, steps and other spans
+    between.
+
+    Two layers report each model call with one response id.
     """
     dice = random.Random(seed)
     spans: list[Span] = []
@@ -142,16 +144,14 @@ def stacked(count: int, seed: int, now: int) -> list[Span]:
         for i, kind in enumerate(kinds):
             up = parents[i]
             if kind == "A":
-                said, name = _box("planner" if i == 0 else "coder"), "invoke_agent"
+                said, name = _attributes_of("planner" if i == 0 else "coder"), "invoke_agent"
             elif kind == "L":
                 if i == 0 or kinds[i - 1] != "L":
                     held = f"r-{trace.hex()}-{i}"
                 said, name = _chat(i, 1000 + 100 * i, trace, held), "chat gpt-x"
             elif kind == "T":
                 said, name = _tool(i, trace), "execute_tool shell"
-                said["gen_ai.tool.call.id"] = (
-                    f"call_{trace[:6].hex()}{i:02}"  # as providers make them: met nowhere else
-                )
+                said["gen_ai.tool.call.id"] = f"call_{trace[:6].hex()}{i:02}"  # as providers make them: unique
             elif kind == "S":
                 said, name = {"gen_ai.operation.name": "chain", "openinference.span.kind": "CHAIN"}, "step"
             else:

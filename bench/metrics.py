@@ -1,5 +1,5 @@
-"""Scrape time and size at 50 agents × 20 task types × 10 models; the cap under hostile label values; what
-counting costs.
+"""Scrape time and size at 50 agents × 20 task types × 10 models; the cap under hostile label values; the
+cost of counting.
 
 python bench/metrics.py
 """
@@ -25,7 +25,7 @@ USE = Usage(input=1000, output=50, cache_read=400, cache_write=10, reasoning=5, 
 
 
 def a_batch(number: int, agent: str, sort: str, model: str) -> Recorded:
-    """Return what one whole task of three calls brings."""
+    """Return the observations of one task with three calls."""
     task = a_task(
         uid=UUID(int=number + 1),
         task_id=str(number),
@@ -40,8 +40,8 @@ def a_batch(number: int, agent: str, sort: str, model: str) -> Recorded:
         **{**{f: getattr(task, f) for f in task.__struct_fields__}, "ended_at": task.started_at + timedelta(seconds=9)}
     )
     calls = [Timed(task.uid, role, 1.0, False, model, task.trace_id) for role in (Role.LLM, Role.TOOL, Role.STEP)]
-    settled = FinalizedUsage(agent_name=agent, model=model, environment="prod", tenant="default", calls=1, usage=USE)
-    return Recorded(tasks=[task], started=[task.uid], ended=[task.uid], timed=calls, finalized=[settled])
+    finalized = FinalizedUsage(agent_name=agent, model=model, environment="prod", tenant="default", calls=1, usage=USE)
+    return Recorded(tasks=[task], started=[task.uid], ended=[task.uid], timed=calls, finalized=[finalized])
 
 
 def scraped(metrics: Metrics) -> tuple[int, float, float, float]:
@@ -54,7 +54,7 @@ def scraped(metrics: Metrics) -> tuple[int, float, float, float]:
             page = metrics.page(accept)[1]
             found.append(time.process_time() - began)
             size = max(size, len(page))
-    # Of the process's time: other work on the machine is not ours.
+    # Processor time of this process: other work on the machine is not included.
     series = sum(len(metric.samples) for metric in metrics.registry.collect())
     return series, size / 1e6, *(median(found) for found in took.values())
 

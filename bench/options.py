@@ -44,8 +44,8 @@ def postgres(asked: argparse.Namespace) -> AbstractContextManager[str]:
 
 
 def end_after(seconds: float) -> None:
-    """End the process with 1 after so many seconds, whatever it waits for: first in good order, ten seconds
-    later at once.
+    """End the process with 1 after so many seconds, whatever it waits for: by SystemExit, ten seconds later
+    at once.
     """
 
     def end(signum: int, frame: FrameType | None) -> None:

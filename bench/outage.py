@@ -1,9 +1,9 @@
-"""What the agent's thread pays while the database and Slack are well, hang, refuse or answer errors, in one
+"""Cost for the agent's thread while the database and Slack are well, hang, refuse or answer errors, in one
 run.
 
-An agent starts and ends spans at a steady pace, beside the whole pipeline: a real PostgreSQL, and Slack's
-place taken by a small server in a process of its own. Interleaved rounds, median of each; a span is a start,
-an event and an end.
+An agent starts and ends spans at a steady pace, beside the whole pipeline: a real PostgreSQL, and a small
+server in its own process in place of Slack. Interleaved rounds, median of each; a span is a start, an event
+and an end.
 
     python bench/outage.py [--rounds 3] [--spans 600] [--pace 400] [--system] [--json]
 """
@@ -93,7 +93,7 @@ class Database:
         asyncio.run(work())
 
     @contextlib.contextmanager
-    def told(self, how: str) -> Iterator[None]:
+    def behaving(self, how: str) -> Iterator[None]:
         away = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'outage'"
         if how == "hangs":
             with self._locked():
@@ -180,7 +180,7 @@ def measure(way: str, database: Database, number: int, pace: float, spool: Path)
         join(pipeline.feed, tracer_provider=provider)
         agent(provider, min(50, number), pace)
         pipeline.force_flush(1.0)
-        with database.told(how if where == "database" else "is well"):
+        with database.behaving(how if where == "database" else "is well"):
             found = agent(provider, number, pace)
             pipeline.shutdown(0.5)
         return found

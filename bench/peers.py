@@ -38,14 +38,14 @@ from spanpost.store.sql.schema import upgrade
 from spanpost.testing.postgres import with_database
 
 _TICK = 1 / os.sysconf("SC_CLK_TCK")
-#: Seconds after which what is not queryable is given up.
+#: Seconds until the wait for unqueryable spans ends.
 _STALL_RULES = 600.0
-#: Seconds that one may take to start: on a crowded machine Phoenix had not started after three minutes.
+#: Seconds for one server's start: on a busy machine Phoenix needed more than three minutes.
 _START = 600
 
 
 class Peer(NamedTuple):
-    """One that listens: what to send to it, its process, and how to count what can be queried."""
+    """A server under test: what to send to it, its process, and how to count what can be queried."""
 
     name: str
     url: str
@@ -74,7 +74,7 @@ def cpu(pid: int) -> float:
 
 
 def memory(pid: int) -> float:
-    """Return what a process and all below it held at most, each by itself, MiB."""
+    """Return the peak memory of a process and of all below it, added up, MiB."""
     lines = [line for each in processes(pid) for line in Path(f"/proc/{each}/status").read_text().splitlines()]
     return sum(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
@@ -87,7 +87,7 @@ def free_port() -> int:
 
 @contextmanager
 def started(command: list[str], home: Path, health: str, **environment: str) -> Iterator[int]:
-    """Run a server until the end of the block; its log stands in its home. Only it, and what it started, is stopped."""
+    """Run a server until the end of the block; its log is in its home. Stop it and its children."""
     home.mkdir()
     with (home / "log").open("wb") as log:
         process = subprocess.Popen(command, cwd=home, env=os.environ | environment, stdout=log, stderr=log)

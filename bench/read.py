@@ -1,4 +1,4 @@
-"""What a span costs in the gateway before it is written, dialect by dialect, beside spans that are not of an
+"""Cost of a span in the gateway before it is written, dialect by dialect, beside spans that are not of an
 agent.
 
     python bench/read.py [captures directory]
@@ -59,13 +59,13 @@ Body = list[Observation]
 
 
 class Records(dict[Key, Any]):
-    """A `Work` that has everything at hand."""
+    """A `Work` whose records are all loaded."""
 
     def get(self, key: Key, kind: Any = None) -> Any:
         return dict.get(self, key)
 
     def want(self, keys: Iterable[Key]) -> None:
-        """Everything is at hand."""
+        """Do nothing: all records are loaded."""
 
     put = dict.__setitem__
 

@@ -1,13 +1,11 @@
-"""What it costs to take secrets out: per span in the pass before the fold, and per character of the worst
-texts there are.
+"""Cost of redaction: per span in the pass before the fold, and per character of the worst texts.
 
     python bench/redaction.py
 
 Microseconds of processor time, the best of several rounds. *Spans*: an ordinary span with 20 attributes, of
 which ids and texts are new in each span, and the recorded runs of `tests/captures`; with and without.
 *Texts*: of 64 KiB each, which is the longest value that is kept; hostile ones begin a secret again and
-again. What grows faster than the text shows in the last column, which is the cost of 64 KiB over that of 16
-KiB: 4 is linear.
+again. The last column is the cost of 64 KiB over that of 16 KiB: 4 is linear.
 """
 
 from __future__ import annotations
@@ -121,7 +119,7 @@ def spans(captures: str) -> None:
 
 
 def fresh() -> float:
-    """Return what a span costs of which nothing was seen before, but for its names."""
+    """Return the cost of a span whose values were all new; its names were seen before."""
     redaction, number, found = Redaction(key=bytes(32)), 0, float("inf")
     for _ in range(5):
         batch = [ordinary(number + n) for n in range(1_000)]

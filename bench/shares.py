@@ -1,16 +1,16 @@
-"""What a tenant feels of a hostile one: `spanpost run` before a PostgreSQL of its own, asked by an honest
-sender alone and beside each.
+"""Effect of a hostile tenant on an honest one: an honest sender alone, and beside each hostile one.
 
     python bench/shares.py [--requests 300] [--system] [--only drip ...]
 
 An honest tenant sends ten spans over HTTP (and over gRPC, where the hostile one does), one request after the
-other, first alone, then while a process of its own does what a row says, then alone again. The ratio is that
-of the same way in the same run. *Drip*: 64 bodies that announce 64 MiB and send 22 kB a second. *Silent*:
-180 gRPC requests that never send. *Idle*: 2,400 connections without a token, opened again 0.2 s after they
-are closed, and the honest sender opens one for each request. *Flood*: 16 connections that send ten spans
-each as fast as they are answered. *Streams*: 200 event streams of one token, opened again when they end, and
-the honest sender opens one for each request. Goal: every answer is 200, and none takes more than twice as
-long as alone, where the hostile sender leaves a core to it.
+other, first alone, then while a process of its own does what a row says, then alone again. `spanpost run`
+has a PostgreSQL of its own. The ratio is that of the same protocol in the same run. *Drip*: 64 bodies that
+announce 64 MiB and send 22 kB a second. *Silent*: 180 gRPC requests that never send. *Idle*: 2,400
+connections without a token, opened again 0.2 s after they are closed, and the honest sender opens one for
+each request. *Flood*: 16 connections that send ten spans each as fast as they are answered. *Streams*: 200
+event streams of one token, opened again when they end, and the honest sender opens one for each request.
+Goal: every answer is 200, and none takes more than twice as long as alone, where the hostile sender leaves a
+core to it.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ tokens = [
 
 
 async def again(act: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Do something for ever, whatever becomes of it."""
+    """Repeat something for ever, whatever happens."""
     while True:
         try:
             await act()
@@ -120,7 +120,7 @@ MANY = {"drip": (drip, 64), "idle": (idle, 2400), "flood": (flood, 16), "streams
 
 
 def hostile(name: str, ports: dict[str, int], has_begun: Event) -> None:
-    """Do what the name says until the process is ended."""
+    """Act as the name says until the process is ended."""
 
     async def all_of_them() -> None:
         if name == "silent":
@@ -135,8 +135,7 @@ def hostile(name: str, ports: dict[str, int], has_begun: Event) -> None:
     asyncio.run(all_of_them())
 
 
-# --- honest
-# -----------------------------------------------------------------------------------------------------------
+# --- honest -------------------------------------------------------------------------------------
 
 
 class Honest:
@@ -147,7 +146,7 @@ class Honest:
         self._seed = 1000
 
     def ask(self, way: str) -> tuple[list[float], Counter[str]]:
-        """Send all bodies in a way; return the sorted seconds, and the answers."""
+        """Send all bodies by a protocol; return the sorted seconds, and the answers."""
         self._seed += 1
         kept = http.client.HTTPConnection("127.0.0.1", self._ports["http"], timeout=60)
         channel = grpc.insecure_channel(

@@ -1,13 +1,13 @@
-"""What a span costs in the database: bytes by table and by index, rows and WAL, after `spanpost run`
-recorded a load.
+"""Size of a span in the database: bytes by table and by index, rows and WAL, after `spanpost run` recorded a
+load.
 
     python bench/space.py [--spans 20000] [--system] [--load whole|split|stacked|strangers] [--slices 10] [--wal]
 
 A PostgreSQL of its own for each load. Sizes are those of the files when every span is committed, dead rows
-included; rows are those that can be read. WAL is told without the whole pages that PostgreSQL writes once
+included; rows are those that can be read. WAL is given without the whole pages that PostgreSQL writes once
 after each checkpoint, and beside it with them: how many those are depends on how often there is a
 checkpoint. With `--slices` a load is sent in equal parts and each has a row: speed, and the gateway's
-memory. `--wal` tells by kind of record what the WAL is made of (PostgreSQL 15 or newer).
+memory. `--wal` divides the WAL by kind of record (PostgreSQL 15 or newer).
 """
 
 from __future__ import annotations
@@ -29,12 +29,18 @@ from spanpost.store.sql.schema import upgrade
 #: Tables with their partitions: rows, then the bytes of the table (with TOAST) and of each index.
 _SIZES = """
 WITH tables AS (
-  SELECT c.oid, coalesce((SELECT p.inhparent::regclass::text FROM pg_inherits p WHERE p.inhrelid = c.oid), c.oid::regclass::text) AS name
-  FROM pg_class c WHERE c.relkind = 'r' AND c.relnamespace = current_schema()::regnamespace AND c.relname NOT LIKE 'floor%'
+  SELECT c.oid, coalesce(
+    (SELECT p.inhparent::regclass::text FROM pg_inherits p WHERE p.inhrelid = c.oid), c.oid::regclass::text
+  ) AS name
+  FROM pg_class c
+  WHERE c.relkind = 'r' AND c.relnamespace = current_schema()::regnamespace AND c.relname NOT LIKE 'floor%'
 )
 SELECT t.name, '' AS index, sum(pg_table_size(t.oid))::float8 AS bytes FROM tables t GROUP BY 1
 UNION ALL
-SELECT t.name, coalesce((SELECT p.inhparent::regclass::text FROM pg_inherits p WHERE p.inhrelid = i.indexrelid), i.indexrelid::regclass::text),
+SELECT t.name, coalesce(
+    (SELECT p.inhparent::regclass::text FROM pg_inherits p WHERE p.inhrelid = i.indexrelid),
+    i.indexrelid::regclass::text
+  ),
   sum(pg_relation_size(i.indexrelid))::float8 FROM tables t JOIN pg_index i ON i.indrelid = t.oid GROUP BY 1, 2
 ORDER BY 1, 2"""
 _WAL = "SELECT pg_current_wal_insert_lsn()::text AS lsn, wal_bytes::float8 AS bytes, wal_fpi AS pages FROM pg_stat_wal"
@@ -45,7 +51,7 @@ _PAGE = 8192
 
 
 async def recorded(connection: Any) -> None:
-    """Wait until nothing waits in the journal."""
+    """Wait until the journal is empty."""
     for _ in range(6000):
         if not await connection.fetchval("SELECT EXISTS (SELECT FROM journal)"):
             return
@@ -54,7 +60,7 @@ async def recorded(connection: Any) -> None:
 
 
 async def wal(connection: Any) -> tuple[str, float, int]:
-    await asyncio.sleep(1.2)  # a process tells the others of its WAL once a second
+    await asyncio.sleep(1.2)  # a process reports its WAL to the others once a second
     lsn, total, pages = await connection.fetchrow(_WAL)
     return lsn, total, pages
 

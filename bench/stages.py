@@ -72,7 +72,7 @@ class Stages:
             self._stack.pop()
 
     def watch(self, owner: Any, attribute: str, name: str) -> None:
-        """Have a function's time counted as a stage."""
+        """Count a function's time as a stage."""
         inner: Callable[..., Any] = getattr(owner, attribute)
         if asyncio.iscoroutinefunction(inner):
 
@@ -221,7 +221,7 @@ async def main(dsn: str, asked: argparse.Namespace) -> None:
         stages.spent.clear()
         speeds, floors, server = [], [], 0.0
         made = partial(batches, load, asked.spans, asked.batch)
-        first = 1000 * asked.load.index(load)  # no trace of one load is met in another
+        first = 1000 * asked.load.index(load)  # no trace occurs in two loads
         for i in range(asked.rounds):
             floors.append(asked.spans / await floor(dsn, made(first + 500 + i)))
             before = server_cpu(pid)

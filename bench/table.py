@@ -8,8 +8,8 @@ from typing import Any
 
 
 def tell(rows: Sequence[Mapping[str, Any]], headings: Mapping[str, str], *, as_json: bool, form: str = ".0f") -> None:
-    """Print rows; `headings` are the columns of the table by key, the first of which is text, the others
-    numbers in this form.
+    """Print rows. `headings` are the columns of the table by key; the first is text, the others numbers in
+    this form.
     """
     if as_json:
         print(json.dumps(rows))

@@ -1,5 +1,4 @@
-"""What the machine is worth just now: a fixed piece of work, against which the other benchmarks tell their
-figures.
+"""Speed of the machine at this moment: a fixed piece of work that the other benchmarks compare with.
 
     python bench/yardstick.py
 

@@ -23,7 +23,7 @@ class Trip(TypedDict, total=False):
 
     city: str
     room: str
-    told: str
+    result: str
 
 
 def choose(state: Trip) -> Trip:
@@ -34,7 +34,7 @@ def choose(state: Trip) -> Trip:
 def book(state: Trip) -> Trip:
     """Ask before money is spent."""
     is_agreed = interrupt(f"Book the {state['room']} room in {state['city']}?")
-    return {"told": f"booked: {state['room']}" if is_agreed else "not booked"}
+    return {"result": f"booked: {state['room']}" if is_agreed else "not booked"}
 
 
 graph = (
@@ -49,10 +49,10 @@ graph = (
 
 
 async def travel() -> str:
-    """Run the graph to its end, however long people take."""
+    """Run the graph to its end, however long people need."""
     async with agent_task("Book a trip", agent="travel", task_id="trip-8"):
         state = await ainvoke(graph, {"city": "Oslo"}, {"configurable": {"thread_id": "trip-8"}})
-        return str(state["told"])
+        return str(state["result"])
 
 
 if __name__ == "__main__":

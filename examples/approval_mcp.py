@@ -23,20 +23,20 @@ hotel = MCPServer("hotel")
 
 
 class Room(BaseModel):
-    """Which room it shall be."""
+    """The room to book."""
 
     room: Literal["garden", "street"]
 
 
 class Stay(BaseModel):
-    """How long somebody stays."""
+    """The number of nights."""
 
     nights: int = Field(ge=1, le=14, description="how many nights")
 
 
 @hotel.tool()
 async def book_room(city: str, ctx: Context) -> str:
-    """Book a room; which one and for how long says a person."""
+    """Book a room. A person says which one, and for how long."""
     room = await ctx.elicit(f"Which room in {city}?", Room)
     if room.action != "accept":
         return f"not booked: {room.action}"
@@ -49,7 +49,7 @@ async def book_room(city: str, ctx: Context) -> str:
 
 
 async def travel() -> str:
-    """Call the tool; what the model is to be told is its result, and what people said to a refusal."""
+    """Call the tool. The model receives its result, and what people said to a refusal."""
     asked = Elicitation("hotel", risk="costs money")
     async with agent_task("Book a trip", agent="travel", task_id="trip-9"):
         async with Client(hotel, mode="legacy", elicitation_callback=asked) as client:

@@ -22,15 +22,15 @@ from spanpost.agent.adapters.openai_agents import run
 
 
 class Scripted(Model):
-    """Asks for the booking; when it was made or refused, says so."""
+    """Asks for the booking, then reports the result."""
 
     async def get_response(self, system_instructions: Any, input: Any, *more: Any, **options: Any) -> ModelResponse:
-        heard = [
+        results = [
             item["output"] for item in input if isinstance(item, dict) and item.get("type") == "function_call_output"
         ]
         output: list[Any]
-        if heard:
-            said = ResponseOutputText(text=f"Well: {heard[-1]}", type="output_text", annotations=[])
+        if results:
+            said = ResponseOutputText(text=f"Well: {results[-1]}", type="output_text", annotations=[])
             output = [
                 ResponseOutputMessage(id="msg_1", content=[said], role="assistant", status="completed", type="message")
             ]

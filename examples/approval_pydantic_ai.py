@@ -20,7 +20,7 @@ from spanpost.agent.adapters.pydantic_ai import run
 
 
 def answer(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
-    """Ask for the booking; when it was made or refused, say so."""
+    """Ask for the booking, then report the result."""
     for part in messages[-1].parts:
         if isinstance(part, ToolReturnPart):
             return ModelResponse(parts=[TextPart(f"Well: {part.content}")], finish_reason="stop")

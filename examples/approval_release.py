@@ -20,7 +20,7 @@ async def release(version: str) -> str:
         task.checkpoint("tests are green", progress=60)
         decision = await approval(
             f"Deploy {version} to production?",
-            id=f"release-{version}",  # whoever asks this again, after a crash too, gets the same answer
+            id=f"release-{version}",  # a later run with the same id gets the same answer, after a crash too
             detail="12 commits, one migration",
             risk="high",
             expires_in=3600,

@@ -31,7 +31,7 @@ def ask_the_weather_service(city: str) -> str:
 
 @tool("look_up_weather")
 def look_up_weather(city: str) -> str:
-    """Tell the weather of a city."""
+    """Return the weather of a city."""
     return ask_the_weather_service(city)
 
 

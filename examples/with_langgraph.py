@@ -38,13 +38,13 @@ def ask_the_weather_service(city: str) -> str:
 
 @tool
 def look_up_weather(city: str) -> str:
-    """Tell the weather of a city."""
+    """Return the weather of a city."""
     return ask_the_weather_service(city)
 
 
 @tool
 def book_hotel(city: str) -> str:
-    """Book a room; somebody has to agree."""
+    """Book a room; a person has to agree."""
     return f"booked in {city}" if interrupt(f"Book a room in {city}?") else "not booked"
 
 
@@ -56,7 +56,7 @@ def ask_concierge(question: str) -> str:
 
 
 class Scripted(FakeMessagesListChatModel):
-    """Says its answers in turn; whatever tools it is given, it knows which it will call."""
+    """Returns its answers in turn, whatever tools it is given."""
 
     def bind_tools(self, tools: Any, **settings: Any) -> Any:
         """Take the tools as a real model would."""

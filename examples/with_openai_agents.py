@@ -125,15 +125,15 @@ class Scripted(Model):
             yield ResponseCompletedEvent(response=response, type="response.completed", sequence_number=0)
 
 
-@function_tool(failure_error_function=None)  # else the model is told of a failure, and the run goes on
+@function_tool(failure_error_function=None)  # otherwise the SDK reports a failure to the model, and the run goes on
 def look_up_weather(city: str) -> str:
-    """Tell the weather of a city."""
+    """Return the weather of a city."""
     return ask_the_weather_service(city)
 
 
 @function_tool(needs_approval=True)
 def book_hotel(city: str) -> str:
-    """Book a room; somebody has to agree."""
+    """Book a room; a person has to agree."""
     return f"booked in {city}"
 
 

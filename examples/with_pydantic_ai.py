@@ -62,7 +62,7 @@ concierge = Agent(MODEL, name="concierge")
 
 @concierge.tool_plain
 def look_up_weather(city: str) -> str:
-    """Tell the weather of a city."""
+    """Return the weather of a city."""
     return ask_the_weather_service(city)
 
 
@@ -71,7 +71,7 @@ booking = Agent(MODEL, name="booking", output_type=[str, DeferredToolRequests])
 
 @booking.tool_plain(requires_approval=True)
 def book_hotel(city: str) -> str:
-    """Book a room; somebody has to agree."""
+    """Book a room; a person has to agree."""
     return f"booked in {city}"
 
 

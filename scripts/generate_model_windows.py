@@ -3,20 +3,18 @@
     pip download --no-deps --dest DIR litellm
     python scripts/generate_model_windows.py DIR/litellm-*.whl
 
-Only models that are talked with are taken. Entries that `canonical_model` calls by one name become one, by
-these rules:
+Only chat models are taken. Entries that `canonical_model` calls by one name become one, by these rules:
 
 1. The maker's entry beats those of others: OpenAI of gpt-4o, Anthropic of claude, Bedrock of Amazon's nova.
-2. Of the maker's entries, the one without a date beats the one called `-latest`, and that beats the dated ones.
-   Of equal ones the smallest window counts, so that a warning comes too early, not too late.
-3. If the maker says nothing (open weights), the lower median of one vote per provider: one provider that cuts a
-   model down to 8k must not warn all others at 6k, and one that exaggerates must not suppress the warning.
-4. A dated name whose window differs from the canonical one is kept beside it (mistral-large-2402): as the maker
-   says it, or by rule 3 if the maker no longer lists it. Fine-tuned models are left out: they have the window of
-   their base.
-5. Some entries give input and output together (gpt-5.1-codex: 400,000 with 128,000 out). Where another provider gives
-   exactly the difference (272,000), that is the most input.
-6. GitHub Copilot's entries are left out: it cuts most models to a window of its own.
+2. Of the maker's entries, the one without a date beats the one called `-latest`, and that beats the dated
+ones. Of equal ones the smallest window counts, so that a warning comes too early, not too late. 3. If the
+maker gives no figure (open weights), the lower median of one vote per provider: one provider that cuts a
+model down to 8k must not warn all others at 6k, and one that exaggerates must not suppress the warning. 4. A
+dated name whose window differs from the canonical one is kept beside it (mistral-large-2402): as the maker
+says it, or by rule 3 if the maker no longer lists it. Fine-tuned models are left out: they have the window
+of their base. 5. Some entries give input and output together (gpt-5.1-codex: 400,000 with 128,000 out).
+Where another provider gives exactly the difference (272,000), that is the most input. 6. GitHub Copilot's
+entries are left out: it cuts most models to a window of its own.
 
 `max_input_tokens` is the most that a call may send, smaller than what some makers call the window (gpt-5:
 272,000 of 400,000).
@@ -42,7 +40,7 @@ TARGET = Path(__file__).parent.parent / "src/spanpost/runtime/data/model_windows
 MODES = frozenset({"chat", "completion", "responses"})
 CUTTERS = frozenset({"github_copilot"})
 
-#: Whose word counts for a family of names: the maker's own services.
+#: The maker's own services, whose figures count for a family of names.
 MAKERS = (
     (r"(gpt-(?!oss)|chatgpt|o\d|codex|davinci|babbage|computer-use)", {"openai", "text-completion-openai"}),
     (r"claude", {"anthropic"}),
@@ -95,7 +93,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def read_list(source: Path) -> tuple[dict[str, dict[str, Any]], str]:
-    """Return litellm's list, and its version where the file's name tells it."""
+    """Return litellm's list, and its version if the file's name has it."""
     if not zipfile.is_zipfile(source):
         return json.loads(source.read_bytes()), ""
     with zipfile.ZipFile(source) as wheel:
@@ -106,11 +104,11 @@ def read_list(source: Path) -> tuple[dict[str, dict[str, Any]], str]:
 def collapse(listed: dict[str, dict[str, Any]]) -> dict[str, tuple[int, int | None]]:
     """Return window and most output tokens by name, as the rules above have it."""
     by_canon: dict[str, list[Entry]] = defaultdict(list)
-    for key, told in listed.items():
-        window, output = told.get("max_input_tokens"), told.get("max_output_tokens")
-        if told.get("mode") not in MODES or type(window) is not int or window <= 0 or "ft:" in key:
+    for key, listing in listed.items():
+        window, output = listing.get("max_input_tokens"), listing.get("max_output_tokens")
+        if listing.get("mode") not in MODES or type(window) is not int or window <= 0 or "ft:" in key:
             continue
-        provider = str(told.get("litellm_provider"))
+        provider = str(listing.get("litellm_provider"))
         if provider in CUTTERS:
             continue
         canon = canonical_model(key)
@@ -129,11 +127,11 @@ def collapse(listed: dict[str, dict[str, Any]]) -> dict[str, tuple[int, int | No
 
 
 def figures(entries: list[Entry], canon: str, peers: list[Entry]) -> tuple[int, int | None]:
-    """Return the maker's figures, else those that others settle on; without the output where peers show that
-    it is in them.
+    """Return the maker's figures, else the others' consensus; without the output where peers show that it is
+    included.
     """
     makers = [entry for entry in entries if entry.is_makers]
-    window, output = choose(makers, canon) if makers else settle(entries)
+    window, output = choose(makers, canon) if makers else consensus(entries)
     if output is not None and any(entry.window == window - output for entry in peers):
         window -= output
     return window, output
@@ -150,7 +148,7 @@ def choose(entries: list[Entry], canon: str) -> tuple[int, int | None]:
     return best.window, best.output
 
 
-def settle(entries: Iterable[Entry]) -> tuple[int, int | None]:
+def consensus(entries: Iterable[Entry]) -> tuple[int, int | None]:
     """Return the figures that the lower half of the providers can all give."""
     votes: dict[str, Entry] = {}
     for entry in sorted(entries, key=lambda e: (e.window, e.output or 0)):
@@ -177,7 +175,7 @@ def render(models: dict[str, tuple[int, int | None]], version: str, made: date) 
     return json.dumps(head, indent=1)[:-2] + ',\n "models": {\n' + lines + "\n}}\n"
 
 
-#: The licence asks that it goes along with what is taken.
+#: The licence requires that it accompanies the data.
 NOTICE = """Copyright (c) 2023 Berri AI
 
 Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated \

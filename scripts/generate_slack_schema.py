@@ -3,9 +3,9 @@
 Run ``python scripts/generate_slack_schema.py``.
 
 Needs node and npm. `@slack/types` and `@slack/web-api` (MIT, Slack Technologies) are turned by
-`ts-json-schema-generator`; of what comes out the definitions stay that a message or its edit can reach,
-without their descriptions, and where the types let anything pass beside what is meant, only what is meant.
-They say nothing of lengths and counts: those are in `tests/sinks/slack_limits.py`.
+`ts-json-schema-generator`; Only the definitions that a message or its edit can reach stay, without their
+descriptions. Where the types allow anything beside the intended values, only the intended ones stay. They
+say nothing of lengths and counts: those are in `tests/sinks/slack_limits.py`.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def without_prose(value: Any) -> Any:
     if isinstance(value, dict):
         prose = {"description"} if isinstance(value.get("description"), str) else set()
         if value.get("anyOf") and any("$ref" in one and "Record%3C" in one["$ref"] for one in value["anyOf"]):
-            # `TaskCardBlock | Record<string, unknown>`: anything would do.
+            # `TaskCardBlock | Record<string, unknown>`: would allow anything.
             value = value | {"anyOf": [one for one in value["anyOf"] if "Record%3C" not in one.get("$ref", "")]}
         return {key: without_prose(each) for key, each in value.items() if key not in prose}
     return [without_prose(each) for each in value] if isinstance(value, list) else value

@@ -2,10 +2,10 @@
 
 Run ``python scripts/picture_dashboards.py DIRECTORY``.
 
-A day of tasks goes through a gateway into a PostgreSQL and a Prometheus; each panel's queries are asked of
-them, and Grafana's own components (npm's @grafana/ui) draw the answers in Chromium. It takes some minutes
-and npm; no test needs it. Units, thresholds and overrides by name are Grafana's, annotations are drawn over
-the curves; variables are expanded, transformations are not done.
+A day of tasks goes through a gateway into a PostgreSQL and a Prometheus; each panel's queries run on them,
+and Grafana's own components (npm's @grafana/ui) draw the answers in Chromium. It takes some minutes and npm;
+no test needs it. Units, thresholds and overrides by name are Grafana's, annotations are drawn over the
+curves; variables are expanded, transformations are not applied.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def series(name: str, points: list[tuple[float, float]]) -> dict[str, Any]:
 
 
 def frames(day: asked_of.Observed, target: dict[str, Any]) -> list[dict[str, Any]]:
-    """Ask a panel's query; return the answer as frames."""
+    """Run a panel's query; return the answer as frames."""
     if "rawSql" in target:
         found = day.sql(asked_of.expanded(target["rawSql"], day))
         columns = list(found[0].keys()) if found else []
@@ -127,7 +127,7 @@ def answers(day: asked_of.Observed) -> dict[str, dict[str, Any]]:
                 "SELECT started_at, ended_at FROM agent_tasks WHERE task_id = $1", asked_of.rich_task(day)
             )[0]
             began, ended = started[0].timestamp() - 60, started[1].timestamp() + 60
-        told = [
+        colors = [
             (each["iconColor"], row)
             for each in board["annotations"]["list"]
             if each["enable"]
@@ -135,7 +135,7 @@ def answers(day: asked_of.Observed) -> dict[str, dict[str, Any]]:
         ]
         notes = [
             {"from": plain(row["time"]), "to": plain(row["timeend"]), "text": row["text"], "color": color}
-            for color, row in told
+            for color, row in colors
         ]
         made[path.stem] = {"from": int(began * 1000), "to": int(ended * 1000), "panels": panels, "notes": notes}
     return made
@@ -152,15 +152,15 @@ def draw(found: dict[str, dict[str, Any]], directory: Path, page: Path) -> None:
             executable_path=shutil.which("chromium") or shutil.which("google-chrome"),
             args=["--no-sandbox", "--disable-gpu"],
         )
-        for name, told in found.items():
+        for name, answer in found.items():
             tab = browser.new_page(viewport={"width": 24 * 60 + 24, "height": 900})
             tab.on("console", lambda said: print(said.text[:500], file=sys.stderr) if said.type == "error" else None)
             tab.on("pageerror", lambda error: print(str(error)[:500], file=sys.stderr))
 
-            def serve(route: Any, request: Any, *, told: dict[str, Any] = told) -> None:
+            def serve(route: Any, request: Any, *, answer: dict[str, Any] = answer) -> None:
                 path = request.url.split("/", 3)[3].split("?")[0] or "index.html"
                 if path == "answers.json":
-                    route.fulfill(json=told)
+                    route.fulfill(json=answer)
                 elif (page / "dist" / path).is_file():
                     route.fulfill(path=page / "dist" / path)
                 else:
@@ -175,7 +175,7 @@ def draw(found: dict[str, dict[str, Any]], directory: Path, page: Path) -> None:
 
 
 def main() -> None:
-    """Make the day, ask, and draw."""
+    """Make the day, query, and draw."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("directory", type=Path)
     parser.add_argument(

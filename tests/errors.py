@@ -12,5 +12,5 @@ def reason_of(body: Any) -> str:
 
 
 def field_of(body: Any) -> str | None:
-    """Return the field that is wrong; None if no single one is."""
+    """Return the wrong field; None if no single one is."""
     return next((one["fieldViolations"][0]["field"] for one in body["details"] if "fieldViolations" in one), None)

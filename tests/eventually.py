@@ -1,4 +1,4 @@
-"""Waiting for other processes and threads: until something is so, and however slow the machine is."""
+"""Waiting for other processes and threads until a condition holds, on any machine."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from typing import TypeVar, cast
 
 Found = TypeVar("Found")
 
-#: Seconds after which what is waited for will not come: far more than a busy machine needs.
+#: Seconds until a wait fails: far more than a busy machine needs.
 LIMIT = 90.0
-#: Seconds between two looks.
+#: Seconds between two reads.
 _PAUSE = 0.03
 
 
-def eventually(look: Callable[[], Found], is_so: Callable[[Found], object] = bool, limit: float = LIMIT) -> Found:
-    """Look until what is found is so, and return it. Raises AssertionError with what was found last."""
+def eventually(read: Callable[[], Found], is_so: Callable[[Found], object] = bool, limit: float = LIMIT) -> Found:
+    """Read until the condition holds, and return what was read. Raises AssertionError with the last value."""
     deadline = time.monotonic() + limit
-    while not is_so(found := look()):
+    while not is_so(found := read()):
         assert time.monotonic() < deadline, f"not so after {limit:g} s: {found!r}"
         time.sleep(_PAUSE)
     return found
 
 
 async def eventually_async(
-    look: Callable[[], Awaitable[Found] | Found], is_so: Callable[[Found], object] = bool, limit: float = LIMIT
+    read: Callable[[], Awaitable[Found] | Found], is_so: Callable[[Found], object] = bool, limit: float = LIMIT
 ) -> Found:
-    """Look until what is found is so, as `eventually` does, and let the loop run meanwhile."""
+    """Read until the condition holds, as `eventually` does, and let the loop run meanwhile."""
     deadline = time.monotonic() + limit
     while True:
-        looked = look()
+        looked = read()
         found = cast("Found", await looked if inspect.isawaitable(looked) else looked)
         if is_so(found):
             return found
@@ -45,30 +45,32 @@ async def eventually_async(
 
 
 def is_listening(port: int) -> bool:
-    """Tell whether a process listens on a port of this machine."""
+    """Return whether a process listens on a port of this machine."""
     with socket.socket() as probe:
         probe.settimeout(5)
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def until_listening(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    """Wait until a process that says nothing listens on its port. Raises AssertionError with its log when it ends."""
+    """Wait until a process without output listens on its port. Raises AssertionError with its log when it
+    ends.
+    """
 
-    def look() -> bool:
+    def read() -> bool:
         assert process.poll() is None, log.read_text()[-4000:]
         return is_listening(port)
 
-    eventually(look)
+    eventually(read)
 
 
-#: Below the ports that systems give to connections and to port 0, so that nothing but a test takes one.
+#: Below the ports that systems give to connections and to port 0, so that only tests use them.
 _FIRST, _OF_EACH_WORKER = 20_000, 500
 _worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 _ports = itertools.cycle(range(_OF_EACH_WORKER))
 
 
 def free_port() -> int:
-    """Return a port for a server that cannot take port 0, or that must see no request which is not for it.
+    """Return a port for a server that cannot take port 0, or that must receive only its own requests.
 
     Another test never gets it, no connection does, and no exporter that outlived its own server sends to it.
     """

@@ -1,8 +1,8 @@
 # ruff: noqa: UP031  # JSON is full of braces
-"""Hostile OTLP bodies: each shape makes a body of about so many bytes, and says what becomes of it.
+"""Hostile OTLP bodies: each shape makes a body of about so many bytes, and has the expected verdict.
 
 `SHAPES` are the known ones, by name; `nested()` makes others by hypothesis, out of the same parts. `PACKED`
-says how a body may be encoded, by a sender that means no good.
+has the encodings of a hostile sender.
 """
 
 # ruff: noqa: UP031 (JSON is full of braces)
@@ -17,15 +17,16 @@ from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 
-#: What becomes of a body: all of it is read, some of it is left out, it holds more than it may, or it
-#: cannot be read.
+#: Verdicts: all of the body is read, a part is left out, it holds more than allowed, or it cannot be read.
 READ, PART, TOO_LARGE, UNDECODABLE = "read", "part", "too large", "undecodable"
 READ_METRIC = b"claude_code.token.usage"
 _IDS = b"\x0a\x10" + b"t" * 16 + b"\x12\x08" + b"s" * 8
 
 
 class Shape(NamedTuple):
-    """A way to make a body. `verdict` is that of a body of 120,000 bytes; of a smaller one it may be milder."""
+    """A way to make a body. `verdict` is that of a body of 120,000 bytes; a smaller one may get a milder
+    one.
+    """
 
     signal: str
     is_json: bool
@@ -37,7 +38,7 @@ class Shape(NamedTuple):
 
 
 def varint(number: int) -> bytes:
-    """Return a number as it is on the wire."""
+    """Return a number as a varint."""
     out = bytearray()
     while number > 127:
         out.append(number & 127 | 128)
@@ -87,7 +88,7 @@ def times(unit: bytes, size: int) -> bytes:
 
 
 def numbered(unit: Callable[[bytes], bytes], size: int) -> bytes:
-    """Return different units to about a size; each is given a name of its own."""
+    """Return different units to about a size; each gets a name of its own."""
     out, held, number = [], 0, 0
     while held < size:
         out.append(unit(b"%x" % number))
@@ -448,11 +449,11 @@ JSON: dict[str, Shape] = {
 SHAPES: dict[str, Shape] = {**PROTOBUF, **JSON}
 
 
-# --- honest bodies, as dense as they come ---------------------------------------------------------------------------
+# --- honest bodies of maximum density -----------------------------------------------------------
 
 
 def honest(count: int) -> Iterator[tuple[str, str, bytes]]:
-    """Yield (name, signal, body) of honest bodies that hold as much as an honest sender's can, `count` entries each."""
+    """Yield (name, signal, body) of the densest honest bodies, `count` entries each."""
     at = (10**18).to_bytes(8, "little")
     yield "spans with ids and times", "traces", field(1, field(2, field(2, span()) * count))
     yield (
@@ -515,16 +516,14 @@ PACKED: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
 
 
 def nested() -> st.SearchStrategy[Callable[[int], bytes]]:
-    """Return ways to make bodies: a unit of some fields, repeated in a message that lies in others."""
+    """Return strategies for bodies: a unit of some fields, repeated in a nested message."""
     tag = st.sampled_from([1, 2, 3, 5, 6, 7, 9, 11, 13, 15, 60])
     unit = st.one_of(
         st.builds(lambda number: field(number, b""), tag),
         st.builds(lambda number, content: field(number, content), tag, st.binary(max_size=12)),
         st.builds(lambda number, value: varint(number << 3) + varint(value), tag, st.integers(0, 300)),
         st.builds(lambda number: varint(number << 3 | 3) + varint(number << 3 | 4), tag),
-        st.builds(
-            lambda outer, inner, repeats: field(outer, field(inner, b"") * repeats), tag, tag, st.integers(0, 200)
-        ),
+        st.builds(lambda outer, inner, count: field(outer, field(inner, b"") * count), tag, tag, st.integers(0, 200)),
     )
     path = st.lists(tag, max_size=3).map(lambda more: [1, 2, 2][: len(more) + 1] + more[1:])
 
@@ -541,7 +540,7 @@ def nested() -> st.SearchStrategy[Callable[[int], bytes]]:
 
 
 def nested_json() -> st.SearchStrategy[Callable[[int], bytes]]:
-    """Return ways to make JSON bodies: a value, repeated in a list at some level of a request."""
+    """Return strategies for JSON bodies: a value, repeated in a list at some level of a request."""
     names = st.sampled_from(
         ["resourceSpans", "scopeSpans", "spans", "attributes", "events", "key", "value", "arrayValue", "values", "a"]
     )

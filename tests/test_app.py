@@ -1,4 +1,6 @@
-"""The app: attach, the doors by hand, and replay, each in a process of its own where it is about a process."""
+"""The app: attach, receivers made by hand, and replay; in a process of its own where a test is about a
+process.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,7 @@ def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_doors_made_by_hand_lead_into_one_pipeline() -> None:
+def test_receivers_made_by_hand_share_one_pipeline() -> None:
     """A processor and an exporter without arguments, and attach on top, fill one store."""
     done = run("""
         p, q = TracerProvider(), TracerProvider()
@@ -68,7 +70,7 @@ def test_doors_made_by_hand_lead_into_one_pipeline() -> None:
 
 
 def test_attaching_twice_is_attaching_once_and_a_second_provider_is_joined() -> None:
-    """The same pipeline comes back, a span is seen once, and another provider is joined to it."""
+    """A second attach returns the same pipeline, records a span once, and joins another provider."""
     done = run("""
         first = spanpost.attach()
         mine = TracerProvider()
@@ -81,7 +83,7 @@ def test_attaching_twice_is_attaching_once_and_a_second_provider_is_joined() -> 
 
 
 def test_without_a_database_it_is_said_once_that_rows_are_not_kept() -> None:
-    """The one line names what is missing and what to set; nothing else is printed."""
+    """Without a database one line names what is missing and what to set; nothing else is printed."""
     done = run("""
         spanpost.attach(); spanpost.attach()
         agent(trace.get_tracer_provider(), "a")
@@ -95,7 +97,7 @@ def test_without_a_database_it_is_said_once_that_rows_are_not_kept() -> None:
 
 @pytest.mark.slow
 def test_the_embedded_database_is_left_quietly_and_keeps_the_rows(open_dir: Callable[[], Path]) -> None:
-    """A plain script that never flushes: its exit records what is left, stops the server without a word, keeps the rows."""
+    """A script without a flush records its rest at exit, stops the server silently and keeps the rows."""
     data = str(open_dir() / "data")
     first = run(
         'spanpost.attach(); agent(trace.get_tracer_provider(), "a")',
@@ -109,7 +111,7 @@ def test_the_embedded_database_is_left_quietly_and_keeps_the_rows(open_dir: Call
 
 
 def test_a_misspelt_setting_raises_with_the_right_name() -> None:
-    """`attach` refuses to start and names the setting that was meant."""
+    """`attach` refuses to start and names the closest setting."""
     done = run("spanpost.attach()", SPANPOST_DATABSE__URL="x")
     assert "ConfigError" in done.stderr
     assert "SPANPOST_DATABASE__URL" in done.stderr
@@ -124,13 +126,13 @@ def test_an_unreachable_database_raises_without_its_password() -> None:
 
 
 def test_a_route_to_a_sink_that_is_off_is_refused() -> None:
-    """A route names its sink, which must be on; else the start says which are."""
+    """A route to a disabled sink stops the start with the enabled ones."""
     settings = load(routes=[{"sink": "slack"}], console={})
     with pytest.raises(ConfigError, match=r"'slack' is not on \(on: console\)"):
         app.Pipeline(settings)
 
 
-def test_a_forked_child_records_in_a_ledger_of_its_own() -> None:
+def test_a_forked_child_records_in_a_store_of_its_own() -> None:
     """After a fork both processes are followed: each opens its own store, and neither disturbs the other."""
     done = run("""
         import os, sys
@@ -154,7 +156,7 @@ def test_a_forked_child_records_in_a_ledger_of_its_own() -> None:
 
 
 def test_replay_comes_to_the_same_for_any_order_of_files() -> None:
-    """A recording is read as a whole: the order of its files and repeats make no difference."""
+    """Order and repetition of a recording's files make no difference."""
     files = sorted((Path(__file__).parent / "captures").glob("pydantic-ai/ok/*.pb"))
     assert files
     forward, backward = spanpost.replay(files), spanpost.replay([*reversed(files), *files])
@@ -164,10 +166,9 @@ def test_replay_comes_to_the_same_for_any_order_of_files() -> None:
 
 
 def test_the_default_port_of_metrics_may_be_taken(clean_environment: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A second process of one host goes on without metrics on that port and says how to have them; a gateway must have the port
-    that it was given."""
+    """A second process runs without metrics on a taken default port and says so; a gateway refuses to start."""
     with ExitStack() as stack:
-        with suppress(OSError):  # somebody else has it: so much the better
+        with suppress(OSError):  # another process has it: that serves as well
             stack.enter_context(socket.create_server(("127.0.0.1", 9464)))
         pipeline = app.Pipeline(load(metrics={}))
         pipeline.start()

@@ -1,4 +1,4 @@
-"""One place hands on what was recorded, whatever caused it."""
+"""One place distributes what was recorded, whatever caused it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from spanpost.testing.observed import started
 
 
 async def test_every_receiver_has_all_of_it(caplog: pytest.LogCaptureFixture) -> None:
-    """Receivers are called in order, step by step or at once; one that raises stops no other, and is logged once."""
+    """Receivers are called in order, step by step or at once; one that raises stops no other, and is logged
+    once.
+    """
     seen: list[str] = []
 
     def steps(recorded: Recorded):
@@ -41,7 +43,9 @@ async def test_every_receiver_has_all_of_it(caplog: pytest.LogCaptureFixture) ->
 
 
 def test_a_timer_reaches_every_receiver(clean_environment: Path) -> None:
-    """A task that stalls is recorded by a timer: event streams and metrics receive it as they do an ingested batch."""
+    """A task that stalls is recorded by a timer: event streams and metrics receive it like an ingested
+    batch.
+    """
     pipeline = Pipeline(load(stall={"stall_after": timedelta(seconds=0.2)}, console={"enabled": False}))
     pipeline.start()
     try:
@@ -52,7 +56,7 @@ def test_a_timer_reaches_every_receiver(clean_environment: Path) -> None:
             if "stalled" in statuses:
                 has_stalled.set()
 
-        pipeline.recorded.subscribe(receive)
+        pipeline.components.recorded.subscribe(receive)
         pipeline.receive([started(trace=1, span=1, name="agent", attributes={"agent.task.name": "slow"})])
         assert has_stalled.wait(30), statuses
         assert statuses[0] != "stalled"

@@ -1,4 +1,4 @@
-"""grafana/ is what its code makes, names nothing that is not there, and every rule has been seen firing and staying quiet."""
+"""grafana/ is what its code makes, uses existing names, and each rule was seen firing and silent."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ NAMES = re.compile(r"\bspanpost_[a-z_]+\b")
 
 @pytest.fixture(scope="module")
 def files() -> dict[str, str]:
-    """Lend all that the script would write."""
+    """Return all files that the script would write."""
     made: dict[str, str] = runpy.run_path(str(ROOT / "scripts" / "write_grafana.py"))["files"]()
     return made
 
 
 def test_files_are_current(files: dict[str, str]) -> None:
-    """Each file is what `python scripts/write_grafana.py` would write, and none is left over."""
+    """Each file is what `python scripts/write_grafana.py` would write, and no other file exists."""
     assert [name for name, text in files.items() if (ROOT / name).read_text() != text] == []
     kept = [*(ROOT / "grafana" / "dashboards").glob("*.json"), *(ROOT / "docs" / "runbooks").glob("*.md")]
     assert {str(path.relative_to(ROOT)) for path in kept} <= files.keys()
@@ -62,7 +62,7 @@ def test_only_metrics_that_exist_are_asked_for(files: dict[str, str]) -> None:
 
 
 def test_panels_are_whole(files: dict[str, str]) -> None:
-    """Each panel says what it shows, has a query and a size, and shares its row with no other's place."""
+    """Each panel has a description, a query and a size, and overlaps no other."""
     for name in ("fleet", "task", "spend", "pipeline"):
         board: dict[str, Any] = json.loads(files[f"grafana/dashboards/{name}.json"])
         assert board["uid"] == f"spanpost-{name}"
@@ -72,20 +72,20 @@ def test_panels_are_whole(files: dict[str, str]) -> None:
             assert panel["description"]
             assert panel["targets"]
             place = panel["gridPos"]
-            cells = {
+            places_of_panel = {
                 (x, y)
                 for x in range(place["x"], place["x"] + place["w"])
                 for y in range(place["y"], place["y"] + place["h"])
             }
             assert place["x"] + place["w"] <= 24
-            assert cells & places == set(), panel["title"]
-            places |= cells
+            assert places_of_panel & places == set(), panel["title"]
+            places |= places_of_panel
 
 
 @pytest.mark.slow
 @pytest.mark.needs("promtool")
 def test_every_alert_fires_and_stays_quiet(files: dict[str, str]) -> None:
-    """promtool takes the rules, and each alert's two cases come out as told."""
+    """promtool accepts the rules, and each alert's two cases have the expected results."""
     tests = sorted(path.name for path in RULES.glob("*.test.yml"))
     cases = [case for name in tests for case in yaml.safe_load(files[f"grafana/rules/{name}"])["tests"]]
     alerts = {
@@ -105,7 +105,7 @@ def test_every_alert_fires_and_stays_quiet(files: dict[str, str]) -> None:
 
 
 def test_grafana_alerts_are_the_same(files: dict[str, str]) -> None:
-    """What Grafana provisions asks the same as Prometheus' rules, with unique ids that it takes."""
+    """Grafana's alerts query the same as Prometheus' rules, with valid unique ids."""
     rules = [
         r for g in yaml.safe_load(files["grafana/rules/spanpost.yml"])["groups"] for r in g["rules"] if "alert" in r
     ]
@@ -116,19 +116,22 @@ def test_grafana_alerts_are_the_same(files: dict[str, str]) -> None:
     uids = [r["uid"] for r in provisioned]
     assert len(set(uids)) == len(uids)
     assert all(re.fullmatch(r"[a-zA-Z0-9_-]{1,40}", uid) for uid in uids)
-    told = [r["annotations"] for r in rules]
-    assert all((ROOT / "docs" / said["runbook_url"].split("/docs/")[1]).is_file() for said in told)
-    assert {said["dashboard"] for said in told} <= {
+    notes = [r["annotations"] for r in rules]
+    assert all((ROOT / "docs" / said["runbook_url"].split("/docs/")[1]).is_file() for said in notes)
+    assert {said["dashboard"] for said in notes} <= {
         f"/d/spanpost-{path.stem}" for path in (ROOT / "grafana/dashboards").glob("*.json")
     }
     assert all(
-        said["summary"] and said["description"] and r["labels"]["severity"] for said, r in zip(told, rules, strict=True)
+        said["summary"] and said["description"] and r["labels"]["severity"]
+        for said, r in zip(notes, rules, strict=True)
     )
 
 
 @pytest.mark.needs("amtool")
 def test_alertmanagers_configuration_is_one() -> None:
-    """Alertmanager's own tool takes the configuration that is shipped, and its address is a door of the gateway."""
+    """Alertmanager's own tool accepts the shipped configuration, and its address is an endpoint of the
+    gateway.
+    """
     path = ROOT / "grafana" / "alertmanager" / "alertmanager.yml"
     done = subprocess.run(
         [find("amtool"), "check-config", path], capture_output=True, text=True, check=False, timeout=60

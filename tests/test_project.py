@@ -1,4 +1,4 @@
-"""The project's own promises: style, types, the direction of imports, what is public."""
+"""The project's own rules: style, types, the direction of imports, the public names."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
+LONGEST = 400
 
 
 def _run(*command: str) -> None:
@@ -32,17 +33,23 @@ def test_style() -> None:
 
 
 def test_imports_go_one_way() -> None:
-    """Rooms import downwards only, do not know one another, and the fold is pure."""
+    """Packages import downwards only, independent ones do not import each other, and the fold is pure."""
     _run(str(BIN / "lint-imports"), "--no-cache")
 
 
+def test_files_are_short() -> None:
+    """No source file has more than 400 lines."""
+    lines = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in ROOT.glob("src/**/*.py")}
+    assert {path: number for path, number in lines.items() if number > LONGEST} == {}
+
+
 def test_typed() -> None:
-    """The package says that it is typed."""
+    """The package declares that it is typed."""
     assert (ROOT / "src" / "spanpost" / "py.typed").is_file()
 
 
 def test_public_names() -> None:
-    """What `spanpost` offers is sorted, without repeats, and all there."""
+    """The public names of `spanpost` are sorted, without repeats, and all exist."""
     import spanpost
 
     names = list(getattr(spanpost, "__all__", []))
@@ -51,7 +58,7 @@ def test_public_names() -> None:
 
 
 def test_every_extra_exists() -> None:
-    """Each extra that a page or an error message asks the reader to install is declared."""
+    """Each extra that a page or an error message names is declared."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     files = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("src/**/*.py"), *ROOT.glob("deploy/**/*")]
     texts = [file.read_text() for file in files if file.is_file()]
@@ -93,19 +100,19 @@ def test_the_example_is_the_demo() -> None:
 
 
 def test_an_agent_imports_little() -> None:
-    """`spanpost.agent` brings neither the SDK nor any room of ours into an agent's process."""
+    """`spanpost.agent` imports neither the SDK nor another package of spanpost into an agent's process."""
     code = (
         "import json, sys, spanpost.agent;"
-        "print(json.dumps(sorted(m for m in sys.modules if m.split('.')[0] in ('spanpost', 'pydantic', 'msgspec', 'asyncpg')"
-        " or m.startswith('opentelemetry.sdk'))))"
+        "print(json.dumps(sorted(m for m in sys.modules if m.split('.')[0] in ('spanpost', 'pydantic', "
+        "'msgspec', 'asyncpg') or m.startswith('opentelemetry.sdk'))))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     brought = {name for name in json.loads(done.stdout) if not name.startswith("spanpost.agent")}
     assert brought <= {"spanpost", "spanpost.semconv"}
 
 
-def test_the_list_of_bad_input_names_tests_that_are_there() -> None:
-    """Each item of the list in tests/README.md has a test, and each test that it names is there."""
+def test_the_list_of_bad_input_names_existing_tests() -> None:
+    """Each item of the list in tests/README.md has a test, and each test that it names exists."""
     rows = re.findall(r"^\| (\d+) \|.*\| (.+) \|$", (ROOT / "tests" / "README.md").read_text(), re.MULTILINE)
     assert [int(number) for number, _ in rows] == list(range(1, 40))
     for _, proved in rows:

@@ -1,4 +1,4 @@
-"""The wheels, installed, in environments that are made here: another Python, and both ends of the range of OpenTelemetry."""
+"""The installed wheels in fresh environments: another Python, and both ends of OpenTelemetry's range."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    """Lend the script as a module."""
+    """Return the script as a module."""
     spec = spec_from_loader("test_pythons_script", SourceFileLoader("test_pythons_script", str(SCRIPT)))
     assert spec is not None
     assert spec.loader is not None
@@ -30,7 +30,7 @@ def script() -> ModuleType:
 
 
 def run(*arguments: str) -> list[str]:
-    """Run the script; return what it says at the end. Without a package index it skips, but in CI."""
+    """Run the script; return its last output. Without a package index skip, but not in CI."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "SPANPOST_"))}
     done = subprocess.run(
         [sys.executable, SCRIPT, *arguments], cwd=ROOT, env=env, capture_output=True, text=True, check=False
@@ -43,7 +43,7 @@ def run(*arguments: str) -> list[str]:
 
 
 def test_another_python_runs_the_wheels(script: ModuleType) -> None:
-    """The wheels work when installed under the newest other Python that is found; a machine may have only one."""
+    """The wheels work when installed under the newest other Python on the machine, if there is one."""
     mine = f"{sys.version_info.major}.{sys.version_info.minor}"
     others = [version for version in script.VERSIONS if version != mine and script.find(version)]
     if not others:
@@ -53,7 +53,7 @@ def test_another_python_runs_the_wheels(script: ModuleType) -> None:
 
 
 def test_the_ends_of_the_range_of_opentelemetry() -> None:
-    """What runs within an agent works beside the oldest OpenTelemetry that we allow, and beside the newest there is."""
+    """The agent's side works with the oldest allowed OpenTelemetry, and with the newest."""
     oldest, newest = [line for line in run("--opentelemetry") if line.startswith("OpenTelemetry ")]
     assert (oldest.endswith(": passed"), newest.endswith(": passed")) == (True, True)
     assert oldest != newest

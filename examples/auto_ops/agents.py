@@ -1,7 +1,7 @@
 """Three agents about one alert: analysis, fix, review. They emit OpenTelemetry and know of no Slack.
 
-They start in the alert's own trace (`within`), so their tasks stand below it, and what they tell, make and
-ask is in its thread.
+They start in the alert's own trace (`within`). So their tasks are below it, and their messages and questions
+in its thread.
 """
 
 from __future__ import annotations
@@ -42,21 +42,21 @@ tracer = trace.get_tracer("auto_ops")
 
 @dataclass(frozen=True)
 class Alert:
-    """An alert from the gateway's API. Its texts are untrusted."""
+    """Alert from the gateway's API. Its texts are untrusted."""
 
     id: str
     name: str
     summary: str
     traceparent: str
 
-    def told(self) -> dict[str, str]:
+    def fields(self) -> dict[str, str]:
         """Return the fields that a model receives."""
         return {"name": self.name, "summary": self.summary}
 
 
 @dataclass(frozen=True)
 class Action:
-    """Something that may be done; from `actions.toml`."""
+    """Action that may be run, from `actions.toml`."""
 
     name: str
     says: str
@@ -65,7 +65,7 @@ class Action:
 
 @dataclass(frozen=True)
 class Plan:
-    """What the fix agent would do."""
+    """Plan of the fix agent."""
 
     text: str
     action: Action
@@ -73,7 +73,7 @@ class Plan:
 
 @contextmanager
 def within(alert: Alert) -> Iterator[None]:
-    """Have tasks that begin here stand below the alert."""
+    """Put tasks that begin in the block below the alert."""
     token = context.attach(TraceContextTextMapPropagator().extract({"traceparent": alert.traceparent}, Context()))
     try:
         yield
@@ -81,7 +81,7 @@ def within(alert: Alert) -> Iterator[None]:
         context.detach(token)
 
 
-async def look_after(
+async def handle(
     alert: Alert,
     model: Model,
     actions: Mapping[str, Action],
@@ -90,9 +90,9 @@ async def look_after(
     is_over: Callable[[], Awaitable[bool]],
     acting: Callable[[], Awaitable[None]],
 ) -> str:
-    """Find out, plan, have the plan reviewed and approved, do it; return how it went.
+    """Analyse, plan, have the plan reviewed and approved, run it; return the outcome.
 
-    `wait` is for how long people are asked, seconds. `acting` is called right before something is done.
+    `wait` is the time that people have to answer, seconds. `acting` is called right before the action runs.
     Raises `ModelFailed`.
     """
     with within(alert):
@@ -115,7 +115,7 @@ async def look_after(
             task.result("plan", plan.text)
             decision = await approval(
                 f"{plan.action.says}, because of {alert.name}?",
-                id=f"auto_ops/{alert.id}",  # who asks this again, after a crash too, gets the same answer
+                id=f"auto_ops/{alert.id}",  # a later run with the same id gets the same answer, after a crash too
                 detail=f"Verdict: {verdict}\nPlan: {plan.text}\nRuns: {' '.join(plan.action.run)}",
                 risk="medium",
                 expires_in=wait,
@@ -138,7 +138,7 @@ async def look_after(
 async def analyse(alert: Alert, model: Model) -> str:
     """Return the most likely cause."""
     with agent_task(f"Analyse {alert.name}", agent="analysis", type="auto_ops", task_id=f"{alert.id}/analysis") as task:
-        verdict = (await model.ask(ANALYSIS, {"alert": alert.told()}, "verdict"))["verdict"]
+        verdict = (await model.ask(ANALYSIS, {"alert": alert.fields()}, "verdict"))["verdict"]
         task.checkpoint(f"Verdict: {verdict}")
         task.result("verdict", verdict)
         return verdict
@@ -147,10 +147,10 @@ async def analyse(alert: Alert, model: Model) -> str:
 async def propose(
     alert: Alert, verdict: str, objections: list[dict[str, str]], model: Model, actions: Mapping[str, Action]
 ) -> Plan:
-    """Say what to do, by one of the actions that there are."""
+    """Return a plan with one of the known actions."""
     named = {action.name: action.says for action in actions.values()}
-    told: dict[str, Any] = {"alert": alert.told(), "verdict": verdict, "actions": named, "objections": objections}
-    said = await model.ask(FIX, told, "plan", "action")
+    facts: dict[str, Any] = {"alert": alert.fields(), "verdict": verdict, "actions": named, "objections": objections}
+    said = await model.ask(FIX, facts, "plan", "action")
     if said["action"] not in actions:
         raise ValueError(f"the model chose an action that there is not; there are {', '.join(actions)}")
     return Plan(said["plan"], actions[said["action"]])
@@ -160,16 +160,16 @@ async def review(alert: Alert, verdict: str, plan: Plan, number: int, model: Mod
     """Return the objection to a plan; None if it is accepted."""
     name, id = f"Review plan {number}", f"{alert.id}/review-{number}"
     with agent_task(name, agent="review", type="auto_ops", task_id=id) as task:
-        told = {"alert": alert.told(), "verdict": verdict, "plan": plan.text, "action": plan.action.says}
-        said = await model.ask(REVIEW, told, "verdict", "why")
-        is_accepted = said["verdict"].lower() == "accept"  # whatever else it says is no
+        facts = {"alert": alert.fields(), "verdict": verdict, "plan": plan.text, "action": plan.action.says}
+        said = await model.ask(REVIEW, facts, "verdict", "why")
+        is_accepted = said["verdict"].lower() == "accept"  # any other answer rejects the plan
         task.result("plan", f"{plan.text} ({plan.action.name})")
         task.result("review", f"{'accepted' if is_accepted else 'refused'}: {said['why']}")
         return None if is_accepted else said["why"]
 
 
 async def run(alert: Alert, action: Action) -> str:
-    """Do it; return what it printed last. Raises `RuntimeError` when it fails."""
+    """Run the action; return the last line that it printed. Raises `RuntimeError` when it fails."""
     attributes = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": action.name}
     with tracer.start_as_current_span(f"execute_tool {action.name}", attributes=attributes):
         process = await asyncio.create_subprocess_exec(

@@ -1,10 +1,10 @@
-"""Alerts that look after themselves, as far as a person lets them.
+"""Handles alerts with agents, within the limits that a person sets.
 
 Run ``python auto_ops.py --once``, or without it as a daemon.
 
-Asks a spanpost gateway which alerts fire and has three agents look after each (`agents.py`): verdict, plan
-and the question whether it may be done appear in the alert's thread. Each alert is looked after once,
-however many of these run (`watermark.py`).
+It asks a spanpost gateway for firing alerts, and three agents handle each (`agents.py`). Verdict, plan and
+the request for approval appear in the alert's thread. Each alert is handled once, however many processes run
+(`watermark.py`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from typing import Any
 
 import asyncpg
 import stub_model
-from agents import Action, Alert, look_after
+from agents import Action, Alert, handle
 from model import Model
 from watermark import LATE, TRIES, Watermark, Work
 
@@ -39,9 +39,9 @@ import spanpost
 
 log = logging.getLogger("auto_ops")
 HERE = Path(__file__).parent
-#: Alerts that are looked after at once; and after how long the daemon tries again what failed, seconds.
+#: Alerts that are handled at once; and the daemon's wait before it tries a failed one again, seconds.
 MOST, AGAIN = 4, 60.0
-#: What the database may raise while it is away.
+#: What the database may raise while it is down.
 AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
@@ -76,9 +76,9 @@ class Gateway:
         return sorted(alerts, key=lambda pair: pair[1])
 
     async def is_over(self, alert: Alert) -> bool:
-        """Return whether an alert fires no more."""
-        told = await asyncio.to_thread(self._get, f"/api/tasks/{urllib.parse.quote(alert.id)}")
-        return told["ended_at"] is not None
+        """Return whether an alert no longer fires."""
+        task = await asyncio.to_thread(self._get, f"/api/tasks/{urllib.parse.quote(alert.id)}")
+        return task["ended_at"] is not None
 
     def _get(self, path: str) -> dict[str, Any]:
         headers = {"authorization": f"Bearer {self._token}"} if self._token else {}
@@ -106,21 +106,21 @@ class Shift:
     watermark: Watermark
     model: Model
     actions: Mapping[str, Action]
-    #: For how long people are asked, seconds.
+    #: How long people have to answer, seconds.
     wait: float
     since: datetime | None
     is_dry: bool = False
 
     async def alerts(self) -> list[tuple[Alert, datetime]]:
-        """Return what there is to look after, the oldest first."""
+        """Return the alerts to handle, the oldest first."""
         since = self.since or await self.watermark.since() or datetime.now(UTC) - LATE
         firing = await self.gateway.firing(since)
         if not self.is_dry:
             await self.watermark.over(since, [alert.id for alert, _ in firing])
         return [(alert, at) for alert, at in firing if not await self.watermark.is_done(alert.id)]
 
-    async def look_after(self, alert: Alert, fired_at: datetime) -> bool:
-        """Look after one, unless that is done; False when it failed and is to be tried again."""
+    async def handle(self, alert: Alert, fired_at: datetime) -> bool:
+        """Handle one alert unless it is done. Return False when it failed and is to be tried again."""
         async with self.watermark.take(alert.id, fired_at) as work:
             if work is None:
                 return True
@@ -143,8 +143,8 @@ class Shift:
             return await self.gateway.is_over(alert)
 
         try:
-            outcome = await look_after(alert, self.model, self.actions, wait=self.wait, is_over=is_over, acting=acting)
-        except Exception as error:  # one alert's failure is not the others'
+            outcome = await handle(alert, self.model, self.actions, wait=self.wait, is_over=is_over, acting=acting)
+        except Exception as error:  # one alert's failure does not stop the others
             log.error("%s: %s: %s", alert.id, type(error).__name__, error)
             if not did and work.tries < TRIES:
                 return False
@@ -155,12 +155,12 @@ class Shift:
 
 
 async def once(shift: Shift) -> bool:
-    """Look after what fires now; False when something failed."""
+    """Handle all alerts that fire now. Return False when something failed."""
     few = asyncio.Semaphore(MOST)
 
     async def one(alert: Alert, fired_at: datetime) -> bool:
         async with few:
-            return await shift.look_after(alert, fired_at)
+            return await shift.handle(alert, fired_at)
 
     return all(await asyncio.gather(*(one(*found) for found in await shift.alerts())))
 
@@ -173,7 +173,7 @@ async def forever(shift: Shift, every: float) -> None:
 
     async def one(alert: Alert, fired_at: datetime) -> None:
         try:
-            if not await shift.look_after(alert, fired_at):
+            if not await shift.handle(alert, fired_at):
                 not_before[alert.id] = time.monotonic() + AGAIN
         except AWAY as error:
             log.warning("%s: the database cannot be used, it is taken up again: %s", alert.id, error)
@@ -194,7 +194,7 @@ async def forever(shift: Shift, every: float) -> None:
 
 
 async def work(options: argparse.Namespace, model: Model, actions: Mapping[str, Action]) -> int:
-    """Do what the options say; returns the exit code."""
+    """Run as the options say; return the exit code."""
     watermark = await Watermark.open(options.database, makes_table=not options.dry_run)
     try:
         shift = Shift(
@@ -218,7 +218,7 @@ async def work(options: argparse.Namespace, model: Model, actions: Mapping[str, 
             await daemon
         except asyncio.CancelledError:
             under_way = asyncio.all_tasks() - {asyncio.current_task()}
-            for task in under_way:  # what is not done is taken up by the next that starts
+            for task in under_way:  # the next process that starts takes up the rest
                 task.cancel()
             await asyncio.gather(*under_way, return_exceptions=True)
         return 0
@@ -227,13 +227,13 @@ async def work(options: argparse.Namespace, model: Model, actions: Mapping[str, 
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns the exit code."""
+    """Run the command; return the exit code."""
     options = read(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     if not options.dry_run:
         try:
-            # The pipeline that sends what the agents emit, live, and brings people's answers; the agents
-            # know nothing of it.
+            # The pipeline sends what the agents emit, live, and brings people's answers. The agents do not
+            # know it.
             spanpost.attach(endpoint=options.url)
         except spanpost.ConfigError as error:
             print(f"auto_ops: {error}", file=sys.stderr)
@@ -252,7 +252,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def read(arguments: list[str] | None) -> argparse.Namespace:
-    """Return the options; ends the process with 2 where they are wrong."""
+    """Return the options; end the process with 2 where they are wrong."""
     said = os.environ
     parser = argparse.ArgumentParser(prog="auto_ops", description=__doc__.splitlines()[0] if __doc__ else None)
     add = parser.add_argument

@@ -34,11 +34,11 @@ class Model:
         endpoint = said.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
         return cls(endpoint, said.get("AUTO_OPS_MODEL") or "gpt-4o-mini", said.get("OPENAI_API_KEY", ""))
 
-    async def ask(self, role: str, told: dict[str, Any], *wanted: str) -> dict[str, str]:
-        """Return the texts that are wanted, by name. Raises `ModelFailed`."""
+    async def ask(self, role: str, facts: dict[str, Any], *wanted: str) -> dict[str, str]:
+        """Return the wanted texts by name. Raises `ModelFailed`."""
         messages = [
             {"role": "system", "content": f"{role}\nAnswer with one JSON object of texts: {', '.join(wanted)}."},
-            {"role": "user", "content": json.dumps(told)},
+            {"role": "user", "content": json.dumps(facts)},
         ]
         asked = {"model": self.name, "messages": messages, "temperature": 0, "response_format": {"type": "json_object"}}
         attributes = {

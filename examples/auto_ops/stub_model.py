@@ -1,8 +1,8 @@
-"""A model that needs no model: an OpenAI-compatible endpoint with answers by heart.
+"""A scripted model: an OpenAI-compatible endpoint with fixed answers.
 
 ``python stub_model.py`` serves port 8765.
 
-Its review refuses the first plan and accepts the second, so that a second round is seen.
+Its review refuses the first plan and accepts the second, so that there is a second round.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 
-def answer(role: str, told: dict[str, Any]) -> dict[str, str]:
-    """Return what the agent of that role says; the same for the same question."""
-    alert = told.get("alert", {}).get("name", "alert")
+def answer(role: str, facts: dict[str, Any]) -> dict[str, str]:
+    """Return the answer of the agent with that role; the same for the same question."""
+    alert = facts.get("alert", {}).get("name", "alert")
     if role == "analysis":
         return {"verdict": f"{alert}: old logs fill the disk; the service itself is well"}
     if role == "fix":
-        actions = list(told["actions"])
-        if not told["objections"]:
+        actions = list(facts["actions"])
+        if not facts["objections"]:
             return {"plan": "Restart the service", "action": actions[0]}
         return {"plan": "Delete what is older than a week, and leave the service alone", "action": actions[-1]}
-    if "Restart" in told["plan"]:
+    if "Restart" in facts["plan"]:
         return {"verdict": "refuse", "why": "A restart frees nothing"}
     return {"verdict": "accept", "why": "It removes the cause and can be repeated"}
 
@@ -50,12 +50,12 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *args: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @contextmanager
 def serving(port: int = 0) -> Iterator[str]:
-    """Serve in a thread; gives the endpoint."""
+    """Serve in a thread; yield the endpoint."""
     server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)

@@ -3,7 +3,7 @@
 An alert is worked on while a session holds its advisory lock, so by one process at a time, and the lock of a
 process that is killed is free at once. A row that is done is never taken again. What was approved is run at
 most once: `acting` is committed before. The watermark is what the rows say: the oldest alert that is not
-done, else the newest. Alerts come late, so a look goes back further.
+done, else the newest. Alerts arrive late, so each query goes back further.
 
 Advisory locks are a session's: a PgBouncer in between must pool sessions.
 """
@@ -16,10 +16,9 @@ from datetime import datetime, timedelta
 
 import asyncpg
 
-#: How much later than it began an alert may become known: Alertmanager's `group_wait`, an outage of the way
-#: here.
+#: Maximum delay between an alert's start and its arrival: Alertmanager's `group_wait`, an outage on the way.
 LATE = timedelta(hours=1)
-#: How often a failed piece of work is tried.
+#: Maximum attempts at a failed piece of work.
 TRIES = 3
 
 _TABLE = """
@@ -33,7 +32,7 @@ CREATE TABLE IF NOT EXISTS auto_ops (
     outcome text
 )"""
 _MARK = "SELECT coalesce(min(fired_at) FILTER (WHERE done_at IS NULL), max(fired_at)) FROM auto_ops"
-# What was taken a moment ago may be newer than the list.
+# An alert that was taken a moment ago may be newer than the list.
 _OVER = """
 UPDATE auto_ops SET done_at = now(), outcome = 'over before it was done'
 WHERE done_at IS NULL AND fired_at >= $1 AND taken_at < now() - $2::interval AND alert <> ALL($3::text[])"""
@@ -46,12 +45,12 @@ RETURNING tries, acting"""
 
 
 class Work:
-    """One alert that this process works on, and no other does."""
+    """One alert that only this process works on."""
 
     def __init__(self, connection: asyncpg.Connection, alert: str, *, tries: int, was_acting: bool) -> None:
         self._connection, self._alert = connection, alert
         self.tries = tries
-        #: A process was stopped between approval and outcome: nobody knows whether it was done.
+        #: A process was stopped between approval and outcome: it is unknown whether the action ran.
         self.was_acting = was_acting
 
     async def acting(self) -> None:
@@ -59,7 +58,7 @@ class Work:
         await self._connection.execute("UPDATE auto_ops SET acting = true WHERE alert = $1", self._alert)
 
     async def done(self, outcome: str) -> None:
-        """Note that there is nothing more to do."""
+        """Record that the alert is done."""
         await self._connection.execute(
             "UPDATE auto_ops SET done_at = now(), outcome = $2 WHERE alert = $1", self._alert, outcome[:500]
         )
@@ -73,11 +72,11 @@ class Watermark:
 
     @classmethod
     async def open(cls, url: str, *, makes_table: bool = True) -> Watermark:
-        """Connect, and make the table where there is none."""
+        """Connect, and create the table if it does not exist."""
         pool = await asyncpg.create_pool(url, min_size=1, max_size=10, timeout=10)
         if makes_table:
             async with pool.acquire() as connection, connection.transaction():
-                # Two that begin at once would both make it.
+                # Two processes that start at once would both create it.
                 await connection.execute("SELECT pg_advisory_xact_lock(hashtext('auto_ops'))")
                 await connection.execute(_TABLE)
         return cls(pool)
@@ -94,18 +93,18 @@ class Watermark:
         return mark - LATE if mark is not None else None
 
     async def over(self, since: datetime, firing: list[str]) -> None:
-        """Be done with what was left over and fires no more; `firing` are those that do and began since."""
+        """Mark leftover alerts as done that no longer fire; `firing` are those that do and began since."""
         await self._pool.execute(_OVER, since, LATE, firing)
 
     async def is_done(self, alert: str) -> bool:
-        """Return whether there is nothing more to do about an alert."""
+        """Return whether an alert is done."""
         if await self._pool.fetchval("SELECT to_regclass('auto_ops')") is None:
             return False
         return bool(await self._pool.fetchval("SELECT done_at IS NOT NULL FROM auto_ops WHERE alert = $1", alert))
 
     @asynccontextmanager
     async def take(self, alert: str, fired_at: datetime) -> AsyncIterator[Work | None]:
-        """Hold an alert while it is worked on; None where it is done, or another process is at it."""
+        """Lock an alert while it is worked on. None if it is done, or another process works on it."""
         async with self._pool.acquire() as connection:
             if not await connection.fetchval(_LOCK, alert):
                 yield None

@@ -1,4 +1,4 @@
-"""What all dashboards are made with: datasources, queries, panels of few sorts, annotations."""
+"""Parts of all dashboards: datasources, queries, panels of few sorts, annotations."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class _Built(builder.Builder[Sql]):
 
 
 def thresholds(*steps: tuple[float | None, str], share: bool = False) -> d.ThresholdsConfig:
-    """Return thresholds from their lower bounds; None is where it begins."""
+    """Return thresholds from their lower bounds; None is the beginning."""
     mode = m.ThresholdsMode.PERCENTAGE if share else m.ThresholdsMode.ABSOLUTE
     return d.ThresholdsConfig().mode(mode).steps([m.Threshold(value=at, color=color) for at, color in steps])
 
@@ -95,7 +95,7 @@ def found(
     width: int = 4,
     steps: tuple[tuple[float | None, str], ...] = ((None, "text"),),
 ) -> Any:
-    """Return one large figure out of PostgreSQL: the query returns `value`."""
+    """Return one large figure from PostgreSQL: the query returns `value`."""
     panel = stat.Panel().title(title).description(says).datasource(POSTGRES).unit(unit).height(4).span(width)
     panel = panel.thresholds(thresholds(*steps)).reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
     return panel.with_target(_Built(Sql(sql, is_series=False)))
@@ -120,7 +120,7 @@ def lines(
     stacked: bool = False,
     most: float | None = None,
 ) -> Any:
-    """Return curves of metrics: (query, legend) each."""
+    """Return curves of metrics; each is (query, legend)."""
     panel = (
         timeseries.Panel().title(title).description(says).datasource(PROMETHEUS).unit(unit).height(8).span(width).min(0)
     )
@@ -190,29 +190,29 @@ def rows(
     steps: dict[str, tuple[tuple[float | None, str], ...]] | None = None,
     statuses: tuple[str, ...] = (),
 ) -> Any:
-    """Return a table out of PostgreSQL.
+    """Return a table from PostgreSQL.
 
     By column: units, widths (pixels), thresholds that colour it, those that hold a status.
     """
     panel = table.Panel().title(title).description(says).datasource(POSTGRES).height(height).span(width)
     panel = panel.with_target(_Built(Sql(sql, is_series=False)))
-    told: dict[str, list[m.DynamicConfigValue]] = {}
+    properties: dict[str, list[m.DynamicConfigValue]] = {}
     for column, unit in (units or {}).items():
-        told.setdefault(column, []).append(m.DynamicConfigValue("unit", unit))
+        properties.setdefault(column, []).append(m.DynamicConfigValue("unit", unit))
     for column, pixels in (widths or {}).items():
-        told.setdefault(column, []).append(m.DynamicConfigValue("custom.width", pixels))
+        properties.setdefault(column, []).append(m.DynamicConfigValue("custom.width", pixels))
     for column in hidden:
-        told.setdefault(column, []).append(m.DynamicConfigValue("custom.hidden", True))
+        properties.setdefault(column, []).append(m.DynamicConfigValue("custom.hidden", True))
     for column, bounds in (steps or {}).items():
         levels = {"mode": "absolute", "steps": [{"value": at, "color": color} for at, color in bounds]}
         text = m.DynamicConfigValue("custom.cellOptions", {"type": "color-text"})
-        told.setdefault(column, []).extend([m.DynamicConfigValue("thresholds", levels), text])
+        properties.setdefault(column, []).extend([m.DynamicConfigValue("thresholds", levels), text])
     for column in statuses:
         words = {status: {"color": color, "index": n} for n, (status, color) in enumerate(STATUS_COLORS.items())}
         text = m.DynamicConfigValue("custom.cellOptions", {"type": "color-text"})
         mapping = m.DynamicConfigValue("mappings", [{"type": "value", "options": words}])
-        told.setdefault(column, []).extend([mapping, text])
-    for column, values in told.items():
+        properties.setdefault(column, []).extend([mapping, text])
+    for column, values in properties.items():
         panel = panel.override_by_name(column, values)
     return panel
 
@@ -233,7 +233,7 @@ def curve(
     width: int = 12,
     most: float | None = None,
 ) -> Any:
-    """Return curves out of PostgreSQL: the query returns time, metric, value."""
+    """Return curves from PostgreSQL: the query returns time, metric, value."""
     panel = (
         timeseries.Panel().title(title).description(says).datasource(POSTGRES).unit(unit).height(8).span(width).min(0)
     )
@@ -247,12 +247,12 @@ def curve(
     return panel.with_target(_Built(Sql(sql, is_series=True)))
 
 
-#: What is drawn over graphs: name, what of the view `grafana_annotations`, its colour, and whether it is on
-#: from the beginning.
+#: Annotations over graphs: name, filter on the view `grafana_annotations`, colour, and whether it is on from
+#: the beginning.
 Note = tuple[str, str, str, bool]
 _FAILED = "kind = 'task' AND task_uid IN (SELECT uid FROM agent_tasks WHERE status = 'error' OR ended_at IS NULL)"
-#: Of a fleet what somebody should look at; the rest at a click, because hundreds of tasks hide what they are
-#: drawn over.
+#: Of a fleet only what needs attention; the rest after a click, because hundreds of tasks hide the curves
+#: below them.
 UNDER_WAY: Note = ("Tasks under way or failed", _FAILED, "blue", True)
 NOTES: tuple[Note, ...] = (
     UNDER_WAY,

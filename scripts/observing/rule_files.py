@@ -1,4 +1,4 @@
-"""What is made of the rules: files for Prometheus, promtool and Grafana, the runbooks and their table."""
+"""Files made from the rules: for Prometheus, promtool and Grafana, the runbooks and their table."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from observing.rules import ALERTS, RECORDED, Alert
 
-#: So long an alert stays after its cause has gone: a scrape that fails ends none, and begins none anew.
+#: How long an alert stays after its cause has gone: a failed scrape neither ends nor restarts it.
 KEPT = "1m"
 #: Where pages of docs/ are read: as pyproject.toml says, until `scripts/write_grafana.py --docs` says
 #: otherwise.
@@ -42,7 +42,7 @@ def prometheus_rules() -> dict[str, Any]:
 
 
 def annotations(a: Alert) -> dict[str, str]:
-    """Return what an alert says."""
+    """Return an alert's annotations."""
     about = {"task_status": a.about} if a.about else {}
     return about | {
         "summary": a.summary,
@@ -53,11 +53,11 @@ def annotations(a: Alert) -> dict[str, str]:
 
 
 def promtool_tests(*, of_hours: bool) -> dict[str, Any]:
-    """Return cases for `promtool test rules`: each alert firing, and staying quiet; those that take many
-    hours apart.
+    """Return cases for `promtool test rules`: each alert firing, and staying quiet; those of many hours in
+    their own files.
 
-    Rules are evaluated each minute, in those of hours each third: what a day's minutes cost is most of what
-    all others do.
+    Rules are evaluated each minute, rules over hours each third minute: a day of minutes costs most of the
+    run.
     """
     tests = []
     for a in ALERTS:
@@ -105,7 +105,7 @@ def grafana_alerts() -> dict[str, Any]:
                                 "refId": "B",
                                 "datasourceUid": "__expr__",
                                 # The comparison is in the query, which returns nothing while all is well;
-                                # what it returns is never negative.
+                                # its values are never negative.
                                 "model": {
                                     "refId": "B",
                                     "type": "threshold",

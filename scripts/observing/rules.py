@@ -25,7 +25,7 @@ class Alert:
     at: str = "1h"
     #: Labels of the alert in the case that fires, beside severity.
     labels: dict[str, str] = field(default_factory=dict)
-    #: Status of the agent's task that it is about: if there is exactly one such task, the alert is posted in
+    #: Status of the agent's task that the alert concerns: if exactly one task has it, the alert is posted in
     #: its thread.
     about: str = ""
 
@@ -192,7 +192,7 @@ ALERTS = (
     Alert(
         name="SpanpostAgentsAtQuota",
         severity="critical",
-        # Only agents at work count: one that met a limit and has ended must not stand for another.
+        # Only working agents count: an agent that met a limit and ended must not stand for another.
         expr="count((sum by (agent) (increase(spanpost_provider_limits_total[10m])) > 0)"
         ' and on (agent) (sum by (agent) (spanpost_tasks_open{agent!=""}) > 0))'
         ' >= count(sum by (agent) (spanpost_tasks_open{agent!=""}) > 0)',
@@ -322,8 +322,10 @@ ALERTS = (
             "No telemetry arrives, and the journal does not shrink: does a gateway run, and what does its log "
             "say? Look for a lock that is "
             "never released in `pg_locks`.",
-            "Rows whose key no running gateway has are not recorded: `SELECT encode(key, 'hex'), count(*) FROM journal GROUP BY 1` shows "
-            "the keys, and each gateway logs its key when it starts. Put the missing secret or password into `gateway.journal_keys`.",
+            "Rows whose key no running gateway has are not recorded: `SELECT encode(key, 'hex'), count(*) FROM "
+            "journal GROUP BY 1` shows "
+            "the keys, and each gateway logs its key when it starts. Put the missing secret or password into "
+            "`gateway.journal_keys`.",
             "At `gateway.journal_bytes` senders are asked to retry (503). Exporters give up after about a minute.",
         ),
         dashboard="pipeline",

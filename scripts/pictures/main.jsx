@@ -8,8 +8,8 @@ import { BarGauge, BigValue, PanelChrome, Table, TimeSeries } from '@grafana/ui'
 
 const CELL = { width: 60, height: 38, gap: 8 };
 const theme = createTheme({ colors: { mode: 'dark' } });
-const told = await (await fetch('/answers.json')).json();
-const range = { from: dateTime(told.from), to: dateTime(told.to), raw: { from: dateTime(told.from), to: dateTime(told.to) } };
+const drawn = await (await fetch('/answers.json')).json();
+const range = { from: dateTime(drawn.from), to: dateTime(drawn.to), raw: { from: dateTime(drawn.from), to: dateTime(drawn.to) } };
 
 const standard = {
   unit: 'unit', min: 'min', max: 'max', decimals: 'decimals', displayName: 'displayName', links: 'links', color: 'color',
@@ -53,7 +53,7 @@ function annotate(builder) {
     ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height + 12);
     ctx.clip();
     const foot = bbox.top + bbox.height;
-    for (const note of told.notes ?? []) {
+    for (const note of drawn.notes ?? []) {
       const left = u.valToPos(note.from, 'x', true);
       ctx.fillStyle = ctx.strokeStyle = theme.visualization.getColorByName(note.color);
       if (note.to) {
@@ -129,11 +129,11 @@ class Guarded extends React.Component {
 }
 
 function Dashboard() {
-  const bottom = Math.max(...told.panels.map((panel) => panel.gridPos.y + panel.gridPos.h));
+  const bottom = Math.max(...drawn.panels.map((panel) => panel.gridPos.y + panel.gridPos.h));
   return (
     <ThemeContext.Provider value={theme}>
       <div style={{ height: bottom * CELL.height, width: 24 * CELL.width }}>
-        {told.panels.map((panel, i) => {
+        {drawn.panels.map((panel, i) => {
           const { x, y, w, h } = panel.gridPos;
           const width = w * CELL.width - CELL.gap, height = h * CELL.height - CELL.gap;
           return (

@@ -1,4 +1,4 @@
-"""The control API: paths, query and bodies by which an agent waits for people and asks what it may spend.
+"""The control API: paths, query and bodies by which an agent waits for people and asks for its budget.
 
 The gateway (`spanpost.interactions.control`) and its client (`spanpost.agent.gateway`) both use this
 module. It imports only the standard library, so that an agent pays nothing for it.
@@ -72,7 +72,7 @@ class BudgetQuestion(TypedDict):
 
 
 class BudgetAnswer(TypedDict):
-    """What a task may still spend, of each budget."""
+    """The rest of each budget of a task."""
 
     budgets: Sequence[Mapping[str, Any]]
 

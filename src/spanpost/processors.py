@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from spanpost import app
 from spanpost.receivers import export, sdk
-from spanpost.receivers.worker import Feed, Receive
+from spanpost.receivers.protocols import Receive
+from spanpost.receivers.worker import Feed
 
 __all__ = ["AgentLogProcessor", "AgentSpanExporter", "AgentSpanProcessor"]
 

@@ -1,4 +1,4 @@
-"""Agents that ask a person: one in any language (OTLP records in JSON), and one that waits through `spanpost.agent.control`."""
+"""Agents that ask a person: one sends OTLP records in JSON, one waits through `spanpost.agent.control`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _value(value: Any) -> dict[str, Any]:
 
 
 class AskingAgent:
-    """One task, told to a gateway. `url` is where it listens."""
+    """One task, reported to a gateway. `url` is the gateway's address."""
 
     def __init__(self, url: str, name: str = "Deploy the shop", token: str = "", **attributes: Any) -> None:
         self.url, self.name, self.token = url, name, token
@@ -38,7 +38,7 @@ class AskingAgent:
         assert status == 200, said
 
     def tell(self, event: str, **attributes: Any) -> None:
-        """Send a record of what happens now."""
+        """Send a record of a current event."""
         record = {"timeUnixNano": str(time.time_ns()), "eventName": event, "traceId": self.trace, "spanId": self.span}
         record["attributes"] = [
             {"key": key.replace("__", "."), "value": _value(value)} for key, value in attributes.items()
@@ -46,17 +46,17 @@ class AskingAgent:
         self._send("logs", {"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]})
 
     def start(self) -> AskingAgent:
-        """Tell that the task has begun."""
-        told = {key.replace(".", "__"): value for key, value in self._attributes.items()}
+        """Report the start of the task."""
+        fields = {key.replace(".", "__"): value for key, value in self._attributes.items()}
         began = {"span__name": "deploy", "span__start_unix_nano": str(self._began)}
-        self.tell("agent.span.started", **told, **began)
+        self.tell("agent.span.started", **fields, **began)
         return self
 
     def ask(self, question: str, approval_id: str = "go", **more: Any) -> AskingAgent:
         """Ask a person."""
-        told = {f"agent__approval__{key}": value for key, value in more.items()}
+        fields = {f"agent__approval__{key}": value for key, value in more.items()}
         self.tell(
-            "agent.approval.requested", agent__approval__id=approval_id, agent__approval__question=question, **told
+            "agent.approval.requested", agent__approval__id=approval_id, agent__approval__question=question, **fields
         )
         return self
 
@@ -89,13 +89,13 @@ class WaitingAgent:
         )
 
     def goes_on(self) -> str:
-        """Wait until it has heard the decision and ended; return what it heard."""
+        """Wait until it has received the decision and ended; return what it received."""
         said, _ = self.process.communicate(timeout=90)
         assert self.process.returncode == 0
         return said.strip()
 
     def kill(self) -> None:
-        """End it, whatever it does."""
+        """Kill the process at once."""
         if self.process.poll() is None:
             self.process.kill()
             self.process.communicate()

@@ -1,4 +1,4 @@
-"""What tests of a running gateway share."""
+"""Fixtures for tests of a running gateway."""
 
 from __future__ import annotations
 

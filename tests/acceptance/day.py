@@ -1,4 +1,4 @@
-"""A day of many tasks, as agents tell it: two sorts of agents, failures, questions to people, filling contexts, sub-agents."""
+"""A day of many tasks as agents report it: failures, questions, filling context windows, sub-agents."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 from spanpost.model.observations import Observation, Origin, Part, Status
 
-#: Agents, and the models that they call by turns.
+#: Agents, and the models that they call in turn.
 AGENTS = {"coder": ("gpt-4o", "gpt-4o", "gpt-4o-mini"), "reviewer": ("gpt-4o-mini",), "deployer": ("gpt-4o",)}
 SORTS = ("bugfix", "feature", "release")
 SECOND = 1_000_000_000
 
 
 class Day:
-    """Hands out what happened by steps. `began` and `step` are seconds; always the same day for one seed."""
+    """Yields observations by steps. `began` and `step` are seconds; the same day for one seed."""
 
     def __init__(self, began: float, *, seed: int = 7) -> None:
         self._random = random.Random(seed)
@@ -23,7 +23,7 @@ class Day:
         self.tasks = 0
 
     def step(self, at: float, count: int, *, stays_open: bool = False) -> Iterator[Observation]:
-        """Tell of `count` tasks that began at `at`."""
+        """Report `count` tasks that began at `at`."""
         for _ in range(count):
             self.tasks += 1
             yield from self._task(self.tasks, at + self._random.uniform(0, 60), stays_open)
@@ -48,10 +48,10 @@ class Day:
             name: str, attributes: dict[str, Any], start: float, seconds: float, status: Status, number: int
         ) -> Observation:
             return Observation(
-                part=Part.ENDED, trace_id=trace, span_id=number.to_bytes(8, "big"), tenant="acme" if n % 3 else "globex",
-                parent_id=b"" if number == 1 else (1).to_bytes(8, "big"), name=name, at_ns=int((start + seconds) * SECOND),
-                start_ns=int(start * SECOND), end_ns=int((start + seconds) * SECOND), status=status, attributes=attributes,
-                origin=origin,
+                part=Part.ENDED, trace_id=trace, span_id=number.to_bytes(8, "big"),
+                tenant="acme" if n % 3 else "globex", parent_id=b"" if number == 1 else (1).to_bytes(8, "big"),
+                name=name, at_ns=int((start + seconds) * SECOND), start_ns=int(start * SECOND),
+                end_ns=int((start + seconds) * SECOND), status=status, attributes=attributes, origin=origin,
             )  # fmt: skip
 
         def event(name: str, attributes: dict[str, Any], when: float, index: int) -> Observation:
@@ -61,14 +61,16 @@ class Day:
             )  # fmt: skip
 
         root_span: dict[str, Any] = {
-            "agent.task.id": f"task-{n}", "agent.task.name": f"{SORTS[n % 3].capitalize()} {n}", "agent.task.type": SORTS[n % 3],
-            "gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": agent, "agent.link.pr": f"https://example.org/pr/{n}",
+            "agent.task.id": f"task-{n}", "agent.task.name": f"{SORTS[n % 3].capitalize()} {n}",
+            "agent.task.type": SORTS[n % 3], "gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": agent,
+            "agent.link.pr": f"https://example.org/pr/{n}",
         }  # fmt: skip
         if stays_open:
             begun = span(f"invoke_agent {agent}", root_span, at, 0, Status.UNSET, 1)
             yield Observation(
                 part=Part.STARTED, trace_id=begun.trace_id, span_id=begun.span_id, tenant=begun.tenant, name=begun.name,
-                at_ns=begun.start_ns, start_ns=begun.start_ns, attributes=root_span, origin=origin, producer="day", seq=n,
+                at_ns=begun.start_ns, start_ns=begun.start_ns, attributes=root_span, origin=origin, producer="day",
+                seq=n,
             )  # fmt: skip
         for i in range(6):
             spans += 1
@@ -76,9 +78,11 @@ class Day:
             yield span(
                 "chat",
                 {
-                    "gen_ai.operation.name": "chat", "gen_ai.request.model": AGENTS[agent][i % len(AGENTS[agent])], "gen_ai.usage.input_tokens": tokens,
-                    "gen_ai.usage.output_tokens": 400 + n % 90, "gen_ai.usage.cache_read.input_tokens": tokens // 2,
-                    "gen_ai.response.id": f"r-{n}-{i}", "gen_ai.provider.name": "openai", "agent.account": "team-key", **({"error.type": "RateLimitError"} if n % 9 == 0 and i == 2 else {}),
+                    "gen_ai.operation.name": "chat", "gen_ai.request.model": AGENTS[agent][i % len(AGENTS[agent])],
+                    "gen_ai.usage.input_tokens": tokens, "gen_ai.usage.output_tokens": 400 + n % 90,
+                    "gen_ai.usage.cache_read.input_tokens": tokens // 2, "gen_ai.response.id": f"r-{n}-{i}",
+                    "gen_ai.provider.name": "openai", "agent.account": "team-key",
+                    **({"error.type": "RateLimitError"} if n % 9 == 0 and i == 2 else {}),
                 },
                 clock + 4, 3.0 + i, Status.ERROR if n % 9 == 0 and i == 2 else Status.UNSET, spans,
             )  # fmt: skip

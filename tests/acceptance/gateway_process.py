@@ -1,4 +1,4 @@
-"""A `spanpost run` in a process of its own, before a real PostgreSQL, and what its table holds."""
+"""A `spanpost run` as a process, with a real PostgreSQL, and the contents of its table."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def spans(first: int, count: int, per_trace: int = 10) -> list[ReadableSpan]:
 
 
 class Gateway:
-    """The process. `lines` is what it said on stderr."""
+    """The process. `lines` is its stderr."""
 
     def __init__(self, dsn: str, home: Path, toml: str = "", *options: str, **environment: str) -> None:
         self.dsn, self.home = dsn, home
@@ -66,7 +66,7 @@ class Gateway:
             if not n.upper().startswith(("SPANPOST_", "OTEL_")) and n != "DATABASE_URL"
         }
         self.lines: list[str] = []
-        self._heard = threading.Condition()
+        self._line_read = threading.Condition()
         self._is_over = False
         self.process = subprocess.Popen(
             [
@@ -91,12 +91,12 @@ class Gateway:
     def _listen(self) -> None:
         assert self.process.stderr is not None
         for line in self.process.stderr:
-            with self._heard:
+            with self._line_read:
                 self.lines.append(line.rstrip())
-                self._heard.notify_all()
-        with self._heard:
+                self._line_read.notify_all()
+        with self._line_read:
             self._is_over = True
-            self._heard.notify_all()
+            self._line_read.notify_all()
 
     def hear(self, pattern: str, timeout: float = LIMIT) -> re.Match[str]:
         """Wait for a line of stderr that matches."""
@@ -104,8 +104,8 @@ class Gateway:
         def found() -> re.Match[str] | None:
             return next((match for line in self.lines if (match := re.search(pattern, line))), None)
 
-        with self._heard:
-            assert self._heard.wait_for(lambda: found() or self._is_over, timeout), "\n".join(self.lines)
+        with self._line_read:
+            assert self._line_read.wait_for(lambda: found() or self._is_over, timeout), "\n".join(self.lines)
             match = found()
         assert match is not None, "\n".join(self.lines)
         return match
@@ -146,7 +146,7 @@ class Gateway:
 
     @property
     def recorded(self) -> list[int]:
-        """The numbers of the recorded spans, sorted: a span with two rows is twice there."""
+        """The numbers of the recorded spans, sorted: a span with two rows is there twice."""
         return sorted(int(row[0]) for row in self.rows("SELECT attributes->>'n' FROM agent_events WHERE part = 0"))
 
 
@@ -155,7 +155,7 @@ Start = Callable[..., Gateway]
 
 
 def request(url: str, body: bytes | None, timeout: float = 20.0, **headers: str) -> tuple[int, Any]:
-    """Ask without any patience of the client's own; return status and body."""
+    """Request without repeats by the client; return status and body."""
     asked = urllib.request.Request(url, body, {name.replace("_", "-"): value for name, value in headers.items()})
     try:
         with urllib.request.urlopen(asked, timeout=timeout) as answer:
@@ -165,7 +165,7 @@ def request(url: str, body: bytes | None, timeout: float = 20.0, **headers: str)
 
 
 def said(page: tuple[int, Any]) -> tuple[int, dict[str, Any]]:
-    """Return a JSON page, read."""
+    """Return a JSON page, parsed."""
     return page[0], json.loads(page[1])
 
 

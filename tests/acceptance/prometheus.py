@@ -1,4 +1,4 @@
-"""A Prometheus: with a past that is given to it, and a target."""
+"""A Prometheus with a given past, and a target."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.eventually import eventually, free_port
 
 
 def lines_of(registry: CollectorRegistry, at: float, labels: dict[str, str]) -> Iterator[str]:
-    """Return all samples as of a time, as `promtool tsdb create-blocks-from openmetrics` takes them."""
+    """Return all samples as of a time, in the form for `promtool tsdb create-blocks-from openmetrics`."""
     for metric in registry.collect():
         for sample in metric.samples:
             said = ",".join(f"{k}={json.dumps(v, ensure_ascii=False)}" for k, v in {**sample.labels, **labels}.items())
@@ -68,7 +68,9 @@ def run_prometheus(
     alertmanager: str = "",
     every: str = "1s",
 ) -> Iterator[Prometheus]:
-    """Run a Prometheus that scrapes `target`, and asks the rules, so often; with the past of these samples."""
+    """Run a Prometheus with these past samples; it scrapes `target` and evaluates the rules at that
+    interval.
+    """
     data, port = directory / "tsdb", free_port()
     data.mkdir()
     written = directory / "past.om"
@@ -91,8 +93,9 @@ def run_prometheus(
         )
     )
     command = [
-        "prometheus", f"--config.file={config}", f"--storage.tsdb.path={data}", f"--web.listen-address=127.0.0.1:{port}",
-        "--enable-feature=exemplar-storage", "--storage.tsdb.retention.time=30d",
+        "prometheus", f"--config.file={config}", f"--storage.tsdb.path={data}",
+        f"--web.listen-address=127.0.0.1:{port}", "--enable-feature=exemplar-storage",
+        "--storage.tsdb.retention.time=30d",
     ]  # fmt: skip
     server = Prometheus(port)
     with _running(command, f"{server.url}/-/ready", directory / "prometheus.log"):
@@ -101,7 +104,7 @@ def run_prometheus(
 
 @contextmanager
 def run_alertmanager(directory: Path, config: str) -> Iterator[str]:
-    """Run an Alertmanager with that configuration; gives its host and port."""
+    """Run an Alertmanager with that configuration; yield its host and port."""
     written, port = directory / "alertmanager.yml", free_port()
     written.write_text(config)
     command = [

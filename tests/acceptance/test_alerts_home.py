@@ -1,6 +1,7 @@
-"""A rule fires on what the pipeline made of an agent's telemetry, and comes home: Prometheus, Alertmanager, gateway, Slack.
+"""A rule fires on metrics of an agent's telemetry, and its alert reaches the task's thread in Slack.
 
-All of them real but Slack, on the rules and the Alertmanager configuration that are shipped, with shorter times. About 10 s.
+Prometheus, Alertmanager and the gateway are real and use the shipped rules and configuration with shorter times;
+only Slack is a fake. About 10 s.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ ROOT_SPAN: dict[str, Any] = {
 
 
 def shipped(url: str, directory: Path) -> str:
-    """Return the Alertmanager configuration that is shipped, for here and with shorter times."""
+    """Return the shipped Alertmanager configuration, for here and with shorter times."""
     config = yaml.safe_load((ROOT / "grafana" / "alertmanager" / "alertmanager.yml").read_text())
     config["route"] |= {"group_wait": "0s", "group_interval": "200ms"}
     [[hook]] = [receiver["webhook_configs"] for receiver in config["receivers"]]
@@ -52,7 +53,7 @@ def shipped(url: str, directory: Path) -> str:
 
 
 def rules_of(directory: Path) -> Path:
-    """Return the rules that are shipped, whose alerts are kept for a shorter time."""
+    """Return the shipped rules, whose alerts are kept for a shorter time."""
     rules = yaml.safe_load((ROOT / "grafana" / "rules" / "spanpost.yml").read_text())
     for rule in (rule for group in rules["groups"] for rule in group["rules"] if "alert" in rule):
         assert rule["keep_firing_for"] == "1m"
@@ -69,7 +70,7 @@ class Street:
         self.gateway, self.slack, self.prometheus, self.directory = gateway, slack, prometheus, directory
 
     async def record(self, *batch: Any) -> None:
-        """Have the pipeline record, and tell its gauges at once."""
+        """Let the pipeline record, and update its gauges at once."""
         pipeline = self.gateway.pipeline
 
         def work() -> None:
@@ -83,7 +84,7 @@ class Street:
         return self.slack.workspace.channel("agents").top()
 
     def thread(self) -> list[str]:
-        """Return what stands in the thread of the channel's first message."""
+        """Return the thread of the channel's first message."""
         root = self.top()[0]
         return [m["text"] for m in self.slack.workspace.channel("agents").replies(root["ts"])]
 
@@ -94,7 +95,8 @@ async def street(dsn: str, directory: Path) -> AsyncIterator[Street]:
         slack = await stack.enter_async_context(FakeSlack())
         token = {"tenant": "default", "sha256": [hash_of(TOKEN)]}
         settings = load(
-            database={"url": dsn}, metrics={"port": 0}, slack={"token": slack.token, "base_url": slack.url, "channel": "#agents"},
+            database={"url": dsn}, metrics={"port": 0},
+            slack={"token": slack.token, "base_url": slack.url, "channel": "#agents"},
             gateway={"http_port": 0, "grpc_port": -1, "tokens": [token]},
         )  # fmt: skip
         gateway = Gateway(settings)
@@ -112,9 +114,10 @@ async def street(dsn: str, directory: Path) -> AsyncIterator[Street]:
 
 
 async def test_an_alert_fires_into_the_thread_of_its_task_and_resolves_there(dsn: str, tmp_path: Path) -> None:
-    """An agent's context fills: the shipped rule's alert stands in its task's thread, and is over there when the task has ended.
+    """The shipped context alert appears in its task's thread and is resolved there when the task ends.
 
-    It stands there once, though scrapes failed meanwhile. An alert about no task is one message in the channel, edited when it is over.
+    It appears once although scrapes fail in between. An alert about no task is one message in the channel; it is
+    edited when it is over.
     """
     async with street(dsn, tmp_path) as there:
         full = ROOT_SPAN | {"agent.context.used_tokens": 190_000, "agent.context.window_tokens": 200_000}
@@ -123,7 +126,7 @@ async def test_an_alert_fires_into_the_thread_of_its_task_and_resolves_there(dsn
         await eventually_async(lambda: there.top() and any(rule in text for text in there.thread()))
         metrics = there.gateway.pipeline.metrics
         assert metrics is not None
-        with metrics.registry.counting:  # scrapes take longer than is borne
+        with metrics.registry.counting:  # scrapes take longer than the rule's limit
             await eventually_async(lambda: there.prometheus.value("sum_over_time(up[1s])") == 0)
         await eventually_async(lambda: there.prometheus.value("up") == 1)
         await there.record(ended(trace=1, span=1, name="agent", attributes=full))

@@ -1,6 +1,6 @@
-"""An agent asks, a person presses, the answer stands: agent, gateway, PostgreSQL and a Slack that others wrote, as processes.
+"""An agent asks and a person answers in Slack: agent, gateway, PostgreSQL and an independent fake of Slack.
 
-The gateway is killed at each point between; whatever point that is, there is one answer, and Slack shows it. About a minute.
+The gateway is killed at each point in between. In every case there is one answer, and Slack shows it. About a minute.
 """
 
 from __future__ import annotations
@@ -58,37 +58,37 @@ class Street:
         return [tuple(row) for row in await self.database.fetch(sql)]
 
     async def acts(self) -> list[tuple[Any, ...]]:
-        """Return what people did and what became of it, in order."""
+        """Return the acts of people and their results, in order."""
         return await self.rows(
             "SELECT verb, result, actor FROM human_interventions WHERE idempotency_key IS NOT NULL ORDER BY number"
         )
 
     async def question(self) -> tuple[WaitingAgent, str]:
-        """Have an agent ask and wait; return it, and the message in the thread that asks."""
+        """Let an agent ask and wait; return it, and the question's message in the thread."""
         agent = WaitingAgent(self.gateway.url, self.directory)
         self.agents.append(agent)
         return agent, await self.asks("Shall I deploy?")
 
-    async def told(self, question: str, **more: Any) -> tuple[AskingAgent, str]:
-        """Have an agent of another language ask; return it, and the message in the thread that asks."""
+    async def asked_and_posted(self, question: str, **more: Any) -> tuple[AskingAgent, str]:
+        """Let an agent of another language ask; return it, and the question's message in the thread."""
         agent = AskingAgent(self.gateway.url).start().ask(question, **more)
         return agent, await self.asks(question)
 
     async def asks(self, question: str) -> str:
-        """Wait until a message in the thread asks that, with buttons; return its timestamp."""
+        """Wait for the thread's message with that question and buttons; return its timestamp."""
 
-        async def look() -> list[str]:
+        async def posted() -> list[str]:
             shown = [m for m in await self.slack.messages() if m.get("thread_ts") and "ephemeral_to" not in m]
             return [m["ts"] for m in shown if question in str(m.get("blocks")) and "spanpost:" in str(m.get("blocks"))]
 
-        return str((await eventually_async(look, bool))[0])
+        return str((await eventually_async(posted, bool))[0])
 
     async def root(self) -> str:
         """Return the task's message."""
         return str(next(m["ts"] for m in await self.slack.messages() if not m.get("thread_ts")))
 
     async def press(self, ts: str, label: str, user: str = ALICE) -> None:
-        """Press the button that a message shows under that label, as it stands there now; or the menu's entry."""
+        """Press the button that a message shows now under that label; or the menu's entry."""
         message = next(m for m in await self.slack.messages() if m["ts"] == ts)
         blocks = [*message["blocks"], *(block for one in message.get("attachments", ()) for block in one["blocks"])]
         for block in blocks:
@@ -107,19 +107,19 @@ class Street:
         return await self.rows("SELECT state, decision, by, comment FROM approvals")
 
     async def shows(self, word: str) -> None:
-        """Wait until a message says it."""
+        """Wait until a message contains the text."""
         await eventually_async(
             self.slack.messages, lambda messages: any(word in str(m) for m in messages if "ephemeral_to" not in m)
         )
 
     async def rest(self) -> None:
-        """Wait until no delivery is under way: one that is when its process is killed waits for a minute."""
+        """Wait until no delivery is under way: that of a killed process waits for a minute."""
         await eventually_async(
             lambda: self.rows("SELECT 1 FROM deliveries WHERE state = 'sending'"), lambda rows: not rows
         )
 
     async def connected(self, count: int = 1) -> None:
-        """Wait until so many processes are connected to Slack, over its life."""
+        """Wait until so many processes have connected to Slack in its lifetime."""
 
         async def log() -> int:
             async with self.slack._session.get(f"{self.slack.url}/_control/log") as answer:
@@ -167,14 +167,14 @@ async def street(
 
 @pytest.mark.parametrize("is_http", [False, True], ids=["socket mode", "http"])
 async def test_a_question_is_answered_in_slack(dsn: str, tmp_path: Path, is_http: bool) -> None:
-    """Bob is refused, Alice approves, the agent goes on; all are rows, and Slack shows who decided in place of the buttons."""
+    """Bob is refused, Alice approves, the agent continues; both acts are rows and Slack names the decider."""
     async with street(dsn, tmp_path, is_http=is_http) as on:
-        agent, news = await on.question()
-        await on.press(news, "Approve", BOB)
+        agent, reply = await on.question()
+        await on.press(reply, "Approve", BOB)
         assert f"<@{ALICE}>" in (await on.slack.whispered(BOB))[0]
         await on.slack.say("and tell me when it is done", await on.root())
         await eventually_async(on.acts, lambda acts: len(acts) == 2)
-        await on.press(news, "Approve")
+        await on.press(reply, "Approve")
         assert await asyncio.to_thread(agent.goes_on) == "approve alice"
         assert await on.acts() == [
             ("approve", "refused", "bob"),
@@ -191,10 +191,12 @@ async def test_a_question_is_answered_in_slack(dsn: str, tmp_path: Path, is_http
 
 
 async def test_options_comments_cancel_and_the_menu(dsn: str, tmp_path: Path) -> None:
-    """An option is taken by its button, a denial carries its comment, a task is muted, shown more of, and cancelled."""
+    """An option is chosen by its button, a denial carries its comment, a task is muted, shown in detail, and
+    cancelled.
+    """
     async with street(dsn, tmp_path) as on:
-        agent, news = await on.told("How shall I deploy?", options=["canary", "all at once"])
-        await on.press(news, "all at once")
+        agent, reply = await on.asked_and_posted("How shall I deploy?", options=["canary", "all at once"])
+        await on.press(reply, "all at once")
         assert await on.decided() == [("decided", "all at once", "alice", "")]
         agent.ask("Really?", "really")
         await on.press(await on.asks("Really?"), "Deny")
@@ -215,12 +217,12 @@ async def test_options_comments_cancel_and_the_menu(dsn: str, tmp_path: Path) ->
 
 
 async def test_a_long_question_is_read_whole_and_then_decided(dsn: str, tmp_path: Path) -> None:
-    """A forged Approve of a long question opens it whole; asked anew meanwhile the dialogue is void; read and sent off it counts."""
+    """A forged Approve opens a long question whole; a reworded question voids the dialogue, a read one counts."""
     async with street(dsn, tmp_path) as on:
         plan = "\n".join(f"{n}. drain host-{n}" for n in range(200)) + "\nand DROP-ALL-DATABASES"
-        agent, news = await on.told("Roll it out?", detail=plan)
+        agent, reply = await on.asked_and_posted("Roll it out?", detail=plan)
         ((key,),) = await on.rows("SELECT key::text FROM approvals")
-        for message in (news, await on.root()):
+        for message in (reply, await on.root()):
             await on.slack.press(message, "spanpost:approve", key)
             assert "DROP-ALL-DATABASES" in str(await on.slack.dialogue())
         assert await on.acts() == []
@@ -239,13 +241,13 @@ async def test_a_long_question_is_read_whole_and_then_decided(dsn: str, tmp_path
 
 
 async def test_what_is_hidden_is_denied(dsn: str, tmp_path: Path) -> None:
-    """A question that dresses a part up as a secret has no Approve, and a forged one decides nothing."""
+    """A question whose part imitates a redacted secret has no Approve, and a forged one decides nothing."""
     async with street(dsn, tmp_path) as on:
         key = "-----BEGIN PRIVATE KEY----- DROP-ALL-TABLES -----END PRIVATE KEY-----"
-        _, news = await on.told("Rotate the key?", detail=key)
+        _, reply = await on.asked_and_posted("Rotate the key?", detail=key)
         ((row,),) = await on.rows("SELECT key::text FROM approvals")
         await on.shows("Part of this question is hidden")
-        await on.slack.press(news, "spanpost:approve", row)
+        await on.slack.press(reply, "spanpost:approve", row)
         assert "Part of this question is hidden" in str(await on.slack.dialogue())
         await on.slack.send_dialogue(
             choice={"choice": {"selected_option": {"value": "approve"}}}, comment={"text": {"value": "no"}}
@@ -254,44 +256,44 @@ async def test_what_is_hidden_is_denied(dsn: str, tmp_path: Path) -> None:
 
 
 async def test_asked_in_other_words_old_buttons_are_void(dsn: str, tmp_path: Path) -> None:
-    """A press on the old wording's button decides nothing and says so."""
+    """A press on the old wording's button decides nothing, with a message."""
     async with street(dsn, tmp_path) as on:
-        agent, news = await on.told("Shall I deploy?")
+        agent, reply = await on.asked_and_posted("Shall I deploy?")
         ((key,),) = await on.rows("SELECT key::text FROM approvals")
         agent.ask("Shall I deploy and drop the tables?")
         await eventually_async(
             lambda: on.rows("SELECT 1 FROM approvals WHERE state = 'void'"), lambda rows: len(rows) == 1
         )
-        await on.slack.press(news, "spanpost:approve", key)
+        await on.slack.press(reply, "spanpost:approve", key)
         assert "other words" in (await on.slack.whispered())[0]
         assert [act[:2] for act in await on.acts()] == [("approve", "void")]
 
 
-async def test_killed_before_it_could_hear(dsn: str, tmp_path: Path) -> None:
-    """A click while nobody listens is lost, as Slack shows; pressed again after the start it counts, and the agent goes on."""
+async def test_killed_before_the_click(dsn: str, tmp_path: Path) -> None:
+    """A click while the gateway is down has no effect and Slack shows it; clicked again after the start it counts."""
     async with street(dsn, tmp_path) as on:
-        agent, news = await on.question()
+        agent, reply = await on.question()
         await on.rest()
         on.gateway.kill()
-        await on.press(news, "Approve")
+        await on.press(reply, "Approve")
         assert await on.acts() == []
         on.gateway.start()
         await on.connected(2)
-        await on.press(news, "Approve")
+        await on.press(reply, "Approve")
         assert await asyncio.to_thread(agent.goes_on) == "approve alice"
         await on.shows("Approved by")
 
 
 async def test_killed_before_the_commit(dsn: str, tmp_path: Path) -> None:
-    """A click that waited for the database when its process was killed changed nothing; pressed again it counts, once."""
+    """A click whose process is killed before the commit changes nothing; clicked again it counts once."""
     async with street(dsn, tmp_path) as on:
-        agent, news = await on.question()
+        agent, reply = await on.question()
         await on.rest()
         holder = await asyncpg.connect(dsn)
         hold = holder.transaction()
         await hold.start()
         await holder.execute("SELECT FROM approvals FOR UPDATE")
-        pressing = asyncio.create_task(on.press(news, "Approve"))
+        pressing = asyncio.create_task(on.press(reply, "Approve"))
         waits = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
         await eventually_async(lambda: on.rows(waits), lambda rows: len(rows) > 0)
         on.gateway.kill()
@@ -300,24 +302,24 @@ async def test_killed_before_the_commit(dsn: str, tmp_path: Path) -> None:
         await holder.close()
         on.gateway.start()
         await on.connected(2)
-        await on.press(news, "Approve")
+        await on.press(reply, "Approve")
         assert await asyncio.to_thread(agent.goes_on) == "approve alice"
         assert [act[1] for act in await on.acts()].count("done") == 1
         await on.shows("Approved by")
 
 
 async def test_killed_after_the_commit(dsn: str, tmp_path: Path) -> None:
-    """What was committed stands though Slack was not answered: the agent hears it of the next process, which shows it in Slack too."""
+    """A committed click counts although Slack got no answer: the next process answers the agent and Slack."""
     async with street(dsn, tmp_path) as on:
-        agent, news = await on.question()
+        agent, reply = await on.question()
         await on.rest()
         ((key,),) = await on.rows("SELECT key::text FROM approvals")
-        pressing = asyncio.create_task(on.press(news, "Approve"))
+        pressing = asyncio.create_task(on.press(reply, "Approve"))
         while not [row for row in await on.decided() if row[0] == "decided"]:
             pass
         on.gateway.kill()
         await pressing
-        # A delivery may have been under way already; what it is held for until then is another test's.
+        # A delivery may have been under way already; its lease is another test's.
         await on.database.execute(
             "UPDATE ordering_keys SET lease_until = now(), due_at = now() WHERE lease_until IS NOT NULL"
         )
@@ -325,18 +327,20 @@ async def test_killed_after_the_commit(dsn: str, tmp_path: Path) -> None:
         await on.connected(2)
         assert await asyncio.to_thread(agent.goes_on) == "approve alice"
         await on.shows("Approved by")
-        await on.slack.press(news, "spanpost:approve", key)
+        await on.slack.press(reply, "spanpost:approve", key)
         assert "Already approved by alice" in (await on.slack.whispered())[0]
         assert [act[:2] for act in await on.acts()] == [("approve", "done"), ("approve", "decided")]
 
 
 async def test_twenty_clicks_and_three_gateways(dsn: str, tmp_path: Path) -> None:
-    """Each of three processes hears each of twenty clicks: twenty rows, one decision, one news of it."""
+    """Each of three processes receives each of twenty clicks: twenty rows, one decision, one checkpoint of
+    it.
+    """
     async with street(dsn, tmp_path, gateways=3) as on:
-        _, news = await on.told("Shall I deploy?")
+        _, reply = await on.asked_and_posted("Shall I deploy?")
         ((key,),) = await on.rows("SELECT key::text FROM approvals")
         for _ in range(20):
-            await on.slack.press(news, "spanpost:approve", key)
+            await on.slack.press(reply, "spanpost:approve", key)
         acts = await eventually_async(on.acts, lambda acts: len(acts) == 20)
         assert sorted(act[1] for act in acts) == ["decided"] * 19 + ["done"]
         assert await on.rows("SELECT count(*) FROM agent_checkpoints WHERE kind = 'approval_resolved'") == [(1,)]

@@ -1,4 +1,4 @@
-"""examples/auto_ops: alerts of a real Alertmanager are looked after by three agents, in their threads, each once. About 20 s."""
+"""examples/auto_ops: three agents handle alerts of a real Alertmanager in their threads, each once. About 20 s."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.needs("postgres", "alertmanager"),
 ]
-#: Alice decides; the example only looks.
-ALICE, LOOKS = new_token(), new_token()
+#: Alice decides; the example only reads.
+ALICE, READS = new_token(), new_token()
 EXAMPLE = ROOT / "examples" / "auto_ops"
 
 
 class OnCall:
-    """A gateway with an Alertmanager in front of it and a Slack behind, and what runs beside them."""
+    """A gateway with an Alertmanager in front of it and a Slack behind, and the processes beside them."""
 
     def __init__(self, gateway: Gateway, slack: FakeSlack, alertmanager: str, dsn: str, directory: Path) -> None:
         self.gateway, self.slack, self.dsn, self.directory = gateway, slack, dsn, directory
@@ -48,7 +48,7 @@ class OnCall:
         self.processes: list[subprocess.Popen[str]] = []
 
     async def alert(self, name: str, *, is_over: bool = False) -> None:
-        """Have Alertmanager told of an alert, and wait until its message stands."""
+        """Send Alertmanager an alert, and wait until its message is posted."""
         now = datetime.now(UTC)
         said: dict[str, Any] = {
             "startsAt": (now - timedelta(minutes=1)).isoformat(),
@@ -69,7 +69,7 @@ class OnCall:
         await asyncio.to_thread(lambda: urllib.request.urlopen(request, timeout=10).close())
 
     async def ask(self, path: str) -> Any:
-        request = urllib.request.Request(f"{self.gateway.http_url}{path}", headers={"authorization": f"Bearer {LOOKS}"})
+        request = urllib.request.Request(f"{self.gateway.http_url}{path}", headers={"authorization": f"Bearer {READS}"})
 
         def get() -> Any:
             with urllib.request.urlopen(request, timeout=10) as answer:
@@ -78,14 +78,14 @@ class OnCall:
         return await asyncio.to_thread(get)
 
     def run(self, *options: str) -> subprocess.Popen[str]:
-        """Start the example, with its stub of a model."""
+        """Start the example, with its scripted model."""
         kept = {
             name: value for name, value in os.environ.items() if not name.upper().startswith(("SPANPOST_", "OTEL_"))
         }
         kept |= {
             "PYTHONPATH": str(ROOT / "src"),
             "SPANPOST_URL": self.gateway.http_url,
-            "SPANPOST_TOKEN": LOOKS,
+            "SPANPOST_TOKEN": READS,
             "DATABASE_URL": self.dsn,
         }
         command = [sys.executable, str(EXAMPLE / "auto_ops.py"), "--stub", "--actions", str(self.actions), *options]
@@ -96,18 +96,19 @@ class OnCall:
         return self.processes[-1]
 
     async def ended(self, process: subprocess.Popen[str]) -> tuple[str, str]:
-        """Wait until it has ended well; return what it printed and what it logged."""
+        """Wait until it has ended with 0; return its output and its log."""
         out, err = await asyncio.to_thread(process.communicate, timeout=60)
         assert process.returncode == 0, err
         return out, err
 
     @property
     def actions(self) -> Path:
-        """Actions that leave a line in a file."""
+        """Return actions that leave a line in a file."""
         path = self.directory / "actions.toml"
         command = 'echo "$AUTO_OPS_ALERT" >> acted; echo freed 21 GB'
         path.write_text(
-            f"[restart]\nsays = 'Restart'\nrun = ['false']\n[clean-up]\nsays = 'Delete old logs'\nrun = ['sh', '-c', '{command}']\n"
+            "[restart]\nsays = 'Restart'\nrun = ['false']\n[clean-up]\nsays = 'Delete old logs'\n"
+            f"run = ['sh', '-c', '{command}']\n"
         )
         return path
 
@@ -117,9 +118,9 @@ class OnCall:
         return path.read_text().splitlines() if path.exists() else []
 
     async def row(self, name: str, such: str) -> None:
-        """Wait until the watermark's row of an alert is such."""
-        look = f"SELECT 1 FROM auto_ops o JOIN agent_tasks t ON t.task_id = o.alert WHERE t.name = '{name}' AND {such}"
-        await eventually_async(lambda: self.rows(look))
+        """Wait until the watermark's row of an alert meets the condition."""
+        query = f"SELECT 1 FROM auto_ops o JOIN agent_tasks t ON t.task_id = o.alert WHERE t.name = '{name}' AND {such}"
+        await eventually_async(lambda: self.rows(query))
 
     async def rows(self, query: str) -> list[tuple[Any, ...]]:
         connection = await asyncpg.connect(self.dsn)
@@ -132,18 +133,18 @@ class OnCall:
         return self.slack.workspace.channel("agents").top()
 
     def thread(self, name: str) -> str:
-        """Return all that stands in the thread of an alert's message."""
+        """Return all texts in the thread of an alert's message."""
         [root] = [m for m in self.top() if name in m["text"]]
         return json.dumps([root, *self.slack.workspace.channel("agents").replies(root["ts"])], default=str)
 
     async def question(self) -> dict[str, Any]:
-        """Wait for the one question that is open, and for the task that it is of: it comes before the batch with that."""
+        """Wait until there is one open question, and for its task, which the batch with the question precedes."""
 
-        async def look() -> list[dict[str, Any]]:
+        async def find_alert() -> list[dict[str, Any]]:
             found: list[dict[str, Any]] = (await self.ask("/api/approvals?state=open"))["items"]
             return found
 
-        [one] = await eventually_async(look, lambda found: found and found[0]["agent_name"] is not None)
+        [one] = await eventually_async(find_alert, lambda found: found and found[0]["agent_name"] is not None)
         return dict(one)
 
     async def decide(self, question: dict[str, Any], decision: str) -> None:
@@ -159,7 +160,7 @@ async def on_call(dsn: str, directory: Path) -> AsyncIterator[OnCall]:
             gateway={"http_port": 0, "grpc_port": -1}, metrics={"enabled": False},
             interactions={"tokens": [
                 {"name": "alice", "sha256": [hash_of(ALICE)], "roles": ["approver"]},
-                {"name": "auto_ops", "sha256": [hash_of(LOOKS)], "roles": ["viewer"]},
+                {"name": "auto_ops", "sha256": [hash_of(READS)], "roles": ["viewer"]},
             ]},
         )  # fmt: skip
         gateway = Gateway(settings)
@@ -181,11 +182,11 @@ async def on_call(dsn: str, directory: Path) -> AsyncIterator[OnCall]:
             await asyncio.to_thread(gateway.stop)
 
 
-async def test_an_alert_is_looked_after_in_its_thread_once(dsn: str, tmp_path: Path) -> None:
-    """Verdict, plans, reviews and the question stand in the alert's thread; what a person approved is run, once, whoever looks again.
+async def test_an_alert_is_handled_in_its_thread_once(dsn: str, tmp_path: Path) -> None:
+    """The alert's thread shows verdict, plans, reviews and question, and the approved command runs once.
 
-    A dry run does nothing; what is killed while it asks is taken up by the next under the same question; two at once do it once; of an
-    alert that is over meanwhile nothing is done, approved or not.
+    A dry run does nothing. After a kill during the question the next process continues under the same question. Two
+    processes at once run the command once. After the alert is over nothing runs, whether approved or not.
     """
     async with on_call(dsn, tmp_path) as there:
         await there.alert("DiskFull")
@@ -199,12 +200,15 @@ async def test_an_alert_is_looked_after_in_its_thread_once(dsn: str, tmp_path: P
         assert "old logs fill the disk" in asked["detail"]
         killed.send_signal(signal.SIGKILL)
         killed.communicate()
-        left = "INSERT INTO auto_ops (alert, fired_at, taken_at) VALUES ('gone', now() - interval '3h', now() - interval '2h')"
+        left = (
+            "INSERT INTO auto_ops (alert, fired_at, taken_at) "
+            "VALUES ('gone', now() - interval '3h', now() - interval '2h')"
+        )
         await there.rows(left)
 
         daemon = there.run("--every", "0.5")
         await there.row("DiskFull", "tries = 2")
-        await there.ended(there.run("--once", "--since", "2h"))  # the daemon is at it
+        await there.ended(there.run("--once", "--since", "2h"))  # the daemon works on it
         assert (await there.question())["key"] == asked["key"]
         assert there.acted == []
         await there.decide(asked, "approve")
@@ -237,17 +241,17 @@ async def test_an_alert_is_looked_after_in_its_thread_once(dsn: str, tmp_path: P
 
 
 async def test_after_three_refusals_a_person_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody is asked and nothing is done about plans that review refuses; after three it ends."""
+    """Plans that review refuses are neither asked about nor run; after three it ends."""
     monkeypatch.syspath_prepend(str(EXAMPLE))
     agents = importlib.import_module("agents")
     asked: list[str] = []
 
     class Refuses:
-        async def ask(self, role: str, told: dict[str, Any], *wanted: str) -> dict[str, str]:
+        async def ask(self, role: str, facts: dict[str, Any], *wanted: str) -> dict[str, str]:
             asked.append(role)
             return {
                 "verdict": "accept, but",
-                "plan": f"plan with {len(told.get('objections', ()))}",
+                "plan": f"plan with {len(facts.get('objections', ()))}",
                 "action": "restart",
                 "why": "no",
             }
@@ -257,6 +261,6 @@ async def test_after_three_refusals_a_person_is_needed(monkeypatch: pytest.Monke
 
     alert = agents.Alert("a", "DiskFull", "", f"00-{1:032x}-{1:016x}-01")
     actions = {"restart": agents.Action("restart", "Restart", ("false",))}
-    outcome = await agents.look_after(alert, Refuses(), actions, wait=1, is_over=never, acting=never)
+    outcome = await agents.handle(alert, Refuses(), actions, wait=1, is_over=never, acting=never)
     assert outcome == "no plan was accepted"
     assert asked == [agents.ANALYSIS, *[agents.FIX, agents.REVIEW] * 3]

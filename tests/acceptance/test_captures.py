@@ -1,6 +1,6 @@
-"""Recorded runs of real frameworks through replay: the same for any order and form of the bodies, and what they really were.
+"""Replays of recorded runs of real frameworks: any order and encoding of the bodies gives the true result.
 
-The recordings are the committed ones, or those where `SPANPOST_CAPTURES` says.
+The recordings are the committed ones, or those in the directory `SPANPOST_CAPTURES`.
 """
 
 from __future__ import annotations
@@ -37,21 +37,22 @@ from tests.tasks.recorded_runs import runs as runs_in
 CAPTURES = shared()
 RUNS = list(runs_in(CAPTURES))
 
-# What each run came to, as its telemetry and its framework's manners say (one word for each task, in order of start).
-# By the name of the run; SDK loops without a framework are one task for each call, judged by `LOOPS`.
+# Expected statuses of each run, from its telemetry and its framework's conventions (one word for each task,
+# in order of start). By the name of the run; SDK loops without a framework are one task for each call,
+# judged by `LOOPS`.
 BY_RUN = {
     "llmfail": "error",
     "maxturns": "error",
     "recursion": "error",
     "teamfail": "error",
     "toolfailhard": "error",
-    # The resumed run goes on with the task that waited.
+    # The resumed run continues the waiting task.
     "approval": "complete",
 }
-#: Of these the last call alone failed.
+#: In these only the last call failed.
 LOOPS = ("anthropic-openinference", "anthropic-traceloop", "openai-v2", "openai-v2-latest")
 EXCEPTIONS = {
-    # The tool's exception left the run: the framework does not hand it to the model.
+    # The tool's exception left the run: the framework does not pass it to the model.
     "google-adk/toolfail": "error",
     "langgraph-openinference/toolfail": "error",
     "langgraph-traceloop/toolfail": "error",
@@ -60,7 +61,7 @@ EXCEPTIONS = {
     "pydantic-ai-v4/toolfail": "error",
     "langsmith/toolfail": "error",
     "genkit/toolfail": "error",
-    # The root never arrived: the process was gone before its queue drained.
+    # The root never arrived: the process ended before its queue drained.
     "langgraph-langsmith-noflush/ok": "working",
     "langgraph-langsmith-noflush/toolfail": "working",
     # The resumed run was never reported.
@@ -68,12 +69,12 @@ EXCEPTIONS = {
     # A guardrail stopped it: two of three instrumentations have a span of the turn that failed.
     "openai-agents-openinference/guardrail": "error",
     "openai-agents-otelv2/guardrail": "error",
-    # Nobody gave the permission that it waits for.
+    # The permission that it waits for was never given.
     "agentscope/approval": "waiting",
     "mcp-native/ok": "complete",
     "mcp-native/toolfail": "complete",
 }
-#: Whose task hangs below whose, where a run has several agents.
+#: Parents of the tasks in runs with several agents.
 TREES = {
     "agenttool": {("weather_expert", "triage_agent")},
     "ag2/sub": {("weather_agent", "boss")},
@@ -94,9 +95,9 @@ TREES = {
     "autogen/handoff": {("weather_expert", "triage_agent")},
     "autogen-traceloopopenai/handoff": {("weather_expert", "triage_agent")},
 }
-#: Dialects that do not say what came from the cache.
+#: Dialects that do not report cached tokens.
 NO_CACHE = {"smolagents", "openai-agents-otelv2", "openai-v2", "openai-v2-latest", "pydantic-ai-1.0.0"}
-#: Joined runs: how many segments the task has.
+#: Joined runs: how many runs the task has.
 RESUMED = {
     "langgraph-openinference/approval",
     "langgraph-traceloop/approval",
@@ -120,7 +121,7 @@ def files_of(run: str) -> list[Path]:
 
 
 def comparable(tasks: Any, checkpoints: Any) -> dict[str, Any]:
-    """Return the whole public form, in an order of its own."""
+    """Return the whole public form, in a fixed order."""
     whole = report(sorted(tasks, key=lambda t: t.task_id), checkpoints, {})
     whole["checkpoints"].sort(key=lambda c: c["id"])
     return whole
@@ -134,12 +135,12 @@ def replayed(files: list[Path]) -> dict[str, Any]:
 
 @cache
 def made_of(run: str) -> dict[str, Any]:
-    """Return what replay makes of a run as it was recorded; not to be changed."""
+    """Return the replay's result for a run as it was recorded; not to be changed."""
     return replayed(files_of(run))
 
 
-def told(batches: list[list[Observation]]) -> dict[str, Any]:
-    """Return what a store makes of batches as they come; what is told, without what is judged."""
+def outcome(batches: list[list[Observation]]) -> dict[str, Any]:
+    """Return a store's result for batches in their order; reported checkpoints, without the inferred ones."""
     store = MemoryStore(assembly.rules_of(load()))
     for batch in batches:
         assert not store.record_now(batch).dropped
@@ -161,7 +162,7 @@ def body_of(file: Path) -> bytes:
 
 
 def single_bodies(files: list[Path]) -> Iterator[bytes]:
-    """Yield each span and log record as a body of its own."""
+    """Yield each span and log record as a separate body."""
     for file in files:
         body = body_of(file)
         signal = tell_signal(body)
@@ -208,7 +209,7 @@ def _hex_ids(value: Any) -> Any:
 @pytest.mark.slow
 @every_run
 def test_every_form_and_order_comes_to_the_same(run: str, tmp_path: Path) -> None:
-    """Files in any order and repeated, each span in a file of its own, JSON lines, gzip: all give the very same output."""
+    """Files in any order, repeated, one span a file, as JSON lines or gzip give identical output."""
     files, random = files_of(run), Random(run)
     expected = made_of(run)
     assert replayed([*reversed(files), *random.sample(files, len(files) // 2)]) == expected
@@ -235,7 +236,7 @@ def test_every_form_and_order_comes_to_the_same(run: str, tmp_path: Path) -> Non
 @pytest.mark.slow
 @every_run
 def test_spans_fed_one_at_a_time_come_to_the_same(run: str) -> None:
-    """Observations in any order, each a batch of its own and some repeated, give the same tasks and told checkpoints."""
+    """Observations in any order, each a batch of its own and some repeated, give the same tasks and checkpoints."""
     files = files_of(run)
     observations = [o for file in files for decoded in read_recording(file) for o in decoded.observations]
     expected = without_judged(made_of(run))
@@ -243,12 +244,12 @@ def test_spans_fed_one_at_a_time_come_to_the_same(run: str) -> None:
         random = Random(seed)
         mixed = [*observations, *random.sample(observations, len(observations) // 3)]
         random.shuffle(mixed)
-        assert told([[o] for o in mixed]) == expected
+        assert outcome([[o] for o in mixed]) == expected
 
 
 @every_run
 def test_statuses_are_what_the_run_was(run: str) -> None:
-    """Each task of each run has the status that its telemetry supports, and nothing that ended well looks failed."""
+    """Each task of each run has the status that its telemetry supports, and no success looks failed."""
     dialect, _, name = run.partition("/")
     tasks = sorted(made_of(run)["tasks"], key=lambda t: t["started_at"])
     statuses = [t["status"] for t in tasks]
@@ -265,7 +266,7 @@ def test_statuses_are_what_the_run_was(run: str) -> None:
 
 
 @every_run
-def test_agents_hang_below_those_that_called_them(run: str) -> None:
+def test_agents_are_below_their_callers(run: str) -> None:
     """In runs with several agents each child task names its parent; in all others there are no child tasks."""
     tasks = made_of(run)["tasks"]
     names = {t["task_id"]: t["name"] for t in tasks}
@@ -275,7 +276,7 @@ def test_agents_hang_below_those_that_called_them(run: str) -> None:
 
 @every_run
 def test_tokens_are_what_the_model_served(run: str) -> None:
-    """The tasks' own tokens add up to what the model's stub really served wherever they are on the wire, else they are null."""
+    """A task's tokens equal those that the stub model served if the spans carry them, else they are null."""
     tasks = made_of(run)["tasks"]
     said = [_sum(t[field] for t in tasks) for field in ("input_tokens", "output_tokens", "cache_read_tokens")]
     dialect = run.partition("/")[0]
@@ -294,7 +295,7 @@ def _sum(values: Iterable[int | None]) -> int | None:
 @pytest.mark.slow
 @every_run
 def test_a_resumed_run_continues_the_task_that_waited(run: str) -> None:
-    """Runs that go on after a person decided are segments of one task; nothing else is joined."""
+    """Runs that go on after a person decided are runs of one task; nothing else is joined."""
     tasks = replay.replay(files_of(run)).tasks
     expected = 2 if run in RESUMED else 1
     if not run.startswith("claude-code/"):
@@ -302,8 +303,8 @@ def test_a_resumed_run_continues_the_task_that_waited(run: str) -> None:
 
 
 @pytest.mark.slow
-def test_the_command_prints_what_the_rooms_made(tmp_path: Path) -> None:
-    """``spanpost replay --json`` prints one object, the same for any order of the files, for runs of several dialects."""
+def test_the_command_prints_the_result_of_replay(tmp_path: Path) -> None:
+    """``spanpost replay --json`` prints one object, the same for any order of files of several dialects."""
     for dialect in sorted({run.partition("/")[0] for run in RUNS})[::15]:
         run = next(run for run in RUNS if run.startswith(f"{dialect}/"))
         files = files_of(run)

@@ -1,4 +1,4 @@
-"""Claude Code's recorded telemetry through `spanpost run` before a real PostgreSQL: each signal, each door, each form."""
+"""Claude Code's recorded telemetry through `spanpost run` with PostgreSQL: each signal, protocol and encoding."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.needs("postg
 
 @pytest.fixture
 def gateway(dsn: str, tmp_path: Path) -> Iterator[Gateway]:
-    """Lend a gateway on a fresh database."""
+    """Start a gateway on a fresh database."""
     with ExitStack() as stack:
         gateway = Gateway(dsn, tmp_path)
         stack.callback(gateway.kill)
@@ -38,9 +38,8 @@ def as_json(body: bytes, signal: str) -> bytes:
     return json.dumps(MessageToDict(kind.FromString(body))).encode()
 
 
-def test_each_signal_by_each_door(gateway: Gateway) -> None:
-    """Spans, records and points of one session by HTTP; records of another as JSON; points alone by gRPC and as JSON: each
-    session is one row with what was served, and sending all of it again, in any order, changes nothing."""
+def test_each_signal_by_each_endpoint(gateway: Gateway) -> None:
+    """A session by HTTP, gRPC or JSON is one row with the tokens served; sending all again changes nothing."""
     import grpc
 
     sent: list[tuple[str, bytes, str]] = []
@@ -67,6 +66,6 @@ def test_each_signal_by_each_door(gateway: Gateway) -> None:
             "SELECT status, input_tokens, output_tokens, cost_usd FROM agent_tasks ORDER BY input_tokens"
         )
         assert [tuple(row) for row in rows] == expected
-    # What is read is no point that was passed over: all of these are.
+    # No known point counts as ignored: all of these are known.
     assert "spanpost_metric_points_total 0.0" in gateway.get("/metrics")[1].decode()
     assert gateway.end() == 0

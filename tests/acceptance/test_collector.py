@@ -93,13 +93,13 @@ def stored(database: Database) -> list[str]:
 
 
 def until_stored(database: Database, wanted: set[str]) -> list[str]:
-    """Look until all that is wanted is there; return what is there."""
+    """Wait until all wanted rows are there; return the rows."""
     return eventually(lambda: stored(database), lambda rows: wanted <= set(rows), 180)  # a Collector waits ever longer
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
 def test_a_collector_takes_the_configuration(config: Path, needs: Callable[[str], str], tmp_path: Path) -> None:
-    """The Collector finds every component of the configuration and no fault in it."""
+    """The Collector knows every component of the configuration and finds no fault in it."""
     said = subprocess.run(
         [needs("otelcol"), "validate", "--config", str(config)],
         env={**os.environ, "QUEUE_DIR": str(tmp_path)},
@@ -139,7 +139,7 @@ def test_what_is_sent_arrives_once(
 
 
 def test_content_and_secrets_stay_out(database: Database, stack: ExitStack, open_dir: Callable[[], Path]) -> None:
-    """Behind the redacting Collector not even a spanpost that keeps content has prompts or tokens; what it follows by stays."""
+    """Behind the redacting Collector no prompt or token reaches spanpost, and tasks are still followed."""
     directory = open_dir()
     gateway = stack.enter_context(run_gateway(database.dsn, directory, SPANPOST_INTAKE__CAPTURE_CONTENT="true"))
     collector = start(stack, "redacting", directory, SPANPOST_ENDPOINT=f"127.0.0.1:{gateway.grpc}")
@@ -194,12 +194,12 @@ def test_only_the_backend_is_sampled(database: Database, stack: ExitStack, open_
         assert send(f"http://127.0.0.1:{collector.http}", spans)
     sent = set().union(*map(span_ids, batches))
     assert sorted(until_stored(database, sent)) == sorted(sent)
-    collector.stop()  # lets go of what it holds for the backend
+    collector.stop()  # releases what it holds for the backend
     assert sum(counted) < len(sent)
 
 
 def test_either_of_two_replicas_is_enough(database: Database, stack: ExitStack, open_dir: Callable[[], Path]) -> None:
-    """Behind the load balancer, spans meant for a replica that was killed reach the database through the other or later."""
+    """Spans that the load balancer gave to a killed replica reach the database through the other one."""
     directories = open_dir(), open_dir()
     first, second = (stack.enter_context(run_gateway(database.dsn, directory)) for directory in directories)
     collector = start(
@@ -226,7 +226,7 @@ SPANS = int(os.environ.get("SPANPOST_TEST_SPANS", "5000"))
 def test_what_was_acknowledged_survives_every_kill(
     database: Database, stack: ExitStack, open_dir: Callable[[], Path]
 ) -> None:
-    """While Collector and gateway are killed at random, whatever the durable Collector acknowledged is a row, exactly once."""
+    """While Collector and gateway are killed at random, each span that the Collector acknowledged is one row."""
     directory = open_dir()
     gateway = stack.enter_context(run_gateway(database.dsn, directory))
     collector = start(stack, "durable", directory, SPANPOST_ENDPOINT=f"127.0.0.1:{gateway.grpc}")

@@ -1,4 +1,4 @@
-"""What people and models said stays out of what is kept, in every recorded dialect, unless settings ask for it."""
+"""Content of people and models is not kept, in any recorded dialect, unless settings ask for it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def phrases(value: Any) -> set[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("run", RUNS or [pytest.param("", id="no recordings")])
 def test_nothing_that_was_said_is_kept(run: str) -> None:
-    """No audit row and no checkpoint holds a phrase of the conversation; with `capture_content` the rows do hold them."""
+    """No audit row and no checkpoint holds text of the conversation unless `capture_content` is on."""
     seen = observations(files_of(run)[0].parent)
     kept = "".join(text_of(p.source) for p in batches.prepare(seen))
     assert phrases(kept) == set()

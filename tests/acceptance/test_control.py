@@ -1,4 +1,4 @@
-"""Agents that wait for people through a real gateway: whatever is killed in between, the first decision reaches the agent, once."""
+"""Agents wait for people through a real gateway: under any kill the first decision reaches the agent once."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class App(NamedTuple):
     dsn: str
 
     def run(self, work: Callable[[PostgresStore], Awaitable[T]]) -> T:
-        """Do something with the store, as a process of its own would."""
+        """Run a query of the store, as a separate process would."""
 
         async def go() -> T:
             store = PostgresStore(self.dsn, pool_size=2)
@@ -62,17 +62,17 @@ class App(NamedTuple):
         return asyncio.run(go())
 
     def asked(self, id: str) -> ApprovalRow:
-        """Wait until something is asked under an id."""
+        """Wait until a question with that id is open."""
 
         async def work(store: PostgresStore) -> ApprovalRow:
-            heard = asyncio.Event()
-            await store.interventions.listen(lambda _: heard.set())
+            changed = asyncio.Event()
+            await store.interventions.listen(lambda _: changed.set())
             async with asyncio.timeout(30):
                 while True:
-                    heard.clear()
+                    changed.clear()
                     if found := await store.interventions.approvals(ApprovalQuery(approval_id=id)):
                         return found[0]
-                    await heard.wait()
+                    await changed.wait()
 
         return self.run(work)
 
@@ -80,12 +80,12 @@ class App(NamedTuple):
         return self.run(lambda store: store.interventions.intervene(an_act(verb, key, idempotency_key=idempotency_key)))
 
     def effects(self, id: str) -> tuple[int, int]:
-        """Return how many acts and how many resolutions there are of a question."""
+        """Return the number of acts and of resolutions of a question."""
 
         async def work(store: PostgresStore) -> tuple[int, int]:
-            told = [c for c in await store.reader.checkpoints() if c.kind is Kind.APPROVAL_RESOLVED and c.ref == id]
+            resolved = [c for c in await store.reader.checkpoints() if c.kind is Kind.APPROVAL_RESOLVED and c.ref == id]
             count = "SELECT count(*) FROM human_interventions WHERE approval_id = $1 AND idempotency_key IS NOT NULL"
-            return await store.run(lambda c: c.fetchval(count, id)), len(told)
+            return await store.run(lambda c: c.fetchval(count, id)), len(resolved)
 
         return self.run(work)
 
@@ -137,7 +137,7 @@ def test_a_decision_made_anywhere_reaches_the_agent(app: App, agent: Callable[..
 
 
 def test_a_gateway_killed_while_the_agent_waits(app: App, agent: Callable[..., Future[Decision]]) -> None:
-    """The gateway is killed after it recorded the question; what is decided while it is down is there when it is back."""
+    """A decision made while the killed gateway was down is there when the gateway is back."""
     waiting = agent("Deploy?", id="while-waiting")
     key = app.asked("while-waiting").key
     app.gateway.kill()
@@ -149,7 +149,9 @@ def test_a_gateway_killed_while_the_agent_waits(app: App, agent: Callable[..., F
 
 
 def test_a_gateway_killed_before_it_answers_the_agent(app: App, agent: Callable[..., Future[Decision]]) -> None:
-    """Killed at the moment of the decision, before or after the answer left, the agent goes on with it, once."""
+    """After a kill at the moment of the decision, before or after the answer left, the agent goes on with
+    it, once.
+    """
     for number in range(3):
         id = f"before-answer-{number}"
         waiting = agent("Deploy?", id=id)
@@ -162,7 +164,9 @@ def test_a_gateway_killed_before_it_answers_the_agent(app: App, agent: Callable[
 
 
 def test_a_process_killed_after_it_recorded_the_click(app: App, agent: Callable[..., Future[Decision]]) -> None:
-    """Who took a click is killed when it was committed; repeated by another it is the same act, with one effect."""
+    """A process is killed after it committed a click; repeated by another it is the same act, with one
+    effect.
+    """
     waiting = agent("Deploy?", id="click")
     key = app.asked("click").key
     code = f"""
@@ -189,7 +193,7 @@ asyncio.run(main())
 
 
 def test_an_agent_killed_while_it_waits_finds_the_decision(app: App) -> None:
-    """An agent that is killed and started again asks the same under the same id, and has the decision that was made meanwhile."""
+    """A restarted agent asks under the same id and receives the decision made in between."""
     code = "from spanpost.agent.control import approval_sync; print(approval_sync('Deploy?', id='restart', timeout=60))"
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("SPANPOST_", "OTEL_"))},
@@ -212,8 +216,8 @@ def test_tenants_are_kept_apart(app: App, agent: Callable[..., Future[Decision]]
     waiting = agent("Deploy?", id="apart")
     row = app.asked("apart")
     assert ask(app, "/control/v1/approvals/apart", OTHER)[0] == 404
-    status, told = ask(app, "/control/v1/approvals/apart")
-    assert (status, told["state"]) == (200, "open")
+    status, result = ask(app, "/control/v1/approvals/apart")
+    assert (status, result["state"]) == (200, "open")
     act = an_act(Verb.APPROVE, row.key, tenant="acme")
     assert app.run(lambda store: store.interventions.intervene(act)).result is Result.UNKNOWN
     app.decide(row.key, Verb.DENY)
@@ -241,16 +245,16 @@ def test_tenants_are_kept_apart(app: App, agent: Callable[..., Future[Decision]]
         ("/control/v1/approvals/%00%ff", TOKEN, "GET", 404, "no id has such a character"),
     ],
 )
-def test_what_is_asked_wrongly_is_told_so(
+def test_each_mistake_has_its_answer(
     app: App, path: str, token: str | None, method: str, status: int, said: str
 ) -> None:
     """Each mistake has its status, and JSON that says what is wrong."""
-    answered, told = ask(app, path, token, method)
-    assert (answered, said in told["message"]) == (status, True), told
+    answered, result = ask(app, path, token, method)
+    assert (answered, said in result["message"]) == (status, True), result
 
 
 def test_a_wrong_token_is_an_error_of_the_agents(app: App) -> None:
-    """An agent with a token that nobody knows is told so at once, and the token is not in what it is told."""
+    """An agent with an unknown token gets an error at once, without the token in it."""
     install(gateway.GatewayClient(app.gateway.url, headers={"authorization": "Bearer spt_secret"}))
     try:
         with pytest.raises(ControlUnavailable, match="knows no such token") as raised:
@@ -261,7 +265,7 @@ def test_a_wrong_token_is_an_error_of_the_agents(app: App) -> None:
 
 
 def test_many_wait_and_those_beyond_come_back(app: App, agent: Callable[..., Future[Decision]]) -> None:
-    """A hundred agents wait at once, each for its own; nobody asks the database while they do; a stop answers them all in time."""
+    """A hundred agents wait at once without queries to the database; a stop of the gateway answers all in time."""
     ids = [f"many-{uuid4()}" for _ in range(100)]
     waiting = [agent("Deploy?", id=id) for id in ids]
     rows = [app.asked(id) for id in ids]
@@ -280,8 +284,8 @@ def test_many_wait_and_those_beyond_come_back(app: App, agent: Callable[..., Fut
     assert all(each.result(60).denied for each in waiting[50:])
 
 
-def test_what_people_ask_of_a_task_is_heard_through_the_gateway(app: App) -> None:
-    """An agent's task is found by its id, and told of a cancellation as soon as it is asked for."""
+def test_requests_on_a_task_arrive_through_the_gateway(app: App) -> None:
+    """An agent's task is found by its id, and the agent receives a cancellation as soon as it is requested."""
     question = [("agent.task.id", "job-9"), ("agent.status", "working")]
     attributes = [{"key": k, "value": {"stringValue": v}} for k, v in question]
     record = {
@@ -292,8 +296,8 @@ def test_what_people_ask_of_a_task_is_heard_through_the_gateway(app: App) -> Non
     body = json.dumps({"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]}).encode()
     headers = {"authorization": f"Bearer {TOKEN}", "content-type": "application/json"}
     urllib.request.urlopen(urllib.request.Request(f"{app.gateway.url}/v1/logs", body, headers)).close()
-    status, told = ask(app, "/control/v1/tasks/job-9")
-    assert (status, told["task_id"], told["acts"]) == (200, "job-9", [])
+    status, result = ask(app, "/control/v1/tasks/job-9")
+    assert (status, result["task_id"], result["acts"]) == (200, "job-9", [])
     with ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(ask, app, "/control/v1/tasks/job-9?wait=30")
 
@@ -312,13 +316,13 @@ def test_what_people_ask_of_a_task_is_heard_through_the_gateway(app: App) -> Non
             return await store.interventions.intervene(act)
 
         assert app.run(cancel).result is Result.DONE
-        status, told = waiting.result(30)
-    assert (status, [(act["verb"], act["by"]) for act in told["acts"]]) == (200, [("cancel", "alice")])
-    assert ask(app, f"/control/v1/tasks/job-9?after={told['after']}")[1]["acts"] == []
+        status, result = waiting.result(30)
+    assert (status, [(act["verb"], act["by"]) for act in result["acts"]]) == (200, [("cancel", "alice")])
+    assert ask(app, f"/control/v1/tasks/job-9?after={result['after']}")[1]["acts"] == []
 
 
 def decide(app: App, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run `spanpost decide` on the house's database."""
+    """Run `spanpost decide` on the gateway's database."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("SPANPOST_", "OTEL_"))}
     environment = kept | {"PYTHONPATH": str(ROOT / "src"), "DATABASE_URL": app.dsn}
     command = [sys.executable, "-c", "from spanpost.cli import main; main()", "decide", "--yes", *words]
@@ -326,7 +330,7 @@ def decide(app: App, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_command_line_answers_an_agent(app: App, agent: Callable[..., Future[Decision]]) -> None:
-    """`spanpost decide` answers by the id, in somebody's name; what is no answer, or comes second, fails and says why."""
+    """`spanpost decide` answers a question by id and name; an invalid or second answer fails with the reason."""
     waiting = agent("Which?", id="cli", options=["blue", "green"])
     app.asked("cli")
     wrong = decide(app, "cli", "red", "--as", "carol")
@@ -343,7 +347,7 @@ def test_the_command_line_answers_an_agent(app: App, agent: Callable[..., Future
 
 @pytest.fixture
 def spent(app: App) -> None:
-    """The miner of the tenant `default` has spent 4 dollars, through a store that counts, and is at work again."""
+    """Let the miner of the tenant `default` spend 4 dollars, through a store that counts, and start again."""
     root_span = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "miner"}
     budgets = (Budget(name="miners", limit_usd=Decimal(10), per=("agent.name",)),)
 
@@ -358,12 +362,12 @@ def spent(app: App) -> None:
     asyncio.run(spend())
 
 
-def test_what_may_be_spent_is_told_through_the_gateway(app: App, spent: None) -> None:
-    """An agent is told what its own tenant has left: by its trace, or by its attributes before anything of it was heard."""
+def test_the_remaining_budget_is_returned_through_the_gateway(app: App, spent: None) -> None:
+    """An agent reads its tenant's remaining budget by its trace, or by attributes before its first telemetry."""
     for token, task, left in ((TOKEN, "miner", "6"), (OTHER, "miner", "10"), (TOKEN, "smith", "10")):
         headers = {"authorization": f"Bearer {token}"}
-        told = asyncio.run(gateway.GatewayClient(app.gateway.url, headers=headers).budget("", {"agent.name": task}))
-        assert [(b["budget"], b["scope"], b["left_usd"]) for b in told["budgets"]] == [
+        result = asyncio.run(gateway.GatewayClient(app.gateway.url, headers=headers).budget("", {"agent.name": task}))
+        assert [(b["budget"], b["scope"], b["left_usd"]) for b in result["budgets"]] == [
             ("miners", {"agent.name": task}, left)
         ]
     by_trace = asyncio.run(
@@ -389,13 +393,13 @@ def test_what_may_be_spent_is_told_through_the_gateway(app: App, spent: None) ->
 def test_what_is_no_question_about_budgets_is_refused(
     app: App, body: bytes, token: str, status: int, said: str
 ) -> None:
-    """Whatever is sent is answered with what is wrong with it."""
+    """An invalid request is answered with the reason."""
     url = f"{app.gateway.url}/control/v1/budget"
     headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
     request = urllib.request.Request(url, data=body, headers=headers, method="POST")
     try:
         with urllib.request.urlopen(request) as answer:
-            found, told = answer.status, json.load(answer)
+            found, result = answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
-        found, told = error.code, json.load(error)
-    assert (found, said in told.get("message", "")) == (status, True)
+        found, result = error.code, json.load(error)
+    assert (found, said in result.get("message", "")) == (status, True)

@@ -1,4 +1,4 @@
-"""What stands in deploy/: run where it can run here, held to its own rules where it cannot."""
+"""The files in deploy/: run if that is possible here, else checked by rules of their own."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def documents(path: Path) -> list[Any]:
 
 
 def test_every_variable_exists() -> None:
-    """Whatever a deployment file tells spanpost is a setting that there is."""
+    """Each variable in a deployment file is an existing setting."""
     said = {
         name
         for path in DEPLOY.rglob("*")
@@ -52,7 +52,7 @@ def test_every_variable_exists() -> None:
 
 
 def test_kubernetes_takes_the_objects() -> None:
-    """Each object is what the API's own schema asks for, unknown fields refused."""
+    """Each object matches the API's own schema, unknown fields refused."""
     kubernetes_validate = pytest.importorskip("kubernetes_validate")
     objects = documents(DEPLOY / "kubernetes" / "spanpost.yaml")
     for each in objects:
@@ -67,7 +67,9 @@ def test_kubernetes_takes_the_objects() -> None:
 
 
 def test_kubernetes_objects_find_one_another() -> None:
-    """The service, the budget and the policy select the pods of the deployment, and ports go by names that it has."""
+    """The service, the budget and the policy select the pods of the deployment, and ports have existing
+    names.
+    """
     _, deployment, *others = documents(DEPLOY / "kubernetes" / "spanpost.yaml")
     template = deployment["spec"]["template"]
     labels = template["metadata"]["labels"]
@@ -98,7 +100,7 @@ def test_the_compose_file_mounts_what_is_there() -> None:
 
 
 def test_the_compose_file_has_no_password_of_its_own() -> None:
-    """Whatever it takes from the environment must be set, passwords are taken from nowhere else, and none is Grafana's own."""
+    """Every value from the environment is required, no password is built in, and none is Grafana's default."""
     for path in (DEPLOY / "compose").iterdir():
         text = re.sub(r"^#.*$", "", path.read_text(), flags=re.MULTILINE)
         for variable, rest in re.findall(r"\$\{(\w+)([^}]*)\}", text):
@@ -116,7 +118,7 @@ def test_the_compose_file_has_no_password_of_its_own() -> None:
 
 
 def test_the_compose_file_runs_nothing_as_root_for_long() -> None:
-    """Images have a version, and none of them is told to be root but the one that gives a directory away, without a network."""
+    """Images are pinned and none runs as root, except the one without a network that changes a directory's owner."""
     [compose] = documents(DEPLOY / "compose" / "compose.yaml")
     images = [service["image"] for service in compose["services"].values() if "image" in service]
     assert [image for image in images if not re.fullmatch(r"[\w./-]+:v?\d+(\.\d+)+", image)] == []
@@ -146,8 +148,7 @@ def bare_server(needs: Callable[[str], str]) -> Iterator[str]:
 
 @pytest.mark.needs("postgres", "psql")
 def test_the_roles_of_the_compose_file(bare_server: str, needs: Callable[[str], str], tmp_path: Path) -> None:
-    """With the roles that its script makes the schema is upgraded by the owner, a gateway records as the writer, and Grafana's role reads
-    what the dashboards read and may change nothing."""
+    """With the script's roles the owner upgrades the schema, the gateway writes and Grafana can only read."""
     [compose] = documents(DEPLOY / "compose" / "compose.yaml")
     [datasource] = [
         one for one in documents(DEPLOY / "compose" / "grafana-datasources.yaml")[0]["datasources"] if "user" in one
@@ -156,7 +157,8 @@ def test_the_roles_of_the_compose_file(bare_server: str, needs: Callable[[str], 
     asked = urlsplit(bare_server)
     environment = {
         "PATH": f"{Path(needs('psql')).parent}:{os.environ['PATH']}", "PGHOST": parse_qs(asked.query)["host"][0],
-        "PGPASSWORD": unquote(asked.password or ""), "POSTGRES_USER": compose["services"]["postgres"]["environment"]["POSTGRES_USER"],
+        "PGPASSWORD": unquote(asked.password or ""),
+        "POSTGRES_USER": compose["services"]["postgres"]["environment"]["POSTGRES_USER"],
     }  # fmt: skip
     done = subprocess.run(
         [DEPLOY / "compose" / "roles.sh"], env=environment | passwords, capture_output=True, text=True, check=False
@@ -191,7 +193,7 @@ def test_the_roles_of_the_compose_file(bare_server: str, needs: Callable[[str], 
 
 
 async def write_to(dsn: str) -> str:
-    """Record as that role; return why not, empty where it is done."""
+    """Record as that role; return the error, empty if there is none."""
     store = PostgresStore(dsn)
     try:
         await store.open()
@@ -206,7 +208,7 @@ async def write_to(dsn: str) -> str:
 def passes(
     variables: dict[str, str], url: str, monkeypatch: pytest.MonkeyPatch, method: str = "GET", peer: str = "10.1.0.9"
 ) -> bool:
-    """Tell whether a gateway with these variables takes a request that a program sends to an address."""
+    """Return whether a gateway with these variables accepts a program's request to an address."""
     parts = urlsplit(url)
     with monkeypatch.context() as patch:
         for name, value in variables.items():
@@ -219,8 +221,8 @@ def passes(
     return isinstance(gateway_guard(settings, settings.gateway).judge(asked), AllowedRequest)
 
 
-def test_the_guard_lets_in_who_a_deployment_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Probes, scrapes, Collectors and Alertmanager reach a gateway by the hosts of each deployment, and a page of elsewhere reaches none."""
+def test_the_guard_accepts_the_hosts_of_each_deployment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Probes, scrapes, Collectors and Alertmanager reach each deployment's gateway; a foreign page does not."""
     _, deployment, *_ = documents(DEPLOY / "kubernetes" / "spanpost.yaml")
     [container] = deployment["spec"]["template"]["spec"]["containers"]
     pod = {one["name"]: one["value"] for one in container["env"]}
@@ -263,7 +265,7 @@ def test_the_guard_lets_in_who_a_deployment_names(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_image_copies_what_is_there() -> None:
-    """What the container file copies from the checkout exists, and pip is asked for extras that there are."""
+    """The files that the container file copies exist, and so do the extras that it installs."""
     import tomllib
 
     text = (DEPLOY / "container" / "Containerfile").read_text()
@@ -276,7 +278,7 @@ def test_the_image_copies_what_is_there() -> None:
 
 
 def test_systemd_takes_the_unit(needs: Callable[[str], str], tmp_path: Path) -> None:
-    """The unit has no fault that systemd finds, once its program is there."""
+    """systemd finds no fault in the unit file, once its program exists."""
     unit = tmp_path / "spanpost.service"
     unit.write_text(
         (DEPLOY / "systemd" / "spanpost.service").read_text().replace("/opt/spanpost/bin/spanpost", sys.executable)
@@ -286,7 +288,7 @@ def test_systemd_takes_the_unit(needs: Callable[[str], str], tmp_path: Path) -> 
 
 
 def test_the_unit_is_confined(needs: Callable[[str], str], tmp_path: Path) -> None:
-    """systemd finds little that the unit leaves open: below 2 of 10, where an ordinary service has 9."""
+    """systemd's exposure level of the unit file is below 2 of 10, where an ordinary service has 9."""
     unit = tmp_path / "spanpost.service"
     unit.write_text(
         (DEPLOY / "systemd" / "spanpost.service").read_text().replace("/opt/spanpost/bin/spanpost", sys.executable)
@@ -296,7 +298,8 @@ def test_the_unit_is_confined(needs: Callable[[str], str], tmp_path: Path) -> No
     assert done.returncode == 0, done.stdout[-2_000:] + done.stderr
 
 
-#: Has the kernel refuse memory that is written and executed, as MemoryDenyWriteExecute does, and runs a gateway on the embedded database.
+#: Makes the kernel refuse memory that is both written and executed, as MemoryDenyWriteExecute does, and runs a
+#: gateway on the embedded database.
 CONFINED = """
 import ctypes, sys, urllib.request
 from pathlib import Path
@@ -304,7 +307,8 @@ if ctypes.CDLL(None, use_errno=True).prctl(65, 1, 0, 0, 0):
     sys.exit(77)
 from spanpost.runtime.gateway import Gateway
 from spanpost.settings import load
-gateway = Gateway(load(database={"embedded": True, "data_dir": Path(sys.argv[1])}, gateway={"http_port": 0, "grpc_port": 0}))
+database = {"embedded": True, "data_dir": Path(sys.argv[1])}
+gateway = Gateway(load(database=database, gateway={"http_port": 0, "grpc_port": 0}))
 gateway.start()
 print(urllib.request.urlopen(gateway.http_url + "/health/ready", timeout=20).read().decode())
 gateway.stop()
@@ -313,7 +317,7 @@ gateway.stop()
 
 @pytest.mark.slow
 def test_it_runs_without_memory_to_write_and_execute(open_dir: Callable[[], Path]) -> None:
-    """Gateway, gRPC and the embedded database do without memory that is written and executed."""
+    """Gateway, gRPC and the embedded database run without memory that is written and executed."""
     command = [sys.executable, "-c", CONFINED, str(open_dir() / "data")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     if done.returncode == 77:
@@ -321,7 +325,7 @@ def test_it_runs_without_memory_to_write_and_execute(open_dir: Callable[[], Path
     assert (done.returncode, "ready" in done.stdout) == (0, True), done.stderr
 
 
-#: Plays systemctl: starts the program of the unit in the environment that the unit names, and stops it by pid.
+#: Plays systemctl: starts the program of the unit file in its environment, and stops it by pid.
 SYSTEMCTL = """
     [ "$1" = restart ] || exit 0
     if [ -e "$STATE/pid" ]; then kill "$(cat "$STATE/pid")" 2>/dev/null || true; fi
@@ -333,7 +337,7 @@ SYSTEMCTL = """
 
 @pytest.fixture
 def host(tmp_path: Path, open_dir: Callable[[], Path]) -> Iterator[dict[str, str]]:
-    """Lend the variables under which the script installs into a directory of its own."""
+    """Return the variables under which the script installs into a directory of its own."""
     ports = [free_port(), free_port()]
     state = open_dir()
     systemctl = state / "systemctl"
@@ -367,8 +371,7 @@ def host(tmp_path: Path, open_dir: Callable[[], Path]) -> Iterator[dict[str, str
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_one_command_installs_and_falls_back(host: dict[str, str], tmp_path: Path) -> None:
-    """The script leaves a service that is ready, installed by uv; a version that does not get ready, by pip, is taken back, and the
-    one before runs."""
+    """The script installs a ready service; if a new version does not get ready the old one runs again."""
 
     def deploy(what: Path, **more: str) -> subprocess.CompletedProcess[str]:
         command = [str(DEPLOY / "deploy"), str(what)]

@@ -1,4 +1,4 @@
-"""Every line of docs/reference/http-answers.md, tried against a running gateway."""
+"""Every line of docs/reference/http-answers.md, tried with a running gateway."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def changed(one: Span, **fields: Any) -> Span:
 
 
 class Tried:
-    """A gateway that asks for a token, and what it answers."""
+    """A gateway that requires a token, and its answers."""
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
@@ -125,14 +125,14 @@ def status_of(connection: socket.socket) -> int:
 
 
 def get(path: str, *lines: str) -> bytes:
-    """Return a request that is read, with a token and these lines of its head."""
+    """Return a GET request, with a token and these header lines."""
     return "\r\n".join(
         (f"GET {path} HTTP/1.1", f"authorization: Bearer {TOKEN}", *lines, "connection: close", "", "")
     ).encode()
 
 
 def posted(*lines: str) -> bytes:
-    """Return a request of a page: all as it should be, and these lines of its head."""
+    """Return a page's request: a correct one, and these header lines."""
     return (
         HEAD + "".join(f"{line}\r\n" for line in lines).encode() + b'content-length: 21\r\n\r\n{"resourceSpans": []}\n'
     )
@@ -265,7 +265,7 @@ CASES: dict[str, Case] = {
         body(span(n, **{"'; DROP TABLE agent_events; --": "\x1b[2J\r\n'); --", "agent.task.name": "\"'$$\\\n"}))
     ),
 }
-#: How many rows there are of a case that is recorded, where it is not one.
+#: The number of rows of a recorded case, if it is not one.
 ROWS = {
     "ids of zeros, too short or missing": 3,
     "gzip of several members": 2,
@@ -307,7 +307,7 @@ def of_large_resource(one: Span) -> bytes:
 
 
 def too_deep(name: str) -> bytes:
-    """Return a request that protobuf's own writer would make, and its reader refuses."""
+    """Return a request that protobuf's writer could make, and its reader refuses."""
 
     def wrapped(tag: int, content: bytes) -> bytes:
         size, length = len(content), b""
@@ -325,7 +325,10 @@ def too_deep(name: str) -> bytes:
 @pytest.fixture(scope="module")
 def tried(server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tried]:
     with fresh_database(server) as dsn:
-        toml = f'[gateway]\njournal_bytes = 0\nmax_body = {MOST}\n[[gateway.tokens]]\ntenant = "a"\nsha256 = ["{hash_of(TOKEN)}"]\n'
+        toml = (
+            f'[gateway]\njournal_bytes = 0\nmax_body = {MOST}\n[[gateway.tokens]]\ntenant = "a"\n'
+            f'sha256 = ["{hash_of(TOKEN)}"]\n'
+        )
         gateway = Gateway(dsn, tmp_path_factory.mktemp("gateway"), toml)
         try:
             yield Tried(gateway.ready())
@@ -343,13 +346,13 @@ def test_the_page_has_every_case_and_no_other() -> None:
 
 
 @pytest.mark.parametrize("what", CASES)
-def test_the_door_answers_as_the_page_says(what: str, tried: Tried) -> None:
-    """The status, what is kept, the rows and their flags are those of the page."""
+def test_each_case_is_answered_as_the_page_says(what: str, tried: Tried) -> None:
+    """Status, quarantine, rows and flags are those of the page."""
     dsn = tried.gateway.dsn
     status, outcome = LINES[what]
     name = f"chat {list(CASES).index(what)}"
     kept = query(dsn, "SELECT count(*) FROM quarantine")[0][0]
-    # A busy machine may ask a sender to come back.
+    # A busy machine may ask a sender to repeat.
     assert eventually(lambda: CASES[what](tried, name), lambda found: status == 503 or found != 503) == status
     wanted = ROWS.get(what, 1) if status == 200 and outcome not in ("an empty request", "accepted") else 0
     # On a busy machine a body is acknowledged from the journal, and its rows come after the answer.

@@ -1,4 +1,4 @@
-"""The same spans by OpenTelemetry's own HTTP and gRPC exporters and through a real Collector, at peace and under kills."""
+"""The same spans through OpenTelemetry's HTTP and gRPC exporters and a real Collector, with and without kills."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from tests.acceptance.gateways import Gateway, run_gateway
 from tests.acceptance.test_collector import Collector
 from tests.conftest import Database, find, fresh_database
 from tests.eventually import eventually
-from tests.faults.posted import Slack, settings, settled, truth
+from tests.faults.posted import Slack, final_states, settings, truth
 
-#: Spans of each stream: `SPANPOST_TEST_SPANS=50000` is what issue and release notes speak of.
+#: Spans of each stream: `SPANPOST_TEST_SPANS=50000` is the number in issue and release notes.
 SPANS = int(os.environ.get("SPANPOST_TEST_SPANS", "4000"))
 PER_TASK, BATCH = 50, 100
-#: An exporter waits seconds after each before it tries again: as many as are worth it.
+#: An exporter waits seconds after each before it tries again: a sensible number.
 KILLS = min(12, max(1, SPANS // 1000))
 CLIENTS = ("http", "grpc", "collector")
 RESOURCE, SCOPE = Resource.create({"service.name": "every-client"}), InstrumentationScope("every-client")
@@ -85,25 +85,25 @@ def stream(count: int, began: int) -> list[list[ReadableSpan]]:
 
 
 def identity(row: Any) -> tuple[int, int, bool]:
-    """Return what a span is known by: trace, span, and whether it had not ended yet."""
+    """Return a span's identity: trace, span, and whether it was still open."""
     return row.context.trace_id, row.context.span_id, row.end_time is None
 
 
 def stored(database: Database) -> Counter[tuple[int, int, bool]]:
-    """Return the rows of spans, with how often each is there."""
+    """Return the rows of spans, with the number of each."""
     rows = database.fetch("SELECT trace_id, span_id, part = 1 FROM agent_events WHERE part IN (0, 1)")
     return Counter((int.from_bytes(trace), int.from_bytes(span), part) for trace, span, part in rows)
 
 
 def until_stored(database: Database, wanted: int, seconds: float) -> Counter[tuple[int, int, bool]]:
-    """Look until so many rows are there; return them."""
+    """Wait until so many rows are there; return them."""
     count = "SELECT count(*) FROM agent_events WHERE part IN (0, 1)"
     eventually(lambda: database.fetch(count)[0][0], lambda found: found >= wanted, seconds)
     return stored(database)
 
 
 class Client:
-    """One way into a gateway: what is sent by, and what may be killed."""
+    """One way into a gateway: its exporter, and the processes that may be killed."""
 
     def __init__(self, kind: str, gateway: Gateway, directory: Path, stack: ExitStack) -> None:
         self.victims: list[Gateway | Collector] = [gateway]
@@ -120,14 +120,14 @@ class Client:
         stack.callback(self._exporter.shutdown)
 
     def send(self, batch: list[ReadableSpan]) -> bool:
-        """Export once, with the exporter's own patience; return whether it was acknowledged."""
+        """Export once, with the exporter's own repeats; return whether it was acknowledged."""
         return self._exporter.export(batch) is SpanExportResult.SUCCESS
 
 
 def test_the_same_spans_come_to_the_same_through_each_client(
     server: str, stack: ExitStack, open_dir: Callable[[], Path]
 ) -> None:
-    """By HTTP, by gRPC and through a Collector the same spans are rows, each once, and the same tasks with the same figures."""
+    """By HTTP, gRPC and Collector each span is one row, and the tasks have the same figures."""
     find("otelcol")
     count = SPANS * 2 // 5
     began = time.time_ns()
@@ -146,7 +146,8 @@ def test_the_same_spans_come_to_the_same_through_each_client(
             assert rows == Counter(identity(s) for batch in batches for s in batch)
             figures.append(
                 database.fetch(
-                    "SELECT task_id, uid, status, input_tokens, llm_calls, started_at, ended_at FROM agent_tasks ORDER BY 1"
+                    "SELECT task_id, uid, status, input_tokens, llm_calls, started_at, ended_at "
+                    "FROM agent_tasks ORDER BY 1"
                 )
             )
             print(f"{kind}: {count} spans acknowledged in {acknowledged:.1f} s, rows in {took:.1f} s")
@@ -158,8 +159,7 @@ def test_the_same_spans_come_to_the_same_through_each_client(
 def test_acknowledged_spans_survive_kills_and_each_task_has_one_message(
     kind: str, server: str, stack: ExitStack, open_dir: Callable[[], Path]
 ) -> None:
-    """The gateway (and the Collector) are killed at random moments: every span is a row, once, and every task one message
-    with its newest text."""
+    """Under random kills of gateway and Collector each span is one row and each task one current message."""
     if kind == "collector":
         find("otelcol")
     database = Database(stack.enter_context(fresh_database(server)))
@@ -176,7 +176,7 @@ def test_acknowledged_spans_survive_kills_and_each_task_has_one_message(
     def sending() -> None:
         nonlocal acknowledged, refused
         for batch in batches:
-            while not client.send(batch):  # what the exporter gives up, a patient sender sends again
+            while not client.send(batch):  # spans that the exporter gives up are sent again
                 refused += 1
             with moved:
                 acknowledged += 1
@@ -191,7 +191,7 @@ def test_acknowledged_spans_survive_kills_and_each_task_has_one_message(
         until = min(n * step + chance.randrange(step), len(batches) - 1)
         with moved:
             assert moved.wait_for(lambda until=until: acknowledged >= until, 600)  # type: ignore[misc]
-        time.sleep(chance.uniform(0.0, 0.1))  # the moment of the kill is the test's dice
+        time.sleep(chance.uniform(0.0, 0.1))  # the moment of the kill is random
         victim = chance.choice(client.victims)
         victim.kill()
         victim.start()
@@ -199,7 +199,7 @@ def test_acknowledged_spans_survive_kills_and_each_task_has_one_message(
     sender.join()
     rows = until_stored(database, SPANS, 300)
     assert rows == Counter(identity(s) for batch in batches for s in batch)
-    states = asyncio.run(settled(database.dsn, 300))
+    states = asyncio.run(final_states(database.dsn, 300))
     assert gateway.stop() == 0
     state = slack.end()
     tasks, _, _ = asyncio.run(truth(database.dsn))

@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.needs("prome
 
 
 def test_prometheus_keeps_trace_and_checkpoint(tmp_path: Path) -> None:
-    """Prometheus keeps the checkpoint's id beside the trace's: of a task's end and of a failure, the very checkpoints recorded."""
+    """Exemplars of a task's end and of a failure in Prometheus hold the recorded trace and checkpoint ids."""
     store, metrics = MemoryStore(), Metrics()
     task = ended(trace=1, span=1, name="agent", attributes=AGENT, seconds=60.0)
     tool = ended(trace=1, span=2, parent=1, name="tool", attributes=FAILS, seconds=2.0, status=Status.ERROR)
@@ -34,7 +34,7 @@ def test_prometheus_keeps_trace_and_checkpoint(tmp_path: Path) -> None:
             metrics.recorded(recorded)
             found: dict[str, dict[str, str]] = {}
 
-            def look() -> dict[str, dict[str, str]]:
+            def exemplars() -> dict[str, dict[str, str]]:
                 for name in ("spanpost_task_duration_seconds_bucket", "spanpost_errors_total"):
                     for series in prometheus.get(
                         "query_exemplars", query=name, start=time.time() - 60, end=time.time() + 60
@@ -42,7 +42,7 @@ def test_prometheus_keeps_trace_and_checkpoint(tmp_path: Path) -> None:
                         found[name] = series["exemplars"][-1]["labels"]
                 return found
 
-            eventually(look, lambda found: len(found) == 2)
+            eventually(exemplars, lambda found: len(found) == 2)
     finally:
         metrics.close()
     trace = (1).to_bytes(16, "big").hex()

@@ -1,4 +1,4 @@
-"""`spanpost run` as a process before a real PostgreSQL, with the stock OpenTelemetry exporters as its clients."""
+"""`spanpost run` as a process with a real PostgreSQL, and the stock OpenTelemetry exporters as its clients."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ def body(first: int, count: int) -> bytes:
 
 
 def test_the_stock_exporters_are_understood(start: Start, tmp_path: Path) -> None:
-    """The same spans by HTTP (plain, gzip, deflate), gRPC (plain, gzip) and a Unix socket are each recorded once."""
+    """The same spans by HTTP (plain, gzip, deflate), gRPC (plain, gzip) and a Unix socket are each recorded
+    once.
+    """
     socket = tmp_path / "otlp.sock"
     gateway = start(f'[gateway]\ngrpc_socket = "{socket}"\n').ready()
     traces = f"{gateway.http}/v1/traces"
@@ -93,8 +95,12 @@ def test_the_other_signals_are_taken(start: Start) -> None:
 
 
 def test_grpc_answers_as_the_specification_has_it(start: Start, dsn: str) -> None:
-    """Too large is RESOURCE_EXHAUSTED and not again, also when it grows only once it is inflated; garbage is
-    INVALID_ARGUMENT; what is not here UNIMPLEMENTED; the health service says that it serves."""
+    """gRPC has the specified codes for too large, garbage and unknown requests, and serves the health
+    service.
+
+    Too large is RESOURCE_EXHAUSTED without a repeat, also when a message grows only by inflating; garbage is
+    INVALID_ARGUMENT; an unknown method is UNIMPLEMENTED.
+    """
     import grpc
 
     gateway = start("[gateway]\nmax_body = 100000\n").ready()
@@ -121,7 +127,9 @@ def test_grpc_answers_as_the_specification_has_it(start: Start, dsn: str) -> Non
 
 
 class Stream:
-    """Sends numbered bodies, each until it is acknowledged, and remembers which were: what a patient exporter does."""
+    """Sends numbered bodies, each until it is acknowledged, and keeps the acknowledged ones, as an exporter
+    with retries.
+    """
 
     def __init__(self, bodies: int, size: int) -> None:
         self.bodies, self.size = bodies, size
@@ -142,7 +150,7 @@ class Stream:
                 try:
                     status = request(f"{self.url}/v1/traces", sent, content_type="application/x-protobuf")[0]
                 except (OSError, http.client.HTTPException):
-                    time.sleep(0.02)  # the server is away: a client of it can only look again
+                    time.sleep(0.02)  # the server is down: its client can only try again
                     continue
                 self.statuses.add(status)
                 if status == 200:
@@ -157,7 +165,7 @@ class Stream:
 
 
 def test_acknowledged_spans_survive_kill_9(start: Start) -> None:
-    """Killed again and again at random moments of a stream, every span that was acknowledged is in the table, once."""
+    """After kills at random moments of a stream, every acknowledged span is in the table, once."""
     chance = random.Random(7)
     stream = Stream(bodies=150, size=40)
     gateway = start().ready()
@@ -177,8 +185,8 @@ def test_acknowledged_spans_survive_kill_9(start: Start) -> None:
     assert gateway.end() == 0
 
 
-def test_while_the_database_is_away_senders_are_asked_to_come_back(start: Start, dsn: str, server: str) -> None:
-    """Without its database the gateway lives, is not ready and answers 503, never 500; with it again all is recorded."""
+def test_while_the_database_is_down_senders_are_asked_to_come_back(start: Start, dsn: str, server: str) -> None:
+    """Without its database the gateway stays alive, is not ready and answers 503; afterwards all is recorded."""
     gateway = start().ready()
     assert said(gateway.get("/health/ready")) == (200, {"status": "ready"})
     stream = Stream(bodies=60, size=10)
@@ -206,7 +214,7 @@ def test_while_the_database_is_away_senders_are_asked_to_come_back(start: Start,
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_cuts_nobody_off(start: Start, number: int) -> None:
-    """At a stop what is sent is answered and recorded; a body that is still being sent is answered 503; the exit is 0."""
+    """At a stop complete requests are recorded, an incomplete body is answered 503, and the exit code is 0."""
     gateway = start().ready()
     stream = Stream(bodies=10_000, size=10)
     stream.begin(gateway.http)
@@ -229,7 +237,7 @@ def test_a_stop_cuts_nobody_off(start: Start, number: int) -> None:
 
 
 def test_tokens_and_routes_are_read_again(start: Start, dsn: str) -> None:
-    """At SIGHUP a new token holds beside the old one, then alone; settings that are wrong change nothing; nobody is cut off."""
+    """SIGHUP adds and removes tokens without cutting connections; wrong settings change nothing."""
     old, new = new_token(), new_token()
 
     def toml(*hashes: str, more: str = "") -> str:
@@ -267,7 +275,7 @@ def test_tokens_and_routes_are_read_again(start: Start, dsn: str) -> None:
 
 
 def test_logs_are_json_lines_with_the_trace(start: Start) -> None:
-    """Each line on stderr is one JSON object; what is said of a request names its trace."""
+    """Each line on stderr is one JSON object; lines about a request name its trace."""
     gateway = start(
         "[log]\njson_lines = true\n[[gateway.tokens]]\ntenant = 'a'\nsha256 = ['" + "0" * 64 + "']\n"
     ).ready()
@@ -279,8 +287,8 @@ def test_logs_are_json_lines_with_the_trace(start: Start) -> None:
     assert request(f"{url}/v1/traces", b"{}", **headers)[0] == 401
     gateway.hear("without a valid token")
     assert gateway.end() == 0
-    told = [json.loads(line) for line in gateway.lines]
-    assert [line["trace_id"] for line in told if "trace_id" in line] == [trace]
+    lines = [json.loads(line) for line in gateway.lines]
+    assert [line["trace_id"] for line in lines if "trace_id" in line] == [trace]
 
 
 @pytest.mark.parametrize(
@@ -299,7 +307,9 @@ def test_logs_are_json_lines_with_the_trace(start: Start) -> None:
     ],
 )
 def test_what_cannot_be_is_refused_at_the_start(start: Start, toml: str, options: tuple[str, ...], says: str) -> None:
-    """Exit 2 and one line that says what to do; a token written where its hash belongs is not repeated."""
+    """An impossible setting is exit 2 with one line that says what to do; a token in place of its hash is
+    not repeated.
+    """
     gateway = start(toml, *(options or ("--http-port", "0")), "--grpc-port", "0")
     assert gateway.process.wait(30) == 2
     gateway.hear(says)
@@ -309,7 +319,7 @@ def test_what_cannot_be_is_refused_at_the_start(start: Start, toml: str, options
 
 
 def test_a_port_that_is_taken_is_refused_at_the_start(start: Start) -> None:
-    """A second gateway on the same ports says which one and how to have another."""
+    """A second gateway on the same ports names the port and says how to use another."""
     first = start().ready()
     http_port, grpc_port = (url.rpartition(":")[2] for url in (first.http, first.grpc))
     for options, says in (
@@ -322,7 +332,7 @@ def test_a_port_that_is_taken_is_refused_at_the_start(start: Start) -> None:
 
 
 def test_gateways_that_share_their_ports_stand_in_for_one_another(start: Start) -> None:
-    """Two that say so listen on the same ports, and when one stops the other goes on."""
+    """Two gateways with the setting listen on the same ports, and when one stops the other goes on."""
     shared = "[gateway]\nshare_ports = true\n[metrics]\nport = 0\n"
     first = start(shared).ready()
     ports = [url.rpartition(":")[2] for url in (first.http, first.grpc)]
@@ -336,7 +346,7 @@ def test_gateways_that_share_their_ports_stand_in_for_one_another(start: Start) 
 
 
 def test_insecure_is_possible_when_it_is_said(start: Start) -> None:
-    """`allow_insecure` listens on all addresses, and the start says so aloud."""
+    """`allow_insecure` listens on all addresses, with a warning at the start."""
     gateway = start('[gateway]\nhost = "0.0.0.0"\nallow_insecure = true\n').ready()
     gateway.hear("ANYBODY")
     port = gateway.http.rpartition(":")[2]
@@ -344,8 +354,8 @@ def test_insecure_is_possible_when_it_is_said(start: Start) -> None:
 
 
 def test_mutual_tls(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With `client_ca` both doors take a client whose certificate is signed, and let no other one in."""
-    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):  # requests prefers them to what an exporter is told
+    """With `client_ca` both protocols accept a client with a signed certificate, and no other."""
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):  # requests prefers them to the exporter's own setting
         monkeypatch.delenv(name, raising=False)
     import grpc
     import trustme

@@ -1,4 +1,4 @@
-"""Dashboards, rules and annotations against a Prometheus and a PostgreSQL that hold what the pipeline made of a day."""
+"""Dashboards, rules and annotations with a Prometheus and a PostgreSQL that hold a recorded day."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ HOURS, STEP = 24, 1800
 
 @dataclass
 class Observed:
-    """The day, as it can be asked for."""
+    """The day, for queries."""
 
     prometheus: Prometheus
     dsn: str
@@ -45,7 +45,7 @@ class Observed:
     ended: float
 
     def hurry(self) -> None:
-        """Have what waits for a time be due now."""
+        """Make all waiting timers due now."""
         self.sql("UPDATE timers SET at = now() WHERE at > now()", dsn=self.dsn)
 
     def sql(self, statement: str, *given: Any, dsn: str = "") -> list[Any]:
@@ -69,14 +69,15 @@ def day(server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Obser
 def observed(directory: Path, dsn: str) -> Iterator[Observed]:
     """A day of some 100 tasks through a gateway, its metrics as of each half hour, then scraped live. Takes about 30 s.
 
-    The gateway has a writer's rights in the database, and who asks has Grafana's.
-    """
+    The gateway has a writer's rights in the database, and the queries have Grafana's."""
     settings = load(
-        database={"url": as_role(dsn, WRITER), "data_dir": directory / "data"}, metrics={"port": 0}, gateway={"http_port": 0, "grpc_port": -1},
-        slack={"preview_file": str(directory / "slack.jsonl")}, notifications={"max_age": 3 * 86400},
+        database={"url": as_role(dsn, WRITER), "data_dir": directory / "data"}, metrics={"port": 0},
+        gateway={"http_port": 0, "grpc_port": -1}, slack={"preview_file": str(directory / "slack.jsonl")},
+        notifications={"max_age": 3 * 86400},
         cost={"prices": {"gpt-4o": {"input": 2, "output": 8}, "gpt-4o-mini": {"input": 0.5, "output": 2}}},
         budgets=[
-            {"name": "all", "period": "month", "limit_usd": 80}, {"name": "teams", "period": "year", "limit_usd": 50, "per": ["team"]},
+            {"name": "all", "period": "month", "limit_usd": 80},
+            {"name": "teams", "period": "year", "limit_usd": 50, "per": ["team"]},
             {"name": "agents", "limit_tokens": 20_000_000, "per": ["agent"]},
         ],
     )  # fmt: skip
@@ -126,10 +127,12 @@ def of_dashboards() -> list[Any]:
 
 
 def rich_task(day: Observed) -> str:
-    """Return a task that has all that a task can have."""
+    """Return a task with all optional parts."""
     (row,) = day.sql(
-        "SELECT t.task_id FROM agent_tasks t WHERE jsonb_array_length(t.approvals) > 0 AND jsonb_array_length(t.artifacts) > 0"
-        " AND EXISTS (SELECT FROM deliveries d WHERE d.task_uid = t.uid AND d.mode = 'state') ORDER BY t.started_at LIMIT 1"
+        "SELECT t.task_id FROM agent_tasks t WHERE jsonb_array_length(t.approvals) > 0"
+        " AND jsonb_array_length(t.artifacts) > 0"
+        " AND EXISTS (SELECT FROM deliveries d WHERE d.task_uid = t.uid AND d.mode = 'state') "
+        "ORDER BY t.started_at LIMIT 1"
     )
     return str(row[0])
 
@@ -154,8 +157,8 @@ def asked(expr: str, interval: str = "2h") -> str:
 
 
 @pytest.mark.parametrize(("panel", "target"), of_dashboards())
-def test_every_panel_shows_something(day: Observed, panel: dict[str, Any], target: dict[str, Any]) -> None:
-    """Its query is answered without an error, and not by nothing: rows, or a number that is one."""
+def test_every_panel_has_data(day: Observed, panel: dict[str, Any], target: dict[str, Any]) -> None:
+    """Each panel's query returns without an error rows, or a valid number."""
     if "rawSql" in target:
         found = day.sql(expanded(target["rawSql"], day))
         assert found
@@ -174,7 +177,7 @@ def test_every_panel_shows_something(day: Observed, panel: dict[str, Any], targe
 
 
 def test_the_figures_are_those_of_the_audit(day: Observed) -> None:
-    """Tokens, cost, calls and ends that Prometheus scraped are what the tables come to, once all calls have settled."""
+    """Tokens, cost, calls and ends that Prometheus scraped equal the tables, once all calls are finalized."""
     day.hurry()
     for kind, column in (("input", "input_tokens"), ("output", "output_tokens"), ("cache_read", "cache_read_tokens")):
         ((expected,),) = day.sql(f"SELECT sum({column})::float8 FROM agent_tasks")
@@ -202,14 +205,15 @@ def panel_of(name: str, title: str) -> str:
 
 
 def test_panels_show_what_the_spans_say(day: Observed) -> None:
-    """Figures of dashboards and counters are those that stand on the audit's own spans: each call once, under its own model.
+    """Dashboards and counters show the sums of the spans' attributes: each call once, under its model.
 
-    Nothing here asks what spanpost made of them: the sums are over the attributes of the spans, as they were sent.
+    The expected sums are taken from the attributes as sent, without spanpost's own columns.
     """
     day.hurry()
     prices = {"gpt-4o": (2, 8), "gpt-4o-mini": (0.5, 2)}
     said = day.sql(
-        "SELECT e.attributes->>'gen_ai.request.model' AS model, e.resource->>'service.name' AS agent, e.resource->>'agent.team' AS team,"
+        "SELECT e.attributes->>'gen_ai.request.model' AS model, e.resource->>'service.name' AS agent, "
+        "e.resource->>'agent.team' AS team,"
         " count(*) AS calls, sum((e.attributes->>'gen_ai.usage.input_tokens')::bigint)::bigint AS input,"
         " sum((e.attributes->>'gen_ai.usage.output_tokens')::bigint)::bigint AS output"
         " FROM agent_events e WHERE e.part = 0 AND e.attributes->>'gen_ai.operation.name' = 'chat' GROUP BY 1, 2, 3"
@@ -246,18 +250,19 @@ def test_panels_show_what_the_spans_say(day: Observed) -> None:
         {team: sum(cost(row) for row in said if row["team"] == team) for team in ("red", "blue")}
     )
     ended = day.sql(
-        "SELECT count(*) AS all, count(*) FILTER (WHERE attributes->>'error.type' = 'BuildFailed') AS failed FROM agent_events"
-        " WHERE part = 0 AND attributes->>'gen_ai.operation.name' = 'invoke_agent'"
+        "SELECT count(*) AS all, count(*) FILTER (WHERE attributes->>'error.type' = 'BuildFailed') AS failed "
+        "FROM agent_events WHERE part = 0 AND attributes->>'gen_ai.operation.name' = 'invoke_agent'"
     )[0]
     assert day.sql(expanded(panel_of("fleet", "Ended in this range"), day))[0][0] == ended["all"]
     assert day.sql(expanded(panel_of("fleet", "Failed"), day))[0][0] == pytest.approx(ended["failed"] / ended["all"])
 
 
 def test_links_lead_where_they_say(day: Observed) -> None:
-    """A task in a table leads to its own dashboard and time, its trace to its spans, and its thread to the message in Slack."""
+    """A task in a table links to its dashboard and time, its trace to its spans, its thread to Slack."""
     row = day.sql(expanded(panel_of("fleet", "Newest tasks"), day))[-1]
     [(started, ended)] = day.sql(
-        "SELECT extract(epoch FROM started_at)::float8, extract(epoch FROM ended_at)::float8 FROM agent_tasks WHERE task_id = $1",
+        "SELECT extract(epoch FROM started_at)::float8, extract(epoch FROM ended_at)::float8 FROM agent_tasks "
+        "WHERE task_id = $1",
         row["Task"],
     )
     assert row["from"] / 1000 < started <= ended < row["to"] / 1000
@@ -268,7 +273,7 @@ def test_links_lead_where_they_say(day: Observed) -> None:
 
 
 def test_exemplars_lead_to_tasks(day: Observed) -> None:
-    """The exemplars that Prometheus keeps name traces of tasks that are there."""
+    """The exemplars in Prometheus name traces of existing tasks."""
     day.prometheus.until("count(up == 1)", 1)
     found = day.prometheus.get(
         "query_exemplars", query="spanpost_task_duration_seconds_bucket", start=day.began, end=time.time() + 60
@@ -280,7 +285,9 @@ def test_exemplars_lead_to_tasks(day: Observed) -> None:
 
 
 def test_annotations_are_regions_and_points(day: Observed) -> None:
-    """What dashboards overlay: each task a region, questions and warnings points, all with tags; each query answers."""
+    """Dashboards overlay each task as a region, questions and warnings as points, all with tags; each query
+    works.
+    """
     for path in sorted((ROOT / "grafana" / "dashboards").glob("*.json")):
         for each in json.loads(path.read_text())["annotations"]["list"]:
             found = day.sql(expanded(each["target"]["rawSql"], day))
@@ -294,7 +301,7 @@ def test_annotations_are_regions_and_points(day: Observed) -> None:
 
 
 def test_every_rule_is_evaluated(day: Observed) -> None:
-    """Prometheus takes the rules, and each is evaluated over real data without an error."""
+    """Prometheus accepts the rules, and evaluates each over real data without an error."""
     day.prometheus.until("count(spanpost:replicas)", 1)
     rules = [rule for group in day.prometheus.get("rules")["groups"] for rule in group["rules"]]
     assert len(rules) > 15

@@ -1,4 +1,4 @@
-"""A gateway among things that go wrong: its database crashes, its disk is full, its clients are half there."""
+"""A gateway with faults around it: its database crashes, its disk is full, its clients send half requests."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def server() -> Iterator[str]:
 
 @pytest.fixture
 def gateway(dsn: str, tmp_path: Path) -> Iterator[Gateway]:
-    """Lend a gateway on a fresh database."""
+    """Start a gateway on a fresh database."""
     gateway = Gateway(dsn, tmp_path)
     try:
         yield gateway.ready()
@@ -37,7 +37,7 @@ def gateway(dsn: str, tmp_path: Path) -> Iterator[Gateway]:
 
 
 def test_acknowledged_spans_survive_a_crash_of_the_database(gateway: Gateway) -> None:
-    """A connection's process is killed, at which the server throws all of them out and recovers: nothing acknowledged is gone."""
+    """When the server restarts after the crash of one backend, no acknowledged span is lost."""
     stream = Stream(bodies=120, size=10)
     stream.begin(gateway.http)
     while len(stream.acknowledged) < 20:
@@ -64,7 +64,7 @@ FULL = """CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEG
     ids=["at the insert", "at the commit"],
 )
 def test_while_the_disk_is_full_senders_keep_what_they_have(gateway: Gateway, trigger: str) -> None:
-    """A transaction that fails, at its end too, is 503 and leaves nothing; with room again the same body is recorded."""
+    """A transaction that fails, even at its commit, is answered 503; with free space the same body is recorded."""
     query(gateway.dsn, FULL, trigger)
     assert gateway.post(body(0, 10)) == 503
     assert gateway.recorded == []
@@ -74,8 +74,8 @@ def test_while_the_disk_is_full_senders_keep_what_they_have(gateway: Gateway, tr
     assert gateway.recorded == list(range(10))
 
 
-def test_clients_that_are_half_there_are_no_hindrance(gateway: Gateway) -> None:
-    """Hundreds of connections that say half of something, or something else, and who says it well is answered."""
+def test_half_requests_do_not_block_others(gateway: Gateway) -> None:
+    """Beside hundreds of connections with half or invalid requests, a correct request is answered."""
     said = {
         "http": [
             b"",
@@ -99,7 +99,7 @@ def test_clients_that_are_half_there_are_no_hindrance(gateway: Gateway) -> None:
 
 
 def test_a_poison_is_answered_and_does_not_come_back(dsn: str, tmp_path: Path) -> None:
-    """A trace that takes too long is 200 with all of it rejected, another is recorded, and after a kill neither is asked for again."""
+    """A trace beyond the time bound is rejected with 200, others are recorded, and neither is sent again."""
     budgets = "[database]\nbatch_budget = 0.05\ntrace_budget = 0.1\n"
     gateway = Gateway(dsn, tmp_path, budgets).ready()
     try:

@@ -1,6 +1,7 @@
-"""Work that is started from Slack and from elsewhere: agents, gateways, PostgreSQL and a Slack that others wrote, as processes.
+"""Work is launched from Slack and by webhooks: agents, gateways, PostgreSQL and an independent fake of Slack.
 
-However often something is asked for, through however many processes, of which any is killed: it is started once. About a minute.
+However often and through however many processes work is requested, and whichever is killed, it starts once.
+About a minute.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from tests.interactions.local_slack import ALICE, BOB, BOT
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.needs("postgres")]
 
-#: An agent that a launcher starts: it writes down by which order, and runs as a task of its own.
+#: An agent that a launcher starts: it writes down its order, and runs as a separate task.
 AGENT = """
 import json, os, sys
 sys.path.insert(0, sys.argv[1])
@@ -42,7 +43,7 @@ spanpost.flush(10)
 
 
 class Shop:
-    """Where agents are started: what they were started by is written down."""
+    """A place where agents start and write down their orders."""
 
     def __init__(self, directory: Path) -> None:
         self.runs = directory / "runs"
@@ -67,7 +68,7 @@ agent = "deployer"
 """
 
     def orders(self) -> list[dict[str, Any]]:
-        """Return the orders by which agents were started, in order."""
+        """Return the orders of started agents, in order."""
         return [json.loads(line) for line in self.runs.read_text().splitlines()]
 
     async def started(self, count: int = 1) -> list[dict[str, Any]]:
@@ -83,19 +84,21 @@ users = ["{ALICE}"]
 
 
 async def _failed(on: Street, name: str = "Deploy the shop") -> str:
-    """Have a task fail; return its message once that says so. (This Slack shows a message's first buttons for ever.)"""
+    """Let a task fail; return its message when that shows it. (This Slack shows a message's first buttons
+    for ever.)
+    """
     agent = AskingAgent(on.gateway.url, name, **{"agent.name": "deployer"}).start()
     agent.tell("agent.checkpoint", agent__checkpoint__message="no", agent__status="error")
 
-    async def look() -> list[str]:
+    async def found() -> list[str]:
         return [m["ts"] for m in await on.slack.messages() if not m.get("thread_ts") and m["text"].endswith("failed")]
 
-    return str((await eventually_async(look, bool))[0])
+    return str((await eventually_async(found, bool))[0])
 
 
 @pytest.mark.needs("local-slack")
 async def test_a_retry_is_started_once(dsn: str, tmp_path: Path) -> None:
-    """Twenty clicks of Retry, each heard by one of three processes: one order, one agent, one new task that says what it retries."""
+    """Twenty clicks on Retry in three processes make one order, one agent and one task that names its original."""
     shop = Shop(tmp_path)
     port = free_port()
     rules = RULES + shop.launcher(f"http://127.0.0.1:{port}")
@@ -122,7 +125,7 @@ async def test_a_retry_is_started_once(dsn: str, tmp_path: Path) -> None:
 
 @pytest.mark.needs("local-slack")
 async def test_a_command_and_a_mention_start_work(dsn: str, tmp_path: Path) -> None:
-    """`/agents start` and the same words to the app, each once, by whom the rule for `start` lets: agents run, and Slack shows their tasks."""
+    """`/agents start` and a mention each start work once if the rule for `start` allows the person."""
     shop = Shop(tmp_path)
     port = free_port()
     rules = f'[[interactions.rules]]\nactions = ["start"]\nlauncher = "fix"\nusers = ["{ALICE}"]\n' + shop.launcher(
@@ -151,7 +154,7 @@ async def test_a_command_and_a_mention_start_work(dsn: str, tmp_path: Path) -> N
 
 @pytest.mark.needs("local-slack")
 async def test_killed_after_the_commit(dsn: str, tmp_path: Path) -> None:
-    """What was ordered stands though whoever heard it was killed: the next process starts it, under the one order's id."""
+    """A committed order starts although its process was killed: the next process uses the same order id."""
     shop = Shop(tmp_path)
     async with street(dsn, tmp_path, rules=RULES + shop.launcher("http://127.0.0.1:9")) as on:
         ts = await _failed(on)
@@ -162,7 +165,7 @@ async def test_killed_after_the_commit(dsn: str, tmp_path: Path) -> None:
             pass
         on.gateway.kill()
         await pressing
-        # It may have been under way already; what it is held for until then is another test's.
+        # It may have been under way already; its lease is another test's.
         await on.database.execute(
             "UPDATE ordering_keys SET lease_until = now(), due_at = now() WHERE lease_until IS NOT NULL"
         )
@@ -178,7 +181,7 @@ async def test_killed_after_the_commit(dsn: str, tmp_path: Path) -> None:
 
 
 async def test_a_request_starts_an_agent(dsn: str, tmp_path: Path) -> None:
-    """GitHub's signed request is answered once stored, starts an agent, whose end starts another by a rule; a replay starts none."""
+    """GitHub's signed request starts one agent, whose end starts the next by a rule; a replay starts none."""
     shop = Shop(tmp_path)
     port = free_port()
     hooks = """
@@ -216,7 +219,7 @@ text = "After {name}"
 
 
 def _log(gateway: Any) -> Any:
-    async def look() -> str:
+    async def found() -> str:
         return str(gateway.log)
 
-    return look
+    return found

@@ -1,6 +1,6 @@
-"""Hostile bodies, several at once, at a real gateway: what they cost in memory is bounded by the settings, whatever they hold.
+"""Hostile bodies sent at once to a real gateway stay within the memory that the settings allow.
 
-`SPANPOST_TEST_BODY_MIB=64` tries it with the bodies that the default takes at most.
+`SPANPOST_TEST_BODY_MIB=64` sends the largest bodies that the default accepts.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from tests.conftest import fresh_database
 MIB = 1024 * 1024
 LARGEST = int(os.environ.get("SPANPOST_TEST_BODY_MIB", "8")) * MIB
 AT_ONCE = 6
-#: What a gateway may grow by, in bodies of the largest size: what is under way, what is inflated, and JSON opened.
+#: Allowed growth of a gateway, in bodies of the largest size: those under way, inflated ones, and parsed
+#: JSON.
 FACTOR, SOME = 8, 100 * MIB
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
@@ -32,7 +33,7 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 
 @pytest.fixture(scope="module")
 def gateway(server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """Lend one gateway to all: what a body cost is given back, or the next one tells."""
+    """Return one gateway for all: a body's memory is released, or the next test fails."""
     if not Path("/proc/self/clear_refs").exists():
         pytest.skip("memory is read from /proc")
     limits = {"SPANPOST_GATEWAY__MAX_BODY": str(LARGEST), "SPANPOST_GATEWAY__MAX_IN_FLIGHT": str(LARGEST)}
@@ -44,7 +45,7 @@ def gateway(server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[G
 
 @pytest.fixture
 def grown(gateway: Gateway) -> Callable[[], int]:
-    """Lend what tells by how many bytes the gateway grew at most since the test began."""
+    """Return a function that gives the gateway's peak growth in bytes since the test began."""
     process = Path(f"/proc/{gateway.process.pid}")
 
     def bytes_of(name: str) -> int:
@@ -88,7 +89,7 @@ _SPAN = json.dumps(
         "attributes": [{"key": f"key.{n}", "value": {"stringValue": f"value {n}"}} for n in range(20)],
     }
 ).encode()
-#: Name: content type, encoding, body, what may be answered.
+#: Name: content type, encoding, body, allowed answers.
 BODIES: dict[str, tuple[str, str, Callable[[], bytes], set[int]]] = {
     "JSON of empty objects": ("json", "", lambda: _spans(b"{}"), {413}),
     "JSON of nothing but lists": ("json", "", lambda: _filled(b'{"resourceSpans":[', b"[],", b"[]]}"), {413}),
@@ -119,7 +120,7 @@ BODIES: dict[str, tuple[str, str, Callable[[], bytes], set[int]]] = {
 
 @pytest.mark.parametrize("name", BODIES)
 def test_hostile_bodies_are_bounded(name: str, gateway: Gateway, grown: Callable[[], int]) -> None:
-    """Six senders with the same large body at once: every answer is one that is foreseen, and memory stays within the bound."""
+    """Six senders of one large body at once get only the foreseen answers, and memory stays within the bound."""
     kind, encoding, make, answers = BODIES[name]
     body = make()
     headers = {"content_type": f"application/{kind}"} | ({"content_encoding": encoding} if encoding else {})
@@ -127,17 +128,19 @@ def test_hostile_bodies_are_bounded(name: str, gateway: Gateway, grown: Callable
     def send(_: int) -> int:
         with suppress(OSError):
             return request(f"{gateway.http}/v1/traces", body, timeout=110, **headers)[0]
-        return 0  # it was sent away before it was read, or took longer than this sender waits
+        return 0  # it was rejected unread, or took longer than this sender waits
 
     with ThreadPoolExecutor(AT_ONCE) as senders:
-        told = set(senders.map(send, range(AT_ONCE)))
-    print(f"{name}: {len(body) / MIB:.1f} MiB sent {AT_ONCE} times, grew by {grown() / MIB:.0f} MiB, {sorted(told)}")
-    assert told <= answers | {0, 503}
+        codes = set(senders.map(send, range(AT_ONCE)))
+    print(f"{name}: {len(body) / MIB:.1f} MiB sent {AT_ONCE} times, grew by {grown() / MIB:.0f} MiB, {sorted(codes)}")
+    assert codes <= answers | {0, 503}
     assert grown() < FACTOR * LARGEST + SOME
 
 
 def test_compressed_messages_over_grpc_are_bounded(gateway: Gateway, grown: Callable[[], int]) -> None:
-    """Forty small messages over gRPC that would each become as large as is taken cost as much as one at a time, and say so."""
+    """Forty small gRPC messages that inflate to the limit need as much memory as one at a time, and are
+    reported so.
+    """
     with grpc.insecure_channel(gateway.grpc.removeprefix("http://")) as channel:
         export = channel.unary_unary("/opentelemetry.proto.collector.trace.v1.TraceService/Export")
         message = _wrapped(b"\x1a" + bytes((0xFF, 0xFF, 0x7F)) + bytes(LARGEST - 1024))
@@ -158,9 +161,9 @@ def test_millions_of_empty_spans_are_bounded(gateway: Gateway, grown: Callable[[
         return 0
 
     with ThreadPoolExecutor(AT_ONCE) as senders:
-        told = set(senders.map(send, range(AT_ONCE)))
+        codes = set(senders.map(send, range(AT_ONCE)))
     print(
-        f"empty spans: {len(body) / MIB:.1f} MiB sent {AT_ONCE} times, grew by {grown() / MIB:.0f} MiB, {sorted(told)}"
+        f"empty spans: {len(body) / MIB:.1f} MiB sent {AT_ONCE} times, grew by {grown() / MIB:.0f} MiB, {sorted(codes)}"
     )
-    assert told <= {0, 413}
+    assert codes <= {0, 413}
     assert grown() < FACTOR * LARGEST + SOME

@@ -1,4 +1,4 @@
-"""Realistic secrets are put everywhere a sender can put a text, and looked for everywhere somebody can look."""
+"""Realistic secrets are sent in each place for a text, and searched in each place that a person can read."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from tests.eventually import eventually
 from tests.text.realistic import FORMS, Case, all_cases
 
 SEED = 11
-#: Of each form, name and place one.
+#: One of each form, name and place.
 CASES = list({case.what: case for case in all_cases(SEED)}.values())
 LATELY = time.time_ns() - 60 * 10**9
 
 
-def told(case: Case, number: int, now: int = LATELY) -> dict[str, Any]:
-    """Return a task whose span says a secret in its names, attributes, events, message, resource and scope."""
+def request_of(case: Case, number: int, now: int = LATELY) -> dict[str, Any]:
+    """Return a task whose span has a secret in its names, attributes, events, message, resource and scope."""
     said = {
         "agent.task.id": f"t-{number}",
         "agent.task.name": f"demo {case.text}",
@@ -64,7 +64,8 @@ def told(case: Case, number: int, now: int = LATELY) -> dict[str, Any]:
         "startTimeUnixNano": str(now), "endTimeUnixNano": str(now + 10**9),
         "attributes": attributes, "status": {"code": 2, "message": case.text},
         "events": [
-            {"name": name, "timeUnixNano": str(now + i), "attributes": [{"key": k, "value": {"stringValue": v}} for k, v in values.items()]}
+            {"name": name, "timeUnixNano": str(now + i),
+             "attributes": [{"key": k, "value": {"stringValue": v}} for k, v in values.items()]}
             for i, (name, values) in enumerate(events)
         ],
     }  # fmt: skip
@@ -77,7 +78,7 @@ def told(case: Case, number: int, now: int = LATELY) -> dict[str, Any]:
 
 
 def leaked(text: str) -> list[str]:
-    """Return which secrets stand in a text, as they are or as JSON writes them."""
+    """Return the secrets in a text, literally or as JSON writes them."""
     return [case.what for case in CASES if case.secret in text or json.dumps(case.secret)[1:-1] in text]
 
 
@@ -86,7 +87,7 @@ def test_memory_holds_none() -> None:
     """Tasks, checkpoints, messages and records of a process without a database hold no secret."""
     store = MemoryStore(assembly.rules_of(load(database={"embedded": False}, console={})))
     for number, case in enumerate(CASES):
-        store.record_now(decode_traces(json.dumps(told(case, number)).encode(), is_json=True).observations)
+        store.record_now(decode_traces(json.dumps(request_of(case, number)).encode(), is_json=True).observations)
     shown = repr(
         (
             store._tables.__dict__,
@@ -102,8 +103,11 @@ def test_memory_holds_none() -> None:
 
 @pytest.fixture
 def gateway(dsn: str, tmp_path: Path) -> Iterator[Gateway]:
-    """A gateway which writes what it would post to Slack."""
-    toml = f"[slack]\nchannel = '#x'\ndry_run = true\npreview_file = '{tmp_path / 'slack.jsonl'}'\n[log]\nlevel = 'DEBUG'\n"
+    """A gateway with a Slack preview."""
+    toml = (
+        f"[slack]\nchannel = '#x'\ndry_run = true\npreview_file = '{tmp_path / 'slack.jsonl'}'\n[log]\n"
+        "level = 'DEBUG'\n"
+    )
     gateway = Gateway(dsn, tmp_path, toml)
     try:
         yield gateway.ready()
@@ -123,13 +127,15 @@ def rows(dsn: str) -> str:
 @pytest.mark.acceptance
 @pytest.mark.slow
 @pytest.mark.needs("postgres")
-def test_no_place_to_look_at_holds_one(gateway: Gateway) -> None:
-    """No row of any table, no page of the API, no answer of the command line, no message, no line of the log and no metric has a secret."""
+def test_no_readable_place_holds_a_secret(gateway: Gateway) -> None:
+    """No table, API page, command, message, log line or metric contains a secret."""
     json_type = {"content-type": "application/json"}
     for number, case in enumerate(CASES):
-        assert request(gateway.http + "/v1/traces", json.dumps(told(case, number)).encode(), **json_type)[0] == 200
+        assert (
+            request(gateway.http + "/v1/traces", json.dumps(request_of(case, number)).encode(), **json_type)[0] == 200
+        )
     spoiled = random.Random(SEED).sample(CASES, 5)
-    for case in spoiled:  # kept for who looks why it could not be read
+    for case in spoiled:  # quarantined for a person to inspect
         assert request(gateway.http + "/v1/traces", f"{case.text}\n{{".encode(), **json_type)[0] == 400
     eventually(
         lambda: (

@@ -1,4 +1,4 @@
-"""The Slack sink against `emulate`, a Slack that others wrote: messages, threads, metadata and scopes as they know them."""
+"""The Slack sink against `emulate`, an independent fake of Slack: messages, threads, metadata and scopes."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def emulate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 class Interactions:
-    """A sink, and a look at what stands in Slack."""
+    """A sink, and a reader of the Slack."""
 
     def __init__(self, url: str, token: str = "xoxb-all", channel: str = "agents") -> None:  # emulate knows no "#"
         self.api = WebApi(token, base_url=url)
@@ -88,7 +88,7 @@ class Interactions:
         await self._alice.close()
 
     async def alice(self, method: str, **arguments: Any) -> dict[str, Any]:
-        """Ask as somebody else."""
+        """Ask as another person."""
         response = await self._alice.call(SlackRequest(method=method, arguments=arguments))
         assert response.body["ok"], response.body
         return response.body
@@ -112,13 +112,13 @@ def unsure(delivery: Delivery, **fields: Any) -> Delivery:
 
 
 async def test_a_task_is_one_message_with_a_thread(interactions: Interactions) -> None:
-    """Posted by the channel's name, edited by its id, news below it; what stands there is what was rendered."""
+    """Posted by the channel's name, edited by its id, checkpoints below it; the text is the rendered one."""
     task = a_task("emulated")
     posted = a_delivery(task, sink="slack")
     root = await interactions.sink.deliver(posted)
     channel, ts = root.ref["channel"], root.ref["ts"]
-    news = a_checkpoint(task)
-    reply = await interactions.sink.deliver(a_delivery(task, news, sink="slack", message_receipt=root))
+    checkpoint = a_checkpoint(task)
+    reply = await interactions.sink.deliver(a_delivery(task, checkpoint, sink="slack", message_receipt=root))
     ended = replace(task, status="complete")
     edited = await interactions.sink.deliver(a_delivery(ended, sink="slack", message_receipt=root))
     assert (edited.ref["channel"], edited.ref["ts"]) == (channel, ts)
@@ -127,25 +127,25 @@ async def test_a_task_is_one_message_with_a_thread(interactions: Interactions) -
     assert (first["text"], first["blocks"], first["attachments"]) == (newest.text, newest.blocks, newest.attachments)
     assert first["metadata"] == newest.metadata
     assert (second["ts"], second["thread_ts"]) == (reply.ref["ts"], ts)
-    assert second["metadata"]["event_payload"] == {"k": str(news.id), "g": 0}
+    assert second["metadata"]["event_payload"] == {"k": str(checkpoint.id), "g": 0}
 
 
-async def test_doubtful_letters_are_found(interactions: Interactions) -> None:
-    """Root message and reply are found by their metadata, by a sink that knows nothing but their keys."""
+async def test_unknown_deliveries_are_found(interactions: Interactions) -> None:
+    """Root message and reply are found by their metadata, by a sink that knows only their keys."""
     task = a_task("doubtful")
     root = await interactions.sink.deliver(a_delivery(task, sink="slack"))
-    news = a_delivery(task, a_checkpoint(task), sink="slack", message_receipt=root, id=2)
-    reply = await interactions.sink.deliver(news)
+    reply_delivery = a_delivery(task, a_checkpoint(task), sink="slack", message_receipt=root, id=2)
+    reply = await interactions.sink.deliver(reply_delivery)
     other = SlackSink(transport=interactions.api, channel="agents")
-    lost = a_delivery(a_task("never posted"), sink="slack", id=3)
-    answers = await other.reconcile([unsure(a_delivery(task, sink="slack")), unsure(news), unsure(lost)])
+    unposted = a_delivery(a_task("never posted"), sink="slack", id=3)
+    answers = await other.reconcile([unsure(a_delivery(task, sink="slack")), unsure(reply_delivery), unsure(unposted)])
     assert answers[1].ref == {"channel": root.ref["channel"], "ts": root.ref["ts"]}
     assert answers[2].ref["ts"] == reply.ref["ts"]
     assert 3 not in answers
 
 
 async def test_a_deleted_message_stays_deleted(interactions: Interactions) -> None:
-    """A message that is gone is recognised by the edit, and nothing is posted in its place."""
+    """An edit notices a deleted message, and nothing is posted in its place."""
     task = a_task("deleted")
     root = await interactions.sink.deliver(a_delivery(task, sink="slack"))
     await interactions.api.call(
@@ -158,7 +158,7 @@ async def test_a_deleted_message_stays_deleted(interactions: Interactions) -> No
 
 
 async def test_a_scope_that_is_missing_is_named(emulate: str) -> None:
-    """Without chat:write posting is refused with the scope's name; without the history a doubtful delivery is parked."""
+    """Without chat:write posting fails with the scope's name; without history an uncertain delivery is parked."""
     async with Interactions(emulate, "xoxb-mute") as mute:
         with pytest.raises(DeliveryRefused) as caught:
             await mute.sink.deliver(a_delivery(sink="slack"))
@@ -170,7 +170,7 @@ async def test_a_scope_that_is_missing_is_named(emulate: str) -> None:
 
 
 async def test_a_channel_without_us(interactions: Interactions, emulate: str) -> None:
-    """In a private channel that the app is not in nothing can be posted; the cure is to invite it."""
+    """In a private channel without the app nothing can be posted; the remedy is an invitation."""
     made = await interactions.alice("conversations.create", name="secret", is_private=True)
     async with Interactions(emulate, channel=made["channel"]["id"]) as outside:
         with pytest.raises(DeliveryRefused) as caught:
@@ -181,7 +181,7 @@ async def test_a_channel_without_us(interactions: Interactions, emulate: str) ->
 
 
 async def test_an_archived_channel(interactions: Interactions) -> None:
-    """Where a channel is archived posts and edits are refused, for that channel."""
+    """Posts and edits in an archived channel are refused, for that channel."""
     others = SlackSink(transport=interactions.api, channel="others")
     root = await others.deliver(a_delivery(sink="slack"))
     await interactions.alice("conversations.archive", channel=root.ref["channel"])
@@ -190,7 +190,7 @@ async def test_an_archived_channel(interactions: Interactions) -> None:
     assert caught.value.reason == "is_archived"
 
 
-async def test_check_tells_what_is_there(interactions: Interactions) -> None:
+async def test_check_names_owner_and_channel(interactions: Interactions) -> None:
     """`spanpost check` names the token's owner, and finds the app in the channel."""
     findings = await interactions.sink.check()
     assert all(finding.ok for finding in findings)

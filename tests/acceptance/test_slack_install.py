@@ -1,4 +1,4 @@
-"""A workspace is installed at a running gateway, through a Slack that others wrote; what waited for it is posted there."""
+"""A workspace is installed at a running gateway through a fake of Slack, and its waiting messages are posted."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SCOPES = ["chat:write", "channels:read", "channels:history", "users:read"]
 
 
 class Emulated(NamedTuple):
-    """Where Slack is, and where people get to the gateway."""
+    """The Slack's address, and the gateway's address for people."""
 
     url: str
     port: int
@@ -68,13 +68,13 @@ async def ask(emulated: Emulated, method: str, **given: str) -> dict[str, Any]:
     """Ask Slack as Alice."""
     headers, url = {"Authorization": "Bearer xoxb-alice"}, f"{emulated.url}/api/{method}"
     async with aiohttp.ClientSession(headers=headers) as session, session.post(url, data=given) as answer:
-        told: dict[str, Any] = await answer.json()
-    assert told["ok"], told
-    return told
+        body: dict[str, Any] = await answer.json()
+    assert body["ok"], body
+    return body
 
 
 async def say_yes(emulated: Emulated) -> tuple[int, str]:
-    """Install the app as a person does: begin, choose oneself at Slack, be sent back. Returns the status and the page."""
+    """Install the app as a person does: begin, choose a user in Slack, return. Gives the status and the page."""
     async with aiohttp.ClientSession() as session:
         async with session.get(f"http://127.0.0.1:{emulated.port}/slack/install", allow_redirects=False) as answer:
             assert answer.status == 302
@@ -89,13 +89,13 @@ async def say_yes(emulated: Emulated) -> tuple[int, str]:
         ) as answer:
             back = answer.headers["location"]
         assert back.startswith(f"http://127.0.0.1:{emulated.port}/slack/oauth_redirect?")
-        # Browsers send it to their own machine, though that is no HTTPS; this client does not.
+        # Browsers send it to their own machine even without HTTPS; this client does not.
         async with session.get(back, headers={"Cookie": urllib.parse.unquote(cookie)}) as answer:
             return answer.status, await answer.text()
 
 
-async def test_a_workspace_is_installed_and_told_what_waited(emulate: Emulated, start: Start) -> None:
-    """Before, its deliveries wait; installed, they are posted without a restart, and the token is in the database in no clear form."""
+async def test_waiting_deliveries_are_posted_after_the_installation(emulate: Emulated, start: Start) -> None:
+    """Waiting deliveries are posted after the installation without a restart, and the token is stored encrypted."""
     gateway = start(
         f"""
         [slack]
@@ -128,11 +128,11 @@ async def test_a_workspace_is_installed_and_told_what_waited(emulate: Emulated, 
     gateway.hear("was installed in T000000001")
     (channel,) = [c["id"] for c in (await ask(emulate, "conversations.list"))["channels"] if c["name"] == "agents"]
 
-    async def look() -> list[Any]:
-        told = await ask(emulate, "conversations.history", channel=channel)
-        return [message for message in told["messages"] if message.get("text")]
+    async def messages() -> list[Any]:
+        body = await ask(emulate, "conversations.history", channel=channel)
+        return [message for message in body["messages"] if message.get("text")]
 
-    assert len(await eventually_async(look)) == 1, "\n".join(gateway.lines)
+    assert len(await eventually_async(messages)) == 1, "\n".join(gateway.lines)
     ((row,),) = await asyncio.to_thread(gateway.rows, "SELECT row_to_json(i)::text FROM slack_installations i")
     kept = json.loads(row)
     assert (kept["team"], kept["client"], kept["removed_at"]) == (TEAM, CLIENT, None)

@@ -1,4 +1,4 @@
-"""`spanpost run` is told to stop while something hangs that it waits for: it is gone within ten seconds."""
+"""`spanpost run` is stopped while something that it waits for hangs: it ends within ten seconds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.conftest import find, made_server
 from tests.eventually import eventually
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.needs("postgres")]
-#: What is promised of a stop, seconds; and what the machine may take to start and to end a process on a busy day.
+#: The promised duration of a stop, seconds; and the machine's time to start and end a process on a busy day.
 PROMISED, MACHINE = 10.0, 3.0
 
 
@@ -34,7 +34,7 @@ def server() -> Iterator[str]:
 
 @contextmanager
 def hanging(dsn: str) -> Iterator[None]:
-    """Have the whole server answer nothing for the time of the block, neither old connections nor new ones."""
+    """Let the whole server answer nothing during the block, neither old connections nor new ones."""
     [(directory,)] = query(dsn, "SHOW data_directory")
     first = int((Path(directory) / "postmaster.pid").read_text().split()[0])
     backends = [row[0] for row in query(dsn, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend'")]
@@ -43,7 +43,7 @@ def hanging(dsn: str) -> Iterator[None]:
         try:
             os.kill(pid, signal.SIGSTOP)
         except ProcessLookupError:
-            continue  # the one that we asked by
+            continue  # the one of this query
     try:
         yield
     finally:
@@ -55,7 +55,7 @@ def hanging(dsn: str) -> Iterator[None]:
 
 
 def ended_within(gateway: Gateway) -> float:
-    """Tell it to stop; return how long it took."""
+    """Stop it; return how long it took."""
     began = time.monotonic()
     gateway.process.send_signal(signal.SIGTERM)
     gateway.process.wait(60)
@@ -63,7 +63,7 @@ def ended_within(gateway: Gateway) -> float:
 
 
 def test_while_the_database_hangs_in_a_commit(start: Start, dsn: str) -> None:
-    """Requests whose commits hang are answered 503, and the process is gone in time, without a traceback."""
+    """Requests whose commits hang are answered 503, and the process ends in time, without a traceback."""
     gateway = start().ready()
     assert gateway.post(body(0, 10)) == 200
     url = gateway.http
@@ -90,13 +90,13 @@ def test_while_the_database_hangs_in_a_commit(start: Start, dsn: str) -> None:
 
 
 def test_while_slack_hangs(start: Start) -> None:
-    """A call of a sink that is never answered holds nobody up; its delivery is looked up by the next process."""
+    """An unanswered call of a sink does not delay the end; the next process reconciles its delivery."""
     silent = socket.create_server(("127.0.0.1", 0))
     try:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
         gateway = start(SPANPOST_SLACK__TOKEN=TOKEN, SPANPOST_SLACK__BASE_URL=address).ready()
         now = time.time_ns()
-        told = (
+        payload = (
             '{"resourceSpans": [{"scopeSpans": [{"spans": [{"traceId": "'
             + "a" * 32
             + '", "spanId": "'
@@ -105,7 +105,7 @@ def test_while_slack_hangs(start: Start) -> None:
             f'"name": "invoke_agent a", "startTimeUnixNano": "{now - 10**9}", "endTimeUnixNano": "{now}",'
             '"attributes": [{"key": "gen_ai.operation.name", "value": {"stringValue": "invoke_agent"}}]}]}]}]}'
         )
-        assert gateway.post(told.encode(), content_type="application/json") == 200
+        assert gateway.post(payload.encode(), content_type="application/json") == 200
         called, _ = silent.accept()
         with called:
             assert called.recv(10)
@@ -116,7 +116,9 @@ def test_while_slack_hangs(start: Start) -> None:
 
 
 def test_while_clients_are_in_the_middle(start: Start) -> None:
-    """Connections that are idle, that stopped in headers or in a body, by HTTP and by gRPC, hold nobody up."""
+    """Connections that are idle, or stopped within headers or a body, by HTTP and by gRPC, do not delay the
+    end.
+    """
     import grpc
 
     gateway = start().ready()
@@ -125,7 +127,8 @@ def test_while_clients_are_in_the_middle(start: Start) -> None:
         b"",
         b"POST /v1/traces HTTP/1.1\r\nhost: a\r\n",
         b"POST /v1/traces HTTP/1.1\r\nhost: a\r\ncontent-type: application/x-protobuf\r\ncontent-length: 100\r\n\r\nab",
-        b"POST /v1/traces HTTP/1.1\r\nhost: a\r\ncontent-type: application/x-protobuf\r\ntransfer-encoding: chunked\r\n\r\n5\r\nab",
+        b"POST /v1/traces HTTP/1.1\r\nhost: a\r\ncontent-type: application/x-protobuf\r\n"
+        b"transfer-encoding: chunked\r\n\r\n5\r\nab",
         b"GET /health/live HTTP/1.1\r\nhost: a\r\n\r\n",
     ]
     target = gateway.grpc.removeprefix("http://")

@@ -1,4 +1,4 @@
-"""Two tenants of one gateway who use the same ids on purpose: neither joins, reads, moves or ends what is the other's."""
+"""Two tenants of one gateway that use the same ids on purpose do not affect each other."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from spanpost.http.tokens import hash_of
 from tests.acceptance.gateway_process import Gateway, query, request
 from tests.conftest import ROOT
-from tests.faults.posted import Slack, environment, settings, settled
+from tests.faults.posted import Slack, environment, final_states, settings
 
 TOKENS = {"red": "spt_red", "blue": "spt_blue"}
 TRACE, OTHER = "5b8efff798038103d269b633813fc60c", "5b8efff798038103d269b633813fc60d"
@@ -76,17 +76,17 @@ def call(tokens: int) -> dict[str, Any]:
 
 
 def send(gateway: Gateway, tenant: str, *spans: Any) -> None:
-    """Send each span in a request of its own, with the tenant's token."""
+    """Send each span in a separate request, with the tenant's token."""
     for one in spans:
         body = json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": [one]}]}]}).encode()
-        told = request(
+        answer = request(
             f"{gateway.http}/v1/traces", body, content_type="application/json", authorization=f"Bearer {TOKENS[tenant]}"
         )
-        assert told[0] == 200, told
+        assert answer[0] == 200, answer
 
 
 def spanpost(dsn: str, *arguments: str) -> Any:
-    """Run a command; return what it prints as JSON."""
+    """Run a command; return its output as JSON."""
     command = [sys.executable, "-c", "from spanpost.cli import main; main()", *arguments, "--json"]
     done = subprocess.run(
         command, env=environment(DATABASE_URL=dsn), cwd=ROOT, capture_output=True, text=True, timeout=60
@@ -98,20 +98,20 @@ def spanpost(dsn: str, *arguments: str) -> Any:
 def test_the_same_ids_of_two_tenants_never_meet(
     dsn: str, slack: Slack, tmp_path: Path, needs: Callable[[str], str]
 ) -> None:
-    """Trace, span, task, response, conversation, approval and artifact ids are equal: rows, tasks, figures, endings, messages and
-    what is pruned are each tenant's own, and a tenant's token reads no page."""
+    """With equal ids of every kind, rows, tasks, figures, endings, messages and pruning stay per tenant."""
     now = time.time_ns() - 20 * 10**9
     gateway = Gateway(dsn, tmp_path, TOML, **settings(slack.url)).ready()
     try:
         task = {"agent.task.id": "job-1", "agent.repo": "r"}
-        # Red is at work, and waits for a person.
+        # Red is working, and waits for a person.
         send(
             gateway,
             "red",
             span(1, "invoke_agent worker", agent(**task, **{"agent.task.name": "Red's job"}), now, end=0),
         )
         send(gateway, "red", span(2, "chat gpt-4o", call(100), now, parent=1))
-        # Blue ends a task of that id, in that trace, as parent and child of red's spans; and names red's task as its own parent.
+        # Blue ends a task with the same id in the same trace, as parent and child of red's spans, and names red's
+        # task as its own parent.
         send(gateway, "blue", span(1, "invoke_agent worker", agent(**task, **{"agent.task.name": "Blue's job"}), now))
         send(gateway, "blue", span(2, "chat gpt-4o", call(7), now, parent=1))
         send(
@@ -158,7 +158,7 @@ def test_the_same_ids_of_two_tenants_never_meet(
         parents = query(dsn, "SELECT t.tenant, p.tenant FROM agent_tasks t JOIN agent_tasks p ON p.uid = t.parent_uid")
         assert all(own == of_parent for own, of_parent in parents)
 
-        # Bodies that cannot be read are kept for each, though they are equal.
+        # Unreadable bodies are quarantined for each, though they are equal.
         for token in TOKENS.values():
             broken = request(
                 f"{gateway.http}/v1/traces", b"{]", content_type="application/json", authorization=f"Bearer {token}"
@@ -175,7 +175,7 @@ def test_the_same_ids_of_two_tenants_never_meet(
         asked = spanpost(dsn, "tasks", "--id", "job-1", "--tenant", "blue")["tasks"]
         assert [t["name"] for t in asked] == ["Blue's job"]
 
-        deliveries = asyncio.run(settled(dsn, 60))
+        deliveries = asyncio.run(final_states(dsn, 60))
         assert set(deliveries) == {"delivered"}
     finally:
         gateway.end()
@@ -193,7 +193,7 @@ def test_the_same_ids_of_two_tenants_never_meet(
     assert "job-2" not in of_red
     assert "Red" not in of_blue
 
-    # Blue's tasks are over and old, red's is not: what is let go of is blue's alone.
+    # Blue's tasks are over and old, red's is not: only blue's are pruned.
     query(dsn, "UPDATE agent_tasks SET updated_at = updated_at - interval '2 days' WHERE tenant = 'blue'")
     query(dsn, "UPDATE audit_rows SET occurred_at = occurred_at - interval '2 days'")
     query(dsn, "UPDATE task_state SET touched_at = touched_at - interval '2 days'")

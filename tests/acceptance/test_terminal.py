@@ -1,4 +1,4 @@
-"""`spanpost run` before a person: the address of the board stands in the terminal, and nowhere else."""
+"""`spanpost run` in a terminal: the board's address is printed there, and nowhere else."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def run(dsn: str, home: Path, stderr: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, cwd=home, stdin=subprocess.DEVNULL, stderr=stderr, env=kept | own)
 
 
-def heard(reader: int, pattern: str) -> str:
+def read_until(reader: int, pattern: str) -> str:
     """Read until something matches."""
     text = ""
     while not re.search(pattern, text):
@@ -39,12 +39,12 @@ def heard(reader: int, pattern: str) -> str:
 
 
 def test_a_person_is_given_the_address(server: str, tmp_path: Path) -> None:
-    """In a terminal stands an address that opens the API; in a log, which is kept, only how to get it."""
+    """A terminal shows an address that opens the API; a log, which is kept, only how to get it."""
     with fresh_database(server) as dsn:
         reader, writer = pty.openpty()
         with run(dsn, tmp_path, writer) as process:
             os.close(writer)
-            said = heard(reader, r"open the board: \S+\s")
+            said = read_until(reader, r"open the board: \S+\s")
             found = re.search(r"open the board: (\S+)/#token=(\S+)", said)
             assert found is not None
             me = httpx.get(f"{found[1]}/api/me", headers={"authorization": f"Bearer {found[2]}"})
@@ -54,7 +54,7 @@ def test_a_person_is_given_the_address(server: str, tmp_path: Path) -> None:
         reader, writer = os.pipe()
         with run(dsn, tmp_path, writer) as process:
             os.close(writer)
-            said = heard(reader, "stop with Ctrl-C")
+            said = read_until(reader, "stop with Ctrl-C")
             process.send_signal(signal.SIGTERM)
             with os.fdopen(reader) as rest:
                 said += rest.read()

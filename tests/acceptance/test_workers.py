@@ -1,4 +1,4 @@
-"""`spanpost run --workers`: several processes behind one port, and what becomes of them."""
+"""`spanpost run --workers`: several processes behind one port, and their ends."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import http.client
 import os
 import re
 import signal
+import subprocess
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -25,14 +26,14 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.needs("postg
 
 
 def workers_of(gateway: Gateway) -> list[int]:
-    """Return the processes that the supervisor has, oldest first."""
+    """Return the supervisor's processes, oldest first."""
     return [
         int(pid) for pid in Path(f"/proc/{gateway.process.pid}/task/{gateway.process.pid}/children").read_text().split()
     ]
 
 
 def has_command(pid: int) -> bool:
-    """Tell whether a process is there, and no zombie."""
+    """Return whether a process is running, and no zombie."""
     with suppress(FileNotFoundError, ProcessLookupError):
         return Path(f"/proc/{pid}/cmdline").read_bytes() != b""
     return False
@@ -61,7 +62,7 @@ def post(gateway: Gateway, body: bytes) -> None:
 
 
 def test_a_killed_worker_loses_nothing(start: Start) -> None:
-    """kill -9 of a worker under load: what was acknowledged is there, each row once; it is started again, counted, and ready."""
+    """After kill -9 of a worker under load each acknowledged span is one row, and the worker restarts."""
     gateway = start("", *OPTIONS).ready()
     gateway.hear("2 workers share")
     until_ready(gateway)
@@ -94,7 +95,7 @@ def test_a_killed_worker_loses_nothing(start: Start) -> None:
 
 
 def test_one_metrics_port_shows_the_sum(start: Start) -> None:
-    """Forty connections, HTTP and gRPC, reach both workers; the one metrics port counts all spans, and so does the gateway's own page."""
+    """Forty connections reach both workers, and the metrics port and the gateway's page count all spans."""
     gateway = start("", *OPTIONS).ready()
     gateway.hear("2 workers share")
     for number in range(39):
@@ -112,7 +113,7 @@ def test_one_metrics_port_shows_the_sum(start: Start) -> None:
 
 
 def test_settings_are_refused_once(start: Start) -> None:
-    """What only a worker finds out ends the supervisor with 2 and one message; a port that is taken, too."""
+    """An error that only a worker finds ends the supervisor with 2 and one message; a port in use, too."""
     gateway = start("[gateway]\ngrpc_socket = '/nowhere/at/all.sock'\n", *OPTIONS)
     assert gateway.process.wait(60) == 2
     assert len([line for line in gateway.lines if "grpc_socket" in line]) == 1
@@ -121,6 +122,19 @@ def test_settings_are_refused_once(start: Start) -> None:
     second = start("", "--workers", "2", "--http-port", port, "--grpc-port", "0")
     assert second.process.wait(60) == 2
     assert len([line for line in second.lines if "SPANPOST_GATEWAY__HTTP_PORT" in line]) == 1
+
+
+def test_a_signal_to_reload_ends_no_worker_that_starts(start: Start) -> None:
+    """SIGHUP at any moment of a worker's start makes it read the settings again, and nothing else."""
+    gateway = start("", *OPTIONS)
+    eventually(lambda: workers_of(gateway), bool)
+    while not any("2 workers share" in line for line in gateway.lines):
+        gateway.process.send_signal(signal.SIGHUP)
+        with suppress(subprocess.TimeoutExpired):
+            pytest.fail(f"it ended with {gateway.process.wait(0.02)}: {gateway.lines}")
+    until_ready(gateway)
+    assert samples(gateway, "spanpost_worker_restarts_total") == 0
+    assert gateway.end() == 0
 
 
 def test_workers_stop_when_their_supervisor_is_killed(start: Start) -> None:

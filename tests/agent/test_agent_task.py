@@ -1,4 +1,4 @@
-"""The helpers: what an agent emits with them, how a task ends, and that it costs nothing where nobody listens."""
+"""Helpers for agents: what they emit, how a task ends, and that without an SDK they do nothing."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def emitted() -> Emitted:
 
 
 def test_a_task_says_who_and_what_it_is(emitted: Emitted) -> None:
-    """Every argument becomes its attribute of the conventions; what is not given is not there; a good end is complete."""
+    """Every argument becomes its attribute, arguments left out are absent, and a normal end is complete."""
     with agent_task(
         "Review PR 7",
         task_id="t-7",
@@ -82,7 +82,7 @@ def test_a_task_says_who_and_what_it_is(emitted: Emitted) -> None:
 
 
 def test_a_checkpoint_is_an_event_and_stays_on_the_task(emitted: Emitted) -> None:
-    """A checkpoint is told as an event with all it says; its progress stays on the task's span, its further attributes do not."""
+    """A checkpoint is an event with all its attributes; of these only progress stays on the task's span."""
     with agent_task("t", tracer=emitted.tracer) as task:
         task.checkpoint(
             "half way",
@@ -115,7 +115,7 @@ def test_a_checkpoint_is_an_event_and_stays_on_the_task(emitted: Emitted) -> Non
 
 
 def test_what_a_task_makes_and_keeps(emitted: Emitted) -> None:
-    """Artifacts are events; results, links, steps, context and what is set are attributes of the task."""
+    """Artifacts are events; results, links, steps, context and set values are attributes of the task."""
     with agent_task("t", tracer=emitted.tracer) as task:
         task.artifact("PR 12", "https://example.org/12", "pr")
         task.result("tests", 42)
@@ -145,7 +145,7 @@ def test_what_a_task_makes_and_keeps(emitted: Emitted) -> None:
 
 
 def test_module_level_calls_act_on_the_current_span(emitted: Emitted) -> None:
-    """Inside a tool's span, a checkpoint's event is the tool's and its progress the task's; the innermost task is current."""
+    """A checkpoint inside a tool's span is an event of the tool; its progress goes to the innermost task."""
     with agent_task("outer", tracer=emitted.tracer) as outer:
         assert current_task() is outer
         with emitted.tracer.start_as_current_span("tool"):
@@ -192,14 +192,16 @@ def test_an_error_is_recorded_once_and_raised_on(emitted: Emitted) -> None:
     ],
 )
 def test_how_a_task_ends(emitted: Emitted, error: BaseException, status: str) -> None:
-    """What stops a task is a cancellation, what fails it an error, and a program may exit in peace."""
+    """A cancellation or a signal ends a task as cancelled, a failure as an error, and a program's regular
+    exit as complete.
+    """
     with pytest.raises(type(error)), agent_task("t", tracer=emitted.tracer):
         raise error
     assert emitted.statuses() == [status]
 
 
 def test_an_end_that_was_said_is_kept(emitted: Emitted) -> None:
-    """A final status said by the agent beats a quiet exit; an exception beats a good end that was said."""
+    """A final status set by the agent beats a quiet exit; an exception beats a good end that was set."""
     with agent_task("t", tracer=emitted.tracer) as task:
         task.set(status="error")
     with agent_task("t", tracer=emitted.tracer) as task:
@@ -220,7 +222,7 @@ def test_an_end_that_was_said_is_kept(emitted: Emitted) -> None:
 
 
 def test_as_async_context_manager(emitted: Emitted) -> None:
-    """Tasks side by side in one loop each keep their own spans."""
+    """Concurrent tasks in one event loop each keep their own spans."""
 
     async def work(name: str) -> None:
         async with agent_task(name, tracer=emitted.tracer):
@@ -236,7 +238,7 @@ def test_as_async_context_manager(emitted: Emitted) -> None:
 
 
 def test_as_decorator_of_functions(emitted: Emitted) -> None:
-    """Each call of a decorated function, sync or async, is a task of its own; arguments, result and name stay."""
+    """Each call of a decorated function, sync or async, is a separate task; arguments, result and name stay."""
 
     @agent_task("add", tracer=emitted.tracer)
     def add(a: int, b: int = 1) -> int:
@@ -277,7 +279,7 @@ def test_a_cancelled_coroutine_is_a_cancelled_task(emitted: Emitted) -> None:
 
 
 def test_as_decorator_of_a_generator(emitted: Emitted) -> None:
-    """A generator's task is current in the generator's own code and never in its consumer's; send, throw and return work."""
+    """A generator's task is current in the generator's code only; send, throw and return work."""
 
     @agent_task("stream", tracer=emitted.tracer)
     def stream() -> Generator[int, str, str]:
@@ -307,7 +309,9 @@ def test_as_decorator_of_a_generator(emitted: Emitted) -> None:
 
 
 def test_a_generator_that_is_closed_early(emitted: Emitted) -> None:
-    """A generator that its consumer closes runs its clean-up and ends cancelled; one that raises ends in error."""
+    """A generator closed early by its consumer runs its clean-up and ends cancelled; one that raises ends in
+    error.
+    """
     cleaned = []
 
     @agent_task("stream", tracer=emitted.tracer)
@@ -327,7 +331,9 @@ def test_a_generator_that_is_closed_early(emitted: Emitted) -> None:
 
 
 def test_as_decorator_of_an_async_generator(emitted: Emitted) -> None:
-    """An async generator is a task too: exhausted it is complete, closed early it is cancelled."""
+    """The task of an async generator is complete when it is exhausted, and cancelled when it is closed
+    early.
+    """
 
     @agent_task("stream", tracer=emitted.tracer)
     async def stream() -> AsyncIterator[int]:
@@ -351,7 +357,7 @@ def test_as_decorator_of_an_async_generator(emitted: Emitted) -> None:
 
 
 def test_odd_values_never_fail_the_agent(emitted: Emitted) -> None:
-    """A number that is none is left out; calls after the end do nothing, not even a warning."""
+    """A value that is no number is left out; calls after the end do nothing, not even a warning."""
     with agent_task("t", tracer=emitted.tracer) as task:
         task.checkpoint("odd", progress="lots", step_index=float("inf"), context_used=None)  # type: ignore[arg-type]
     task.checkpoint("late", progress=1)
@@ -372,8 +378,8 @@ def child(program: str, *arguments: str) -> str:
     return done.stdout
 
 
-def test_nothing_happens_where_nobody_listens() -> None:
-    """Without an SDK every helper runs, emits nothing, and hands errors on."""
+def test_without_an_sdk_nothing_happens() -> None:
+    """Without an SDK every helper runs, emits nothing, and passes errors on."""
     said = child("""
 from spanpost.agent import agent_task, artifact, checkpoint, step
 checkpoint("outside", progress=1)
@@ -392,7 +398,9 @@ except ValueError as error:
 
 
 def test_an_agent_imports_the_api_and_the_conventions_alone() -> None:
-    """`import spanpost.agent` brings neither the SDK nor msgspec nor pydantic, nor any other room."""
+    """`import spanpost.agent` imports neither the SDK nor msgspec nor pydantic, nor another package of
+    spanpost.
+    """
     loaded = child("import sys, spanpost.agent; print(*sorted(sys.modules))").split()
     assert [m for m in loaded if m.split(".")[0] == "spanpost"] == [
         "spanpost",
@@ -406,7 +414,7 @@ def test_an_agent_imports_the_api_and_the_conventions_alone() -> None:
 
 
 def test_an_order_is_taken_once(emitted: Emitted, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first topmost task of a process that a launcher started says by which order it runs; those below and after it do not."""
+    """The first topmost task of a launched process carries the order's id; tasks below and after it do not."""
     monkeypatch.setenv(
         "SPANPOST_ORDER", '{"id": "o-1", "retry_of": "t-1", "caused_by": null, "requested_by": "alice", "text": "x"}'
     )
@@ -429,7 +437,7 @@ def test_an_order_is_taken_once(emitted: Emitted, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("text", ["no json", "[]", '"x"', '{"id": 7}', "{}"])
 def test_an_order_that_is_none_harms_nothing(emitted: Emitted, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    """Whatever stands in the variable, the task runs."""
+    """An invalid launch order in the variable does not stop the task."""
     monkeypatch.setenv("SPANPOST_ORDER", text)
     with agent_task("first", tracer=emitted.tracer):
         pass
@@ -437,7 +445,7 @@ def test_an_order_that_is_none_harms_nothing(emitted: Emitted, monkeypatch: pyte
 
 
 def test_an_order_that_was_handed_on(emitted: Emitted) -> None:
-    """What a webhook posted, or Celery was called with, is an order as well; what is said of the task itself wins."""
+    """An order from a webhook or from Celery is used too; the task's own arguments take precedence."""
     order = {"id": "o-2", "retry_of": "t-2", "caused_by": "t-0"}
     for given in (order, {"type": "order.launch", "data": order}):
         with agent_task("x", order=given, retry_of="mine", tracer=emitted.tracer):

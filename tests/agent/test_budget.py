@@ -1,4 +1,4 @@
-"""An agent asks what it may spend, before it does."""
+"""Agents that ask for their remaining budget before they spend."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def pipeline(provider: TracerProvider, clean_environment: Path, monkeypatch: pyt
     pipeline.shutdown()
 
 
-async def test_it_is_told_what_is_left(provider: TracerProvider, pipeline: Pipeline) -> None:
-    """A task spends from the budgets of its team and its agent; what settled before is gone, for another task of the team too."""
+async def test_the_remaining_budget_is_returned(provider: TracerProvider, pipeline: Pipeline) -> None:
+    """A task spends the budgets of its team and agent, and another task of the team sees what is left."""
     tracer: Any = provider.get_tracer("test")
     async with agent_task("dig", tracer=tracer):
         before = await budget()
@@ -59,7 +59,7 @@ async def test_it_is_told_what_is_left(provider: TracerProvider, pipeline: Pipel
 
 
 def test_without_a_budget_nothing_is_limited(provider: TracerProvider, clean_environment: Path) -> None:
-    """Where nobody set a budget, everything is allowed."""
+    """Without a budget everything is allowed."""
     pipeline = spanpost.attach(tracer_provider=provider)
     try:
         allowance = budget_sync()
@@ -69,7 +69,7 @@ def test_without_a_budget_nothing_is_limited(provider: TracerProvider, clean_env
 
 
 def test_nobody_to_ask(clean_environment: Path) -> None:
-    """Where neither spanpost is attached nor a gateway is named, that is said."""
+    """Without an attached spanpost and without a gateway the error says so."""
     with pytest.raises(ControlUnavailable, match="SPANPOST_CONTROL__ENDPOINT"):
         budget_sync()
 
@@ -86,14 +86,14 @@ def test_nobody_to_ask(clean_environment: Path) -> None:
 def test_what_makes_no_sense_is_refused(
     budgets: list[Any], said: str, clean_environment: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A budget without a limit, or one that nobody could count, is refused at the start, with what to do."""
+    """A budget without a limit, or one that cannot be counted, is refused at the start with a next step."""
     monkeypatch.setenv("SPANPOST_BUDGETS", json.dumps(budgets))
     with pytest.raises(ConfigError, match=said):
         load()
 
 
-def test_a_time_zone_that_nobody_knows(clean_environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A time zone is an IANA name, and another is refused."""
+def test_an_unknown_time_zone(clean_environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A time zone that is no IANA name is refused."""
     monkeypatch.setenv("SPANPOST_BUDGETS", json.dumps([{"name": "x", "limit_usd": 1, "timezone": "Middle/Earth"}]))
     with pytest.raises(ConfigError, match="no time zone known here"):
         load()

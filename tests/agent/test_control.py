@@ -54,7 +54,7 @@ class Interactions:
         pipeline.ask(pipeline.store.interventions.listen(lambda _: self._changed.set()))
 
     def asked(self, count: int = 1) -> list[ApprovalRow]:
-        """Wait until so many questions are open, and return them."""
+        """Wait until that many questions are open, and return them."""
         while True:
             self._changed.clear()
             found = self.pipeline.ask(
@@ -74,7 +74,7 @@ class Interactions:
     async def _intervene(self, act: Intervention) -> Verdict:
         verdict = await self.pipeline.store.interventions.intervene(act)
         if verdict.recorded is not None:
-            self.pipeline.take(verdict.recorded)
+            self.pipeline.components.take(verdict.recorded)
         return verdict
 
     def tasks(self) -> list[Task]:
@@ -96,7 +96,7 @@ def provider(exported: InMemorySpanExporter) -> TracerProvider:
 
 @pytest.fixture
 def tracer(provider: TracerProvider, monkeypatch: pytest.MonkeyPatch) -> Tracer:
-    """The tracer of the agents; the wait's span is of the same provider."""
+    """Return the agents' tracer; the wait's span comes from the same provider."""
     monkeypatch.setattr("opentelemetry.trace.get_tracer", lambda name, *_, **__: provider.get_tracer(name))
     return provider.get_tracer("test")
 
@@ -111,7 +111,7 @@ def interactions(provider: TracerProvider, clean_environment: Path) -> Iterator[
 async def test_an_agent_goes_on_with_the_decision(
     interactions: Interactions, tracer: Tracer, exported: InMemorySpanExporter
 ) -> None:
-    """A person's decision resumes the agent; the question, the wait and the answer stand in the trace."""
+    """A person's decision resumes the agent; the question, the wait and the answer are in the trace."""
 
     def decide() -> Verdict:
         [row] = interactions.asked()
@@ -137,7 +137,7 @@ async def test_an_agent_goes_on_with_the_decision(
 
 
 def test_many_threads_wait_for_people(interactions: Interactions, tracer: Tracer) -> None:
-    """Agents in threads wait each for its own answer, one of the options that it gave."""
+    """Agents in several threads each get the answer to their own question, one of its options."""
 
     def work(number: int) -> tuple[int, str]:
         with agent_task(f"run {number}", tracer=tracer):
@@ -152,7 +152,7 @@ def test_many_threads_wait_for_people(interactions: Interactions, tracer: Tracer
 
 
 async def test_a_wait_that_is_cut_leaves_the_question_open(interactions: Interactions, tracer: Tracer) -> None:
-    """A timeout of the agent's own, and a cancellation, end the wait alone; asked again, the answer given meanwhile is there."""
+    """A timeout or cancellation by the agent ends only the wait: asked again, the question has its answer."""
     with pytest.raises(ApprovalTimeout, match="nobody decided within"):
         await approval("Deploy?", id="release-1", timeout=0.05)
     asking = asyncio.create_task(approval("Deploy?", id="release-1"))
@@ -166,7 +166,7 @@ async def test_a_wait_that_is_cut_leaves_the_question_open(interactions: Interac
 
 
 async def test_other_words_under_the_same_id_are_another_question(interactions: Interactions, tracer: Tracer) -> None:
-    """What was approved in other words does not count, and who waits for words that were replaced is told that nobody decided."""
+    """An approval of other words does not count, and the agent that waits for the old words gets no decision."""
     async with agent_task("release", tracer=tracer):
         first = asyncio.create_task(approval("Deploy v1?", id="release"))
         await asyncio.to_thread(interactions.asked)
@@ -184,16 +184,18 @@ async def test_other_words_under_the_same_id_are_another_question(interactions: 
 
 
 @pytest.mark.parametrize(("then", "is_denied"), [("expire", False), ("deny", True)])
-async def test_a_passed_deadline_is_no_refusal(
+async def test_a_passed_deadline_is_no_denial(
     interactions: Interactions, tracer: Tracer, then: Any, is_denied: bool
 ) -> None:
-    """Nobody having answered in time is told as such, and as a refusal only where the question said so."""
+    """A question without an answer in time expires; it counts as a denial only where the question says so."""
     decision = await approval("Deploy?", expires_in=0.1, at_expiry=then)
     assert (decision.expired, decision.denied, decision.approved, decision.by) == (True, is_denied, False, "")
 
 
-async def test_what_people_ask_of_a_task_is_heard(interactions: Interactions, tracer: Tracer) -> None:
-    """Cancel, pause, resume and words reach the running agent, each word once; another task hears nothing of it."""
+async def test_requests_of_people_reach_the_running_agent(interactions: Interactions, tracer: Tracer) -> None:
+    """Cancel, pause, resume and messages reach the running agent, each message once; another task receives
+    none.
+    """
     async with agent_task("long", task_id="job-1", tracer=tracer) as task:
         assert (cancelled(), paused(), messages_sync()) == (False, False, [])
         [shown] = interactions.tasks()
@@ -215,7 +217,7 @@ async def test_what_people_ask_of_a_task_is_heard(interactions: Interactions, tr
 async def test_a_second_run_is_not_stopped_by_what_was_asked_of_the_first(
     interactions: Interactions, tracer: Tracer
 ) -> None:
-    """What was asked of a run that has ended is over with it: the task's next run hears only what is asked of it."""
+    """Requests to a run that has ended do not reach the task's next run, which receives only its own."""
     async with agent_task("long", task_id="job-3", tracer=tracer):
         assert not cancelled()
         [shown] = interactions.tasks()
@@ -229,20 +231,20 @@ async def test_a_second_run_is_not_stopped_by_what_was_asked_of_the_first(
         await until(cancelled)
 
 
-async def test_a_second_run_is_heard_though_its_start_is_not_known_yet(
+async def test_a_second_run_receives_acts_before_its_start_is_recorded(
     tracer: Tracer, provider: TracerProvider
 ) -> None:
-    """Of a task that is taken for ended old acts are not told; who runs it again goes on listening, whatever is answered."""
+    """A task taken for ended reports no old acts, and a second run receives the new ones."""
     asked: list[int] = []
     answers: list[Any] = [
         {"status": "cancelled", "after": 0, "acts": []},
-        {"status": "cancelled", "acts": [{"verb": "message"}]},  # no answer at all: a message without its time
+        {"status": "cancelled", "acts": [{"verb": "message"}]},  # an answer without content: a message without its time
         {"status": "working", "after": 7, "acts": [{"number": 7, "verb": "cancel"}]},
         {"status": "cancelled", "after": 7, "acts": []},
     ]
 
     class Far:
-        """A gateway that hears of the second run late."""
+        """A gateway that learns of the second run late."""
 
         wait = 0.6
 
@@ -262,13 +264,13 @@ async def test_a_second_run_is_heard_though_its_start_is_not_known_yet(
 
 
 async def test_old_acts_of_a_task_do_not_hide_new_ones(interactions: Interactions, tracer: Tracer) -> None:
-    """A task whose first run was told more than one answer holds hears in its second what is asked of that."""
+    """A second run receives its own requests even if the first received more than fit into one answer."""
     async with agent_task("long", task_id="job-5", tracer=tracer):
         [shown] = interactions.tasks()
         for n in range(101):
             interactions.do(Verb.MESSAGE, shown.uid, f"{n}")
     interactions.tasks()
-    assert interactions.pipeline.ask(interactions.pipeline.answers.task("default", "job-5"))["acts"] == []
+    assert interactions.pipeline.ask(interactions.pipeline.components.answers.task("default", "job-5"))["acts"] == []
     async with agent_task("long", task_id="job-5", tracer=tracer):
         interactions.tasks()
         interactions.do(Verb.CANCEL, shown.uid)
@@ -277,7 +279,7 @@ async def test_old_acts_of_a_task_do_not_hide_new_ones(interactions: Interaction
 
 
 async def test_a_shutdown_ends_the_wait(interactions: Interactions, tracer: Tracer) -> None:
-    """Where the spanpost of this process is shut down nobody can answer any more: who waits is told so, and is not left waiting."""
+    """A shutdown of spanpost in this process ends every wait with the reason."""
     waiting = asyncio.create_task(approval("Deploy?"))
     await asyncio.to_thread(interactions.asked)
     assert await asyncio.to_thread(interactions.pipeline.shutdown)
@@ -287,8 +289,8 @@ async def test_a_shutdown_ends_the_wait(interactions: Interactions, tracer: Trac
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_a_forked_child_asks_too(interactions: Interactions, tracer: Tracer) -> None:
-    """A child that was forked from a process that follows its agents has its own person to ask."""
-    told, tell = os.pipe()
+    """A child that was forked from a followed process asks people through a pipeline of its own."""
+    read_end, tell = os.pipe()
     child = os.fork()
     if child == 0:
         try:
@@ -304,18 +306,18 @@ def test_a_forked_child_asks_too(interactions: Interactions, tracer: Tracer) -> 
         finally:
             os._exit(0)
     os.waitpid(child, 0)
-    assert os.read(told, 10) == b"bob"
+    assert os.read(read_end, 10) == b"bob"
 
 
 async def until(is_so: Callable[[], bool]) -> None:
-    """Wait until something is so."""
+    """Wait until a condition is met."""
     async with asyncio.timeout(20):
         while not is_so():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)  # it is heard by another thread, that tells nobody
+            await asyncio.sleep(0.01)  # another thread receives it, and reports nothing
 
 
 async def test_without_spanpost_it_says_what_to_set(clean_environment: Path) -> None:
-    """Where nobody can be asked the error says what to set, and nothing is waited for."""
+    """Without spanpost and without a gateway the error says what to set, and nothing waits."""
     with pytest.raises(ControlUnavailable, match=r"set SPANPOST_CONTROL__ENDPOINT .* or call spanpost.attach\(\)"):
         await approval("Deploy?")
     with pytest.raises(ControlUnavailable):
@@ -335,7 +337,7 @@ async def test_without_spanpost_it_says_what_to_set(clean_environment: Path) -> 
     ],
 )
 def test_an_endpoint_that_cannot_be_asked(environment: dict[str, str], said: str) -> None:
-    """What cannot be used as a gateway's address is refused with what to set, never with the token."""
+    """An unusable gateway address is refused with what to set, never with the token."""
     with pytest.raises(ControlUnavailable, match=said):
         find(environment)
 
@@ -349,7 +351,7 @@ def test_an_endpoint_that_cannot_be_asked(environment: dict[str, str], said: str
     ],
 )
 async def test_what_makes_no_sense_is_refused_at_once(interactions: Interactions, wrong: dict[str, Any]) -> None:
-    """An empty question or id, a time that is over, an unknown word and options that nobody could choose are errors of the caller's."""
+    """Empty questions or ids, past deadlines, unknown words and unusable options are errors of the caller."""
     with pytest.raises(ValueError, match="approval: "):
         await approval(**({"question": "Deploy?"} | wrong))
     with pytest.raises(TypeError):
@@ -357,7 +359,7 @@ async def test_what_makes_no_sense_is_refused_at_once(interactions: Interactions
 
 
 async def test_what_people_could_not_be_shown_whole_is_not_asked(interactions: Interactions, tracer: Tracer) -> None:
-    """A question that is too long raises at once, says how long it may be, and is asked of nobody; an adapter's call is denied with that."""
+    """A question that is too long is not asked: it raises with the limit, and an adapter denies the call."""
     for words in (
         {"question": "x" * 8193},
         {"question": "Deploy?", "detail": "y" * 8193},
@@ -370,10 +372,10 @@ async def test_what_people_could_not_be_shown_whole_is_not_asked(interactions: I
     assert interactions.tasks() == []
 
 
-async def test_an_agent_is_told_why_nobody_can_approve(
+async def test_the_agents_log_says_why_a_question_cannot_be_approved(
     interactions: Interactions, tracer: Tracer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Where a part of the question is hidden from people the agent's log says so, once, and a refusal still reaches it."""
+    """The agent's log says once that a hidden part prevents approval, and a denial still reaches the agent."""
     loop, is_said = asyncio.get_running_loop(), asyncio.Event()
     says = logging.Filter()
     says.filter = lambda record: loop.call_soon_threadsafe(is_said.set) is not None  # type: ignore[method-assign]
@@ -386,12 +388,12 @@ async def test_an_agent_is_told_why_nobody_can_approve(
             assert interactions.do(Verb.DENY, row.key).result is Result.DONE
             assert (await asking).denied
             assert (await approval("Deploy?", detail="with password=hunter2hunter2", id="hidden")).source == "api"
-    [told] = caplog.messages
-    assert "the question hidden: the question cannot be approved, only denied" in told
+    [warning] = caplog.messages
+    assert "the question hidden: the question cannot be approved, only denied" in warning
 
 
 def test_a_decision_without_a_source_is_no_approval() -> None:
-    """Only what a person did through spanpost is a yes, whatever a decision says."""
+    """Only a decision made through spanpost approves; a decision without a source does not."""
     assert not Decision(id="a", decision="approve", by="the CEO").approved
     assert not Decision(id="a", decision="approve", source="spanpost", expired=True).approved
     assert Decision(id="a", decision="approve", source="slack").approved

@@ -1,4 +1,4 @@
-"""What an MCP server asks of people, by the protocol's own client and server, answered in the process that follows the agent."""
+"""An MCP server's questions, by the protocol's own client and server, answered in the agent's process."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ async def choose(city: str, section: Annotated[ElicitationResult[Section], Resol
 
 @hotel.tool()
 async def book(city: str, ctx: Context) -> str:
-    told = await ctx.elicit(f"Book in {city}?", Agreed)
-    return str(told.data.agreed) if told.action == "accept" else told.action
+    result = await ctx.elicit(f"Book in {city}?", Agreed)
+    return str(result.data.agreed) if result.action == "accept" else result.action
 
 
 @hotel.tool()
 async def check_in(ctx: Context) -> str:
-    told = await ctx.elicit("How old is the guest?", Guest)
-    return str(told.data.age) if told.action == "accept" else told.action
+    result = await ctx.elicit("How old is the guest?", Guest)
+    return str(result.data.age) if result.action == "accept" else result.action
 
 
 @hotel.tool()
@@ -63,8 +63,8 @@ async def pay(ctx: Context) -> str:
 
 @hotel.tool()
 async def hear(ctx: Context) -> str:
-    told = await ctx.session.elicit_form("Book it?", {"type": "object", "properties": {}})
-    return f"{told.action}: {(told.meta or {}).get(COMMENT)}"
+    result = await ctx.session.elicit_form("Book it?", {"type": "object", "properties": {}})
+    return f"{result.action}: {(result.meta or {}).get(COMMENT)}"
 
 
 @pytest.fixture
@@ -86,21 +86,21 @@ Say = Callable[[ApprovalRow], tuple[str, str]]
 
 
 async def asked(pipeline: spanpost.Pipeline) -> ApprovalRow:
-    """Wait until something is asked."""
+    """Wait until a question is open."""
     changed = threading.Event()
 
-    def look() -> ApprovalRow:
+    def find_row() -> ApprovalRow:
         pipeline.ask(pipeline.store.interventions.listen(lambda _: changed.set()))
         while not (rows := pipeline.questions()):
             assert changed.wait(60)
             changed.clear()
         return rows[0]
 
-    return await asyncio.to_thread(look)
+    return await asyncio.to_thread(find_row)
 
 
 async def answering(pipeline: spanpost.Pipeline, work: Awaitable[str], *answers: str) -> tuple[str, list[ApprovalRow]]:
-    """Let a person answer what is asked, in this order; return what the work came to, and the questions."""
+    """Answer the questions in this order; return the result of the work, and the questions."""
     seen: list[ApprovalRow] = []
 
     async def person() -> None:
@@ -109,14 +109,14 @@ async def answering(pipeline: spanpost.Pipeline, work: Awaitable[str], *answers:
             decision, _, comment = answer.partition(" ")
             await asyncio.to_thread(pipeline.decide, row.approval_id, decision, by="alice", comment=comment)
 
-    _, told = await asyncio.gather(person(), work)
-    return told, seen
+    _, result = await asyncio.gather(person(), work)
+    return result, seen
 
 
 async def called(
     elicitation: Elicitation, tool: str, *, mode: str = "legacy", task: str | None = "trip-1", **said: Any
 ) -> str:
-    """Call a tool of the server as an agent does that is at work on a task."""
+    """Call a tool of the server as an agent does within a task."""
     async with agent_task("Trip", task_id=task), Client(hotel, mode=mode, elicitation_callback=elicitation) as client:
         result = await client.call_tool(tool, said)
         return str(result.structured_content["result"] if result.structured_content else result)
@@ -124,37 +124,37 @@ async def called(
 
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
 @pytest.mark.parametrize(
-    ("answer", "told"), [("street", "street, 1"), ("garden nights: 3", "garden, 3"), ("decline rain", "decline")]
+    ("answer", "result"), [("street", "street, 1"), ("garden nights: 3", "garden, 3"), ("decline rain", "decline")]
 )
-async def test_a_choice(pipeline: spanpost.Pipeline, mode: str, answer: str, told: str) -> None:
-    """A choice is made by its option, in the protocol's older and in its newer form; beside the options one may decline."""
-    heard, [row] = await answering(pipeline, called(Elicitation("hotel"), "choose", mode=mode, city="Oslo"), answer)
+async def test_a_choice(pipeline: spanpost.Pipeline, mode: str, answer: str, result: str) -> None:
+    """A choice is made by its option in both forms of the protocol, and it can be declined."""
+    answered, [row] = await answering(pipeline, called(Elicitation("hotel"), "choose", mode=mode, city="Oslo"), answer)
     assert (row.question, row.options) == ("Which room in Oslo?", ("garden", "street", "decline"))
     assert "asked by the MCP server hotel" in row.detail
-    assert heard == told
+    assert answered == result
 
 
-async def test_the_model_is_told_who_refused(pipeline: spanpost.Pipeline) -> None:
-    """Approved is True; denied is a decline, and what the person said is there for the model once."""
+async def test_the_model_receives_who_denied(pipeline: spanpost.Pipeline) -> None:
+    """An approval is True; a denial is a decline, and the model receives the person's words once."""
     elicitation = Elicitation("hotel", risk="costs money")
-    heard, [row] = await answering(pipeline, called(elicitation, "book", city="Oslo"), "approve")
-    assert (heard, row.risk, row.options, elicitation.refusals()) == ("True", "costs money", (), [])
-    heard, _ = await answering(pipeline, called(elicitation, "book", city="Rome"), "deny too dear")
-    assert (heard, elicitation.refusals(), elicitation.refusals()) == ("decline", ["Denied by alice: too dear"], [])
+    answered, [row] = await answering(pipeline, called(elicitation, "book", city="Oslo"), "approve")
+    assert (answered, row.risk, row.options, elicitation.refusals()) == ("True", "costs money", (), [])
+    answered, _ = await answering(pipeline, called(elicitation, "book", city="Rome"), "deny too dear")
+    assert (answered, elicitation.refusals(), elicitation.refusals()) == ("decline", ["Denied by alice: too dear"], [])
 
 
 async def test_a_server_may_read_the_comment(pipeline: spanpost.Pipeline) -> None:
-    """The words of the answer go with it to a server that looks for them; the name of who said them does not."""
-    heard, _ = await answering(pipeline, called(Elicitation("hotel"), "hear"), "deny too dear")
-    assert heard == "decline: too dear"
+    """The person's words reach a server that reads them; the person's name does not."""
+    answered, _ = await answering(pipeline, called(Elicitation("hotel"), "hear"), "deny too dear")
+    assert answered == "decline: too dear"
 
 
 async def test_an_answer_that_does_not_fit_is_asked_again(pipeline: spanpost.Pipeline) -> None:
-    """Who approves without what is asked for is told why, and asked again until it fits."""
-    heard, rows = await answering(
+    """An approval that lacks a wanted value is asked again with the reason until it fits."""
+    answered, rows = await answering(
         pipeline, called(Elicitation("hotel"), "check_in"), "approve", "approve old", "approve 41"
     )
-    assert heard == "41"
+    assert answered == "41"
     assert [row.detail.splitlines()[0] for row in rows] == [
         "asked by the MCP server hotel",
         "The answer was not taken: age: missing in the comment",
@@ -163,9 +163,9 @@ async def test_an_answer_that_does_not_fit_is_asked_again(pipeline: spanpost.Pip
 
 
 async def test_an_address_is_shown_and_never_opened(pipeline: spanpost.Pipeline) -> None:
-    """A person reads the whole address, and agrees to open it by hand or not."""
-    heard, [row] = await answering(pipeline, called(Elicitation("hotel"), "pay"), "approve")
-    assert heard == "accept"
+    """A person sees the whole address, and agrees or declines to open it by hand."""
+    answered, [row] = await answering(pipeline, called(Elicitation("hotel"), "pay"), "approve")
+    assert answered == "accept"
     assert "https://pay.example/7" in row.detail.splitlines()
 
 
@@ -181,14 +181,16 @@ async def test_an_address_is_shown_and_never_opened(pipeline: spanpost.Pipeline)
     ],
 )
 async def test_a_time_that_is_over(pipeline: spanpost.Pipeline, then: Any, action: str, words: str) -> None:
-    """Nobody's answer is a cancel, not a decline, and the model is told so; a denial where the question asks for that."""
+    """Without an answer the result is a cancel, or a denial if the question asks for that."""
     elicitation = Elicitation("hotel", expires_in=0.1, at_expiry=then)
     assert await called(elicitation, "book", city="Oslo") == action
     assert elicitation.refusals() == [words]
 
 
 async def test_a_task_that_began_anew(pipeline: spanpost.Pipeline) -> None:
-    """What was decided is there when the task is run again and asks; a second question in the same words is its own."""
+    """A decision is returned when the task is run again and asks again; a second question in the same words
+    is separate.
+    """
     await answering(pipeline, called(Elicitation("hotel"), "book", city="Oslo"), "approve")
     elicitation = Elicitation("hotel")
     assert await called(elicitation, "book", city="Oslo") == "True"
@@ -198,18 +200,18 @@ async def test_a_task_that_began_anew(pipeline: spanpost.Pipeline) -> None:
     assert (other, len(rows)) == ("decline", 1)
 
 
-async def test_without_a_task_id_nobody_else_s_answer_counts(pipeline: spanpost.Pipeline) -> None:
-    """Where nothing tells one run from another each question is asked anew; a name of the agent's own makes it one decision."""
-    for answer, told in (("approve", "True"), ("deny", "decline")):
-        heard, _ = await answering(pipeline, called(Elicitation("hotel"), "book", task=None, city="Oslo"), answer)
-        assert heard == told
+async def test_without_a_task_id_other_answers_do_not_count(pipeline: spanpost.Pipeline) -> None:
+    """Without an id of the run each question is asked anew; with the agent's own name there is one decision."""
+    for answer, result in (("approve", "True"), ("deny", "decline")):
+        answered, _ = await answering(pipeline, called(Elicitation("hotel"), "book", task=None, city="Oslo"), answer)
+        assert answered == result
     named = Elicitation("hotel", name=lambda params: f"booking 7 {params.message}")
     await answering(pipeline, called(named, "book", task=None, city="Oslo"), "approve")
     assert await called(named, "book", task=None, city="Oslo") == "True"
 
 
-async def test_nobody_can_be_asked(clean_environment: Path) -> None:
-    """Without a pipeline and a gateway the server is told that nobody can be asked, and not why."""
+async def test_without_people_the_server_gets_a_cancel(clean_environment: Path) -> None:
+    """Without a pipeline and a gateway the server learns that the question cannot be asked, and not why."""
     answer = await Elicitation("hotel")(None, types.ElicitRequestFormParams(message="Book?", requested_schema={}))
     assert isinstance(answer, types.ErrorData)
     assert answer.message == "no person can be asked at the moment"

@@ -1,4 +1,4 @@
-"""Forms of strangers' servers as questions that a button or a few words answer: pure."""
+"""Forms of MCP servers as questions that a button or a few words answer: pure."""
 
 from __future__ import annotations
 
@@ -28,20 +28,25 @@ def form(required: list[str] | None = None, **properties: Any) -> Form:
         (form(), [], "approve", "ship it", {}),
         (form(ok=OK), [], "approve", "ship it", {"ok": True}),
         (form([], ok={**OK, "default": False}, why={"type": "string"}), [], "approve", "", {"ok": True}),
-        (form([], ok=OK, why={"type": "string"}), [], "approve", "why: it rains\nok: no", {"ok": False, "why": "it rains"}),
+        (form([], ok=OK, why={"type": "string"}), [], "approve", "why: it rains\nok: no",
+         {"ok": False, "why": "it rains"}),
         (form(room=ROOM), ["garden", "street", DECLINE], "street", "", {"room": "street"}),
         (
-            form(room={"type": "string", "oneOf": [{"const": "g", "title": "Garden view"}, {"const": "s", "title": "Street"}]}),
+            form(room={"type": "string", "oneOf": [{"const": "g", "title": "Garden view"},
+                                                   {"const": "s", "title": "Street"}]}),
             ["Garden view", "Street", DECLINE], "Garden view", "", {"room": "g"},
         ),
-        (form(room={**ROOM, "enumNames": ["Garden", "Street"]}), ["Garden", "Street", DECLINE], "Street", "", {"room": "street"}),
+        (form(room={**ROOM, "enumNames": ["Garden", "Street"]}), ["Garden", "Street", DECLINE], "Street", "",
+         {"room": "street"}),
         (form(room={"enum": ["allow", "deny"]}), ["allow", "deny", DECLINE], "deny", "", {"room": "deny"}),
         (form(room={"enum": ["decline", "x"]}), [], "approve", "Decline", {"room": "decline"}),
         (form(room={"enum": [str(n) for n in range(20)]}), [], "approve", "7", {"room": "7"}),
         (form(nights=NIGHTS), [], "approve", "3", {"nights": 3}),
         (form(["nights"], nights=NIGHTS, ok={**OK, "default": True}), [], "approve", " 3\n", {"nights": 3, "ok": True}),
-        (form(nights=NIGHTS, city={"type": "string"}), [], "approve", "Nights: 3\ncity: Oslo", {"nights": 3, "city": "Oslo"}),
-        (form(text={"type": "string"}), [], "approve", "see http://a.b\nand c: d", {"text": "see http://a.b\nand c: d"}),
+        (form(nights=NIGHTS, city={"type": "string"}), [], "approve", "Nights: 3\ncity: Oslo",
+         {"nights": 3, "city": "Oslo"}),
+        (form(text={"type": "string"}), [], "approve", "see http://a.b\nand c: d",
+         {"text": "see http://a.b\nand c: d"}),
         (
             form(rooms={"type": "array", "items": {"type": "string", "enum": ["a", "b", "c"]}}), [], "approve", "a, C",
             {"rooms": ["a", "c"]},
@@ -51,7 +56,9 @@ def form(required: list[str] | None = None, **properties: Any) -> Form:
 def test_a_form_is_filled_in(
     asked: Form, options: list[str], decision: str, comment: str, content: dict[str, Any]
 ) -> None:
-    """One choice is its button, a lone yes or no is the yes, and what else is needed is read of the comment."""
+    """A single choice becomes buttons, a single boolean becomes yes and no, and other fields are read from
+    the comment.
+    """
     assert asked.options == options
     assert asked.filled(decision, comment) == content
 
@@ -76,14 +83,14 @@ def test_a_form_is_filled_in(
     ],
 )
 def test_an_answer_that_does_not_fit(asked: Form, comment: str, why: str) -> None:
-    """What is missing or wrong is said by the field's name, and what would be right."""
+    """A missing or wrong value is reported with the field's name and the expected form."""
     assert asked.needs_words
     with pytest.raises(ValueError, match=why):
         asked.filled("approve", comment)
 
 
 def test_a_person_reads_what_is_wanted() -> None:
-    """Each field tells what it takes, its bounds, and whether it may be left out; the form, how to answer."""
+    """Each field shows its type, its bounds and whether it is optional; the form shows how to answer."""
     asked = form(
         ["nights"],
         nights={**NIGHTS, "description": "how long"},
@@ -101,7 +108,8 @@ def test_a_person_reads_what_is_wanted() -> None:
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
-        st.sampled_from(["type", "enum", "enumNames", "oneOf", "const", "title", "items", "default", "minimum", "minLength"]), inner,
+        st.sampled_from(["type", "enum", "enumNames", "oneOf", "const", "title", "items", "default", "minimum",
+                         "minLength"]), inner,
         max_size=4,
     ),
     max_leaves=8,
@@ -115,7 +123,7 @@ ANYTHING = st.recursive(
     comment=st.text(max_size=30),
 )
 def test_a_form_that_is_none(properties: Any, required: Any, comment: str) -> None:
-    """Whatever a server sends is shown and answered, or refused with a reason; its options are ones that can be asked."""
+    """Any form of a server is answered, or refused with a reason, and its options can be asked."""
     asked = read_form({"properties": properties, "required": required})
     assert asked.hint == "" or asked.hint.startswith("To ")
     assert all(isinstance(field.shown, str) for field in asked.fields)

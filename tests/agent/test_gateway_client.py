@@ -1,4 +1,4 @@
-"""The gateway as an agent reaches it: through proxies, and whatever answers."""
+"""The gateway as an agent reaches it: through proxies, and with any kind of answer."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ async def serving(hear: Callable[..., object], tls: ssl.SSLContext | None = None
 
 
 async def test_a_proxy_is_used_for_other_machines(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A gateway elsewhere is asked by way of the proxy, with the proxy's credentials; hosts in NO_PROXY and this machine are not."""
+    """A distant gateway is reached through the proxy with its credentials; NO_PROXY and loopback are direct."""
     async with HttpReceiver([HttpAnswer(body=KNOWN)]) as proxy, HttpReceiver([HttpAnswer(body=KNOWN)]) as here:
         monkeypatch.setenv("HTTP_PROXY", proxy.url.replace("//", "//me:pass%40word@"))
-        told = await GatewayClient("http://gateway.test:4318/base", headers={"authorization": "Bearer t"}).approval(
+        expected = await GatewayClient("http://gateway.test:4318/base", headers={"authorization": "Bearer t"}).approval(
             "a b", "", 1, 0.0
         )
-        assert told == {"state": "decided", "decision": "approve"}
+        assert expected == {"state": "decided", "decision": "approve"}
         [asked] = proxy.posted
         assert asked.path.startswith("http://gateway.test:4318/base/control/v1/approvals/a%20b?")
         assert (asked.headers["host"], asked.headers["authorization"]) == ("gateway.test:4318", "Bearer t")
         assert asked.headers["proxy-authorization"] == "Basic bWU6cGFzc0B3b3Jk"
-        assert await GatewayClient(here.url).approval("a", "", 1, 0.0) == told
+        assert await GatewayClient(here.url).approval("a", "", 1, 0.0) == expected
         assert "proxy-authorization" not in here.posted[0].headers
         monkeypatch.setenv("NO_PROXY", "gateway.test")
         with pytest.raises(Unreachable):
@@ -54,15 +54,15 @@ async def test_a_proxy_is_used_for_other_machines(monkeypatch: pytest.MonkeyPatc
 
 
 async def test_a_proxy_sees_nothing_of_what_is_encrypted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Through HTTPS_PROXY a tunnel is opened, in which the gateway's certificate is checked; the token is in the tunnel alone."""
+    """HTTPS_PROXY opens a tunnel in which the certificate is checked; only the tunnel carries the token."""
     authority = trustme.CA()
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("gateway.test").configure_cert(tls)
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    heard: list[bytes] = []
+    received: list[bytes] = []
 
     async def gateway(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        heard.append(await reader.readuntil(b"\r\n\r\n"))
+        received.append(await reader.readuntil(b"\r\n\r\n"))
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(KNOWN) + KNOWN)
         await writer.drain()
         writer.close()
@@ -70,14 +70,14 @@ async def test_a_proxy_sees_nothing_of_what_is_encrypted(monkeypatch: pytest.Mon
     async with serving(gateway, tls) as port:
 
         async def tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            heard.append(await reader.readuntil(b"\r\n\r\n"))
+            received.append(await reader.readuntil(b"\r\n\r\n"))
             writer.write(b"HTTP/1.1 200 tunnel\r\n\r\n")
             there, back = await asyncio.open_connection("127.0.0.1", port)
 
             async def copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
                 with suppress(ConnectionError):
                     while part := await source.read(4096):
-                        heard.append(part)
+                        received.append(part)
                         target.write(part)
                 target.close()
 
@@ -89,9 +89,9 @@ async def test_a_proxy_sees_nothing_of_what_is_encrypted(monkeypatch: pytest.Mon
                 "https://gateway.test", headers={"authorization": "Bearer spt_x"}, certificate=str(tmp_path / "ca.pem")
             )
             assert (await known.approval("a", "", 1, 0.0) or {})["decision"] == "approve"
-            assert heard[0].startswith(b"CONNECT gateway.test:443 HTTP/1.1\r\n")
-            assert [b"spt_x" in part for part in heard].count(True) == 1
-            assert any(part.startswith(b"GET /control/v1/approvals/a") and b"spt_x" in part for part in heard)
+            assert received[0].startswith(b"CONNECT gateway.test:443 HTTP/1.1\r\n")
+            assert [b"spt_x" in part for part in received].count(True) == 1
+            assert any(part.startswith(b"GET /control/v1/approvals/a") and b"spt_x" in part for part in received)
             with pytest.raises(ControlUnavailable, match="not trusted"):
                 await GatewayClient("https://gateway.test").approval("a", "", 1, 0.0)
 
@@ -108,7 +108,7 @@ async def test_a_proxy_sees_nothing_of_what_is_encrypted(monkeypatch: pytest.Mon
 async def test_a_proxy_that_lets_nothing_through(
     monkeypatch: pytest.MonkeyPatch, proxy: str, status: int, kind: type[Exception], said: str
 ) -> None:
-    """What a proxy refuses is told with what to set, what passes by itself is tried again, and its password is in neither."""
+    """A proxy's refusal names the setting, a passing error is retried, and the proxy's password is not shown."""
     async with HttpReceiver([HttpAnswer(status=status)]) as receiver:
         monkeypatch.setenv("HTTP_PROXY", proxy or receiver.url.replace("//", "//me:secret@"))
         with pytest.raises(kind, match=said) as raised:
@@ -135,7 +135,7 @@ async def test_a_proxy_that_lets_nothing_through(
     ids=range(12),
 )
 async def test_whatever_answers_is_asked_again(answer: bytes) -> None:
-    """What is no answer of HTTP, or too much of one, is a gateway that cannot be reached just now, and no other error."""
+    """A malformed or oversized HTTP answer counts as a gateway that cannot be reached now."""
 
     async def gateway(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError, asyncio.IncompleteReadError):
@@ -150,7 +150,7 @@ async def test_whatever_answers_is_asked_again(answer: bytes) -> None:
 
 
 async def test_an_answer_that_ends_with_its_connection_is_read_whole() -> None:
-    """Without a length the answer is all that comes, however it is cut."""
+    """An answer without a length is read to the end of the connection, however it is cut."""
 
     async def gateway(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -164,8 +164,8 @@ async def test_an_answer_that_ends_with_its_connection_is_read_whole() -> None:
         assert await GatewayClient(f"http://127.0.0.1:{port}").approval("a", "", 1, 0.0) == {"state": "open"}
 
 
-async def test_a_certificate_that_is_none_is_told(tmp_path: Path) -> None:
-    """A file that is not there, or holds no certificate, is named with what to do, and not tried again."""
+async def test_a_missing_or_bad_certificate_is_reported(tmp_path: Path) -> None:
+    """A missing file, or one without a certificate, is named with a next step, and not tried again."""
     (tmp_path / "none.pem").write_text("nothing")
     for name in ("none.pem", "missing.pem"):
         with pytest.raises(ControlUnavailable, match=f"{name}: .*name a PEM file"):

@@ -1,4 +1,4 @@
-"""One exchange over a socket: with servers and proxies that answer as they please."""
+"""One exchange over a socket, with servers and proxies that answer anything."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @asynccontextmanager
 async def answering(*answers: bytes) -> AsyncIterator[tuple[int, list[bytes]]]:
-    """Answer one connection with these bytes, one for each head that it sends, and close it; lend port and heads."""
+    """Answer one connection with these bytes, one for each request head, and close it; yield port and heads."""
     heads: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -47,9 +47,12 @@ ANSWERS = {
     "with a length": (b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi", (200, b"hi")),
     "with a length of nothing": (b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", (204, b"")),
     "to the end of the connection": (b"HTTP/1.0 200 OK\r\n\r\nhi", (200, b"hi")),
-    "in chunks": (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2;a=b\r\nhi\r\n1\r\n!\r\n0\r\n\r\n", (200, b"hi!")),
-    "in chunks, written large": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\nA\r\n0123456789\r\n0\r\n\r\n", (200, b"0123456789")),
-    "after interim answers": (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", (200, b"")),
+    "in chunks": (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2;a=b\r\nhi\r\n1\r\n!\r\n0\r\n\r\n",
+                  (200, b"hi!")),
+    "in chunks, written large": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\nA\r\n0123456789\r\n0\r\n\r\n",
+                                 (200, b"0123456789")),
+    "after interim answers": (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n"
+                              b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", (200, b"")),
     "without a reason": (b"HTTP/1.1 404\r\ncontent-length: 0\r\n\r\n", (404, b"")),
     "with headers of no form": (b"HTTP/1.1 500 no\r\nnothing\r\n: x\r\ncontent-length: 1\r\n\r\nx", (500, b"x")),
 }  # fmt: skip
@@ -57,7 +60,7 @@ ANSWERS = {
 
 @pytest.mark.parametrize(("answer", "expected"), ANSWERS.values(), ids=ANSWERS)
 async def test_answers_that_are_read(answer: bytes, expected: tuple[int, bytes]) -> None:
-    """However a server ends its answer, its status and body are read."""
+    """Status and body are read however the server ends its answer."""
     assert await got(answer) == expected
 
 
@@ -85,7 +88,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("answer", BROKEN.values(), ids=BROKEN)
 async def test_answers_that_are_none(answer: bytes) -> None:
-    """What is no whole answer within the limits is an error of those that a caller expects, and never half a body."""
+    """An incomplete or too long answer raises one of the expected errors, and never returns half a body."""
     with pytest.raises((ValueError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError)):
         await got(answer)
 
@@ -112,7 +115,8 @@ async def test_a_request_is_whole() -> None:
         ({"http_proxy": "http://p", "no_proxy": ".example"}, ("http", "gw.example", 80), None),
         ({"http_proxy": "http://p", "no_proxy": "*"}, ("http", "gw.example", 80), None),
         ({"http_proxy": "http://p", "no_proxy": "other"}, ("http", "gw.example", 80), ("p", 80, False)),
-        *(({"http_proxy": "http://p"}, ("http", here, 80), None) for here in ("localhost", "a.localhost", "127.0.0.9", "::1")),
+        *(({"http_proxy": "http://p"}, ("http", here, 80), None)
+          for here in ("localhost", "a.localhost", "127.0.0.9", "::1")),
     ],
 )  # fmt: skip
 def test_the_proxy_of_an_address(
@@ -130,7 +134,7 @@ def test_the_proxy_of_an_address(
 
 @pytest.mark.parametrize("said", ["socks5://p:1080", "http://:80", "http://p:port", "ftp://p", "http://[::1"])
 def test_a_proxy_that_is_none(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
-    """A proxy that cannot be used is refused with the variable to look at, without the address, which may have a password."""
+    """An unusable proxy is refused with its variable's name and without its address, which may hold a password."""
     monkeypatch.setenv("https_proxy", said)
     with pytest.raises(NoProxy, match="HTTPS_PROXY") as caught:
         proxy_for("https", "gw.example", 443)
@@ -138,7 +142,7 @@ def test_a_proxy_that_is_none(monkeypatch: pytest.MonkeyPatch, said: str) -> Non
 
 
 async def test_a_plain_request_goes_through_a_proxy_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A proxy is asked for the whole address, with its own password, which is shown nowhere."""
+    """A proxy gets the whole address, with its own password, which is shown nowhere."""
     async with answering(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi") as (port, heads):
         monkeypatch.setenv("http_proxy", f"http://me:p%40ss@127.0.0.1:{port}")
         assert await exchange(WireOrigin("gw.example", 4318, False), None, "GET", "/x", {}, b"") == (200, b"hi")
@@ -151,7 +155,9 @@ async def test_a_plain_request_goes_through_a_proxy_whole(monkeypatch: pytest.Mo
 
 
 async def test_through_a_tunnel_the_proxy_sees_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For HTTPS a proxy is asked for a tunnel alone; a refusal says where to look, and the token was not sent."""
+    """For HTTPS the proxy sees only a tunnel request; its refusal is reported with a hint, and the token was
+    not sent.
+    """
     refusals: list[tuple[bytes, Callable[[BaseException], bool]]] = [
         (b"HTTP/1.1 407 Who?\r\n\r\n", lambda error: isinstance(error, NoProxy) and "407" in str(error)),
         (b"HTTP/1.1 403 No\r\n\r\n", lambda error: isinstance(error, NoProxy)),

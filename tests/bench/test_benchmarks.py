@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-#: What a benchmark needs, and how it is asked to use that.
+#: Parts that a benchmark needs, and the option to use them.
 PARTS = {
-    "postgres": ("board", "control", "deliveries", "gateway", "hostile", "hostile_bodies", "latency", "store", "outage", "peers", "shares", "space", "stages"),
+    "postgres": ("board", "control", "deliveries", "gateway", "hostile", "hostile_bodies", "latency", "store",
+                 "outage", "peers", "shares", "space", "stages"),
     "chromium": ("board",),
 }  # fmt: skip
 #: Modules that benchmarks share.
@@ -39,7 +40,7 @@ def test_a_benchmark_runs(
 
 
 def test_a_benchmark_that_hangs_ends_at_its_deadline(tmp_path: Path) -> None:
-    """A benchmark that waits for what never comes ends with 1 at its deadline, and says so."""
+    """A benchmark that waits for ever ends with 1 at its deadline, with a message."""
     hangs = (
         "import argparse, threading, options; options.parse(argparse.ArgumentParser(), {}); threading.Event().wait()"
     )

@@ -1,4 +1,4 @@
-"""The command line: what stands on stdout, what on stderr, how it exits."""
+"""The command line: its stdout, its stderr and its exit codes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Spanpost = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture(scope="module")
 def home(open_dir: Callable[[], Path]) -> Path:
-    """Lend an empty home."""
+    """Return an empty home."""
     return open_dir()
 
 
@@ -50,7 +50,7 @@ def _environment(home: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def process(home: Path) -> Spanpost:
-    """Lend the command as a process, without a terminal, in an empty home."""
+    """Run the command as a process, without a terminal, in an empty home."""
 
     def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -68,7 +68,7 @@ def process(home: Path) -> Spanpost:
 
 @pytest.fixture
 def spanpost(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Spanpost:
-    """Lend the command within this process, in the same home: what it prints and its exit code are the same, sooner."""
+    """Run the command within this process, in the same home: same output and exit code, but faster."""
 
     def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         with monkeypatch.context() as patch:
@@ -92,7 +92,7 @@ def spanpost(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 
 @pytest.fixture(scope="module")
 def demo(process: Spanpost, home: Path) -> Iterator[subprocess.CompletedProcess[str]]:
-    """Lend what the demo said; its data stays in the home, where its server goes on for those who look."""
+    """Return the demo's output; its data and its server stay for other tests."""
     done = process("demo", "--metrics-port", "0")
     server = EmbeddedPostgres(home / "data", options=FAST)
     server.start()
@@ -114,20 +114,20 @@ def _refused(done: subprocess.CompletedProcess[str], *says: str) -> None:
 
 
 def test_version(process: Spanpost) -> None:
-    """`--version` is data."""
+    """`--version` prints data."""
     done = process("--version")
     assert (done.returncode, done.stdout.split()[0], done.stderr) == (0, "spanpost", "")
 
 
 def test_a_misspelt_setting_is_one_message(process: Spanpost) -> None:
-    """A misspelt setting gives one line with the name that was meant, and exit 2."""
+    """A misspelt setting gives one line with the closest name, and exit 2."""
     done = process("tasks", SPANPOST_DATABSE__URL="x")
     _refused(done, "did you mean SPANPOST_DATABASE__URL?")
     assert len(done.stderr.splitlines()) == 1
 
 
 def test_a_misspelt_command_or_option_is_explained(spanpost: Spanpost) -> None:
-    """What is wrong with the command itself exits 2, without a traceback."""
+    """A mistake in the command itself exits 2, without a traceback."""
     _refused(spanpost("taks"), "taks")
     _refused(spanpost("tasks", "--limit", "many"), "--limit")
     _refused(spanpost("tasks", "--status", "done"), "--status done", "complete")
@@ -135,7 +135,7 @@ def test_a_misspelt_command_or_option_is_explained(spanpost: Spanpost) -> None:
 
 
 def test_an_unreachable_database_is_one_message(spanpost: Spanpost) -> None:
-    """A database that is not there is told with the next step and without its password."""
+    """An unreachable database is reported with the next step and without its password."""
     done = spanpost("tasks", DATABASE_URL="postgresql://user:hunter2@127.0.0.1:1/name")
     assert done.returncode in (1, 2)
     assert "Traceback" not in done.stderr
@@ -144,14 +144,14 @@ def test_an_unreachable_database_is_one_message(spanpost: Spanpost) -> None:
 
 
 def test_a_bad_file_is_one_message(spanpost: Spanpost, tmp_path: Path) -> None:
-    """A missing file, and one that is no telemetry, are named."""
+    """A missing file, and one without telemetry, are named."""
     _refused(spanpost("replay", "nowhere.pb"), "nowhere.pb: there is no such file")
     (tmp_path / "noise.bin").write_bytes(b"\x00\xff not telemetry")
     _refused(spanpost("replay", str(tmp_path / "noise.bin")), "noise.bin")
 
 
 def test_replay_prints_the_public_format(spanpost: Spanpost) -> None:
-    """A recording gives the same object whatever the order and repetition of its files."""
+    """A recording gives the same object in any order and repetition of its files."""
     files = [str(file) for file in sorted((CAPTURES / "pydantic-ai" / "ok").glob("*.pb"))]
     assert files
     idempotency_key = _json(spanpost("replay", "--json", *files))
@@ -175,7 +175,7 @@ def test_replay_explains(spanpost: Spanpost) -> None:
 
 
 def test_preview_draws_a_recording(spanpost: Spanpost, home: Path) -> None:
-    """A recording becomes a page with the task's message and its thread; a file that is none of telemetry is exit 2."""
+    """A recording becomes a page with the task's message and its thread; a file without telemetry is exit 2."""
     files = [str(file) for file in (CAPTURES / "pydantic-ai" / "ok").glob("*.pb")]
     done = spanpost("preview", *files, "--html", "seen.html")
     assert (done.returncode, done.stderr) == (0, "")
@@ -190,7 +190,9 @@ def test_preview_draws_a_recording(spanpost: Spanpost, home: Path) -> None:
 
 @pytest.mark.needs("chromium")
 def test_preview_takes_a_picture(spanpost: Spanpost, home: Path) -> None:
-    """The gallery becomes one PNG, as high as the page, light and dark; without a browser it is said what to do."""
+    """The gallery becomes one PNG, as high as the page, light and dark; without a browser the error says
+    what to do.
+    """
     sizes = []
     for options in ([], ["--dark"]):
         done = spanpost("preview", "--png", "seen.png", *options)
@@ -206,7 +208,7 @@ def test_preview_takes_a_picture(spanpost: Spanpost, home: Path) -> None:
 
 
 def test_the_demo_shows_the_agent(demo: subprocess.CompletedProcess[str]) -> None:
-    """Without a terminal the demo shows the news, scrapes its own metrics once and leaves with 0."""
+    """Without a terminal the demo prints the checkpoints, scrapes its own metrics once and exits with 0."""
     assert demo.returncode == 0, demo.stderr
     assert "Make the checkout page fast again" in demo.stdout
     assert "the replica did not answer" in demo.stdout
@@ -215,7 +217,7 @@ def test_the_demo_shows_the_agent(demo: subprocess.CompletedProcess[str]) -> Non
 
 
 def test_the_demo_is_kept(spanpost: Spanpost, demo: subprocess.CompletedProcess[str]) -> None:
-    """What the demo's agent did is read by `tasks` afterwards: the tree, the figures, each call once."""
+    """The data of the demo's agent is read by `tasks` afterwards: the tree, the figures, each call once."""
     tasks = {task["agent_name"]: task for task in _json(spanpost("tasks", "--json"))["tasks"]}
     pilot, reviewer = tasks["pilot"], tasks["reviewer"]
     assert reviewer["parent_task_id"] == pilot["task_id"]
@@ -247,10 +249,10 @@ def test_deliveries(spanpost: Spanpost, demo: subprocess.CompletedProcess[str]) 
     assert spanpost("deliveries", "limits").stderr == "nothing is closed\n"
 
 
-def test_what_is_closed_is_told_and_opened(
+def test_a_closed_circuit_is_listed_and_opened(
     spanpost: Spanpost, demo: subprocess.CompletedProcess[str], home: Path
 ) -> None:
-    """A budget that a refusal closed is told with its key, its time, its reason and the cure, beside the deliveries; opened, it is gone."""
+    """A closed rate limit is listed with key, time, reason and remedy; after opening it is gone."""
     key = "slack:default"
 
     async def refused() -> None:
@@ -270,9 +272,9 @@ def test_what_is_closed_is_told_and_opened(
     assert {(d["reason"], d["error"]) for d in listed["deliveries"]} >= {("token_revoked", "revoked: make a new token")}
     assert [(b["key"], b["state"], b["why"]) for b in listed["closed_limits"]] == [(key, "closed", "refused")]
     for command in ("list", "limits"):
-        [told] = [text for text in spanpost("deliveries", command).stdout.splitlines() if key in text]
-        assert told.startswith(f"closed   {key} until ")
-        assert told.endswith(": refused, token_revoked, revoked: make a new token")
+        [line] = [text for text in spanpost("deliveries", command).stdout.splitlines() if key in text]
+        assert line.startswith(f"closed   {key} until ")
+        assert line.endswith(": refused, token_revoked, revoked: make a new token")
     assert _json(spanpost("deliveries", "reopen", "nothing", "--json")) == {"reopened": 0}
     assert _json(spanpost("deliveries", "reopen", key, "--json")) == {"reopened": 1}
     assert _json(spanpost("deliveries", "limits", "--json")) == {"limits": []}
@@ -284,7 +286,9 @@ def test_what_is_closed_is_told_and_opened(
 
 
 def test_check(spanpost: Spanpost, demo: subprocess.CompletedProcess[str]) -> None:
-    """All well is exit 0; a port that is taken is found, of the metrics and of the gateway, exit 1, with what to do."""
+    """A healthy setup is exit 0; a port in use, of the metrics or of the gateway, is exit 1 with a next
+    step.
+    """
     assert all(finding["ok"] for finding in _json(spanpost("check", "--json"))["findings"])
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
@@ -307,16 +311,16 @@ def test_check(spanpost: Spanpost, demo: subprocess.CompletedProcess[str]) -> No
 
 
 def test_upgrade_may_be_repeated(spanpost: Spanpost, demo: subprocess.CompletedProcess[str]) -> None:
-    """`db upgrade` on a current database says the revision and changes nothing."""
+    """`db upgrade` on a current database prints the revision and changes nothing."""
     first = _json(spanpost("db", "upgrade", "--json"))
     assert first["revision"]
     assert _json(spanpost("db", "upgrade", "--json")) == first
 
 
-def test_prune_tells_before_it_does(spanpost: Spanpost, demo: subprocess.CompletedProcess[str]) -> None:
-    """`db prune` without --yes changes nothing; what is young stays with it; an age that is none is exit 2."""
-    told = _json(spanpost("db", "prune", "--older-than", "90d", "--json"))
-    assert (told["is_done"], told["events"], told["task_state"], told["deliveries"]) == (False, 0, 0, 0)
+def test_prune_without_yes_changes_nothing(spanpost: Spanpost, demo: subprocess.CompletedProcess[str]) -> None:
+    """`db prune` without --yes deletes nothing; with it recent rows stay; an invalid age is exit 2."""
+    pruned = _json(spanpost("db", "prune", "--older-than", "90d", "--json"))
+    assert (pruned["is_done"], pruned["events"], pruned["task_state"], pruned["deliveries"]) == (False, 0, 0, 0)
     before = _json(spanpost("db", "query", "SELECT count(*) FROM agent_events", "--json"))
     assert spanpost("db", "prune", "--older-than", "1h", "--yes").returncode == 0
     assert _json(spanpost("db", "query", "SELECT count(*) FROM agent_events", "--json")) == before
@@ -339,13 +343,13 @@ def test_a_closed_pipe_is_no_error(spanpost: Spanpost, home: Path) -> None:
 
 
 def test_a_url_that_no_driver_takes_is_one_message(spanpost: Spanpost) -> None:
-    """A port that cannot be is told like any other mistake in the URL, by each command that connects."""
+    """An invalid port in the URL is reported by each command that connects."""
     for command in (("tasks",), ("db", "query", "SELECT 1"), ("db", "upgrade")):
         _refused(spanpost(*command, DATABASE_URL="postgresql://user:hunter2@127.0.0.1:99999/name"), "beyond 65535")
 
 
 def test_nothing_that_steers_a_terminal_is_printed(capsys):
-    """JSON is ASCII and still says the same; a query's column names are stripped as its cells are."""
+    """JSON output is ASCII with the same content; column names of a query are stripped as its values are."""
     from rich.console import Console
 
     from spanpost.cli.options import print_json
@@ -379,7 +383,7 @@ def test_rows_that_are_too_wide_stand_one_below_the_other() -> None:
 
 @pytest.mark.parametrize("moment", ["at work", "serving"])
 def test_ctrl_c_ends_the_demo_quietly(home: Path, moment: str, demo: subprocess.CompletedProcess[str]) -> None:
-    """In a terminal Ctrl-C is how the demo is left, at work or serving: exit 0, no traceback, the data stays."""
+    """Ctrl-C ends the demo in a terminal, working or serving: exit 0, no traceback, and the data stays."""
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(home)
@@ -403,7 +407,7 @@ def test_ctrl_c_ends_the_demo_quietly(home: Path, moment: str, demo: subprocess.
         while chunk := os.read(terminal, 65536):
             said += chunk
     except OSError:
-        pass  # the other end is closed: Linux says so by an error
+        pass  # the other end is closed: Linux reports an error
     _, status = os.waitpid(pid, 0)
     assert os.waitstatus_to_exitcode(status) == 0, said.decode()
     assert b"stopped; the records are kept" in said

@@ -1,4 +1,4 @@
-"""`spanpost emit`: what a shell script tells arrives, and what is wrong is said so that a person can mend it."""
+"""`spanpost emit`: telemetry of shell scripts arrives, and a mistake is reported with its remedy."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def emit(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> Emit:
-    """Lend ``emit(*arguments, **environment)``; what `start` prints is exported, as eval would."""
+    """Lend ``emit(*arguments, **environment)``; the output of `start` is exported, as eval would."""
     monkeypatch.setenv("SPANPOST_FORWARD__ENDPOINT", gateway.url)
     monkeypatch.setattr(wire, "_PAUSE", 0.0)
     for name in [name for name in os.environ if name.startswith("OTEL_")]:
@@ -77,7 +77,9 @@ def made_of(gateway: RunningGateway) -> dict[str, Any]:
 
 
 def test_a_script_is_followed_from_its_start_to_its_end(emit: Emit, gateway: RunningGateway) -> None:
-    """A start, progress, an artifact, a question with its answer and an end make one task, told as it goes."""
+    """A start, progress, an artifact, a question with its answer and an end make one task, reported as it
+    goes.
+    """
     about = (
         "--agent",
         "ci",
@@ -100,8 +102,8 @@ def test_a_script_is_followed_from_its_start_to_its_end(emit: Emit, gateway: Run
     assert emit("approval", "--id", "d1", "--decision", "yes", "--by", "ann").returncode == 0
     assert emit("error", "one test is flaky", "--type", "Flaky").returncode == 0
     assert emit("end", "all is well").returncode == 0
-    told = made_of(gateway)
-    [task] = told["tasks"]
+    body = made_of(gateway)
+    [task] = body["tasks"]
     assert (task["name"], task["agent_name"], task["status"], task["progress"]) == (
         "Nightly build",
         "ci",
@@ -111,7 +113,7 @@ def test_a_script_is_followed_from_its_start_to_its_end(emit: Emit, gateway: Run
     assert [(s["name"], s["index"]) for s in task["steps"]] == [("test", 2)]
     assert [a["uri"] for a in task["artifacts"]] == ["https://ci/1/report"]
     assert [(a["options"], a["decision"], a["by"]) for a in task["approvals"]] == [(["yes", "no"], "yes", "ann")]
-    kinds = [c["kind"] for c in told["checkpoints"]]
+    kinds = [c["kind"] for c in body["checkpoints"]]
     assert kinds == [
         "start",
         "checkpoint",
@@ -139,7 +141,7 @@ def test_a_script_is_followed_from_its_start_to_its_end(emit: Emit, gateway: Run
 def test_the_end_says_how(
     emit: Emit, gateway: RunningGateway, arguments: tuple[str, ...], status: str, message: str | None
 ) -> None:
-    """A task ends as it is said, or as a program's exit code says."""
+    """A task ends with the given status, or by a program's exit code."""
     emit("start", "job")
     assert emit("end", *arguments).returncode == 0
     [task] = made_of(gateway)["tasks"]
@@ -148,7 +150,7 @@ def test_the_end_says_how(
 
 
 def test_the_end_of_a_log_is_kept_with_the_error(emit: Emit, gateway: RunningGateway, tmp_path: Path) -> None:
-    """Of a long log the end comes with the error, whatever bytes are in it."""
+    """The end of a long log is kept with the error, whatever bytes are in it."""
     log = tmp_path / "build.log"
     log.write_bytes(b"begin" + b"." * 100_000 + b"\xff the end")
     emit("start", "job")
@@ -160,7 +162,7 @@ def test_the_end_of_a_log_is_kept_with_the_error(emit: Emit, gateway: RunningGat
 
 
 def test_a_part_of_a_task_is_a_task_below_it(emit: Emit, gateway: RunningGateway) -> None:
-    """With --child the new task hangs below the one in the environment, in the same trace."""
+    """With --child the new task is below the one in the environment, in the same trace."""
     emit("start", "all", "--agent", "lead")
     above = os.environ["SPANPOST_TASK"]
     emit("start", "part", "--child", "--agent", "worker")
@@ -173,11 +175,11 @@ def test_a_part_of_a_task_is_a_task_below_it(emit: Emit, gateway: RunningGateway
 
 
 def test_what_start_prints_fits_a_ci_job(emit: Emit) -> None:
-    """For CI files that hold NAME=value there is a form without export, and one in JSON for everything else."""
+    """For CI files with NAME=value there is a form without export, and one in JSON for everything else."""
     lines = emit("start", "job", "--format", "env").stdout.splitlines()
     assert [line.partition("=")[0] for line in lines] == ["SPANPOST_TASK", "TRACEPARENT"]
-    told = json.loads(emit("start", "job", "--format", "json").stdout)
-    assert wire.task_of(told["SPANPOST_TASK"]).trace_id == told["trace_id"]
+    body = json.loads(emit("start", "job", "--format", "json").stdout)
+    assert wire.task_of(body["SPANPOST_TASK"]).trace_id == body["trace_id"]
 
 
 def test_a_dry_run_prints_what_would_be_sent(emit: Emit, gateway: RunningGateway) -> None:
@@ -191,14 +193,14 @@ def test_a_dry_run_prints_what_would_be_sent(emit: Emit, gateway: RunningGateway
 
 
 def test_a_receiver_that_is_busy_is_asked_again(emit: Emit, gateway: RunningGateway) -> None:
-    """503 and 429 are tried again; the same request, so that nothing is told twice."""
+    """A request that got 503 or 429 is sent again unchanged, so that nothing is recorded twice."""
     gateway.answers.extend([503, 429])
     assert emit("start", "job").returncode == 0
     assert gateway.names(Part.STARTED) == ["job"]
 
 
 def test_who_asks_is_known_by_token_and_resource(emit: Emit, gateway: RunningGateway) -> None:
-    """The token goes along as a header and is printed nowhere; OpenTelemetry's variables name the resource."""
+    """The token is sent as a header and printed nowhere; OpenTelemetry's variables name the resource."""
     resource = {"OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=pro%20d,odd", "OTEL_SERVICE_NAME": "nightly"}
     done = emit("start", "job", SPANPOST_FORWARD__TOKEN="s3cret-42", **resource)
     assert "s3cret-42" not in done.stdout + done.stderr
@@ -215,7 +217,7 @@ def test_who_asks_is_known_by_token_and_resource(emit: Emit, gateway: RunningGat
 
 
 def test_a_receiver_that_is_away_is_an_error_unless_it_may_be(emit: Emit, gateway: RunningGateway) -> None:
-    """With nobody there the exit is 1 and the reason said; with --best-effort the reason is said and the exit is 0."""
+    """Without a receiver the exit is 1 with the reason; with --best-effort it is 0 with the reason."""
     emit("start", "job")
     gateway.close()
     refused = emit("checkpoint", "x")
@@ -227,7 +229,7 @@ def test_a_receiver_that_is_away_is_an_error_unless_it_may_be(emit: Emit, gatewa
 
 
 def test_a_redirect_does_not_take_the_token_along(emit: Emit, gateway: RunningGateway) -> None:
-    """A receiver that sends elsewhere is an error: nobody else is told."""
+    """A redirect is an error: the token and the telemetry go to no other receiver."""
     gateway.answers.append(307)
     refused = emit("start", "job", SPANPOST_FORWARD__TOKEN="s3cret-42")
     assert refused.returncode == 1
@@ -260,7 +262,7 @@ def test_a_redirect_does_not_take_the_token_along(emit: Emit, gateway: RunningGa
 def test_mistakes_are_said_with_the_next_step(
     emit: Emit, gateway: RunningGateway, arguments: tuple[str, ...], environment: dict[str, str], says: str
 ) -> None:
-    """Each mistake is exit 2 and a line that says what to do; nothing is sent."""
+    """Each mistake is exit 2 with one line that says what to do; nothing is sent."""
     done = emit(*arguments, **environment)
     assert done.returncode == 2
     assert says in done.stderr
@@ -269,7 +271,7 @@ def test_mistakes_are_said_with_the_next_step(
 
 
 def test_without_an_endpoint_it_is_said_how_to_name_one(emit: Emit, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody to tell is a mistake with a cure."""
+    """A missing endpoint is an error with a remedy."""
     monkeypatch.delenv("SPANPOST_FORWARD__ENDPOINT")
     done = emit("start", "x")
     assert done.returncode == 2
@@ -279,7 +281,7 @@ def test_without_an_endpoint_it_is_said_how_to_name_one(emit: Emit, monkeypatch:
 @pytest.mark.slow
 @pytest.mark.needs("bash")
 def test_a_real_script_under_a_trap(gateway: RunningGateway, tmp_path: Path) -> None:
-    """A script that fails ends its task as failed by its trap, and keeps its own exit code."""
+    """A failing script ends its task as failed by its trap, and keeps its own exit code."""
     script = """
         set -e
         spanpost() { "$PYTHON" -m spanpost "$@"; }
@@ -310,14 +312,14 @@ _values = st.recursive(
 )
 
 
-#: Names that belong to a record, and no attribute of a task has.
+#: Names of a record's own attributes, which no attribute of a task has.
 _RESERVED = {*c.ENVELOPE, c.PRODUCER, c.SEQ}
 _keys = st.text(min_size=1).filter(lambda key: key not in _RESERVED)
 
 
 @given(st.text(min_size=1), st.dictionaries(_keys, _values, max_size=5))
 def test_what_is_sent_is_what_is_read(name: str, attributes: dict[str, Any]) -> None:
-    """Any name and attributes survive the token, the JSON and the gateway's decoder; the end repeats what the start said."""
+    """Any name and attributes survive the token, JSON and the gateway's decoder; the end repeats the start."""
     task = wire.task_of(wire.begin(name, attributes).token)
     _, logs = wire.request({}, records=[wire.started(task)])
     _, traces = wire.request({}, spans=[wire.ended(task, {})])
@@ -331,7 +333,7 @@ def test_what_is_sent_is_what_is_read(name: str, attributes: dict[str, Any]) -> 
 
 @given(st.one_of(st.text(), st.binary().map(lambda raw: raw.hex())))
 def test_no_word_breaks_the_reading_of_a_task(word: str) -> None:
-    """Whatever stands in the variable, it is a task or a mistake that is said."""
+    """Any text in the variable is a task or a reported mistake."""
     said = ""
     try:
         task = wire.task_of(word)

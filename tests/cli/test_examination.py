@@ -1,4 +1,4 @@
-"""`spanpost check`: what it finds of where a process forwards to and of the gateway's files, and what to do about it."""
+"""`spanpost check`: what it finds about the forwarding target and the gateway's files, with remedies."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def forward(endpoint: str, **more: object) -> list[NamedFinding]:
 
 
 def test_where_it_is_forwarded_to_is_tried() -> None:
-    """An empty request of each signal is sent with the settings' token, by HTTP and by gRPC."""
+    """Check sends an empty request of each signal with the settings' token, by HTTP and by gRPC."""
     with RunningGateway() as http, GrpcGateway() as grpc:
         for url, protocol in ((http.url, "http"), (grpc.url, "grpc")):
-            told = forward(url, protocol=protocol, token="spt_secret")
-            assert [finding.ok for finding in told] == [True, True], told
+            result = forward(url, protocol=protocol, token="spt_secret")
+            assert [finding.ok for finding in result] == [True, True], result
         assert [path for path, _, _ in http.requests] == ["/v1/traces", "/v1/logs"]
         assert {headers["authorization"] for _, headers, _ in http.requests} == {"Bearer spt_secret"}
 
 
 def test_what_is_wrong_there_is_said() -> None:
-    """Nobody who listens, a token that is refused and a path that is not there are each told with what to do."""
+    """An unreachable target, a refused token and a wrong path are each reported with a next step."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         nobody = taken.getsockname()[1]
     for finding in forward(f"http://127.0.0.1:{nobody}", timeout=1):
@@ -44,10 +44,10 @@ def test_what_is_wrong_there_is_said() -> None:
     assert found("database", forward={"endpoint": f"http://127.0.0.1:{nobody}", "timeout": 1}) == []
     with RunningGateway() as gateway:
         gateway.answers.extend([401, 401])
-        told = forward(gateway.url, token="spt_secret")
-        assert [finding.ok for finding in told] == [False, False]
-        assert "forward.token" in told[0].finding
-        assert not any("spt_secret" in text for finding in told for text in (finding.finding, finding.next_step))
+        result = forward(gateway.url, token="spt_secret")
+        assert [finding.ok for finding in result] == [False, False]
+        assert "forward.token" in result[0].finding
+        assert not any("spt_secret" in text for finding in result for text in (finding.finding, finding.next_step))
         gateway.paths = {"/v1/traces"}
         assert [finding.ok for finding in forward(gateway.url)] == [True, False]
     [finding] = forward("https://127.0.0.1:1", certificate="nowhere.pem")
@@ -55,24 +55,24 @@ def test_what_is_wrong_there_is_said() -> None:
 
 
 def test_launchers_are_looked_at(tmp_path: Path) -> None:
-    """Each launcher that is on looks whether it could launch: a program that is not there is said, with the cure; nothing is started."""
+    """Each launcher that is on reports a missing program with the remedy, and starts nothing."""
     mark = tmp_path / "started"
     named = {
         "good": {"kind": "command", "command": ["/bin/sh", "-c", f"touch {mark}"]},
         "bad": {"kind": "command", "command": [str(tmp_path / "nowhere")]},
         "off": {"kind": "command", "command": [str(tmp_path / "nowhere")], "enabled": False},
     }
-    told = {name: found(f"launch:{name}", launchers={"named": named}) for name in named}
-    assert {name: [finding.ok for finding in findings] for name, findings in told.items()} == {
+    result = {name: found(f"launch:{name}", launchers={"named": named}) for name in named}
+    assert {name: [finding.ok for finding in findings] for name, findings in result.items()} == {
         "good": [True, True], "bad": [True, False], "off": [],
     }  # fmt: skip
-    assert "nowhere" in told["bad"][1].finding
-    assert told["bad"][1].next_step
+    assert "nowhere" in result["bad"][1].finding
+    assert result["bad"][1].next_step
     assert not mark.exists()
 
 
 def test_the_gateways_files_are_looked_at(tmp_path: Path) -> None:
-    """A socket's directory that is not there, something else in its place, and certificates that cannot be read are found."""
+    """A missing socket directory, another file in its place and unreadable certificates are found."""
     ports = {"http_port": 0, "grpc_port": 0}
     nowhere, file = tmp_path / "nowhere" / "otlp.sock", tmp_path / "file"
     file.touch()
@@ -87,8 +87,10 @@ def test_the_gateways_files_are_looked_at(tmp_path: Path) -> None:
     )
 
 
-def test_metrics_beyond_loopback_without_a_token_are_told_of(clean_environment: Path) -> None:
-    """What the network can read of tenants and agents is said before the start, with what to set."""
+def test_public_metrics_without_a_token_are_reported(clean_environment: Path) -> None:
+    """Check reports, before the start, that the network could read names of tenants and agents, and what to
+    set.
+    """
     found = [one.finding for one in examine(load(metrics={"host": "0.0.0.0", "port": 0})) if one.name == "metrics"]
     assert any("metrics.tokens" in one for one in found)
     found = [one.finding for one in examine(load(metrics={"host": "127.0.0.1", "port": 0})) if one.name == "metrics"]

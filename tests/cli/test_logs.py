@@ -1,4 +1,4 @@
-"""What the command line says on stderr."""
+"""Log lines of the command line on stderr."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ def test_lines_are_json_with_time_level_and_logger(capsys: pytest.CaptureFixture
     """Each line is one JSON object that a log pipeline can read."""
     logs.configure(LogSettings(json_lines=True))
     logging.getLogger("spanpost.dispatcher").info("the store is back after %d tries", 3)
-    told = json.loads(capsys.readouterr().err)
-    assert (told["level"], told["logger"], told["message"]) == (
+    line = json.loads(capsys.readouterr().err)
+    assert (line["level"], line["logger"], line["message"]) == (
         "info",
         "spanpost.dispatcher",
         "the store is back after 3 tries",
     )
-    assert told["at"].endswith("Z")
+    assert line["at"].endswith("Z")
 
 
 def test_a_token_in_a_message_or_traceback_is_not_written(capsys: pytest.CaptureFixture[str]) -> None:
@@ -39,7 +39,7 @@ def test_a_token_in_a_message_or_traceback_is_not_written(capsys: pytest.Capture
 
 
 def test_configuring_twice_writes_once(capsys: pytest.CaptureFixture[str]) -> None:
-    """The newest settings hold; a message is not doubled."""
+    """The newest settings apply; a message is not doubled."""
     logs.configure(LogSettings())
     logs.configure(LogSettings(level="WARNING"))
     logging.getLogger("spanpost").info("not heard")

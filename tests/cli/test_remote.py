@@ -1,4 +1,4 @@
-"""A gateway's API from the command line: against a server that answers, breaks off and lies."""
+"""A gateway's API from the command line, against a server that answers, disconnects and sends wrong content."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TASK = {"uid": "7" * 32, "task_id": "t1", "name": "Deploy", "status": "working",
 
 
 class Gateway:
-    """Answers requests in turn: (status, body) each, where a body is JSON, or bytes as they are. `seen` is what was asked."""
+    """Answers requests in turn with (status, body): JSON, or bytes as they are. `seen` holds the requests."""
 
     def __init__(self) -> None:
         self.answers: deque[tuple[int, Any]] = deque()
@@ -42,12 +42,12 @@ class Gateway:
                 gateway.seen.append(
                     SimpleNamespace(method=self.command, path=self.path, headers=dict(self.headers.items()), body=body)
                 )
-                status, told = gateway.answers.popleft() if gateway.answers else (200, {})
-                content = told if isinstance(told, bytes) else json.dumps(told).encode()
+                status, reply = gateway.answers.popleft() if gateway.answers else (200, {})
+                content = reply if isinstance(reply, bytes) else json.dumps(reply).encode()
                 self.send_response(status)
                 if status in (302, 307):
-                    self.send_header("location", told["location"])
-                if not isinstance(told, bytes):  # a stream ends with its connection, as behind a proxy of HTTP/1.0
+                    self.send_header("location", reply["location"])
+                if not isinstance(reply, bytes):  # a stream ends with its connection, as behind a proxy of HTTP/1.0
                     self.send_header("content-length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content)
@@ -104,7 +104,7 @@ REFUSALS = {
 
 @pytest.mark.parametrize(("answer", "said"), REFUSALS.values(), ids=REFUSALS)
 def test_a_refusal_says_what_to_do(gateway: Gateway, answer: tuple[int, Any], said: str) -> None:
-    """Whatever a server answers instead, the command ends with one sentence, without the token and without a traceback."""
+    """Any other answer of a server ends the command with one sentence, without token and traceback."""
     gateway.answers.append(answer)
     with Remote(gateway.url) as there, pytest.raises(RemoteAnswered) as caught:
         there.get("/api/tasks", {})
@@ -113,7 +113,7 @@ def test_a_refusal_says_what_to_do(gateway: Gateway, answer: tuple[int, Any], sa
 
 
 def test_a_redirect_does_not_get_the_token(gateway: Gateway) -> None:
-    """A server that sends us elsewhere is refused: the token goes to the address that was given, and to no other."""
+    """A redirect is refused: the token goes to the given address, and to no other."""
     other = Gateway()
     try:
         gateway.answers.append((307, {"location": f"{other.url}/api/tasks"}))
@@ -127,7 +127,7 @@ def test_a_redirect_does_not_get_the_token(gateway: Gateway) -> None:
 def test_no_proxy_of_the_environment_sees_this_machines_token(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """To a gateway on this machine one goes without the environment's proxy, which would be given the token."""
+    """A gateway on this machine is called without the environment's proxy, which would receive the token."""
     proxy = Gateway()
     try:
         for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
@@ -141,13 +141,13 @@ def test_no_proxy_of_the_environment_sees_this_machines_token(
 
 @pytest.mark.parametrize("url", ["http://[::1", "http://host:port/", "http://\x00/", "http://ho st:99999999/"])
 def test_an_address_that_is_none(gateway: Gateway, url: str) -> None:
-    """What is no address is refused before or when it is called, in words, and nothing is sent."""
+    """An invalid address is refused with a message before any request, or when it is called."""
     with pytest.raises((ConfigError, RemoteAnswered), match="--url"), Remote(url) as there:
         there.get("/api/me", {})
 
 
 def test_pages_are_read_until_there_is_enough(gateway: Gateway) -> None:
-    """A list is read page by page, for no more than was asked; empty filters are left out."""
+    """A list is read page by page until it has the wanted number; empty filters are left out."""
     gateway.answers += [(200, {"items": [1] * 200, "next": "a"}), (200, {"items": [2] * 50, "next": "b"})]
     with Remote(f"{gateway.url}/api/") as there:
         found = there.items("/api/tasks", {"status": ["error"], "agent": "", "q": None, "roots": False}, 250)
@@ -159,7 +159,7 @@ def test_pages_are_read_until_there_is_enough(gateway: Gateway) -> None:
 
 
 def test_the_last_page_ends_a_list(gateway: Gateway) -> None:
-    """A page without a next one is the last, however many were asked for."""
+    """A page without a next one is the last, however many entries were wanted."""
     gateway.answers.append((200, {"items": [1], "next": None}))
     with Remote(gateway.url) as there:
         assert there.items("/api/tasks", {}, 1000) == [1]
@@ -169,7 +169,7 @@ def test_the_last_page_ends_a_list(gateway: Gateway) -> None:
 
 
 def test_a_stream_goes_on_where_it_broke_off(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
-    """After an interruption, an error that passes and half an event one reads on after the last whole event, each once."""
+    """After an interruption, a passing error or half an event, reading continues after the last whole event."""
     gateway.answers += [
         (200, HELLO + event("1", "checkpoint", {"n": 1}) + b'id: 2\nevent: checkpoint\ndata: {"n"'),
         (503, {"message": "starting", "details": []}),
@@ -189,14 +189,14 @@ def test_a_stream_goes_on_where_it_broke_off(gateway: Gateway, capsys: pytest.Ca
 
 
 def test_an_event_of_no_form_is_no_traceback(gateway: Gateway) -> None:
-    """A server that sends something else than JSON is refused in words."""
+    """An event that is no JSON is refused with a message."""
     gateway.answers.append((200, b"event: checkpoint\ndata: hello\n\n"))
     with Remote(gateway.url) as there, pytest.raises(RemoteAnswered, match="not spanpost"):
         list(islice(there.follow({}), 1))
 
 
 def test_watching_says_once_that_it_began(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
-    """`watch --json` prints each checkpoint as a line, and that it watches once, on stderr, however often it connects."""
+    """`watch --json` prints each checkpoint as a line and says once on stderr that it watches."""
     gateway.answers += [
         (200, HELLO + event("1", "checkpoint", {"text": "one"})),
         (200, HELLO + event("2", "checkpoint", {"text": "two"}) + event("3", "checkpoint", {"text": "three"})),
@@ -209,7 +209,7 @@ def test_watching_says_once_that_it_began(gateway: Gateway, capsys: pytest.Captu
 
 
 def test_a_status_that_is_none_is_refused(gateway: Gateway) -> None:
-    """A misspelt status is refused with those that there are, before anything is asked."""
+    """A misspelt status is refused with the existing ones, before any request."""
     with pytest.raises(ConfigError, match="finished: there is no such status; use one of starting"):
         watch.watch(status=["finished"], url=gateway.url)
     assert gateway.seen == []
@@ -219,7 +219,7 @@ def test_a_status_that_is_none_is_refused(gateway: Gateway) -> None:
 
 
 async def call(gateway: Gateway, tool: str, allow_acts: bool = False, **said: Any) -> Any:
-    """Call a tool as an assistant does; return the request that came of it, and the answer."""
+    """Call a tool as an assistant does; return the request that it caused, and the answer."""
     with Remote(gateway.url) as there:
         answer = await server(there, allow_acts=allow_acts).call_tool(tool, said)
     return gateway.seen[-1], answer
@@ -241,7 +241,7 @@ async def call(gateway: Gateway, tool: str, allow_acts: bool = False, **said: An
 async def test_an_id_is_one_part_of_a_path(
     gateway: Gateway, tool: str, said: dict[str, str], path: str, id: str
 ) -> None:
-    """Whatever an id says that a model was made to pass, the request is for the thing of that name, and for no other."""
+    """An id is one segment of the path whatever it contains, so it cannot name another resource."""
     given = {name: value.replace("{}", id) for name, value in said.items()}
     seen, _ = await call(gateway, tool, allow_acts=True, **given)
     assert seen.path == path.replace("{}", path_of(id))
@@ -252,7 +252,9 @@ async def test_an_id_is_one_part_of_a_path(
 @example("..")
 @example("a/../b")
 def test_any_id_is_one_part_of_a_path(id: str) -> None:
-    """A part of a path holds no slash, query or dots that mean another place, and is read back as it was."""
+    """A segment of a path holds no slash, query or dots with another meaning, and is decoded to the same
+    text.
+    """
     from urllib.parse import unquote
 
     part = path_of(id)
@@ -262,7 +264,7 @@ def test_any_id_is_one_part_of_a_path(id: str) -> None:
 
 
 async def test_an_assistant_reads_unless_acts_are_allowed(gateway: Gateway) -> None:
-    """Without `--allow-acts` there is no tool that changes anything; every tool says whether it does."""
+    """Without `--allow-acts` there is no tool that changes anything; every tool declares whether it does."""
     with Remote(gateway.url) as there:
         reading = {tool.name: tool for tool in await server(there).list_tools()}
         acting = {tool.name: tool for tool in await server(there, allow_acts=True).list_tools()}
@@ -273,7 +275,7 @@ async def test_an_assistant_reads_unless_acts_are_allowed(gateway: Gateway) -> N
 
 
 async def test_each_act_has_a_key_of_its_own(gateway: Gateway) -> None:
-    """Two equal acts of an assistant are two: each has an idempotency key of its own."""
+    """Each act of an assistant has an idempotency key of its own: two equal acts are two."""
     for _ in range(2):
         await call(gateway, "ask_of_task", allow_acts=True, id="t1", verb="retry", comment="again")
     keys = {seen.headers["idempotency-key"] for seen in gateway.seen}
@@ -282,7 +284,7 @@ async def test_each_act_has_a_key_of_its_own(gateway: Gateway) -> None:
 
 
 async def test_a_list_for_an_assistant_is_short(gateway: Gateway) -> None:
-    """Of a task in a list an assistant gets the fields that are known, and no others."""
+    """A task in an assistant's list has the known fields, and no others."""
     gateway.answers.append((200, {"items": [TASK], "next": None}))
     _, answer = await call(gateway, "running", agent="coder")
     assert gateway.seen[0].path.endswith("&agent=coder&limit=20")
@@ -290,7 +292,7 @@ async def test_a_list_for_an_assistant_is_short(gateway: Gateway) -> None:
     assert "cost_usd" not in str(answer)
 
 
-async def test_what_the_gateway_refuses_is_told_in_words(gateway: Gateway) -> None:
+async def test_a_refusal_of_the_gateway_is_an_error_with_its_sentence(gateway: Gateway) -> None:
     """A refusal reaches the assistant as an error with the gateway's sentence, without the token."""
     gateway.answers.append((403, {"message": "may not decide"}))
     with pytest.raises(Exception, match="may not decide") as caught:

@@ -1,4 +1,4 @@
-"""`spanpost slack`, and what `spanpost check` says of installations: everything but the tokens."""
+"""`spanpost slack`, and the findings of `spanpost check` on installations: everything but the tokens."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ OAUTH = {"client_id": "1.2", "client_secret": "client-secret", "public_url": "ht
 def test_installations_are_listed_reencrypted_and_removed(
     dsn: str, clean_environment: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What is listed holds no token; sealed anew, the old key is not needed; removed, nothing is left to open; `check` tells each by its state."""
+    """The list shows no token, encryption with a new key frees the old one, and a removed token is gone."""
     settings = load(database={"url": dsn}, slack=ACME, slack_oauth=OAUTH | {"key": OLD})
 
     def ask(work: Callable[[Workspaces], Awaitable[Any]]) -> Any:
@@ -55,8 +55,8 @@ def test_installations_are_listed_reencrypted_and_removed(
         "PUBLIC_URL": OAUTH["public_url"],
     }.items():
         monkeypatch.setenv(f"SPANPOST_SLACK_OAUTH__{name}", value)
-    told = '[slack]\npreview_file = "/dev/null"\n[slack.workspaces.acme]\nteam = "T0222BBBB"\ntenant = "acme"\n'
-    (clean_environment / "spanpost.toml").write_text(told)
+    config = '[slack]\npreview_file = "/dev/null"\n[slack.workspaces.acme]\nteam = "T0222BBBB"\ntenant = "acme"\n'
+    (clean_environment / "spanpost.toml").write_text(config)
     monkeypatch.setenv("SPANPOST_DATABASE__URL", dsn)
     monkeypatch.setenv("SPANPOST_SLACK_OAUTH__KEY", NEW)
     monkeypatch.setenv("SPANPOST_SLACK_OAUTH__OLD_KEYS", json.dumps([OLD]))
@@ -65,9 +65,9 @@ def test_installations_are_listed_reencrypted_and_removed(
         monkeypatch.setattr(sys, "argv", ["spanpost", "slack", *words])
         with pytest.raises(SystemExit) as left:
             main()
-        told = capsys.readouterr()
-        assert ((left.value.code or 0), "xoxb" in told.out + told.err) == (code, False), told
-        return told.out
+        config = capsys.readouterr()
+        assert ((left.value.code or 0), "xoxb" in config.out + config.err) == (code, False), config
+        return config.out
 
     [shown] = json.loads(run("installations", "--json"))["installations"]
     assert (shown["workspace"], shown["team"], shown["tenant"], shown["state"]) == (
@@ -88,11 +88,11 @@ def test_installations_are_listed_reencrypted_and_removed(
         }
 
     assert any(
-        "installed by UALICE, of tenant acme; without the scopes" in told and ok for told, ok in looked(NEW).items()
+        "installed by UALICE, of tenant acme; without the scopes" in config and ok for config, ok in looked(NEW).items()
     )
-    assert any("another key" in told and not ok for told, ok in looked(OLD).items())
+    assert any("another key" in config and not ok for config, ok in looked(OLD).items())
     assert "removed" in run("remove", "acme")
     assert run("remove", "acme", code=2) == ""
     assert json.loads(run("installations", "--json"))["installations"][0]["state"] == "removed"
-    assert any("removed (by hand); its deliveries wait" in told for told in looked(NEW))
+    assert any("removed (by hand); its deliveries wait" in config for config in looked(NEW))
     assert is_key(run("key").strip())

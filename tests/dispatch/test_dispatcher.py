@@ -1,4 +1,4 @@
-"""The dispatcher: carries deliveries, in order, at once, honestly."""
+"""The dispatcher: delivers in order, concurrently, and reports outcomes correctly."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _row(d: Delivery, state: str) -> DeliveryRow:
 
 
 class InteractionStore:
-    """A store of deliveries alone that behaves: one per lane, state first, not before its time, leases, outages."""
+    """A store of deliveries alone: one per ordering key, state first, not before its time, leases, outages."""
 
     lease = timedelta(seconds=60)
 
@@ -155,7 +155,7 @@ class InteractionStore:
 
 
 class Window:
-    """A sink that does what it is told: answers are taken in order, the last one for good."""
+    """A sink with scripted answers, in order; the last one repeats."""
 
     name = "console"
 
@@ -213,7 +213,7 @@ def a_dispatcher(interaction_store, window, **more) -> Dispatcher:
 
 
 async def test_drain_delivers_what_is_due_and_says_so():
-    """Without being started, drain carries everything that is due and answers True."""
+    """Without being started, drain delivers everything that is due and returns True."""
     interaction_store, window = InteractionStore(), Window()
     interaction_store.post(*(a_delivery(a_task(f"t{i}")) for i in range(30)))
     assert await a_dispatcher(interaction_store, window).drain(60) is True
@@ -221,8 +221,8 @@ async def test_drain_delivers_what_is_due_and_says_so():
     assert interaction_store.waiting == []
 
 
-async def test_a_lane_keeps_its_order_and_gets_its_receipt():
-    """News of one task arrives in order, one at a time, each knowing the root message's receipt."""
+async def test_an_ordering_key_keeps_its_order_and_passes_its_receipt():
+    """Checkpoints of one task are delivered in order, one at a time, each with the root message's receipt."""
     interaction_store, window = InteractionStore(), Window()
     interaction_store.post(
         a_delivery(), *(a_delivery(a_task(), a_checkpoint(key=f"c{i}", text=str(i))) for i in range(8))
@@ -233,8 +233,8 @@ async def test_a_lane_keeps_its_order_and_gets_its_receipt():
     assert all(d.message_receipt == Receipt(ref={"ts": "1"}) for d in window.got[1:])
 
 
-async def test_lanes_go_at_once_within_bounds():
-    """Different tasks are delivered concurrently, never more at once than the pace allows."""
+async def test_ordering_keys_are_delivered_at_once_within_bounds():
+    """Different tasks are delivered concurrently, never more at once than the sink allows."""
     interaction_store, window = InteractionStore(), Window()
     window.gate = asyncio.Event()
     interaction_store.post(*(a_delivery(a_task(f"t{i}")) for i in range(20)))
@@ -248,7 +248,7 @@ async def test_lanes_go_at_once_within_bounds():
 
 
 async def test_a_hanging_sink_does_not_hold_up_another():
-    """One window that never answers takes none of the other's places."""
+    """A sink that never answers takes none of another sink's places."""
     interaction_store, stuck, well = InteractionStore(), Window(), Window()
     stuck.gate = asyncio.Event()
     interaction_store.post(
@@ -263,7 +263,7 @@ async def test_a_hanging_sink_does_not_hold_up_another():
 
 
 async def test_wake_delivers_at_once():
-    """A pump that would look again in an hour delivers when it is woken: nothing is polled."""
+    """A dispatcher whose next query is in an hour delivers when it is woken: nothing is polled."""
     interaction_store, window = InteractionStore(), Window()
     dispatcher = Dispatcher(
         interaction_store.outbox, interaction_store, {"console": window}, FAST, now, pace=Pace(longest=3600.0)
@@ -276,12 +276,12 @@ async def test_wake_delivers_at_once():
     await dispatcher.close()
 
 
-async def test_an_idle_pump_looks_seldom():
-    """With nothing due the store is not asked again until it is time; with something that cannot be had, ever more seldom."""
+async def test_an_idle_dispatcher_queries_rarely():
+    """With nothing due the store is asked at the due time only; a delivery that cannot be claimed ever more rarely."""
     interaction_store, window = InteractionStore(), Window()
     dispatcher = a_dispatcher(interaction_store, window)
     dispatcher.start()
-    interaction_store.post(a_delivery(a_task(), sink="another"))  # due, and not ours to carry
+    interaction_store.post(a_delivery(a_task(), sink="another"))  # due, and claimed by another dispatcher
     dispatcher.wake()
     await asyncio.sleep(0.5)
     assert interaction_store.claims <= 8
@@ -290,7 +290,7 @@ async def test_an_idle_pump_looks_seldom():
 
 
 async def test_what_falls_due_is_elapsed_and_delivered():
-    """A moment that the store names is waited for, asked for, and its deliveries carried, without a wake."""
+    """Timers of the store are waited for, and their deliveries sent, without a wake."""
     interaction_store, window = InteractionStore(), Window()
     interaction_store.due_at = now() + timedelta(milliseconds=50)
     dispatcher = a_dispatcher(interaction_store, window)
@@ -301,7 +301,9 @@ async def test_what_falls_due_is_elapsed_and_delivered():
 
 
 async def test_a_failure_is_retried_with_its_reason():
-    """Unavailable is tried again after its backoff, counted, and arrives."""
+    """An unavailable sink is tried again after the backoff; the attempt is counted, and the delivery
+    arrives.
+    """
     interaction_store, window = InteractionStore(), Window(Unavailable("down", reason="refused"), Receipt())
     interaction_store.post(a_delivery())
     assert await a_dispatcher(interaction_store, window).drain(60) is True
@@ -312,8 +314,8 @@ async def test_a_failure_is_retried_with_its_reason():
     assert [d.attempt for d in window.got] == [1, 2]
 
 
-async def test_a_refusal_is_buried():
-    """Rejected is given up at once and drain calls that done."""
+async def test_a_rejected_delivery_is_a_dead_letter():
+    """A rejected delivery is given up at once, and drain calls that done."""
     interaction_store, window = InteractionStore(), Window(Rejected("no", reason="is_archived"))
     interaction_store.post(a_delivery())
     assert await a_dispatcher(interaction_store, window).drain(60) is True
@@ -321,14 +323,14 @@ async def test_a_refusal_is_buried():
 
 
 async def test_drain_is_honest_about_what_waits():
-    """A delivery that may not go before the time-out is reported as left, without waiting for the time-out."""
+    """A delivery that is due after the time-out is reported as left, without waiting for the time-out."""
     interaction_store, window = InteractionStore(), Window(Throttled("later", retry_after=timedelta(hours=1)))
     interaction_store.post(a_delivery())
     assert await a_dispatcher(interaction_store, window).drain(3600) is False  # it would run into the test's time-out
 
 
 async def test_drain_keeps_its_time():
-    """A window that hangs makes drain answer False in time."""
+    """Drain returns False in time when a sink hangs."""
     interaction_store, window = InteractionStore(), Window()
     window.gate = asyncio.Event()
     interaction_store.post(a_delivery())
@@ -338,7 +340,7 @@ async def test_drain_keeps_its_time():
 
 
 async def test_throttled_closes_what_the_call_drew_on():
-    """Patience that a far side asks for closes all budgets of the call, or the one it names, for everybody."""
+    """A throttled call closes all its rate limits, or the one that the answer names, for all deliveries."""
     for closes, expected in (("", ("console", "bucket")), ("bucket", ("bucket",))):
         interaction_store, window = (
             InteractionStore(),
@@ -351,7 +353,7 @@ async def test_throttled_closes_what_the_call_drew_on():
 
 
 async def test_a_sink_without_a_breaker_has_one():
-    """Every call draws on a breaker: the sink's own, or one with the sink's name; budgets that make no sense count as none."""
+    """Every call draws on a circuit breaker: the sink's, or one with its name; invalid rate limits are ignored."""
 
     class Named(Window):
         def rate_limits(self, address, call):
@@ -372,7 +374,7 @@ async def test_a_sink_without_a_breaker_has_one():
 
 
 async def test_a_refusal_is_said_once_with_its_cure(caplog):
-    """What a person must mend is logged once for each budget and reason, and again only after a success in between."""
+    """A refusal is logged once for each key and reason, and again only after a success in between."""
     no = DeliveryRefused("token revoked", cure="make a new token", reason="token_revoked")
     interaction_store, window = InteractionStore(), Window(no, no, Receipt(), no, Receipt())
     interaction_store.post(a_delivery(a_task("a")), a_delivery(a_task("b")))
@@ -386,7 +388,7 @@ async def test_a_refusal_is_said_once_with_its_cure(caplog):
 
 
 async def test_unknown_is_looked_up_before_it_is_sent_again():
-    """News that had arrived is not posted a second time: what the look found is its outcome."""
+    """A checkpoint that had arrived is not posted again: the reconciled outcome is its outcome."""
     found = Receipt(ref={"ts": "7"})
     interaction_store, window = InteractionStore(), Window(DeliveryUncertain("reset", reason="reset"), known={1: found})
     interaction_store.post(a_delivery(a_task(), a_checkpoint()))
@@ -397,7 +399,7 @@ async def test_unknown_is_looked_up_before_it_is_sent_again():
 
 
 async def test_unknown_that_had_not_arrived_is_sent():
-    """None from a look means that nothing arrived: that is settled first, then it is sent."""
+    """A reconciled None means that nothing arrived: that is recorded first, then the delivery is sent."""
     interaction_store, window = InteractionStore(), Window(DeliveryUncertain("reset"), Receipt(), known={1: None})
     interaction_store.post(a_delivery(a_task(), a_checkpoint()))
     assert await a_dispatcher(interaction_store, window).drain(60) is True
@@ -406,7 +408,7 @@ async def test_unknown_that_had_not_arrived_is_sent():
 
 
 async def test_a_state_that_had_arrived_is_edited_once_more():
-    """The text that arrived may be old, so an edit follows with the receipt that was found; failing, it stays an edit."""
+    """A delivery that had arrived is edited with the found receipt; if that fails, it stays an edit."""
     found = Receipt(ref={"ts": "7"})
     interaction_store, window = (
         InteractionStore(),
@@ -425,7 +427,7 @@ async def test_a_state_that_had_arrived_is_edited_once_more():
     ids=["left-out", "unavailable", "bug"],
 )
 async def test_what_cannot_be_looked_up_stays_unknown(known, has_looked, is_failure):
-    """Left out, or when looking fails, the delivery waits and is looked up again; it is not sent; only a look that saw counts."""
+    """A delivery whose lookup is missing or fails stays uncertain: it is looked up again and not sent."""
     interaction_store, window = InteractionStore(), Window(DeliveryUncertain("reset"), known=known)
     interaction_store.post(a_delivery(a_task(), a_checkpoint()))
     dispatcher = a_dispatcher(interaction_store, window)
@@ -438,8 +440,8 @@ async def test_what_cannot_be_looked_up_stays_unknown(known, has_looked, is_fail
     assert interaction_store.waiting[0].lookups == (len(lookups) if has_looked else 0)
 
 
-async def test_each_letter_of_a_look_has_its_own_outcome():
-    """A look may find one delivery, miss another, and be throttled or impossible for others: each is settled by its own answer."""
+async def test_each_reconciled_delivery_has_its_own_outcome():
+    """Each delivery of one lookup has its own outcome: found, missing, throttled or impossible."""
     found = Receipt(ref={"ts": "7"})
     stall_rules = Throttled("later", retry_after=timedelta(hours=1), closes="lookups")
     known = {1: found, 2: None, 3: stall_rules, 4: Unverifiable("no scope")}
@@ -457,8 +459,8 @@ async def test_each_letter_of_a_look_has_its_own_outcome():
     assert [outcomes[n].has_looked for n in (3, 5)] == [False, True]
 
 
-async def test_a_look_that_never_answers_changes_nothing():
-    """A look that hangs is tried again later; it is a failure of the far side and does not count as having seen nothing."""
+async def test_a_lookup_that_never_answers_changes_nothing():
+    """A lookup that hangs is retried; it counts as a failure of the sink, and not as a miss."""
 
     class Blind(Window):
         async def reconcile(self, deliveries):
@@ -475,8 +477,8 @@ async def test_a_look_that_never_answers_changes_nothing():
     assert (looked.reason, looked.is_failure, looked.has_looked, looked.reconcile) == ("timeout", True, False, False)
 
 
-async def test_a_look_has_its_own_patience():
-    """A delivery that was old when it was sent is not given up by the first look that finds nothing."""
+async def test_the_deadline_of_lookups_counts_from_the_call():
+    """A delivery that was old when it was sent is not given up by the first lookup that does not find it."""
     interaction_store, window = InteractionStore(), Window(Receipt(), known={})
     interaction_store.post(a_delivery(a_task(), a_checkpoint(), is_unknown=True))
     old = replace(interaction_store.waiting[0], born_at=now() - timedelta(days=2), sent_at=now() - timedelta(seconds=5))
@@ -492,7 +494,7 @@ async def test_a_look_has_its_own_patience():
 
 
 async def test_what_was_held_too_long_goes_back_unsent():
-    """When the lease is nearly over before the call (the process was frozen), the delivery is not sent, and is told to be unsent."""
+    """A delivery whose lease is nearly over before the call is not sent, and is known to be unsent."""
     interaction_store, window, clock = InteractionStore(), Window(), iter([0.0, 26.0])
     interaction_store.post(a_delivery())
     dispatcher = a_dispatcher(
@@ -505,21 +507,21 @@ async def test_what_was_held_too_long_goes_back_unsent():
 
 
 async def test_a_lease_that_is_too_short_is_refused():
-    """A call that may take as long as the lease lasts would be taken over while it is made: the dispatcher does not start so."""
+    """A sink's time limit as long as the lease is refused at the start: another process could claim the call."""
     with pytest.raises(ConfigError, match="lease"):
         a_dispatcher(InteractionStore(), Window(), pace=Pace(timeout=60.0))
 
 
-async def test_a_budget_that_closes_is_told():
-    """What an outcome closed is told to who watches, with the sink."""
+async def test_a_circuit_that_closes_is_reported():
+    """A circuit that an outcome closed is reported to the observer, with the sink."""
 
     class Watch:
-        told: list[tuple[str, OpenCircuit]] = []  # noqa: RUF012
+        seen: list[tuple[str, OpenCircuit]] = []  # noqa: RUF012
 
         def delivered(self, delivery, outcome, age): ...
 
         def closed(self, sink, closed):
-            self.told.append((sink, closed))
+            self.seen.append((sink, closed))
 
     interaction_store, window = InteractionStore(), Window()
     interaction_store.closes = [
@@ -527,11 +529,11 @@ async def test_a_budget_that_closes_is_told():
     ]
     interaction_store.post(a_delivery())
     assert await a_dispatcher(interaction_store, window, watch=Watch()).drain(60) is True
-    assert Watch.told == [("console", interaction_store.closes[0])]
+    assert Watch.seen == [("console", interaction_store.closes[0])]
 
 
 async def test_a_call_that_never_answers_is_unknown():
-    """After the pace's time-out it may have happened: reconcile."""
+    """A call that exceeds its time-out may have arrived: it is reconciled."""
     interaction_store, window = InteractionStore(), Window(known={1: Receipt()})
     window.gate = asyncio.Event()
     interaction_store.post(a_delivery(a_task(), a_checkpoint()))
@@ -540,7 +542,9 @@ async def test_a_call_that_never_answers_is_unknown():
 
 
 async def test_a_bug_is_retried_and_logged_once(caplog):
-    """An exception that is no DeliveryError counts as unavailable, is logged once per kind, its secrets scrubbed."""
+    """An exception that is no DeliveryError counts as unavailable, and is logged once per kind without
+    secrets.
+    """
     bug = ValueError("oops xoxb-123456789012-abcdefghijkl")
     interaction_store, window = InteractionStore(), Window(bug, bug, bug, Receipt())
     interaction_store.post(a_delivery())
@@ -551,8 +555,8 @@ async def test_a_bug_is_retried_and_logged_once(caplog):
     assert said == ["console raised ValueError, logged once: oops [redacted:slack-token]"]
 
 
-async def test_a_ledger_outage_is_survived(caplog):
-    """While the store is away nothing is lost, it is said once, and everything arrives after its return."""
+async def test_an_outage_of_the_store_is_survived(caplog):
+    """An outage of the store loses nothing and is logged once; everything arrives after its return."""
     interaction_store, window = InteractionStore(), Window()
     interaction_store.post(*(a_delivery(a_task(f"t{i}")) for i in range(5)))
     interaction_store.is_away = True
@@ -568,7 +572,7 @@ async def test_a_ledger_outage_is_survived(caplog):
 
 
 async def test_a_receipt_is_brought_home_through_an_outage():
-    """When the store goes away between delivering and settling, the receipt waits; the message is not sent twice."""
+    """A receipt waits while the store is away after a delivery; the message is not sent twice."""
     interaction_store, window = InteractionStore(), Window()
     window.gate = asyncio.Event()
     interaction_store.post(a_delivery())
@@ -584,28 +588,28 @@ async def test_a_receipt_is_brought_home_through_an_outage():
     assert len(window.got) == 1
 
 
-async def test_who_watches_is_told_and_cannot_stop_it():
-    """Outcomes are told with the delivery's age; a watcher that raises stops nothing."""
+async def test_an_observer_sees_outcomes_and_cannot_stop_them():
+    """Outcomes are reported with the delivery's age; an observer that raises stops nothing."""
 
     class Watch:
-        told: list[Outcome] = []  # noqa: RUF012
+        seen: list[Outcome] = []  # noqa: RUF012
 
         def closed(self, sink, closed):
             raise RuntimeError
 
         def delivered(self, delivery, outcome, age):
-            self.told.append(outcome)
+            self.seen.append(outcome)
             assert timedelta(0) <= age < timedelta(seconds=10)
             raise RuntimeError
 
     interaction_store, window = InteractionStore(), Window()
     interaction_store.post(a_delivery())
     assert await a_dispatcher(interaction_store, window, watch=Watch()).drain(60) is True
-    assert Watch.told == [Receipt(ref={"ts": "1"})]
+    assert Watch.seen == [Receipt(ref={"ts": "1"})]
 
 
 async def test_close_is_safe_to_repeat_and_frees_what_hangs():
-    """Closing twice, started or not, ends; what hangs is let go of unsettled, for its lease to run out."""
+    """Closing twice, started or not, ends; a hanging call is abandoned, and its lease runs out."""
     interaction_store, window = InteractionStore(), Window()
     window.gate = asyncio.Event()
     interaction_store.post(a_delivery())
@@ -623,7 +627,7 @@ async def test_close_is_safe_to_repeat_and_frees_what_hangs():
 
 
 class Far(Window):
-    """A window before a far side that counts its calls, with budgets as given."""
+    """A sink whose remote side counts its calls, with the given rate limits."""
 
     def __init__(self, *answers, limits=(), **more) -> None:
         super().__init__(*answers, **more)
@@ -634,7 +638,7 @@ class Far(Window):
 
 
 class Counting(MemoryStore):
-    """A store that counts how often it is asked."""
+    """A store that counts its queries."""
 
     def __init__(self, rules: FoldRules) -> None:
         super().__init__(rules)
@@ -654,7 +658,7 @@ async def a_store_with(count: int) -> Counting:
 
 
 async def test_a_paced_sink_is_called_at_its_pace():
-    """Of thirty lanes two go out, the rest waits for its time, and the dispatcher neither calls nor asks meanwhile."""
+    """Two of thirty ordering keys are sent, the rest waits for its time without calls or queries."""
     store, far = await a_store_with(30), Far(limits=(RateLimit(key="slow", rate=1 / 3600, burst=2.0),))
     dispatcher = a_dispatcher(store, far)
     assert await dispatcher.drain(10) is False
@@ -668,7 +672,7 @@ async def test_a_paced_sink_is_called_at_its_pace():
 
 @pytest.mark.slow
 async def test_a_far_side_that_is_down_is_left_alone():
-    """When every call fails, those under way are the last; thirty lanes wait for the one breaker that every sink has."""
+    """While every call fails no new calls begin: thirty ordering keys wait for the sink's circuit breaker."""
     store, far = await a_store_with(30), Far(Unavailable("down", reason="connect"))
     dispatcher = a_dispatcher(store, far, pace=Pace(per_sink=8))
     assert await dispatcher.drain(10) is False
@@ -677,15 +681,17 @@ async def test_a_far_side_that_is_down_is_left_alone():
     assert (row.key, row.why, row.reason) == ("console", "failing", "connect")
 
 
-async def test_patience_is_kept_by_all_lanes():
-    """One answer that asks for an hour, and no lane calls again."""
+async def test_all_ordering_keys_wait_for_a_throttled_sink():
+    """After one answer that asks for an hour, no ordering key calls again."""
     store, far = await a_store_with(30), Far(Throttled("slow down", retry_after=timedelta(hours=1)))
     assert await a_dispatcher(store, far, pace=Pace(per_sink=1)).drain(10) is False
     assert len(far.got) == 1
 
 
-async def test_doubt_is_settled_step_by_step():
-    """A post that hung is looked up, found, and its message edited; its news follows; nothing is posted twice."""
+async def test_an_unknown_outcome_is_reconciled_step_by_step():
+    """A post that hung is looked up, found, and its message edited; its checkpoint follows; nothing is
+    posted twice.
+    """
     found = Receipt(ref={"ts": "7"})
     store = await a_store_with(1)
     far = Far(DeliveryUncertain("reset", reason="reset"), Receipt(ref={"ts": "7", "edited": 1}), known={1: found})

@@ -1,4 +1,6 @@
-"""The state machine of deliveries keeps its rules whatever happens, and the docs show the table that the code has."""
+"""The state machine of deliveries keeps its rules in any order of events, and the docs show the code's
+table.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ from spanpost.model.deliveries import Delivery, Mode, Receipt, SinkCall, Urgency
 from spanpost.model.outcomes import Arrived, GiveUp, NotArrived, Outcome, RetryAt
 from spanpost.model.tasks import Task
 from spanpost.routing import claiming, delivery_states
-from spanpost.routing.delivery_states import TRANSITIONS, DeliveryEvent, DeliveryState, OutboxEntry
+from spanpost.routing.delivery_states import OutboxEntry
+from spanpost.routing.delivery_transitions import TRANSITIONS, DeliveryEvent, DeliveryState
 from spanpost.routing.planned import ON_THE_WAY, Again, PlannedDelivery
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
@@ -44,7 +47,7 @@ _looked: st.SearchStrategy[Outcome] = st.one_of(st.just(Arrived(receipt=POSTED))
 def delivery(
     number: int = 1, mode: Mode = Mode.CHECKPOINT, again: Again = Again.NEVER, urgency: Urgency = Urgency.NORMAL
 ) -> PlannedDelivery:
-    """Return one of the deliveries of one key."""
+    """Return one of the deliveries of one ordering key."""
     key = "ordering_key" if mode is Mode.STATE else f"key{ON_THE_WAY}" if again is Again.NEWEST else "key"
     checkpoint = UUID(int=number) if mode is Mode.CHECKPOINT else None
     return PlannedDelivery(
@@ -65,7 +68,7 @@ def sent(entry: OutboxEntry, outcome: Outcome, call: SinkCall = SinkCall.POST) -
 
 
 class OneDelivery(RuleBasedStateMachine):
-    """One delivery, the workers that carry it, and what the far side may show."""
+    """One delivery, its workers, and what the sink may show."""
 
     @initialize(mode=st.sampled_from(Mode), again=st.sampled_from(Again))
     def begin(self, mode: Mode, again: Again) -> None:
@@ -74,7 +77,7 @@ class OneDelivery(RuleBasedStateMachine):
         self.now = NOW
         self.entry = delivery_states.begin(delivery(1, mode, self.again), NOW)
         self.is_ordering_key_shown = False
-        #: A call may have shown it, and no look was made since.
+        #: A call may have shown it, and no lookup was made since.
         self.may_stand = False
         self.claims: list[tuple[Delivery, SinkCall]] = []
 
@@ -118,7 +121,7 @@ class OneDelivery(RuleBasedStateMachine):
     @precondition(lambda self: self.claims)
     @rule(data=st.data())
     def settle(self, data: st.DataObject) -> None:
-        """A worker, the one that holds the lease or an earlier one, says what became of its call."""
+        """Report a call's outcome as the worker that holds the lease, or as an earlier one."""
         delivery, call = self.claims.pop(data.draw(st.integers(0, len(self.claims) - 1)))
         outcome = data.draw(_looked if call is SinkCall.RECONCILE else _sent)
         if not delivery_states.is_held(self.entry, delivery):
@@ -150,7 +153,7 @@ class OneDelivery(RuleBasedStateMachine):
     @rule()
     def revive(self) -> None:
         if self.entry.reason == delivery_states.UNVERIFIABLE:
-            self.may_stand = False  # a person decided to send it without a look
+            self.may_stand = False  # a person decided to send it without a lookup
         self.become(delivery_states.revive(self.entry, self.tick()))
 
     @precondition(lambda self: self.entry.state is DeliveryState.WAITING)
@@ -195,7 +198,9 @@ TestOneDelivery = OneDelivery.TestCase
 def test_an_event_that_the_table_does_not_have_is_refused(
     transition: delivery_states.Transition, state: DeliveryState
 ) -> None:
-    """Each event is taken in the states of its rows, leads where they say, and raises in every other state."""
+    """Each event is accepted in the states of its rows, leads to their results, and raises in every other
+    state.
+    """
     entry = msgspec.structs.replace(delivery_states.begin(delivery(mode=Mode.STATE), NOW), state=state)
     events = {
         DeliveryEvent.CLAIM: lambda e: delivery_states.claim(e, SinkCall.POST, NOW, LEASE),
@@ -227,7 +232,7 @@ def test_the_docs_show_the_table() -> None:
 
 
 def test_a_newer_state_keeps_the_place_and_the_urgency_of_the_one_that_waits() -> None:
-    """It waits since the older one was put, is as urgent as the more urgent of both, and keeps the failed attempts."""
+    """A newer state takes over the older one's time and failed attempts, and the higher urgency of both."""
     entry = sent(
         delivery_states.begin(delivery(mode=Mode.STATE, urgency=Urgency.END), NOW), RetryAt(at=NOW, reason="busy")
     )
@@ -236,7 +241,7 @@ def test_a_newer_state_keeps_the_place_and_the_urgency_of_the_one_that_waits() -
 
 
 def test_what_is_put_while_a_delivery_is_given_up_gets_attempts_of_its_own() -> None:
-    """The outcome of an older revision says nothing about the newer one, which waits as if it was put a moment later."""
+    """The outcome of an older revision does not touch the newer one, which waits with attempts of its own."""
     claimed = delivery_states.claim(delivery_states.begin(delivery(mode=Mode.STATE), NOW), SinkCall.POST, NOW, LEASE)
     behind = delivery_states.put(claimed, delivery(mode=Mode.STATE), NOW)
     later = NOW + timedelta(days=2)
@@ -244,8 +249,8 @@ def test_what_is_put_while_a_delivery_is_given_up_gets_attempts_of_its_own() -> 
     assert (after.state, after.attempt, after.born_at) == (DeliveryState.WAITING, 0, later)
 
 
-def test_a_milestone_that_comes_while_one_is_sent_is_told_beside_it() -> None:
-    """News of which the newest is enough is a new message, whether it was put before or after the older one was delivered."""
+def test_a_milestone_put_during_a_call_is_a_new_message() -> None:
+    """Of milestones of which only the newest counts, a newer one is a new message, before or after a delivery."""
     claimed = delivery_states.claim(
         delivery_states.begin(delivery(1, again=Again.NEWEST), NOW), SinkCall.POST, NOW, LEASE
     )
@@ -259,7 +264,7 @@ def test_a_milestone_that_comes_while_one_is_sent_is_told_beside_it() -> None:
 
 
 def test_reasons_and_errors_are_cut_and_mended() -> None:
-    """Four thousand characters of each are kept, without what no database takes."""
+    """Four thousand characters of each are kept, without those that databases refuse."""
     after = sent(delivery_states.begin(delivery(), NOW), RetryAt(at=NOW, reason="r" * 5000, error="\0" + "e" * 5000))
     assert all(
         delivery_states.LONGEST - 20 < len(text) <= delivery_states.LONGEST for text in (after.reason, after.error)
@@ -268,11 +273,11 @@ def test_reasons_and_errors_are_cut_and_mended() -> None:
 
 
 def test_the_order_within_an_ordering_key() -> None:
-    """The message first, then news in the order of its numbers, newest-only news, and the edit of the message at last."""
-    state, news, way = (
+    """The message goes first, then checkpoints by number, newest-only checkpoints, and the message's edit last."""
+    state, reply, way = (
         delivery_states.begin(x, NOW) for x in (delivery(mode=Mode.STATE), delivery(), delivery(again=Again.NEWEST))
     )  # fmt: skip
-    entries = [msgspec.structs.replace(e, id=i) for i, e in enumerate((way, news, news, state))]
+    entries = [msgspec.structs.replace(e, id=i) for i, e in enumerate((way, reply, reply, state))]
     for has_message_receipt, expected in ((False, [3, 1, 2, 0]), (True, [1, 2, 0, 3])):
         left, order = list(entries), []
         while (found := claiming.first(left, has_message_receipt=has_message_receipt)) is not None:

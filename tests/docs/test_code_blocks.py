@@ -1,8 +1,8 @@
-"""Every python, bash and toml block of README, docs and the plugins' READMEs runs, page by page, as a reader would run them.
+"""Every python, bash and toml block of README, docs and the plugins' READMEs runs, page by page.
 
-The blocks of one page share a directory, an environment and an empty home. ``no-run: reason`` after the language leaves a
-block out; a bash block's ``export`` lasts for the page. A block that fails fails its page. The embedded PostgreSQL runs
-throughout, so that commands join it instead of starting it each time; that they start it is `tests/cli/test_cli.py`'s to prove.
+The blocks of one page share a directory, an environment and an empty home. ``no-run: reason`` after the language
+leaves a block out; a bash block's ``export`` lasts for the page. A failing block fails its page. The embedded
+PostgreSQL runs throughout, so commands join it; `tests/cli/test_cli.py` proves that they start it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def blocks(text: str) -> list[tuple[str, str | None, str]]:
 
 
 def runnable(page: Path) -> list[tuple[str, str]]:
-    """Return what is run of a page."""
+    """Return the blocks of a page that run."""
     return [(language, code) for language, reason, code in blocks(page.read_text()) if language in _RUN and not reason]
 
 
@@ -51,7 +51,7 @@ def test_every_fence_is_closed_and_known() -> None:
 
 @pytest.fixture(scope="module")
 def data_dir(open_dir: Callable[[], Path]) -> Iterator[Path]:
-    """Lend the directory of an embedded PostgreSQL that runs."""
+    """Return the data directory of a running embedded PostgreSQL."""
     path = open_dir() / "data"
     server = EmbeddedPostgres(path, options=FAST)
     server.start()

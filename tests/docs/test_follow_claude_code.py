@@ -1,4 +1,6 @@
-"""What docs/how-to/follow-claude-code.md says of each signal, held against recorded sessions and the declarations."""
+"""Claims of docs/how-to/follow-claude-code.md about each signal, checked with recorded sessions and the
+declarations.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +16,13 @@ PAGE = (ROOT / "docs" / "how-to" / "follow-claude-code.md").read_text()
 
 
 def row(name: str) -> list[str]:
-    """Return what the table of signals says in a row: of records, traces, data points."""
+    """Return the cells of a row in the table of signals: for records, traces, data points."""
     [found] = re.findall(rf"^\| {re.escape(name)} \| (.*) \|$", PAGE, re.MULTILINE)
     return [cell.strip() for cell in found.split(" | ")]
 
 
 def test_the_table_of_signals_is_what_replay_makes_of_them() -> None:
-    """Each yes and no of the table is what a recorded session's signal alone comes to."""
+    """Each yes and no of the table is the result of a recorded session's signal alone."""
     for at, signal in enumerate(("logs", "traces", "metrics")):
         files = sorted((COMMITTED / "claude-code" / "conv").glob(f"*-{signal}.pb"))
         [task] = replay.replay(files).tasks
@@ -47,6 +49,6 @@ def test_the_metrics_that_are_read_are_named() -> None:
 
 
 def test_the_settings_are_json() -> None:
-    """The managed settings can be pasted."""
+    """The managed settings are valid JSON."""
     [settings] = [code for language, _, code in blocks(PAGE) if language == "json"]
     assert json.loads(settings)["env"]["CLAUDE_CODE_ENABLE_TELEMETRY"] == "1"

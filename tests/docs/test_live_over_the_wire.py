@@ -21,7 +21,7 @@ from tests.conftest import find
 from tests.docs.test_code_blocks import ROOT, blocks
 
 PAGE = ROOT / "docs" / "how-to" / "live-over-the-wire.md"
-#: In place of the OpenTelemetry SDK, which is not here: a span as it hands it to processors.
+#: Replaces the OpenTelemetry SDK, which is not installed here: a span as processors receive it.
 SPAN = """
 class Span {
   constructor(name, parent, attributes) {
@@ -30,7 +30,10 @@ class Span {
     this.resource = { attributes: { "service.name": "node" } };
     this.instrumentationScope = { name: "an.agent" };
     this.parentSpanContext = parent?.spanContext();
-    this.ids = { traceId: parent?.ids.traceId ?? "0af7651916cd43dd8448eb211c80319c", spanId: parent ? "b7ad6b7169203331" : "00f067aa0ba902b7" };
+    this.ids = {
+      traceId: parent?.ids.traceId ?? "0af7651916cd43dd8448eb211c80319c",
+      spanId: parent ? "b7ad6b7169203331" : "00f067aa0ba902b7",
+    };
   }
   spanContext() { return this.ids; }
   addEvent(name, attributes) { this.events.push({ name, attributes, time: [1_790_000_001, 5] }); return this; }
@@ -38,7 +41,8 @@ class Span {
 const live = new LiveSpanProcessor();
 const task = new Span("task", null, { "agent.task.name": "Mow the lawn", "n": 2, "ok": true, "list": ["a", "b"] });
 live.onStart(task);
-const child = new Span("execute_tool mow", task, { "gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "mow" });
+const tool = { "gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "mow" };
+const child = new Span("execute_tool mow", task, tool);
 live.onStart(child);
 child.addEvent("agent.checkpoint", { "agent.checkpoint.message": "Half of it", "agent.progress": 50 });
 await live.forceFlush();
@@ -69,8 +73,8 @@ def run(
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def told(gateway: RunningGateway) -> tuple[dict[str, Any], list[str]]:
-    """Return the one task that was made, and what was told of it."""
+def recorded(gateway: RunningGateway) -> tuple[dict[str, Any], list[str]]:
+    """Return the one recorded task, and the texts of its checkpoints."""
     store = MemoryStore(FoldRules())
     for o in gateway.observations:
         store.record_now([o])
@@ -87,11 +91,12 @@ def bash(code: str, gateway: RunningGateway) -> list[str]:
 def test_python(gateway: RunningGateway, tmp_path: Path) -> None:
     """The two lines make a process forward."""
     code = code_of("python").replace("http://localhost:4318", gateway.url)
-    code += "from spanpost.agent import agent_task\nwith agent_task('Rake the leaves') as task: task.checkpoint('Half of them')\n"
+    code += "from spanpost.agent import agent_task\n"
+    code += "with agent_task('Rake the leaves') as task: task.checkpoint('Half of them')\n"
     run([sys.executable, "-c", code], tmp_path, gateway)
-    task, news = told(gateway)
+    task, texts = recorded(gateway)
     assert (task["name"], task["status"]) == ("Rake the leaves", "complete")
-    assert "checkpoint: Half of them" in news
+    assert "checkpoint: Half of them" in texts
     assert gateway.of(Part.LOG, "agent.checkpoint")
 
 
@@ -103,32 +108,32 @@ def test_shell(gateway: RunningGateway, tmp_path: Path) -> None:
     launcher.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m spanpost "$@"\n')
     launcher.chmod(0o755)
     run(bash(code_of("bash", "emit start"), gateway), tmp_path, gateway, PATH=f"{tmp_path}{os.pathsep}{path}")
-    task, news = told(gateway)
+    task, texts = recorded(gateway)
     assert (task["name"], task["status"], task["progress"]) == ("Nightly build", "complete", 20.0)
     assert [a["name"] for a in task["artifacts"]] == ["report"]
-    assert news[0] == "start: Started: Nightly build"
+    assert texts[0] == "start: Started: Nightly build"
 
 
 @pytest.mark.needs("curl", "bash")
 def test_curl(gateway: RunningGateway, tmp_path: Path) -> None:
     """Three requests by hand are a task that is followed live."""
     run(bash(code_of("bash", "curl --fail"), gateway), tmp_path, gateway)
-    task, news = told(gateway)
+    task, texts = recorded(gateway)
     assert (task["name"], task["status"], task["progress"]) == ("Water the plants", "complete", 50.0)
-    assert news[:2] == ["start: Started: Water the plants", "checkpoint: Half of them"]
+    assert texts[:2] == ["start: Started: Water the plants", "checkpoint: Half of them"]
     assert [o.part.name for o in gateway.observations] == ["STARTED", "LOG", "ENDED"]
 
 
 @pytest.mark.slow
 @pytest.mark.needs("node")
 def test_typescript(gateway: RunningGateway, tmp_path: Path) -> None:
-    """The processor tells of starts, events with their own time, and of its process."""
+    """The processor sends starts, events with their own time, and its process."""
     file = tmp_path / "live.mjs"
     file.write_text(code_of("typescript") + SPAN)
     run([find("node"), str(file)], tmp_path, gateway)
-    task, news = told(gateway)
+    task, texts = recorded(gateway)
     assert (task["name"], task["status"]) == ("Mow the lawn", "working")
-    assert "checkpoint: Half of it" in news
+    assert "checkpoint: Half of it" in texts
     parent, child = gateway.of(Part.STARTED)
     assert (child.parent_id, child.kind, child.start_ns) == (parent.span_id, 1, 1_790_000_000_123_456_789)
     assert parent.attributes == {"agent.task.name": "Mow the lawn", "n": 2.0, "ok": True, "list": ["a", "b"]}
@@ -153,9 +158,9 @@ def test_go(gateway: RunningGateway, tmp_path: Path) -> None:
         "GOPROXY": "off",
         "GO111MODULE": "off",
     }
-    # Where nothing of Go was built before, its whole library for networks is: a minute on two cores, and several on busy ones.
+    # On a fresh machine Go builds its network library first: a minute on two idle cores, several on busy ones.
     run([find("go"), "run", "live.go"], tmp_path, gateway, seconds=390, **cache)
-    task, news = told(gateway)
+    task, texts = recorded(gateway)
     assert (task["name"], task["status"], task["progress"]) == ("Prune the roses", "complete", 75.0)
-    assert "checkpoint: Three are done" in news
+    assert "checkpoint: Three are done" in texts
     assert gateway.of(Part.LOG, "agent.heartbeat")

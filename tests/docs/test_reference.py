@@ -36,10 +36,10 @@ def test_every_convention_is_documented() -> None:
     """Each name of conventions.py stands in the page, and each agent.* name of the page in conventions.py."""
     page = (REFERENCE / "conventions.md").read_text()
     names = {value for key, value in vars(semconv).items() if key.isupper() and isinstance(value, str)}
-    told = set(re.findall(r"`([a-z_]+(?:\.[a-z_]+)*\.?)(?:<name>)?`", page))
-    assert names - told == set()
+    documented = set(re.findall(r"`([a-z_]+(?:\.[a-z_]+)*\.?)(?:<name>)?`", page))
+    assert names - documented == set()
     examples = {"agent.link.pr", "agent.link.logs"}
-    assert {name for name in told if name.startswith("agent.")} - names - examples == set()
+    assert {name for name in documented if name.startswith("agent.")} - names - examples == set()
 
 
 def test_the_replay_format_is_documented() -> None:
@@ -55,7 +55,7 @@ def test_the_replay_format_is_documented() -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    """Every relative link of README and docs names a file that is there."""
+    """Every relative link of README and docs names an existing file."""
     pages = [
         *ROOT.glob("*.md"),
         *ROOT.glob("docs/**/*.md"),
@@ -112,7 +112,7 @@ def _quotes(page: str) -> list[tuple[str, str]]:
     "page", ["how-to/write-a-sink.md", "reference/sink-plugins.md", "reference/launcher-plugins.md"]
 )
 def test_quotes_are_verbatim(page: str) -> None:
-    """What a page quotes from a plugin stands there, delivery by delivery."""
+    """Quotes of a plugin's code in a page are verbatim."""
     found = _quotes((ROOT / "docs" / page).read_text())
     assert found
     for name, quote in found:

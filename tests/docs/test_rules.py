@@ -31,17 +31,17 @@ def _rules() -> set[tuple[str, str | None]]:
 
 
 def test_the_page_names_every_rule() -> None:
-    """Each rule of the machine stands in the page with its status, and the page names no other."""
-    told = {
+    """Each rule of the machine is in the page with its status, and the page names no other."""
+    documented = {
         (rule, status)
         for rule, cell in re.findall(r"^\| `([^`]+)` \| (.+?) \| ", PAGE, re.MULTILINE)
         for status in _statuses(cell)
     }
     rules = _rules()
     assert len(rules) > 12
-    assert {(rule, status) for rule, status in rules if status is not None} - told == set()
-    assert {rule for rule, status in rules if status is None} - {rule for rule, _ in told} == {"run ended"}
-    assert {rule for rule, _ in told} - {rule for rule, _ in rules} == set()
+    assert {(rule, status) for rule, status in rules if status is not None} - documented == set()
+    assert {rule for rule, status in rules if status is None} - {rule for rule, _ in documented} == {"run ended"}
+    assert {rule for rule, _ in documented} - {rule for rule, _ in rules} == set()
 
 
 def test_the_diagram_has_the_nine_statuses() -> None:

@@ -1,4 +1,4 @@
-"""A process that stops itself in the midst of recording, the first time, with its locks held.
+"""A process that stops itself once, in the middle of recording, with its locks held.
 
 python -m tests.faults.frozen between|copying       (DATABASE_URL says where)
 
@@ -25,19 +25,19 @@ from spanpost.store import transactions
 from spanpost.tasks import batches
 from spanpost.testing.exercise_stall import AGENT
 
-#: As against 20 s.
+#: Instead of 20 s.
 IDLE = timedelta(seconds=8)
 
 
 def main() -> None:
-    """Record one task, and say whether it was."""
+    """Record one task, and print the result."""
     transactions.IDLE = IDLE
     stops = [True]
 
     def stop() -> None:
         if stops:
             stops.clear()
-            # This thread is asked, so that it does not come a step further.
+            # This thread stops itself, so that it executes nothing more.
             signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
 
     fold, copy = batches.fold, asyncpg.Connection.copy_to_table

@@ -1,4 +1,4 @@
-"""A fake Slack in a process of its own, and what a store holds that was posted to it."""
+"""A fake Slack as a process of its own, and the contents of a store that posted to it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def settings(slack: str) -> dict[str, str]:
-    """Return the environment of who posts to that Slack, as fast as it may be tried."""
+    """Return the environment of a process that posts to that Slack, with the shortest delays."""
     return {
         "SPANPOST_SLACK__TOKEN": TOKEN,
         "SPANPOST_SLACK__BASE_URL": slack,
@@ -58,8 +58,8 @@ class Slack:
         self._process.wait()
 
 
-async def settled(dsn: str, seconds: float) -> Counter[str]:
-    """Look until no delivery waits or is under way, or the time is over; return the deliveries by state."""
+async def final_states(dsn: str, seconds: float) -> Counter[str]:
+    """Wait until no delivery waits or is under way, or the time is over; return the deliveries by state."""
     import asyncpg
 
     connection = await asyncpg.connect(dsn)
@@ -72,46 +72,52 @@ async def settled(dsn: str, seconds: float) -> Counter[str]:
                 return states
             if time.monotonic() > deadline:
                 return states
-            await asyncio.sleep(0.5)  # between two looks at other processes' work
+            await asyncio.sleep(0.5)  # leaves processor time to the other processes
     finally:
         await connection.close()
 
 
 async def left(dsn: str) -> list[str]:
-    """Say of each delivery that is not delivered what it waits for: its own row, its lane's, and what closes the budgets."""
+    """Describe for each undelivered delivery why it waits: its row, its ordering key, its closed rate limits."""
     import asyncpg
 
     connection = await asyncpg.connect(dsn)
     try:
         deliveries = await connection.fetch(
             "SELECT to_jsonb(d)::text FROM deliveries d WHERE state <> 'delivered'"
-            " UNION ALL SELECT to_jsonb(l)::text FROM ordering_keys l WHERE due_at IS NOT NULL OR lease_until IS NOT NULL"
-            " UNION ALL SELECT to_jsonb(b)::text FROM rate_limits b WHERE blocked_until > clock_timestamp() OR opened > 0"
+            " UNION ALL SELECT to_jsonb(l)::text FROM ordering_keys l "
+            "WHERE due_at IS NOT NULL OR lease_until IS NOT NULL"
+            " UNION ALL SELECT to_jsonb(b)::text FROM rate_limits b "
+            "WHERE blocked_until > clock_timestamp() OR opened > 0"
         )
         return [f"by {time.time():.0f}:", *(row[0] for row in deliveries)]
     finally:
         await connection.close()
 
 
-#: Writes down in the database itself, in the same transactions, what was claimed when and which budgets it drew on.
+#: Records in the database, in the same transactions, each claim with its time and its rate limits.
 _WITNESS = """
 CREATE TABLE seen_claims (tx xid8, at timestamptz);
 CREATE TABLE seen_rate_limits (tx xid8, key text, was_blocked_until timestamptz, blocked_until timestamptz);
 CREATE FUNCTION see_claim() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
   INSERT INTO seen_claims VALUES (pg_current_xact_id(), NEW.claimed_at); RETURN NULL; END $$;
 CREATE FUNCTION see_bucket() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-  INSERT INTO seen_rate_limits VALUES (pg_current_xact_id(), NEW.key, OLD.blocked_until, NEW.blocked_until); RETURN NULL; END $$;
+  INSERT INTO seen_rate_limits VALUES (pg_current_xact_id(), NEW.key, OLD.blocked_until, NEW.blocked_until);
+  RETURN NULL; END $$;
 CREATE TRIGGER see_claim AFTER UPDATE ON deliveries FOR EACH ROW
   WHEN (NEW.state = 'sending' AND OLD.state <> 'sending') EXECUTE FUNCTION see_claim();
 CREATE TRIGGER see_bucket AFTER UPDATE ON rate_limits FOR EACH ROW EXECUTE FUNCTION see_bucket()"""
 _IMPATIENT = """
 SELECT b.key, c.at::text, b.was_blocked_until::text FROM seen_rate_limits b JOIN seen_claims c ON c.tx = b.tx
 WHERE b.was_blocked_until > c.at ORDER BY c.at"""
-_CLOSINGS = "SELECT count(DISTINCT (key, blocked_until)) FROM seen_rate_limits WHERE blocked_until IS DISTINCT FROM was_blocked_until"
+_CLOSINGS = (
+    "SELECT count(DISTINCT (key, blocked_until)) FROM seen_rate_limits "
+    "WHERE blocked_until IS DISTINCT FROM was_blocked_until"
+)
 
 
 async def watch_claims(dsn: str) -> None:
-    """Have the database write down from now on which claims drew on which budgets: the clocks of busy processes play no part."""
+    """Record in the database which claims drew on which rate limits, so that no process clock matters."""
     import asyncpg
 
     connection = await asyncpg.connect(dsn)
@@ -120,7 +126,7 @@ async def watch_claims(dsn: str) -> None:
 
 
 async def impatient(dsn: str) -> tuple[list[tuple[str, ...]], int]:
-    """Return the claims that drew on a budget while that was closed, and how often one was closed; see `watch_claims`."""
+    """Return the claims on closed rate limits, and how often a rate limit was closed; see `watch_claims`."""
     import asyncpg
 
     connection = await asyncpg.connect(dsn)
@@ -132,13 +138,13 @@ async def impatient(dsn: str) -> tuple[list[tuple[str, ...]], int]:
 
 
 async def truth(dsn: str) -> tuple[dict[str, Any], dict[str, Any], int]:
-    """Return tasks by id, told checkpoints by id, and the number of audit rows."""
+    """Return tasks by id, reported checkpoints by id, and the number of audit rows."""
     from spanpost.store.postgres import PostgresStore
 
     store = PostgresStore(dsn)
     await store.open()
     tasks = {t.task_id: t for t in await store.tasks(TaskQuery(limit=10_000))}
-    told = {str(c.id): c for c in await store.reader.checkpoints(limit=1_000_000)}
+    checkpoints = {str(c.id): c for c in await store.reader.checkpoints(limit=1_000_000)}
     rows = (await store.counts())["agent_events"]
     await store.close()
-    return tasks, told, rows
+    return tasks, checkpoints, rows

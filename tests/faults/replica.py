@@ -19,7 +19,7 @@ AT_ONCE = 4
 
 
 async def main(runs: int, of: int, mine: int, began: int) -> None:
-    """Record our part, four batches at a time, and say how many there were."""
+    """Record our part, four batches at a time, and print how many there were."""
     store = PostgresStore(os.environ["DATABASE_URL"], rules=FoldRules(), pool_size=AT_ONCE)
     await store.open()
     batches = torn(tangled(runs, began), of, mine, 24, began)
@@ -32,7 +32,7 @@ async def main(runs: int, of: int, mine: int, began: int) -> None:
                 try:
                     await store.record(batch)
                     break
-                except StoreUnavailable:  # what a sender is answered 503 for, and sends again
+                except StoreUnavailable:  # a sender would get 503 and send again
                     refused += 1
             count += 1
 

@@ -1,8 +1,8 @@
-"""A newer spanpost beside this one on one database: what the test of a rollout needs.
+"""A newer spanpost beside this one on one database: the parts for the test of a rollout.
 
-The newer one is this source with one more, synthetic, revision of the schema. This one makes the database and takes a part of a
-stream; while it writes, two processes of the newer one upgrade the database at once; then gateways of both take shuffled,
-overlapping, repeated batches of the rest, one of this version is started anew on the newer schema, and the older ones leave.
+The newer one is this source with one more, synthetic, revision of the schema. This version makes the database and
+records part of a stream. Meanwhile two processes of the newer version upgrade the database at once. Then gateways of
+both record shuffled, overlapping, repeated batches; one of this version restarts on the newer schema.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ RUNS = 20
 
 
 def stream(runs: int, began: int) -> list[ReadableSpan]:
-    """Return spans of plain tasks that begin, tell and end, and of tangled ones, in order of time."""
+    """Return spans of plain tasks that begin, report and end, and of tangled ones, in order of time."""
     return [_span(o) for n in range(runs) for o in _forms(task(n, began))] + [
         _span(o) for o in _renamed(tangled(runs, began + runs * 10))
     ]
@@ -61,7 +61,7 @@ def _forms(observations: Sequence[Observation]) -> list[Observation]:
 
 
 def _renamed(observations: Sequence[Observation]) -> list[Observation]:
-    """Give the tangled tasks ids that the plain ones do not have."""
+    """Give the tangled tasks ids that the plain ones do not use."""
     made = []
     for o in observations:
         attributes = dict(o.attributes)
@@ -107,7 +107,7 @@ def torn(whole: Sequence[ReadableSpan], chance: random.Random) -> list[bytes]:
 
 
 def send(gateways: Sequence[Gateway], bodies: Sequence[bytes], at_once: int = 4) -> Counter[int]:
-    """Post each body to one of the gateways until it is taken; return the answers."""
+    """Post each body to one of the gateways until it is accepted; return the answers."""
     waiting, answers, lock = list(enumerate(bodies)), Counter[int](), threading.Lock()
 
     def work() -> None:
@@ -142,7 +142,9 @@ def send(gateways: Sequence[Gateway], bodies: Sequence[bytes], at_once: int = 4)
 
 
 def newer_source(directory: Path) -> tuple[Path, str]:
-    """Copy this source and add a revision that adds a column and a table; return where it is, and that revision."""
+    """Copy this source and add a revision with a new column and a new table; return its path and the
+    revision.
+    """
     source, place = directory / "newer", Path(schema.__file__).relative_to(ROOT / "src")
     shutil.copytree(ROOT / "src", source)
     major, minor = schema.number(schema.HEAD)
@@ -169,7 +171,7 @@ def upgrade():
 
 
 def upgrade(dsn: str, source: Path) -> str:
-    """Run `spanpost db upgrade` of that source; return the revision it says."""
+    """Run `spanpost db upgrade` of that source; return the printed revision."""
     done = subprocess.run(
         [sys.executable, "-c", "from spanpost.cli import main; main()", "db", "upgrade"],
         env={**os.environ, "PYTHONPATH": str(source), "DATABASE_URL": dsn},
@@ -182,7 +184,7 @@ def upgrade(dsn: str, source: Path) -> str:
 
 
 def upgrade_under_a_writer(dsn: str, source: Path, writer: Gateway, bodies: Sequence[bytes]) -> list[str]:
-    """Upgrade twice at once while a gateway takes the bodies, over and over; return the revisions that were said."""
+    """Upgrade twice at once while a gateway takes the bodies, over and over; return the printed revisions."""
     begun, done = threading.Event(), threading.Event()
 
     def write() -> None:
@@ -202,7 +204,7 @@ def upgrade_under_a_writer(dsn: str, source: Path, writer: Gateway, bodies: Sequ
 
 
 def figures(tasks: Mapping[str, Task]) -> dict[str, Any]:
-    """Return what tasks came to, as far as every version knows it."""
+    """Return the figures of all tasks, as far as every version has them."""
     return {
         key: (
             *(
@@ -222,7 +224,7 @@ def figures(tasks: Mapping[str, Task]) -> dict[str, Any]:
 
 
 async def rows(dsn: str) -> Counter[tuple[Any, ...]]:
-    """Return the audit rows by what they are of, with how often each is there."""
+    """Return the audit rows by identity, with the number of each."""
     import asyncpg
 
     connection = await asyncpg.connect(dsn)
@@ -232,7 +234,7 @@ async def rows(dsn: str) -> Counter[tuple[Any, ...]]:
 
 
 def alone(whole: Sequence[ReadableSpan]) -> tuple[Counter[tuple[Any, ...]], dict[str, Any], set[str]]:
-    """Return the rows, figures and told checkpoints that this version comes to by itself."""
+    """Return the rows, figures and reported checkpoints of this version alone."""
     from spanpost.store.memory import MemoryStore
 
     async def take() -> tuple[dict[str, Any], set[str]]:
@@ -247,5 +249,5 @@ def alone(whole: Sequence[ReadableSpan]) -> tuple[Counter[tuple[Any, ...]], dict
 
 def held(dsn: str) -> tuple[Counter[tuple[Any, ...]], dict[str, Any], set[str]]:
     """Return the same of a database."""
-    tasks, told, _ = asyncio.run(truth(dsn))
-    return asyncio.run(rows(dsn)), figures(tasks), {key for key, c in told.items() if c.kind in REPORTED_KINDS}
+    tasks, checkpoints, _ = asyncio.run(truth(dsn))
+    return asyncio.run(rows(dsn)), figures(tasks), {key for key, c in checkpoints.items() if c.kind in REPORTED_KINDS}

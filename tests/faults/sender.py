@@ -1,8 +1,8 @@
-"""One of several processes that record a share of a stream and post it. It may be killed at any moment, and started again.
+"""One of several processes that record a share of a stream and post it; it may be killed and restarted.
 
     python -m tests.faults.sender TASKS OF MINE BEGAN JOURNAL
 
-The journal holds a line for each batch that was recorded; a new start goes on behind it, with the last batch once more.
+The journal holds a line for each recorded batch; a restart repeats the last batch and continues.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ BATCH = 60
 
 
 def main(tasks: int, of: int, mine: int, began: int, journal: Path) -> None:
-    """Record what is left of the share, say so, and go on posting until told to stop."""
+    """Record the rest of the share, report it, and go on posting until the process is stopped."""
     pipeline = spanpost.Pipeline(load())
     pipeline.start()
     done = len(journal.read_bytes().splitlines()) if journal.exists() else 0

@@ -1,4 +1,4 @@
-"""A stream of runs with a known truth: so many tasks of fifty events each, the same in every process that is given its numbers."""
+"""A stream of runs with a known result: a given number of tasks of fifty events, the same in every process."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from typing import Any
 
 from spanpost.model.observations import Observation, Origin, Part, Status
 
-#: Of one task: a box that starts and ends, told news, tool calls, a model call, an artifact.
+#: Events of one task: a root span's start and end, reported checkpoints, tool calls, a model call, an
+#: artifact.
 EVENTS = 50
-#: What is told in the thread beside the artifact and the end.
-TOLD = 3
-_TOOLS = EVENTS - TOLD - 4
+#: Checkpoints posted in the thread beside the artifact and the end.
+REPORTED = 3
+_TOOLS = EVENTS - REPORTED - 4
 _ORIGIN = Origin(resource={"service.name": "faults"}, scope="tests", scope_version="1")
 _SECOND = 1_000_000_000
 
 
 def task(number: int, began: int) -> list[Observation]:
-    """Return the events of task `number` in order of time; `began` is when the stream began, in nanoseconds since 1970."""
+    """Return the events of task `number` by time; `began` is the start of the stream in nanoseconds since 1970."""
     trace, at = (began + number).to_bytes(16, "big"), began + number * 1000
 
     def span(
@@ -70,18 +71,18 @@ def task(number: int, began: int) -> list[Observation]:
     }
     tool = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "grep"}
     end = 60 * _SECOND
-    told = [
-        event(i, "agent.checkpoint", {"agent.checkpoint.message": f"part {i} of job {number}"}) for i in range(TOLD)
+    checkpoints = [
+        event(i, "agent.checkpoint", {"agent.checkpoint.message": f"part {i} of job {number}"}) for i in range(REPORTED)
     ]
     made = event(
-        TOLD,
+        REPORTED,
         "agent.artifact",
         {"agent.artifact.name": f"patch {number}", "agent.artifact.uri": f"https://git.example/{number}"},
     )
     tools = [span(3 + i, "execute_tool grep", tool, i * _SECOND, i * _SECOND + _SECOND // 2) for i in range(_TOOLS)]
     return [
         span(1, "invoke_agent mechanic", root_span, 0, None),
-        *told,
+        *checkpoints,
         span(2, "chat gpt-4o", call | {"gen_ai.usage.output_tokens": 7}, _SECOND, 3 * _SECOND),
         *tools,
         made,
@@ -106,10 +107,9 @@ def share(tasks: int, of: int, mine: int, began: int, size: int) -> Iterator[lis
 
 
 def tangled(runs: int, began: int) -> list[Observation]:
-    """Return runs that have everything in common that transactions can want at once.
+    """Return runs that share everything for which transactions can compete.
 
-    Calls are stacked (an outer call around the inner one), two traces share response ids, agents nest, several traces name one
-    task.
+    Calls are nested in calls, two traces share response ids, agents nest, and several traces name one task.
     """
     chance = random.Random(began)
     out: list[Observation] = []
@@ -146,7 +146,7 @@ def tangled(runs: int, began: int) -> list[Observation]:
         for helper in range(chance.randrange(3)):
             root_span = span("invoke_agent helper", root, agent | {"gen_ai.agent.name": f"helper-{helper}"}, 1, 80)
             for call in range(chance.randrange(1, 4)):
-                # The neighbour's trace tells of the same call: one of the two counts.
+                # The neighbour's trace reports the same call: one of the two counts.
                 said = {
                     "gen_ai.operation.name": "chat",
                     "gen_ai.request.model": "gpt-4o",

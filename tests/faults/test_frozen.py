@@ -1,4 +1,4 @@
-"""A process that is frozen while it holds locks: the others go on, and what it had is recorded when it wakes."""
+"""A process that is frozen while it holds locks: the others go on, and it records its batch when it wakes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 
 @pytest.fixture(params=["between", "copying"])
 def frozen(dsn: str, request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[str]]:
-    """Lend a process that stopped in the midst of a transaction."""
+    """Start a process that stopped in the middle of a transaction."""
     paths = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
     child = subprocess.Popen(
         [sys.executable, "-m", "tests.faults.frozen", request.param],
@@ -44,7 +44,7 @@ def frozen(dsn: str, request: pytest.FixtureRequest) -> Iterator[subprocess.Pope
 async def test_a_frozen_process_keeps_no_locks_and_loses_nothing(
     dsn: str, frozen: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Stopped with its task locked, it holds nobody up for long; it wakes without its transaction and records its batch anew."""
+    """A frozen process with a locked task delays others only briefly; when it wakes, it records its batch anew."""
     monkeypatch.setattr(transactions, "IDLE", timedelta(seconds=1))
     monkeypatch.setattr(transactions, "WAIT", 2.0)
     store = PostgresStore(dsn)
@@ -56,7 +56,7 @@ async def test_a_frozen_process_keeps_no_locks_and_loses_nothing(
         try:
             assert (await store.record(batch)).events > 0
             break
-        except StoreUnavailable:  # what its caller does: keep it and come back
+        except StoreUnavailable:  # the caller keeps it and tries again
             refused += 1
             assert refused < 20
 
@@ -65,6 +65,6 @@ async def test_a_frozen_process_keeps_no_locks_and_loses_nothing(
     assert (said.split(), frozen.returncode) == (["True", "0"], 0)
     [task] = await store.tasks(TaskQuery(task_id="shared"))
     assert task.runs == 2
-    told = [c.text for c in await store.reader.checkpoints() if c.kind == "checkpoint"]
-    assert told == ["told once"]
+    texts = [c.text for c in await store.reader.checkpoints() if c.kind == "checkpoint"]
+    assert texts == ["told once"]
     await store.close()

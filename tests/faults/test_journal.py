@@ -1,4 +1,4 @@
-"""A gateway that is killed while requests wait in its journal: what was answered is recorded, once."""
+"""A gateway that is killed while requests wait in its journal: each answered request is recorded once."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from tests.conftest import fresh_database, made_server
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 
-#: Requests, each of so many spans, ten to a trace: a body is larger than what waits to be recorded directly.
+#: Requests of so many spans each, ten to a trace: a body is larger than the limit for direct recording.
 REQUESTS, SPANS = 12, 100
-#: Where the recording of journaled rows stands still, and is killed: what is locked, and which statement waits for it.
+#: Points where the recording of journaled rows is stopped and killed: the lock, and the waiting statement.
 POINTS = {
     "before the fold": ("LOCK TABLE task_state IN ACCESS EXCLUSIVE MODE", "%FROM task_state%"),
     "after the fold": ("LOCK TABLE audit_rows IN SHARE MODE", "COPY%audit_rows%"),
@@ -34,9 +34,14 @@ POINTS = {
     "at the commit": ("SELECT pg_advisory_xact_lock(77)", "COMMIT%"),
 }
 _SLOW_COMMIT = """
-CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock_shared(77); RETURN NULL; END $$;
-CREATE CONSTRAINT TRIGGER slowly AFTER DELETE ON journal DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION slowly()"""
-_WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE $1 AND datname = current_database()"
+CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+  PERFORM pg_advisory_xact_lock_shared(77); RETURN NULL; END $$;
+CREATE CONSTRAINT TRIGGER slowly AFTER DELETE ON journal DEFERRABLE INITIALLY DEFERRED
+  FOR EACH ROW EXECUTE FUNCTION slowly()"""
+_WAITING = (
+    "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE $1 "
+    "AND datname = current_database()"
+)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +74,7 @@ def start(dsn: str, tmp_path: Path) -> Iterator[Callable[..., Gateway]]:
 
 
 def body(number: int) -> bytes:
-    """Return a request of a hundred numbered spans, whose calls use as many tokens as their numbers say."""
+    """Return a request of a hundred numbered spans, whose calls use as many tokens as their numbers."""
     request = encode_spans(spans(number * SPANS, SPANS))
     for of_scope in request.resource_spans[0].scope_spans:
         for n, span in enumerate(of_scope.spans, number * SPANS):
@@ -80,7 +85,7 @@ def body(number: int) -> bytes:
 
 
 class Senders:
-    """One thread for each request, which sends it until it is answered 200."""
+    """One thread for each request, which sends it until the answer is 200."""
 
     def __init__(self, url: Callable[[], str], numbers: Sequence[int]) -> None:
         self._url = url
@@ -137,7 +142,7 @@ def _url(gateway: Gateway) -> str:
 
 
 async def journaled(dsn: str, start: Callable[..., Gateway]) -> Senders:
-    """Have a gateway answer requests from the journal, and be killed before any of them is recorded."""
+    """Let a gateway answer requests from the journal, and kill it before any of them is recorded."""
     async with held(dsn, "LOCK TABLE task_state IN ACCESS EXCLUSIVE MODE") as other:
         gateway = await asyncio.to_thread(start)
         senders = Senders(lambda: gateway.http, range(REQUESTS))
@@ -154,24 +159,24 @@ async def journaled(dsn: str, start: Callable[..., Gateway]) -> Senders:
 
 
 async def recorded(connection: Any) -> list[int]:
-    """Return the numbers of the recorded spans, sorted: a span with two rows is twice there."""
+    """Return the numbers of the recorded spans, sorted: a span with two rows appears twice."""
     return sorted(
         int(row[0]) for row in await connection.fetch("SELECT attributes->>'n' FROM agent_events WHERE part = 0")
     )
 
 
 async def check(dsn: str) -> None:
-    """Wait until the journal is empty; everything is in the tables, once."""
+    """Wait until the journal is empty; all spans are in the tables, once."""
     connection = await asyncpg.connect(dsn)
     await until(connection, "SELECT count(*) = 0 FROM journal")
     count = REQUESTS * SPANS
     assert await recorded(connection) == [*range(count)]
     found = await connection.fetchrow("SELECT count(*), sum(llm_calls), sum(input_tokens) FROM agent_tasks")
     assert tuple(found) == (count // 10, count * 9 // 10, sum(n for n in range(count) if n % 10 != 9))
-    told = await connection.fetch(
+    counts = await connection.fetch(
         "SELECT kind, count(*), count(DISTINCT task_uid) FROM agent_checkpoints GROUP BY 1 ORDER BY 1"
     )
-    assert [tuple(row) for row in told] == [("end", count // 10, count // 10), ("start", count // 10, count // 10)]
+    assert [tuple(row) for row in counts] == [("end", count // 10, count // 10), ("start", count // 10, count // 10)]
     assert await connection.fetchval("SELECT count(*) FROM deliveries") == await connection.fetchval(
         "SELECT count(DISTINCT (sink, mode, ordering_key, key)) FROM deliveries"
     )
@@ -181,7 +186,7 @@ async def check(dsn: str) -> None:
 
 @pytest.mark.parametrize("point", POINTS)
 async def test_what_was_answered_survives_a_kill(dsn: str, start: Callable[..., Gateway], point: str) -> None:
-    """Killed after the answers, and again while it records, a gateway loses and doubles nothing: rows, sums, messages."""
+    """A gateway killed after its answers, and again while it records, neither loses nor doubles anything."""
     before = await journaled(dsn, start)
     lock, waits = POINTS[point]
     if point == "at the commit":
@@ -199,7 +204,7 @@ async def test_what_was_answered_survives_a_kill(dsn: str, start: Callable[..., 
 
 
 async def test_two_gateways_work_off_one_journal(dsn: str, start: Callable[..., Gateway]) -> None:
-    """What one gateway left is recorded by two others, once, while they take more."""
+    """Two gateways record what a killed one left, once, while they accept more."""
     before = await journaled(dsn, start)
     gateways = [await asyncio.to_thread(start), await asyncio.to_thread(start)]
     left = [number for number in range(REQUESTS) if number not in before.answered]
@@ -210,7 +215,7 @@ async def test_two_gateways_work_off_one_journal(dsn: str, start: Callable[..., 
 
 
 async def test_a_burst_is_answered_and_recorded_once(dsn: str, start: Callable[..., Gateway]) -> None:
-    """Requests that all come at once are each answered 200 and never 503; the tables come to what they hold."""
+    """Requests that come all at once each get 200 and never 503; the tables hold each span once."""
     gateway = await asyncio.to_thread(start)
     statuses: list[int] = []
 
@@ -223,7 +228,7 @@ async def test_a_burst_is_answered_and_recorded_once(dsn: str, start: Callable[.
 
 
 async def test_an_idle_gateway_never_writes_to_the_journal(dsn: str, start: Callable[..., Gateway]) -> None:
-    """Requests one after the other are recorded when they are answered, and no row of the journal was ever made."""
+    """Requests one after the other are recorded before their answers, without a row in the journal."""
     gateway = await asyncio.to_thread(start)
     connection = await asyncpg.connect(dsn)
     for number in range(REQUESTS):

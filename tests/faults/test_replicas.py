@@ -1,4 +1,4 @@
-"""Several replicas on one database: whatever they are given in whatever order, the tables are those of one."""
+"""Several replicas on one database: for any batches in any order, the tables equal those of one."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(900)
 
 
 async def figures(store: Store) -> tuple[list[Any], set[Any]]:
-    """Return what the tasks came to, and the ids of what was told."""
+    """Return the figures of the tasks, and the ids of reported checkpoints."""
     tasks = await store.tasks(TaskQuery(limit=100_000))
-    told = await store.reader.checkpoints(limit=100_000)
+    reported = await store.reader.checkpoints(limit=100_000)
     came_to = sorted(
         (
             t.task_id,
@@ -46,7 +46,7 @@ async def figures(store: Store) -> tuple[list[Any], set[Any]]:
         )
         for t in tasks
     )
-    return came_to, {c.id for c in told if c.kind in REPORTED_KINDS}
+    return came_to, {c.id for c in reported if c.kind in REPORTED_KINDS}
 
 
 async def of_one(observations: list[Any]) -> tuple[list[Any], set[Any]]:
@@ -62,17 +62,17 @@ async def of_many(dsn: str) -> tuple[list[Any], set[Any], int, int]:
 
     store = PostgresStore(dsn, rules=FoldRules())
     await store.open()
-    came_to, told = await figures(store)
+    came_to, reported = await figures(store)
     await store.close()
     connection = await asyncpg.connect(dsn)
     rows = await connection.fetchval("SELECT count(*) FROM agent_events")
     deadlocks = await connection.fetchval("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
     await connection.close()
-    return came_to, told, rows, deadlocks
+    return came_to, reported, rows, deadlocks
 
 
 def test_three_replicas_come_to_what_one_does(dsn: str, needs: Callable[[str], str]) -> None:
-    """Overlapping, shuffled, repeated batches of tangled runs, twelve transactions at once: no deadlock, the figures of one."""
+    """Overlapping, shuffled, repeated batches in twelve transactions cause no deadlock and the figures of one."""
     began = time.time_ns()
     whole = tangled(RUNS, began)
     children = [
@@ -87,12 +87,13 @@ def test_three_replicas_come_to_what_one_does(dsn: str, needs: Callable[[str], s
     ]
     said = [child.communicate()[0].split() for child in children]
     assert [child.returncode for child in children] == [0] * REPLICAS
-    came_to, told, rows, deadlocks = asyncio.run(of_many(dsn))
-    expected, expected_told = asyncio.run(of_one(whole))
+    came_to, reported, rows, deadlocks = asyncio.run(of_many(dsn))
+    expected, expected_reported = asyncio.run(of_one(whole))
     assert deadlocks == 0
     assert rows == len(whole)
-    assert told == expected_told
+    assert reported == expected_reported
     assert came_to == expected
     print(
-        f"{sum(int(count) for count, _ in said)} transactions, {sum(int(refused) for _, refused in said)} refused and sent again"
+        f"{sum(int(count) for count, _ in said)} transactions, {sum(int(refused) for _, refused in said)} "
+        "refused and sent again"
     )

@@ -1,4 +1,4 @@
-"""A rollout: a newer revision of the schema comes while this version writes, and both versions run beside each other."""
+"""A rollout: a newer revision of the schema comes while this version writes, and both run side by side."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from spanpost.store.sql import schema
 from tests.acceptance.gateways import Gateway
 from tests.conftest import ROOT
-from tests.faults.posted import Slack, settings, settled
+from tests.faults.posted import Slack, final_states, settings
 from tests.faults.rollout import (
     RUNS,
     alone,
@@ -33,7 +33,7 @@ OLDER = ROOT / "src"
 
 
 def test_a_newer_revision_is_rolled_out_beside_this_one(dsn: str, tmp_path: Path) -> None:
-    """Upgraded twice at once under a writer, then written by both versions, the database holds each row, task and message once."""
+    """Upgraded twice at once and written by both versions, the database has each row, task and message once."""
     newer, revision = newer_source(tmp_path)
     whole, chance = stream(RUNS, time.time_ns()), random.Random(RUNS)
     first, rest = whole[: len(whole) // 3], whole[len(whole) // 3 :]
@@ -57,7 +57,7 @@ def test_a_newer_revision_is_rolled_out_beside_this_one(dsn: str, tmp_path: Path
         send([another, old, new], torn(rest, chance))
         stopped = {old.stop(), another.stop()}
         send([new], [body(whole[at : at + 50]) for at in range(0, len(whole), 50)])
-        deliveries = asyncio.run(settled(dsn, 120))
+        deliveries = asyncio.run(final_states(dsn, 120))
         stopped.add(new.stop())
         posted = slack.end()
         found = held(dsn)

@@ -1,4 +1,4 @@
-"""Three processes post a stream of tasks to a Slack that throttles, fails, resets and hangs, and are killed all the while."""
+"""Three processes post to a Slack that throttles, fails, resets and hangs, and are killed meanwhile."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ import pytest
 from spanpost.model.checkpoints import Kind
 from spanpost.sinks.slack import render
 from tests.conftest import ROOT
-from tests.faults.posted import Slack, environment, impatient, left, settings, settled, truth, watch_claims
+from tests.faults.posted import Slack, environment, final_states, impatient, left, settings, truth, watch_claims
 from tests.faults.stream import EVENTS, task
 
 PROCESSES = 3
 TASKS = int(os.environ.get("SPANPOST_TEST_TASKS", "40"))
-#: What becomes of the calls: reliability.md, 3.6.
+#: Faults of the calls: reliability.md, 3.6.
 FAULTS = {
     "throttle": 0.05,
     "500 before": 0.05,
@@ -34,7 +34,7 @@ FAULTS = {
     "hang after": 0.05,
 }
 ODDS = {"posts": FAULTS, "updates": FAULTS, "lookups": {"throttle": 0.03, "500 before": 0.05, "reset before": 0.05}}
-#: Seconds that a 429 asks for.
+#: Seconds of a 429's Retry-After.
 STALL_RULES = 3
 FIRE = ("--odds", json.dumps(ODDS), "--stale", "1.0", "--seed", "11", "--retry-after", str(STALL_RULES))
 
@@ -84,8 +84,8 @@ class Sender:
         assert self.process.returncode == 0, self._log.read_text()
 
 
-def test_each_task_has_one_message_and_each_news_one_reply(dsn: str, tmp_path: Path) -> None:
-    """Under faults and kills: one root message a task with the newest text, no news missing or doubled, nobody impatient."""
+def test_each_task_has_one_message_and_each_checkpoint_one_reply(dsn: str, tmp_path: Path) -> None:
+    """Under faults and kills each task has one current message, each checkpoint one reply, no limit is exceeded."""
     began = time.time_ns()
     asyncio.run(watch_claims(dsn))
     with ExitStack() as stack:
@@ -105,13 +105,13 @@ def test_each_task_has_one_message_and_each_news_one_reply(dsn: str, tmp_path: P
             kills += 1
         for sender in senders:
             sender.wait_recorded()
-        states = asyncio.run(settled(dsn, max(300, TASKS * 3)))
+        states = asyncio.run(final_states(dsn, max(300, TASKS * 3)))
         waiting = asyncio.run(left(dsn))
         for sender in senders:
             sender.end()
         state = slack.end()
 
-    tasks, told, rows = asyncio.run(truth(dsn))
+    tasks, checkpoints, rows = asyncio.run(truth(dsn))
     assert kills >= 10
     assert states == {"delivered": sum(states.values())}, waiting
     assert (
@@ -129,9 +129,10 @@ def test_each_task_has_one_message_and_each_news_one_reply(dsn: str, tmp_path: P
 
     replies = Counter(m["metadata"]["event_payload"]["k"] for m in messages if m.get("thread_ts", m["ts"]) != m["ts"])
     assert set(replies.values()) == {1}
-    news = [c for c in told.values() if c.kind is not Kind.START]
-    assert len(replies) == len(news)
-    # When calls arrive is the machine's affair, and of a 429 whose reader was killed nobody knows: what was claimed when is ours.
+    later = [c for c in checkpoints.values() if c.kind is not Kind.START]
+    assert len(replies) == len(later)
+    # Arrival times depend on the machine, and a killed reader of a 429 is unknown: the test judges the
+    # claims.
     too_soon, closings = asyncio.run(impatient(dsn))
     assert too_soon == []
     assert closings > 0

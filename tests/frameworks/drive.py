@@ -1,8 +1,8 @@
-"""Runs an example in its framework's own environment, as a test tells it to: not a test, and not run by pytest.
+"""Runs an example in its framework's own environment as a test directs; pytest does not collect this file.
 
-``drive.py EXAMPLE IN OUT``: each line of the file descriptor IN names what the example shall do. When its tool asks the
-outside world, a line "tool" goes to OUT and the tool waits for a line: "go", or "fail"; when it asks a person, "asked", and it
-waits for "yes" or "no". When it is done, "done" or "raised TYPE".
+``drive.py EXAMPLE IN OUT``: each line of the file descriptor IN is a command for the example. When its tool asks the
+outside world, the line "tool" goes to OUT and the tool waits for "go" or "fail". When it asks a person, the line is
+"asked" and it waits for "yes" or "no". At the end the line is "done" or "raised TYPE".
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 
 def main(path: str, from_test: int, to_test: int) -> None:
-    with os.fdopen(from_test) as told, os.fdopen(to_test, "w") as tell:
+    with os.fdopen(from_test) as commands, os.fdopen(to_test, "w") as tell:
 
         def say(line: str) -> None:
             tell.write(f"{line}\n")
@@ -24,13 +24,13 @@ def main(path: str, from_test: int, to_test: int) -> None:
 
         def ask_the_weather_service(city: str) -> str:
             say("tool")
-            if told.readline().strip() == "fail":
+            if commands.readline().strip() == "fail":
                 raise TimeoutError("the weather service does not answer")
             return f"{city}: 4 °C and rain"
 
         def ask_a_person(question: str) -> bool:
             say("asked")
-            return told.readline().strip() == "yes"
+            return commands.readline().strip() == "yes"
 
         spec = importlib.util.spec_from_file_location("example", path)
         assert spec is not None
@@ -41,7 +41,7 @@ def main(path: str, from_test: int, to_test: int) -> None:
         example.ask_the_weather_service = ask_the_weather_service
         example.ask_a_person = ask_a_person
         say("ready")
-        while what := told.readline().strip():
+        while what := commands.readline().strip():
             try:
                 ran = example.run(what)
                 if inspect.iscoroutine(ran):

@@ -1,4 +1,4 @@
-"""An example of a framework, running in the framework's own environment, and the messages that it makes."""
+"""An example of a framework, running in the framework's own environment, and its messages."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from pathlib import Path
 from typing import Any, Self
 
 ROOT = Path(__file__).parents[2]
-#: Nothing here takes as long; what does has failed.
+#: Longer than anything here takes; what exceeds it has failed.
 STALL_RULES = 60
 
 
 class Message:
-    """One call of Slack's Web API: the line that a notification shows, and all that is written; empty where it writes nothing."""
+    """One call of Slack's Web API: the line of its notification and its whole text; empty if it writes nothing."""
 
     def __init__(self, line: str) -> None:
         call = json.loads(line)
         arguments = call["arguments"]
         self.is_new = call["method"] == "chat.postMessage"
         self.text: str = arguments.get("text", "")
-        self.is_news = "thread_ts" in arguments
+        self.is_reply = "thread_ts" in arguments
         self.words = list(_words([arguments.get("blocks"), arguments.get("attachments")]))
 
     def __repr__(self) -> str:
-        return f"{'  ' if self.is_news else ''}{self.text} {self.words}"
+        return f"{'  ' if self.is_reply else ''}{self.text} {self.words}"
 
 
 def _words(part: Any) -> Iterator[str]:
@@ -45,13 +45,13 @@ def _words(part: Any) -> Iterator[str]:
 
 
 class Running:
-    """A process that runs an example as it is told. What Slack would be sent is read while it runs."""
+    """A process that runs an example on command. The calls that Slack would receive are read while it runs."""
 
-    def __init__(self, process: subprocess.Popen[bytes], preview: Path, tell: int, told: int) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], preview: Path, tell: int, from_child: int) -> None:
         self.process = process
         self.messages: list[Message] = []
         self._tell = os.fdopen(tell, "w")
-        self._output = os.fdopen(told)
+        self._output = os.fdopen(from_child)
         self._lines: list[str] = []
         self._changed = threading.Condition()
         self._open = 2
@@ -76,7 +76,7 @@ class Running:
             self._changed.notify_all()
 
     def begin(self, what: str) -> Self:
-        """Forget what was told, and have the example do something."""
+        """Forget the earlier calls, and start an action of the example."""
         with self._changed:
             self.messages.clear()
             self._lines.clear()
@@ -86,16 +86,16 @@ class Running:
 
     @property
     def is_done(self) -> bool:
-        """True while it waits to be told what to do, and not in the middle of something."""
+        """True while it waits for a command, and not within an action."""
         return not self._has_begun or any(line.startswith(("done", "raised")) for line in self._lines)
 
     def say(self, line: str) -> None:
-        """Tell the process something."""
+        """Send the process a line."""
         self._tell.write(f"{line}\n")
         self._tell.flush()
 
     def hear(self, *expected: str) -> str:
-        """Wait until the process says a line that begins so."""
+        """Wait until the process prints a line with that beginning."""
         return self._until(
             lambda: next((line for line in self._lines if line.startswith(expected)), None), str(expected)
         )
@@ -104,10 +104,10 @@ class Running:
         """Wait for a message."""
         return self._until(lambda: next((m for m in self.messages if wanted(m)), None), why)
 
-    def _until(self, look: Callable[[], Any], why: str) -> Any:
+    def _until(self, find: Callable[[], Any], why: str) -> Any:
         with self._changed:
-            self._changed.wait_for(lambda: look() is not None or not self._open, STALL_RULES)
-            found = look()
+            self._changed.wait_for(lambda: find() is not None or not self._open, STALL_RULES)
+            found = find()
             assert found is not None, f"not seen: {why}; seen: {self._lines}\n" + "\n".join(map(repr, self.messages))
             return found
 
@@ -122,7 +122,7 @@ class Running:
 
 
 def as_installed(directory: Path) -> Path:
-    """Write what an installation of this tree would leave beside it, so that its sinks are found; return the directory."""
+    """Write the metadata of an installed package, so that the tree's sinks are found; return the directory."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     info = directory / f"spanpost-{project['version']}.dist-info"
     info.mkdir()
@@ -147,13 +147,13 @@ def running(example: Path, venv: Path, directory: Path) -> Iterator[Running]:
         "PATH": os.environ["PATH"],
         "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{as_installed(directory / 'site')}",
         "SPANPOST_SLACK__PREVIEW_FILE": str(preview),
-        # The pace that Slack asks for is not what is tried here.
+        # Slack's rate limits are not tested here.
         "SPANPOST_SLACK__EDITS_PER_MINUTE": "60000",
         "SPANPOST_SLACK__POSTS_PER_MINUTE": "60000",
         "SPANPOST_SLACK__POSTS_PER_CHANNEL_PER_MINUTE": "60000",
     }
-    to_read, told = os.pipe()
-    told_here, to_write = os.pipe()
+    to_read, from_child = os.pipe()
+    from_child_here, to_write = os.pipe()
     process = subprocess.Popen(
         [venv / "bin" / "python", Path(__file__).with_name("drive.py"), example, str(to_read), str(to_write)],
         cwd=directory,
@@ -165,7 +165,7 @@ def running(example: Path, venv: Path, directory: Path) -> Iterator[Running]:
     )
     os.close(to_read)
     os.close(to_write)
-    run = Running(process, preview, told, told_here)
+    run = Running(process, preview, from_child, from_child_here)
     try:
         yield run
     finally:

@@ -1,4 +1,4 @@
-"""A person's decision resumes a run: the adapters against the real frameworks, by the examples that stand in the docs."""
+"""A person's decision resumes a run: the adapters in the docs' examples against the real frameworks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.acceptance]
 
 
 def played(example: str, framework: str | None, directory: Path, typed: str) -> str:
-    """Run an example in its framework's environment while a person types; return what it printed."""
+    """Run an example in its framework's environment while a person types; return its output."""
     python = str(Path(find(framework)) / "bin" / "python") if framework is not None else sys.executable
     environment = {
         "HOME": str(directory),
@@ -33,40 +33,44 @@ def played(example: str, framework: str | None, directory: Path, typed: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("typed", "told"),
+    ("typed", "shown_end"),
     [("approve\n", "deployed 1.4, as alice wanted"), ("deny not on a Friday\n", "not deployed: not on a Friday")],
 )
-def test_an_agent_without_a_framework(tmp_path: Path, typed: str, told: str) -> None:
-    """The plain example goes on as the person says, with the person's name and words."""
+def test_an_agent_without_a_framework(tmp_path: Path, typed: str, shown_end: str) -> None:
+    """The plain example goes on with the person's decision, name and words."""
     shown = played("approval_release", None, tmp_path, typed)
     assert "Deploy 1.4 to production?\n12 commits, one migration\napprove or deny? " in shown
-    assert shown.endswith(f"{told}\n")
+    assert shown.endswith(f"{shown_end}\n")
 
 
 @pytest.mark.parametrize(
-    ("typed", "told"),
+    ("typed", "shown_end"),
     [("approve\n", "Well: booked 2 nights in Oslo"), ("deny too dear\n", "Well: Denied by alice: too dear")],
 )
-def test_a_deferred_tool_of_pydantic_ai(tmp_path: Path, typed: str, told: str) -> None:
-    """A tool that needs approval is called when a person approves it; the model reads who denied it and why."""
+def test_a_deferred_tool_of_pydantic_ai(tmp_path: Path, typed: str, shown_end: str) -> None:
+    """A tool that needs approval is called when a person approves it; the model learns who denied it and
+    why.
+    """
     shown = played("approval_pydantic_ai", "pydantic_ai", tmp_path, typed)
     assert "Run book_hotel?\ncity: Oslo\nnights: 2\napprove or deny? " in shown
-    assert shown.endswith(f"{told}\n")
+    assert shown.endswith(f"{shown_end}\n")
 
 
 @pytest.mark.parametrize(
-    ("typed", "told"),
+    ("typed", "shown_end"),
     [("approve\n", "Well: booked 2 nights in Oslo"), ("deny too dear\n", "Well: Denied by alice: too dear")],
 )
-def test_a_tool_of_openai_agents(tmp_path: Path, typed: str, told: str) -> None:
-    """A tool that needs approval is called when a person approves it; the model reads who denied it and why."""
+def test_a_tool_of_openai_agents(tmp_path: Path, typed: str, shown_end: str) -> None:
+    """A tool that needs approval is called when a person approves it; the model learns who denied it and
+    why.
+    """
     shown = played("approval_openai_agents", "openai_agents", tmp_path, typed)
     assert "Run book_hotel?\ncity: Oslo\nnights: 2\napprove or deny? " in shown
-    assert shown.endswith(f"{told}\n")
+    assert shown.endswith(f"{shown_end}\n")
 
 
 def test_an_mcp_server_that_asks(tmp_path: Path) -> None:
-    """A choice is made by its name, a number by the comment; what is none is asked again, and a refusal's words are there."""
+    """A choice is made by name, a number by comment; an invalid answer is asked again, a denial has its words."""
     shown = played("approval_mcp", None, tmp_path, "garden\napprove a week\napprove 3\n")
     assert "garden or street or decline? " in shown
     assert "The answer was not taken: nights: 'a week' is not a whole number" in shown
@@ -77,15 +81,15 @@ def test_an_mcp_server_that_asks(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "told"),
+    ("typed", "shown_end"),
     [("street\napprove\n", "booked: street"), ("red\ngarden\ndeny\n", "not booked")],
 )
-def test_interrupts_of_langgraph(tmp_path: Path, typed: str, told: str) -> None:
-    """Two interrupts of a graph are answered one after the other, by an option and by a yes or no; what is no option is asked again."""
+def test_interrupts_of_langgraph(tmp_path: Path, typed: str, shown_end: str) -> None:
+    """Two interrupts of a graph are answered in turn; an answer that is no option is asked again."""
     shown = played("approval_langgraph", "langgraph", tmp_path, typed)
     assert "Which room in Oslo?\ngarden or street? " in shown
     assert ("'red' is no answer to it; answer garden or street" in shown) is typed.startswith("red")
-    assert shown.endswith(f"{told}\n")
+    assert shown.endswith(f"{shown_end}\n")
 
 
 MIDDLEWARE = """
@@ -121,7 +125,7 @@ print("\\n" + "\\n".join(m.content for m in state["messages"] if m.type == "tool
 
 
 def test_the_middleware_of_langchain(tmp_path: Path) -> None:
-    """Two calls that `HumanInTheLoopMiddleware` holds back at once are decided each by itself, from code that is not async."""
+    """Two calls held back by `HumanInTheLoopMiddleware` are decided separately, from synchronous code."""
     (tmp_path / "script.py").write_text(MIDDLEWARE)
     environment = {
         "HOME": str(tmp_path), "PATH": os.environ["PATH"], "LOGNAME": "alice",
@@ -129,8 +133,8 @@ def test_the_middleware_of_langchain(tmp_path: Path) -> None:
     }  # fmt: skip
     python = Path(find("langgraph")) / "bin" / "python"
     ran = subprocess.run(
-        [python, "script.py"], input="approve\ndeny rain\n", env=environment, cwd=tmp_path, capture_output=True, text=True,
-        timeout=STALL_RULES, check=False,
+        [python, "script.py"], input="approve\ndeny rain\n", env=environment, cwd=tmp_path, capture_output=True,
+        text=True, timeout=STALL_RULES, check=False,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     refused, booked = sorted(ran.stdout.splitlines()[-2:])

@@ -1,7 +1,7 @@
-"""`attach()` in front of agent frameworks: what is shown while they work, and what is left when they are done.
+"""`attach()` with agent frameworks: the task while they work and after they are done.
 
-The frameworks are real, their models scripted. While an example's tool waits for the test, nothing else can happen: whatever is
-shown then was shown live.
+The frameworks are real and their models scripted. While an example's tool waits for the test nothing else happens,
+so everything visible then was shown live.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from tests.frameworks.running import ROOT, Message, Running, running
 
 pytestmark = [pytest.mark.slow, pytest.mark.acceptance]
 
-#: What an example's root task is called, and its tool while it is called.
+#: Names of an example's root task, and of its tool while it is called.
 TITLES = {"pydantic_ai": "concierge", "openai_agents": "concierge", "langgraph": "concierge", "crewai": "travel_crew"}
 TOOLS = {
     "pydantic_ai": "tool: look_up_weather",
     "openai_agents": "tool: look_up_weather",
-    "langgraph": "look_up_weather",  # that it is a tool is said when it ends
+    "langgraph": "look_up_weather",  # its end says that it is a tool
     "crewai": "tool: look_up_weather",
 }
 HAVE_MODEL_CALLS = ("pydantic_ai", "openai_agents", "langgraph")
@@ -47,7 +47,7 @@ Start = Callable[[str], Running]
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
-    """Lend running examples by the framework's name, each started once; anew where a test that failed left one in the middle."""
+    """Lend running examples by framework, each started once, and again if a failed test left one half done."""
     known: dict[str, Running] = {}
     with ExitStack() as stack:
 
@@ -62,18 +62,18 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
 
 
 def says(text: str) -> Callable[[Message], bool]:
-    """Match the message of a task, not the news in its thread."""
-    return lambda message: message.text == text and not message.is_news
+    """Match the message of a task, not a reply in its thread."""
+    return lambda message: message.text == text and not message.is_reply
 
 
 def ends(text: str) -> Callable[[Message], bool]:
-    """Match a message that begins so."""
-    return lambda message: message.text.startswith(text) and not message.is_news
+    """Match a message with that beginning."""
+    return lambda message: message.text.startswith(text) and not message.is_reply
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_a_tool_is_shown_while_it_runs(name: str, start: Start) -> None:
-    """While the tool waits, the task is at work and the tool is what it does; afterwards it is complete, each token counted once."""
+    """While the tool runs, the task works and shows it as its action; afterwards each token is counted once."""
     run = start(name).begin("answer")
     run.hear("tool")
     working = run.see(says(f"⚙️ {TITLES[name]}: working · {TOOLS[name]}"), "at work")
@@ -89,7 +89,9 @@ def test_a_tool_is_shown_while_it_runs(name: str, start: Start) -> None:
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_a_failing_tool(name: str, start: Start) -> None:
-    """A tool's failure that ends the run is the task's; one that the model is told of is noted, and the run goes on."""
+    """A tool's failure that ends the run fails the task; one that the model receives is noted, and the run
+    goes on.
+    """
     run = start(name).begin("failure")
     run.hear("tool")
     run.say("fail")
@@ -105,7 +107,7 @@ def test_a_failing_tool(name: str, start: Start) -> None:
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_a_stream(name: str, start: Start) -> None:
-    """A run whose answer is streamed is followed as any other."""
+    """A run with a streamed answer is followed like any other."""
     run = start(name).begin("stream")
     run.hear("tool")
     run.see(says(f"⚙️ {TITLES[name]}: working · {TOOLS[name]}"), "at work")
@@ -139,7 +141,7 @@ def test_a_run_that_is_resumed(name: str, start: Start) -> None:
 
 @pytest.mark.parametrize("name", ["pydantic_ai"])
 def test_a_second_agent_is_shown_while_it_works(name: str, start: Start) -> None:
-    """The agent that is asked by a tool stands below the task with the tool that it calls."""
+    """An agent called by a tool is shown below the task with the tool that it calls."""
     run = start(name).begin("handoff")
     run.hear("tool")
     at_work = run.see(
@@ -164,7 +166,7 @@ def test_a_second_agent_is_shown_while_it_works(name: str, start: Start) -> None
     ],
 )
 def test_what_a_second_agent_does_is_shown(name: str, titles: str, final: str, start: Start) -> None:
-    """Where nothing says in time that a second agent is at work, its tool is what the task is doing."""
+    """Where the second agent is not reported in time, its tool is shown as the task's action."""
     run = start(name).begin("handoff")
     run.hear("tool")
     wanted = {f"⚙️ {title}: working · {TOOLS[name]}" for title in titles.split()}

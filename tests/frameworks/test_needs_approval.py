@@ -1,4 +1,4 @@
-"""`needs_approval` of the OpenAI Agents SDK, in its own environment: one process plays what the tests look at."""
+"""`needs_approval` of the OpenAI Agents SDK, in its own environment: one process runs what the tests check."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ SCRIPT = """
 import asyncio, json, logging, threading
 from agents import Agent, Model, ModelResponse, Runner, RunState, ShellTool, Usage, function_tool, set_tracing_disabled
 from openai.types.responses import (
-    ResponseCompletedEvent, ResponseFunctionShellToolCall, ResponseFunctionToolCall, ResponseOutputMessage, ResponseOutputText, Response,
+    Response, ResponseCompletedEvent, ResponseFunctionShellToolCall, ResponseFunctionToolCall,
+    ResponseOutputMessage, ResponseOutputText,
 )
 from openai.types.responses.response_function_shell_tool_call import Action
 import spanpost
@@ -30,18 +31,18 @@ set_tracing_disabled(True)
 pipeline = spanpost.attach()
 
 class Scripted(Model):
-    "Makes these calls at once; when they were answered, tells what it heard."
+    "Makes these calls at once; when they were answered, returns the results."
     def __init__(self, *calls):
         self.calls = list(calls)
     async def get_response(self, system_instructions, input, *more, **options):
-        heard = [item["output"] for item in input if isinstance(item, dict) and "output" in item]
-        said = ResponseOutputText(text=json.dumps(heard), type="output_text", annotations=[])
-        told = ResponseOutputMessage(id="msg", content=[said], role="assistant", status="completed", type="message")
-        return ModelResponse(output=[told] if heard else self.calls, usage=Usage(), response_id=None)
+        results = [item["output"] for item in input if isinstance(item, dict) and "output" in item]
+        said = ResponseOutputText(text=json.dumps(results), type="output_text", annotations=[])
+        message = ResponseOutputMessage(id="msg", content=[said], role="assistant", status="completed", type="message")
+        return ModelResponse(output=[message] if results else self.calls, usage=Usage(), response_id=None)
     async def stream_response(self, system_instructions, input, *more, **options):
         output = (await self.get_response(system_instructions, input)).output
-        answer = Response(id="r", created_at=0, model="m", object="response", output=output, tool_choice="auto", tools=[],
-                          parallel_tool_calls=True)
+        answer = Response(id="r", created_at=0, model="m", object="response", output=output, tool_choice="auto",
+                          tools=[], parallel_tool_calls=True)
         yield ResponseCompletedEvent(response=answer, type="response.completed", sequence_number=0)
 
 @function_tool(needs_approval=True)
@@ -77,7 +78,7 @@ async def several():
     async with agent_task("Trip", task_id="trip-1"):
         work = run(agent(call("Oslo"), call("Rome")), "go", risk="costs money")
         result, questions = await asyncio.gather(work, answer(Oslo="approve", Rome="deny too hot"))
-    return {"heard": json.loads(result.final_output), "questions": sorted(questions)}
+    return {"answers": json.loads(result.final_output), "questions": sorted(questions)}
 
 async def expired(then):
     async with agent_task("Trip", task_id=f"trip-2-{then}"):
@@ -94,7 +95,7 @@ async def restarted():
     again = agent(call("Oslo"), call("Rome"))
     async with agent_task("Trip", task_id="trip-3"):
         result = await run(again, await RunState.from_string(again, kept[0]))
-    return {"heard": json.loads(result.final_output), "kept": len(kept)}
+    return {"answers": json.loads(result.final_output), "kept": len(kept)}
 
 async def streamed():
     async with agent_task("Trip", task_id="trip-4"):
@@ -113,24 +114,25 @@ async def shell():
     tool = ShellTool(executor=lambda request: "ran", needs_approval=True)
     async with agent_task("Trip", task_id="trip-5"):
         result, questions = await asyncio.gather(run(agent(wanted, tools=[tool]), "go"), answer(Oslo="deny no"))
-    return {"heard": result.final_output, "questions": questions}
+    return {"answers": result.final_output, "questions": questions}
 
 async def not_json():
     async with agent_task("Trip", task_id="trip-6"):
         result, questions = await asyncio.gather(run(agent(call("x", "city is Oslo")), "go"), answer(Oslo="deny what"))
-    return {"heard": json.loads(result.final_output), "questions": questions}
+    return {"answers": json.loads(result.final_output), "questions": questions}
 
 async def nested():
     inner = agent(call("Oslo")).as_tool("travel", "travels")
     outer = ResponseFunctionToolCall(call_id="call_o", name="travel", arguments='{"input": "go"}', type="function_call")
     async with agent_task("Trip", task_id="trip-7"):
         result, questions = await asyncio.gather(run(agent(outer, tools=[inner]), "go"), answer(Oslo="deny too cold"))
-    return {"heard": json.loads(result.final_output), "questions": questions}
+    return {"answers": json.loads(result.final_output), "questions": questions}
 
 async def main():
     print(json.dumps({
-        "several": await several(), "expire": await expired("expire"), "deny": await expired("deny"), "restarted": await restarted(),
-        "streamed": await streamed(), "shell": await shell(), "not_json": await not_json(), "nested": await nested(),
+        "several": await several(), "expire": await expired("expire"), "deny": await expired("deny"),
+        "restarted": await restarted(), "streamed": await streamed(), "shell": await shell(),
+        "not_json": await not_json(), "nested": await nested(),
     }))
 
 asyncio.run(main())
@@ -139,7 +141,7 @@ asyncio.run(main())
 
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the models heard and people were asked."""
+    """Return the models' inputs and the questions to people."""
     directory = tmp_path_factory.mktemp("openai_agents")
     (directory / "script.py").write_text(SCRIPT)
     python = Path(find("openai_agents")) / "bin" / "python"
@@ -154,20 +156,24 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         check=False,
     )
     assert ran.returncode == 0, ran.stderr
-    told: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
-    return told
+    outcome: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
+    return outcome
 
 
 def test_calls_of_one_moment(played: dict[str, Any]) -> None:
-    """Two calls are asked at once and decided each by itself; the model reads who denied one and why."""
+    """Two concurrent calls are asked at once and decided separately; the model learns who denied one and
+    why.
+    """
     assert played["several"] == {
-        "heard": ["booked in Oslo", "Denied by alice: too hot"],
+        "answers": ["booked in Oslo", "Denied by alice: too hot"],
         "questions": [["Run book?", "city: Oslo", "costs money"], ["Run book?", "city: Rome", "costs money"]],
     }
 
 
 def test_a_time_that_is_over(played: dict[str, Any]) -> None:
-    """The call is not made, and the model is told that this is no refusal; but where the question asks for one."""
+    """An expired call is not made, and the model learns that it was not denied, unless the question counts
+    it as a denial.
+    """
     assert played["expire"] == [
         "No person decided in time. This is no refusal: the call was not made because no answer came."
     ]
@@ -175,8 +181,8 @@ def test_a_time_that_is_over(played: dict[str, Any]) -> None:
 
 
 def test_a_run_that_goes_on_from_its_kept_state(played: dict[str, Any]) -> None:
-    """From the state before the questions the run goes on with what was decided of them: nobody is asked a second time."""
-    assert played["restarted"] == {"heard": ["booked in Oslo", "Denied by alice: too hot"], "kept": 1}
+    """From its kept state the run continues with the decisions, and no question is asked a second time."""
+    assert played["restarted"] == {"answers": ["booked in Oslo", "Denied by alice: too hot"], "kept": 1}
 
 
 def test_a_streamed_run(played: dict[str, Any]) -> None:
@@ -185,14 +191,17 @@ def test_a_streamed_run(played: dict[str, Any]) -> None:
 
 
 def test_a_person_sees_what_is_to_be_done(played: dict[str, Any]) -> None:
-    """Of a shell's call its commands are shown, and arguments that are no JSON as they are."""
+    """A question shows the commands of a shell call, and arguments that are no JSON unchanged."""
     [[question, detail, _]] = played["shell"]["questions"]
     assert (question, detail.splitlines()[0]) == ("Run shell?", 'action: {"commands": ["rm -r Oslo"]}')
-    assert "Denied by alice: no" in played["shell"]["heard"]
-    assert played["not_json"] == {"heard": ["Denied by alice: what"], "questions": [["Run book?", "city is Oslo", ""]]}
+    assert "Denied by alice: no" in played["shell"]["answers"]
+    assert played["not_json"] == {
+        "answers": ["Denied by alice: what"],
+        "questions": [["Run book?", "city is Oslo", ""]],
+    }
 
 
 def test_a_call_of_an_agent_that_is_a_tool(played: dict[str, Any]) -> None:
-    """A call that an agent within the agent wants is asked too, and that agent is told."""
+    """A call wanted by an agent within the agent is asked too, and that agent gets the answer."""
     assert played["nested"]["questions"] == [["Run book?", "city: Oslo", ""]]
-    assert "Denied by alice: too cold" in played["nested"]["heard"][0]
+    assert "Denied by alice: too cold" in played["nested"]["answers"][0]

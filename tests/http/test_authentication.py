@@ -1,4 +1,4 @@
-"""Who a request is of: one credential, in one place, and nobody else's."""
+"""Whose a request is: decided by one credential, in one place."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TENANT, OPERATOR = "Bearer spt_tenant", "Bearer spt_operator"
 
 
 class Tokens:
-    """One tenant's token and one operator's; `is_open`: none is asked for."""
+    """One tenant's token and one operator's; with `is_open` none is needed."""
 
     def __init__(self, *, is_open: bool = False) -> None:
         self.is_open = is_open
@@ -32,7 +32,7 @@ class Tokens:
 
 
 class Callers:
-    """A caller by token, another by session; `here` says whether a token was looked up as this machine's."""
+    """A caller by token, another by session; `here` says whether the token was checked as this machine's."""
 
     way_in = "; ask for one"
 
@@ -79,7 +79,7 @@ def basic(user: str, password: str) -> str:
     ],
 )
 def test_a_token_in_the_url_is_refused(query: str) -> None:
-    """A token in the URL is refused, also beside a good one: every log between has the URL; the answer repeats none of it."""
+    """A token in the URL is refused even beside a valid one, since logs contain URLs; the answer hides it."""
     for tokens in ((), (TENANT,)):
         with pytest.raises(HttpError) as caught:
             authorization_of(scope_of(*tokens, query=query))
@@ -89,12 +89,12 @@ def test_a_token_in_the_url_is_refused(query: str) -> None:
 
 @pytest.mark.parametrize("query", ["", "q=token=x", "tokens=x", "my_token=x", "q=auth"])
 def test_other_words_in_the_url_are_none(query: str) -> None:
-    """What only looks like a token's name is a query as any other."""
+    """A query parameter that only resembles a token's name is like any other."""
     assert authorization_of(scope_of(TENANT, query=query)) == TENANT
 
 
 def test_of_several_credentials_none_counts() -> None:
-    """With two Authorization headers nobody is let in: a proxy may have judged by the other one."""
+    """Two Authorization headers authenticate nothing: a proxy may have judged by the other one."""
     assert authorization_of(scope_of(TENANT, OPERATOR)) == ""
     for judge in (Authenticator(Tokens()).tenant, Authenticator(Tokens()).require_operator):
         with pytest.raises(HttpError) as caught:
@@ -102,9 +102,10 @@ def test_of_several_credentials_none_counts() -> None:
         assert caught.value.status_code == 401
 
 
-@pytest.mark.parametrize("given", [(), ("",), ("Bearer",), ("Bearer ",), ("Bearer spt_other",), ("spt_tenant",), ("Digest x",)])  # fmt: skip
+@pytest.mark.parametrize("given", [(), ("",), ("Bearer",), ("Bearer ",), ("Bearer spt_other",), ("spt_tenant",),
+                                   ("Digest x",)])  # fmt: skip
 def test_without_a_known_token_there_is_no_tenant(given: tuple[str, ...]) -> None:
-    """A request without a known token is nobody's, and is told how to bring one."""
+    """A request without a known token has no tenant, and the answer says how to send one."""
     for judge in (Authenticator(Tokens()).tenant, Authenticator(Tokens()).tenant_or_operator):
         with pytest.raises(HttpError) as caught:
             judge(scope_of(*given))
@@ -112,7 +113,7 @@ def test_without_a_known_token_there_is_no_tenant(given: tuple[str, ...]) -> Non
 
 
 def test_tenants_and_operators_are_not_each_other() -> None:
-    """A tenant's token is no operator's, and an operator's no tenant's: who sends with it is told which to use."""
+    """A tenant's token is no operator's, and the reverse; the answer says which one to use."""
     one = Authenticator(Tokens())
     assert one.tenant(scope_of(TENANT)) == "acme"
     assert one.tenant_or_operator(scope_of(TENANT)) == ("acme", False)
@@ -127,7 +128,9 @@ def test_tenants_and_operators_are_not_each_other() -> None:
 
 
 def test_the_password_of_basic_is_a_token_where_that_is_said() -> None:
-    """Senders of webhooks have Basic alone: its password is the token, whatever the name; elsewhere it is none."""
+    """Webhook senders that only have Basic send the token as its password; elsewhere such a password is no
+    token.
+    """
     one = Authenticator(Tokens())
     assert one.tenant_or_operator(scope_of(basic("anybody", "spt_tenant"))) == ("acme", False)
     assert one.tenant_or_operator(scope_of(basic("", "spt_operator"))) == (None, True)
@@ -139,7 +142,7 @@ def test_the_password_of_basic_is_a_token_where_that_is_said() -> None:
     "said", ["Basic", "Basic !", "Basic YQ", "Basic " + "=" * 9, basic("spt_tenant", ""), "basic é"]
 )
 def test_a_basic_that_is_none(said: str) -> None:
-    """What is no name and password, or has the token as the name, is nobody's."""
+    """Basic without name and password, or with the token as the name, authenticates nothing."""
     with pytest.raises(HttpError) as caught:
         Authenticator(Tokens()).tenant_or_operator(scope_of(said))
     assert caught.value.status_code == 401
@@ -156,7 +159,7 @@ def test_any_password_of_basic_is_whole(user: str, password: str) -> None:
 
 
 async def test_a_token_goes_before_a_session() -> None:
-    """With an Authorization header that alone decides: an unknown token is refused in spite of a good session."""
+    """An Authorization header alone decides: with an unknown token a valid session does not help."""
     known = Callers("the session's")
     assert await caller_of(Request(scope_of("bEaReR  spt_known")), known) == "the token's"
     for bad in ("Bearer spt_other", "", basic("a", "spt_known"), "spt_known"):
@@ -167,7 +170,7 @@ async def test_a_token_goes_before_a_session() -> None:
 
 
 async def test_a_session_changes_nothing_from_elsewhere() -> None:
-    """By a session one reads; what changes something needs an Origin, which a browser sends and the guard has judged."""
+    """A session may read; a change needs an Origin header that the guard has accepted."""
     known = Callers("the session's")
     for method in ("GET", "HEAD", "OPTIONS"):
         assert await caller_of(Request(scope_of(method=method)), known) == "the session's"
@@ -182,7 +185,7 @@ async def test_a_session_changes_nothing_from_elsewhere() -> None:
 
 
 def test_tokens_are_compared_by_their_hashes() -> None:
-    """A token is found by its SHA-256 alone; none, one of another case and one that is too long are nobody's."""
+    """Tokens are compared by SHA-256 alone; none, one of another case and a too long one are unknown."""
     known = [("one", digest_of("spt_1")), ("two", digest_of("spt_2")), ("two", digest_of("spt_ü"))]
     assert [holder_of(token, known) for token in ("spt_1", "spt_2", "spt_ü")] == ["one", "two", "two"]
     long = "x" * 1025

@@ -20,14 +20,14 @@ print(*fit_descriptors(http, grpc), resource.getrlimit(resource.RLIMIT_NOFILE)[0
 
 
 def fitted(*given: int) -> tuple[list[int], str]:
-    """Ask in a process of its own; return HTTP's connections, gRPC's, the limit then, and what was said on stderr."""
+    """Run in its own process; return HTTP's connections, gRPC's, the limit then, and stderr."""
     command = [sys.executable, "-c", ASK, *map(str, given)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     return [int(word) for word in done.stdout.split()], done.stderr
 
 
 def test_the_limit_of_open_files_is_raised_for_the_connections() -> None:
-    """M4: where the system allows more, it is asked for, and nothing is warned of."""
+    """M4: the limit of open files is raised where the system allows it, without a warning."""
     (http, grpc, limit), said = fitted(256, 4096, 2200, 1000)
     assert (http, grpc) == (2200, 1000)
     assert 2200 + 1000 + SPARE < limit <= 4096
@@ -36,8 +36,7 @@ def test_the_limit_of_open_files_is_raised_for_the_connections() -> None:
 
 @pytest.mark.parametrize("hard", [64, 256, 1024, 2000])
 def test_connections_are_as_many_as_files_may_be_open(hard: int) -> None:
-    """M4: where the system allows no more, there are fewer connections, some of each, with files left for
-    the rest; and it is said."""
+    """M4: where the system allows no more files, there are fewer connections of each kind, and a warning."""
     (http, grpc, limit), said = fitted(64, hard, 2200, 1000)
     assert limit == hard
     assert http >= 1
@@ -48,7 +47,7 @@ def test_connections_are_as_many_as_files_may_be_open(hard: int) -> None:
 
 
 def test_what_is_enough_stays(caplog: pytest.LogCaptureFixture) -> None:
-    """A limit that is high enough is left alone, without a word."""
+    """A sufficient limit is left alone, without a warning."""
     with caplog.at_level(logging.INFO):
         assert fit_descriptors(3, 2) == (3, 2)
     assert caplog.records == []

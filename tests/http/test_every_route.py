@@ -1,4 +1,4 @@
-"""Every route of a gateway with all its endpoints, asked wrongly: always the one error body, the right code, never a 500."""
+"""Every route of a gateway with all its endpoints, wrongly asked: one error body, the right code, never a 500."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ SECRET = "hush-hush-hush-hush"
 JSON = "application/json"
 #: Below a prefix, and in place of a parameter.
 BELOW = {"/hooks/": "own", "/board/": "history", "/control/v1/approvals/": "x", "/control/v1/tasks/": "x"}
-#: Bytes that a body may have. Alerts that are too long are kept aside and taken: a monitor would send them again for ever.
+#: Largest body in bytes. Longer alerts go to quarantine and are answered 200: a monitor would repeat them for ever.
 LONGEST = {"/v1/": LIMIT, "/api/": LIMIT, "/hooks/": LIMIT, "/control/": 256 * 1024, "/slack/": 1024 * 1024}
-#: No credential is asked for here.
+#: Routes without credentials.
 OPEN = {
     "/", "/board/history", "/health/live", "/health/ready", "/slack/install", "/slack/oauth_redirect", "/api/login",
     "/api/login/callback", "/api/logout", "/api/openapi.json",
@@ -36,7 +36,7 @@ SIGNED = ("/hooks/", "/slack/events")
 
 
 class Asked(NamedTuple):
-    """One route, as a request for it has its path and its method."""
+    """One route, with the path and the method of a request for it."""
 
     path: str
     methods: frozenset[str]
@@ -47,7 +47,7 @@ class Asked(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What came back."""
+    """An answer of the gateway."""
 
     status: int
     headers: dict[str, str]
@@ -60,11 +60,14 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     own = {"tenant": "default", "sha256": [hash_of("spt_tenant")]}
     settings: dict[str, Any] = {
         "gateway": {
-            "http_port": 0, "grpc_port": -1, "max_body": LIMIT, "tokens": [own], "operator_tokens": [hash_of("spt_operators")],
+            "http_port": 0, "grpc_port": -1, "max_body": LIMIT, "tokens": [own],
+            "operator_tokens": [hash_of("spt_operators")],
         },
-        "webhooks": {"max_body": LIMIT, "providers": {"own": {"scheme": "github", "secret": SECRET, "does": [{"start": "fix"}]}}},
+        "webhooks": {"max_body": LIMIT,
+                     "providers": {"own": {"scheme": "github", "secret": SECRET, "does": [{"start": "fix"}]}}},
         "interactions": {"tokens": tokens(), "signing_secret": SECRET},
-        "slack": {"base_url": "http://127.0.0.1:9/api/", "workspaces": {"acme": {"team": "T0222BBBB", "tenant": "a", "channel": "#a"}}},
+        "slack": {"base_url": "http://127.0.0.1:9/api/",
+                  "workspaces": {"acme": {"team": "T0222BBBB", "tenant": "a", "channel": "#a"}}},
         "slack_oauth": {
             "client_id": "1.2", "client_secret": SECRET, "public_url": "https://agents.example.com", "key": new_key(),
         },
@@ -104,7 +107,7 @@ def token_for(path: str) -> str:
 def ask(
     served: Served, method: str, path: str, body: bytes | None = None, length: int = 0, token: str | None = ""
 ) -> Answer:
-    """Send a request, as it should be but for what the test has changed. `length` is told and not sent."""
+    """Send a correct request except for what the test changes. `length` is announced and not sent."""
     host, _, port = served.url.removeprefix("http://").partition(":")
     connection = http.client.HTTPConnection(host, int(port), timeout=20)
     try:
@@ -133,26 +136,26 @@ def problem_of(answer: Answer, statuses: set[int]) -> str:
     if answer.status < 400:
         return ""
     try:
-        told = json.loads(answer.body)
+        body = json.loads(answer.body)
     except ValueError:
         return f"no JSON: {answer.body[:200]!r}"
     right = (JSON, ERRORS[answer.status][0], "nosniff", str, True)
     found = (
         answer.headers["content-type"],
-        told["code"],
+        body["code"],
         answer.headers["x-content-type-options"],
-        type(told["message"]),
-        bool(reason_of(told)),
+        type(body["message"]),
+        bool(reason_of(body)),
     )
-    if found != right or told.keys() > {"code", "message", "details"}:
-        return f"{found}, not {right}: {told}"
-    return "a traceback" if "Traceback" in told["message"] or ".py" in told["message"] else ""
+    if found != right or body.keys() > {"code", "message", "details"}:
+        return f"{found}, not {right}: {body}"
+    return "a traceback" if "Traceback" in body["message"] or ".py" in body["message"] else ""
 
 
 def walk(
     routes: list[Asked], caplog: pytest.LogCaptureFixture, request: Callable[[Asked], tuple[Answer, set[int]] | None]
 ) -> None:
-    """Ask every route, and hold each answer to the one body."""
+    """Request every route, and compare each answer with the one body."""
     with caplog.at_level(logging.ERROR, "spanpost"):
         answers = {f"{one.method} {one.path}": request(one) for one in routes}
     problems = {name: problem for name, one in answers.items() if one is not None and (problem := problem_of(*one))}
@@ -162,7 +165,7 @@ def walk(
 
 
 def test_unknown_paths(gateway: Served, routes: list[Asked], caplog: pytest.LogCaptureFixture) -> None:
-    """Below every endpoint a path that is not there is a 404; below the board it is a page."""
+    """An unknown path is a 404 below every endpoint; below the board it is a page."""
 
     def request(one: Asked) -> tuple[Answer, set[int]]:
         path = f"{one.path.rstrip('/')}/nothing/there"
@@ -175,7 +178,7 @@ def test_unknown_paths(gateway: Served, routes: list[Asked], caplog: pytest.LogC
 
 
 def test_wrong_methods(gateway: Served, routes: list[Asked], caplog: pytest.LogCaptureFixture) -> None:
-    """A method that no endpoint takes is a 405 that names those it takes."""
+    """A method that an endpoint does not support is a 405 with the supported ones."""
 
     def request(one: Asked) -> tuple[Answer, set[int]]:
         answer = ask(gateway, "DELETE", one.path, b"{}")
@@ -189,7 +192,7 @@ def test_wrong_methods(gateway: Served, routes: list[Asked], caplog: pytest.LogC
 def test_wrong_tokens(
     gateway: Served, routes: list[Asked], caplog: pytest.LogCaptureFixture, token: str | None
 ) -> None:
-    """Without a token, with a wrong, an empty and a long one every endpoint that asks for one is a 401."""
+    """Without a token, with a wrong, an empty and a long one, every endpoint that needs one answers 401."""
 
     def request(one: Asked) -> tuple[Answer, set[int]] | None:
         if one.path in OPEN:
@@ -207,7 +210,7 @@ def test_long_bodies(gateway: Served, routes: list[Asked], caplog: pytest.LogCap
         longest = next((most for prefix, most in LONGEST.items() if one.path.startswith(prefix)), 0)
         if one.method != "POST" or not longest or one.path == "/api/logout":
             return None
-        # Slack's limit is judged by the length that is told: nothing is sent that would be thrown away.
+        # Slack's limit applies to the announced length: nothing is sent only to be discarded.
         sent = b"" if one.path.startswith("/slack/") else b"[" + b" " * longest
         return ask(gateway, "POST", one.path, sent, longest + 1), {413, 401} if one.path.startswith(SIGNED) else {413}
 
@@ -215,7 +218,7 @@ def test_long_bodies(gateway: Served, routes: list[Asked], caplog: pytest.LogCap
 
 
 def test_malformed_bodies(gateway: Served, routes: list[Asked], caplog: pytest.LogCaptureFixture) -> None:
-    """A body that is no JSON is a 400; unsigned it is a 401; an alert's is kept aside and taken."""
+    """A body that is no JSON is a 400; unsigned it is a 401; an alert's is quarantined and answered 200."""
 
     def request(one: Asked) -> tuple[Answer, set[int]] | None:
         if one.method != "POST" or one.path == "/api/logout":
@@ -227,7 +230,9 @@ def test_malformed_bodies(gateway: Served, routes: list[Asked], caplog: pytest.L
 
 
 def test_reads(gateway: Served, routes: list[Asked], caplog: pytest.LogCaptureFixture) -> None:
-    """A good request of every endpoint that is read is a success, or an error with the one body; HEAD has no body."""
+    """A correct request of every readable endpoint is a success, or an error with the one body; HEAD has no
+    body.
+    """
 
     def request(one: Asked) -> tuple[Answer, set[int]] | None:
         if one.method != "GET":
@@ -242,7 +247,7 @@ def test_reads(gateway: Served, routes: list[Asked], caplog: pytest.LogCaptureFi
 
 
 def test_the_page_has_every_code() -> None:
-    """The table of docs/reference/http-answers.md is the table that endpoints answer by."""
+    """The table of docs/reference/http-answers.md equals the table of the code."""
     page = (ROOT / "docs" / "reference" / "http-answers.md").read_text()
     found = {
         int(status): (int(code), name)
@@ -252,7 +257,9 @@ def test_the_page_has_every_code() -> None:
 
 
 def test_protobuf_is_answered_in_protobuf(gateway: Served) -> None:
-    """An exporter that sends protobuf reads the error as protobuf, of the guard, the router and the endpoint alike."""
+    """An exporter that sends protobuf gets errors as protobuf, from the guard, the router and the endpoint
+    alike.
+    """
     host, _, port = gateway.url.removeprefix("http://").partition(":")
     for path, origin, status in (
         ("/v1/traces", "http://evil.example", 403),
@@ -263,12 +270,12 @@ def test_protobuf_is_answered_in_protobuf(gateway: Served) -> None:
         headers = {"content-type": "application/x-protobuf", "authorization": "Bearer spt_tenant"}
         connection.request("POST", path, b"\xff", headers | ({"origin": origin} if origin else {}))
         answer = connection.getresponse()
-        told, info = Status.FromString(answer.read()), ErrorInfo()
+        body, info = Status.FromString(answer.read()), ErrorInfo()
         connection.close()
-        assert (answer.status, answer.headers["content-type"], told.code) == (
+        assert (answer.status, answer.headers["content-type"], body.code) == (
             status,
             "application/x-protobuf",
             ERRORS[status][0],
         )
-        assert told.details[0].Unpack(info)
-        assert (bool(info.reason), info.domain, bool(told.message)) == (True, "spanpost", True)
+        assert body.details[0].Unpack(info)
+        assert (bool(info.reason), info.domain, bool(body.message)) == (True, "spanpost", True)

@@ -1,4 +1,4 @@
-"""The guard before all endpoints, by itself: any host, origin, header and hop that somebody may send."""
+"""The guard before all endpoints, alone: any host, origin, header and hop."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ hosts = st.one_of(
 @example("127.0.0.1\xa0")
 @example("[::1]\n")
 def test_what_passes_as_this_machine_is_this_machine(text: str) -> None:
-    """Whatever stands in Host, it passes only where it is `localhost` or an address that Python calls loopback, and perhaps a port."""
+    """A Host passes only if it is `localhost` or a loopback address by Python, with or without a port."""
     verdict = LOCAL.judge(a_request("/metrics", "GET", headers={"host": text}))
     assert status(verdict) in (200, 400, 403)
     if not isinstance(verdict, Refusal):
@@ -105,14 +105,14 @@ def test_what_passes_as_this_machine_is_this_machine(text: str) -> None:
 @example("null")
 @example("")
 def test_only_our_own_origin_passes(text: str) -> None:
-    """Whatever stands in Origin, a page passes only from the very scheme, host and port that it asks."""
+    """Any Origin passes only if it has the scheme, host and port of the request."""
     verdict = status(LOCAL.judge(a_request(headers=OTLP, origin=text)))
     assert verdict == (200 if text.lower() == "http://127.0.0.1:4318" else 403)
 
 
 @pytest.mark.parametrize("path", PATHS)
 def test_a_rebound_name_gets_nothing(path: str) -> None:
-    """H3: a page under a name of somebody else that leads here is refused at every endpoint where no token is asked for."""
+    """H3: a page under a foreign name that resolves here is refused at every endpoint without tokens."""
     method = "GET" if endpoint_of(path).takes == READ else "POST"
     for more in ({}, {"origin": "http://evil.example"}, {"origin": "http://127.0.0.1:4318"}):
         headers = {**OTLP, "host": "evil.example:4318", **more}
@@ -123,7 +123,7 @@ def test_a_rebound_name_gets_nothing(path: str) -> None:
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("guard", [LOCAL, BEYOND, TOKENS, BEHIND], ids=["local", "beyond", "tokens", "behind"])
 def test_a_page_of_elsewhere_gets_nothing(guard: Guard, path: str) -> None:
-    """A page of another origin, of none (`null`) or of two is refused at every endpoint, whatever token it brings."""
+    """A page of another origin, of none (`null`) or of two is refused at every endpoint, with any token."""
     for origin in (
         "http://evil.example",
         "null",
@@ -137,7 +137,7 @@ def test_a_page_of_elsewhere_gets_nothing(guard: Guard, path: str) -> None:
 
 
 def test_a_host_is_named_once() -> None:
-    """No host in HTTP/1.1, two, or another one in the target is 400; a client of HTTP/1.0 need not name one, and is not known then."""
+    """A missing Host in HTTP/1.1, two, or another in the target is 400; HTTP/1.0 without Host is unknown."""
     assert get(LOCAL, host=[]) == get(LOCAL, host=["127.0.0.1", "127.0.0.1"]) == get(LOCAL, host="") == 400
     for target, wanted in {
         "http://127.0.0.1:4318/metrics": 200,
@@ -154,7 +154,7 @@ def test_a_host_is_named_once() -> None:
 
 
 def test_names_of_ours() -> None:
-    """Beside loopback a listed name passes, on the listed port where there is one; after a dot all below it; beyond loopback services do."""
+    """Listed names pass with their port, a leading dot covers subdomains, and beyond loopback services pass."""
     listed = Guard(hosts=frozenset({Host("agents.example.com"), Host("other.example", 8443), Host(".svc")}))
     passes = [
         "AGENTS.example.com",
@@ -183,7 +183,9 @@ def test_names_of_ours() -> None:
 
 
 def test_where_a_token_is_asked_for_any_name_will_do() -> None:
-    """Collectors reach us by names that we need not know: where a token is asked for, a page of elsewhere has none."""
+    """An endpoint with a token accepts any name: collectors use names that are not listed, and a foreign
+    page has no token.
+    """
     assert [post(TOKENS, host="gateway.example.com"), get(TOKENS, host="gateway.example.com")] == [200, 200]
     assert get(TOKENS, "/health/ready", host="lb.example.com") == 200
     operators = Guard(required=frozenset({Credential.OPERATOR}))
@@ -201,7 +203,7 @@ def test_where_a_token_is_asked_for_any_name_will_do() -> None:
 
 @pytest.mark.parametrize("path", PATHS)
 def test_no_simple_request_has_an_effect(path: str) -> None:
-    """M1: what a browser sends elsewhere without asking is taken nowhere but where it must be signed."""
+    """M1: a request that browsers send cross-site without preflight is refused unless it must be signed."""
     takes = endpoint_of(path).takes
     for said in (
         "text/plain",
@@ -222,7 +224,7 @@ def test_no_simple_request_has_an_effect(path: str) -> None:
 
 
 def test_a_body_says_what_it_is() -> None:
-    """Where a request may be empty it needs no content type, and a body without one is refused all the same."""
+    """An empty request needs no content type; a body without one is refused."""
     path = "/api/tasks/x/cancel"
     for headers, wanted in (
         ({}, 200),
@@ -240,7 +242,7 @@ def test_a_body_says_what_it_is() -> None:
 
 
 def test_a_browser_from_elsewhere_may_open_a_page() -> None:
-    """By a link from another site a page opens in a tab; nothing else of another site, no frame and no other port of this host, gets in."""
+    """A link from another site may open a page in a tab; frames, other requests and other ports may not."""
     opened = {"sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
     framed = {"sec-fetch-mode": "navigate", "sec-fetch-dest": "iframe"}
     asked = {"sec-fetch-mode": "no-cors", "sec-fetch-dest": "image"}
@@ -261,7 +263,9 @@ def test_a_browser_from_elsewhere_may_open_a_page() -> None:
 
 
 def test_origins_that_are_let_in_send_telemetry_and_nothing_else() -> None:
-    """A page of `allowed_origins` may post to /v1 and is told so; at any other endpoint it is a page of elsewhere."""
+    """A page of `allowed_origins` may post to /v1 and gets the CORS headers; at any other endpoint it is
+    refused.
+    """
     shared = Guard(allowed_origins=frozenset({origin_of("https://shop.example.com")}))  # type: ignore[arg-type]
     headers = {**OTLP, "origin": "https://shop.example.com", "sec-fetch-site": "cross-site"}
     verdict = shared.judge(a_request(headers=headers))
@@ -275,31 +279,35 @@ def test_origins_that_are_let_in_send_telemetry_and_nothing_else() -> None:
 
 
 PROXIED = [
-    "forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-prefix", "x-forward-for", "x-real-ip", "via",
-    "cf-connecting-ip", "cf-ray", "cdn-loop", "x-client-ip", "true-client-ip", "x-cluster-client-ip", "x-envoy-external-address",
-    "x-envoy-expected-rq-timeout-ms", "x-amzn-trace-id", "x-amz-cf-id", "fly-client-ip", "fastly-client-ip", "tailscale-user-login",
-    "x-original-url", "x-original-forwarded-for", "x-rewrite-url", "x-azure-clientip", "x-arr-log-id", "x-appengine-user-ip", "x-request-id",
-    "x-cloud-trace-context", "ngrok-auth-user", "remote-user", "x-proxy-user", "proxy-connection", "x_forwarded_for", "x-remote-addr",
+    "forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-prefix", "x-forward-for",
+    "x-real-ip", "via", "cf-connecting-ip", "cf-ray", "cdn-loop", "x-client-ip", "true-client-ip",
+    "x-cluster-client-ip", "x-envoy-external-address", "x-envoy-expected-rq-timeout-ms", "x-amzn-trace-id",
+    "x-amz-cf-id", "fly-client-ip", "fastly-client-ip", "tailscale-user-login", "x-original-url",
+    "x-original-forwarded-for", "x-rewrite-url", "x-azure-clientip", "x-arr-log-id", "x-appengine-user-ip",
+    "x-request-id", "x-cloud-trace-context", "ngrok-auth-user", "remote-user", "x-proxy-user", "proxy-connection",
+    "x_forwarded_for", "x-remote-addr",
 ]  # fmt: skip
 BROWSERS = [
-    "host", "connection", "cache-control", "sec-ch-ua", "sec-ch-ua-mobile", "sec-ch-ua-platform", "upgrade-insecure-requests",
-    "user-agent", "accept", "accept-encoding", "accept-language", "sec-fetch-site", "sec-fetch-mode", "sec-fetch-user", "sec-fetch-dest",
-    "sec-purpose", "sec-gpc", "referer", "cookie", "origin", "authorization", "content-type", "content-length", "idempotency-key", "dnt",
-    "last-event-id", "if-none-match", "priority", "te", "pragma", "traceparent", "tracestate", "baggage", "x-requested-with", "expect",
-    "range", "transfer-encoding", "save-data", "device-memory", "downlink", "keep-alive", "date", "from", "upgrade", "http2-settings",
+    "host", "connection", "cache-control", "sec-ch-ua", "sec-ch-ua-mobile", "sec-ch-ua-platform",
+    "upgrade-insecure-requests", "user-agent", "accept", "accept-encoding", "accept-language", "sec-fetch-site",
+    "sec-fetch-mode", "sec-fetch-user", "sec-fetch-dest", "sec-purpose", "sec-gpc", "referer", "cookie", "origin",
+    "authorization", "content-type", "content-length", "idempotency-key", "dnt", "last-event-id", "if-none-match",
+    "priority", "te", "pragma", "traceparent", "tracestate", "baggage", "x-requested-with", "expect", "range",
+    "transfer-encoding", "save-data", "device-memory", "downlink", "keep-alive", "date", "from", "upgrade",
+    "http2-settings",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("header", PROXIED)
 def test_what_came_by_a_proxy_is_not_of_this_machine(header: str) -> None:
-    """M6: any header of a proxy makes a request one of elsewhere, whatever it says."""
+    """M6: any header of a proxy marks a request as remote, whatever it says."""
     verdict = LOCAL.judge(a_request("/api/me", "GET", headers={header: ""}))
     assert isinstance(verdict, AllowedRequest)
     assert not verdict.is_this_machine
 
 
 def test_what_is_of_this_machine() -> None:
-    """No header of browsers is a proxy's; HTTP/1.0, another host and another address are not of this machine."""
+    """No header of browsers marks a proxy; HTTP/1.0, another host and another address are not this machine."""
     assert not is_forwarded(BROWSERS)
 
     def is_here(guard: Guard = LOCAL, **about: Any) -> bool:
@@ -323,21 +331,25 @@ def test_what_is_of_this_machine() -> None:
 
 
 def test_headers_of_proxies_are_believed_of_trusted_ones_alone() -> None:
-    """M6: scheme and host are what a trusted proxy says; of anybody else the same headers change nothing."""
-    told = {"x-forwarded-host": "agents.example.com", "x-forwarded-proto": "https", "x-forwarded-for": "203.0.113.9"}
-    acts = a_request("/api/x", headers={**OTLP, **told}, origin="https://agents.example.com", peer="10.0.0.7")
+    """M6: scheme and host are taken from a trusted proxy; from any other sender the headers change nothing."""
+    forwarded = {
+        "x-forwarded-host": "agents.example.com",
+        "x-forwarded-proto": "https",
+        "x-forwarded-for": "203.0.113.9",
+    }
+    acts = a_request("/api/x", headers={**OTLP, **forwarded}, origin="https://agents.example.com", peer="10.0.0.7")
     verdict = BEHIND.judge(acts)
     assert isinstance(verdict, AllowedRequest)
     assert (verdict.client, verdict.is_this_machine) == ("203.0.113.9", False)
     assert status(Guard(hosts=BEHIND.hosts).judge(acts)) == 403
-    plain = {**told, "x-forwarded-proto": "http"}
+    plain = {**forwarded, "x-forwarded-proto": "http"}
     assert (
         status(BEHIND.judge(a_request("/api/x", headers={**OTLP, **plain}, origin="https://agents.example.com"))) == 403
     )
 
 
 def test_a_rebound_page_cannot_speak_as_a_trusted_proxy() -> None:
-    """With a trusted proxy on this machine a browser of it has the same address: the host that it asks must be ours, whatever it adds."""
+    """With a trusted proxy on this machine a browser has its address, so the Host must still be ours."""
     for more in (
         {"x-forwarded-host": "agents.example.com"},
         {"x-forwarded-host": "127.0.0.1"},
@@ -370,7 +382,9 @@ TRUSTED = BEHIND.trusted_proxies
     ],
 )
 def test_the_client_is_the_nearest_hop_that_is_not_trusted(peer: str, hops: list[str], client: str) -> None:
-    """What stands further left was written by whoever liked to; what cannot be read ends the walk."""
+    """The client is the nearest untrusted hop; hops further left are forgeable, and an unreadable one ends
+    the search.
+    """
     assert client_of(peer, hops, TRUSTED) == client
 
 
@@ -379,14 +393,14 @@ def test_the_client_is_the_nearest_hop_that_is_not_trusted(peer: str, hops: list
     hops=st.lists(st.one_of(st.text(max_size=30), st.ip_addresses().map(str)), max_size=5),
 )
 def test_any_hops_give_an_address(peer: str, hops: list[str]) -> None:
-    """A client has an address, whatever is sent; without trusted proxies it is the peer's."""
+    """A client always has an address; without trusted proxies it is the peer's."""
     ip_address(client_of(peer, hops, TRUSTED))
     assert ip_address(client_of(peer, hops, ())) == (getattr(ip_address(peer), "ipv4_mapped", None) or ip_address(peer))
 
 
 @given(text=hosts)
 def test_a_host_is_read_whole_or_not_at_all(text: str) -> None:
-    """What is read of a host, written again, is what stood there."""
+    """A parsed host, written again, equals the input."""
     found = host_of(text)
     if found is not None:
         name = f"[{found.name}]" if ":" in found.name else found.name

@@ -1,4 +1,4 @@
-"""The guard in a gateway that listens: every endpoint, asked well and from elsewhere."""
+"""The guard in a gateway that listens: every endpoint, with good requests and with foreign ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LOG = json.dumps({"resourceLogs": [{"scopeLogs": [{"logRecords": [{"eventName": 
 ALERT = json.dumps(
     {"alerts": [{"status": "firing", "labels": {"alertname": "Hot"}, "startsAt": "2026-03-01T12:00:00Z"}]}
 )
-#: Of each endpoint a request as it should be, and what is answered; what is read has no body.
+#: A correct request of each endpoint, and its status; readable ones have no body.
 GOOD: dict[str, tuple[str, int]] = {
     "/v1/traces": ('{"resourceSpans": []}', 200),
     "/v1/logs": (LOG, 200),
@@ -56,7 +56,7 @@ GOOD: dict[str, tuple[str, int]] = {
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A gateway as `spanpost run` has it where nothing is set: on loopback, without tokens. It keeps rows in memory."""
+    """A gateway with default settings: on loopback, without tokens. It keeps rows in memory."""
     webhooks = {"providers": {"own": {"scheme": "github", "secret": "hush-hush-hush-hush", "does": [{"start": "fix"}]}}}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("gateway"))
@@ -65,7 +65,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 def ask(served: Served, path: str, method: str = "", **headers: str) -> tuple[int, dict[str, str], Any]:
-    """Return status, headers and what was said."""
+    """Return status, headers and body."""
     host, _, port = served.url.removeprefix("http://").partition(":")
     body = GOOD[path][0]
     connection = http.client.HTTPConnection(host, int(port), timeout=20)
@@ -83,7 +83,7 @@ def ask(served: Served, path: str, method: str = "", **headers: str) -> tuple[in
 
 @pytest.fixture(autouse=True)
 def _no_effect(gateway: Served, request: pytest.FixtureRequest) -> Iterator[None]:
-    """What is refused changes nothing."""
+    """Check that a refused request changes nothing."""
     before = _rows(gateway)
     yield
     if "good" not in request.node.name:
@@ -97,19 +97,19 @@ def _rows(served: Served) -> tuple[Any, ...]:
 
 @pytest.mark.parametrize("path", GOOD)
 def test_a_good_request_is_answered(gateway: Served, path: str) -> None:
-    """Each endpoint answers who asks it as documented, and every answer forbids browsers to guess what it is."""
+    """Each endpoint answers as documented, and every answer forbids content sniffing."""
     status, headers, _ = ask(gateway, path)
     assert (status, headers["x-content-type-options"]) == (GOOD[path][1], "nosniff")
 
 
 @pytest.mark.parametrize("path", GOOD)
 def test_a_page_of_elsewhere_is_refused(gateway: Served, path: str) -> None:
-    """H3: under a name that was rebound, with a page's origin or with both, every endpoint answers 403 and says what to do."""
+    """H3: with a rebound name, a page's origin or both, every endpoint answers 403 with the remedy."""
     evil = {"host": "evil.example", "origin": "http://evil.example"}
     for headers in (evil, {"origin": "http://evil.example"}, {"origin": "null"}, {"sec_fetch_site": "cross-site"}):
         for method in ("", "OPTIONS"):
-            status, told, body = ask(gateway, path, method, **headers)
-            assert (status, told["content-type"], told["x-content-type-options"]) == (
+            status, found, body = ask(gateway, path, method, **headers)
+            assert (status, found["content-type"], found["x-content-type-options"]) == (
                 403,
                 "application/json",
                 "nosniff",
@@ -123,7 +123,7 @@ def test_a_page_of_elsewhere_is_refused(gateway: Served, path: str) -> None:
 
 @pytest.mark.parametrize("path", [path for path in GOOD if endpoint_of(path).takes != READ and GOOD[path][0]])
 def test_a_simple_request_is_refused(gateway: Served, path: str) -> None:
-    """M1: a body that a browser sends without asking is 415 wherever no signature proves it."""
+    """M1: a body that a browser sends without preflight is 415 wherever no signature proves it."""
     status, _, body = ask(gateway, path, content_type="text/plain")
     if endpoint_of(path).asks == "signature":
         assert status == GOOD[path][1]
@@ -139,7 +139,7 @@ def test_a_host_that_is_none_is_refused(gateway: Served, path: str) -> None:
 
 
 def test_every_endpoint_is_known_to_the_guard(gateway: Served) -> None:
-    """No endpoint stands behind the rule for paths that nobody has thought of."""
+    """No endpoint falls under the guard's rule for unknown paths."""
     paths = gateway.gateway._endpoints.router.paths  # type: ignore[union-attr]
     assert {
         "/v1/traces",
@@ -156,7 +156,7 @@ def test_every_endpoint_is_known_to_the_guard(gateway: Served) -> None:
 
 
 def test_pages_that_are_let_in_send_telemetry(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A web app of `gateway.allowed_origins` is told that it may, and its telemetry is taken; at a reload the list may change."""
+    """A web app in `gateway.allowed_origins` may send telemetry, and a reload can change the list."""
     monkeypatch.chdir(tmp_path)
     section = {"http_port": 0, "grpc_port": -1}
     shop = {"origin": "https://shop.example.com", "sec_fetch_site": "cross-site"}
@@ -178,7 +178,7 @@ def test_pages_that_are_let_in_send_telemetry(tmp_path: Any, monkeypatch: pytest
 
 
 def test_refusals_are_counted(gateway: Served) -> None:
-    """An operator whose telemetry does not arrive finds a count of what the guard refused."""
+    """Requests that the guard refuses are counted, for operators whose telemetry does not arrive."""
     ask(gateway, "/metrics", host="evil.example")
     page = ask(gateway, "/metrics")[2].decode()
     [line] = [one for one in page.splitlines() if one.startswith("spanpost_requests_total{") and 'status="403"' in one]
@@ -188,7 +188,7 @@ def test_refusals_are_counted(gateway: Served) -> None:
 def test_a_reload_loosens_nothing_that_holds_until_the_next_start(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another `gateway.host` or `client_ca` in the settings changes nothing of a gateway that listens as before; new tokens hold at once."""
+    """A reload with another `gateway.host` or `client_ca` changes no listening socket; new tokens count at once."""
     monkeypatch.chdir(tmp_path)
     section: dict[str, Any] = {"http_port": 0, "grpc_port": -1}
     with Served(None, interactions=None, gateway=section) as served:
@@ -226,7 +226,7 @@ def scrape(port: int, **headers: str) -> int:
     ids=["loopback", "listed", "beyond", "tokens"],
 )
 def test_the_port_of_metrics_has_the_same_guard(section: dict[str, Any], cases: dict[str, int]) -> None:
-    """H3, L9: a rebound name and a page of elsewhere read no metrics; where a token is asked for, one that is known does under any name."""
+    """H3, L9: a rebound name or foreign page reads no metrics; with tokens a known one does by any name."""
     made = load(metrics={**section, "port": 0}).metrics
     assert made is not None
     metrics, tokens = Metrics(), [bytes.fromhex(one) for one in made.tokens]
@@ -243,7 +243,9 @@ def test_the_port_of_metrics_has_the_same_guard(section: dict[str, Any], cases: 
 
 
 def test_metrics_for_everybody_are_warned_of() -> None:
-    """L9: beyond loopback without a token the settings say what anybody can read, and what to do."""
-    told = {host: load(metrics={"host": host}).metrics.exposure for host in ("127.0.0.1", "::1", "0.0.0.0", "10.0.0.7")}  # type: ignore[union-attr]
-    assert [host for host, said in told.items() if "metrics.tokens" in said] == ["0.0.0.0", "10.0.0.7"]
+    """L9: metrics beyond loopback without a token cause a warning with what to do."""
+    found = {
+        host: load(metrics={"host": host}).metrics.exposure for host in ("127.0.0.1", "::1", "0.0.0.0", "10.0.0.7")
+    }  # type: ignore[union-attr]
+    assert [host for host, said in found.items() if "metrics.tokens" in said] == ["0.0.0.0", "10.0.0.7"]
     assert load(metrics={"host": "0.0.0.0", "tokens": [hash_of("spt_x")]}).metrics.exposure == ""  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""Fair shares: who gives a place up for whom, how many bytes a sender may hold, and whose turn it is."""
+"""Fair shares: which tenant loses a place, how many bytes a sender may hold, and whose turn it is."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ steps = st.lists(
 
 
 def kept_up(most: int, renews: bool, taken: list[tuple[Sender, str, int]]) -> SharedPlaces[int]:
-    """Follow steps; check at each what must hold."""
+    """Follow steps; check the invariants at each."""
     places: SharedPlaces[int] = SharedPlaces(most, renews=renews)
     holders: dict[int, Sender] = {}
     kept: set[int] = set()
@@ -59,15 +59,16 @@ def kept_up(most: int, renews: bool, taken: list[tuple[Sender, str, int]]) -> Sh
 @given(st.integers(0, 12), st.booleans(), steps)
 @thorough(300)
 def test_a_tenant_with_few_places_is_not_refused(most: int, renews: bool, taken: list[tuple[Sender, str, int]]) -> None:
-    """Whatever happened before: no tenant is refused while another has more than one more; what is kept goes
-    only for one with fewer."""
+    """After any steps, no tenant is refused while another has more than one more; only a tenant with fewer
+    replaces one.
+    """
     kept_up(most, renews, taken)
 
 
 @given(st.integers(1, 12), st.integers(1, 4), st.integers(0, 100))
 @thorough(100)
 def test_places_end_up_even(most: int, tenants: int, first: int) -> None:
-    """When all ask for ever, whoever was first: no two tenants are more than one place apart."""
+    """When all ask repeatedly, no two tenants are more than one place apart, in any order of arrival."""
     places: SharedPlaces[int] = SharedPlaces(most)
     asked = [Sender("a", "1")] * first + [Sender(TENANTS[n % tenants], "1") for n in range(60)]
     for number, sender in enumerate(asked):
@@ -81,7 +82,7 @@ def test_places_end_up_even(most: int, tenants: int, first: int) -> None:
 
 
 def test_the_longest_held_place_of_the_lowest_rank_is_given_up() -> None:
-    """Rank comes before age; within a tenant, the address with most of its places gives one up."""
+    """Rank comes before age; within a tenant, the address with most of its places loses one."""
     places: SharedPlaces[str] = SharedPlaces(4, renews=True)
     for place in ("one", "two", "three"):
         places.take(Sender("a", "1"), place)
@@ -103,8 +104,7 @@ requests = st.lists(st.tuples(senders, st.integers(1, 60)), max_size=60)
 @given(st.integers(1, 100), requests)
 @thorough(300)
 def test_bytes_of_many_are_bounded_and_leave_some_for_a_newcomer(alone: int, asked: list[tuple[Sender, int]]) -> None:
-    """All together have at most twice what one may have alone, and a tenant that comes late finds a part of
-    what is left."""
+    """All together hold at most twice the limit of one, and a late tenant gets a part of the rest."""
     held = SharedBytes()
     for sender, size in asked:
         if held.fits(sender, size, alone):
@@ -116,7 +116,7 @@ def test_bytes_of_many_are_bounded_and_leave_some_for_a_newcomer(alone: int, ask
 
 
 def test_one_sender_alone_may_have_all_that_one_may() -> None:
-    """Exactly as much as the setting says, and nothing is left over when it is given back."""
+    """A single sender may use the whole limit, and nothing is left over when it is released."""
     held, sender = SharedBytes(), Sender("a", "1")
     assert held.fits(sender, 999, 999)
     assert not held.fits(sender, 1000, 999)
@@ -128,8 +128,9 @@ def test_one_sender_alone_may_have_all_that_one_may() -> None:
 @given(st.lists(senders, max_size=40), st.data())
 @thorough(100)
 def test_tenants_take_turns(waiting: list[Sender], data: st.DataObject) -> None:
-    """Between two turns of a tenant each other tenant that waits has one; what was removed has none, and the
-    rest goes in order."""
+    """Between two turns of a tenant each other waiting tenant has one; removed ones have none, the order
+    stays.
+    """
     line: FairLine[tuple[Sender, int]] = FairLine()
     items = [(sender, number) for number, sender in enumerate(waiting)]
     for item in items:
@@ -153,7 +154,7 @@ def test_tenants_take_turns(waiting: list[Sender], data: st.DataObject) -> None:
 
 
 def test_one_machine_is_one_address() -> None:
-    """IPv6 counts by network, for a machine has all addresses of one; IPv4 within IPv6 is IPv4."""
+    """IPv6 counts by network, because a machine owns all addresses of one; IPv4 within IPv6 is IPv4."""
     assert network_of("192.0.2.7") == network_of("::ffff:192.0.2.7") == "192.0.2.7"
     assert network_of("2001:db8:1:2:aaaa::1") == network_of("2001:db8:1:2::2") != network_of("2001:db8:1:3::2")
     assert network_of("a name") == "a name"

@@ -1,4 +1,4 @@
-"""URLs in settings: what is taken, and what is refused without being repeated."""
+"""URLs in settings: which are accepted, and that a refusal does not repeat them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from spanpost.http.urls import http_url
     ],
 )
 def test_urls_are_taken(given_url: str, options: dict[str, bool], taken: str) -> None:
-    """What leads somewhere is kept as it was written, but for blanks and the last slashes of one that paths are added to."""
+    """An address is kept as written, except for spaces and final slashes of a base address."""
     assert http_url(given_url, **options) == taken
 
 
@@ -43,7 +43,7 @@ def test_urls_are_taken(given_url: str, options: dict[str, bool], taken: str) ->
     ],
 )
 def test_urls_are_refused(given_url: str, options: dict[str, bool], says: str) -> None:
-    """A refusal says what is wrong and holds nothing of the URL, which may be a secret."""
+    """A refusal says what is wrong and contains nothing of the URL, which may be a secret."""
     with pytest.raises(ValueError, match=says) as refused:
         http_url(given_url, **options)
     assert "canary" not in str(refused.value)
@@ -51,12 +51,12 @@ def test_urls_are_refused(given_url: str, options: dict[str, bool], says: str) -
 
 @given(st.text())
 def test_any_text_is_answered(text: str) -> None:
-    """Whatever is written is a URL with a host, or refused with `ValueError`."""
+    """Any text is a URL with a host, or refused with `ValueError`."""
     with suppress(ValueError):
         assert http_url(text).partition("://")[0].lower() in ("http", "https")
 
 
 @pytest.mark.parametrize("host", ["10.0.0.1", "0.0.0.0", "::", "localhost.example", "127.0.0.1.example", ""])
 def test_others_are_not_this_machine(host: str) -> None:
-    """An address that others reach, or a name that only looks like ours, is not of this machine alone."""
+    """An address that others reach, or a name that only resembles a loopback one, is not this machine alone."""
     assert not is_loopback(host)

@@ -1,4 +1,6 @@
-"""`local-slack`, a Slack that others wrote, as a process: people press buttons, send dialogues and write in threads."""
+"""`local-slack`, a third-party Slack, as a process: people press buttons, send dialogues and write in
+threads.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +34,8 @@ class LocalSlack:
     async def close(self) -> None:
         await self._session.close()
 
-    async def _control(self, path: str, **told: Any) -> dict[str, Any]:
-        async with self._session.post(f"{self.url}/_control/{path}", json=told) as answer:
+    async def _control(self, path: str, **fields: Any) -> dict[str, Any]:
+        async with self._session.post(f"{self.url}/_control/{path}", json=fields) as answer:
             body: dict[str, Any] = await answer.json()
             assert answer.status == 200, body
             return body
@@ -46,18 +48,18 @@ class LocalSlack:
         self, channel: str = CHANNEL, *, thread: str = "", blocks: list[dict[str, Any]] | None = None
     ) -> str:
         """Post as the app; return the message's timestamp."""
-        told = {"channel": channel, "text": "a task", "blocks": blocks or []} | (
+        fields = {"channel": channel, "text": "a task", "blocks": blocks or []} | (
             {"thread_ts": thread} if thread else {}
         )
         async with self._session.post(
-            f"{self.api}chat.postMessage", json=told, headers={"authorization": f"Bearer {BOT_TOKEN}"}
+            f"{self.api}chat.postMessage", json=fields, headers={"authorization": f"Bearer {BOT_TOKEN}"}
         ) as answer:
             return str((await answer.json())["ts"])
 
     async def press(
         self, ts: str, action_id: str, value: str, user: str = ALICE, *, channel: str = CHANNEL, **more: Any
     ) -> None:
-        """Press a button; returns when the app has answered (or five seconds went by)."""
+        """Press a button; return when the app has answered (or five seconds went by)."""
         action = {"type": "button", "action_id": action_id, "block_id": "b", "value": value} | more
         await self._control("interact", channel=channel, messageTs=ts, user=user, action=action)
 
@@ -73,27 +75,27 @@ class LocalSlack:
             await ui.receive()
             await ui.send_json({"t": "view_submit", "user": user, "values": values})
             await asyncio.sleep(0)
-            # What is told next on this line is the app's answer.
+            # The next message on this connection is the app's answer.
             async with asyncio.timeout(60):
                 while json.loads((await ui.receive()).data).get("t") not in ("view", "view_errors"):
                     pass
 
     async def command(self, text: str, user: str = ALICE, channel: str = CHANNEL, name: str = "/agents") -> None:
         """Send a slash command off."""
-        told = {"t": "slash_command", "appId": APP, "channel": channel, "user": user, "command": name, "text": text}
+        fields = {"t": "slash_command", "appId": APP, "channel": channel, "user": user, "command": name, "text": text}
         async with self._session.ws_connect(f"{self.url}/ui") as ui:
             await ui.receive()
-            await ui.send_json(told)
+            await ui.send_json(fields)
 
     async def state(self) -> dict[str, Any]:
-        """Return all there is, as the page sees it."""
+        """Return the whole state, as the page sees it."""
         async with self._session.ws_connect(f"{self.url}/ui") as ui:
-            told: dict[str, Any] = json.loads((await ui.receive()).data)
-        found: dict[str, Any] = told.get("state", told)
+            message: dict[str, Any] = json.loads((await ui.receive()).data)
+        found: dict[str, Any] = message.get("state", message)
         return found
 
     async def dialogue(self) -> dict[str, Any] | None:
-        """Return the dialogue that is open."""
+        """Return the open dialogue."""
         stack = (await self.state())["modalStack"]
         return stack[-1] if stack else None
 
@@ -103,12 +105,12 @@ class LocalSlack:
             return found
 
     async def whispers(self, user: str = ALICE, channel: str = CHANNEL) -> list[str]:
-        """Return what that person alone was told."""
+        """Return the ephemeral messages to that person."""
         return [m["text"] for m in await self.messages(channel) if m.get("ephemeral_to") == user]
 
     async def whispered(self, user: str = ALICE, count: int = 1) -> list[str]:
-        """Wait until somebody was told so many things."""
-        return await eventually_async(lambda: self.whispers(user), lambda told: len(told) >= count)
+        """Wait until a person has so many ephemeral messages."""
+        return await eventually_async(lambda: self.whispers(user), lambda texts: len(texts) >= count)
 
     async def connected(self, count: int = 1) -> None:
         """Wait until so many processes have connected."""
@@ -122,7 +124,9 @@ class LocalSlack:
 
 @contextmanager
 def run_local_slack(directory: Path, request_url: str = "", port: int = 0) -> Iterator[str]:
-    """Run it; with a `request_url` it sends signed requests there, else it speaks Socket Mode. Gives its address."""
+    """Run it; with a `request_url` it sends signed requests there, else it uses Socket Mode. Yield its
+    address.
+    """
     app = {
         "appId": APP,
         "botUserId": BOT,

@@ -1,4 +1,4 @@
-"""A store in memory, for tests of interactions alone: the first decision wins, repeats change nothing."""
+"""A store in memory, for tests of interactions alone: the first decision counts, repeats change nothing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ AT = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
 
 
 class InteractionStore:
-    """Tasks and questions are in `known`, by key, with the messages that show them. `rows` are the interventions."""
+    """Tasks and questions are in `known`, by key, with the messages that show them. `rows` are the
+    interventions.
+    """
 
     def __init__(self) -> None:
         self.reader = self.interventions = self
@@ -29,15 +31,15 @@ class InteractionStore:
         self.rows: list[Intervention] = []
         self.verdicts: dict[str, Verdict] = {}
         self.decided: dict[UUID, str] = {}
-        self.heard: set[str] = set()
+        self.known: set[str] = set()
         self.is_away = False
-        #: Held, nobody is answered.
+        #: Held, no request is answered.
         self.gate = asyncio.Event()
         self.gate.set()
         self.calls: Counter[str] = Counter()
 
     def ask(self, task: Task, channel: str, ts: str, approval: Approval | None = None) -> UUID:
-        """Have a question, or a task, told in a message; return its key."""
+        """Add a question, or a task, with its message; return its key."""
         key = task.uid
         if approval is not None:
             key = uuid4()
@@ -48,7 +50,7 @@ class InteractionStore:
 
     @property
     def granted(self) -> list[Intervention]:
-        """The acts that nobody refused."""
+        """Return the granted acts."""
         return [row for row in self.rows if not row.refusal]
 
     async def _answer(self, call: str) -> None:
@@ -126,8 +128,8 @@ class InteractionStore:
     async def is_first(self, key: str) -> bool:
         if self.is_away:
             raise StoreUnavailable("away")
-        is_first = key not in self.heard
-        self.heard.add(key)
+        is_first = key not in self.known
+        self.known.add(key)
         return is_first
 
 

@@ -1,4 +1,4 @@
-"""Who may: the rules, without any Slack."""
+"""The authorization rules, without any Slack."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ALICE = Person(id="UALICE", team="T1", name="alice", email="alice@acme.example")
 
 
 class World:
-    """What look-ups find. `looked` is what was looked up."""
+    """Results of look-ups. `looked` has the look-ups that were made."""
 
     def __init__(self, person: Person | Failed = ALICE, **found: Found) -> None:
         self.person, self.found = person, found
@@ -69,16 +69,16 @@ def rule(*actions: str, **fields: Any) -> Rule:
     return Rule(actions=frozenset(actions or ("decide",)), **fields)
 
 
-def test_without_a_rule_nobody_may() -> None:
-    """No rule, no right; nobody is even looked up."""
+def test_without_a_rule_everybody_is_refused() -> None:
+    """Without a rule there is no right, and nobody is looked up."""
     world = World()
     for action in ACTIONS:
         assert not ruled(world, action=action).is_granted
     assert world.looked == []
 
 
-def test_a_rule_that_names_nobody_lets_nobody() -> None:
-    """Conditions alone are no permission."""
+def test_a_rule_without_people_grants_nothing() -> None:
+    """Conditions alone grant nothing."""
     assert not ruled(World(), rule(tenant="default")).is_granted
 
 
@@ -94,7 +94,7 @@ def test_a_rule_that_names_nobody_lets_nobody() -> None:
     ],
 )
 def test_each_way_in(fields: dict[str, Any], found: dict[str, Found]) -> None:
-    """Users, groups, channels, addresses and resolvers let in whom they hold, and nobody when they hold nobody."""
+    """Users, groups, channels, addresses and resolvers grant their members, and without members nobody."""
     assert ruled(World(**found), rule(**fields)).is_granted
     stranger = Person(id="UALICE", team="T1", email="mallory@acme.example")
     nobody: dict[str, Found] = {
@@ -111,7 +111,7 @@ def test_each_way_in(fields: dict[str, Any], found: dict[str, Found]) -> None:
     [{"is_bot": True}, {"is_gone": True}, {"is_guest": True}, {"is_stranger": True}, {"team": "T2"}, {"team": ""}],
 )
 def test_some_people_may_nothing(flaw: dict[str, Any]) -> None:
-    """Bots, those who left, guests, strangers and people of other workspaces are refused though a rule names them, and not told who may."""
+    """Bots, former members, guests and foreigners are refused although a rule names them, without details."""
     person = Person(**({"id": "UALICE", "team": "T1"} | flaw))
     ruling = ruled(World(person), rule(users=("UALICE",)))
     assert not ruling.is_granted
@@ -119,7 +119,7 @@ def test_some_people_may_nothing(flaw: dict[str, Any]) -> None:
 
 
 def test_what_cannot_be_looked_up_refuses_with_the_reason() -> None:
-    """A person, a group or a resolver that cannot be asked lets nobody in; another way in still does."""
+    """A failed look-up of a person, a group or a resolver grants nothing; another way in still does."""
     assert "missing_scope" in ruled(World(Failed("missing_scope")), rule(users=("UALICE",))).refusal
     assert "missing_scope" in ruled(World(), rule(groups=("S1",))).refusal
     assert "missing_scope" in ruled(World(), rule(resolver="okta")).refusal
@@ -127,7 +127,7 @@ def test_what_cannot_be_looked_up_refuses_with_the_reason() -> None:
 
 
 def test_the_first_rule_that_fits_decides() -> None:
-    """A narrow rule before a wide one takes away what the wide one gives."""
+    """A narrow rule before a wide one takes away what the wide one grants."""
     narrow, wide = rule(risk="high", users=("UBOB",)), rule(users=("UALICE",))
     assert not ruled(World(), narrow, wide, risk="high").is_granted
     assert ruled(World(), narrow, wide, risk="low").is_granted
@@ -135,7 +135,7 @@ def test_the_first_rule_that_fits_decides() -> None:
 
 
 def test_each_condition_narrows() -> None:
-    """Tenant, agent, topic and environment must all be the task's."""
+    """Tenant, agent, topic and environment must all match the task."""
     task = {"agent_name": "deployer", "topic": "deploy", "environment": "prod"}
     fits = rule(tenant="default", agent="deployer", topic="deploy", environment="prod", users=("UALICE",))
     assert ruled(World(), fits, **task).is_granted
@@ -148,7 +148,7 @@ def test_each_condition_narrows() -> None:
     "said", ["UALICE", "<@UALICE>", "slack:UALICE", "alice@acme.example", " ALICE@acme.example ", "alice"]
 )
 def test_the_requester(said: str) -> None:
-    """Known by id, by address or through the map, they may where a rule says so, and may not where one shuts them out."""
+    """Known by id, address or map, requesters may act where a rule says so, and not where one excludes them."""
     people = {"alice": "UALICE"}
     assert ruled(World(), rule(requester=True), requested_by=said, people=people).is_granted
     shut = rule(users=("UALICE",), not_requester=True)
@@ -158,7 +158,7 @@ def test_the_requester(said: str) -> None:
 
 
 def test_no_rule_is_got_around_by_a_sub_agent() -> None:
-    """What a sub-agent's task does not say of itself is as the tasks say for which it works; who asked for those is shut out too."""
+    """A sub-agent's missing attributes come from the tasks above it, whose requester is excluded too."""
     above = (
         a_task("between", agent_name="coder"),
         a_task("root", agent_name="boss", topic="deploy", environment="prod", requested_by="UALICE"),
@@ -186,8 +186,8 @@ def test_no_rule_is_got_around_by_a_sub_agent() -> None:
     assert not ruling(rule(requester=True), requested_by="UBOB")
 
 
-def test_a_requester_whom_nobody_knows_shuts_out_everybody() -> None:
-    """Where it cannot be told who asked, the one who asked could be anybody."""
+def test_an_unknown_requester_excludes_everybody() -> None:
+    """If the requester is unknown, anybody could be the requester."""
     assert not ruled(World(), rule(users=("UALICE",), not_requester=True), requested_by="the boss").is_granted
     nameless = World(Person(id="UALICE", team="T1"))
     assert not ruled(nameless, rule(users=("UALICE",), not_requester=True), requested_by="bob@acme.example").is_granted
@@ -195,7 +195,7 @@ def test_a_requester_whom_nobody_knows_shuts_out_everybody() -> None:
 
 
 def test_addresses_of_other_domains_count_for_nothing() -> None:
-    """Where domains are set, only their addresses are believed."""
+    """With domains in the settings, only their addresses count."""
     for domains, is_granted in ((("acme.example",), True), (("other.example",), False), ((), True)):
         asked = Asked(key=uuid4(), task=a_task(), is_shown_there=True)
         talk = judge(
@@ -233,7 +233,7 @@ RULES = st.builds(
 
 @given(st.lists(RULES, max_size=4), st.sampled_from(ACTIONS), st.lists(FOUND, min_size=8, max_size=8))
 def test_nothing_is_granted_without_a_reason(rules: list[Rule], action: str, found: list[Found]) -> None:
-    """Whatever look-ups answer, even nonsense: a grant rests on a person of this workspace whom a way in of the deciding rule holds."""
+    """With any results of lookups a grant rests on a workspace member whom the deciding rule includes."""
     asked = Asked(key=uuid4(), task=a_task(requested_by="UBOB"), is_shown_there=True)
     talk = judge(AuthorizationRules(rules=tuple(rules)), action, asked, "UALICE", PLACE)
     answers, seen = iter(found), []

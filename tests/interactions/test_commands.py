@@ -1,4 +1,4 @@
-"""Commands and mentions: each is told what helps, alone; nobody gets round a rule by where they write."""
+"""Commands and mentions: each is answered to its writer alone, and the place of writing bypasses no rule."""
 
 from __future__ import annotations
 
@@ -52,7 +52,9 @@ PEOPLE = {
 
 
 class Workspace:
-    """Its people: Alice, Bob, a guest, and a stranger; in C1 is Alice alone, in any other channel Bob, too."""
+    """The workspace's people: Alice, Bob, a guest, and a stranger; C1 has Alice alone, any other channel
+    Bob, too.
+    """
 
     async def lookup(self, lookup: Lookup, message: PersonMessage, question: tuple[str, Asked]) -> Found:
         if isinstance(lookup, PersonOf):
@@ -65,28 +67,27 @@ class Workspace:
 
 
 class Web:
-    """Keeps what people were told: (user, text, blocks)."""
+    """Keeps the messages to people: (user, text, blocks)."""
 
     base_url = "http://127.0.0.1:9/api/"
 
     def __init__(self) -> None:
-        self.told: list[tuple[str, str, Any]] = []
+        self.sent: list[tuple[str, str, Any]] = []
 
     async def call(self, method: str, **given: Any) -> dict[str, Any]:
         if method == "chat.getPermalink":
             if given["channel"] != "C1":
                 raise Trouble("channel_not_found")
-            return {
-                "permalink": f"https://acme.slack.com/archives/{given['channel']}/p{given['message_ts'].replace('.', '')}"
-            }
+            number = given["message_ts"].replace(".", "")
+            return {"permalink": f"https://acme.slack.com/archives/{given['channel']}/p{number}"}
         assert method == "chat.postEphemeral", method
-        self.told.append((given["user"], given["text"], given.get("blocks", [])))
+        self.sent.append((given["user"], given["text"], given.get("blocks", [])))
         return {}
 
     async def respond(self, url: str, text: str, blocks: Any = None) -> bool:
         if url != "https://hooks.slack.com/commands/1":
             return False
-        self.told.append(("", text, blocks))
+        self.sent.append(("", text, blocks))
         return True
 
     async def close(self) -> None: ...
@@ -123,7 +124,7 @@ class App:
         return task
 
     async def say(self, text: str, user: str = "UALICE", *, channel: str = "C7", again: bool = False) -> str:
-        """Write ``/agents`` and a text; return all that was told for it."""
+        """Write ``/agents`` and a text; return all messages that it caused."""
         self.count += not again
         body = {
             "command": "/agents",
@@ -142,20 +143,20 @@ class App:
         return await self.hear({"type": "event_callback", "team_id": TEAM, "event": said})
 
     async def hear(self, body: dict[str, Any]) -> str:
-        before = len(self.web.told)
+        before = len(self.web.sent)
         answered = await self.app.handle([self.one], body)
         assert answered.status == 200, answered
         assert not answered.body
         while self.app._keeper._under_way:
             await asyncio.gather(*self.app._keeper._under_way)
-        return "\n".join(text for _, text, _ in self.web.told[before:])
+        return "\n".join(text for _, text, _ in self.web.sent[before:])
 
 
 ANY = Rule(actions=frozenset({"cancel", "start"}), users=("UALICE",))
 
 
 async def test_what_runs_and_what_waits() -> None:
-    """Tasks under way and open questions are listed with their ids and links; what has ended and what is another tenant's is not."""
+    """The lists show running tasks and open questions with ids and links, of the own tenant only."""
     app = App()
     app.task("one", name="Nightly <!channel> *report*")
     app.task("over", status="complete")
@@ -163,63 +164,63 @@ async def test_what_runs_and_what_waits() -> None:
     app.task("silent", channel="", name="Of no message")
     asks = a_task("asks", name="Deploys")
     app.interaction_store.ask(asks, "C2", "9.5", Approval(id="a", question="Go <@U1>?"))
-    told = await app.say("")
-    assert [word in told for word in ("one", "silent", "over", "acme", "Go &lt;@U1&gt;?", "<!", "<@")] == [
+    shown = await app.say("")
+    assert [word in shown for word in ("one", "silent", "over", "acme", "Go &lt;@U1&gt;?", "<!", "<@")] == [
         True,
         True,
         False,
         False,
         True,
     ] + [False] * 2
-    elements = app.web.told[0][2][0]["elements"][0]["elements"]
+    elements = app.web.sent[0][2][0]["elements"][0]["elements"]
     assert {
         "type": "link",
         "url": "https://acme.slack.com/archives/C1/p15",
         "text": "Nightly <!channel> *report*",
     }.items() <= next(e for e in elements if e.get("url")).items()
-    assert {e["type"] for e in elements} <= {"text", "link", "date"}  # nothing that calls anybody
+    assert {e["type"] for e in elements} <= {"text", "link", "date"}  # nothing that mentions anybody
     assert await App().say("list") == "No task is running."
 
 
 async def test_long_lists_are_cut_and_counted() -> None:
-    """Of forty tasks fifteen are listed, and the rest is counted; long names do not make a message that Slack refuses."""
+    """Of forty tasks fifteen are listed and the rest counted; long names do not exceed Slack's limits."""
     app = App()
     for n in range(40):
         app.task(f"task-{n}", name="x" * 5000)
-    told = await app.say("")
-    assert told.count("• ") == 15
-    assert "and 25 more tasks" in told
-    assert len(json.dumps(app.web.told[0][2])) < 11_000
+    shown = await app.say("")
+    assert shown.count("• ") == 15
+    assert "and 25 more tasks" in shown
+    assert len(json.dumps(app.web.sent[0][2])) < 11_000
 
 
 async def test_show_by_id_and_by_words() -> None:
-    """An id or words that fit one task show it; words that fit several name the candidates; nothing is said to be nothing."""
+    """An id or words of one task show it, of several list them, and of none say so."""
     app = App()
     app.task("report-1", name="Report of May")
     app.task("report-2", name="Report of June")
     assert "Report of May" in (shown := await app.say("show report-1"))
     assert "Status: working" in shown
     assert "Report of June" in await app.say("Show  june")
-    told = await app.say("show report")
-    assert "report-1" in told
-    assert "report-2" in told
+    shown = await app.say("show report")
+    assert "report-1" in shown
+    assert "report-2" in shown
     assert "No task matches “never”" in await app.say("show never")
     assert "Name the task: /agents show" in await app.say("show")
     assert app.interaction_store.rows == []
 
 
 async def test_what_helps() -> None:
-    """Help names each command, and so does the answer to a word that is none, which is told literally."""
+    """Help names each command, and so does the answer to an unknown word, which is quoted literally."""
     app = App()
     for said in ("help", "<!here> do"):
-        told = await app.say(said)
-        assert all(f"/agents {word}" in told for word in ("show", "cancel", "start", "help"))
-        assert "<!" not in told
+        shown = await app.say(said)
+        assert all(f"/agents {word}" in shown for word in ("show", "cancel", "start", "help"))
+        assert "<!" not in shown
     assert "Name the task: /agents cancel &lt;id&gt;" in await app.say("cancel")
 
 
 async def test_a_cancel_counts_once_however_often_it_comes() -> None:
-    """By its id, or the one beginning of it, a task is asked to stop; a repeat is the same act and is told once."""
+    """An id, or the unique beginning of one, cancels a task; a repeat is the same act with one answer."""
     app = App(ANY)
     task = app.task("deploy-77")
     app.task("report-1")
@@ -234,8 +235,8 @@ async def test_a_cancel_counts_once_however_often_it_comes() -> None:
     assert len(app.interaction_store.rows) == 2
 
 
-async def test_a_command_is_weighed_where_its_task_is_told() -> None:
-    """A rule's channel "here" is that of the task's message, not one of the writer's choosing; told nowhere, it lets nobody in."""
+async def test_a_command_is_judged_by_its_tasks_channel() -> None:
+    """A rule's channel "here" is the channel of the task's message, not the writer's; without one it denies."""
     here = Rule(actions=frozenset({"cancel", "start"}), channels=("here",))
     app = App(here)
     app.task("told", channel="C1")
@@ -248,33 +249,33 @@ async def test_a_command_is_weighed_where_its_task_is_told() -> None:
 
 
 async def test_a_rule_about_seeing_holds_in_lists() -> None:
-    """Where a rule says who may view a task, others are not told of it, by list, id or words; that something is left out is said."""
+    """A rule for `view` hides tasks in lists, by id and by words; the answer says that some are left out."""
     app = App(Rule(actions=frozenset({"view"}), agent="secretive", channels=("here",)))
     app.task("hidden", name="Merger", agent_name="secretive", channel="C1")
     app.task("plain", name="Lunch", channel="C1")
     for said in ("", "show hidden", "show merger"):
         assert "Merger" in await app.say(said, "UALICE")
-        assert "Merger" not in (told := await app.say(said, "UBOB"))
+        assert "Merger" not in (shown := await app.say(said, "UBOB"))
     assert "not listed" in await app.say("", "UBOB")
-    assert "No task matches" in told
+    assert "No task matches" in shown
 
 
 @pytest.mark.parametrize("user", ["UGUEST", "USTRANGER"])
-async def test_guests_and_strangers_see_and_do_nothing(user: str) -> None:
-    """Whoever is refused elsewhere is told of no task here, starts and stops none; what they tried is a row."""
+async def test_guests_and_strangers_see_and_change_nothing(user: str) -> None:
+    """A person who is refused elsewhere sees no task here, starts and stops none; the attempt is recorded."""
     app = App(replace(ANY, users=(user,)))
     app.task("deploy-77", name="Merger")
     for said in ("", "help", "show deploy-77", "what", "cancel never", "start never", "cancel deploy-77", "start fix"):
-        told = await app.say(said, user)
-        assert told.startswith("Not done: "), said
-        assert "Merger" not in told
-        assert "nightly" not in told
+        shown = await app.say(said, user)
+        assert shown.startswith("Not done: "), said
+        assert "Merger" not in shown
+        assert "nightly" not in shown
     assert app.interaction_store.granted == []
     assert [row.verb for row in app.interaction_store.rows] == [Verb.CANCEL, Verb.START]
 
 
 async def test_a_start_is_one_start() -> None:
-    """A launcher gets the words, once; one that is not there is answered with those that are; who may not is refused, with a row."""
+    """A launcher starts once with the words; an unknown one lists those that exist; a refusal is a row."""
     app = App(ANY)
     assert "fix was asked" in await app.say("start fix the\nbroken  <build>")
     assert await app.say("start fix the\nbroken  <build>", again=True) == ""
@@ -288,18 +289,18 @@ async def test_a_start_is_one_start() -> None:
 
 
 async def test_mentions_have_the_same_words() -> None:
-    """A mention is answered in its channel, to its writer alone; in a task's thread it is the agent's, and no command."""
+    """A mention is answered to its writer alone; in a task's thread it goes to the agent."""
     app = App(ANY)
     task = app.task("deploy-77", channel="C1")
     assert "deploy-77" in await app.mention(f"hello <@{BOT}>")
-    assert app.web.told[-1][0] == "UALICE"
+    assert app.web.sent[-1][0] == "UALICE"
     assert "Asked to stop" in await app.mention(f"<@{BOT}> cancel deploy-77")
     assert "fix was asked" in await app.mention(f"<@{BOT}|spanpost> start fix a &lt; b")
     assert app.interaction_store.rows[-1].text == "a < b"
     app.interaction_store.known[task.uid][2].add(("C1", "1.5"))
     assert await app.mention(f"<@{BOT}> cancel deploy-77", channel="C1", thread_ts="1.5") == ""
     assert await app.mention(f"<@{BOT}> help", bot_id="B1") == ""
-    assert await app.mention("<@UELSE> help") != ""  # Slack says that it mentions us: what it says is asked
+    assert await app.mention("<@UELSE> help") != ""  # Slack says that it mentions us: its text is read
     event = {"type": "app_mention", "user": "UALICE", "text": f"<@{BOT}>", "ts": "99.1", "channel": "C7"}
     idempotency_key = {"type": "event_callback", "team_id": TEAM, "event": event}
     assert [await app.hear(idempotency_key) != "" for _ in range(2)] == [True, False]
@@ -307,7 +308,9 @@ async def test_mentions_have_the_same_words() -> None:
 
 
 async def test_while_the_database_is_away() -> None:
-    """Slack is answered, and the person told that nothing was looked up, or nothing recorded."""
+    """While the database is down Slack gets an answer, and the person learns that nothing was looked up, or
+    recorded.
+    """
     app = App(ANY)
     app.interaction_store.is_away = True
     assert "does not answer" in await app.say("")
@@ -327,11 +330,11 @@ async def test_while_the_database_is_away() -> None:
             },
         },
     )
-    assert answered.status == 503  # whose thread it is could not be told: Slack brings it again
+    assert answered.status == 503  # the thread's owner is unknown: Slack sends it again
 
 
 async def test_a_response_url_that_is_not_slacks_is_not_called() -> None:
-    """Then the person is told in the channel."""
+    """A response URL that is not Slack's is not called, and the person is answered in the channel."""
     app = App()
     body = {
         "command": "/agents",
@@ -342,7 +345,7 @@ async def test_a_response_url_that_is_not_slacks_is_not_called() -> None:
         "trigger_id": "t",
     }
     assert "cancel" in await app.hear(body | {"response_url": "https://evil.example/"})
-    assert app.web.told[0][0] == "UALICE"
+    assert app.web.sent[0][0] == "UALICE"
 
 
 FIELDS = ("command", "text", "user_id", "channel_id", "trigger_id", "response_url", "team_id", "event", "type")
@@ -357,7 +360,7 @@ ODD = st.one_of(
 
 @given(st.dictionaries(st.sampled_from(FIELDS), ODD, max_size=5), st.text(max_size=60))
 def test_any_words_are_answered(odd: dict[str, Any], text: str) -> None:
-    """Whatever a command or a mention holds: no error, and nothing is done that was not asked in good form."""
+    """Any command or mention: no error, and nothing is done without a well-formed request."""
     app = App()
     body = {
         "command": "/agents",
@@ -394,31 +397,31 @@ async def press(app: App, button: dict[str, Any], user: str = "UALICE", at: str 
 
 
 def buttons(app: App) -> list[dict[str, Any]]:
-    return [one for block in app.web.told[-1][2] if block["type"] == "actions" for one in block["elements"]]
+    return [one for block in app.web.sent[-1][2] if block["type"] == "actions" for one in block["elements"]]
 
 
 async def test_a_long_list_goes_on_at_a_button() -> None:
-    """Page after page each task is listed once, in order, to the end; a page is for who presses, by the rules of now, and once per press."""
+    """Paging lists each task once, in order; each page applies the presser's rules, once for a click."""
     app = App(Rule(actions=frozenset({"view"}), agent="secretive", channels=("here",)))
     for number in range(40):
         agent = "secretive" if number % 5 == 0 else "plain"
         started = AT + timedelta(minutes=number)
         app.task(f"run-{number:02}", agent_name=agent, name="Nightly", status="working", started_at=started)
     seen: list[str] = []
-    told = await app.say("")
+    shown = await app.say("")
     for turn in range(4):
-        seen += re.findall(r"run-\d\d", told)
+        seen += re.findall(r"run-\d\d", shown)
         if not (found := buttons(app)):
             break
-        told = await press(app, found[0], at=f"{turn}.1")
+        shown = await press(app, found[0], at=f"{turn}.1")
     assert seen == [f"run-{number:02}" for number in reversed(range(40))]
     await app.say("")
     [more] = buttons(app)
     assert await press(app, more, at="9.1") != ""
     assert await press(app, more, at="9.1") == ""
-    told = await press(app, more, "UBOB", at="9.2")
-    assert "run-20" not in told
-    assert "run-21" in told
+    shown = await press(app, more, "UBOB", at="9.2")
+    assert "run-20" not in shown
+    assert "run-21" in shown
     assert "Not done" in await press(app, more, "UGUEST", at="9.3")
     assert "these tasks match" in await app.say("show nightly")
     assert "run-31" in await press(app, buttons(app)[0], at="9.4")
@@ -436,8 +439,10 @@ async def test_a_long_list_goes_on_at_a_button() -> None:
 
 
 async def test_other_tenants_are_looked_at_where_a_rule_names_them() -> None:
-    """In a workspace of nobody's own: its own tenant's tasks for all members, another's for whom a rule for `view` lets that names it, and none
-    besides. In a tenant's workspace there is that tenant alone, whatever rules say."""
+    """In a shared workspace another tenant's tasks need a rule for `view` that names the tenant.
+
+    In a tenant's own workspace there is only that tenant, whatever the rules say.
+    """
     rule = Rule(actions=frozenset({"view"}), tenant="acme", users=("UALICE",))
     app = App(rule, Rule(actions=frozenset({"view"}), tenant="beta", agent="open", users=("UALICE",)))
     started = {"started_at": AT}
@@ -458,7 +463,7 @@ async def test_other_tenants_are_looked_at_where_a_rule_names_them() -> None:
 
 
 async def test_commands_are_answered_in_korean() -> None:
-    """Where the route speaks Korean, lists, one task, refusals and help do: not one English word of ours, and agents' words as they are."""
+    """With a Korean route lists, tasks, refusals and help are Korean; the agent's text is unchanged."""
     app = App(Rule(actions=frozenset({"cancel"}), users=("UBOB",)), launchers=frozenset())
     app.one.interactions.speaks = lambda task, channels: KOREAN
     for n in range(17):

@@ -1,4 +1,4 @@
-"""The long poll by itself: whose token, whose turn, whatever is sent."""
+"""The long poll alone: tokens, fair places, any request."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from spanpost.model.tasks import Task
 
 
 class InteractionStore:
-    """Nothing was asked, and nothing is known. `looked` is by whom."""
+    """Without questions; nothing is known. `looked` has the callers' tenants."""
 
     def __init__(self) -> None:
         self.looked: list[str] = []
@@ -74,8 +74,8 @@ class Poll:
             sent.append(message)
 
         scope = {
-            "type": "http", "method": method, "path": path.decode("latin-1"), "raw_path": path, "query_string": query, "headers": list(headers),
-            "client": (address, 1) if address else None,
+            "type": "http", "method": method, "path": path.decode("latin-1"), "raw_path": path, "query_string": query,
+            "headers": list(headers), "client": (address, 1) if address else None,
         }  # fmt: skip
         await self.app(scope, receive, send)
         return sent[0]["status"], json.loads(sent[1]["body"] or b"{}")
@@ -86,7 +86,7 @@ class Poll:
 
     async def lookups(self, count: int) -> None:
         while len(self.interaction_store.looked) < count:  # noqa: ASYNC110
-            await asyncio.sleep(0)  # who looks tells nobody
+            await asyncio.sleep(0)  # a read reports nothing
 
 
 @pytest.mark.parametrize(
@@ -107,19 +107,21 @@ async def test_without_one_token_nobody_is_answered(headers: tuple[tuple[bytes, 
 
 
 async def test_the_client_knows_what_is_not_known_yet() -> None:
-    """The 404 of a question that was not asked yet is told apart from that of a path which is no gateway's, by the module of both sides."""
+    """The 404 of a question that was not asked yet differs from that of an unknown path, by a module that
+    both sides use.
+    """
     poll, token = Poll(), (b"authorization", b"Bearer a-x")
     target = approval_target("a/b ü", "0" * 64, "1" * 32, 0.0)
     path, _, query = target.partition("?")
-    status, told = await poll(path.encode(), token, query=query.encode())
-    assert (status, is_unknown(status, told), len(poll.interaction_store.looked)) == (404, True, 1)
-    status, told = await poll(f"{APPROVALS}a/b".encode(), token)
-    assert (status, is_unknown(status, told)) == (404, False)
+    status, body = await poll(path.encode(), token, query=query.encode())
+    assert (status, is_unknown(status, body), len(poll.interaction_store.looked)) == (404, True, 1)
+    status, body = await poll(f"{APPROVALS}a/b".encode(), token)
+    assert (status, is_unknown(status, body)) == (404, False)
     assert not is_unknown(404, {"details": "none"})
 
 
 async def test_a_tenant_with_many_waiters_gives_way_to_others() -> None:
-    """Where all places are taken, who waited longest of the tenant that has most is answered with what is known; its next is refused."""
+    """With all places taken, the longest waiter of the tenant with the most is answered; its next is refused."""
     poll = Poll()
     many = [asyncio.create_task(poll.wait("a")) for _ in range(4)]
     await poll.lookups(4)
@@ -136,8 +138,9 @@ async def test_a_tenant_with_many_waiters_gives_way_to_others() -> None:
 
 
 async def test_an_address_with_many_waiters_gives_way_to_others_of_its_tenant() -> None:
-    """Where one machine of a tenant has all places, an agent on another machine of it waits, and the longest
-    of the many is answered."""
+    """When one address of a tenant has all places, another address gets one, and the longest of the many is
+    answered.
+    """
     poll = Poll()
     many = [asyncio.create_task(poll.wait("a", "192.0.2.1")) for _ in range(4)]
     await poll.lookups(4)
@@ -161,8 +164,8 @@ async def test_an_address_with_many_waiters_gives_way_to_others_of_its_tenant() 
 def test_whatever_is_asked_is_answered(
     path: bytes, headers: list[tuple[bytes, bytes]], query: bytes, method: str
 ) -> None:
-    """Any path, header, query and method has an answer that is no fault of ours, and JSON with a message where it is refused."""
+    """Any path, header, query and method gets an answer below 500, with a JSON message if refused."""
     for more in ([], [(b"authorization", b"Bearer a-x")]):
-        status, told = asyncio.run(Poll()(path, *headers, *more, query=query, method=method))
+        status, body = asyncio.run(Poll()(path, *headers, *more, query=query, method=method))
         assert status in (400, 401, 403, 404, 405)
-        assert method == "HEAD" or told["message"]
+        assert method == "HEAD" or body["message"]

@@ -1,4 +1,4 @@
-"""What a person approves in Slack is what they read: signed presses and dialogues, whatever the message's buttons were."""
+"""A person approves in Slack exactly what they read, whatever buttons the message had."""
 
 from __future__ import annotations
 
@@ -43,23 +43,23 @@ META = modals.Meta(v="read", k=UUID(int=7).hex, c="C1", t="1.5")
 
 
 class Opens(Web):
-    """Slack's Web API, as far as somebody who presses sees it: dialogues that open, and what they are told."""
+    """Slack's Web API for a person who presses buttons: opened dialogues and messages."""
 
     def __init__(self) -> None:
         super().__init__("xoxb-1", base_url="http://127.0.0.1:9/api/")
         self.views: list[dict[str, Any]] = []
-        self.told: list[str] = []
+        self.sent: list[str] = []
 
     async def call(self, method: str, *, token: str | None = None, **arguments: Any) -> dict[str, Any]:
         if method == "views.open":
             self.views.append(json.loads(json.dumps(arguments["view"])))
         elif method == "chat.postEphemeral":
-            self.told.append(arguments["text"])
+            self.sent.append(arguments["text"])
         return {"ok": True}
 
 
 class Slack(Knock):
-    """One app at the door, a question in a message of its, and Alice."""
+    """One app at its endpoint, a question in a message, and Alice."""
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class Slack(Knock):
         return self.web.views[-1] if len(self.web.views) > before else None
 
     async def send(self, view: dict[str, Any], choice: str = "", comment: str = "") -> str:
-        """Send a dialogue off as Slack does; return what it then says."""
+        """Send a dialogue off as Slack does; return its next content."""
         values: dict[str, Any] = {"comment": {"text": {"type": "plain_text_input", "value": comment or None}}}
         for block in view["blocks"]:
             if block.get("block_id") == "choice":
@@ -123,7 +123,7 @@ class Slack(Knock):
 
     @property
     def verbs(self) -> list[Verb]:
-        """What was done that nobody refused."""
+        """Return the acts that were granted."""
         return [row.verb for row in self.interaction_store.granted]
 
 
@@ -133,12 +133,12 @@ def texts(value: Any) -> list[str]:
 
 
 def quotes(view: dict[str, Any]) -> list[str]:
-    """Return what stands quoted."""
+    """Return the quoted text."""
     return ["".join(texts(node["elements"])) for node in nodes(view) if node.get("type") == "rich_text_quote"]
 
 
 def choices(view: dict[str, Any]) -> list[str]:
-    """Return the values among which is chosen."""
+    """Return the values of the choices."""
     return [
         one["value"]
         for node in nodes(view)
@@ -148,7 +148,7 @@ def choices(view: dict[str, Any]) -> list[str]:
 
 
 def checked(view: dict[str, Any]) -> dict[str, Any]:
-    """Hold a dialogue to Slack's types and limits."""
+    """Check a dialogue against Slack's types and limits."""
     validator("Blocks").validate(view["blocks"])
     View(**view).validate_json()
     assert 0 < len(view["blocks"]) <= 100
@@ -173,7 +173,7 @@ def checked(view: dict[str, Any]) -> dict[str, Any]:
 
 
 async def test_a_brief_question_is_answered_by_one_press() -> None:
-    """All of it stands beside the button."""
+    """The whole question is beside the button."""
     slack = Slack("Deploy 1.8.2?", detail="31 tests passed")
     assert await slack.press("approve") is None
     assert slack.verbs == [Verb.APPROVE]
@@ -189,7 +189,7 @@ async def test_a_brief_question_is_answered_by_one_press() -> None:
     ],
 )
 async def test_a_longer_question_is_read_before_it_is_approved(question: str, more: dict[str, str]) -> None:
-    """A signed press of Approve opens it whole and decides nothing; what is chosen below it decides."""
+    """A signed press of Approve opens the question and decides nothing; the choice below it decides."""
     slack = Slack(question, **more)
     view = await slack.press("approve")
     assert view is not None
@@ -203,7 +203,7 @@ async def test_a_longer_question_is_read_before_it_is_approved(question: str, mo
 
 
 async def test_read_it_whole_and_decide() -> None:
-    """The button of a longer question opens the same, and no row is made by looking; deny needs no reading."""
+    """The button of a longer question opens the same, without a row; a denial needs no reading."""
     slack = Slack(LONG)
     view = await slack.press("read")
     assert view is not None
@@ -224,7 +224,9 @@ async def test_read_it_whole_and_decide() -> None:
     ],
 )
 async def test_options_that_do_not_fit_on_buttons_are_read_first(action: str, value: str, kind: str) -> None:
-    """Options that look the same once they are cut stand whole, each with its number, whatever pressed them."""
+    """Options that look the same when cut are shown whole, each with its number, whichever button was
+    pressed.
+    """
     options = tuple("delete the table customers " + "x" * 60 + end for end in ("_backup", "", "_and_all_others"))
     slack = Slack("Which?", options=options)
     view = await slack.press(action, value.format(key=slack.key), kind)
@@ -249,7 +251,7 @@ async def test_options_that_do_not_fit_on_buttons_are_read_first(action: str, va
     ],
 )
 async def test_what_is_hidden_in_part_can_only_be_denied(question: str, more: dict[str, Any]) -> None:
-    """Whatever is pressed or sent off: it says what is hidden, and nothing but a denial counts."""
+    """Whatever is pressed or sent: the hidden part is named, and only a denial counts."""
     for action in ("approve", "read", "choose:0" if "options" in more else "approve"):
         slack = Slack(question, **more)
         view = await slack.press(action)
@@ -267,7 +269,7 @@ async def test_what_is_hidden_in_part_can_only_be_denied(question: str, more: di
 
 
 async def test_a_dialogue_of_other_words_decides_nothing() -> None:
-    """What stood in it travels with it: asked anew meanwhile, without what stood in it or with another's, it is void."""
+    """A dialogue decides only the words that it carried: reworded, missing or foreign ones void it."""
     slack = Slack(LONG)
     view = await slack.press("read")
     assert view is not None
@@ -285,7 +287,7 @@ async def test_a_dialogue_of_other_words_decides_nothing() -> None:
     "choice", ["", "cancel", "mute", "view", "read", "message", "choose", "choose:x", "approve:1", "../approve"]
 )
 async def test_a_dialogue_decides_questions_and_nothing_else(choice: str) -> None:
-    """A choice that the dialogue did not offer is nothing."""
+    """A choice that the dialogue did not offer does nothing."""
     slack = Slack(LONG)
     view = await slack.press("read")
     assert view is not None
@@ -293,12 +295,14 @@ async def test_a_dialogue_decides_questions_and_nothing_else(choice: str) -> Non
     assert slack.interaction_store.rows == []
 
 
-async def test_who_may_not_decide_reads_nothing() -> None:
-    """Looking is no row; pressing Approve is one, and refused. Who may only deny is offered that alone."""
+async def test_an_unauthorized_person_reads_nothing() -> None:
+    """Reading makes no row; pressing Approve makes one, and is refused. A person who may only deny is
+    offered that alone.
+    """
     slack = Slack(LONG, actions=frozenset({"cancel"}))
     assert await slack.press("read") is None
     assert slack.interaction_store.rows == []
-    assert len(slack.web.told) == 1
+    assert len(slack.web.sent) == 1
     assert await slack.press("approve") is None
     assert [row.refusal != "" for row in slack.interaction_store.rows] == [True]
     slack = Slack(LONG, actions=frozenset({"deny"}))
@@ -310,7 +314,7 @@ async def test_who_may_not_decide_reads_nothing() -> None:
 
 
 async def test_a_comment_is_asked_for_of_what_was_read() -> None:
-    """Where each decision has a comment, one press on a brief question asks for it; what was asked anew meanwhile is void."""
+    """With comments required a click on a short question opens a dialogue, void if the question changed."""
     slack = Slack("Deploy?", comments="always")
     view = await slack.press("approve")
     assert view is not None
@@ -329,7 +333,7 @@ async def test_a_comment_is_asked_for_of_what_was_read() -> None:
 
 
 async def test_what_was_decided_is_said() -> None:
-    """The button of a question that was decided meanwhile opens nothing."""
+    """The button of a question that was decided meanwhile opens nothing, with a message."""
     slack = Slack(LONG)
     task, approval, places = slack.interaction_store.known[slack.key]
     assert approval is not None
@@ -339,12 +343,12 @@ async def test_what_was_decided_is_said() -> None:
         places,
     )
     assert await slack.press("read") is None
-    assert slack.web.told == ["Already denied by Mina: the first answer stands."]
+    assert slack.web.sent == ["Already denied by Mina: the first answer stands."]
 
 
 @pytest.mark.parametrize("delivery", ["x", "가", "&", '"', "\n.", "<!channel>", "👩\u200d💻"], ids=range(7))
 def test_the_longest_question_fits_into_one_dialogue(delivery: str) -> None:
-    """All that is kept of a question, in any script, stands in one dialogue, or is said not to fit."""
+    """The longest kept question, in any script, is in one dialogue, or reported not to fit."""
     most = delivery * (QUESTION_LIMIT // len(delivery) - 1)
     options = tuple(f"{n} " + delivery * ((OPTION_LIMIT - 10) // len(delivery)) for n in range(20))
     read = SlackStyle().question(Approval(id="a", question=most, detail=most, options=options, risk="high"))
@@ -367,7 +371,7 @@ def test_the_longest_question_fits_into_one_dialogue(delivery: str) -> None:
 def test_all_that_an_agent_wrote_stands_quoted(
     question: str, detail: str, options: list[str], risk: str, code: str
 ) -> None:
-    """Any question: the dialogue is valid, every word stands in quotation or in a label, and outside them are our words alone."""
+    """For any question the dialogue is valid and quotes or labels every word of the agent."""
     read = shown(Approval(id="a", question=question, detail=detail, options=tuple(options), risk=risk))
     verbs = (Verb.DENY,) if not read.is_whole else (Verb.CHOOSE,) if options else (Verb.APPROVE, Verb.DENY)
     view = checked(modals.decision(META, read, verbs, LOCALES[code]))
@@ -387,7 +391,7 @@ def test_all_that_an_agent_wrote_stands_quoted(
 
 
 def test_a_submission_carries_a_choice() -> None:
-    """The answer that was chosen is read beside the comment; of any other shape there is none."""
+    """The chosen answer is read beside the comment; of any other shape there is none."""
     sent = {
         "user": {"id": "UALICE"},
         "view": {"id": "V1", "callback_id": "spanpost:decision", "private_metadata": "{}"},
@@ -406,7 +410,7 @@ def test_a_submission_carries_a_choice() -> None:
 
 
 def test_a_question_stands_as_its_channel_shows_it() -> None:
-    """Of several routes that of the channel counts, else the strictest: what Slack does not show is not decided there."""
+    """Of several routes the channel's counts, else the strictest: a hidden question is not decided there."""
     asked = Approval(id="a", question="Run it?", detail='{"sql": "DROP TABLE customers"}')
     open_, closed = (
         Route(sink="slack", address="C1", status=("waiting",)),
@@ -423,7 +427,7 @@ def test_a_question_stands_as_its_channel_shows_it() -> None:
 
 
 def test_only_an_open_question_is_read() -> None:
-    """Without a question, or with one that was decided, there is nothing that a press could decide."""
+    """A press on a missing or decided question decides nothing."""
     store = InteractionStore()
     interactions = Interactions(
         store.reader,

@@ -1,4 +1,4 @@
-"""The desk against `emulate`, another Slack that others wrote: signed events, scopes, people and members as they know them."""
+"""Interactions against `emulate`, an independent fake of Slack: signed events, scopes, people, members."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ TOKENS = {
 
 
 class Emulated(NamedTuple):
-    """Where it is, and where its events go."""
+    """Its address, and the target of its events."""
 
     api: str
     port: int
@@ -91,7 +91,7 @@ async def alice(emulate: Emulated) -> AsyncIterator[Web]:
 
 @pytest.fixture
 async def served(emulate: Emulated, clean_environment: Path) -> AsyncIterator[InteractionStore]:
-    """Serve a desk where emulate's events go."""
+    """Serve interactions at the target of emulate's events."""
     rules = [{"actions": ["message"], "emails": ["alice@acme.example"], "channels": ["here"]}]
     settings = load(
         slack={"token": "xoxb-all", "base_url": emulate.api}, interactions={"signing_secret": SECRET, "rules": rules}
@@ -106,7 +106,7 @@ async def served(emulate: Emulated, clean_environment: Path) -> AsyncIterator[In
 
 
 async def test_signed_replies_reach_the_agent(served: InteractionStore, emulate: Emulated, alice: Web) -> None:
-    """What Alice writes in a task's thread is hers; what the app itself writes there, and what is edited, is not heard."""
+    """Alice's reply in a task's thread reaches the agent; the app's own posts and edits do not."""
     app = Web("xoxb-all", base_url=emulate.api)
     posted = await app.call("chat.postMessage", channel="agents", text="a task")
     key = served.ask(a_task(), posted["channel"], posted["ts"])
@@ -127,7 +127,7 @@ async def test_signed_replies_reach_the_agent(served: InteractionStore, emulate:
 async def test_without_scopes_nobody_is_let_through(
     emulate: Emulated, clean_environment: Path, served: InteractionStore, alice: Web
 ) -> None:
-    """A token that may not read people refuses everybody, names the scope, and `check` says what is missing for what."""
+    """A token without the right to read people refuses all and names the scope; `check` lists missing scopes."""
     rules = [{"actions": ["decide"], "channels": ["here"], "emails": ["alice@acme.example"]}]
     settings = load(
         slack={"token": "xoxb-blind", "base_url": emulate.api}, interactions={"signing_secret": SECRET, "rules": rules}

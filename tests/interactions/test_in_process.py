@@ -1,4 +1,4 @@
-"""A desk in an agent's own process, without database or gateway; and what `spanpost check` finds of a desk."""
+"""Interactions in an agent's own process, without database or gateway; and the findings of `spanpost check`."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def started(url: str, directory: Path) -> subprocess.Popen[str]:
 
 
 @pytest.mark.slow
-async def test_an_agent_alone_hears_its_person(slack_url: str, clean_environment: Path) -> None:
-    """With nothing but `attach()` and two tokens, a question stands in Slack, is answered with a comment, and the agent goes on."""
+async def test_an_agent_alone_gets_its_persons_answer(slack_url: str, clean_environment: Path) -> None:
+    """With `attach()` and two tokens a question in Slack is answered with a comment, and the agent continues."""
     slack = LocalSlack(slack_url)
     await slack.reset()
     agent = started(slack_url, clean_environment)
@@ -84,23 +84,23 @@ def found(**given: Any) -> list[tuple[bool, str]]:
     return [(one.ok, one.finding) for one in examine(load(**given)) if one.name == "interactions"]
 
 
-def test_check_looks_at_the_desk(slack_url: str, clean_environment: Path) -> None:
-    """Whose token it is, whether Socket Mode can be used, and which rules are missing."""
-    told = found(**sections(slack_url))
-    assert (True, "the bot token is spanpost of Acme") in told
-    assert (True, "Socket Mode can be used") in told
-    assert any("no rule names cancel" in finding for _, finding in told)
-    assert found(**sections(slack_url, rules=()))[0] == (False, "no rule says who may do anything, so nobody may")
+def test_check_looks_at_interactions(slack_url: str, clean_environment: Path) -> None:
+    """Check reports the token's owner, whether Socket Mode can be used, and missing rules."""
+    findings = found(**sections(slack_url))
+    assert (True, "the bot token is spanpost of Acme") in findings
+    assert (True, "Socket Mode can be used") in findings
+    assert any("no rule names cancel" in finding for _, finding in findings)
+    assert found(**sections(slack_url, rules=()))[0] == (False, "no rule allows anything, so every act is refused")
 
 
 def test_check_names_what_is_missing(clean_environment: Path) -> None:
-    """Nobody heard, no bot token, and a Slack that does not answer are findings, not tracebacks."""
+    """No way to receive, no bot token, and an unreachable Slack are findings, not tracebacks."""
     assert found(interactions={"rules": []})[0][0] is False
     assert "SPANPOST_SLACK__TOKEN" in found(interactions={"app_token": APP_TOKEN})[0][1]
     away = found(**sections("http://127.0.0.1:9"))
     assert (False, "the bot token cannot be used: no answer (ClientConnectorError)") in away
 
 
-def test_without_a_desk_nothing_is_said(clean_environment: Path) -> None:
-    """Who has set nothing of it is not told of it."""
+def test_without_interactions_there_is_no_finding(clean_environment: Path) -> None:
+    """Without settings of interactions check says nothing about them."""
     assert found() == []

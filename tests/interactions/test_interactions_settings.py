@@ -1,4 +1,4 @@
-"""The room `interactions`: what is refused at the start, without a word of any secret; what is made of it."""
+"""The section `interactions`: refusals at the start, without any secret; and the objects made of it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ RULE = {"actions": ["decide"], "users": ["U01"]}
     ],
 )
 def test_mistakes_are_refused_at_the_start(clean_environment: Path, interactions: dict[str, Any]) -> None:
-    """Each names its place, and none the value, which may be a secret in the wrong place."""
+    """Each mistake names its place, and never the value, which may be a misplaced secret."""
     with pytest.raises(ConfigError) as caught:
         load(interactions=interactions)
     assert "interactions" in str(caught.value)
@@ -48,8 +48,8 @@ def test_mistakes_are_refused_at_the_start(clean_environment: Path, interactions
     assert "secret 1" not in str(caught.value)
 
 
-def test_an_app_needs_its_bot_token_and_ears(clean_environment: Path) -> None:
-    """An app without a bot token, or that cannot be heard, is refused with the next step."""
+def test_an_app_needs_its_bot_token_and_a_way_to_receive(clean_environment: Path) -> None:
+    """An app without a bot token, or without a way to receive, is refused with the next step."""
     with pytest.raises(ConfigError, match="SPANPOST_SLACK__TOKEN"):
         apps_of(load(interactions={"app_token": "xapp-1"}))
     with pytest.raises(ConfigError, match="app_token nor signing_secret"):
@@ -57,7 +57,7 @@ def test_an_app_needs_its_bot_token_and_ears(clean_environment: Path) -> None:
 
 
 def test_a_resolver_must_be_installed(clean_environment: Path) -> None:
-    """A rule that names a resolver which is not there stops the start."""
+    """A rule with a resolver that is not installed stops the start."""
     settings = load(
         slack={"token": "xoxb-1"}, interactions={"app_token": "xapp-1", "rules": [RULE | {"resolver": "okta"}]}
     )
@@ -76,8 +76,10 @@ def test_a_resolver_must_be_installed(clean_environment: Path) -> None:
         ({"apps": [{"token": "xoxb-2", "app_token": "xapp-2"}]}, True, True),
     ],
 )
-def test_who_has_a_desk(clean_environment: Path, interactions: Any, in_gateway: bool, installed_apps: bool) -> None:
-    """HTTP is the gateway's alone; by Socket Mode any process can be heard."""
+def test_which_processes_have_interactions(
+    clean_environment: Path, interactions: Any, in_gateway: bool, installed_apps: bool
+) -> None:
+    """HTTP needs the gateway; Socket Mode works in any process."""
     settings = load(interactions=interactions) if interactions is not None else load()
     assert (needs_interactions(settings, is_gateway=True), needs_interactions(settings, is_gateway=False)) == (
         in_gateway,
@@ -86,7 +88,7 @@ def test_who_has_a_desk(clean_environment: Path, interactions: Any, in_gateway: 
 
 
 async def test_rules_and_secrets_are_read_again(clean_environment: Path) -> None:
-    """A reload changes who may and the signing secrets; other tokens need a restart, and change nothing."""
+    """A reload changes the rules and the signing secrets; other tokens need a restart, and stay."""
     base: dict[str, Any] = {"slack": {"token": "xoxb-1"}}
     interactions_runtime = InteractionsRuntime(
         load(**base, interactions={"signing_secret": "one", "rules": [RULE]}), InteractionStore(), lambda recorded: None
@@ -101,7 +103,7 @@ async def test_rules_and_secrets_are_read_again(clean_environment: Path) -> None
 
 
 def test_rules_are_made_as_they_are_written(clean_environment: Path) -> None:
-    """Every field of a rule arrives, and domains and people are compared without regard to case."""
+    """Every field of a rule is kept, and domains and people are compared without regard to case."""
     rule = RULE | {"tenant": "t", "agent": "a", "topic": "o", "environment": "e", "risk": "high", "groups": ["S01"]}
     rule |= {
         "channels": ["here", "C01"],
@@ -116,9 +118,9 @@ def test_rules_are_made_as_they_are_written(clean_environment: Path) -> None:
     assert settings.interactions is not None
     rules = settings.interactions
     (made,) = rules.rules
-    told = {name: getattr(made, name) for name in type(made).model_fields}
+    values = {name: getattr(made, name) for name in type(made).model_fields}
     assert {
-        name: list(value) if isinstance(value, (tuple, frozenset)) else value for name, value in told.items()
+        name: list(value) if isinstance(value, (tuple, frozenset)) else value for name, value in values.items()
     } == rule
     assert (dict(rules.people), rules.email_domains) == ({"alice": "U01"}, ("acme.example",))
 
@@ -127,7 +129,7 @@ def test_rules_are_made_as_they_are_written(clean_environment: Path) -> None:
     "name", ["app-manifest.yaml", "app-manifest-http.yaml", "app-manifest-oauth.yaml", "app-manifest-agent.yaml"]
 )
 def test_the_manifests_ask_for_what_is_used(clean_environment: Path, name: str) -> None:
-    """Scopes are what the rules can need and what the sink uses, and no more; events and interactivity come as they are heard."""
+    """The manifests request exactly the scopes of rules and sink, and the events of the connection in use."""
     manifest = yaml.safe_load((ROOT / "docs" / "slack" / name).read_text())
     rule = {"actions": ["decide"], "groups": ["S01"], "channels": ["here"], "emails": ["a@b.example"]}
     settings = load(interactions={"rules": [rule]})
@@ -137,20 +139,25 @@ def test_the_manifests_ask_for_what_is_used(clean_environment: Path, name: str) 
     of_agent = {"assistant:write"} if "agent" in name else set()
     assert set(manifest["oauth_config"]["scopes"]["bot"]) == set(needed) | of_sink | of_agent
     assert set(SlackOauthSettings.model_fields["scopes"].default) == set(needed) | of_sink
-    told = manifest["settings"]
+    declared = manifest["settings"]
     further = {"oauth": ["app_uninstalled", "tokens_revoked"], "agent": ["agent_session_stopped"]}.get(name[13:18], [])
-    assert told["event_subscriptions"]["bot_events"] == ["message.channels", "message.groups", "app_mention", *further]
+    assert declared["event_subscriptions"]["bot_events"] == [
+        "message.channels",
+        "message.groups",
+        "app_mention",
+        *further,
+    ]
     assert ("agent_view" in manifest["features"]) is ("agent" in name)
     leads = ["https://spanpost.example.com/slack/oauth_redirect"] if "oauth" in name else None
     assert manifest["oauth_config"].get("redirect_urls") == leads
-    assert told["interactivity"]["is_enabled"] is True
+    assert declared["interactivity"]["is_enabled"] is True
     is_http = "http" in name or "oauth" in name
-    assert told["socket_mode_enabled"] is not is_http
+    assert declared["socket_mode_enabled"] is not is_http
     [command] = manifest["features"]["slash_commands"]
     assert (command["command"], command["should_escape"]) == ("/agents", False)
     urls = {
-        told["interactivity"].get("request_url"),
-        told["event_subscriptions"].get("request_url"),
+        declared["interactivity"].get("request_url"),
+        declared["event_subscriptions"].get("request_url"),
         command.get("url"),
     }
     assert urls == ({"https://spanpost.example.com/slack/events"} if is_http else {None})

@@ -1,4 +1,4 @@
-"""Who people are, as a Web API tells it: believed for a while, asked anew after a refusal, and never guessed."""
+"""People according to Slack's Web API: cached for a while, read anew after a refusal, and never guessed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ALICE = {
 
 
 class Api:
-    """A Web API that answers as it is told, by method; a list is answered page by page. `asked` counts."""
+    """A Web API with scripted answers by method; a list is answered page by page. `asked` counts."""
 
     def __init__(self) -> None:
         self.answers: dict[str, Any] = {}
@@ -76,7 +76,7 @@ async def api() -> AsyncIterator[Api]:
 
 
 class Clock:
-    """Seconds that pass when told to."""
+    """A clock that the test moves."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -113,7 +113,7 @@ RESOLVERS = {"never": _never, "raises": _raises, "odd": _odd, "alice": _alice}
 
 
 async def test_a_person_is_asked_for_once(api: Api, people: tuple[SlackPeople, Clock]) -> None:
-    """However many ask at once, Slack is asked once, and again after five minutes."""
+    """For any number of concurrent requests Slack is asked once, and again after five minutes."""
     them, clock = people
     api.answers["users.info"] = {"ok": True, "user": ALICE}
     found = await asyncio.gather(*(them.lookup(PersonOf("UALICE"), PLACE, QUESTION) for _ in range(10)))
@@ -140,7 +140,7 @@ async def test_a_person_is_asked_for_once(api: Api, people: tuple[SlackPeople, C
 async def test_what_slack_says_of_people(
     api: Api, people: tuple[SlackPeople, Clock], field: dict[str, Any], flag: str
 ) -> None:
-    """Each of Slack's words for who may nothing is read."""
+    """Each of Slack's words for an unauthorized person is read."""
     api.answers["users.info"] = {"ok": True, "user": ALICE | field}
     found = await people[0].lookup(PersonOf("UALICE"), PLACE, QUESTION)
     assert isinstance(found, Person)
@@ -150,7 +150,7 @@ async def test_what_slack_says_of_people(
 async def test_an_address_must_be_confirmed_and_a_home_must_be_here(
     api: Api, people: tuple[SlackPeople, Clock]
 ) -> None:
-    """An unconfirmed address is none; of an organisation's people those who are in this workspace too are at home here."""
+    """An unconfirmed address does not count; organisation members of this workspace belong to it."""
     api.answers["users.info"] = [
         {"ok": True, "user": ALICE | {"is_email_confirmed": False}},
         {"ok": True, "user": ALICE | {"id": "U2", "team_id": "T2"}},
@@ -180,7 +180,7 @@ async def test_an_address_must_be_confirmed_and_a_home_must_be_here(
 async def test_an_answer_that_is_none_lets_nobody_through(
     api: Api, people: tuple[SlackPeople, Clock], answer: Any
 ) -> None:
-    """Errors and nonsense are failures, and never a person; the token is in none of them."""
+    """Errors and nonsense are failures, and never a person; no error has the token."""
     api.answers["users.info"] = answer
     found = await people[0].lookup(PersonOf("UALICE"), PLACE, QUESTION)
     assert isinstance(found, Failed)
@@ -188,7 +188,7 @@ async def test_an_answer_that_is_none_lets_nobody_through(
 
 
 async def test_groups_and_channels(api: Api, people: tuple[SlackPeople, Clock]) -> None:
-    """User groups by one call, channels page by page."""
+    """User groups need one call, channels are read page by page."""
     api.answers["usergroups.users.list"] = {"ok": True, "users": ["U1", "U2"]}
     api.answers["conversations.members"] = [
         {"ok": True, "members": ["U1"], "response_metadata": {"next_cursor": "more"}},
@@ -200,7 +200,7 @@ async def test_groups_and_channels(api: Api, people: tuple[SlackPeople, Clock]) 
 
 
 async def test_a_refusal_is_looked_up_again(api: Api, people: tuple[SlackPeople, Clock]) -> None:
-    """Who was let into a group a moment ago need not wait five minutes; who was refused just now is not asked about at once."""
+    """A new group member is known before five minutes pass; a fresh refusal is not looked up at once."""
     them, clock = people
     api.answers["usergroups.users.list"] = {"ok": True, "users": []}
     await them.lookup(MembersOf("S1", True), PLACE, QUESTION)
@@ -214,7 +214,7 @@ async def test_a_refusal_is_looked_up_again(api: Api, people: tuple[SlackPeople,
 
 @pytest.mark.slow
 async def test_a_slack_that_does_not_answer(api: Api, people: tuple[SlackPeople, Clock]) -> None:
-    """Within the time for a click it is a failure, with the reason."""
+    """A Slack that does not answer within the time for a click is a failure, with the reason."""
     api.gate.clear()
     found = await people[0].lookup(PersonOf("UALICE"), PLACE, QUESTION)
     assert isinstance(found, Failed)
@@ -222,7 +222,7 @@ async def test_a_slack_that_does_not_answer(api: Api, people: tuple[SlackPeople,
 
 
 async def test_resolvers(people: tuple[SlackPeople, Clock]) -> None:
-    """A plugin's answer counts; what raises, hangs, answers oddly or is missing lets nobody through, without its words."""
+    """A plugin's answer counts; a plugin that raises, hangs, answers badly or is missing admits nobody."""
     alice = Person(id="UALICE", team="T1", email="alice@acme.example")
 
     async def ask(name: str) -> Any:
@@ -234,7 +234,7 @@ async def test_resolvers(people: tuple[SlackPeople, Clock]) -> None:
 
 
 async def test_each_call_bears_its_token(api: Api) -> None:
-    """The bot's token everywhere, but where another is asked for."""
+    """Each call has the bot's token, unless another is needed."""
     api.answers = {"auth.test": {"ok": True}, "apps.connections.open": {"ok": True}}
     calls = Web("xoxb-1", base_url=api.url)
     await calls.call("auth.test")
@@ -244,7 +244,7 @@ async def test_each_call_bears_its_token(api: Api) -> None:
 
 
 async def test_nothing_of_a_call_is_in_its_trouble() -> None:
-    """A server that is not there, and a redirect, are told without address or token."""
+    """An error of an unreachable server, and of a redirect, has neither address nor token."""
     calls = Web("xoxb-secret-1", base_url="http://127.0.0.1:9/secret-path/")
     with pytest.raises(Trouble) as caught:
         await calls.call("users.info", user="U1")
@@ -276,10 +276,10 @@ def test_scopes_follow_from_what_is_set() -> None:
     }
 
 
-def test_rules_are_looked_at() -> None:
-    """No rules at all is a fault; an action nobody may do, and a rule that names nobody, are told."""
+def test_rules_are_checked() -> None:
+    """A set without rules is a fault; an action that nobody may do, and a rule without people, are reported."""
     assert [seen.ok for seen in of_rules(AuthorizationRules())] == [False]
     (lacks, nobody) = of_rules(AuthorizationRules(rules=(Rule(actions=frozenset({"decide"})),)))
     assert "cancel" in lacks.found
     assert "approve" not in lacks.found
-    assert "rule 1 names nobody" in nobody.found
+    assert "rule 1 names no people" in nobody.found

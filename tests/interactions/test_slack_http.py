@@ -1,4 +1,4 @@
-"""`/slack/events`: any bytes get an answer that is no 500, and only what Slack signed, just now, for us, once, does anything."""
+"""`/slack/events`: any bytes get an answer below 500, and only Slack's fresh signed requests act, once."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Alice:
 
 
 class Knock:
-    """A door with two apps behind it, without any network. `counted` is what was counted."""
+    """An endpoint with two apps, without any network. `counted` has the counts."""
 
     def __init__(self) -> None:
         self.interaction_store = InteractionStore()
@@ -145,7 +145,7 @@ FORM = b"application/x-www-form-urlencoded"
 
 
 async def test_a_signed_click_counts_and_a_greeting_is_answered() -> None:
-    """What Slack sends is taken, as a form and as JSON; both secrets hold while one is replaced."""
+    """Slack's requests are accepted, as a form and as JSON; both secrets are valid while one is replaced."""
     knock = Knock()
     body = json.dumps({"type": "url_verification", "challenge": "c1"}).encode()
     assert await knock(body, sign(body)) == (200, b'{"challenge": "c1"}')
@@ -155,7 +155,7 @@ async def test_a_signed_click_counts_and_a_greeting_is_answered() -> None:
 
 
 async def test_a_replay_is_refused_across_replicas_and_restarts() -> None:
-    """The same signed request is refused the second time, by another process too; repeated by Slack itself it is one act."""
+    """A replayed request is refused, by another process too; Slack's own repeat is one act."""
     knock, body = Knock(), b""
     body = form(knock.click())
     assert await knock.signed(body, kind=FORM) == 200
@@ -173,13 +173,15 @@ async def test_a_replay_is_refused_across_replicas_and_restarts() -> None:
     ("at", "status"), [(0, 200), (-299, 200), (299, 200), (-301, 401), (301, 401), (-NOW, 401), (10**11, 401)]
 )
 async def test_only_just_now(at: int, status: int) -> None:
-    """Five minutes, before and after."""
+    """A request counts within five minutes before and after its time."""
     knock = Knock()
     assert await knock.signed(form(knock.click()), at=NOW + at, kind=FORM) == status
 
 
 async def test_only_for_us() -> None:
-    """Another secret, another app, another workspace, and one app's secret for another's workspace are refused."""
+    """Another secret, another app, another workspace, and one app's secret for another's workspace are
+    refused.
+    """
     knock = Knock()
     assert await knock.signed(form(knock.click()), "not ours", kind=FORM) == 401
     assert await knock.signed(form(knock.click(api_app_id="A2")), kind=FORM) == 401
@@ -190,7 +192,9 @@ async def test_only_for_us() -> None:
 
 
 async def test_headers_and_bodies_that_are_wrong() -> None:
-    """Missing, doubled and odd headers are one answer; too much is not read; other methods and types are named."""
+    """Missing, doubled and odd headers have one answer; a long body is not read; other methods and types are
+    named.
+    """
     knock = Knock()
     body = form(knock.click())
     good = sign(body, kind=FORM)
@@ -211,7 +215,7 @@ async def test_headers_and_bodies_that_are_wrong() -> None:
 
 
 async def test_a_reply_in_a_thread_that_is_not_known_yet_comes_again() -> None:
-    """A thread that we began just now may be a task's whose receipt is under way: Slack is asked to bring the reply again, for a while."""
+    """For a reply in a thread that may be a task's, Slack is asked for a while to send the event again."""
     knock, now = Knock(), int(time.time())
     event = {
         "type": "message",
@@ -227,8 +231,8 @@ async def test_a_reply_in_a_thread_that_is_not_known_yet_comes_again() -> None:
         ({"parent_user_id": "UBOB"}, 200),
         ({"thread_ts": f"{now - 600}.1"}, 200),
     ):
-        told = json.dumps(body | {"event": {"parent_user_id": "UBOT"} | event | more}).encode()
-        assert await knock.signed(told) == status
+        sent = json.dumps(body | {"event": {"parent_user_id": "UBOT"} | event | more}).encode()
+        assert await knock.signed(sent) == status
     knock.interaction_store.known[knock.key][2].add(("C1", f"{now}.1"))
     again = json.dumps(body | {"event": event | {"parent_user_id": "UBOT"}}).encode()
     assert await knock.signed(again, at=NOW + 1) == 200
@@ -256,7 +260,7 @@ HEADERS = st.lists(
 
 @given(HEADERS, st.binary(max_size=200))
 def test_any_bytes_are_refused(headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-    """Whatever is sent unsigned is a 401 (or too large), and nothing is done."""
+    """Anything unsigned is a 401 (or too large), and has no effect."""
     knock = Knock()
     status, said = asyncio.run(knock(body, headers))
     assert status in (401, 413)
@@ -306,7 +310,7 @@ MORE = (
 
 @given(st.dictionaries(st.sampled_from(FIELDS + MORE), JSON, max_size=6), TYPES, st.booleans())
 def test_any_signed_payload_is_answered(odd: dict[str, Any], kind: str, is_click: bool) -> None:
-    """Whatever is signed, however oddly shaped: no 500 and no traceback; nothing is granted but the one good click."""
+    """Anything signed, however oddly shaped: no 500 and no traceback; only the one good click is granted."""
     knock = Knock()
     payload = (knock.click() if is_click else {"api_app_id": "A1", "team": {"id": TEAM}}) | {"type": kind} | odd
     try:
@@ -319,7 +323,7 @@ def test_any_signed_payload_is_answered(odd: dict[str, Any], kind: str, is_click
 
 
 def test_a_list_of_answers_is_read_and_what_is_nearly_an_id_is_not() -> None:
-    """An option taken from a list is its number; a line feed behind an id, a key or a time makes it none, and raises nothing."""
+    """A listed option is its number; an id, key or time with a line feed is invalid, without an exception."""
     key = "0" * 31 + "1"
     assert grammar("spanpost:choice", f"choose:11:{key}") == ("choose", 11, UUID(key))
     assert grammar("spanpost:approve", key) == ("approve", None, UUID(key))
@@ -340,12 +344,12 @@ def test_a_list_of_answers_is_read_and_what_is_nearly_an_id_is_not() -> None:
 
 @given(st.binary(max_size=60), st.sampled_from([FORM, b"application/json"]))
 def test_any_signed_bytes_are_answered(body: bytes, kind: bytes) -> None:
-    """Signed nonsense is a 400, or a 401 where it is readable and not for us."""
+    """Signed nonsense is a 400, or a 401 if it is readable and not for us."""
     assert asyncio.run(Knock().signed(body, kind=kind)) in (400, 401)
 
 
 async def test_deep_and_long_payloads() -> None:
-    """Nesting beyond measure is a 400; long words are cut or refused."""
+    """Too deep nesting is a 400; long words are cut or refused."""
     knock = Knock()
     assert await knock.signed(b'{"a":' * 100_000) == 400
     long = knock.click(response_url="x" * 100_000, trigger_id="y" * 100_000)
@@ -377,15 +381,15 @@ def test_response_urls_lead_to_slack(url: str, is_slack: bool) -> None:
     assert leads_to_slack(url, "https://slack.com/api/") is is_slack
 
 
-def test_what_stands_in_for_slack_is_called_back_there_alone() -> None:
-    """With another base URL, that very server, and nothing else."""
+def test_a_replaced_slack_is_called_back_there_alone() -> None:
+    """With another base URL, only that server is called back."""
     base = "http://127.0.0.1:4210/api/"
     assert leads_to_slack("http://127.0.0.1:4210/_hooks/1", base)
     assert not leads_to_slack("http://127.0.0.1:4211/_hooks/1", base)
     assert not leads_to_slack("https://hooks.slack.com/1", base)
 
 
-# --- the real thing over HTTP --------------------------------------------------------------------------------------------
+# --- the real thing over HTTP ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -422,7 +426,9 @@ async def served(
 @pytest.mark.acceptance
 @pytest.mark.needs("local-slack")
 async def test_signed_by_another_slack(served: tuple[LocalSlack, InteractionStore]) -> None:
-    """Requests that `local-slack` signs are taken: a dialogue for a comment, the decision, a reply in the thread."""
+    """Requests that `local-slack` signs are accepted: a dialogue for a comment, the decision, a reply in the
+    thread.
+    """
     slack, interaction_store = served
     ts = await slack.post()
     key = interaction_store.ask(a_task(), CHANNEL, ts, Approval(id="a", question="Deploy?"))
@@ -443,7 +449,7 @@ async def test_signed_by_another_slack(served: tuple[LocalSlack, InteractionStor
 @pytest.mark.acceptance
 @pytest.mark.needs("local-slack")
 async def test_a_command_of_another_slack(served: tuple[LocalSlack, InteractionStore]) -> None:
-    """A slash command that `local-slack` signs, and a mention, are answered to who wrote them, with the task's message to open."""
+    """A command signed by `local-slack`, and a mention, are answered to their writer with a link to the message."""
     slack, interaction_store = served
     task = a_task("deploy-77", name="Deploys <!channel>")
     interaction_store.known[task.uid] = (task, None, {(CHANNEL, await slack.post())})
@@ -451,9 +457,9 @@ async def test_a_command_of_another_slack(served: tuple[LocalSlack, InteractionS
     assert "Deploys &lt;!channel&gt;" in (await slack.whispered())[0]
     await slack.command("cancel deploy-77")
     await slack.say(f"<@{BOT}> show deploy-77")
-    told = await slack.whispered(count=3)
-    assert any("Not done: no rule allows people to cancel here" in one for one in told)
-    assert any("Status: working" in one for one in told)
+    whispers = await slack.whispered(count=3)
+    assert any("Not done: no rule allows people to cancel here" in one for one in whispers)
+    assert any("Status: working" in one for one in whispers)
     [answer] = [m for m in await slack.messages() if m.get("ephemeral_to") == ALICE and "Running tasks" in m["text"]]
     assert [
         e["url"].rpartition("/")[2][:1] for e in answer["blocks"][0]["elements"][0]["elements"] if e["type"] == "link"
@@ -461,8 +467,10 @@ async def test_a_command_of_another_slack(served: tuple[LocalSlack, InteractionS
 
 
 async def test_slacks_own_stop_is_a_cancel(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The documented event, signed: by those who may cancel it is one act of the thread's task, however often it comes, and the session is said
-    to rest; by others it is refused, told to them alone, and the session works on. In a thread of nobody's nothing is done."""
+    """A signed stop event is one act of the thread's task by an allowed person, and the session rests.
+
+    Other people are refused, privately, and the session continues. In other threads nothing happens.
+    """
     knock, now = Knock(), int(time.time())
     rule = Rule(actions=frozenset({"cancel"}), users=("UALICE",))
     for one in knock.app.installations:
@@ -502,8 +510,8 @@ async def test_slacks_own_stop_is_a_cancel(monkeypatch: pytest.MonkeyPatch) -> N
         one.interactions.rules = AuthorizationRules(rules=(Rule(actions=frozenset({"cancel"}), users=("UBOB",)),))
     assert await press(event_ts="1783536984.1") == 200
     assert knock.interaction_store.rows[-1].refusal
-    ((method, told),) = calls[2:]
-    assert (method, told["user"], told["thread_ts"]) == ("chat.postEphemeral", "UALICE", "1.7")
+    ((method, arguments),) = calls[2:]
+    assert (method, arguments["user"], arguments["thread_ts"]) == ("chat.postEphemeral", "UALICE", "1.7")
     for status, event in (
         (200, {"thread_ts": "1.8"}),
         (503, {"thread_ts": f"{now}.1"}),

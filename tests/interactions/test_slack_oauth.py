@@ -1,4 +1,4 @@
-"""Installing the app in further workspaces: who may, once, in one browser; where its token is kept, and when it is let go."""
+"""Installing the app in further workspaces: permission, single use, storage of the token, removal."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ACME = {"acme": {"team": TEAM, "tenant": "acme", "channel": "#agents"}}
 
 
 class App:
-    """A gateway's doors to Slack, before a Slack that is ours. `said` are the words that were counted."""
+    """A gateway's Slack endpoints, with a Slack of ours. `said` has the counted words."""
 
     def __init__(self, slack: FakeSlack, store: MemoryStore | None = None, /, **oauth: Any) -> None:
         self.slack = slack
@@ -82,8 +82,8 @@ class App:
         headers = [(b"accept", b"text/html"), *([(b"cookie", cookie.encode())] if cookie else [])]
         scope = {"type": "http", "method": method, "path": path, "query_string": query.encode(), "headers": headers}
         await self.http(scope, receive, send)
-        told = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
-        return sent[0]["status"], told, sent[1]["body"].decode()
+        answered = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+        return sent[0]["status"], answered, sent[1]["body"].decode()
 
     async def begin(self) -> tuple[str, str]:
         """Begin an installation; return the state, and the cookie of that browser."""
@@ -97,7 +97,7 @@ class App:
         return await self.get(REDIRECT, urlencode({"code": code, "state": state} | more), cookie)
 
     async def install(self, team: str = TEAM, enterprise: str = "", *, is_org: bool = False) -> tuple[int, str]:
-        """Install the app, as somebody does who says yes; return the status and the page."""
+        """Install the app, as a person does who consents; return the status and the page."""
         state, cookie = await self.begin()
         status, _, page = await self.finish(
             self.slack.workspace.oauth.code(team, enterprise, is_org=is_org), state, cookie
@@ -114,10 +114,10 @@ async def slack() -> AsyncIterator[FakeSlack]:
         yield slack
 
 
-async def test_an_installation_gives_a_token_and_keeps_it_sealed(
+async def test_an_installation_gives_a_token_and_keeps_it_encrypted(
     slack: FakeSlack, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The page says what routes call it; the token opens for that workspace alone; it is in no row, page, header or line of the log."""
+    """The token opens for its workspace only and is in no row, page, header or log line; the page names routes."""
     app = App(slack)
     with caplog.at_level(logging.DEBUG):
         state, cookie = await app.begin()
@@ -140,8 +140,7 @@ async def test_an_installation_gives_a_token_and_keeps_it_sealed(
 async def test_a_state_holds_once_in_its_browser_and_not_for_long(
     slack: FakeSlack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another browser's, none, a forged one, one that was used in another replica, one of eleven minutes ago: each is refused, and no
-    code is spent on it."""
+    """A missing, forged, used, old or another browser's state is refused, and its code is not redeemed."""
     app = App(slack)
     other = App(slack, app.store)
     code = slack.workspace.oauth.code()
@@ -165,8 +164,7 @@ async def test_a_state_holds_once_in_its_browser_and_not_for_long(
 
 
 async def test_who_may_install(slack: FakeSlack) -> None:
-    """A workspace that is not listed is refused and its token dropped; in a listed organisation, or with `any`, it is taken, as a tenant
-    of its own; an organisation as a whole is not."""
+    """An unlisted workspace is refused and its token dropped; a listed organisation or `any` makes a tenant."""
     app = App(slack)
     status, page = await app.install("T0STRANGER")
     assert status == 403
@@ -179,7 +177,7 @@ async def test_who_may_install(slack: FakeSlack) -> None:
     anybody = App(slack, by_org.store, allow="any")
     assert (await anybody.install("T0ANY"))[0] == 200
     assert (await anybody.install("T0ANY", "E0ORG", is_org=True))[0] == 403
-    # Who is not let in any more is not used any more, either.
+    # A workspace that is no longer allowed is no longer used, either.
     assert await anybody.workspaces.find("T0OTHER") is not None
     narrower = App(slack, anybody.store)
     assert await narrower.workspaces.find("T0OTHER") is None
@@ -188,7 +186,7 @@ async def test_who_may_install(slack: FakeSlack) -> None:
 
 
 async def test_without_a_key_nothing_is_installed(slack: FakeSlack) -> None:
-    """The page says what whoever runs it must do, at either path, and Slack is asked nothing."""
+    """Without a key the page says what the operator must do, at either path, and Slack is not called."""
     app = App(slack, key=None)
     for path in (INSTALL, REDIRECT):
         status, _, page = await app.get(path, "code=x&state=y")
@@ -211,7 +209,9 @@ async def test_without_a_key_nothing_is_installed(slack: FakeSlack) -> None:
 async def test_whatever_slack_answers_is_a_page(
     slack: FakeSlack, fault: Fault, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An answer that is none, or is lost: a page that says to begin again, nothing kept, and no code in the log."""
+    """An invalid or lost answer gives a page that says to begin again; nothing is kept, and no code is
+    logged.
+    """
     app = App(slack)
     slack.faults.script("oauth.v2.access", [fault])
     state, cookie = await app.begin()
@@ -225,7 +225,7 @@ async def test_whatever_slack_answers_is_a_page(
 
 
 async def test_a_database_that_is_away_installs_nothing(slack: FakeSlack, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether a state was used cannot be known then: it is refused, and no code is spent."""
+    """Without the database it is unknown whether a state was used: it is refused, and no code is spent."""
     app = App(slack)
 
     async def away(key: str) -> bool:
@@ -237,7 +237,7 @@ async def test_a_database_that_is_away_installs_nothing(slack: FakeSlack, monkey
 
 
 async def test_other_methods_queries_and_words(slack: FakeSlack) -> None:
-    """What is not ours is refused in words of ours; a team that is none does not come into the header."""
+    """Foreign input is refused in words of ours; an invalid team does not reach the header."""
     app = App(slack)
     assert (await app.get(INSTALL, method="POST"))[0] == 405
     assert (await app.get(REDIRECT, "x" * 5000))[0] == 400
@@ -252,7 +252,7 @@ async def test_other_methods_queries_and_words(slack: FakeSlack) -> None:
 
 
 async def test_keys_are_replaced(slack: FakeSlack) -> None:
-    """With the old key beside it the new one opens what that sealed; sealed anew, the old key is not needed; a stranger's opens nothing."""
+    """A new key beside the old one reads its tokens; after re-encryption the old one is not needed."""
     app, key = App(slack), new_key()
     await app.install()
     token = await app.workspaces.token(TEAM)
@@ -262,7 +262,7 @@ async def test_keys_are_replaced(slack: FakeSlack) -> None:
     assert await App(slack, app.store, key=key).workspaces.token(TEAM) == token
     with pytest.raises(NoToken, match="another key"):
         await App(slack, app.store).workspaces.token(TEAM)
-    # A row that was copied over another workspace's opens nothing there.
+    # A row copied over another workspace's decrypts nothing there.
     (row,) = await app.workspaces.listed()
     encryption = both.workspaces.encryption
     assert encryption is not None
@@ -271,7 +271,7 @@ async def test_keys_are_replaced(slack: FakeSlack) -> None:
 
 
 async def test_a_token_that_ends_is_renewed_by_one_process(slack: FakeSlack) -> None:
-    """Two hours before its end one of several fetches the next one; all have it then; where Slack gives none, what there is holds."""
+    """One of several processes renews a token two hours early, and all use it; on failure the old one stays."""
     slack.workspace.oauth.rotates = True
     app = App(slack)
     await app.install()
@@ -301,7 +301,7 @@ def departure(kind: str, at: float | None, team: str = TEAM, **event: Any) -> di
 
 
 async def test_an_app_that_leaves_is_let_go(slack: FakeSlack) -> None:
-    """Removed, its token is gone from the row; an event of before it was installed again, or of another token, takes nothing away."""
+    """A removal deletes the token; an event from before a later installation deletes nothing."""
     app = App(slack)
     interactions_runtime = InteractionsRuntime(app.settings, app.store, lambda _: None, workspaces=app.workspaces)
     assert interactions_runtime.app.everywhere is not None
@@ -333,8 +333,8 @@ async def test_an_app_that_leaves_is_let_go(slack: FakeSlack) -> None:
     await interactions_runtime.close()
 
 
-async def test_a_workspace_is_heard_as_soon_as_it_is_installed(slack: FakeSlack) -> None:
-    """Before, what comes from there is refused; then it is that tenant's alone, and rules that name no tenant are not for it."""
+async def test_a_workspace_is_accepted_as_soon_as_it_is_installed(slack: FakeSlack) -> None:
+    """Requests of a workspace are refused before its installation; then they are its tenant's alone."""
     app = App(slack)
     settings = app.settings.model_copy(
         update={
@@ -375,7 +375,9 @@ async def test_a_workspace_is_heard_as_soon_as_it_is_installed(slack: FakeSlack)
 
 
 def test_encryption_binds_owner_and_time() -> None:
-    """A value encrypted for one owner cannot be decrypted for another, with another key, damaged, or too late."""
+    """A value encrypted for one owner cannot be decrypted for another, with another key, damaged, or too
+    late.
+    """
     encryption = Encryption([KEY])
     encrypted = encryption.encrypt("a", {"token": "x"})
     assert encryption.open("a", encrypted) == {"token": "x"}

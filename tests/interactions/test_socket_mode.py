@@ -1,4 +1,4 @@
-"""The desk by Socket Mode, against `local-slack`: buttons, dialogues, replies, and who may."""
+"""Interactions by Socket Mode, with `local-slack`: buttons, dialogues, replies, and authorization."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def slack_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 class App:
-    """A Slack, a hall, and desks between them."""
+    """A Slack, a store, and processes that receive its interactions."""
 
     def __init__(self, slack: LocalSlack, interaction_store: InteractionStore) -> None:
         self.slack, self.interaction_store = slack, interaction_store
 
     async def question(self, *options: str, thread: str = "") -> tuple[Any, str]:
-        """Have a question asked in a message; return its key and the message's timestamp."""
+        """Post a question in a message; return its key and the message's timestamp."""
         ts = await self.slack.post(thread=thread)
         approval = Approval(id="a1", question="Deploy <!channel>?", options=options)
         return self.interaction_store.ask(a_task("asks"), CHANNEL, ts, approval), ts
@@ -63,7 +63,7 @@ class App:
 
 @asynccontextmanager
 async def opened(
-    url: str, interaction_store: InteractionStore, desks: int = 1, **interactions: Any
+    url: str, interaction_store: InteractionStore, processes: int = 1, **interactions: Any
 ) -> AsyncIterator[App]:
     settings = load(
         slack={"token": BOT_TOKEN, "base_url": f"{url}/api/"},
@@ -71,15 +71,15 @@ async def opened(
     )
     slack = LocalSlack(url)
     await slack.reset()
-    receptions = [InteractionsRuntime(settings, interaction_store, lambda recorded: None) for _ in range(desks)]
-    for interactions_runtime in receptions:
+    runtimes = [InteractionsRuntime(settings, interaction_store, lambda recorded: None) for _ in range(processes)]
+    for interactions_runtime in runtimes:
         interactions_runtime.start()
     try:
-        for interactions_runtime in receptions:
+        for interactions_runtime in runtimes:
             await eventually_async(interactions_runtime.sockets[0].is_connected, bool)
         yield App(slack, interaction_store)
     finally:
-        for interactions_runtime in receptions:
+        for interactions_runtime in runtimes:
             await interactions_runtime.close()
         await slack.close()
 
@@ -91,7 +91,7 @@ async def app(slack_url: str, clean_environment: Path) -> AsyncIterator[App]:
 
 
 async def test_a_click_is_recorded_with_who_did_it(app: App) -> None:
-    """Approve: one row, granted, with the person as Slack knows them, before Slack is answered."""
+    """Approve is one row, granted, with the person as Slack knows them, before Slack is answered."""
     key, ts = await app.question()
     await app.slack.press(ts, "spanpost:approve", str(key))
     (row,) = app.interaction_store.rows
@@ -106,17 +106,17 @@ async def test_a_click_is_recorded_with_who_did_it(app: App) -> None:
 
 
 async def test_a_command_by_socket(app: App) -> None:
-    """A slash command by Socket Mode cancels a task for who may, as Cancel in its message would."""
+    """A slash command by Socket Mode cancels a task for authorized people, like Cancel in its message."""
     task = a_task("deploy-77")
     app.interaction_store.known[task.uid] = (task, None, {(CHANNEL, await app.slack.post())})
     await app.slack.command("cancel deploy-77", channel=OTHER)
-    told = await eventually_async(lambda: app.slack.whispers(channel=OTHER), bool)
-    assert told == ["Asked to stop: Quarterly report. It goes on until its agent stops."]
+    texts = await eventually_async(lambda: app.slack.whispers(channel=OTHER), bool)
+    assert texts == ["Asked to stop: Quarterly report. It goes on until its agent stops."]
     assert [(row.verb, row.key, row.refusal) for row in app.interaction_store.rows] == [(Verb.CANCEL, task.uid, "")]
 
 
 async def test_an_option_of_the_agent(app: App) -> None:
-    """The number in the action id is the agent's option; one that was not offered is refused, and kept."""
+    """The number in the action id is the agent's option; one that was not offered is refused, and recorded."""
     key, ts = await app.question("canary", "all at once")
     await app.slack.press(ts, "spanpost:choose:7", str(key))
     assert [row.refusal != "" for row in app.interaction_store.rows] == [True]
@@ -138,19 +138,19 @@ async def test_deny_asks_for_a_comment(app: App) -> None:
     assert await app.slack.dialogue() is None
 
 
-async def test_who_may_not_is_told_who_may(app: App) -> None:
-    """Bob is refused: an ephemeral message names who may, and the click is a row."""
+async def test_an_unauthorized_person_learns_who_may(app: App) -> None:
+    """Bob is refused: an ephemeral message names the authorized people, and the click is recorded."""
     key, ts = await app.question()
     for action in ("spanpost:approve", "spanpost:deny"):
         await app.slack.press(ts, action, str(key), BOB)
-    told = await app.slack.whispered(BOB, 2)
-    assert all(f"<@{ALICE}>" in text for text in told)
+    texts = await app.slack.whispered(BOB, 2)
+    assert all(f"<@{ALICE}>" in text for text in texts)
     assert [row.refusal != "" for row in app.interaction_store.rows] == [True, True]
     assert await app.slack.dialogue() is None
 
 
 async def test_bots_may_nothing(app: App) -> None:
-    """A bot that is in the channel is refused where everybody in the channel may."""
+    """A bot in the channel is refused even where everybody in the channel may."""
     key, ts = await app.task()
     await app.slack.say("go on", ts, "U03ROBOT")
     await eventually_async(_rows(app), lambda rows: len(rows) == 1)
@@ -173,17 +173,17 @@ def _rows(app: App) -> Any:
 
 
 async def test_the_first_answer_stands(app: App) -> None:
-    """A second answer is told what was decided and by whom."""
+    """A second answer gets a message with the decision and its person."""
     key, ts = await app.question()
     await app.slack.press(ts, "spanpost:approve", str(key))
     await app.slack.press(ts, "spanpost:approve", str(key))
-    (told,) = await app.slack.whispered()
-    assert "Already approved by" in told
+    (text,) = await app.slack.whispered()
+    assert "Already approved by" in text
     assert len(app.interaction_store.decided) == 1
 
 
 async def test_buttons_belong_to_their_message(app: App) -> None:
-    """A key that is told in another message, or is nobody's, or is no key, changes nothing and says so."""
+    """A key from another message, an unknown one, or an invalid one changes nothing, with a message."""
     key, _ = await app.question()
     _, installed_apps = await app.task()
     forged = [
@@ -199,7 +199,7 @@ async def test_buttons_belong_to_their_message(app: App) -> None:
 
 
 async def test_a_message_whose_receipt_is_not_here_yet(app: App) -> None:
-    """A button of ours counts though the store does not know the message yet: through the dialogue, too. Not so in another's."""
+    """A button of ours counts although the store does not know its message yet; another app's does not."""
     key, _ = await app.question()
     fresh = await app.slack.post()
     await app.slack.press(fresh, "spanpost:deny", str(key))
@@ -213,7 +213,7 @@ async def test_a_message_whose_receipt_is_not_here_yet(app: App) -> None:
 
 
 async def test_cancel_mute_and_a_menu(app: App) -> None:
-    """Buttons of a task, and entries of its menu, whose value says what they ask."""
+    """Buttons of a task, and entries of its menu, whose value names the act, are acts."""
     key, ts = await app.task()
     await app.slack.press(ts, "spanpost:cancel", str(key))
     menu = {
@@ -225,7 +225,7 @@ async def test_cancel_mute_and_a_menu(app: App) -> None:
 
 
 async def test_nothing_retries_where_nothing_could(app: App) -> None:
-    """Without anything that starts tasks, a retry is refused honestly, and kept."""
+    """Without a launcher, a retry is refused with the reason, and recorded."""
     key, ts = await app.task()
     await app.slack.press(ts, "spanpost:retry", str(key))
     assert "can start this task again" in (await app.slack.whispered())[0]
@@ -233,7 +233,7 @@ async def test_nothing_retries_where_nothing_could(app: App) -> None:
 
 
 async def test_show_more(app: App) -> None:
-    """What more is known of the task is shown literally, in a dialogue; that is no intervention."""
+    """Further details of the task are shown literally, in a dialogue, without an intervention."""
     key, ts = await app.task(action="<!everyone> *bold*", requested_by="alice@acme.example")
     await app.slack.press(ts, "spanpost:view", str(key))
     view = await app.slack.dialogue()
@@ -245,7 +245,7 @@ async def test_show_more(app: App) -> None:
 
 
 async def test_a_reply_reaches_the_agent(app: App) -> None:
-    """A reply in the task's thread is a message to it, as it was typed; what is said elsewhere is nobody's."""
+    """A reply in the task's thread is a message to it, as it was typed; messages elsewhere are ignored."""
     key, ts = await app.task()
     await app.slack.say("use &lt;b&gt; and see <https://x.example|this>", ts)
     await app.slack.say("hello everybody")
@@ -260,7 +260,9 @@ async def test_a_reply_reaches_the_agent(app: App) -> None:
 
 
 async def test_a_reply_of_a_stranger_to_the_channel_is_refused_once(app: App) -> None:
-    """Who is not in the channel may not speak to the agent; that is said once in a thread, and each reply is a row."""
+    """A person outside of the channel may not write to the agent; one message says so, and each reply is
+    recorded.
+    """
     _, ts = await app.task()
     for text in ("one", "two", "three"):
         await app.slack.say(text, ts, BOB)
@@ -269,8 +271,8 @@ async def test_a_reply_of_a_stranger_to_the_channel_is_refused_once(app: App) ->
     assert app.interaction_store.granted == []
 
 
-async def test_while_the_database_is_away_the_person_is_told(app: App) -> None:
-    """Nothing is recorded, and whoever pressed is told to try again; a dialogue stays open; then it works."""
+async def test_without_the_database_the_person_gets_a_message(app: App) -> None:
+    """Nothing is recorded, and the person is asked to try again; a dialogue stays open; then it works."""
     key, ts = await app.question()
     app.interaction_store.is_away = True
     await app.slack.press(ts, "spanpost:approve", str(key))
@@ -286,7 +288,7 @@ async def test_while_the_database_is_away_the_person_is_told(app: App) -> None:
 
 
 async def test_a_slow_database_is_waited_for_after_the_answer(app: App) -> None:
-    """Slack is answered in time; the person is told that it is not certain; the click is recorded when it can be."""
+    """Slack is answered in time; the person learns that the result is open; the click is recorded later."""
     key, ts = await app.question()
     app.interaction_store.gate.clear()
     await app.slack.press(ts, "spanpost:approve", str(key))
@@ -295,9 +297,9 @@ async def test_a_slow_database_is_waited_for_after_the_answer(app: App) -> None:
     await eventually_async(_rows(app), lambda rows: len(rows) == 1)
 
 
-async def test_three_processes_hear_one_click(slack_url: str, clean_environment: Path) -> None:
-    """Every process hears every click, of twenty; each counts once, and one person is told each thing once."""
-    async with opened(slack_url, InteractionStore(), desks=3) as app:
+async def test_three_processes_receive_one_click(slack_url: str, clean_environment: Path) -> None:
+    """Every process receives each of twenty clicks; each counts once, and the person gets each message once."""
+    async with opened(slack_url, InteractionStore(), processes=3) as app:
         key, ts = await app.question()
         for _ in range(20):
             await app.slack.press(ts, "spanpost:approve", str(key))
@@ -309,7 +311,7 @@ async def test_three_processes_hear_one_click(slack_url: str, clean_environment:
 
 
 async def test_what_slack_is_answered_is_never_in_a_log(app: App, caplog: pytest.LogCaptureFixture) -> None:
-    """Neither tokens nor what people wrote are logged, by us, slack_sdk or Bolt, however much is asked for."""
+    """Neither tokens nor people's words are logged, by us, slack_sdk or Bolt, at any level."""
     caplog.set_level("DEBUG")
     key, ts = await app.question()
     await app.slack.press(ts, "spanpost:approve", str(key))
@@ -321,7 +323,7 @@ async def test_what_slack_is_answered_is_never_in_a_log(app: App, caplog: pytest
 
 
 async def test_slack_goes_and_comes_back(clean_environment: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A connection that breaks is made anew, and a Slack that is not there at the start is waited for; said once each."""
+    """A broken connection is made again, and a missing Slack is awaited at the start; each is logged once."""
     caplog.set_level("INFO", logger="spanpost.interactions")
     port, interaction_store = free_port(), InteractionStore()
     url = f"http://127.0.0.1:{port}"
@@ -351,7 +353,7 @@ async def test_slack_goes_and_comes_back(clean_environment: Path, caplog: pytest
 
 
 async def test_the_channel_matters(app: App) -> None:
-    """A message of the same time in another channel is another message."""
+    """A message of the same timestamp in another channel is another message."""
     key, ts = await app.question()
     await app.slack.press(ts, "spanpost:approve", str(key), channel=OTHER)
     assert app.interaction_store.granted == []

@@ -1,4 +1,4 @@
-"""The store as the desk needs it: what a key is about, and for whom its task works."""
+"""The store's queries for interactions: the subject of a key, and the parents of its task."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from spanpost.testing.observed import an_event, started
 
 
 async def test_a_question_of_a_sub_agent_comes_with_the_tasks_above_it() -> None:
-    """Who asked, topic and agents are known of a question that a sub-agent's sub-agent asks."""
+    """For a question of a sub-agent's sub-agent, requester, topic and agents are known."""
     store = MemoryStore()
     said = {"agent.requested_by": "UALICE", "agent.topic": "deploy", "agent.name": "boss"}
     asking = {"agent.approval.id": "a1", "agent.approval.question": "Deploy?"}
@@ -42,8 +42,8 @@ async def test_a_question_of_a_sub_agent_comes_with_the_tasks_above_it() -> None
     assert (asked.topic, asked.agents, asked.requesters) == ("deploy", {"sub", "coder", "boss"}, ("UALICE",))
 
 
-async def test_what_runs_is_found_with_the_message_that_tells_it() -> None:
-    """A task is listed with the message of its state in Slack, and is told there; of one that Slack shows nowhere there is none."""
+async def test_a_working_task_is_found_with_its_message() -> None:
+    """A task is listed with its message in Slack, where it has one."""
     store = MemoryStore(rules=FoldRules(routes=Routes(sinks=("slack",))))
     await store.record([at_work("told")])
     for delivery in await store.outbox.claim(["slack"], 10):

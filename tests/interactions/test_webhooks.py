@@ -1,4 +1,4 @@
-"""Requests of other programs: what proves them, what is stored, what is made of them, and what is kept of those that fail."""
+"""Webhooks of other programs: their proof, their row, their effect, and the rest of failed ones."""
 
 from __future__ import annotations
 
@@ -77,14 +77,14 @@ def settings(**more: Any) -> Settings:
 
 
 class Post:
-    """What came of a request."""
+    """The answer to a request."""
 
-    def __init__(self, status: int, told: dict[str, Any]) -> None:
-        self.status, self.told = status, told
+    def __init__(self, status: int, body: dict[str, Any]) -> None:
+        self.status, self.body = status, body
 
 
 class App:
-    """A store in memory, the hooks before it and the dispatcher behind."""
+    """A store in memory, the hooks and the dispatcher."""
 
     def __init__(self, made: Settings | None = None) -> None:
         made = made or settings()
@@ -151,7 +151,9 @@ def standard(body: bytes, id: str, at: float, key: str = KEY) -> dict[str, str]:
 
 
 async def test_a_request_starts_work() -> None:
-    """A signed request is stored, answered, and then becomes an order for the launcher with texts of its body."""
+    """A signed request is stored, answered, and then becomes an order for the launcher with texts of its
+    body.
+    """
     app = App()
     body = {
         "action": "labeled",
@@ -160,7 +162,7 @@ async def test_a_request_starts_work() -> None:
         "repository": {"full_name": "acme/shop"},
     }
     answer = await app.github(body)
-    assert (answer.status, answer.told["status"]) == (202, "taken")
+    assert (answer.status, answer.body["status"]) == (202, "taken")
     assert await app.orders("launch:fix") == []
     assert await app.dispatcher.drain(5)
     [order] = await app.orders("launch:fix")
@@ -168,16 +170,16 @@ async def test_a_request_starts_work() -> None:
     assert (order.source, order.by, order.tenant) == ("hook", "github", "default")
 
 
-async def test_the_same_request_is_heard_once() -> None:
-    """A replay is refused, a repeat under a signed id is known; neither does anything again, through whatever process."""
+async def test_the_same_request_counts_once() -> None:
+    """A replay is refused and a signed id is handled once, through any process."""
     app = App()
     first = await app.github({"action": "opened", "label": {"name": "agent"}})
     again = await app.github({"action": "opened", "label": {"name": "agent"}})
-    assert (first.status, again.status, reason_of(again.told)) == (202, 409, "replayed")
+    assert (first.status, again.status, reason_of(again.body)) == (202, 409, "replayed")
     one = await app.ours({"question": "a"}, "msg_1")
     app.now += 1
     two = await app.ours({"question": "a"}, "msg_1")
-    assert (one.status, two.status, two.told["status"]) == (202, 200, "known")
+    assert (one.status, two.status, two.body["status"]) == (202, 200, "known")
     raw = json.dumps({"id": "evt_1", "type": "paid"}).encode()
     sent = [await app.post("/hooks/stripe", raw, stripe(raw, app.now + i)) for i in range(2)]
     assert [one.status for one in sent] == [202, 200]
@@ -186,7 +188,7 @@ async def test_the_same_request_is_heard_once() -> None:
 
 
 async def test_a_message_reaches_the_task() -> None:
-    """A comment elsewhere becomes a message to the task that it names, from who wrote it."""
+    """A comment in another program becomes a message to the task that it names, from its author."""
     app = App()
     await app.store.record([at_work(attributes={"agent.task.id": "t-1"})])
     await app.github({"action": "created", "task": "t-1", "comment": {"body": "try main", "user": {"login": "alice"}}})
@@ -197,7 +199,9 @@ async def test_a_message_reaches_the_task() -> None:
 
 
 async def test_a_decision_is_taken() -> None:
-    """A request decides the question that it names, by its options alone; nonsense is kept and decides nothing."""
+    """A request decides the question that it names, by its options alone; nonsense is recorded and decides
+    nothing.
+    """
     app = App()
     await app.store.record([at_work(), asking("a1"), asking("a2", "When?", index=1, options=["now", "later"])])
     await app.ours({"question": "a1", "answer": "deny", "why": "not today"}, "m1")
@@ -218,7 +222,9 @@ async def test_a_decision_is_taken() -> None:
 
 
 async def test_what_fails_is_kept_and_can_be_tried_again() -> None:
-    """What no sense can be made of is a dead delivery with its reason, whole; set right, it is done."""
+    """A request that cannot be understood is a dead letter with its reason, whole; after a correction it can
+    be retried.
+    """
     app = App()
     body = b"\xff\x00 no json"
     assert (await app.post("/hooks/github", body, github(body))).status == 202
@@ -233,7 +239,7 @@ async def test_what_fails_is_kept_and_can_be_tried_again() -> None:
 
 
 async def test_what_meets_no_condition_does_nothing() -> None:
-    """A request that no declaration speaks of is taken, and nothing is made of it."""
+    """A request that matches no declaration is accepted, and has no effect."""
     app = App()
     assert (await app.github({"zen": "Keep it simple"}, "ping")).status == 202
     assert await app.dispatcher.drain(5)
@@ -241,7 +247,7 @@ async def test_what_meets_no_condition_does_nothing() -> None:
 
 
 async def test_what_is_not_proven_is_refused() -> None:
-    """Without a right signature, in time, by a known provider and POST, nothing is stored, and the answer says what to mend."""
+    """Without a valid signature, in time, of a known provider, by POST, nothing is stored; the answer says why."""
     app = App()
     body = b'{"action": "opened"}'
     right = github(body)
@@ -251,7 +257,7 @@ async def test_what_is_not_proven_is_refused() -> None:
     }
     for code, (sent, headers) in tries.items():
         answer = await app.post("/hooks/github", sent, headers)
-        assert (answer.status, reason_of(answer.told)) == (401, code)
+        assert (answer.status, reason_of(answer.body)) == (401, code)
     assert (await app.post("/hooks/github", body, github(body, "another"))).status == 401
     assert (await app.post("/hooks/nobody", body, right)).status == 404
     assert (await app.post("/hooks/github", body, right, method="GET")).status == 405
@@ -259,7 +265,7 @@ async def test_what_is_not_proven_is_refused() -> None:
     assert (await app.post("/hooks/github", b"", {**right, "content-length": "9" * 30})).status == 413
     for at in (app.now - WINDOW - 2, app.now + WINDOW + 2):
         answer = await app.post("/hooks/ours", body, standard(body, "m", at))
-        assert (answer.status, reason_of(answer.told)) == (401, "too_old")
+        assert (answer.status, reason_of(answer.body)) == (401, "too_old")
     for at in ("", "soon", "-1", "9" * 40, "١٢"):
         answer = await app.post("/hooks/ours", body, standard(body, "m", app.now) | {"webhook-timestamp": at})
         assert answer.status == 401
@@ -267,7 +273,7 @@ async def test_what_is_not_proven_is_refused() -> None:
 
 
 async def test_what_cannot_be_stored_is_asked_for_again() -> None:
-    """While the store is away the sender is told to come back, and what was not stored is no replay then."""
+    """While the store is down the sender gets a Retry-After, and the repeat is then no replay."""
     app = App()
     place = app.store.launch_orders.place
 
@@ -288,7 +294,7 @@ async def test_twenty_at_once_are_one() -> None:
 
 
 def test_a_declared_scheme() -> None:
-    """A scheme of one's own is a declaration; an old secret holds beside the new one."""
+    """A custom scheme is a declaration; an old secret is valid beside the new one."""
     made = settings(other={"scheme": "github", "secret": "another that is new", "old_secret": SECRET})
     own = Hooks(made, MemoryStore(), lambda _: None).providers["own"]
     signed = base64.b64encode(hmac.new(SECRET.encode(), b"1700000000:x", hashlib.sha256).digest()).decode()
@@ -299,7 +305,7 @@ def test_a_declared_scheme() -> None:
 
 
 def test_the_standards_own_library_agrees() -> None:
-    """What the receivers' library signs is proven, and with one byte changed it is not."""
+    """A signature by the receivers' library is valid, and with one byte changed it is not."""
     standardwebhooks = pytest.importorskip("standardwebhooks")
     body = '{"é": 1}'
     signature = standardwebhooks.Webhook(KEY).sign("msg_1", datetime.fromtimestamp(NOW, UTC), body)
@@ -317,7 +323,7 @@ def test_the_standards_own_library_agrees() -> None:
     st.binary(),
 )
 def test_nothing_raises(headers: dict[str, str], body: bytes) -> None:
-    """Whatever a request holds it is refused, and in no other way."""
+    """Any request is refused without an exception."""
     for scheme in SCHEMES.values():
         with pytest.raises(WebhookRefused):
             prove(scheme, headers, body, [b"key"], NOW)
@@ -340,7 +346,7 @@ def test_a_form_holds_the_json() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("said", "message"),
     [
         ({"secret": "x"}, "either scheme or signature"),
         ({"scheme": "standard", "secret": "canary!"}, "base64"),
@@ -355,15 +361,15 @@ def test_a_form_holds_the_json() -> None:
         ({"signature": {"signature_header": "x"}, "secret": SECRET}, "timestamp"),
     ],
 )
-def test_mistakes_are_told(said: dict[str, Any], told: str) -> None:
-    """A declaration that cannot be right is refused at the start, without its secret."""
-    with pytest.raises(ConfigError, match=told) as raised:
+def test_mistakes_are_refused(said: dict[str, Any], message: str) -> None:
+    """An invalid declaration is refused at the start, without its secret."""
+    with pytest.raises(ConfigError, match=message) as raised:
         settings(wrong=said)
     assert "canary" not in str(raised.value)
 
 
 def test_a_launcher_that_is_not_there_is_refused() -> None:
-    """A declaration that starts what no launcher is named as is refused at the start."""
+    """A declaration that names an unknown launcher is refused at the start."""
     made = settings(wrong={"scheme": "github", "secret": SECRET, "does": [{"start": "none"}]})
     with pytest.raises(ConfigError, match="no launcher 'none'"):
         Hooks(made, MemoryStore(), lambda _: None)

@@ -1,4 +1,4 @@
-"""The command against real processes: no shell, little of our environment, an end to time and output."""
+"""The command launcher with real processes: no shell, little of our environment, limits on time and output."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ def _python(code: str, *arguments: str, **fields: Any) -> CommandLauncher:
 @pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
 @pytest.mark.parametrize("background", [False, True])
 async def test_it_behaves_as_a_launcher(check: Any, background: bool) -> None:
-    """The command passes the suite that every launcher is held to."""
+    """The command passes the suite for all launchers."""
     await check(lambda: _launcher("/bin/echo", "--", "{text}", "{parameters.repo}", background=background))
 
 
 async def test_nothing_is_a_shells(tmp_path: Path) -> None:
-    """Whatever an order says stays in its argument, delivery by delivery; no shell reads it."""
-    told = tmp_path / "told"
+    """Any text of an order stays in its argument, unchanged; no shell reads it."""
+    file = tmp_path / "received"
     launcher = _python(
         "import json, sys; json.dump(sys.argv[2:], open(sys.argv[1], 'w'))",
-        str(told),
+        str(file),
         "--",
         "{text}",
         "x {parameters.repo} {{id}}",
@@ -48,11 +48,11 @@ async def test_nothing_is_a_shells(tmp_path: Path) -> None:
     )
     text = "$(touch /tmp/owned); `id` && rm -rf / | cat > x\n--help 'a\" * ~"
     await launcher.launch(an_order(text=text, parameters={"repo": "{id} %s"}))
-    assert json.loads(told.read_text()) == ["--", text, "x {id} %s {id}", ""]
+    assert json.loads(file.read_text()) == ["--", text, "x {id} %s {id}", ""]
 
 
 async def test_a_text_is_no_option() -> None:
-    """A text that begins with a dash is refused where it would be taken for an option, and taken after a --."""
+    """A text that begins with a dash is refused where it would be an option, and accepted after a --."""
     with pytest.raises(Rejected) as raised:
         await _launcher("/bin/echo", "{text}").launch(an_order(text="--help"))
     assert raised.value.reason == "dash"
@@ -61,22 +61,22 @@ async def test_a_text_is_no_option() -> None:
 
 
 async def test_it_has_little_of_our_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A command has what it is given, what it may have, and the order; no secret of ours."""
+    """A command's environment has its settings, the allowed variables and the order; no secret of spanpost."""
     monkeypatch.setenv("SPANPOST_SLACK__TOKEN", "xoxb-canary")
     monkeypatch.setenv("DATABASE_URL", "postgresql://canary")
     monkeypatch.setenv("MY_ENDPOINT", "http://collector")
-    told = tmp_path / "told"
-    code = f"import json, os; json.dump(dict(os.environ), open({str(told)!r}, 'w'))"
+    file = tmp_path / "received"
+    code = f"import json, os; json.dump(dict(os.environ), open({str(file)!r}, 'w'))"
     await _python(code, environment={"LEVEL": "3"}, pass_environment=("MY_ENDPOINT", "NOT_THERE")).launch(an_order())
-    found = json.loads(told.read_text())
-    assert "canary" not in told.read_text()
+    found = json.loads(file.read_text())
+    assert "canary" not in file.read_text()
     assert (found["LEVEL"], found["MY_ENDPOINT"], found["PATH"]) == ("3", "http://collector", os.environ["PATH"])
     order = json.loads(found["SPANPOST_ORDER"])
     assert (order["id"], order["retry_of"], order["text"]) == (str(an_order().id), "task-1", "Fix the build")
 
 
 async def test_what_an_exit_means() -> None:
-    """0 is done, 75 is later, another is never; the end of what it said is told, without secrets."""
+    """Exit 0 is done, 75 is later, another is never; the end of its output is reported, without secrets."""
     await _python("pass").launch(an_order())
     with pytest.raises(Unavailable):
         await _python("raise SystemExit(75)").launch(an_order())
@@ -90,7 +90,7 @@ async def test_what_an_exit_means() -> None:
 
 
 async def test_a_command_that_is_not_there(tmp_path: Path) -> None:
-    """What cannot be run is refused with the next step, and waits for somebody to mend it; `check` says it beforehand."""
+    """A missing command is refused with the next step and waits; `check` reports it beforehand."""
     launcher = _launcher(str(tmp_path / "none"))
     with pytest.raises(DeliveryRefused, match="cannot be run") as raised:
         await launcher.launch(an_order())
@@ -103,10 +103,10 @@ async def test_a_command_that_is_not_there(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 async def test_it_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
-    """Beyond its time a command and its children are ended; whether it did anything is not known."""
+    """A command that exceeds its time is killed with its children; whether it did anything is unknown."""
     pids = tmp_path / "pids"
     os.mkfifo(pids)
-    # A shell is there long before the time is over, also where an interpreter takes seconds to start.
+    # A shell starts long before the time is over, even where an interpreter needs seconds to start.
     code = f"sleep 600 & echo $$ $! >{pids}; sleep 600"
     launching = asyncio.create_task(_launcher("/bin/sh", "-c", code, timeout=3).launch(an_order()))
     mine, child = map(int, (await asyncio.to_thread(pids.read_text)).split())
@@ -119,7 +119,7 @@ async def test_it_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
 
 
 def _has_ended(pid: int) -> None:
-    """Wait until a process that is not ours has ended."""
+    """Wait until a foreign process has ended."""
     try:
         watched = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -136,7 +136,7 @@ def _runs(pid: int) -> bool:
 
 
 async def test_what_goes_on_holds_nobody_up(tmp_path: Path) -> None:
-    """A command that leaves something running which holds its output open is done when it ends itself."""
+    """A command is done when it ends, even if a process that it left running keeps its output open."""
     pids = tmp_path / "pids"
     code = (
         "import subprocess, sys;"
@@ -152,7 +152,7 @@ async def test_what_goes_on_holds_nobody_up(tmp_path: Path) -> None:
 
 
 async def test_the_work_itself_in_the_background(tmp_path: Path) -> None:
-    """In the background what has begun is launched, and goes on; what fails at once was not."""
+    """A background command is launched once it has started; one that fails at once was not."""
     gate, done = tmp_path / "gate", tmp_path / "done"
     os.mkfifo(gate)
     os.mkfifo(done)
@@ -168,7 +168,7 @@ async def test_the_work_itself_in_the_background(tmp_path: Path) -> None:
 
 
 async def test_where_it_is_not_known_a_person_decides() -> None:
-    """What may have begun is run again, or left to a person, as the settings say."""
+    """A command that may have started is run again, or left to a person, as the settings say."""
     delivery = a_delivery(a_task(), id=7, is_unknown=True)
     again = Carrier("fix", _launcher("/bin/echo"))
     assert await again.reconcile([delivery]) == {7: None}
@@ -178,7 +178,7 @@ async def test_where_it_is_not_known_a_person_decides() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("said", "message"),
     [
         ({"command": []}, "at least 1"),
         ({"command": ["{text}"]}, "program"),
@@ -190,7 +190,7 @@ async def test_where_it_is_not_known_a_person_decides() -> None:
         ({"command": ["x"], "shell": True}, "Extra"),
     ],
 )
-def test_mistakes_are_told(said: dict[str, Any], told: str) -> None:
-    """What cannot be right is refused at the start, and says what."""
-    with pytest.raises(ValidationError, match=told):
+def test_mistakes_are_refused(said: dict[str, Any], message: str) -> None:
+    """An invalid setting is refused at the start, with the reason."""
+    with pytest.raises(ValidationError, match=message):
         CommandSettings(**said)

@@ -1,4 +1,4 @@
-"""Launchers' settings: found by their kind, refused with the next step, told to nobody."""
+"""Launchers' settings: found by their kind, refused with the next step, shown to nobody else."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_nothing_set_is_nothing() -> None:
 
 
 def test_what_is_off_starts_nothing() -> None:
-    """A launcher that is turned off is not opened, and neither retries nor rules start it."""
+    """A disabled launcher is not opened, and neither retries nor rules start it."""
     named = {"on": COMMAND, "off": COMMAND | {"enabled": False}}
     rules = [{"name": "r", "start": ["on", "off"]}]
     made = load(launchers={"named": named, "retries": [{"launcher": "off"}, {"launcher": "on"}], "rules": rules})
@@ -39,14 +39,14 @@ def test_what_is_off_starts_nothing() -> None:
 
 
 def test_secrets_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A field of one launcher can be set by a variable of its own, beside what the file says."""
+    """A field of one launcher can be set by an environment variable, beside the file."""
     monkeypatch.setenv("SPANPOST_LAUNCHERS__NAMED__FIX__TIMEOUT", "7")
     made = load(launchers={"named": {"fix": COMMAND}})
     assert made.launchers.opened()["fix"][1].model_dump()["timeout"].total_seconds() == 7
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("said", "message"),
     [
         ({"named": {"fix": {"command": ["x"]}}}, "fix.kind"),
         ({"named": {"fix": {"kind": "nothing"}}}, "launcher plugin 'nothing': not installed"),
@@ -59,9 +59,9 @@ def test_secrets_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> N
         ({"nemad": {}}, "did you mean named"),
     ],
 )
-def test_mistakes_are_told(said: dict[str, Any], told: str) -> None:
-    """What cannot be right is refused at the start, with the field and what there is."""
-    with pytest.raises(ConfigError, match=told):
+def test_mistakes_are_refused(said: dict[str, Any], message: str) -> None:
+    """An invalid setting is refused at the start, with the field and the valid values."""
+    with pytest.raises(ConfigError, match=message):
         load(launchers=said)
 
 
@@ -76,7 +76,7 @@ class _People:
 
 
 async def test_what_a_person_starts() -> None:
-    """Who may start a launcher does, once for each asking; others, and launchers that are not there, are refused, all as rows."""
+    """An allowed person starts a launcher once a request; other people and unknown launchers are refused rows."""
     store = MemoryStore()
     rules = AuthorizationRules(rules=(Rule(actions=frozenset({"start"}), launcher="fix", users=("U1",)),))
     interactions = Interactions(

@@ -1,4 +1,4 @@
-"""The catalogues: the same keys, the same placeholders, nothing missing, nothing left over."""
+"""The catalogues: the same keys, the same placeholders, none missing and none unused."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from spanpost.text.locales import ENGLISH, KOREAN, LOCALES, LocaleMessage, engli
 from spanpost.text.locales.catalogue import Phrase
 
 PLACE = Path(spanpost.__file__).parent
-#: Nothing in them is a word.
+#: Catalogues without words.
 BARE = {
-    "figure.percent", "limit.percent", "checkpoint.with_ranges", "checkpoint.with_words", "checkpoint.range_of_time", "checkpoint.spent_usd",
-    "task.nth_step", "root.went_on_after", "command.form_help",
+    "figure.percent", "limit.percent", "checkpoint.with_ranges", "checkpoint.with_words", "checkpoint.range_of_time",
+    "checkpoint.spent_usd", "task.nth_step", "root.went_on_after", "command.form_help",
 }  # fmt: skip
-#: What makes a key of a word that is known beforehand: f"status.{status}".
+#: Parts of a key with a known set of values: f"status.{status}".
 MADE = ("status.", "kind.", "window.", "action.", "checkpoint.asked_", "command.more_", "hidden.")
 
 
 def placeholders(phrase: Phrase) -> set[str]:
-    """Names of what is filled in; `n` chooses between two forms and need not be said."""
+    """Names of placeholders; `n` chooses between two forms and may be omitted."""
     forms = [phrase] if isinstance(phrase, str) else phrase
     return {name for form in forms for _, name, _, _ in Formatter().parse(form) if name is not None}
 
@@ -35,7 +35,7 @@ CATALOGUES = {Path(module.__file__ or "") for module in (english, korean)}
 
 
 def used() -> tuple[set[str], set[str]]:
-    """Return the keys that are asked for by name, and every text in the code that could be a key."""
+    """Return the keys that code names, and every text in the code that could be a key."""
     said, constants = set(), set()
     for path in set(PLACE.rglob("*.py")) - CATALOGUES:
         source = path.read_text(encoding="utf-8")
@@ -52,18 +52,18 @@ def used() -> tuple[set[str], set[str]]:
 
 
 def test_the_languages_have_the_same_keys_in_the_same_order() -> None:
-    """What one language can say, the other can; in one order, so that they can be read side by side."""
+    """Each language has the same keys in the same order, so that they can be compared side by side."""
     assert list(english.PHRASES) == list(korean.PHRASES)
 
 
 def test_the_languages_fill_the_same_placeholders() -> None:
-    """No figure and no name is lost, or asked for in vain, in another language."""
+    """Each language uses the same placeholders, so that no figure and no name is lost."""
     filled = {key: placeholders(phrase) for key, phrase in english.PHRASES.items()}
     assert {key: placeholders(phrase) for key, phrase in korean.PHRASES.items()} == filled
 
 
 def test_stored_messages_format_the_same_values() -> None:
-    """A value that is stored as a number is formatted as one in each language: a template asks for no text where another asks for a number."""
+    """A value stored as a number is formatted as one by each language's template."""
     for key in STORED:
         asked = {name: spec != "" for name, spec in fields_of(key).items()}
         forms = (korean.PHRASES[key],) if isinstance(korean.PHRASES[key], str) else korean.PHRASES[key]
@@ -73,7 +73,7 @@ def test_stored_messages_format_the_same_values() -> None:
 
 
 def test_korean_is_korean() -> None:
-    """Each Korean phrase has Korean deliveries, and no Latin ones but names: commands as they are typed, API, US$, placeholders."""
+    """Each Korean message has Korean text, and Latin only for names: commands, API, US$, placeholders."""
     for key, phrase in korean.PHRASES.items():
         assert isinstance(phrase, str), key
         literal = "".join(text for text, *_ in Formatter().parse(phrase))
@@ -83,7 +83,7 @@ def test_korean_is_korean() -> None:
 
 
 def test_every_key_that_is_said_is_there_and_none_is_left_over() -> None:
-    """Code asks for no key that no catalogue has; a phrase that nothing says is taken out."""
+    """Code uses no key that the catalogues lack, and every phrase is used."""
     said, constants = used()
     assert len(said) > 100
     assert said <= english.PHRASES.keys()
@@ -113,12 +113,12 @@ def test_one_and_other() -> None:
     ],
 )
 def test_lengths_of_time(seconds: float, en: str, ko: str) -> None:
-    """A length of time has two units, in either language as people write it."""
+    """A duration has two units, in each language as people write it."""
     assert (ENGLISH.span(seconds), KOREAN.span(seconds)) == (en, ko)
 
 
 def test_a_phrase_can_be_said_later() -> None:
-    """A phrase within a phrase is said in the language of the moment; somebody else's braces are no placeholders."""
+    """A phrase within a phrase is rendered in the current language; braces in values are no placeholders."""
     locale_message = LocaleMessage(
         "why.not_found", {"what": LocaleMessage("why.who_is_in", {"id": "S{0}"}), "reason": "{x}"}
     )
@@ -127,6 +127,6 @@ def test_a_phrase_can_be_said_later() -> None:
 
 
 def test_an_unknown_language_is_english() -> None:
-    """A code of none of ours is answered in English, never with an error."""
+    """An unknown language code gives English, never an error."""
     assert locale("xx") is ENGLISH
     assert {code: locale(code).code for code in LOCALES} == {"en": "en", "ko": "ko"}

@@ -1,4 +1,4 @@
-"""Whole messages in Korean: whatever the task, each word that is not an agent's comes from the catalogue."""
+"""Whole messages in Korean: each word that is not an agent's comes from the catalogue."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from spanpost.text.locales import KOREAN
 from tests.sinks.slack_limits import blocks_of, check, nodes
 from tests.thorough import thorough
 
-#: Values of ours that are read by code; what agents write is everything else.
+#: Values of ours that code reads; agents write everything else.
 OURS = {"status", "end_reason", "rule", "context_window_source", "source", "decision"}
 SPOKEN = SlackStyle(locale=KOREAN, is_interactive=True)
 
 
 def hangul(value: Any, name: str = "") -> Any:
-    """Return a value as an agent that writes nothing but Korean would have made it."""
+    """Return a value as an agent that writes only Korean would have made it."""
     if isinstance(value, Enum):
         return value
     if isinstance(value, str):
@@ -58,7 +58,7 @@ def hangul(value: Any, name: str = "") -> Any:
 
 
 def spoken(message: SlackMessage) -> Iterator[str]:
-    """All that a reader sees, moments left out: Slack says those itself."""
+    """Return all that a reader sees except times, which Slack renders itself."""
     yield unescape(message.text)
     for block in blocks_of(message):
         for node in nodes(block):
@@ -68,7 +68,7 @@ def spoken(message: SlackMessage) -> Iterator[str]:
 
 
 def left_in(said: str) -> list[str]:
-    """Return Latin words that are no unit: 12.4k, 1.2M, US$, UTC."""
+    """Return Latin words that are no figures with a suffix: 12.4k, 1.2M, US$, UTC."""
     said = re.sub(r"xn--[\w.-]*", "", said)  # a host is shown in ASCII
     return [
         word
@@ -77,7 +77,7 @@ def left_in(said: str) -> list[str]:
     ]
 
 
-#: Decisions are words of ours or an agent's: of these two both are known.
+#: Decisions are ours or an agent's words: these two are known as both.
 decisions = st.sampled_from(["", "approve", "deny"])
 
 
@@ -99,7 +99,7 @@ def known(task: Task) -> Task:
 @thorough(20)
 @given(tasks, st.lists(tasks, max_size=2, unique_by=lambda t: t.uid), st.sampled_from(Style), st.booleans())
 def test_no_english_is_left_in_a_tasks_message(task: Task, children: list[Task], style: Style, is_moved: bool) -> None:
-    """Any task with any children, in both styles, moved or not: not one English word of ours."""
+    """A task's message has no English word of ours: any children, both styles, moved or not."""
     task = msgspec.structs.replace(known(task), end_reason=MERGED if is_moved else None)
     message = render.root(task, [known(child) for child in children], key="k", style=style, slack_style=SPOKEN)
     check(message)
@@ -111,16 +111,18 @@ def test_no_english_is_left_in_a_tasks_message(task: Task, children: list[Task],
 def test_no_english_is_left_in_a_reply(
     task: Task, checkpoint: Checkpoint, style: Style, is_root: bool, count: int
 ) -> None:
-    """Any news of any task: not one English word of ours."""
+    """A reply has no English word of ours, for any checkpoint of any task."""
     status = checkpoint.status if checkpoint.status != "odd" else "working"
-    news = msgspec.structs.replace(hangul(checkpoint), status=status)
-    message = reply(known(task), news, key="k", is_root=is_root, style=style, slack_style=SPOKEN, count=count)
+    reported = msgspec.structs.replace(hangul(checkpoint), status=status)
+    message = reply(known(task), reported, key="k", is_root=is_root, style=style, slack_style=SPOKEN, count=count)
     check(message)
     assert [word for said in spoken(message) for word in left_in(said)] == []
 
 
 def test_no_english_is_left_in_an_alert() -> None:
-    """One that fires and one that is over, as a message and in a thread; its severity is its rule's own word."""
+    """A firing and a resolved alert have no English word of ours, as message and reply; the rule's severity
+    stays.
+    """
     firing = Alert(
         id=a_task().uid,
         tenant="default",
@@ -143,21 +145,21 @@ def test_no_english_is_left_in_an_alert() -> None:
 
 
 def test_no_english_is_left_in_the_terminal() -> None:
-    """A card with its thread in each status, and lines of a log; of the gallery's tasks, whose agents write Korean here."""
+    """In Korean, cards, threads and log lines of the gallery's tasks contain no English of ours."""
     for piece in gallery():
         console = Console(width=200, file=None, highlight=False)
-        task, news = known(piece.task), [terminal.CheckpointLine(hangul(one)) for one in piece.checkpoints]
+        task, reported = known(piece.task), [terminal.CheckpointLine(hangul(one)) for one in piece.checkpoints]
         children = [known(child) for child in piece.children]
         with console.capture() as drawn:
-            console.print(terminal.card(task, children, news, hidden=2, locale=KOREAN))
+            console.print(terminal.card(task, children, reported, hidden=2, locale=KOREAN))
         shown = drawn.get() + "".join(
-            terminal.plain(one, labels.title(task, locale=KOREAN), locale=KOREAN) for one in news
+            terminal.plain(one, labels.title(task, locale=KOREAN), locale=KOREAN) for one in reported
         )
         assert left_in(shown) == []
 
 
 def test_an_agents_words_stand_as_they_are() -> None:
-    """In a Korean message what an agent said is what it said."""
+    """An agent's words are unchanged in a Korean message."""
     task = a_task(name="Quarterly report", action="reading 12 pages", requested_by="Mina")
     message = render.root(task, key="k", slack_style=SPOKEN)
     shown = "".join(spoken(message))
@@ -168,7 +170,7 @@ def test_an_agents_words_stand_as_they_are() -> None:
 
 
 def test_what_is_said_anew_poses_as_nothing() -> None:
-    """Our own end of a cancelled task stands without quotation marks; an agent's verdict of its own making in them, in either language."""
+    """Our end of a cancelled task has no quotation marks; an agent's verdict has them, in both languages."""
     task = a_task(status="cancelled")
     text, locale_message = wording.worded(wording.message("checkpoint.cancelled_in", time=401))
     ours = a_checkpoint(task, kind=Kind.END, status="cancelled", text=text, message=locale_message)

@@ -1,4 +1,4 @@
-"""Messages that are stored beside their English text: what makes them, how they are read back, in which languages they are rendered."""
+"""Messages stored beside their English text: who makes them, how they are read, how they are rendered."""
 
 from __future__ import annotations
 
@@ -49,15 +49,15 @@ from tests.thorough import thorough
 
 SPOKEN = SlackStyle(locale=KOREAN)
 TOKEN = "ghp_16C7e42F292c6912E7710c838347Ae178B4a"
-#: What breaks a template, a format, a line or markup where it is taken for one.
+#: Text that breaks a template, a format, a line or markup if it is taken for one.
 TRICKS = [
-    "{name}", "{0}", "{", "}}", "{name.__class__}", "%s %(name)s %", "a\nb", "\x00", "<!channel>", "<@U1>", "*b* _i_ `c`", "[red]x[/]",
-    "&lt;", "\u202e", "$x ${y}", "\\1 \\g<0>",
+    "{name}", "{0}", "{", "}}", "{name.__class__}", "%s %(name)s %", "a\nb", "\x00", "<!channel>", "<@U1>",
+    "*b* _i_ `c`", "[red]x[/]", "&lt;", "\u202e", "$x ${y}", "\\1 \\g<0>",
 ]  # fmt: skip
 tricky = st.one_of(st.sampled_from(TRICKS), st.text(st.characters(), max_size=30))
 
 
-def a_told(**fields: Any) -> Checkpoint:
+def announced(**fields: Any) -> Checkpoint:
     """Return the checkpoint that `tell` makes of a reading."""
     kind = fields.pop("kind", Kind.CHECKPOINT)
     o = fields.pop(
@@ -67,10 +67,10 @@ def a_told(**fields: Any) -> Checkpoint:
 
 
 def a_forecast(calls: int, low: int, high: int, seconds: float, soon: float, late: float) -> Forecast:
-    told = Forecast(
+    predicted = Forecast(
         tokens=1, calls=calls, calls_low=low, calls_high=high, seconds=seconds, seconds_low=soon, seconds_high=late
     )
-    return named(told, Limit(1, 850))
+    return named(predicted, Limit(1, 850))
 
 
 def a_spent(**fields: Any) -> Spent:
@@ -87,7 +87,7 @@ def a_spent(**fields: Any) -> Spent:
 
 
 FAILED = TaskVerdict(c.ERROR, "process gone", failure=("", "x", ""), reason=message("task.process_ended"))
-#: What makes each sentence, with its English and its Korean.
+#: The maker of each sentence, with its English and its Korean.
 MADE: list[tuple[LocaleMessage | str, str, str]] = [
     (message("checkpoint.started", name="보고서"), "Started: 보고서", "시작: 보고서"),
     (message("checkpoint.resumed", name=message("checkpoint.task")), "Resumed: task", "재개: 작업"),
@@ -187,7 +187,7 @@ MADE: list[tuple[LocaleMessage | str, str, str]] = [
 
 @pytest.mark.parametrize(("said", "text", "korean"), MADE)
 def test_what_makers_say(said: LocaleMessage | str, text: str, korean: str) -> None:
-    """Each maker names a message, whose English is stored and whose Korean says the same."""
+    """Each maker names a message, whose English is stored and whose Korean has the same meaning."""
     assert isinstance(said, LocaleMessage)
     assert worded(said) == (text, said)
     assert KOREAN.translate(said, "other") == korean
@@ -198,31 +198,39 @@ DECIDED = Approval(id="a", decision="approve", by="민아", comment="좋아요")
 
 
 @pytest.mark.parametrize(
-    ("told", "text", "korean"),
+    ("checkpoint", "text", "korean"),
     [
         (
-            a_told(kind=Kind.COMPACTION, compaction=(2_000, 1_000)),
+            announced(kind=Kind.COMPACTION, compaction=(2_000, 1_000)),
             "Context compacted: 2,000 → 1,000 tokens",
             "컨텍스트 압축됨: 2,000 → 1,000 토큰",
         ),
-        (a_told(kind=Kind.APPROVAL_REQUESTED, approval=Approval(id="a")), "A decision is needed", "결정이 필요합니다"),
-        (a_told(kind=Kind.APPROVAL_REQUESTED, approval=Approval(id="a", question="배포?")), "배포?", "배포?"),
-        (a_told(kind=Kind.APPROVAL_RESOLVED, approval=DECIDED), "approve by 민아: 좋아요", "approve (민아 님): 좋아요"),
-        (a_told(kind=Kind.APPROVAL_RESOLVED, approval=Approval(id="a")), "resolved", "결정됨"),
         (
-            a_told(kind=Kind.APPROVAL_RESOLVED, approval=Approval(id="a", decision="expired", is_expired=True)),
+            announced(kind=Kind.APPROVAL_REQUESTED, approval=Approval(id="a")),
+            "A decision is needed",
+            "결정이 필요합니다",
+        ),
+        (announced(kind=Kind.APPROVAL_REQUESTED, approval=Approval(id="a", question="배포?")), "배포?", "배포?"),
+        (
+            announced(kind=Kind.APPROVAL_RESOLVED, approval=DECIDED),
+            "approve by 민아: 좋아요",
+            "approve (민아 님): 좋아요",
+        ),
+        (announced(kind=Kind.APPROVAL_RESOLVED, approval=Approval(id="a")), "resolved", "결정됨"),
+        (
+            announced(kind=Kind.APPROVAL_RESOLVED, approval=Approval(id="a", decision="expired", is_expired=True)),
             "Not decided in time",
             "기한 내에 결정되지 않음",
         ),
         (
-            a_told(kind=Kind.APPROVAL_RESOLVED, approval=Approval(id="a", decision="deny", is_expired=True)),
+            announced(kind=Kind.APPROVAL_RESOLVED, approval=Approval(id="a", decision="deny", is_expired=True)),
             "Not decided in time: deny",
             "기한 내에 결정되지 않음: deny",
         ),
-        (a_told(kind=Kind.ERROR, tool_name="grep", failure=Failure()), "failed", "실패"),
-        (a_told(kind=Kind.ERROR, failure=Failure(type="E", message="no")), "E: no", "E: no"),
-        (a_told(kind=Kind.BUDGET_WARNING), "A budget is nearly spent", "예산이 거의 소진되었습니다"),
-        (a_told(message="Complete in 5 s"), "Complete in 5 s", "Complete in 5 s"),
+        (announced(kind=Kind.ERROR, tool_name="grep", failure=Failure()), "failed", "실패"),
+        (announced(kind=Kind.ERROR, failure=Failure(type="E", message="no")), "E: no", "E: no"),
+        (announced(kind=Kind.BUDGET_WARNING), "A budget is nearly spent", "예산이 거의 소진되었습니다"),
+        (announced(message="Complete in 5 s"), "Complete in 5 s", "Complete in 5 s"),
         (
             stalled(a_task(), NOON, StallRules(stall_after=timedelta(minutes=5))),
             "No telemetry for 5 min 00 s",
@@ -230,15 +238,15 @@ DECIDED = Approval(id="a", decision="approve", by="민아", comment="좋아요")
         ),
     ],
 )
-def test_what_checkpoints_carry(told: Checkpoint, text: str, korean: str) -> None:
-    """A checkpoint has its English text, and the message for other languages; an agent's words have none, whatever they look like."""
-    assert told.text == text
-    assert KOREAN.translate(told.message, told.text) == korean
-    assert (told.message is None) == (text == korean)
+def test_what_checkpoints_carry(checkpoint: Checkpoint, text: str, korean: str) -> None:
+    """A checkpoint has English text and a message for other languages; an agent's own text has none."""
+    assert checkpoint.text == text
+    assert KOREAN.translate(checkpoint.message, checkpoint.text) == korean
+    assert (checkpoint.message is None) == (text == korean)
 
 
-def test_a_question_is_told_once_more() -> None:
-    """That nobody has answered is a message around the agent's question."""
+def test_an_unanswered_question_is_a_message() -> None:
+    """The reminder of an unanswered question is a message around the agent's question."""
     escalated = Observation(
         part=Part.LOG, trace_id=b"t" * 16, span_id=b"s" * 8, tenant="default", name=c.EVENT_APPROVAL_ESCALATED, at_ns=1
     )
@@ -246,12 +254,12 @@ def test_a_question_is_told_once_more() -> None:
         ("배포?", "Not answered yet: 배포?", "아직 아무도 답하지 않았습니다: 배포?"),
         ("", "Not answered yet: A decision is needed", "아직 아무도 답하지 않았습니다: 결정이 필요합니다"),
     ):
-        told = a_told(o=escalated, kind=Kind.APPROVAL_REQUESTED, approval=Approval(id="a", question=question))
-        assert (told.text, KOREAN.translate(told.message, "")) == (text, korean)
+        checkpoint = announced(o=escalated, kind=Kind.APPROVAL_REQUESTED, approval=Approval(id="a", question=question))
+        assert (checkpoint.text, KOREAN.translate(checkpoint.message, "")) == (text, korean)
 
 
 def test_a_budgets_record_carries_its_message() -> None:
-    """The record of a share that was passed carries its message; an agent's own, or a broken one, is none."""
+    """The record of a passed share carries its message; an agent's own, or a broken one, is none."""
     said = budgets.in_words(a_spent(limit_tokens=100_000))
     record = Observation(
         part=Part.INTERVENTION, trace_id=b"t" * 16, span_id=b"s" * 8, tenant="default", name=c.EVENT_BUDGET, at_ns=1,
@@ -263,7 +271,7 @@ def test_a_budgets_record_carries_its_message() -> None:
 
 
 def texts_of(said: LocaleMessage) -> list[str]:
-    """Texts of a message and of those within it."""
+    """Return the texts of a message and of those within it."""
     found: list[str] = []
     for value in said.values.values():
         for one in value if isinstance(value, list) else [value]:
@@ -274,10 +282,10 @@ def texts_of(said: LocaleMessage) -> list[str]:
 @thorough(200)
 @given(messages(tricky, depth=2), st.sampled_from(list(LOCALES.values())))
 def test_words_of_agents_stand_in_a_message_as_they_are(said: LocaleMessage, locale: Locale) -> None:
-    """Braces, percent signs, line feeds and markup in values are never taken for a template, in any language and depth."""
+    """Braces, percent signs, line feeds and markup in values are never read as a template."""
     try:
         shown = locale.tell(said)
-    except (ValueError, OverflowError):  # a length of time that is none
+    except (ValueError, OverflowError):  # an invalid duration
         assert locale.translate(said, "as stored") in ("as stored", None)
         return
     assert all(text in shown for text in texts_of(said))
@@ -286,23 +294,23 @@ def test_words_of_agents_stand_in_a_message_as_they_are(said: LocaleMessage, loc
 @thorough(100)
 @given(messages(tricky, depth=1), st.sampled_from(list(LOCALES.values())), st.sampled_from(Kind))
 def test_a_message_is_escaped_wherever_its_text_is(said: LocaleMessage, locale: Locale, kind: Kind) -> None:
-    """Values stand in Slack literally and in the terminal without control characters, in each language."""
+    """Values are literal text in Slack and without control characters in the terminal, in each language."""
     try:
         text, locale_message = worded(said)
     except (ValueError, OverflowError):
         text, locale_message = "a text", said
-    told = a_checkpoint(kind=kind, text=text, message=locale_message)
-    check(reply(a_task(), told, key="k", slack_style=SlackStyle(locale=locale)))
-    assert "\x1b" not in labels.checkpoint_text(told, locale=locale)
-    assert "\n" not in terminal.plain(terminal.CheckpointLine(told), "a task", locale=locale)
+    checkpoint = a_checkpoint(kind=kind, text=text, message=locale_message)
+    check(reply(a_task(), checkpoint, key="k", slack_style=SlackStyle(locale=locale)))
+    assert "\x1b" not in labels.checkpoint_text(checkpoint, locale=locale)
+    assert "\n" not in terminal.plain(terminal.CheckpointLine(checkpoint), "a task", locale=locale)
 
 
 @thorough(100)
 @given(messages(st.text(max_size=20), depth=2))
 def test_messages_are_read_back_as_they_were_written(said: LocaleMessage) -> None:
-    """A message comes back from JSON and MessagePack, and a fact from what keeps it."""
+    """A message survives JSON and MessagePack, and a fact survives its storage."""
     encoded = msgspec.json.encode(said)
-    assume(b"null" not in encoded)  # no maker has a number that is none
+    assume(b"null" not in encoded)  # no maker produces such a number
     assert msgspec.json.decode(encoded, type=LocaleMessage) == said
     whole = msgspec.msgpack.decode(msgspec.msgpack.encode(said), type=LocaleMessage)
     kept = unpacked(msgspec.msgpack.decode(msgspec.msgpack.encode(packed(said))))
@@ -325,7 +333,7 @@ def test_what_a_catalogue_cannot_render_stays_english(odd: LocaleMessage) -> Non
 
 
 def test_long_words_are_cut() -> None:
-    """Neither text nor values hold more of an agent's words than a checkpoint may."""
+    """Text and values hold no more of an agent's words than a checkpoint may."""
     text, said = worded(message("checkpoint.started", name="x" * 10 * TEXT_CAP))
     assert len(text) == TEXT_CAP
     assert said is not None
@@ -333,7 +341,7 @@ def test_long_words_are_cut() -> None:
 
 
 def test_a_language_of_ones_own() -> None:
-    """A catalogue of a few phrases of one's own over the English ones renders what was stored."""
+    """A custom catalogue of a few phrases over the English ones renders stored messages."""
     german = Locale(
         "de",
         {
@@ -353,13 +361,13 @@ async def folded(*spans: Observation, **rules: Any) -> MemoryStore:
     return store
 
 
-async def test_a_run_is_told_in_korean() -> None:
-    """From spans to Slack: what spanpost says of a run is Korean there, and English in the row and in JSON, with key and values beside."""
+async def test_a_run_is_rendered_in_korean() -> None:
+    """From spans to Slack spanpost's text is Korean there, and English with key and values in rows and JSON."""
     run = a_run("보고서")
     store = await folded(*run, ended(trace=1, span=77, parent=1, name="tool", attributes={c.CHECKPOINT_MESSAGE: "x"}))
-    told = {one.kind: one for one in await store.reader.checkpoints()}
+    by_kind = {one.kind: one for one in await store.reader.checkpoints()}
     [task] = [one for one in await store.tasks(TaskQuery()) if one.name == "보고서"]
-    start, end = told[Kind.START], told[Kind.END]
+    start, end = by_kind[Kind.START], by_kind[Kind.END]
     shown = [
         str(node["text"])
         for one in (start, end)
@@ -381,7 +389,7 @@ async def test_a_run_is_told_in_korean() -> None:
 
 
 async def test_no_secret_is_stored_in_a_message() -> None:
-    """Where a secret is taken out of a text it is not in the values either: of starts, ends, tools, steps, questions, decisions."""
+    """A secret removed from a text is absent from the message's values too, for every kind."""
     attributes = {
         c.TASK_NAME: f"run {TOKEN}",
         "gen_ai.operation.name": "invoke_agent",
@@ -402,12 +410,12 @@ async def test_no_secret_is_stored_in_a_message() -> None:
         record = ended(trace=1, span=1, name=name, attributes={c.APPROVAL_ID: "a-1", **more})
         spans.append(msgspec.structs.replace(record, part=Part.LOG))
     store = await folded(*spans, redaction=Redaction(key=b"k" * 32))
-    told, tasks = await store.reader.checkpoints(), await store.tasks(TaskQuery())
-    stored = msgspec.json.encode([one.message for one in told] + [one.messages for one in tasks], enc_hook=str)
-    assert {one.message.key for one in told if one.message is not None} >= {
+    checkpoints, tasks = await store.reader.checkpoints(), await store.tasks(TaskQuery())
+    stored = msgspec.json.encode([one.message for one in checkpoints] + [one.messages for one in tasks], enc_hook=str)
+    assert {one.message.key for one in checkpoints if one.message is not None} >= {
         "checkpoint.started",
         "checkpoint.failed_because",
     }
     assert b"[redacted:" in stored
     assert TOKEN.encode() not in stored
-    assert TOKEN.encode() not in msgspec.json.encode([told, tasks], enc_hook=str)
+    assert TOKEN.encode() not in msgspec.json.encode([checkpoints, tasks], enc_hook=str)

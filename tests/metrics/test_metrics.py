@@ -24,7 +24,7 @@ from spanpost.testing.nouns import NOON, a_checkpoint, a_delivery, a_task
 
 
 def value(metrics: Metrics, name: str, **labels: str) -> float | None:
-    """Return the sum over the series that have these labels, None where there is none."""
+    """Return the sum over the series with these labels, None if there is none."""
     found = [
         sample.value
         for metric in metrics.registry.collect()
@@ -35,7 +35,7 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
 
 
 def test_a_run_is_counted_from_what_was_recorded():
-    """Start, end, duration, tokens, cost, checkpoints, events and repeats each have their series."""
+    """Start, end, duration, tokens, cost, checkpoints, events and duplicates each have their series."""
     metrics = Metrics()
     task = a_task(status="complete", ended_at=NOON + timedelta(seconds=90))
     usage = Usage(input=1000, output=50, cache_read=400, cost_usd=Decimal("0.25"))
@@ -83,7 +83,9 @@ def an_open(status: str, count: int, agent: str = "a", *, stall: float = 0.0, sh
 
 
 def test_open_tasks_are_shown_by_one_process():
-    """Who has the turn shows every status that is not final, the others show nothing: a sum over all is the truth."""
+    """The elected process shows every status that is not final, the others show nothing, so that the sum is
+    correct.
+    """
     metrics = Metrics()
     assert value(metrics, "spanpost_tasks_open", status="working") is None
     metrics.fleet(Fleet(tasks=[an_open("working", 3, stall=40.0), an_open("stalled", 1, stall=400.0)]))
@@ -93,7 +95,7 @@ def test_open_tasks_are_shown_by_one_process():
 
 
 def test_label_values_are_capped():
-    """After so many distinct agents the rest is other, and those known stay known."""
+    """After the maximum of distinct agents the rest is "other", and known ones stay."""
     metrics = Metrics(max_values=3)
     for i in range(10):
         task = a_task(f"t{i}", agent_name=f"agent-{i}")
@@ -117,7 +119,7 @@ def test_label_values_are_capped():
     ],
 )
 def test_deliveries_are_counted_by_outcome(outcome, label):
-    """Each outcome has its word; only what was delivered has an age, and what was buried is a loss."""
+    """Each outcome has its label; only delivered ones have an age, and dead letters count as dropped."""
     metrics = Metrics()
     metrics.delivered(a_delivery(), outcome, timedelta(seconds=2))
     assert value(metrics, "spanpost_deliveries_total", sink="console", outcome=label) == 1
@@ -141,7 +143,7 @@ def test_deliveries_are_counted_by_outcome(outcome, label):
     ],
 )
 def test_what_waits_again_is_counted_by_reason(more, reason):
-    """Each sort of waiting has its word from a closed list, whatever word the sink used; a budget that closes is counted too."""
+    """Each reason for waiting has a word from a closed list, whatever the sink said; closed limits count too."""
     metrics = Metrics()
     metrics.delivered(a_delivery(), RetryAt(at=NOON, reason="the sink's own word", **more), timedelta(seconds=2))
     assert value(metrics, "spanpost_deliveries_retried_total", sink="console", reason=reason) == 1
@@ -150,7 +152,7 @@ def test_what_waits_again_is_counted_by_reason(more, reason):
 
 
 def test_hostile_figures_do_not_break_counters():
-    """Negative tokens, a cost that is no number and an end before its start are not counted as such; nothing raises."""
+    """Negative tokens, a cost that is no number and an end before its start are not counted; nothing raises."""
     metrics = Metrics()
     task = a_task(status="error", ended_at=NOON - timedelta(days=1), agent_name='a"\n\x00')
     usage = Usage(input=-5, output=7, cost_usd=Decimal("NaN"))
@@ -167,7 +169,7 @@ def test_hostile_figures_do_not_break_counters():
 
 
 def test_reasons_of_losses_are_a_closed_list():
-    """A reason is one of the list or other; so is a room."""
+    """A reason or a component that is not on its list becomes "other"."""
     metrics = Metrics()
     for reason in (*DROPPED, "made up"):
         metrics.count_dropped("intake", reason)
@@ -176,21 +178,21 @@ def test_reasons_of_losses_are_a_closed_list():
     assert value(metrics, "spanpost_dropped_total", component="other", reason="bug") == 1
 
 
-def test_two_houses_do_not_share_a_registry():
-    """Each instance counts for itself; a second one in a process is no clash."""
+def test_two_instances_do_not_share_a_registry():
+    """Each instance counts for itself, and a second one in a process does not clash."""
     one, other = Metrics(), Metrics()
     one.count_dropped("intake", "bug")
     assert value(other, "spanpost_dropped_total", component="intake", reason="bug") is None
 
 
 def test_metrics_are_served_and_read_by_prometheus():
-    """Port 0 gives a real port; what is served there parses, every name is ours and every sample a number."""
+    """Port 0 gives a real port; its page parses, every name has our prefix and every sample is a number."""
     metrics = Metrics()
     metrics.recorded(Recorded(tasks=[a_task(agent_name='ev"il\\ \n')], started=[a_task().uid]))
     port = metrics.serve("127.0.0.1", 0)
     try:
         assert port > 0
-        assert metrics.serve() == port  # serving twice is serving once
+        assert metrics.serve() == port  # serving twice serves once
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as response:
             families = list(text_string_to_metric_families(response.read().decode()))
     finally:
@@ -215,13 +217,13 @@ def test_a_busy_port_is_a_clear_error():
 
 @pytest.mark.parametrize(("address", "port"), [("127.0.0.1", 70_000), ("no.such.host.invalid", 0), ("127.0.0.1", -1)])
 def test_an_impossible_address_is_a_clear_error(address, port):
-    """A port out of range or a host that does not exist is a ConfigError, no traceback of sockets."""
+    """A port out of range or an unknown host is a ConfigError without a traceback."""
     with pytest.raises(ConfigError):
         Metrics().serve(address, port)
 
 
-def test_every_reason_of_the_in_process_door_has_a_label():
-    """A loss that a door counts is shown under its own reason, not under "other"."""
+def test_every_reason_of_the_in_process_receiver_has_a_label():
+    """A loss that a receiver counts has its own reason, not "other"."""
     from spanpost.metrics.labels import DROPPED
     from spanpost.receivers.queue import Loss
 

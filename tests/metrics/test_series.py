@@ -1,4 +1,4 @@
-"""Series stay in bounds: hostile values, silent agents, exemplars, and what a store really brings."""
+"""Bounded series: hostile values, silent agents, exemplars, and the counts of a real store."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def used(agent: str | None, model: str | None, **more: str) -> FinalizedUsage:
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.text(max_size=20), st.text(max_size=20), st.text(max_size=5)), max_size=60))
 def test_no_label_value_makes_more_series_than_are_allowed(given_names):
-    """Whatever agents call themselves: few values, few combinations, and not a token goes uncounted."""
+    """Any agent names give few values and few combinations, and every token is counted."""
     metrics = Metrics(max_values=5, max_series=8)
     for agent, model, tenant in given_names:
         metrics.recorded(Recorded(finalized=[used(agent, model, tenant=tenant)]))
@@ -46,7 +46,7 @@ def test_no_label_value_makes_more_series_than_are_allowed(given_names):
 
 
 def test_a_value_is_other_in_all_metrics_or_in_none():
-    """An agent that one metric tells apart, the others tell apart too."""
+    """An agent that one metric distinguishes is distinguished by the others too."""
     metrics = Metrics(max_values=1)
     for name in ("first", "second"):
         task = a_task(name, agent_name=name)
@@ -58,7 +58,7 @@ def test_a_value_is_other_in_all_metrics_or_in_none():
 
 
 def test_what_nobody_counted_under_for_long_goes():
-    """An agent gone silent leaves no series behind and makes room; one that goes on keeps its own."""
+    """An agent without activity loses its series and makes room; an active one keeps its own."""
     now = 0.0
     metrics = Metrics(max_values=2, expire_after=timedelta(hours=1), clock=lambda: now)
     metrics.recorded(Recorded(finalized=[used("old", "m"), used("busy", "m")]))
@@ -74,7 +74,7 @@ def test_what_nobody_counted_under_for_long_goes():
 
 
 def test_what_may_come_of_a_task_is_zero_beforehand():
-    """A task that is seen has its endings, warnings and tokens at 0, so that the first one is an increase."""
+    """A known task has its endings, warnings and tokens at 0, so that the first one is an increase."""
     metrics = Metrics()
     metrics.recorded(Recorded(tasks=[a_task(agent_name="a", model="m")]))
     assert value(metrics, "spanpost_tasks_ended_total", agent="a", status="error") == 0
@@ -83,7 +83,7 @@ def test_what_may_come_of_a_task_is_zero_beforehand():
 
 
 async def test_steps_calls_and_answers_are_timed_once():
-    """What a store records: each call's time once however often it is sent, a question's wait, errors by their type."""
+    """A call's time is counted once however often it is sent; so are a question's wait and errors by type."""
     store, metrics = MemoryStore(), Metrics()
     tool = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "grep", "error.type": "TimeoutError"}
     chat = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt-4o", "gen_ai.usage.input_tokens": 3}
@@ -119,7 +119,7 @@ async def test_steps_calls_and_answers_are_timed_once():
 
 
 def test_exemplars_lead_to_the_trace():
-    """A scraper of OpenMetrics gets trace and checkpoint of the newest that was counted, within the allowed 128 characters."""
+    """An OpenMetrics scrape gets the newest trace and checkpoint as exemplar, within 128 characters."""
     from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
     metrics = Metrics()
@@ -135,7 +135,7 @@ def test_exemplars_lead_to_the_trace():
         if sample.exemplar is not None
     }
     trace = {"trace_id": bytes(range(16)).hex()}
-    of_end, of_error = ({**trace, "checkpoint_id": str(told.id)} for told in (end, error))
+    of_end, of_error = ({**trace, "checkpoint_id": str(checkpoint.id)} for checkpoint in (end, error))
     assert found == {
         "spanpost_tasks_started_total": trace,
         "spanpost_tasks_ended_total": of_end,
@@ -146,7 +146,7 @@ def test_exemplars_lead_to_the_trace():
 
 
 def test_the_fleet_is_shown_whole_and_taken_back():
-    """What waits, how long, and how full; of equal labels counts add and ages are the longest; then nothing is left of it."""
+    """For equal labels counts add up and ages take the maximum; without rows the series disappear."""
     metrics = Metrics(max_values=1)
     fleet = Fleet(
         tasks=[
@@ -175,7 +175,7 @@ def test_the_fleet_is_shown_whole_and_taken_back():
 
 
 def test_who_collects_while_a_gauge_is_shown_sees_the_whole_of_it():
-    """A scrape in the middle of a change gets what is shown after it, never nothing and never a 0 that nobody told."""
+    """A scrape during a change gets the gauge's new value, never nothing and never an invented 0."""
     gauges = Metrics().registry.gauges("share", "Of a task.", ["agent"])
     gauges.show([(("coder",), 0.9)], max)
     with ThreadPoolExecutor(1) as pool:
@@ -183,15 +183,15 @@ def test_who_collects_while_a_gauge_is_shown_sees_the_whole_of_it():
         def rows():
             yield ("coder",), 0.95
             scrapes.append(pool.submit(lambda: [s.value for m in gauges.metric.collect() for s in m.samples]))
-            wait(scrapes, timeout=0.2)  # as long as one that does not wait its turn may take
+            wait(scrapes, timeout=0.2)  # the limit for a request that does not wait its turn
 
         scrapes = []
         gauges.show(rows(), max)
         assert scrapes[0].result(10) == [0.95]
 
 
-async def test_a_meter_is_told_the_same():
-    """Over OpenTelemetry's meter the figures have the conventions' names, and are those of the counters."""
+async def test_a_meter_gets_the_same_figures():
+    """OpenTelemetry's meter gets the counters' figures under the conventions' names."""
     reader = InMemoryMetricReader()
     metrics = Metrics(bridge=Bridge(MeterProvider([reader])))
     store = MemoryStore()
@@ -211,7 +211,7 @@ async def test_a_meter_is_told_the_same():
 
 
 def test_a_task_that_nobody_knows_is_counted():
-    """An end of which no row came is counted all the same."""
+    """An end without a row is counted too."""
     metrics = Metrics()
     metrics.recorded(Recorded(started=[uuid4()], ended=[uuid4()]))
     assert value(metrics, "spanpost_tasks_ended_total", status="other", agent="unknown") == 1

@@ -1,4 +1,4 @@
-"""What comes late, under a wrong clock or as no value at all: recorded, and kept from doing harm. `tests/README.md` has the list."""
+"""Late input, wrong clocks and invalid values are recorded without harm. `tests/README.md` lists them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def late_tool(at: float, span: int = 9) -> Observation:
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(4))), ids=lambda order: "".join(map(str, order)))
 def test_children_before_their_parents(store: MemoryStore, order: tuple[int, ...]) -> None:
-    """Item 20: in whatever order the parts of a run come, one by one, it is the same run in the end."""
+    """Item 20: the parts of a run give the same run in any order, one by one."""
     run = a_run("any order")
     for place in order:
         store.record_now([run[place]])
@@ -61,8 +61,8 @@ def test_children_before_their_parents(store: MemoryStore, order: tuple[int, ...
     )
 
 
-async def test_what_comes_days_late_is_recorded_and_is_no_news(store: MemoryStore) -> None:
-    """Item 20: a run of three days ago, and a call of it that comes later still, are counted; nobody is told as if it were now."""
+async def test_a_run_of_days_ago_is_recorded_and_not_announced(store: MemoryStore) -> None:
+    """Item 20: a run three days old, and its later call, are counted and not reported as current."""
     store.record_now(a_run("of days ago", at=-3 * DAY))
     assert store.record_now([late_tool(-3 * DAY + 3)]).events == 1
     task = the_task(store)
@@ -71,7 +71,7 @@ async def test_what_comes_days_late_is_recorded_and_is_no_news(store: MemoryStor
 
 
 async def test_a_call_that_comes_after_the_end_reopens_nothing(store: MemoryStore) -> None:
-    """Item 20: what happened before the end and is heard after it is counted, and tells nothing anew."""
+    """Item 20: an event from before the end that arrives after it is counted, and announces nothing."""
     store.record_now(a_run("ended"))
     before = {row.id for row in await store.outbox.deliveries()}
     store.record_now([late_tool(3.0)])
@@ -82,7 +82,7 @@ async def test_a_call_that_comes_after_the_end_reopens_nothing(store: MemoryStor
 
 @pytest.mark.parametrize("years", [-30, -3, 3, 30, 200])
 async def test_the_clock_of_a_sender_moves_nothing_of_ours(store: MemoryStore, years: int) -> None:
-    """Item 23: deliveries of who is years off are due now, born now, and in no other's way; their retries go by our clock."""
+    """Item 23: deliveries of a sender with a wrong clock are due now, and retries follow our clock."""
     store.record_now(a_run("off", trace=1, at=years * 365 * DAY))
     store.record_now(a_run("right", trace=2))
     assert await store.outbox.due_in() == 0
@@ -110,7 +110,7 @@ async def _rest(store: MemoryStore) -> set[str]:
 
 
 class Foreign:
-    """Of an agent's own making: whatever is asked of it fails."""
+    """A value of an agent's own class, whose every method fails."""
 
     def _fail(self, *_: Any) -> NoReturn:
         raise AssertionError("it was asked")
@@ -137,7 +137,7 @@ def test_nothing_is_asked_of_what_is_no_value(value: Any) -> None:
 
 
 def test_strange_attributes_of_a_living_span_cost_the_agent_nothing() -> None:
-    """Item 32: put on a span past the SDK's own check, they neither raise in the agent nor keep the span from being told."""
+    """Item 32: invalid attributes set past the SDK's check do not raise and do not hide the span."""
     seen = SeenRequest()
     provider = TracerProvider(shutdown_on_exit=False)
     processor = SdkSpanProcessor(Feed(seen))
@@ -148,9 +148,9 @@ def test_strange_attributes_of_a_living_span_cost_the_agent_nothing() -> None:
     )
     span.end()
     processor.shutdown()
-    [told] = seen.of(Part.ENDED)
-    assert told.attributes["plain"] == 1
-    assert len(told.attributes["giant"]) <= 64 * 1024
+    [recorded] = seen.of(Part.ENDED)
+    assert recorded.attributes["plain"] == 1
+    assert len(recorded.attributes["giant"]) <= 64 * 1024
     assert processor.feed.losses.totals() == {}
 
 
@@ -164,7 +164,7 @@ def test_strange_attributes_of_a_living_span_cost_the_agent_nothing() -> None:
     ids=["as today", "renamed since", "of a version to come"],
 )
 def test_names_of_other_versions(store: MemoryStore, said: dict[str, Any]) -> None:
-    """Item 37: a call in the names of another version of the conventions comes to the same figures; what is not known is no harm."""
+    """Item 37: a call with other versions of the names has the same figures; unknown names do no harm."""
     run = a_run("versions")
     call = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt-4o"} | said
     run[1] = ended(trace=1, span=2, parent=1, name="chat", attributes=call, at=4, seconds=2.0)

@@ -23,7 +23,7 @@ from spanpost.tasks.stall import NO_STALL
 from tests.tasks.recorded_runs import COMMITTED, totals
 
 RUNS = ("approve", "conv", "llmfail", "logsonly", "ok", "toolfail")
-#: Dollars, as its records say.
+#: Dollars, according to its records.
 COST = {
     "approve": "0.0539136",
     "conv": "0.110571",
@@ -48,7 +48,7 @@ def recorded(run: str, mix: tuple[str, ...]) -> tuple[Observation, ...]:
 
 
 def made(batches: list[list[Observation]]) -> tuple[list[Task], dict[str, Any]]:
-    """Return the tasks that come of batches, and all that is public of them but what is judged."""
+    """Return the tasks made of batches, and all their public fields but the verdicts."""
     store = MemoryStore(FoldRules(stall_rules=NO_STALL))
     for batch in batches:
         assert not store.record_now(batch).dropped
@@ -65,15 +65,17 @@ def made(batches: list[list[Observation]]) -> tuple[list[Task], dict[str, Any]]:
 
 @every_run
 @every_mix
-def test_each_signal_tells_the_session(run: str, mix: tuple[str, ...]) -> None:
-    """Tokens and cost are what was served, once, whatever tells them; status and prompts where they are on the wire."""
+def test_each_signal_gives_the_session(run: str, mix: tuple[str, ...]) -> None:
+    """Each signal alone gives the served tokens and cost, once; status and prompts where the signal carries
+    them.
+    """
     if "traces" in mix and run == "logsonly":
         mix = tuple(signal for signal in mix if signal != "traces") or ("logs",)
     [task], _ = made([list(recorded(run, mix))])
     served = totals(COMMITTED / "claude-code" / run)
     assert (task.input_tokens, task.output_tokens) == (served["input"], served["output"])
     assert task.cache_read_tokens == served["cached_read"]
-    if mix != ("traces",):  # no span says what it cost
+    if mix != ("traces",):  # no span has the cost
         assert task.cost_usd == Decimal(COST[run])
     assert (task.name, task.service) == ("Claude Code", "claude-code")
     if mix == ("metrics",):
@@ -93,7 +95,9 @@ def test_each_signal_tells_the_session(run: str, mix: tuple[str, ...]) -> None:
 @every_run
 @every_mix
 def test_any_order_and_repetition_comes_to_the_same(run: str, mix: tuple[str, ...]) -> None:
-    """One at a time, shuffled, repeated, in batches or at once: the same tasks and the same told checkpoints."""
+    """One at a time, shuffled, repeated, in batches or at once: the same tasks and the same reported
+    checkpoints.
+    """
     observations = recorded(run, mix)
     if not observations:
         pytest.skip("nothing was recorded of it")
@@ -107,17 +111,17 @@ def test_any_order_and_repetition_comes_to_the_same(run: str, mix: tuple[str, ..
 
 
 @every_run
-def test_nothing_is_told_twice(run: str) -> None:
-    """The signals together tell what the spans tell; of records alone no start, end or error is missing."""
+def test_nothing_is_reported_twice(run: str) -> None:
+    """All signals together report what the spans report; records alone lack no start, end or error."""
     by: dict[tuple[str, ...], list[str]] = {}
     for mix in (("logs",), ("traces", "logs", "metrics")):
-        told = made([list(recorded(run, mix))])[1]["checkpoints"]
-        by[mix] = sorted(c["kind"] for c in told)
+        checkpoints = made([list(recorded(run, mix))])[1]["checkpoints"]
+        by[mix] = sorted(c["kind"] for c in checkpoints)
     assert by["logs",] == by["traces", "logs", "metrics"]
 
 
 def test_content_is_not_kept() -> None:
-    """Prompts, answers and tool arguments that the recording carries are in no row."""
+    """Prompts, answers and tool arguments of the recording are in no row."""
     store = MemoryStore(FoldRules(stall_rules=NO_STALL))
     store.record_now(list(recorded("ok", SIGNALS)))
     kept = repr(store.events_now(limit=10**6)) if hasattr(store, "events_now") else ""

@@ -1,4 +1,4 @@
-"""Coding sessions by their records and data points: side by side, resumed, idle, refused, failed, compacted, metered."""
+"""Coding sessions from their records and data points: parallel, resumed, idle, refused, failed, compacted."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Session:
 def point(
     name: str, at: float, value: float, *, since: float = 0.0, kind: int = 1, session: str = "s1", **attributes: Any
 ) -> Observation:
-    """Return a data point: of `since` to `at`, delta (1) or cumulative (2)."""
+    """Return a data point from `since` to `at`, delta (1) or cumulative (2)."""
     said = {"session.id": session, "terminal.type": "iTerm.app", "model": "claude-sonnet-4-5", **attributes}
     observation = Observation(
         part=Part.LOG,
@@ -102,7 +102,7 @@ def point(
 def folded(
     *records: Observation, stall_rules: StallRules | None = None, now: float | None = None
 ) -> tuple[list[Task], list[Checkpoint]]:
-    """Return what comes of records, one batch each, as it is seen `now` seconds after the beginning."""
+    """Return the result of records, one batch each, as of `now` seconds after the beginning."""
     clock = [BEGAN]
     rules = FoldRules(stall_rules=stall_rules or StallRules(), windows={"claude-sonnet-4-5": 200_000})
     store = MemoryStore(rules, clock=lambda: clock[0])
@@ -110,7 +110,7 @@ def folded(
         clock[0] = max(clock[0], datetime.fromtimestamp(record.at_ns / 1e9, UTC))
         assert not store.record_now([record]).dropped
     if now is not None:
-        while clock[0] < BEGAN + timedelta(seconds=now):  # somebody listens all the time
+        while clock[0] < BEGAN + timedelta(seconds=now):  # timers run all the time
             clock[0] += timedelta(seconds=20)
             asyncio.run(store.outbox.due_in())
             store.elapse_now(clock[0])
@@ -118,7 +118,7 @@ def folded(
     return tasks, store.checkpoints_now(limit=10_000)
 
 
-def told(checkpoints: list[Checkpoint]) -> list[tuple[str, str]]:
+def texts_of(checkpoints: list[Checkpoint]) -> list[tuple[str, str]]:
     return sorted((c.kind.value, c.text) for c in checkpoints)
 
 
@@ -126,7 +126,7 @@ def told(checkpoints: list[Checkpoint]) -> list[tuple[str, str]]:
 
 
 def test_a_session_at_work_and_between_prompts() -> None:
-    """A prompt's records show it at work, its answer that it waits for the next one; a new prompt takes it up again."""
+    """A prompt's records show the session working, its answer shows it waiting; a new prompt resumes it."""
     s = Session().prompt(0).call(1).tool(1).call(3).answer(3)
     statuses = [folded(*s.records[:n])[0][0].status for n in range(1, len(s.records) + 1)]
     assert statuses == ["working"] * 5 + ["waiting"]
@@ -143,7 +143,7 @@ def test_a_session_at_work_and_between_prompts() -> None:
 
 
 def test_words_before_a_tool_are_no_end() -> None:
-    """An answer while a tool is at work, or before one is done, leaves the session working."""
+    """An answer while a tool is running, or before one is done, leaves the session working."""
     s = Session(terminal="non-interactive").prompt(0)
     s.tell("tool_decision", 1, decision="accept", source="config", tool_name="Bash", tool_use_id="t1").call(1).answer(1)
     assert folded(*s.records)[0][0].status == "working"
@@ -156,7 +156,7 @@ def test_words_before_a_tool_are_no_end() -> None:
 
 
 def test_an_idle_session_is_not_stalled() -> None:
-    """Half an hour after its answer a session still waits; one whose prompt is open and silent is stalled."""
+    """Half an hour after its answer a session still waits; one with an open, quiet prompt is stalled."""
     idle = Session().prompt(0).call(1).answer(1)
     [task], checkpoints = folded(*idle.records, now=1800)
     assert task.status == "waiting"
@@ -179,7 +179,9 @@ def test_sessions_side_by_side() -> None:
 
 
 def test_a_resumed_session_goes_on_and_a_cleared_one_is_another() -> None:
-    """`--resume` keeps the session's id and begins its sequence anew; `/clear` gives a new id and goes on counting."""
+    """`--resume` keeps the session's id and restarts its sequence; `/clear` gives a new id and goes on
+    counting.
+    """
     before = Session().prompt(0).call(1).answer(1)
     resumed = Session().prompt(7200, "p2").call(7201, "p2").answer(7201, "p2")
     cleared = Session("s2")
@@ -191,7 +193,9 @@ def test_a_resumed_session_goes_on_and_a_cleared_one_is_another() -> None:
 
 
 def test_records_of_one_millisecond_are_in_their_sequence() -> None:
-    """A call and its answer of the same moment: the sequence says which came first, in whatever order they arrive."""
+    """For a call and its answer of the same millisecond, the sequence gives the order, whatever the order of
+    arrival.
+    """
     s = Session().prompt(0).call(0).answer(0)
     for order in permutations(s.records):
         assert folded(*order)[0][0].status == "waiting"
@@ -202,7 +206,7 @@ def test_records_of_one_millisecond_are_in_their_sequence() -> None:
 
 
 def test_a_session_met_in_the_middle_is_shown_at_once() -> None:
-    """Where the prompt's record is missing, its calls are of the session all the same, and its answer ends it."""
+    """Calls without their prompt's record belong to the session, and its answer ends the prompt."""
     s = Session().call(1).tool(1).call(3)
     [task], _ = folded(*s.records)
     assert (task.task_id, task.llm_calls, task.tool_calls, task.status, task.is_announced) == (
@@ -221,7 +225,7 @@ def test_a_session_met_in_the_middle_is_shown_at_once() -> None:
 
 
 def test_a_person_says_no() -> None:
-    """A refused tool call is told with who refused it, is no failure, and leaves the session with its person."""
+    """A refused tool call is reported with the person's name, is no failure, and leaves the session waiting."""
     s = Session().prompt(0).call(1)
     s.tell("tool_decision", 9, decision="reject", source="user_reject", tool_name="Bash", tool_use_id="t1")
     [task], checkpoints = folded(*s.records)
@@ -233,17 +237,18 @@ def test_a_person_says_no() -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "is_told"), [("config", False), ("hook", False), ("user_temporary", False), ("user_permanent", False)]
+    ("source", "is_reported"),
+    [("config", False), ("hook", False), ("user_temporary", False), ("user_permanent", False)],
 )
-def test_what_was_allowed_is_no_news(source: str, is_told: bool) -> None:
-    """A tool that was let run is no news, whoever let it; a person's yes is kept with the task."""
+def test_an_allowed_tool_is_not_announced(source: str, is_reported: bool) -> None:
+    """An allowed tool is not announced, by person or setting; a person's approval is kept with the task."""
     s = (
         Session()
         .prompt(0)
         .tell("tool_decision", 1, decision="accept", source=source, tool_name="Bash", tool_use_id="t1")
     )
     [task], checkpoints = folded(*s.records)
-    assert (Kind.APPROVAL_RESOLVED in {c.kind for c in checkpoints}) is is_told
+    assert (Kind.APPROVAL_RESOLVED in {c.kind for c in checkpoints}) is is_reported
     assert [a.decision for a in task.approvals] == (["accept"] if source.startswith("user") else [])
     assert task.action == "tool: Bash"
 
@@ -277,7 +282,7 @@ def test_a_session_ends_where_hooks_tell_it_and_may_be_resumed() -> None:
 
 
 def test_what_the_resource_says_is_there_for_routing() -> None:
-    """Topic, repository and environment that the person set for the CLI's process are the task's."""
+    """Topic, repository and environment of the CLI's resource are the task's."""
     said = {
         "service.name": "claude-code",
         "agent.topic": "backend",
@@ -291,7 +296,7 @@ def test_what_the_resource_says_is_there_for_routing() -> None:
 
 @given(st.randoms(use_true_random=False))
 def test_any_order_of_a_session_comes_to_the_same(random: Random) -> None:
-    """Two prompts with tools, a refusal, an error, a compaction and data points: every order and repetition, the same."""
+    """Prompts with tools, a refusal, an error, a compaction and data points give the same in any order."""
     s = Session().prompt(0).call(1).tool(1).call(3).answer(3).prompt(60, "p2").call(61, "p2", fresh=9000)
     s.tell("api_error", 62, "p2", model="claude-sonnet-4-5", error="Overloaded", status_code=529, request_id="req_1")
     s.tell("tool_decision", 63, "p2", decision="reject", source="user_reject", tool_name="Edit", tool_use_id="t2")
@@ -301,7 +306,7 @@ def test_any_order_of_a_session_comes_to_the_same(random: Random) -> None:
 
     def public(batch: list[Observation]) -> tuple[list[Task], list[tuple[str, str]]]:
         tasks, checkpoints = folded(*batch, stall_rules=NO_STALL)
-        return tasks, told([c for c in checkpoints if c.kind in REPORTED_KINDS])
+        return tasks, texts_of([c for c in checkpoints if c.kind in REPORTED_KINDS])
 
     expected = public(records)
     mixed = [*records, *random.sample(records, 5)]
@@ -313,7 +318,9 @@ def test_any_order_of_a_session_comes_to_the_same(random: Random) -> None:
 
 
 def test_an_error_that_is_tried_again_is_no_end() -> None:
-    """Overload is told and the session works on; the same error for good, with nothing after it, fails the prompt."""
+    """An overload is reported and the session goes on; the same error without a later attempt fails the
+    prompt.
+    """
     s = Session().prompt(0)
     error = {"model": "claude-sonnet-4-5", "error": "Overloaded", "duration_ms": 100}
     s.tell("api_error", 1, **error, status_code=529, attempt=1, request_id="req_1")
@@ -331,8 +338,8 @@ def test_an_error_that_is_tried_again_is_no_end() -> None:
     assert [c.text for c in checkpoints if c.kind is Kind.END][-1] == "Failed: Overloaded"
 
 
-def test_a_told_compaction_is_told_once() -> None:
-    """The CLI's own word for a compaction is the news, and the drop of the next calls is not told again."""
+def test_a_reported_compaction_is_announced_once() -> None:
+    """The CLI's report of a compaction is announced, and the drop in the next calls is not announced again."""
     s = Session().prompt(0).call(1, fresh=150_000).call(2, fresh=160_000)
     s.tell("compaction", 3, trigger="auto", success="true", pre_tokens="160900", post_tokens="20000", duration_ms="900")
     s.call(4, fresh=19_000).call(5, fresh=20_000).answer(5)
@@ -341,7 +348,7 @@ def test_a_told_compaction_is_told_once() -> None:
 
 
 def test_a_sub_agents_end_is_a_checkpoint() -> None:
-    """What a sub-agent did is told when it is done; its calls are of the session."""
+    """A sub-agent's result is reported when it is done; its calls belong to the session."""
     s = Session().prompt(0).call(1).call(2, agent__name="Explore", query_source="subagent")
     s.tell("subagent_completed", 3, agent_type="Explore", total_tool_uses=7, duration_ms=12500, total_tokens=9)
     [task], checkpoints = folded(*s.records)
@@ -350,7 +357,7 @@ def test_a_sub_agents_end_is_a_checkpoint() -> None:
 
 
 def test_a_prompt_given_up_rests_once_the_cli_says_that_it_idles() -> None:
-    """Escape is told by nothing but the hook for an idle prompt: a tool that was begun is then at work no more, until the next prompt."""
+    """Only the hook for an idle prompt reports Escape: the tool begun before no longer works then."""
     s = Session().prompt(0).call(1, stop_reason="tool_use")
     s.tell("tool_decision", 2, tool_name="Bash", tool_use_id="t1", decision="accept", source="config")
     assert folded(*s.records)[0][0].status == "working"
@@ -362,7 +369,7 @@ def test_a_prompt_given_up_rests_once_the_cli_says_that_it_idles() -> None:
 
 
 def test_calls_beside_the_conversation_say_nothing_of_its_context() -> None:
-    """A title's or a sub-agent's call is counted, and leaves the session's context use and model alone."""
+    """A title's or a sub-agent's call is counted, and does not change the session's context use and model."""
     s = Session().prompt(0).call(1, fresh=150_000, query_source="repl_main_thread")
     s.call(2, fresh=50, cached=0, query_source="generate_session_title", model="claude-haiku-4-5")
     s.call(3, fresh=190_000, cached=0, query_source="agent:builtin:Explore", agent__name="Explore")
@@ -379,7 +386,9 @@ def test_the_window_is_the_models(model: str, window: int) -> None:
 
 
 def test_records_that_mean_nothing_are_no_sign_of_work() -> None:
-    """A plugin loaded after the answer leaves the session waiting, and a record that nobody knows is no loss."""
+    """A plugin loaded after the answer leaves the session waiting, and an unknown record is not counted as
+    dropped.
+    """
     s = Session().prompt(0).call(1).answer(1).tell("plugin_loaded", 2).tell("something_new", 3)
     assert folded(*s.records)[0][0].status == "waiting"
 
@@ -390,7 +399,7 @@ TOKENS = ("input", "output", "cacheRead", "cacheCreation")
 
 
 def test_delta_points_add_up_and_a_repeat_adds_nothing() -> None:
-    """Each interval's points count once; input holds what came from and went to the cache."""
+    """Each interval's points count once; input includes tokens read from and written to the cache."""
     points = [point("token.usage", 60 * n, 100, since=60 * (n - 1), type=sort) for n in (1, 2, 3) for sort in TOKENS]
     points += [point("cost.usage", 60 * n, 0.25, since=60 * (n - 1)) for n in (1, 2, 3)]
     [task], _ = folded(*points, *points[:5])
@@ -404,7 +413,7 @@ def test_delta_points_add_up_and_a_repeat_adds_nothing() -> None:
 
 
 def test_cumulative_points_replace_each_other_and_a_restart_adds() -> None:
-    """Of a cumulative series the newest point counts; after a restart, told by its start, another series begins."""
+    """The newest point of a cumulative series counts; a new start begins another series."""
     first = [point("token.usage", at, value, kind=2, type="output") for at, value in ((60, 10), (120, 30), (180, 70))]
     second = [point("token.usage", at, value, since=200, kind=2, type="output") for at, value in ((260, 5), (320, 9))]
     for order in ([*first, *second], [*reversed(first), *reversed(second)], [*second, *first, *first]):
@@ -413,7 +422,9 @@ def test_cumulative_points_replace_each_other_and_a_restart_adds() -> None:
 
 
 def test_models_and_sessions_are_series_of_their_own() -> None:
-    """Points of two models of a session add up; points of another session are another task's; without one, nobody's."""
+    """Points of two models of a session add up; another session's belong to its task; without a session, to
+    none.
+    """
     points = [
         point("token.usage", 60, 10, type="output"),
         point("token.usage", 60, 5, type="output", model="claude-haiku-4-5"),
@@ -428,7 +439,7 @@ def test_models_and_sessions_are_series_of_their_own() -> None:
 
 @given(st.randoms(use_true_random=False))
 def test_points_and_records_are_never_added_up(random: Random) -> None:
-    """Whatever order they come in, records win over data points."""
+    """Records take precedence over data points, whatever the order."""
     s = Session().prompt(0).call(1).tool(1).call(3).answer(3)
     points = [point("session.count", 10, 1, start_type="fresh"), point("token.usage", 10, 5000, type="input")]
     points += [point("cost.usage", 10, 7.5), point("active_time.total", 10, 3.0, type="cli")]
@@ -436,14 +447,14 @@ def test_points_and_records_are_never_added_up(random: Random) -> None:
     random.shuffle(mixed)
     [task], checkpoints = folded(*mixed)
     assert (task.input_tokens, task.cost_usd, task.status, task.runs) == (2000, Decimal("0.02"), "waiting", 1)
-    assert told([c for c in checkpoints if c.is_reported]) == [
+    assert texts_of([c for c in checkpoints if c.is_reported]) == [
         ("end", "Waiting for its next prompt"),
         ("start", "Started: Claude Code"),
     ]
 
 
 def test_points_alone_tell_when_work_is_done() -> None:
-    """Time at work is told when a prompt is done: the session then waits, until tokens are used again."""
+    """Active time is reported when a prompt is done: the session then waits, until tokens are used again."""
     points = [point("session.count", 1, 1, start_type="fresh"), point("token.usage", 60, 5, type="output")]
     assert folded(points[0])[0][0].status == "starting"
     assert folded(*points)[0][0].status == "working"
@@ -509,7 +520,7 @@ def test_gemini_cli_is_read_by_its_declaration() -> None:
 
 
 def test_codex_cli_is_read_by_its_declaration() -> None:
-    """Records named ``codex.*``: of the stream's events the last one holds the tokens; decisions and tools are joined."""
+    """Records named ``codex.*``: the stream's last event has the tokens; decisions join their tools."""
 
     def tell(event: str, at: float, **attributes: Any) -> Observation:
         return other("codex_cli_rs", f"codex.{event}", at, conversation__id="c1", model="gpt-5.1", **attributes)
@@ -561,13 +572,13 @@ USED = {"model": "claude-sonnet-4-5", "input_tokens": 100, "output_tokens": 10, 
 
 
 def traced(session: Session, parent: int) -> list[Observation]:
-    """Return a session's records as they are written inside of a span."""
+    """Return a session's records as they are written within a span."""
     return [msgspec.structs.replace(o, trace_id=TRACE, span_id=parent.to_bytes(8, "big")) for o in session.records]
 
 
 @given(st.randoms(use_true_random=False))
 def test_a_session_below_its_callers_span(random: Random) -> None:
-    """With TRACEPARENT a session is the child task of the agent that started it, and its sub-agent its own, in any order of spans and records."""
+    """With TRACEPARENT a session is a child task of its agent, in any order of spans and records."""
     caller = msgspec.structs.replace(
         span(1, "", 0, 20),
         attributes={"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "boss"},
@@ -623,7 +634,9 @@ def test_a_session_below_its_callers_span(random: Random) -> None:
 
 
 def test_spans_alone_show_a_session_before_its_prompts_span_has_ended() -> None:
-    """The first model call's span shows the session at work; the prompt's span, which comes last, takes it over."""
+    """The first model call's span shows the session working; the prompt's span, which arrives last, takes it
+    over.
+    """
     call = span(3, "llm_request", 2, 3, parent=2, **USED, stop_reason="tool_use")
     [task], _ = folded(call)
     assert (task.task_id, task.status, task.is_announced, task.input_tokens) == ("s1", "working", True, 1000)
@@ -633,7 +646,7 @@ def test_spans_alone_show_a_session_before_its_prompts_span_has_ended() -> None:
 
 
 def test_a_second_prompts_first_span_takes_the_session_up_again() -> None:
-    """A session that has ended is at work as soon as a call of its next prompt is told, though nothing names the prompt yet."""
+    """An ended session works again with the first call of its next prompt, before the prompt is named."""
     first = [span(2, "interaction", 1, 9), span(3, "llm_request", 2, 9, parent=2, **USED, stop_reason="end_turn")]
     assert folded(*first)[0][0].status == "complete"
     call = msgspec.structs.replace(span(8, "llm_request", 20, 21, parent=7, **USED), trace_id=b"u" * 16)
@@ -641,8 +654,8 @@ def test_a_second_prompts_first_span_takes_the_session_up_again() -> None:
     assert (task.status, task.input_tokens, task.ended_at) == ("working", 2000, None)
 
 
-def test_calls_of_equal_size_are_told_apart_by_their_time() -> None:
-    """Where no request id is sent, a call is known by what it used; another of the same size, later, is another call."""
+def test_calls_of_equal_size_are_distinguished_by_their_time() -> None:
+    """Without request ids a call is known by its usage; a later call of the same size is another call."""
     spans = [span(2, "interaction", 1, 9), *(span(n, "llm_request", n, n + 0.4, parent=2, **USED) for n in (3, 5))]
     s = Session(terminal="non-interactive").prompt(1).call(3.4, cached=900).call(5.4, cached=900)
     for o in s.records:

@@ -1,4 +1,4 @@
-"""A run that is forwarded over OTLP comes to what it comes to when it is followed in its process, or known by its end alone."""
+"""A run forwarded over OTLP gives the same as one followed in process, or known from its end alone."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ from spanpost.model.observations import MAX_NS, Observation, Origin, Part, Statu
 from spanpost.model.queries import TaskQuery
 from spanpost.receivers.decode import decode_logs, decode_traces
 from spanpost.receivers.decoded import origin_of
-from spanpost.receivers.forwarder import ForwardedSpans, Forwarder, Target
+from spanpost.receivers.forward_target import Target
+from spanpost.receivers.forwarder import ForwardedSpans, Forwarder
 from spanpost.receivers.otlp_encoder import Encoder
 from spanpost.receivers.sdk import SdkLogProcessor, SdkSpanProcessor
 from spanpost.receivers.spans import with_log_index
@@ -42,16 +43,18 @@ RULES = FoldRules(windows={"m": 1000})
 
 
 def outcome(store: Store) -> dict[str, Any]:
-    """Return the tasks and what was told of them."""
+    """Return the tasks and their reported checkpoints."""
     store.elapse_now(datetime.now(UTC) + timedelta(days=1))
-    told = [c for c in store.checkpoints_now(limit=10**9) if c.kind in REPORTED_KINDS]
+    checkpoints = [c for c in store.checkpoints_now(limit=10**9) if c.kind in REPORTED_KINDS]
     return report(
-        sorted(store.tasks_now(TaskQuery(limit=10**9)), key=lambda t: t.task_id), sorted(told, key=lambda c: c.id), {}
+        sorted(store.tasks_now(TaskQuery(limit=10**9)), key=lambda t: t.task_id),
+        sorted(checkpoints, key=lambda c: c.id),
+        {},
     )
 
 
 class Over(SpanExporter):
-    """An exporter whose wire is a function call: what it is handed is encoded, decoded as the gateway does, and recorded."""
+    """An exporter whose wire is a function call: encode, decode as the gateway does, record."""
 
     def __init__(self, signal: str, store: Store, log: list[Observation] | None = None) -> None:
         self.signal = signal
@@ -73,7 +76,7 @@ class Over(SpanExporter):
 
 
 class Wire(Target):
-    """A target that leads into a store."""
+    """A target that records into a store."""
 
     def __init__(self, store: Store) -> None:
         super().__init__("http://nowhere:4318")
@@ -114,7 +117,7 @@ class Three:
             assert not feed.losses.totals()
 
 
-# What the stock exporter cannot encode it leaves out; what becomes of that is tested with the forwarder.
+# The stock exporter leaves out what it cannot encode; the forwarder's tests cover that.
 _texts = st.sampled_from(["", "one", "two", "Ünï ☃", "x" * 70, "a\0b"])
 _values = st.one_of(_texts, st.integers(-(2**63), 2**63 - 1), st.floats(), st.booleans(), st.lists(_texts, max_size=3))
 _KINDS: dict[str, dict[str, Any]] = {
@@ -141,7 +144,7 @@ _moves = st.one_of(
 
 
 def play(run: Three, moves: list[Any]) -> None:
-    """Do what the moves say; a move that has no span to work on is none."""
+    """Perform the moves; a move without a span to work on does nothing."""
     stack: list[trace.Span] = []
     began = 1_790_000_000 * 10**9
 
@@ -177,7 +180,7 @@ def play(run: Three, moves: list[Any]) -> None:
         elif what == "event":
             name, text, at = rest
             said = {"agent.checkpoint.message": text, "agent.artifact.name": text, "agent.progress": at * 10.0}
-            stack[-1].add_event(name, said, timestamp=began + at)  # many of one time: equals
+            stack[-1].add_event(name, said, timestamp=began + at)  # several of one time: equals
         elif what == "ask":
             stack[-1].add_event(rest[0], {"agent.approval.id": rest[1], "agent.approval.question": "go?"})
         elif what == "set":
@@ -187,7 +190,7 @@ def play(run: Three, moves: list[Any]) -> None:
 @settings(max_examples=60)
 @given(st.lists(_moves, max_size=30))
 @example(
-    moves=[  # one trace asks what another has answered
+    moves=[  # one trace reports what another has answered
         ("open", "other", False),
         ("ask", "agent.approval.resolved", "a"),
         ("ask", "agent.approval.requested", "a"),
@@ -200,7 +203,9 @@ def play(run: Three, moves: list[Any]) -> None:
     ]
 )
 def test_any_run_comes_to_the_same_in_all_three_ways(moves: list[Any]) -> None:
-    """Tasks and told checkpoints, ids included, are the same in process, forwarded, and from exported spans alone."""
+    """Tasks and reported checkpoints, ids included, are the same in process, forwarded, and from exported
+    spans alone.
+    """
     run = Three()
     play(run, moves)
     run.flush()
@@ -213,7 +218,7 @@ def test_any_run_comes_to_the_same_in_all_three_ways(moves: list[Any]) -> None:
 @settings(max_examples=30)
 @given(st.lists(_moves, max_size=30))
 def test_live_records_and_the_applications_own_spans_come_to_the_same(moves: list[Any]) -> None:
-    """Where the application exports its spans itself, these and the live records are one run, whichever comes first."""
+    """An application's own exported spans and the live records are one run, whichever arrive first."""
     run = Three(ForwardedSpans.NEVER)
     play(run, moves)
     run.flush()
@@ -242,34 +247,33 @@ RECORDED = [
 @pytest.mark.slow
 @pytest.mark.parametrize("path", RECORDED)
 def test_recorded_runs_come_to_the_same_when_they_are_forwarded(path: Path) -> None:
-    """Each recorded run, told live as it would have been (starts, events) and at its end, is one run in every form."""
+    """Each recorded run, replayed live (starts, events) and with its ends, is one run in every form."""
     final = recorded_runs.observations(path)
-    live = list(told_live(final))
+    live = list(observed_live(final))
     encoder = Encoder()
     wire: list[Observation] = []
     for o in live:
         wire += decode_logs(encode_logs([encoder.record(o)]).SerializeToString()).observations
     assert len(wire) == len(live)
     expected = outcome(recorded(final))
-    for told in (live, wire):
-        in_time = sorted([*told, *final], key=lambda o: (o.at_ns, o.trace_id, o.span_id, -o.part))
-        for order in (in_time, [*final, *told], in_time[::-1]):
+    for observations in (live, wire):
+        in_time = sorted([*observations, *final], key=lambda o: (o.at_ns, o.trace_id, o.span_id, -o.part))
+        for order in (in_time, [*final, *observations], in_time[::-1]):
             assert outcome(recorded(order)) == expected
 
 
-def told_live(final: list[Observation]) -> Iterator[Observation]:
-    """Yield what a live tap would have told of a recorded run before each span's end."""
+def observed_live(final: list[Observation]) -> Iterator[Observation]:
+    """Yield the observations of a recorded run that the live processor would make before each span's end."""
     for number, o in enumerate(final):
         live = {"producer": "p1", "seq": number * 3 + 1}
         if o.part is Part.ENDED:
-            # Some instrumentations say all at the start, some nothing: a first look, and a second one with everything.
+            # Some instrumentations set all attributes at the start, some none: a first scan, and one with
+            # everything.
             known = {"at_ns": o.start_ns, "end_ns": 0, "status": Status.UNSET, "status_message": "", "exceptions": 0}
             start = msgspec.structs.replace(o, part=Part.STARTED, **known, **live)
             yield msgspec.structs.replace(start, attributes={k: v for k, v in o.attributes.items() if len(k) % 2})
             yield msgspec.structs.replace(start, at_ns=(o.start_ns + o.end_ns) // 2, seq=number * 3 + 2)
-        elif (
-            o.part is Part.EVENT and not o.end_ns
-        ):  # one that was stamped when its span was exported was never told live
+        elif o.part is Part.EVENT and not o.end_ns:  # an event stamped at the export was never reported live
             yield msgspec.structs.replace(o, **live)
 
 
@@ -294,7 +298,7 @@ _moments = st.integers(1, MAX_NS)
 
 @st.composite
 def _observations(draw: st.DrawFn) -> Observation:
-    """Return a live observation as the tap makes it: mended."""
+    """Return a live observation as the processor makes it: repaired."""
     part = draw(st.sampled_from([Part.STARTED, Part.EVENT, Part.LOG]))
     start = draw(_moments)
     common: dict[str, Any] = {
@@ -327,7 +331,7 @@ def _observations(draw: st.DrawFn) -> Observation:
 
 @given(_observations())
 def test_a_live_observation_comes_back_as_it_was(o: Observation) -> None:
-    """Encoded by the stock exporter's encoder and decoded by the door, it is the same observation, its wire identity included."""
+    """Encoded by the stock exporter and decoded by the receiver, an observation is the same, identity included."""
     [back] = decode_logs(encode_logs([Encoder().record(o)]).SerializeToString()).observations
     if o.part is Part.EVENT:  # comes back in its log form
         assert back.part is Part.LOG
@@ -337,8 +341,8 @@ def test_a_live_observation_comes_back_as_it_was(o: Observation) -> None:
 
 
 @given(_observations(), st.integers(0, 5), st.integers(0, 5))
-def test_equal_events_stay_apart_and_repeats_do_not(o: Observation, one: int, other: int) -> None:
-    """Two events of one span that are equal in everything are two on the wire, and a repeat is the same again."""
+def test_equal_events_are_two_and_duplicates_are_one(o: Observation, one: int, other: int) -> None:
+    """Two equal events of one span are two on the wire, and a duplicate is recognized."""
     first, second = (msgspec.structs.replace(o, part=Part.EVENT, ordinal=n, seq=n) for n in (one, other))
     ids = [
         event_id(decode_logs(encode_logs([Encoder().record(e)]).SerializeToString()).observations[0])
@@ -348,7 +352,7 @@ def test_equal_events_stay_apart_and_repeats_do_not(o: Observation, one: int, ot
 
 
 def test_a_cancelled_task_is_cancelled_at_the_gateway_too() -> None:
-    """What only the agent's process can know, that a cancellation ended a span, is sent, also where spans are its own to send."""
+    """The forwarder sends that a cancellation ended a span, also if it sends its own spans."""
     run = Three(ForwardedSpans.AUTO)
     run.wire.endpoint = "http://collector:4318"
     with suppress(KeyboardInterrupt), run.tracer.start_as_current_span("job", attributes=_KINDS["task"]):
@@ -360,7 +364,9 @@ def test_a_cancelled_task_is_cancelled_at_the_gateway_too() -> None:
 
 
 def test_log_events_are_forwarded_and_plain_lines_are_not() -> None:
-    """An event that the agent logs is told at the gateway as in the process; a plain log line stays at home."""
+    """An event that the agent logs is recorded at the gateway as in the process; a plain log line is not
+    sent.
+    """
     run = Three()
     logger = run.logger_provider.get_logger("an.agent")
     with run.tracer.start_as_current_span("job", attributes=_KINDS["task"]):
@@ -370,8 +376,8 @@ def test_log_events_are_forwarded_and_plain_lines_are_not() -> None:
             logs.LogRecord(timestamp=6, event_name="agent.checkpoint", attributes=checkpoint, context=get_current())
         )
     run.flush()
-    told = [c["text"] for c in outcome(run.forwarded)["checkpoints"] if c["kind"] == "checkpoint"]
-    assert told == ["a third"]
+    texts = [c["text"] for c in outcome(run.forwarded)["checkpoints"] if c["kind"] == "checkpoint"]
+    assert texts == ["a third"]
     assert {o.name for o in run.wire.log if o.part is Part.LOG} <= {"agent.checkpoint", "agent.heartbeat"}
     assert outcome(run.forwarded) == outcome(run.followed)
     run.close()

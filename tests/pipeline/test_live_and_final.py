@@ -1,4 +1,4 @@
-"""A run that is followed live, and the same run read from the OTLP that an exporter made of it, come to the same."""
+"""A run followed live, and the same run read from exported OTLP, give the same result."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ class Run:
         self.store.record_now(batch)
 
     def live(self) -> dict[str, Any]:
-        """Return what was made of the run as it went."""
+        """Return the result of the run as it was followed live."""
         assert self.provider.force_flush()
         assert not self.feed.losses.totals()
         return outcome(self.store)
 
     def final(self, directory: Path) -> dict[str, Any]:
-        """Return what is made of the exported spans alone."""
+        """Return the result of the exported spans alone."""
         file = directory / "exported.pb"
         file.write_bytes(encode_spans(self.exported.get_finished_spans()).SerializeToString())
         store = MemoryStore(FoldRules(windows={"m": 1000}))
@@ -60,11 +60,11 @@ class Run:
 
 
 def outcome(store: MemoryStore) -> dict[str, Any]:
-    """Return the tasks and what was told of them."""
+    """Return the tasks and their reported checkpoints."""
     store.elapse_now(datetime.now(UTC) + timedelta(days=1))
-    told = [c for c in store.checkpoints_now(limit=10**9) if c.kind in REPORTED_KINDS]
+    checkpoints = [c for c in store.checkpoints_now(limit=10**9) if c.kind in REPORTED_KINDS]
     tasks = sorted(store.tasks_now(TaskQuery(limit=10**9)), key=lambda t: t.task_id)
-    whole = report(tasks, sorted(told, key=lambda c: c.id), {})
+    whole = report(tasks, sorted(checkpoints, key=lambda c: c.id), {})
     return whole
 
 
@@ -91,9 +91,12 @@ def tool(run: Run, *, fails: bool = False) -> None:
 
 
 def steps(run: Run) -> None:
-    """Work with helpers: steps, progress, an artifact, a tool that fails and is recovered, a full context."""
+    """Work with helpers: steps, progress, an artifact, a tool that fails and is recovered, a full context.
+
+    The first step is reported by an event: an attribute that is set again shows its first value to a scan alone.
+    """
     with agent_task("Tidy up", agent="ann", tracer=run.tracer) as task:
-        task.step("plan", 1, 2)
+        task.checkpoint("planning", step="plan", step_index=1, step_count=2)
         call(run, 100)
         task.checkpoint("planned", progress=50)
         with pytest.raises(KeyError):
@@ -105,26 +108,28 @@ def steps(run: Run) -> None:
 
 
 def test_a_step_begins_when_its_event_says(run: Run, tmp_path: Path) -> None:
-    """A step that a checkpoint names begins then, though the task's span, which began before, carries its name too."""
+    """A step that a checkpoint names begins then, though the earlier start of the task's span carries its
+    name too.
+    """
     with agent_task("Tidy up", tracer=run.tracer) as task:
         task.checkpoint("planning", step="plan", step_index=1)
         task.checkpoint("doing", step="do", step_index=2)
-    for told in (run.live(), run.final(tmp_path)):
-        [one] = told["tasks"]
+    for outcome in (run.live(), run.final(tmp_path)):
+        [one] = outcome["tasks"]
         moments = [step["at"] for step in one["steps"]]
         assert moments == sorted(set(moments))
         assert one["started_at"] not in moments
 
 
 def equal_events(run: Run) -> None:
-    """Say the same thing twice in one moment, and again a moment later."""
+    """Report the same checkpoint twice in one moment, and again a moment later."""
     with agent_task("Repeat", tracer=run.tracer) as task:
         for at in (5, 5, 6, 5):
             task.span.add_event("agent.checkpoint", {"agent.checkpoint.message": "again"}, timestamp=at * 10**18 // 4)
 
 
 def odd_times(run: Run) -> None:
-    """Give events times that are none, as seconds given for nanoseconds, zero and a float are."""
+    """Give events invalid times: seconds in place of nanoseconds, zero and a float."""
     with agent_task("Odd", tracer=run.tracer) as task:
         for at in (0, 1, 2**63 - 1):
             task.span.add_event("agent.checkpoint", {"agent.checkpoint.message": f"at {at}"}, timestamp=at)
@@ -140,7 +145,7 @@ def failure(run: Run) -> None:
 
 
 def same_id_nested(run: Run) -> None:
-    """Enter one task twice, one within the other, as a worker that is handed its own id does."""
+    """Enter one task twice, nested, as a worker does that receives its own id."""
     with agent_task("Outer", task_id="job-7", tracer=run.tracer) as outer:
         call(run)
         outer.checkpoint("half", progress=50)
@@ -151,7 +156,7 @@ def same_id_nested(run: Run) -> None:
 
 
 def late_words(run: Run) -> None:
-    """Learn what a span is, and its name, after its children have ended."""
+    """Set a span's kind and name after its children have ended."""
     with run.tracer.start_as_current_span("POST /run") as root:
         with run.tracer.start_as_current_span("?") as span:
             call(run)
@@ -162,7 +167,7 @@ def late_words(run: Run) -> None:
 
 
 def sub_agents(run: Run) -> None:
-    """Hand work to agents in threads and in asyncio tasks."""
+    """Give work to agents in threads and in asyncio tasks."""
     with agent_task("Lead", agent="lead", tracer=run.tracer) as lead:
         context = trace.set_span_in_context(lead.span)
 
@@ -212,15 +217,17 @@ RUNS = (steps, equal_events, odd_times, failure, same_id_nested, late_words, sub
 
 @pytest.mark.parametrize("work", RUNS, ids=lambda work: work.__name__)
 def test_what_was_followed_live_equals_what_was_exported(work: Callable[[Run], None], run: Run, tmp_path: Path) -> None:
-    """Tasks, figures and told checkpoints, ids included, are the same live and from the exported spans alone."""
+    """Tasks, figures and reported checkpoints, ids included, are the same live and from the exported spans
+    alone.
+    """
     work(run)
     live, final = run.live(), run.final(tmp_path)
     assert live["tasks"] == final["tasks"]
     assert live["checkpoints"] == final["checkpoints"]
 
 
-def test_equal_events_are_each_told(run: Run) -> None:
-    """Events of one name and one time on one span are so many occurrences, not one."""
+def test_equal_events_are_each_reported(run: Run) -> None:
+    """Events of one name and one time on one span are as many occurrences, not one."""
     equal_events(run)
     assert [c["text"] for c in run.live()["checkpoints"] if c["kind"] == "checkpoint"] == ["again"] * 4
 
@@ -233,17 +240,17 @@ def shown(run: Run) -> dict[str, Any]:
 
 
 def test_the_newest_progress_is_shown_however_it_was_said(run: Run) -> None:
-    """An attribute that is set late beats an earlier event, and one that stays as it was does not beat a later event."""
+    """An attribute set late wins over an earlier event; an unchanged one loses to a later event."""
     looked = threading.Event()
     follower = run.feed._follower
-    look = follower.scan
+    scan = follower.scan
 
     def noted(*, is_drained: bool) -> list[Any]:
-        seen = look(is_drained=is_drained)
+        seen = scan(is_drained=is_drained)
         looked.set()
         return seen
 
-    def wait_for_a_look() -> None:
+    def wait_for_a_scan() -> None:
         assert run.provider.force_flush()
         for _ in range(2):  # one may have been under way
             looked.clear()
@@ -257,18 +264,18 @@ def test_the_newest_progress_is_shown_however_it_was_said(run: Run) -> None:
     span.add_event("agent.checkpoint", {"agent.progress": 20})
     assert shown(run)["progress"] == 20
     span.set_attributes({"agent.progress": 30, "agent.status": "paused"})
-    wait_for_a_look()
+    wait_for_a_scan()
     assert (shown(run)["progress"], shown(run)["status"]) == (30, "paused")
     span.add_event("agent.checkpoint", {"agent.progress": 40})
     span.set_attribute("agent.action", "something else")
-    wait_for_a_look()
+    wait_for_a_scan()
     assert shown(run)["progress"] == 40
     span.end()
 
 
 @pytest.mark.parametrize("at", [1.5, -1, 2**64, float("inf"), "soon"], ids=str)
 def test_a_time_that_is_none_spoils_nothing(run: Run, at: Any) -> None:
-    """An event with an impossible timestamp is told, and so is everything beside it."""
+    """An event with an impossible timestamp is reported, and so are all others."""
     span = run.tracer.start_span("task", attributes={"agent.task.name": "t"}, start_time=None)
     span.add_event("agent.checkpoint", {"agent.checkpoint.message": "odd"}, timestamp=at)
     span.add_event("agent.checkpoint", {"agent.checkpoint.message": "even"})

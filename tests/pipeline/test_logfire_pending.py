@@ -1,4 +1,4 @@
-"""A run that the real Logfire SDK sends, its pending spans first: starts that the gateway understands."""
+"""A run sent by the real Logfire SDK, its pending spans first: the gateway reads them as starts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def logfire(clean_environment: Path, gateway: RunningGateway) -> Iterator[Any]:
     logfire = importlib.import_module("logfire")
     logging.getLogger("logfire").setLevel(logging.CRITICAL)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the token is nobody's
+        warnings.simplefilter("ignore")  # an invented token
         instance = logfire.configure(
             local=True,
             send_to_logfire=True,
@@ -57,7 +57,7 @@ def recorded(*observations: Observation) -> MemoryStore:
 
 
 def test_a_pending_span_is_a_start(logfire: Any, gateway: RunningGateway) -> None:
-    """A task is followed from its pending span on, under the ids of the real span; in the end all comes to the same as without."""
+    """A task is followed from its pending span under the real span's ids, with the same result in the end."""
     agent = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "ann"}
     call = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "grep"}
     with logfire.span("invoke_agent {name}", name="ann", **agent):  # noqa: SIM117
@@ -81,7 +81,7 @@ def test_a_pending_span_is_a_start(logfire: Any, gateway: RunningGateway) -> Non
 
 
 def test_a_pending_span_and_its_end_in_one_batch(logfire: Any, gateway: RunningGateway) -> None:
-    """A short run, of which Logfire itself leaves the pending spans out, is one run all the same."""
+    """A short run whose pending spans Logfire leaves out is one run all the same."""
     with logfire.span("invoke_agent bob", **{"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "bob"}):
         logfire.info("said something")
     logfire.force_flush()

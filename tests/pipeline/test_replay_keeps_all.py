@@ -1,4 +1,4 @@
-"""Replay lets nothing go: the bound of the memory store is for processes that live on."""
+"""Replay drops nothing: the memory store's limit is for processes that live on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from spanpost.runtime import replay
 
 
 def test_every_task_of_a_recording_is_shown(clean_environment: Path) -> None:
-    """Forty model calls, each in a trace of its own and with a response id of its own, are forty tasks."""
+    """Forty model calls, each with its own trace and response id, are forty tasks."""
     spans = [
         {
             "traceId": f"{number:032x}",

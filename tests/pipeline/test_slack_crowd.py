@@ -1,7 +1,7 @@
-"""A thousand tasks in one channel for ten minutes, on a clock that only the test moves: how old each message gets, and what it costs.
+"""A thousand tasks in one channel for ten minutes on a test clock: age of each message, and calls.
 
-The bound: of N tasks that change, each message shows the newest state within N / (edits a minute) and a minute, because the one that
-waits longest goes first; what is urgent goes before the rest, on calls kept for it.
+The bound: of N changing tasks each message shows the newest state within N / (edits a minute) plus a minute, because
+the longest waiting one goes first. Urgent ones go before the rest, on calls reserved for them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ URGENT = (Kind.APPROVAL_REQUESTED, Kind.END, Kind.ERROR)
 
 
 class Wire:
-    """A Slack that answers at once, and knows what each message says."""
+    """A Slack that answers at once, and keeps each message's text."""
 
     def __init__(self) -> None:
         self.calls: list[SlackRequest] = []
@@ -53,7 +53,7 @@ class Wire:
 
 
 class Crowd:
-    """Tasks that work, a store and a dispatcher in one loop; time passes where nothing can be claimed."""
+    """Working tasks, a store and a dispatcher in one loop; time passes when nothing can be claimed."""
 
     def __init__(self) -> None:
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
@@ -66,10 +66,10 @@ class Crowd:
         self.sink = SlackSink(
             transport=self.wire, rates=Rates(edits_per_minute=50.0), clock=lambda: self.now.timestamp()
         )
-        #: Since when a message is older than its task, and how old each got.
+        #: Times since when a message is older than its task, and the ages that each reached.
         self.dirty: dict[str, datetime] = {}
         self.staleness: list[timedelta] = []
-        #: When urgent things were said, by task and kind; and how long they took to the thread.
+        #: Times of urgent checkpoints, by task and kind; and their delays.
         self.said: dict[tuple[str, Kind], datetime] = {}
         self.waited: Counter[Kind] = Counter()
         self.edits: list[datetime] = []
@@ -79,12 +79,12 @@ class Crowd:
         return self.sink.rate_limits(address, call)
 
     def tell(self, *observations: Any) -> None:
-        """Record something; the messages of its tasks are behind from now on."""
+        """Record something; the messages of its tasks are outdated from now on."""
         for task in self.store.record_now(list(observations)).tasks:
             self.dirty.setdefault(task.task_id, self.now)
 
     async def run(self, until: datetime | None = None) -> None:
-        """Go on until then, or until no delivery waits."""
+        """Run until that time, or until no delivery waits."""
         while True:
             for delivery in await self.store.outbox.claim(["slack"], 8, self.rate_limits):
                 await self._deliver(delivery)
@@ -124,7 +124,7 @@ def _root_span(number: int) -> dict[str, Any]:
 
 @pytest.mark.slow
 async def test_a_thousand_tasks_in_one_channel_stay_readable() -> None:
-    """Every message is brought up to date within the bound; no call shows what stood there; what is urgent is told within seconds."""
+    """Each message is updated within the bound, no call repeats a text, urgent ones take seconds."""
     dice, crowd = random.Random(7), Crowd()
     for number in range(TASKS):
         crowd.tell(started(trace=number + 1, span=1, name="agent", attributes=_root_span(number)))
@@ -135,7 +135,7 @@ async def test_a_thousand_tasks_in_one_channel_stay_readable() -> None:
     progress = dict.fromkeys(range(TASKS), 0.0)
     for index in range(1, MINUTES * 6 + 1):
         for number in dice.sample(sorted(progress), len(progress) // 3):
-            # As often as not only a sign of life.
+            # Half of the time more than a sign of life.
             progress[number] += dice.choice((0.0, 0.0, 3.0))
             said = {"agent.progress": progress[number], "agent.action": f"part {int(progress[number])}"}
             crowd.tell(an_event(trace=number + 1, span=1, name="moved", attributes=said, index=index, at=float(index)))
@@ -176,8 +176,10 @@ async def test_a_thousand_tasks_in_one_channel_stay_readable() -> None:
     posts = [r for r in crowd.wire.calls if r.method == "chat.postMessage"]
     ordered = sorted(crowd.staleness)
     print(
-        f"\n{TASKS} tasks, {MINUTES} min: {busy} edits meanwhile, {len(crowd.edits)} in all, {len(posts)} replies, {crowd.skipped} deliveries"
-        f" without a call, {crowd.wire.wasted} calls wasted; staleness median {ordered[len(ordered) // 2].total_seconds():.0f} s,"
+        f"\n{TASKS} tasks, {MINUTES} min: {busy} edits meanwhile, {len(crowd.edits)} in all, {len(posts)} "
+        f"replies, {crowd.skipped} deliveries"
+        f" without a call, {crowd.wire.wasted} calls wasted; staleness median "
+        f"{ordered[len(ordered) // 2].total_seconds():.0f} s,"
         f" worst {worst.total_seconds():.0f} s (bound {bound.total_seconds():.0f} s); urgent at most"
         f" {', '.join(f'{kind} {seconds} s' for kind, seconds in sorted(crowd.waited.items()))}"
     )

@@ -1,4 +1,4 @@
-"""Slack is away for ten minutes while many tasks are open: simulated, on a clock that only the test moves."""
+"""Slack is down for ten minutes while many tasks are open: simulated, on the test's clock."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TOOL = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "grep"}
 
 
 class World:
-    """A pump and a Slack in one loop: what is claimed is answered at once, and time passes where nothing can be claimed."""
+    """A dispatcher and a Slack in one loop: claims are answered at once; time passes when none is possible."""
 
     def __init__(self) -> None:
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
@@ -45,7 +45,7 @@ class World:
         return self._sink.rate_limits(address, call)
 
     async def run(self, until: datetime | None = None) -> None:
-        """Go on until then, or until no delivery waits."""
+        """Run until that time, or until no delivery waits."""
         while True:
             for delivery in await self.store.outbox.claim(["slack"], 8, self.rate_limits):
                 await self.store.outbox.settle(delivery, self._answer(delivery))
@@ -72,7 +72,7 @@ class World:
 
 
 async def test_after_an_outage_each_message_is_edited_once_and_what_is_urgent_goes_first() -> None:
-    """Slack is hardly called while it is away; then each task is edited once, within the budget, questions and ends first."""
+    """During an outage calls are rare; then each task is edited once, questions and ends first."""
     world = World()
     for number in range(TASKS):
         world.store.record_now([started(trace=number + 1, span=1, name="agent", attributes=ROOT_SPAN)])
@@ -97,7 +97,7 @@ async def test_after_an_outage_each_message_is_edited_once_and_what_is_urgent_go
     for number in ends:
         world.store.record_now([ended(trace=number + 1, span=1, name="agent", attributes=ROOT_SPAN, seconds=60)])
     await world.run(away_at + OUTAGE)
-    # Eight under way when it fails; then one probe each time that a pause is over, which grows to a minute.
+    # Eight calls under way when it fails; then one probe after each pause, which grows to a minute.
     assert len(world.calls) <= 8 + 13
     away = len(world.calls)
 
@@ -109,11 +109,11 @@ async def test_after_an_outage_each_message_is_edited_once_and_what_is_urgent_go
     assert back_at - away_at <= OUTAGE + 1.2 * PAUSES[1]
     edits = [(at, d) for at, d in world.calls if d.mode is Mode.STATE]
     assert Counter(Counter(d.ordering_key for _, d in edits).values()) == {1: TASKS}
-    news = [d.checkpoint.kind for _, d in world.calls if d.checkpoint is not None]
-    assert Counter(news) == {"approval_requested": len(asks), "end": len(ends)}
+    kinds = [d.checkpoint.kind for _, d in world.calls if d.checkpoint is not None]
+    assert Counter(kinds) == {"approval_requested": len(asks), "end": len(ends)}
 
     took = edits[-1][0] - back_at
-    # Question and end are told one after another at the pace of a channel, and shown at the pace of edits; then the rest.
+    # Questions and ends go first: posts at the channel's rate, edits at the rate of edits. The rest follows.
     urgent = {d.ordering_key for _, d in world.calls if d.urgency in (Urgency.APPROVAL, Urgency.END)}
     assert len(urgent) == len(asks) + len(ends)
     shown = max(at for at, d in world.calls if d.ordering_key in urgent) - back_at
@@ -125,6 +125,8 @@ async def test_after_an_outage_each_message_is_edited_once_and_what_is_urgent_go
     for first, at in enumerate(times):
         assert bisect_right(times, at + timedelta(minutes=1)) - first <= pace.burst + pace.rate * 60
     print(
-        f"\n{TASKS} tasks: {away} calls while it was away, found back after {(back_at - away_at - OUTAGE).total_seconds():.0f} s;"
-        f" {len(edits)} edits in {took.total_seconds():.0f} s, {len(urgent)} urgent tasks shown in {shown.total_seconds():.0f} s"
+        f"\n{TASKS} tasks: {away} calls while it was away, found back after "
+        f"{(back_at - away_at - OUTAGE).total_seconds():.0f} s;"
+        f" {len(edits)} edits in {took.total_seconds():.0f} s, {len(urgent)} urgent tasks shown in "
+        f"{shown.total_seconds():.0f} s"
     )

@@ -1,4 +1,4 @@
-"""The whole way to Slack, through everything that goes wrong: each task one message with the newest text, each news once."""
+"""The whole way to Slack under every fault: each task one current message, each checkpoint once."""
 
 from __future__ import annotations
 
@@ -38,16 +38,17 @@ METHODS = ("chat.postMessage", "chat.update", "conversations.history", "conversa
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A breaker opens for moments, not for half a minute."""
+    """A circuit breaker opens for moments, not for half a minute."""
     monkeypatch.setattr(rate_limiting, "PAUSES", (timedelta(milliseconds=30), timedelta(milliseconds=200)))
     monkeypatch.setattr(rate_limiting, "REFUSALS", (timedelta(milliseconds=100), timedelta(milliseconds=400)))
 
 
 async def walk(slack: FakeSlack, tasks: int) -> tuple[MemoryStore, SlackSink]:
-    """Let agents work while Slack fails; return when all is delivered."""
+    """Let agents work while Slack fails; return when everything is delivered."""
     store = MemoryStore(FoldRules(routes=Routes(sinks=("slack",))))
     api = WebApi(slack.token, base_url=slack.url, timeout=timedelta(seconds=0.4))
-    # Longer than a call may take and its message may stay unseen, as the settings have it: else a slow machine posts twice.
+    # As in the settings, longer than a call takes plus the time until its message is visible: else a slow machine
+    # posts twice.
     sink = SlackSink(transport=api, rates=MANY, reconcile_timeout=timedelta(seconds=0.8))
     dispatcher = Dispatcher(store.outbox, store, {"slack": sink}, FAST)
     runs = [a_run(f"task {i}", trace=i + 1, is_failed=i % 3 == 2) for i in range(tasks)]
@@ -60,7 +61,7 @@ async def walk(slack: FakeSlack, tasks: int) -> tuple[MemoryStore, SlackSink]:
                 store.record_now([run[n] for n in part])
             dispatcher.wake()
             if part != (0,):
-                await dispatcher.drain(0.3)  # some of it, and then it goes on
+                await dispatcher.drain(0.3)  # a part is sent, then the rest
         assert await dispatcher.drain(60), [(row.state, row.mode, row.error) for row in await store.outbox.deliveries()]
     finally:
         await dispatcher.close()
@@ -69,7 +70,7 @@ async def walk(slack: FakeSlack, tasks: int) -> tuple[MemoryStore, SlackSink]:
 
 
 async def judge(slack: FakeSlack, store: MemoryStore) -> None:
-    """Compare what stands in Slack with what the store knows."""
+    """Compare the messages in Slack with the store."""
     dead = [row for row in await store.outbox.deliveries() if row.state != "delivered"]
     assert dead == []
     tasks = await store.tasks(TaskQuery(limit=100))
@@ -83,10 +84,10 @@ async def judge(slack: FakeSlack, store: MemoryStore) -> None:
             newest.blocks,
             newest.attachments,
         )
-        told = [str(c.id) for c in await store.reader.checkpoints(task_uid=task.uid) if c.kind is not Kind.START]
-        heard = Counter(reply["metadata"]["event_payload"]["k"] for reply in slack.thread(message["ts"]))
-        assert heard == Counter(told)
-    # A call that was under way when the first of its kind was told to wait could not know.
+        expected = [str(c.id) for c in await store.reader.checkpoints(task_uid=task.uid) if c.kind is not Kind.START]
+        posted = Counter(reply["metadata"]["event_payload"]["k"] for reply in slack.thread(message["ts"]))
+        assert posted == Counter(expected)
+    # A call under way when the first of its kind was throttled could not know.
     assert [early for early in slack.tiers.early if early.since > 0.3] == []
 
 
@@ -101,7 +102,9 @@ scripts: st.SearchStrategy[dict[str, list[Fault | None]]] = st.fixed_dictionarie
 @given(script=scripts, stale=st.sampled_from([0.0, 0.2]), throttled=st.none() | st.sampled_from(METHODS[:2]))
 @settings(max_examples=40 if IN_CI else 12, deadline=None, suppress_health_check=list(HealthCheck))
 async def test_any_script_of_faults(script: dict[str, list[Fault | None]], stale: float, throttled: Any) -> None:
-    """Whatever goes wrong with the first calls of each kind, in the end all stands there once, and is the newest."""
+    """Any faults in the first calls of each kind: in the end each message is there once, with the newest
+    text.
+    """
     async with FakeSlack() as slack:
         slack.workspace.stale = stale
         for method, faults in script.items():
@@ -113,7 +116,7 @@ async def test_any_script_of_faults(script: dict[str, list[Fault | None]], stale
 
 @pytest.mark.parametrize("seed", range(3))
 async def test_a_bad_day(seed: int) -> None:
-    """A third of all calls go wrong, lookups too, and the history lags: the same holds for many tasks."""
+    """A third of all calls fail, lookups too, and the history lags: the same holds for many tasks."""
     bad = {
         Fault.ERROR_BEFORE: 0.05,
         Fault.RESET_BEFORE: 0.03,
@@ -140,7 +143,9 @@ AILMENTS: dict[str, tuple[Callable[[FakeSlack], Any], Callable[[FakeSlack], Any]
 @pytest.mark.parametrize("when", ["from the start", "in the middle"])
 @pytest.mark.parametrize("ailment", AILMENTS)
 async def test_what_a_person_must_mend(ailment: str, when: str, caplog: pytest.LogCaptureFixture) -> None:
-    """It is said once with its cure and tried seldom; nothing is lost, and once it is mended all is delivered."""
+    """An error that needs a person is logged once with its remedy and tried rarely; after the repair all is
+    delivered.
+    """
     fall_ill, heal, cure = AILMENTS[ailment]
     async with FakeSlack() as slack:
         store = MemoryStore(FoldRules(routes=Routes(sinks=("slack",))))
@@ -155,10 +160,10 @@ async def test_what_a_person_must_mend(ailment: str, when: str, caplog: pytest.L
         for i in range(8):
             store.record_now(a_run(f"task {i}", trace=i + 1))
         assert not await dispatcher.drain(1.0)
-        told = [record for record in caplog.records if record.levelno >= logging.ERROR]
-        assert len(told) == 1
-        assert cure in told[0].getMessage()
-        # Eight were under way when the first was refused; then one at a time, ever more seldom.
+        errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
+        assert len(errors) == 1
+        assert cure in errors[0].getMessage()
+        # Eight were under way when the first was refused; then one at a time, ever more rarely.
         assert len(slack.asked) - before <= 8 + 10
         heal(slack)
         assert await dispatcher.drain(30)
@@ -173,7 +178,7 @@ async def test_what_a_person_must_mend(ailment: str, when: str, caplog: pytest.L
     ids=["fair", "resets", "mixed"],
 )
 async def test_messages_that_people_delete(script: list[Fault | None]) -> None:
-    """Deleted messages stay deleted and leave no strays; those of tasks that failed come back once, current, with later news."""
+    """Deleted messages stay deleted; only those of failed tasks return once, with later checkpoints."""
     async with FakeSlack() as slack:
         store = MemoryStore(FoldRules(routes=Routes(sinks=("slack",))))
         api = WebApi(slack.token, base_url=slack.url, timeout=timedelta(seconds=0.4))

@@ -1,4 +1,4 @@
-"""Real child processes with spanpost installed in them, and a PostgreSQL that says afterwards what survived."""
+"""Real child processes with spanpost installed, and a PostgreSQL that shows afterwards what was recorded."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.eventually import LIMIT
 
 ROOT = Path(__file__).parents[2]
 
-#: What most children begin with.
+#: The beginning of most children.
 PRELUDE = """
 import faulthandler, os, signal, sys
 faulthandler.register(signal.SIGUSR1)
@@ -39,7 +39,7 @@ def pause():
 
 
 def needs_package(name: str) -> None:
-    """Skip for want of a package of the dev group; in CI it should be there."""
+    """Skip if a package of the dev group is missing; in CI it should be there."""
     try:
         found = importlib.util.find_spec(name)
     except ModuleNotFoundError:
@@ -90,7 +90,7 @@ class Child:
         raise AssertionError(f"it ended without saying {word!r}: {self.process.communicate()[1]}")
 
     def go_on(self) -> None:
-        """Let a child go on that waits in `pause()`."""
+        """Continue a child that waits in `pause()`."""
         assert self.process.stdin is not None
         self.process.stdin.write("\n")
         self.process.stdin.flush()
@@ -99,7 +99,7 @@ class Child:
         self.process.send_signal(number)
 
     def end(self, code: int = 0) -> str:
-        """Wait for the end; return what it said on stderr."""
+        """Wait for the end; return stderr."""
         try:
             _, said = self.process.communicate(timeout=LIMIT)
         except subprocess.TimeoutExpired:
@@ -108,7 +108,7 @@ class Child:
         return said
 
     def _stacks(self) -> str:
-        """Have it and its own children say where each of their threads is, and end them."""
+        """Print the stacks of all threads of the child and its children, and end them."""
         with suppress(ProcessLookupError, subprocess.TimeoutExpired):
             os.killpg(self.process.pid, signal.SIGUSR1)
             self.process.communicate(timeout=2)
@@ -154,7 +154,7 @@ def start(installed: str, tmp_path: Path) -> Iterator[Start]:
 
 
 def _kill(process: subprocess.Popen[str]) -> None:
-    """End what is left of a child and its own children."""
+    """Kill the child and its own children."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
@@ -162,7 +162,7 @@ def _kill(process: subprocess.Popen[str]) -> None:
 
 @pytest.fixture
 def run(start: Start) -> Run:
-    """Lend ``run(code, code=exit code, **environment)``: run a child to its end and return what it said on stderr."""
+    """Lend ``run(code, code=exit code, **environment)``: run a child to its end and return its stderr."""
 
     def go(what: str | list[str], exit_code: int = 0, **environment: str) -> str:
         return start(what, **environment).end(exit_code)

@@ -1,4 +1,4 @@
-"""Flush and shutdown while the database hangs: they come to an end, and do not claim what is not so."""
+"""Flush and shutdown while the database hangs: they end, and report what was not recorded."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.processes.conftest import Run
 
 pytestmark = pytest.mark.slow
 
-#: A transaction of somebody else's, against which nothing can be recorded until it is let go.
+#: A foreign transaction that blocks all recording until it ends.
 HANG = """
 import asyncio, asyncpg, threading
 class Lock:
@@ -31,7 +31,9 @@ class Lock:
 
 
 def test_a_flush_while_the_database_hangs(run: Run, database: Database) -> None:
-    """A flush gives up while the database still hangs, whatever time it was given; once it answers, all is there."""
+    """A flush gives up while the database still hangs, whatever its timeout; after the hang everything is
+    recorded.
+    """
     code = (
         HANG
         + """
@@ -50,7 +52,7 @@ assert spanpost.flush(20)
 
 
 def test_a_shutdown_while_the_database_hangs(run: Run, database: Database) -> None:
-    """The process ends while the database still hangs, and says that not everything was recorded."""
+    """The process ends while the database still hangs, and reports that not everything was recorded."""
     code = (
         HANG
         + """
@@ -63,13 +65,13 @@ agent("a").end(); left = agent("b")
     assert database.tasks == []
 
 
-def test_a_flush_does_not_claim_what_was_lost(run: Run) -> None:
-    """What overflowed the queue makes the next flush answer False, and the one after it True."""
+def test_a_flush_reports_a_loss(run: Run) -> None:
+    """An overflow of the queue makes the next flush return False, and the one after it True."""
     code = """
         import threading
         app = spanpost.attach(intake={"queue_size": 64})
         held = threading.Event()
-        app._loop.call_soon_threadsafe(held.wait)  # as a slow store would hold it up
+        app._loop.call(held.wait)  # as a slow store would hold it up
         for n in range(2000): agent(str(n)).end()
         held.set()
         assert app.dropped["queue_full"]

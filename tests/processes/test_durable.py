@@ -1,4 +1,4 @@
-"""Durable in process: what was told before a kill is in the database after the next start, once."""
+"""Durable in process: observations from before a kill are in the database after the next start, once."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from tests.processes.conftest import Run, Start
 
 pytestmark = pytest.mark.slow
 
-#: Another start, which has nothing to tell of its own.
+#: Another start, without observations of its own.
 NEXT = "spanpost.attach(); assert spanpost.flush(60), 'not everything was imported'"
 
-#: Tells as fast as it can, and writes down what each call has returned for, with one write a line.
+#: Emits as fast as it can, and writes down each call that has returned, with one write a line.
 TELL = """
 import itertools, threading
 spanpost.attach()
@@ -51,8 +51,8 @@ def spool(tmp_path: Path) -> Path:
     return tmp_path / "spool"
 
 
-def told(aside: Path) -> dict[str, set[str]]:
-    """Return what was written down, by what it was; a line that was being written when the kill came does not count."""
+def reports(aside: Path) -> dict[str, set[str]]:
+    """Return the written calls by kind; a line that the kill cut off does not count."""
     noted: dict[str, set[str]] = {"start": set(), "event": set(), "end": set()}
     for line in aside.read_text().splitlines() if aside.exists() else ():
         words = line.split(" ")
@@ -76,7 +76,7 @@ def spool_files(spool: Path) -> list[Path]:
 def test_kill_at_full_speed(
     start: Start, run: Run, database: Database, spool: Path, tmp_path: Path, threads: int, rounds: int
 ) -> None:
-    """Killed at random moments, again and again: each end, event and agent's start that had returned is there, once.
+    """Killed at random moments: each end, event and agent's start that had returned is recorded once.
 
     A process whose disk was slow says so, and its promise ends there: its round counts only against duplicates.
     """
@@ -87,7 +87,7 @@ def test_kill_at_full_speed(
         child = start(TELL.replace("THREADS", str(threads)), ASIDE=str(aside), **environment)
         child.hear("begun")
         moment = random.Random(f"{threads} {number}").uniform(0.05, 0.6)
-        subprocess.run(["sleep", str(moment)], check=True)  # the moment itself is what is tried
+        subprocess.run(["sleep", str(moment)], check=True)  # the moment is random on purpose
         child.send(signal.SIGKILL)
         if "bypassed, the disk is slow" not in child.end(-signal.SIGKILL):
             asides.append(aside)
@@ -95,7 +95,7 @@ def test_kill_at_full_speed(
     assert spool_files(spool)
     run(NEXT, **environment)
     assert spool_files(spool) == []
-    noted = [told(aside) for aside in asides]
+    noted = [reports(aside) for aside in asides]
     starts, events, ends = (set[str]().union(*(one[what] for one in noted)) for what in ("start", "event", "end"))
     rows, event_rows = recorded(database, 0), recorded(database, 2)
     assert len(ends) > 10 * len(asides)
@@ -114,9 +114,9 @@ from opentelemetry._logs import LogRecord, get_logger
 context = left.get_span_context()
 get_logger("test").emit(LogRecord(event_name="agent.checkpoint", attributes={"agent.checkpoint.message": "nearly"},
     trace_id=context.trace_id, span_id=context.span_id, trace_flags=context.trace_flags))
-say("told"); pause()
+say("sent"); pause()
 """
-#: Nothing can be recorded: the agent tells, and it stays in memory and in the spool.
+#: Nothing can be recorded: observations stay in memory and in the spool.
 LOCKED = """
 import asyncio, asyncpg, threading
 is_held = threading.Event()
@@ -133,7 +133,7 @@ def lock():
 
 @contextmanager
 def held(database: Database) -> Iterator[None]:
-    """Have nothing recorded by anybody, as long as the block lasts."""
+    """Block all recording as long as the block lasts."""
     import asyncpg
 
     is_held, is_over = threading.Event(), threading.Event()
@@ -157,9 +157,9 @@ def held(database: Database) -> Iterator[None]:
 
 
 def killed(start: Start, code: str, number: signal.Signals = signal.SIGKILL, **environment: str) -> None:
-    """Run a child until it says that it has told all, and kill it."""
+    """Run a child until it has reported everything, and kill it."""
     child = start(code, **environment)
-    child.hear("told")
+    child.hear("sent")
     child.send(number)
     child.end(-number)
 
@@ -178,7 +178,7 @@ def without_database(code: str) -> str:
 def test_what_a_killed_process_left(
     start: Start, run: Run, database: Database, environment: dict[str, str], number: signal.Signals
 ) -> None:
-    """A span, an event, a log event and an agent's start survive a kill; what was open is marked interrupted."""
+    """A span, an event, a log event and an agent's start survive a kill; open spans are marked interrupted."""
     killed(start, without_database(ONE), number, **environment)
     run(NEXT, **environment)
     assert database.tasks == [("done", "complete"), ("left", "error")]
@@ -188,7 +188,7 @@ def test_what_a_killed_process_left(
 
 
 def test_without_it_a_kill_takes_what_waits(start: Start, run: Run, database: Database) -> None:
-    """The same without a spool: what the promise is worth."""
+    """Without a spool a kill loses what waits."""
     killed(start, without_database(ONE), DATABASE_URL=database.dsn)
     run(NEXT, DATABASE_URL=database.dsn)
     assert database.tasks == []
@@ -198,10 +198,10 @@ def test_without_it_a_kill_takes_what_waits(start: Start, run: Run, database: Da
 def test_a_torn_tail(
     start: Start, run: Run, database: Database, spool: Path, environment: dict[str, str], cut: int
 ) -> None:
-    """A record that was being written is cut, without an error; all before it is there."""
+    """A record cut off by the kill is ignored without an error; all before it are recorded."""
     killed(
         start,
-        without_database("spanpost.attach()\nfor n in range(20): agent(f'a{n:02}').end()\nsay('told'); pause()"),
+        without_database("spanpost.attach()\nfor n in range(20): agent(f'a{n:02}').end()\nsay('sent'); pause()"),
         **environment,
     )
     [spool_file] = spool_files(spool)
@@ -213,8 +213,8 @@ def test_a_torn_tail(
 
 
 def test_a_damaged_record(start: Start, run: Run, database: Database, spool: Path, environment: dict[str, str]) -> None:
-    """A record whose content was damaged is counted and said; all others are there."""
-    code = "spanpost.attach()\nfor n in range(20): agent(f'a{n:02}').end()\nsay('told'); pause()"
+    """A damaged record is counted and logged; all others are recorded."""
+    code = "spanpost.attach()\nfor n in range(20): agent(f'a{n:02}').end()\nsay('sent'); pause()"
     killed(start, without_database(code), **environment)
     [spool_file] = spool_files(spool)
     data = spool_file.read_bytes()
@@ -228,13 +228,13 @@ def test_a_damaged_record(start: Start, run: Run, database: Database, spool: Pat
 def test_a_living_process_is_left_alone(
     start: Start, run: Run, database: Database, spool: Path, environment: dict[str, str]
 ) -> None:
-    """One process is dead, one lives, a third starts: it imports the dead one's and leaves the living one's file alone."""
-    killed(start, without_database("spanpost.attach()\nagent('dead').end()\nsay('told'); pause()"), **environment)
+    """A third process imports the dead process's file and leaves the living one's alone."""
+    killed(start, without_database("spanpost.attach()\nagent('dead').end()\nsay('sent'); pause()"), **environment)
     [dead] = spool_files(spool)
     living = start(
-        "spanpost.attach()\nagent('living').end(); assert spanpost.flush(20)\nsay('told'); pause()", **environment
+        "spanpost.attach()\nagent('living').end(); assert spanpost.flush(20)\nsay('sent'); pause()", **environment
     )
-    living.hear("told")
+    living.hear("sent")
     assert not dead.exists()
     [its] = spool_files(spool)
     before = its.read_bytes()
@@ -250,8 +250,11 @@ def test_a_living_process_is_left_alone(
 def test_a_process_that_was_there_before_the_kill(
     start: Start, database: Database, spool: Path, environment: dict[str, str]
 ) -> None:
-    """What a process leaves is imported by one that lives already, without any new start."""
-    code = "import spanpost.receivers.spool_recovery\nspanpost.receivers.spool_recovery.SCAN_INTERVAL = 0.1\nspanpost.attach()"
+    """A process that already runs imports the file of a killed one, without any new start."""
+    code = (
+        "import spanpost.receivers.spool_recovery\nspanpost.receivers.spool_recovery.SCAN_INTERVAL = 0.1\n"
+        "spanpost.attach()"
+    )
     code = code.replace(
         "spanpost.receivers.spool_recovery.SCAN_INTERVAL = 0.1",
         "spanpost.receivers.spool_recovery.Recovery.__init__.__kwdefaults__['scan_interval'] = 0.1",
@@ -270,7 +273,7 @@ def test_a_process_that_was_there_before_the_kill(
         **environment,
     )
     watching.hear("ready")
-    killed(start, without_database("spanpost.attach()\nagent('dead').end()\nsay('told'); pause()"), **environment)
+    killed(start, without_database("spanpost.attach()\nagent('dead').end()\nsay('sent'); pause()"), **environment)
     watching.go_on()
     watching.hear("seen")
     watching.end()
@@ -278,7 +281,7 @@ def test_a_process_that_was_there_before_the_kill(
 
 
 def test_an_orderly_end_leaves_nothing(run: Run, database: Database, spool: Path, environment: dict[str, str]) -> None:
-    """A process that ends in order has recorded everything: no file is left, and nothing is said twice."""
+    """A process that ends in order has recorded everything: no file is left, and nothing is recorded twice."""
     assert run("spanpost.attach(); agent('done').end(); left = agent('left')", **environment) == ""
     assert spool_files(spool) == []
     run(NEXT, **environment)
@@ -287,7 +290,7 @@ def test_an_orderly_end_leaves_nothing(run: Run, database: Database, spool: Path
 
 
 def test_an_orderly_end_while_the_database_hangs(run: Run, database: Database, environment: dict[str, str]) -> None:
-    """What could not be recorded at the end is recorded at the next start, the interruption of what was open too."""
+    """Observations that could not be recorded at the end are recorded at the next start, with interruptions."""
     said = run(without_database("spanpost.attach()\nagent('done').end(); left = agent('left')"), **environment)
     assert "not everything was recorded" in said
     assert database.tasks == []
@@ -296,13 +299,13 @@ def test_an_orderly_end_while_the_database_hangs(run: Run, database: Database, e
 
 
 def test_what_the_queue_did_not_hold(run: Run, database: Database, spool: Path, environment: dict[str, str]) -> None:
-    """What overflowed the queue is read from the file: nothing is lost, and the flush says so only when it is so."""
+    """An overflow of the queue is read from the file: nothing is lost, and the flush returns the truth."""
     run(
         """
         import threading
         app = spanpost.attach(intake={"queue_size": 64, "spool_dir": os.environ["SPANPOST_INTAKE__SPOOL_DIR"]})
         held = threading.Event()
-        app._loop.call_soon_threadsafe(held.wait)  # as a slow store would hold it up
+        app._loop.call(held.wait)  # as a slow store would hold it up
         for n in range(1000): agent(f"a{n:04}").end()
         assert not spanpost.flush(0.2)
         held.set()
@@ -315,7 +318,7 @@ def test_what_the_queue_did_not_hold(run: Run, database: Database, spool: Path, 
 
 
 def test_fork(start: Start, run: Run, database: Database, spool: Path, environment: dict[str, str]) -> None:
-    """A forked child writes a file of its own; what either of them told is there after both were killed."""
+    """A forked child writes a file of its own; observations of both are recorded after both were killed."""
     code = """
 spanpost.attach()
 agent("before").end()
@@ -323,13 +326,13 @@ pid = os.fork()
 agent("parent" if pid else "child").end()
 if pid: os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT | os.WEXITED)
 else: os.kill(os.getpid(), 19)
-say("told", pid); pause()
+say("sent", pid); pause()
 """
     with held(database):
         child = start(code, **environment)
-        forked = int(child.hear("told"))
+        forked = int(child.hear("sent"))
         assert len(spool_files(spool)) == 2
-        # Both: one that is only stopped could hold its transaction's locks for as long as it is.
+        # Kill both: a stopped one could hold its transaction's locks meanwhile.
         os.kill(forked, signal.SIGKILL)
         child.send(signal.SIGKILL)
         child.process.communicate()
@@ -339,7 +342,7 @@ say("told", pid); pause()
 
 
 def test_multiprocessing(run: Run, database: Database, spool: Path, environment: dict[str, str]) -> None:
-    """Children that die by `os._exit` leave what they told, by either way of starting them."""
+    """Children that end by `os._exit` leave their observations, with each start method."""
     code = """
 import multiprocessing
 def work(number):
@@ -363,10 +366,10 @@ if __name__ == "__main__":
 def test_another_database(
     start: Start, run: Run, database: Database, spool: Path, environment: dict[str, str], server: str
 ) -> None:
-    """What was told for one database is never recorded in another: it waits, and that is said."""
+    """Observations for one database are never recorded in another: they wait, with a log line."""
     from tests.conftest import fresh_database
 
-    killed(start, without_database("spanpost.attach()\nagent('mine').end()\nsay('told'); pause()"), **environment)
+    killed(start, without_database("spanpost.attach()\nagent('mine').end()\nsay('sent'); pause()"), **environment)
     with fresh_database(server) as other:
         said = run(
             "import logging; logging.basicConfig(level='INFO')\n" + NEXT, **{**environment, "DATABASE_URL": other}
@@ -380,7 +383,7 @@ def test_another_database(
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Lend a file system of 1 MiB."""
+    """Return a file system of 1 MiB."""
     where = tmp_path / "small"
     where.mkdir()
     done = subprocess.run(
@@ -396,7 +399,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk(start: Start, run: Run, database: Database, small_disk: Path, environment: dict[str, str]) -> None:
-    """On a full disk the agent goes on, it is said once and counted; when there is room, the file is written again."""
+    """On a full disk the agent goes on, with one log line and a count; when there is room, the file is
+    written again.
+    """
     code = (
         LOCKED
         + """
@@ -416,12 +421,12 @@ until = time.monotonic() + 30
 while app._spool.bypass is not None and time.monotonic() < until: time.sleep(0.05)
 lock()
 agent("after").end()
-say("told", app.dropped); pause()
+say("sent", app.dropped); pause()
 """
     )
     where = {**environment, "SPANPOST_INTAKE__SPOOL_DIR": str(small_disk)}
     child = start(code, **where)
-    assert child.hear("told") == "{}"
+    assert child.hear("sent") == "{}"
     child.send(signal.SIGKILL)
     said = child.end(-signal.SIGKILL)
     assert said.count("is bypassed") == 1
@@ -432,7 +437,7 @@ say("told", app.dropped); pause()
 
 
 def test_the_cap(run: Run, database: Database, spool: Path, environment: dict[str, str]) -> None:
-    """At the cap nothing more is written, which is said and counted; memory goes on."""
+    """At the cap nothing more is written, which is logged and counted; memory goes on."""
     code = (
         LOCKED
         + """
@@ -457,7 +462,7 @@ os._exit(0)
 
 
 def test_refused_without_a_database(run: Run, spool: Path) -> None:
-    """Without a database there is nothing that a spool could lead to: attach says so and what to do."""
+    """Without a database attach refuses a spool and says what to do."""
     code = """
         try:
             spanpost.attach()
@@ -470,10 +475,14 @@ def test_refused_without_a_database(run: Run, spool: Path) -> None:
     run(code, SPANPOST_INTAKE__DURABLE="true")
 
 
-def test_refused_where_others_can_look(run: Run, database: Database, spool: Path) -> None:
-    """A directory that is open to others is refused, for prompts are in the files; the one made is closed, as are the files."""
+def test_refused_where_others_can_read(run: Run, database: Database, spool: Path) -> None:
+    """A spool directory open to other users is refused; the directory and files made are private."""
     spool.mkdir(mode=0o755)
-    code = "try: spanpost.attach()\nexcept spanpost.ConfigError as error: assert 'chmod 700' in str(error), error\nelse: raise SystemExit(1)"
+    code = (
+        "try: spanpost.attach()\n"
+        "except spanpost.ConfigError as error: assert 'chmod 700' in str(error), error\n"
+        "else: raise SystemExit(1)"
+    )
     environment = {"DATABASE_URL": database.dsn, "SPANPOST_INTAKE__SPOOL_DIR": str(spool / "in")}
     run(code, **{**environment, "SPANPOST_INTAKE__SPOOL_DIR": str(spool)})
     run(

@@ -1,4 +1,4 @@
-"""How processes end, and what of their spans is in the database afterwards."""
+"""How processes end, and which of their spans are in the database afterwards."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ pytestmark = pytest.mark.slow
 
 
 def test_exit_with_an_open_span(run: Run, database: Database) -> None:
-    """A program that ends leaves what it ended as ended, and what was open as interrupted."""
+    """Ended spans of a program that exits are recorded as ended, and open ones as interrupted."""
     run("spanpost.attach(); agent('done').end(); left = agent('left')", DATABASE_URL=database.dsn)
     assert database.tasks == [("done", "complete"), ("left", "error")]
 
 
 def test_an_exception_at_the_top(run: Run, database: Database) -> None:
-    """A program that dies of an exception leaves its task as failed."""
+    """A program that ends with an exception leaves its task as failed."""
     code = """
         spanpost.attach()
         with trace.use_span(agent("unlucky"), end_on_exit=True):
@@ -30,13 +30,15 @@ def test_an_exception_at_the_top(run: Run, database: Database) -> None:
 
 
 def test_what_was_flushed_survives_os_exit(run: Run, database: Database) -> None:
-    """`os._exit` runs no end of anybody's: what a flush answered True for is kept, and nothing else is promised."""
+    """After `os._exit`, which runs no clean-up, everything before a successful flush is recorded."""
     run("spanpost.attach(); agent('a').end(); assert spanpost.flush(20); os._exit(0)", DATABASE_URL=database.dsn)
     assert database.tasks == [("a", "complete")]
 
 
 def test_what_was_flushed_survives_kill(start: Start, database: Database) -> None:
-    """So does what was flushed before a SIGKILL; the open span stays open, for whoever watches heartbeats."""
+    """After SIGKILL, everything before a flush is recorded; the open span stays open for the heartbeat
+    check.
+    """
     child = start(
         "spanpost.attach(); agent('a').end(); left = agent('b'); say('flushed', spanpost.flush(20)); pause()",
         DATABASE_URL=database.dsn,
@@ -48,7 +50,7 @@ def test_what_was_flushed_survives_kill(start: Start, database: Database) -> Non
 
 
 def test_a_process_frozen_between_requests(start: Start, database: Database) -> None:
-    """What a flush answered for is in the database while the process is frozen, and thawed it goes on."""
+    """A flushed span is in the database while the process is frozen, and after that the process goes on."""
     code = """
         spanpost.attach()
         for request in ("first", "second"):
@@ -70,7 +72,7 @@ def test_a_process_frozen_between_requests(start: Start, database: Database) -> 
 
 @pytest.mark.parametrize("by", ["flush_on_sigterm=True", "attach={'flush_on_sigterm': True}"])
 def test_sigterm_without_a_handler(start: Start, database: Database, by: str) -> None:
-    """Told to flush at SIGTERM, a process records everything and dies of the signal all the same."""
+    """With flush at SIGTERM, a process records everything and still dies of the signal."""
     code = f"""
         spanpost.attach({by})
         agent("done").end(); left = agent("left")
@@ -84,11 +86,11 @@ def test_sigterm_without_a_handler(start: Start, database: Database, by: str) ->
 
 
 def test_sigterm_with_a_handler(start: Start, database: Database) -> None:
-    """The application's handler is called after the flush, and what it does after that is recorded too."""
+    """The application's handler runs after the flush, and what it does after that is recorded too."""
     code = """
         import signal
         def leave(number, frame):
-            say("heard"); pause()
+            say("received"); pause()
             agent("last").end()
             sys.exit(7)
         signal.signal(signal.SIGTERM, leave)
@@ -99,7 +101,7 @@ def test_sigterm_with_a_handler(start: Start, database: Database) -> None:
     child = start(code, DATABASE_URL=database.dsn)
     child.hear("ready")
     child.send(signal.SIGTERM)
-    child.hear("heard")
+    child.hear("received")
     assert database.tasks == [("first", "complete")]
     child.go_on()
     child.end(7)
@@ -107,7 +109,7 @@ def test_sigterm_with_a_handler(start: Start, database: Database) -> None:
 
 
 def test_sigterm_is_left_alone_unless_asked_for(run: Run) -> None:
-    """Without the setting no handler is touched; with it, the one that was there comes back at the shutdown."""
+    """Without the setting no handler is touched; with it, the former handler returns at the shutdown."""
     run("""
         import signal
         spanpost.attach().shutdown()
@@ -120,7 +122,7 @@ def test_sigterm_is_left_alone_unless_asked_for(run: Run) -> None:
 
 
 def test_sigterm_that_cannot_be_joined(run: Run) -> None:
-    """In another thread than the main one, or where SIGTERM is ignored, attach works and says why it does not flush then."""
+    """Off the main thread, or with SIGTERM ignored, attach works and says why it does not flush then."""
     said = run("""
         import logging, signal, threading
         logging.basicConfig(level="INFO")
@@ -135,8 +137,8 @@ def test_sigterm_that_cannot_be_joined(run: Run) -> None:
     assert "SIGTERM is ignored in this process" in said
 
 
-def test_spans_told_while_the_interpreter_shuts_down(run: Run, database: Database) -> None:
-    """What ends in a thread that outlives the main one is kept; what ends after the last flush disturbs nobody."""
+def test_spans_that_end_while_the_interpreter_shuts_down(run: Run, database: Database) -> None:
+    """A span that ends in a thread after the main one is recorded; one after the last flush causes no error."""
     code = """
         import atexit, threading
         main = threading.main_thread()
@@ -157,7 +159,7 @@ def test_spans_told_while_the_interpreter_shuts_down(run: Run, database: Databas
 
 
 def test_threads_and_asyncio_at_once(run: Run, database: Database) -> None:
-    """Spans of many threads and tasks are all there, once each."""
+    """Spans of many threads and tasks are each recorded once."""
     code = """
         import asyncio, threading
         spanpost.attach()
@@ -180,7 +182,9 @@ def test_threads_and_asyncio_at_once(run: Run, database: Database) -> None:
 
 @pytest.mark.parametrize("switch", [{"OTEL_SDK_DISABLED": "true"}, {"SPANPOST_ATTACH__ENABLED": "false"}])
 def test_switched_off(run: Run, switch: dict[str, str]) -> None:
-    """Switched off, nothing is opened (the database named is not there), no thread runs, and all calls answer."""
+    """A disabled spanpost opens nothing (the database named does not exist), starts no thread, and all calls
+    return.
+    """
     code = """
         import threading
         app = spanpost.attach(flush_on_sigterm=True)

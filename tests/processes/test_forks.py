@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_fork_with_an_open_span(run: Run, database: Database) -> None:
-    """A span that was open at the fork is the parent's alone; both processes go on, each with connections of its own."""
+    """A span open at the fork belongs to the parent; both processes continue with their own connections."""
     code = """
         spanpost.attach()
         shared = agent("shared")
@@ -39,7 +39,7 @@ def test_fork_with_an_open_span(run: Run, database: Database) -> None:
 
 
 def test_a_forked_child_while_the_parent_serves_metrics(run: Run, database: Database) -> None:
-    """A child cannot serve metrics where its parent does: it says so once, and its spans are recorded."""
+    """A child cannot serve metrics on its parent's port: it logs that once, and its spans are recorded."""
     code = """
         spanpost.attach(metrics={"port": 0})
         port = int(spanpost.attach().metrics_url.split(":")[2].split("/")[0])
@@ -75,14 +75,14 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_multiprocessing(run: Run, database: Database, method: str) -> None:
-    """A `Process` is followed to its end, without a flush, although a forked one never runs atexit."""
+    """A `Process` is followed to its end without a flush, although a forked one never runs atexit."""
     assert run(MULTIPROCESSING.replace("METHOD", method), DATABASE_URL=database.dsn) == ""
     expected = [(f"{name} {n}", status) for name, status in (("job", "complete"), ("left", "error")) for n in range(2)]
     assert database.tasks == [*expected, ("parent", "complete")]
 
 
 def test_a_pool(run: Run, database: Database) -> None:
-    """A pool ends its workers by SIGTERM: with `flush_on_sigterm` their last jobs are recorded all the same."""
+    """A pool ends its workers by SIGTERM: with `flush_on_sigterm` their last jobs are recorded."""
     code = """
         import multiprocessing
         def work(number): agent(f"job {number}").end()
@@ -137,7 +137,7 @@ def get(address: str) -> str:
 
 
 def test_gunicorn_that_preloads(start: Start, tmp_path: Path, database: Database) -> None:
-    """Attached before gunicorn forks, its workers are followed, each under connections of its own, to their orderly end."""
+    """Workers forked by gunicorn after attach are followed with their own connections to their end."""
     needs_package("gunicorn")
     (tmp_path / "web.py").write_text(WSGI)
     command = [sys.executable, "-m", "gunicorn", "--preload", "--workers", "2", "--bind", "127.0.0.1:0", "web:app"]
@@ -152,7 +152,7 @@ def test_gunicorn_that_preloads(start: Start, tmp_path: Path, database: Database
 
 
 def test_uvicorn_that_reloads(start: Start, tmp_path: Path, database: Database) -> None:
-    """Each reload is a new process that attaches anew; what the lifespan flushes before the end is kept."""
+    """Each reload is a new process that attaches anew; the lifespan's last spans are recorded."""
     needs_package("uvicorn")
     (tmp_path / "web.py").write_text(ASGI.replace("VERSION", "one"))
     with socket.create_server(("127.0.0.1", 0)) as listening:

@@ -1,4 +1,4 @@
-"""Processes that forward to a gateway: how they begin, fork and end, with a real receiver on the other side."""
+"""Processes that forward to a gateway: start, fork and end, with a real receiver."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ def gateway() -> Iterator[RunningGateway]:
 
 
 def test_the_process_stays_light(run: Run, gateway: RunningGateway) -> None:
-    """By one variable the process forwards; it opens no database, runs no pump and serves no metrics."""
+    """One variable makes the process forward; it opens no database, runs no dispatcher and serves no
+    metrics.
+    """
     code = """
         spanpost.attach()
         agent("light").end()
@@ -36,7 +38,7 @@ def test_the_process_stays_light(run: Run, gateway: RunningGateway) -> None:
 
 
 def test_zero_code(run: Run, tmp_path: Path, gateway: RunningGateway) -> None:
-    """Under `opentelemetry-instrument`, a program that knows nothing of spanpost forwards live: span, span event, log event."""
+    """`opentelemetry-instrument` makes an unprepared program forward spans, span events and log events live."""
     assert run(zero_code(tmp_path, SPAN), SPANPOST_FORWARD__ENDPOINT=gateway.url, **QUIET) == ""
     assert gateway.names(Part.ENDED) == ["invoke_agent gardener"]
     assert gateway.names(Part.EVENT) == ["agent.checkpoint"]
@@ -44,7 +46,7 @@ def test_zero_code(run: Run, tmp_path: Path, gateway: RunningGateway) -> None:
 
 
 def test_zero_code_beside_the_stock_exporter(run: Run, tmp_path: Path, gateway: RunningGateway) -> None:
-    """Where the stock OTLP exporter sends to the same place, it brings the finished spans and the forwarder the rest."""
+    """With a stock OTLP exporter to the same place, it sends finished spans and the forwarder the rest."""
     needs_package("opentelemetry.exporter.otlp.proto.http")
     stock = {
         "OTEL_TRACES_EXPORTER": "otlp",
@@ -59,7 +61,7 @@ def test_zero_code_beside_the_stock_exporter(run: Run, tmp_path: Path, gateway: 
 
 
 def test_fork_with_an_open_span(run: Run, gateway: RunningGateway) -> None:
-    """Each process is a producer of its own with connections of its own, and an open span stays the parent's."""
+    """Each process is a separate producer with its own connections, and an open span stays the parent's."""
     code = """
         spanpost.attach()
         shared = agent("shared")
@@ -84,7 +86,7 @@ def test_fork_with_an_open_span(run: Run, gateway: RunningGateway) -> None:
 
 
 def test_grpc_survives_a_fork(run: Run) -> None:
-    """Over gRPC, too, parent and child each send what is theirs."""
+    """Over gRPC, too, parent and child each send their own spans."""
     with GrpcGateway() as gateway:
         run(GRPC_FORK, SPANPOST_FORWARD__ENDPOINT=gateway.url, SPANPOST_FORWARD__PROTOCOL="grpc")
         ended = [name for name, _ in gateway.spans]
@@ -106,7 +108,7 @@ GRPC_FORK = """
 
 
 def test_the_exit_sends_what_is_left(run: Run, gateway: RunningGateway) -> None:
-    """At an orderly exit what is queued is sent, and a span still open is told as interrupted."""
+    """A regular exit sends the queue, and reports open spans as interrupted."""
     assert (
         run('spanpost.attach(); agent("open").add_event("agent.checkpoint")', SPANPOST_FORWARD__ENDPOINT=gateway.url)
         == ""
@@ -115,7 +117,9 @@ def test_the_exit_sends_what_is_left(run: Run, gateway: RunningGateway) -> None:
 
 
 def test_a_gateway_that_is_away_delays_the_exit_a_little(run: Run) -> None:
-    """With nobody there, the program does its work and ends by itself, with a line that says what was not sent."""
+    """Without a gateway, the program does its work and ends by itself, with a line that says what was not
+    sent.
+    """
     with RunningGateway() as gone:
         url = gone.url
     said = run('spanpost.attach(); agent("lost").end()', SPANPOST_FORWARD__ENDPOINT=url)
@@ -123,7 +127,7 @@ def test_a_gateway_that_is_away_delays_the_exit_a_little(run: Run) -> None:
 
 
 def test_sigterm_flushes(start: Start, gateway: RunningGateway) -> None:
-    """Asked to, it sends what is queued when it is told to terminate, and dies of the signal."""
+    """With the setting, SIGTERM sends the queue, and the process dies of the signal."""
     code = """
         spanpost.attach(flush_on_sigterm=True)
         one = agent("job")
@@ -138,7 +142,7 @@ def test_sigterm_flushes(start: Start, gateway: RunningGateway) -> None:
 
 
 def test_wrong_settings_keep_it_out(run: Run, tmp_path: Path) -> None:
-    """Zero-code, a wrong endpoint is one line on stderr and the program runs as it would without spanpost."""
+    """With zero-code, a wrong endpoint is one line on stderr, and the program runs as without spanpost."""
     said = run(zero_code(tmp_path, SPAN), SPANPOST_FORWARD__ENDPOINT="collector:4318", **QUIET)
     assert said.count("\n") == 1
     assert "spanpost stays out: forward.endpoint" in said

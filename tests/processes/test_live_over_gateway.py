@@ -1,4 +1,4 @@
-"""Agents that forward to a real gateway: followed while they work, and found out when they are killed."""
+"""Agents that forward to a real gateway: followed while they work, and detected when they are killed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def gateway(database: Database, tmp_path: Path) -> Iterator[Gateway]:
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
 def test_an_agent_is_followed_while_it_works(gateway: Gateway, database: Database, start: Start, protocol: str) -> None:
-    """What an agent tells is in the audit before its span has ended, and it is one task in the end, each thing told once."""
+    """An agent's checkpoints are audited before its span ends, and the result is one task without repeats."""
     endpoint = gateway.url if protocol == "http" else f"http://127.0.0.1:{gateway.grpc}"
     child = start(WORK, SPANPOST_FORWARD__ENDPOINT=endpoint, SPANPOST_FORWARD__PROTOCOL=protocol, **QUICK)
     child.hear("half way")
@@ -47,13 +47,13 @@ def test_an_agent_is_followed_while_it_works(gateway: Gateway, database: Databas
     child.go_on()
     child.end()
     assert database.tasks == [("gardener", "complete")]
-    told = database.fetch("SELECT kind, text FROM agent_checkpoints ORDER BY at")
-    assert [kind for kind, _ in told] == ["start", "checkpoint", "end"]
+    checkpoints = database.fetch("SELECT kind, text FROM agent_checkpoints ORDER BY at")
+    assert [kind for kind, _ in checkpoints] == ["start", "checkpoint", "end"]
     assert database.fetch("SELECT count(*) FROM agent_events WHERE name = 'agent.heartbeat'") == [(0,)]
 
 
-def test_an_agent_that_is_killed_is_found_out(gateway: Gateway, database: Database, start: Start) -> None:
-    """After kill -9 its heartbeats stop, and the gateway ends its task as interrupted."""
+def test_a_killed_agent_is_detected(gateway: Gateway, database: Database, start: Start) -> None:
+    """After kill -9 an agent's heartbeats stop, and the gateway ends its task as interrupted."""
     child = start(WORK, SPANPOST_FORWARD__ENDPOINT=gateway.url, **QUICK)
     child.hear("half way")
     eventually(lambda: database.fetch("SELECT 1 FROM processes"))

@@ -1,4 +1,4 @@
-"""Metrics of a server of many processes, through prometheus_client's common directory."""
+"""Metrics of a server of several processes, through prometheus_client's common directory."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ from spanpost.testing.builders import a_task
 metrics, task = Metrics(), a_task(agent_name="coder")
 metrics.recorded(Recorded(tasks=[task], started=[task.uid]))
 def tasks(status, count):
-    return OpenTasks(status=status, agent_name="coder", task_type=None, environment=None, tenant="t", count=count, stall=1.0)
+    return OpenTasks(status=status, agent_name="coder", task_type=None, environment=None, tenant="t", count=count,
+                     stall=1.0)
 if sys.argv[1] == "first":
     metrics.fleet(Fleet(tasks=[tasks("working", 3), tasks("stalled", 1)]))
     metrics.fleet(Fleet(tasks=[tasks("working", 5)]))
@@ -40,7 +41,7 @@ print(metrics.page("application/openmetrics-text; version=1.0.0")[1].decode())
 
 @pytest.mark.slow
 def test_workers_show_the_sum_of_all(tmp_path: Path) -> None:
-    """Each worker's page counts what all counted; the fleet is what the one whose turn it is said last, and nothing raises."""
+    """Each worker's page has the sum of all counters and the newest fleet figures, without exceptions."""
     environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
     page = ""
     for which in ("first", "second"):
@@ -81,7 +82,7 @@ def app(environ, start_response):
     return [str(os.getpid()).encode()]
 """
 )
-#: As the how-to has it.
+#: As in the how-to.
 CONFIG = """
 from prometheus_client import multiprocess
 
@@ -106,7 +107,7 @@ def shown(address: str, name: str) -> list[float]:
 @pytest.mark.slow
 @pytest.mark.acceptance
 def test_gunicorn_with_three_workers(start: Start, tmp_path: Path, database: Database) -> None:
-    """One worker has the port that was asked for and shows what all three counted; what one counted stays when it is killed."""
+    """One worker serves the port with all three counts, and a killed worker's counts stay."""
     needs_package("gunicorn")
     (tmp_path / "web.py").write_text(WEB)
     (tmp_path / "gunicorn.conf.py").write_text(CONFIG)
@@ -150,7 +151,7 @@ def test_gunicorn_with_three_workers(start: Start, tmp_path: Path, database: Dat
 
 
 def _listens(pid: int, port: int) -> bool:
-    """Tell whether a process has the socket that listens on a port."""
+    """Return whether a process has the socket that listens on a port."""
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     inodes = {row[9] for row in rows if row[3] == "0A" and int(row[1].split(":")[1], 16) == port}
     held = {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}

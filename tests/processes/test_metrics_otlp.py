@@ -1,4 +1,4 @@
-"""The same figures over a process's own OpenTelemetry meter, by the setting that asks for it."""
+"""The same figures over a process's own OpenTelemetry meter, with the setting for it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.processes.conftest import Start
 
 pytestmark = [pytest.mark.slow, pytest.mark.acceptance]
 
-TOLD = """
+REPORTS = """
     from opentelemetry import metrics
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -27,17 +27,18 @@ TOLD = """
             for metric in scope.metrics:
                 if metric.name in ("gen_ai.client.inference.usage.input_tokens", "gen_ai.invoke_agent.inference_calls"):
                     for point in metric.data.data_points:
-                        say("told", metric.name.rpartition(".")[2], point.attributes["gen_ai.request.model"], point.value)
+                        model = point.attributes["gen_ai.request.model"]
+                        say("reported", metric.name.rpartition(".")[2], model, point.value)
     say("done")
 """
 
 
-def test_a_process_tells_its_own_meter(start: Start, database: Database) -> None:
-    """With `metrics.otlp` tokens and calls are told under the conventions' names, each call under its own model; once."""
+def test_a_process_exports_by_its_own_meter(start: Start, database: Database) -> None:
+    """With `metrics.otlp` tokens and calls use the conventions' names, each call once under its model."""
     environment = {"SPANPOST_METRICS__OTLP": "true", "SPANPOST_METRICS__PORT": "0"}
-    child = start(TOLD, DATABASE_URL=database.dsn, **environment)
+    child = start(REPORTS, DATABASE_URL=database.dsn, **environment)
     assert child.process.stdout is not None
-    told = [line.split()[1:] for line in child.process.stdout if line.startswith("told")]
+    reported = [line.split()[1:] for line in child.process.stdout if line.startswith("reported")]
     assert child.end() == ""
     expected = [["input_tokens", "large", "107"], ["input_tokens", "small", "20"]]
-    assert sorted(told) == [["inference_calls", "large", "2"], ["inference_calls", "small", "1"], *expected]
+    assert sorted(reported) == [["inference_calls", "large", "2"], ["inference_calls", "small", "1"], *expected]

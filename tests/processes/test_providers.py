@@ -1,4 +1,4 @@
-"""Providers made by others: they are joined, whoever made them."""
+"""Providers of the application or of libraries: spanpost joins all of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_a_provider_that_the_application_made_before(run: Run, database: Database) -> None:
-    """The application's provider is joined, and its own exporter goes on."""
+    """An existing provider of the application is joined, and its own exporter goes on."""
     code = """
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -30,7 +30,7 @@ def test_a_provider_that_the_application_made_before(run: Run, database: Databas
 
 
 def test_a_provider_that_the_application_made_after(run: Run, database: Database) -> None:
-    """A provider made later is followed when it is handed over; the global one stays what it was."""
+    """A later provider is followed when it is passed; the global one stays as it was."""
     code = """
         from opentelemetry.sdk.trace import TracerProvider
         app = spanpost.attach()
@@ -60,7 +60,7 @@ def test_logfire(run: Run, database: Database) -> None:
 
 
 def test_logfire_configured_after(run: Run, database: Database) -> None:
-    """Logfire that is configured later takes over its own spans; handed over, it is followed too."""
+    """Logfire that is configured later takes over its own spans; passed to attach, it is followed too."""
     needs_package("logfire")
     code = """
         import logfire
@@ -76,7 +76,7 @@ def test_logfire_configured_after(run: Run, database: Database) -> None:
 
 
 def test_an_init_that_reassigns_on_start(run: Run, database: Database) -> None:
-    """Traceloop puts a function of its own before a processor's `on_start`: spans are followed, with what it sets."""
+    """Traceloop replaces a processor's `on_start`: spans are followed, with the attributes that it sets."""
     code = """
         from opentelemetry.sdk.trace import TracerProvider
         def init(processor):  # as traceloop-sdk 0.62 does with the processor that it is given
@@ -97,7 +97,9 @@ def test_an_init_that_reassigns_on_start(run: Run, database: Database) -> None:
 
 
 def test_our_own_work_is_never_traced(run: Run, database: Database) -> None:
-    """With asyncpg instrumented, not one span is made of the store's own queries, for us or for any other exporter."""
+    """With asyncpg instrumented, the store's own queries make no span, for spanpost or for any other
+    exporter.
+    """
     needs_package("opentelemetry.instrumentation.asyncpg")
     code = """
         import asyncio, asyncpg

@@ -1,4 +1,4 @@
-"""Processes that are killed: nobody says so, and it is found out."""
+"""Killed processes: they report nothing, and their tasks end as interrupted."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ WORK = """
 
 
 def test_a_killed_agent_has_interrupted_its_task(start: Start, database: Database) -> None:
-    """After kill -9 another process on the same database finds that the heartbeats stopped; its own task goes on."""
+    """After kill -9 another process on the same database detects the missing heartbeats; its own task goes
+    on.
+    """
     victim = start(WORK, DATABASE_URL=database.dsn, **QUICK)
     victim.hear("working")
     eventually(lambda: database.fetch("SELECT 1 FROM processes"))
@@ -46,7 +48,7 @@ def test_a_killed_agent_has_interrupted_its_task(start: Start, database: Databas
 
 
 def test_a_killed_forwarder_has_interrupted_its_task(start: Start) -> None:
-    """What a forwarder sent before kill -9 is enough for a gateway to know, when its heartbeats stop."""
+    """The observations that a forwarder sent before kill -9 are enough for the gateway to detect its end."""
     with RunningGateway() as gateway:
         victim = start(WORK, SPANPOST_FORWARD__ENDPOINT=gateway.url, **QUICK)
         victim.hear("working")

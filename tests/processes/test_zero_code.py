@@ -1,4 +1,4 @@
-"""What OpenTelemetry loads by itself, in processes that were started by `opentelemetry-instrument`."""
+"""Loading by OpenTelemetry itself, in processes started by `opentelemetry-instrument`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.processes.conftest import PRELUDE, Run, needs_package
 
 pytestmark = pytest.mark.slow
 
-#: A program that knows nothing of spanpost.
+#: A program without spanpost code.
 AGENT = PRELUDE.replace("import spanpost\n", "")
 
 SPAN = """
@@ -37,7 +37,7 @@ logger_provider:
         exporter: {loggers}
 """
 
-#: Nothing of the SDK's own is exported: the stock distribution's default would look for a Collector.
+#: The SDK exports nothing itself: the stock distribution's default would look for a Collector.
 QUIET = {"OTEL_TRACES_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none"}
 BY_NAME = {"OTEL_TRACES_EXPORTER": "spanpost", "OTEL_LOGS_EXPORTER": "spanpost", "OTEL_METRICS_EXPORTER": "none"}
 
@@ -60,15 +60,15 @@ def config_file(tmp_path: Path, tracers: str, loggers: str) -> dict[str, str]:
 
 
 def expect_all(database: Database) -> None:
-    """Each span, span event and log event is there once, and was heard while the span was open."""
+    """Check that each span, span event and log event is recorded once, and arrived while the span was open."""
     assert database.tasks == [("gardener", "complete")]
-    told = database.fetch("SELECT part, name FROM agent_events WHERE part <> 0 ORDER BY occurred_at, name")
-    assert sorted(name for _, name in told) == ["agent.checkpoint", "agent.checkpoint", "invoke_agent gardener"]
+    events = database.fetch("SELECT part, name FROM agent_events WHERE part <> 0 ORDER BY occurred_at, name")
+    assert sorted(name for _, name in events) == ["agent.checkpoint", "agent.checkpoint", "invoke_agent gardener"]
     assert len(database.fetch("SELECT 1 FROM agent_checkpoints WHERE text IN ('half way', 'nearly')")) == 2
 
 
 def test_the_hook(run: Run, tmp_path: Path, database: Database) -> None:
-    """Installed, spanpost follows a program that knows nothing of it: spans live, span events, log events."""
+    """Installed, spanpost follows a program without its code: spans live, span events, log events."""
     code = SPAN + "assert any(p.__class__.__name__ == 'SdkSpanProcessor' for p in "
     code += "trace.get_tracer_provider()._active_span_processor._span_processors)"
     assert run(zero_code(tmp_path, code), DATABASE_URL=database.dsn, **QUIET) == ""
@@ -76,7 +76,7 @@ def test_the_hook(run: Run, tmp_path: Path, database: Database) -> None:
 
 
 def test_exporters_by_name(run: Run, tmp_path: Path, database: Database) -> None:
-    """Named as exporters beside the hook, everything is still told once."""
+    """With exporters named beside the hook, everything is still recorded once."""
     assert run(zero_code(tmp_path, SPAN), DATABASE_URL=database.dsn, **BY_NAME) == ""
     expect_all(database)
 
@@ -90,14 +90,14 @@ def test_a_program_that_attaches_too(run: Run, tmp_path: Path, database: Databas
 
 @pytest.mark.parametrize("exporter", ["{console: }", "{spanpost: }", "{spanpost: {context: {warn_at: [0.5]}}}"])
 def test_a_declarative_configuration(run: Run, tmp_path: Path, database: Database, exporter: str) -> None:
-    """Under OTEL_CONFIG_FILE the hook is called, and the exporters can be named there, with settings."""
+    """With OTEL_CONFIG_FILE the hook is called, and the exporters can be named there, with settings."""
     environment = config_file(tmp_path, exporter, exporter)
     assert "spanpost" not in run(zero_code(tmp_path, SPAN), DATABASE_URL=database.dsn, **environment)
     expect_all(database)
 
 
 def test_a_wrong_key_in_a_declarative_configuration(run: Run, tmp_path: Path, database: Database) -> None:
-    """What is wrong in the file is said in one line; the program's own telemetry works, and spanpost stays out wholly."""
+    """A wrong file is reported in one line; the program's own telemetry works without spanpost."""
     environment = config_file(tmp_path, "{spanpost: {databse: {url: x}}}", "{spanpost: }")
     code = SPAN + "assert type(trace.get_tracer_provider()).__module__ == 'opentelemetry.sdk.trace'\n"
     said = run(zero_code(tmp_path, code), DATABASE_URL=database.dsn, **environment).splitlines()
@@ -120,7 +120,7 @@ def test_a_wrong_key_in_a_declarative_configuration(run: Run, tmp_path: Path, da
 def test_a_wrong_setting(
     run: Run, tmp_path: Path, exporters: dict[str, str], environment: dict[str, str], word: str
 ) -> None:
-    """What is wrong is said in one line, with no secret in it; the program runs as it would without spanpost."""
+    """A wrong setting is one line without secrets; the program runs as without spanpost."""
     [line] = run(zero_code(tmp_path, SPAN), **exporters, **environment).splitlines()
     assert line.startswith("spanpost stays out: ")
     assert word in line
@@ -130,13 +130,13 @@ def test_a_wrong_setting(
 @pytest.mark.parametrize("switch", [{"OTEL_SDK_DISABLED": "true"}, {"SPANPOST_ATTACH__ENABLED": "false"}])
 @pytest.mark.parametrize("exporters", [QUIET, BY_NAME], ids=["hook", "by name"])
 def test_switched_off(run: Run, tmp_path: Path, exporters: dict[str, str], switch: dict[str, str]) -> None:
-    """Switched off, the program runs, nothing is opened (the database named is not there) and nothing is said."""
+    """A disabled spanpost opens nothing (the database named does not exist), and logs nothing."""
     environment = {"DATABASE_URL": "postgresql://127.0.0.1:1/nowhere", **exporters, **switch}
     assert run(zero_code(tmp_path, SPAN), **environment) == ""
 
 
 def test_a_provider_made_after_the_hook(run: Run, tmp_path: Path, database: Database) -> None:
-    """Under the hook a provider that the program sets later is refused by OpenTelemetry: what it traces is followed."""
+    """A provider that the program sets after the hook is refused by OpenTelemetry: its spans are followed."""
     code = "from opentelemetry.sdk.trace import TracerProvider\ntrace.set_tracer_provider(TracerProvider())\n" + SPAN
     assert "Overriding of current TracerProvider" in run(zero_code(tmp_path, code), DATABASE_URL=database.dsn, **QUIET)
     expect_all(database)

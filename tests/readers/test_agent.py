@@ -1,4 +1,4 @@
-"""The reader on `agent.*`, and what wins over what."""
+"""The reader on `agent.*`, and the precedence of its names."""
 
 from __future__ import annotations
 
@@ -60,12 +60,14 @@ def event(name: str, attributes: dict[str, Any] | None = None, part: Part = Part
     ],
 )
 def test_what_a_span_is(attributes: dict[str, Any], parent: bytes, role: Role) -> None:
-    """Each rule of R1 decides as the reference says, and `agent.task.*` makes a task of what is nothing else."""
+    """Each rule of R1 decides as the reference says, and `agent.task.*` makes a task of an otherwise unknown
+    span.
+    """
     assert read(span(attributes=attributes, parent=parent)).role is role
 
 
 def test_other_peoples_spans_say_nothing() -> None:
-    """A span that is not an agent's is not recorded, whatever its own attributes are called."""
+    """A span that is not an agent's is not recorded, whatever the names of its own attributes."""
     reading = read(
         span(
             "GET",
@@ -77,7 +79,7 @@ def test_other_peoples_spans_say_nothing() -> None:
 
 
 def test_agent_attributes_win() -> None:
-    """Where two dialects say the same, `agent.*` is believed."""
+    """`agent.*` takes precedence over another dialect."""
     reading = read(
         span(
             attributes={
@@ -97,7 +99,7 @@ def test_agent_attributes_win() -> None:
 
 
 def test_synonyms_are_alternatives() -> None:
-    """Old and new spellings of one figure count once; what is not said is None, and two zeros are not said."""
+    """Old and new spellings of one figure count once; an absent one is None, and two zeros count as absent."""
     reading = read(
         span(
             attributes={
@@ -131,7 +133,7 @@ def test_synonyms_are_alternatives() -> None:
     ],
 )
 def test_status_is_one_of_nine(sent: Any, status: str | None) -> None:
-    """Synonyms are understood, strangers are ignored."""
+    """Synonyms are understood, unknown words are ignored."""
     assert read(span(attributes={c.TASK_ID: "t", c.STATUS: sent})).status == status
 
 
@@ -139,12 +141,12 @@ def test_status_is_one_of_nine(sent: Any, status: str | None) -> None:
     ("sent", "percent"), [(40, 40.0), ("45%", 45.0), (180, 100.0), (-3, 0.0), ("NaN", None), (True, None)]
 )
 def test_progress_is_held_between_0_and_100(sent: Any, percent: float | None) -> None:
-    """A figure out of range is held, one that is no figure is ignored."""
+    """A figure out of range is clamped, one that is no figure is ignored."""
     assert read(span(attributes={c.TASK_ID: "t", c.PROGRESS: sent})).progress == percent
 
 
 def test_resource_speaks_for_the_process() -> None:
-    """Name, repository and routing words come from the resource; its task id only at the span by which the process was entered."""
+    """Name, repository and routing come from the resource; its task id counts at the entry span only."""
     resource = {
         "service.name": "ci",
         "deployment.environment.name": "prod",
@@ -172,7 +174,7 @@ def test_links_and_results_are_taken_by_name() -> None:
 
 @pytest.mark.parametrize("part", [Part.EVENT, Part.LOG])
 def test_events_and_records_mean_the_same(part: Part) -> None:
-    """A checkpoint says its words, an artifact its key, an approval its id, in both forms."""
+    """A checkpoint has its message, an artifact its key, an approval its id, in both forms."""
     checkpoint = read(event(c.EVENT_CHECKPOINT, {c.CHECKPOINT_MESSAGE: "half way", c.PROGRESS: 50}, part))
     assert (checkpoint.reports, checkpoint.message, checkpoint.progress, checkpoint.occurrence) == (
         EventReport.CHECKPOINT,
@@ -197,7 +199,9 @@ def test_events_and_records_mean_the_same(part: Part) -> None:
 
 
 def test_errors_of_one_message_are_one_occurrence() -> None:
-    """The live, the logged and the final form of one exception share their occurrence; another message does not."""
+    """The live, the logged and the final form of one exception share their occurrence; another message does
+    not.
+    """
     first = read(event("exception", {c.EXCEPTION_TYPE: "ValueError", c.EXCEPTION_MESSAGE: "no"}))
     again = read(event("exception", {c.EXCEPTION_TYPE: "ValueError", c.EXCEPTION_MESSAGE: "no", "x": 1}, Part.LOG))
     other = read(event("exception", {c.EXCEPTION_TYPE: "ValueError", c.EXCEPTION_MESSAGE: "yes"}))
@@ -216,18 +220,18 @@ def test_errors_of_one_message_are_one_occurrence() -> None:
     ],
 )
 def test_waits_and_stops_are_no_errors(kind: str, message: str, is_interrupt: bool, is_cancelled: bool) -> None:
-    """What looks like a failure and is a wait or a stop tells no error, on the event and on the span."""
-    told = read(event("exception", {c.EXCEPTION_TYPE: kind, c.EXCEPTION_MESSAGE: message}))
+    """A wait or a stop that looks like a failure is no error, on the event and on the span."""
+    recorded = read(event("exception", {c.EXCEPTION_TYPE: kind, c.EXCEPTION_MESSAGE: message}))
     attributes = {"gen_ai.operation.name": "execute_tool", "error.type": kind or "x"}
     failed = read(span(attributes=attributes, status=Status.ERROR, status_message=message))
-    for reading in (told, failed):
+    for reading in (recorded, failed):
         assert (reading.is_interrupt, reading.is_cancelled) == (is_interrupt, is_cancelled)
         assert (reading.failure is None) == (is_interrupt or is_cancelled)
-    assert told.is_of_agent
+    assert recorded.is_of_agent
 
 
 def test_a_failed_span_says_why() -> None:
-    """Type and message come from where the dialect put them, without the traceback."""
+    """Type and message come from the dialect's attributes, without the traceback."""
     message = 'OpenAIInvalidRequestError("Error code: 400")Traceback (most recent call last):\n  File "x"'
     reading = read(span(attributes={"openinference.span.kind": "LLM"}, status=Status.ERROR, status_message=message))
     assert reading.failure is not None
@@ -235,7 +239,7 @@ def test_a_failed_span_says_why() -> None:
 
 
 def test_heartbeat_and_end_of_process() -> None:
-    """A heartbeat names open roots; an interrupted span is gone."""
+    """A heartbeat names open roots; an interrupted span has ended."""
     roots = [f"{TRACE.hex()}-{SPAN.hex()}", "nonsense", 7]
     assert read(event(c.EVENT_HEARTBEAT, {c.OPEN_ROOTS: roots}, Part.LOG)).open_roots == ((TRACE, SPAN),)
     assert read(event(c.EVENT_SPAN_INTERRUPTED, {}, Part.LOG)).is_gone
@@ -252,7 +256,7 @@ def test_heartbeat_and_end_of_process() -> None:
     ],
 )
 def test_names_are_for_people(sent: str, name: str | None) -> None:
-    """Ids are cut out, placeholders and templates are no names, long ones are shortened."""
+    """Names have no ids, placeholders or templates, and long ones are shortened."""
     reading = read(
         span(attributes={"openinference.span.kind": "AGENT", c.NAME: sent, "graph.node.id": "{x}"}, name="{y}")
     )

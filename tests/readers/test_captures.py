@@ -12,10 +12,10 @@ from tests.tasks import recorded_runs as rec
 
 @pytest.mark.parametrize("run", list(rec.runs(rec.shared())))
 def test_tokens_are_what_the_model_served(run: str) -> None:
-    """The sum over de-duplicated model calls equals what was served, wherever it is on the wire."""
+    """The sum over de-duplicated model calls equals the served tokens, wherever they are in the spans."""
     found = rec.tokens(rec.observations(rec.shared() / run))
     if run == "anthropic-traceloop/stream":
-        # Two copies of each call differ by message_start's token; which one stands is the fold's to say.
+        # Two copies of each call differ by message_start's token; the fold decides which one counts.
         found = (found[0], found[1] - 3 if found[1] == 56 else found[1])
     assert found == rec.told_tokens(rec.shared(), run)
 
@@ -29,9 +29,9 @@ def _of(run: str, role: Role) -> list[Reading]:
 
 
 def test_openai_agents_root_is_the_workflow_and_its_tool_requests_are_seen() -> None:
-    """An AGENT without `agent.name` is the run; `llm.finish_reason` says stop always, so the answer is asked."""
+    """An AGENT without `agent.name` is the run; `llm.finish_reason` is always "stop", so the answer is read."""
     run = "openai-agents-openinference/ok"
-    assert [r.task_name for r in _of(run, Role.WORKFLOW)] == [None]  # "Agent workflow" is what nobody named
+    assert [r.task_name for r in _of(run, Role.WORKFLOW)] == [None]  # "Agent workflow" is the default name
     assert [r.agent_name for r in _of(run, Role.AGENT)] == ["weather_agent"]
     assert [r.finish for r in _of(run, Role.LLM)] == [Finish.TOOLS, Finish.TOOLS, Finish.STOP]
     assert all(r.response_id and r.response_id.startswith("resp_") for r in _of(run, Role.LLM))
@@ -46,7 +46,7 @@ def test_openai_agents_root_is_the_workflow_and_its_tool_requests_are_seen() -> 
     ],
 )
 def test_a_tool_that_waits_for_a_person_has_no_result(run: str, tool: str) -> None:
-    """The first call of the guarded tool gave nothing; the calls that ran did."""
+    """The first call of the guarded tool has no result; the calls that ran have one."""
     tools = _of(run, Role.TOOL)
     assert [r.tool_name for r in tools if r.has_no_result] == [tool]
     assert any(not r.has_no_result for r in tools)
@@ -54,14 +54,14 @@ def test_a_tool_that_waits_for_a_person_has_no_result(run: str, tool: str) -> No
 
 @pytest.mark.parametrize("run", ["langgraph-openinference/approval", "strands/approval"])
 def test_an_interrupt_is_no_error(run: str) -> None:
-    """GraphInterrupt and `finish_reason = interrupt` are read as a wait; nothing of the run tells an error."""
+    """GraphInterrupt and `finish_reason = interrupt` are read as a wait; no span of the run is an error."""
     readings = [r for _, r in _readings(run)]
     assert any(r.is_interrupt for r in readings)
     assert not any(r.reports or r.failure for r in readings)
 
 
 def test_langgraph_agents_are_found_by_metadata() -> None:
-    """`weather_expert` is a CHAIN on the wire; its nodes carry its name and are no agents."""
+    """`weather_expert` is a CHAIN in the spans; its nodes carry its name and are no agents."""
     seen = rec.observations(rec.shared() / "langgraph-openinference" / "handoff")
     root_spans = {o.name: read(o) for o in seen if read(o).role.is_root_span}
     assert {name: (r.role, r.agent_name) for name, r in root_spans.items()} == {
@@ -73,7 +73,7 @@ def test_langgraph_agents_are_found_by_metadata() -> None:
 
 
 def test_pydantic_ai_names_its_runs() -> None:
-    """A nested agent has a call id of its own, and box totals are aggregates, never usage."""
+    """A nested agent has a call id of its own, and totals of agent spans are aggregates, never usage."""
     agents = _of("pydantic-ai/handoff", Role.AGENT)
     assert {r.agent_name for r in agents} == {"triage_agent", "weather_expert"}
     assert len({r.task_alias for r in agents}) == 2
@@ -101,7 +101,9 @@ def test_claude_code_prompts_are_of_one_session() -> None:
 
 
 def test_claude_code_records_and_spans_of_a_call_are_one() -> None:
-    """Each call and tool has the same key in its span and in its record, which stands below the prompt's own span."""
+    """Each call and tool has the same key in its span and in its record, which is below the prompt's own
+    span.
+    """
     readings = _readings("claude-code/ok")
     spans = {r.call_key for o, r in readings if o.part is Part.ENDED and r.call_key}
     records = [r for o, r in readings if o.part is Part.LOG and r.stands_for and r.call_key]
@@ -115,13 +117,13 @@ def test_claude_code_records_and_spans_of_a_call_are_one() -> None:
 
 
 def test_claude_code_records_alone_make_a_prompt_with_its_calls() -> None:
-    """Without trace ids the prompt, its calls and its tools stand for spans whose ids the session and the prompt make."""
+    """Without trace ids the prompt, calls and tools get span ids made of session and prompt."""
     alone = [r for o, r in _readings("claude-code/logsonly") if r.stands_for is not None and not r.is_metered]
     opens = [r for r in alone if r.is_open and r.role is Role.AGENT]
     root_spans = {r.stands_for[1] for r in opens if r.stands_for}
     assert len(root_spans) == 1
     assert {r.stands_for[2] for r in alone if r.stands_for and r.role in (Role.LLM, Role.TOOL)} == root_spans
-    # each tool was let run, and has run
+    # each tool was allowed, and ran
     assert sorted(r.role.name for r in alone) == ["AGENT", "LLM", "LLM", "LLM", "OTHER", "TOOL", "TOOL", "TOOL", "TOOL"]
     assert len({r.stands_for[1] for r in alone if r.stands_for and r.role is not Role.OTHER}) == 6
     assert sum(r.usage.cost_usd for r in alone if r.usage and r.usage.cost_usd) > 0

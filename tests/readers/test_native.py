@@ -1,4 +1,4 @@
-"""What frameworks say in words of their own, as their spans have it; those of which no recording is committed."""
+"""Frameworks' own attribute names, as in their spans; those without a committed recording."""
 
 from __future__ import annotations
 
@@ -40,8 +40,10 @@ def span(
         ("Function: {name}", {"name": "get_weather", "input": "{}", "output": "sunny"}, Role.TOOL),
     ],
 )
-def test_logfire_tells_openai_agents_by_templates(name: str, attributes: dict[str, Any], role: Role) -> None:
-    """logfire's span names are templates: the word before the colon says what a span is, `name` whose."""
+def test_logfire_names_openai_agents_by_templates(name: str, attributes: dict[str, Any], role: Role) -> None:
+    """logfire's span names are templates: the word before the colon is the kind of the span, `name` its
+    owner.
+    """
     reading = span(LOGFIRE, name, attributes, parent=b"p" * 8)
     assert reading.role is role
     assert (reading.task_name, reading.conversation_id) == (
@@ -52,12 +54,12 @@ def test_logfire_tells_openai_agents_by_templates(name: str, attributes: dict[st
 
 
 def test_a_group_that_is_null_is_no_conversation() -> None:
-    """logfire writes null as text; runs without a group have nothing in common."""
+    """logfire writes null as text; runs without a group share no conversation."""
     assert span(LOGFIRE, "OpenAI Agents trace: {name}", {"name": "x", "group_id": "null"}).conversation_id is None
 
 
-def test_logfire_tells_what_was_cached_in_the_raw_usage() -> None:
-    """Cached tokens stand in `gen_ai.usage.raw` alone."""
+def test_logfire_has_cached_tokens_in_the_raw_usage() -> None:
+    """Cached tokens are in `gen_ai.usage.raw` alone."""
     attributes = {
         "gen_ai.operation.name": "chat",
         "gen_ai.usage.input_tokens": 10,
@@ -70,7 +72,7 @@ def test_logfire_tells_what_was_cached_in_the_raw_usage() -> None:
 
 
 def test_tools_that_wait_are_known_by_what_is_missing() -> None:
-    """openai-agents: a tool with arguments and no result waits; the same tool with the same arguments is the same call."""
+    """openai-agents: a tool with arguments and no result waits; equal arguments make it the same call."""
     scope = "opentelemetry.instrumentation.genai.openai_agents"
     asked = {
         "gen_ai.operation.name": "execute_tool",
@@ -86,7 +88,7 @@ def test_tools_that_wait_are_known_by_what_is_missing() -> None:
     assert waits.tool_call_id == done.tool_call_id != other.tool_call_id
 
 
-def test_an_agent_within_a_graph_is_told_once() -> None:
+def test_an_agent_within_a_graph_is_counted_once() -> None:
     """Traceloop's langchain: `invoke_agent` within a run is empty and no agent; at the top it is one."""
     attributes = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "planner"}
     scope = "opentelemetry.instrumentation.langchain"
@@ -94,20 +96,21 @@ def test_an_agent_within_a_graph_is_told_once() -> None:
     assert span(scope, "invoke_agent planner", attributes, parent=b"p" * 8).role is Role.PLUMBING
 
 
-def test_workflows_of_agent_framework_are_boxes() -> None:
-    """`workflow.run` is the run, its executors are steps, what it builds and sends is plumbing."""
+def test_workflows_of_agent_framework_are_runs() -> None:
+    """`workflow.run` is the run, its executors are steps, its build and send spans are ignored."""
     run = span("agent_framework", "workflow.run", {"workflow.id": "w", "workflow.name": "review"})
     assert (run.role, run.task_name) == (Role.WORKFLOW, "review")
     assert span("agent_framework", "executor.process writer", {"executor.id": "w"}, parent=b"p" * 8).role is Role.STEP
     assert span("agent_framework", "edge_group.process", {"edge_group.id": "e"}).role is Role.PLUMBING
 
 
-def test_a_crew_tells_its_tokens_as_text() -> None:
+def test_a_crew_has_its_tokens_as_text() -> None:
     """Traceloop's crewAI: the crew's tokens are a total, never usage of a call."""
     attributes = {
         "traceloop.span.kind": "workflow",
         "gen_ai.operation.name": "invoke_agent",
-        "crewai.crew.token_usage": "total_tokens=894 prompt_tokens=841 cached_prompt_tokens=0 completion_tokens=53 successful_requests=3",
+        "crewai.crew.token_usage": "total_tokens=894 prompt_tokens=841 cached_prompt_tokens=0 "
+        "completion_tokens=53 successful_requests=3",
     }
     crew = span("opentelemetry.instrumentation.crewai", "crewai.workflow", attributes)
     assert crew.role is Role.WORKFLOW
@@ -117,7 +120,7 @@ def test_a_crew_tells_its_tokens_as_text() -> None:
 
 
 def test_haystack_is_known_by_the_names_of_its_spans() -> None:
-    """Names say what a span is, the answer's JSON what was used, `haystack.tool.error` that a tool failed."""
+    """Names give a span's kind, the answer's JSON its usage, and `haystack.tool.error` a tool's failure."""
     output = (
         '{"replies": [{"content": [{"text": "sunny"}], "meta": {"model": "gpt-4o", "finish_reason": "stop", '
         '"usage": {"prompt_tokens": 20, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 2}}}}]}'

@@ -1,4 +1,4 @@
-"""Secrets are taken out of what is observed before it is folded, and nothing else is changed by it."""
+"""Secrets are redacted from observations before the fold, and nothing else is changed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def a_task(**attributes: Any) -> Observation:
 
 
 def kept(o: Observation, redaction: Redaction | None = None, **options: Any) -> dict[str, Any]:
-    """Return the attributes of what is kept of an observation."""
+    """Return the kept attributes of an observation."""
     [placed] = batches.prepare([o], redaction=redaction or a_redaction(), **options)
     return placed.source.attributes
 
@@ -68,7 +68,7 @@ def kept(o: Observation, redaction: Redaction | None = None, **options: Any) -> 
     ],
 )
 def test_secrets_are_taken_out_of_attributes(name, value):
-    """By the name of an attribute, within lists and maps, by two fields of one map, as an argument, in names: no secret is kept."""
+    """No secret is kept in attributes: by name, in lists and maps, by paired fields, as argument, in names."""
     shown = json.dumps(kept(a_task(**{name: value})))
     assert "[redacted:" in shown
     for secret in (TOKEN, PASSWORD, "wordsonly", "plain", "def456", "abcdef123456"):
@@ -102,23 +102,23 @@ def test_secrets_are_taken_out_of_attributes(name, value):
     ],
 )
 def test_figures_ids_and_what_is_no_secret_stay(name, value):
-    """Numbers stay numbers, placeholders are no secrets, and nothing is changed that is looked up by its value."""
+    """Numbers stay numbers, placeholders are no secrets, and values used for lookups are not changed."""
     assert kept(a_task(**{name: value}))[name] == value
 
 
 @pytest.mark.parametrize("run", RUNS or [pytest.param("", id="no recordings")])
 def test_recorded_runs_are_read_and_kept_as_they_were(run):
-    """Of all recorded dialects not a figure, an id, a name or a key is changed."""
+    """In recorded runs of all dialects no figure, id, name or key is changed."""
     seen = observations(files_of(run)[0].parent)
     scanned, plain = batches.prepare(seen, redaction=a_redaction()), batches.prepare(seen)
-    # Of content that is not kept the fold is told nothing: that is all that may differ.
+    # Content that is not kept does not reach the fold: nothing else may differ.
     assert [msgspec.structs.replace(p, observation=SPAN) for p in scanned] == [
         msgspec.structs.replace(p, observation=SPAN) for p in plain
     ]
 
 
 def test_ids_are_known_from_the_dialects():
-    """What a dialect reads as an id is never altered, in whatever dialect."""
+    """An attribute that a dialect reads as an id is never altered, in any dialect."""
     assert {
         c.TASK_ID,
         c.APPROVAL_ID,
@@ -132,7 +132,7 @@ def test_ids_are_known_from_the_dialects():
 
 
 def test_everything_else_of_an_observation_is_looked_at():
-    """A secret in a span's name, message, resource and scope, in a record's body, and what the reading made of them is gone."""
+    """A secret in a span's name, message, resource, scope, in a body, or in its reading is removed."""
     span = msgspec.structs.replace(
         a_task(**{c.ACTION: f"using {TOKEN}"}),
         name=f"fetch {TOKEN}",
@@ -155,7 +155,7 @@ def test_everything_else_of_an_observation_is_looked_at():
 
 
 def test_what_is_taken_of_content_that_is_not_kept_is_looked_at():
-    """A checkpoint's text from a record's body, which is no longer in the row, holds no secret either."""
+    """A checkpoint's text, read from a record's body that is not kept, holds no secret either."""
     record = msgspec.structs.replace(
         SPAN, part=Part.LOG, name=c.EVENT_CHECKPOINT, body=f"have {TOKEN}", attributes={c.TASK_ID: "t"}
     )
@@ -165,7 +165,7 @@ def test_what_is_taken_of_content_that_is_not_kept_is_looked_at():
 
 
 def test_a_repeat_is_known_again():
-    """The same observation has the same keys and content each time, in another process with the same key, and scanned before, too."""
+    """An observation has the same keys and content each time, in other processes and scanned before."""
     span = a_task(**{"db.password": PASSWORD, "note": TOKEN})
     record = msgspec.structs.replace(
         SPAN, part=Part.LOG, name=c.EVENT_CHECKPOINT, attributes={c.CHECKPOINT_MESSAGE: TOKEN}
@@ -177,8 +177,8 @@ def test_a_repeat_is_known_again():
     assert [(p.event_id, p.content_hash) for p in again] == [(p.event_id, p.content_hash) for p in first]
 
 
-def test_the_keys_do_not_tell_a_secret():
-    """Neither the content's hash nor a record's index is made of the secret: who reads rows cannot try passwords by them."""
+def test_keys_do_not_reveal_a_secret():
+    """Neither the content hash nor a record's index is made of the secret, so rows cannot test passwords."""
     record = msgspec.structs.replace(SPAN, part=Part.LOG, name=c.EVENT_CHECKPOINT, attributes={"password": PASSWORD})
     record = msgspec.structs.replace(record, index=log_index(record))
     [placed] = batches.prepare([record], redaction=a_redaction())
@@ -191,13 +191,13 @@ def test_the_keys_do_not_tell_a_secret():
 
 
 def test_an_exception_is_one_whoever_took_the_secret_out():
-    """A message that a forwarding process scanned with its own key is the same occurrence as the one that came as it was."""
+    """A message scanned with the forwarder's own key is the same occurrence as the original one."""
 
-    def told(message: str) -> Observation:
+    def failed(message: str) -> Observation:
         said = {c.EXCEPTION_TYPE: "E", c.EXCEPTION_MESSAGE: message}
         return msgspec.structs.replace(SPAN, part=Part.EVENT, name=c.EVENT_EXCEPTION, attributes=said)
 
-    raw = told(f"401 for {TOKEN}")
+    raw = failed(f"401 for {TOKEN}")
     scanned = Redaction(key=b"z" * 32).clean(raw)
     assert scanned != raw
     first, second = (batches.prepare([o], redaction=a_redaction())[0] for o in (raw, scanned))
@@ -206,7 +206,7 @@ def test_an_exception_is_one_whoever_took_the_secret_out():
 
 
 def test_a_questions_mark_is_of_its_own_words():
-    """The words that people see hold no secret; id and mark, by which the agent knows the answer, are those of the original."""
+    """Shown words hold no secret, while id and mark, by which the agent finds the answer, stay the original."""
     said = {c.APPROVAL_ID: "q1", c.APPROVAL_QUESTION: f"May I use {TOKEN}?", c.APPROVAL_DIGEST: "mark-of-the-agent"}
     asked = msgspec.structs.replace(SPAN, part=Part.EVENT, name=c.EVENT_APPROVAL_REQUESTED, attributes=said)
     [raw], [placed] = batches.prepare([asked]), batches.prepare([asked], redaction=a_redaction())
@@ -220,7 +220,9 @@ def test_a_questions_mark_is_of_its_own_words():
 
 
 def test_a_decision_that_telemetry_claims_is_looked_at():
-    """A decision that an agent reports (its words, who, why) holds no secret; plain decisions stay as they are."""
+    """A decision that an agent reports (words, person, reason) holds no secret; plain decisions are
+    unchanged.
+    """
     said = {c.APPROVAL_ID: "q1", c.APPROVAL_DECISION: f"use {TOKEN}", c.APPROVAL_BY: f"bot {TOKEN}"}
     event = msgspec.structs.replace(SPAN, part=Part.EVENT, name=c.EVENT_APPROVAL_RESOLVED, attributes=said)
     [placed] = batches.prepare([event], redaction=a_redaction())
@@ -231,7 +233,7 @@ def test_a_decision_that_telemetry_claims_is_looked_at():
 
 
 def test_questions_are_forwarded_in_their_own_words():
-    """A process that forwards leaves the words of questions to the gateway, which computes their mark; the rest is taken out."""
+    """A forwarding process leaves a question's words to the gateway, which computes the mark."""
     said = {c.APPROVAL_ID: "q1", c.APPROVAL_QUESTION: f"May I use {TOKEN}?", "note": TOKEN}
     asked = msgspec.structs.replace(SPAN, part=Part.EVENT, name=c.EVENT_APPROVAL_REQUESTED, attributes=said)
     sent = a_redaction(spares_questions=True).clean(asked)
@@ -248,7 +250,7 @@ def test_what_people_say_is_theirs():
 
 
 def test_a_tenant_may_keep_a_kind():
-    """What one tenant turned off stays in what that tenant sends, and nobody else's."""
+    """A kind that one tenant turned off is kept for that tenant only."""
     redaction = a_redaction(tenants={"acme": KeptKinds(off=("github-token",))})
     span = a_task(note=TOKEN)
     assert kept(msgspec.structs.replace(span, tenant="acme"), redaction)["note"] == TOKEN
@@ -256,7 +258,7 @@ def test_a_tenant_may_keep_a_kind():
 
 
 def test_a_request_that_cannot_be_read_is_kept_without_its_secrets():
-    """Of JSON, of text and of bytes the secrets are taken out; JSON stays JSON."""
+    """Secrets are redacted from unreadable JSON, text and bytes; JSON stays JSON."""
     body = a_redaction().body("t", json.dumps({"password": PASSWORD, "n": 1}).encode())
     assert json.loads(body)["n"] == 1
     assert PASSWORD.encode() not in body
@@ -268,7 +270,7 @@ def test_a_request_that_cannot_be_read_is_kept_without_its_secrets():
 
 
 def test_names_that_become_the_same_stay_two():
-    """Two names that differ in their secrets alone, where no key tells these apart, keep a value each."""
+    """Two names that differ in their secrets alone keep a value each, even without a key."""
     other = TOKEN[:-1] + "b"
     [placed] = batches.prepare([a_task(**{TOKEN: 1, other: 2})], redaction=Redaction())
     assert {1, 2} <= set(placed.source.attributes.values())
@@ -296,7 +298,7 @@ VALUES = st.recursive(
     )
 )
 def test_cleaning_twice_is_cleaning_once(attributes):
-    """Whatever attributes hold, nothing raises, what was cleaned stays as it is, and numbers stay numbers."""
+    """For any attributes nothing raises, cleaned ones stay as they are, and numbers stay numbers."""
     once = a_redaction().clean(msgspec.structs.replace(SPAN, attributes=attributes))
     assert a_redaction().clean(once) == once
     for before, after in zip(attributes.values(), once.attributes.values(), strict=False):

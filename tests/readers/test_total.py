@@ -1,4 +1,4 @@
-"""`read` is total: whatever the attributes hold, it answers."""
+"""`read` is total: it returns a reading for any attributes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from spanpost.model.observations import Observation, Origin, Part, Status
 from spanpost.model.readings import Reading
-from spanpost.readers import DIALECTS, read
+from spanpost.readers import read
 from spanpost.readers.events import _EVENTS
+from spanpost.readers.known_dialects import DIALECTS
 from tests.thorough import thorough
 
 KEYS = sorted(
@@ -89,7 +90,7 @@ def anything(draw: st.DrawFn) -> Observation:
 @thorough(300)
 @given(anything())
 def test_read_answers_whatever_the_attributes_hold(observation: Observation) -> None:
-    """Any attributes give a reading of the declared types, and the same one when asked again."""
+    """Any attributes give a reading of the declared types, and the same one on a repeat."""
     reading = read(observation)
     assert reading == read(observation)
     types: dict[str, Any] = msgspec.to_builtins(reading, builtin_types=(bytes,))
@@ -107,7 +108,7 @@ def test_read_answers_whatever_the_attributes_hold(observation: Observation) -> 
 @thorough(300)
 @given(anything())
 def test_no_rule_raises(observation: Observation) -> None:
-    """What `read` guards against does not happen: the guard hides no error of ours on values that a door lets in."""
+    """The guard of `read` hides no error of ours: no rule raises on values that a receiver accepts."""
     from spanpost import readers as rules
     from spanpost.text.repair import mend, mend_value
 

@@ -1,4 +1,4 @@
-"""Instrumentations that nobody declared, and those known by their documentation alone: read by the shape of their names."""
+"""Undeclared instrumentations, and ones known from documentation alone, are read by their names' shape."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from spanpost.readers import NOTHING, is_silent, read
 def span(name: str, attributes: dict[str, Any], *, parent: bytes = b"p" * 8) -> Reading:
     return read(
         Observation(
-            part=Part.ENDED, trace_id=b"t" * 16, span_id=b"s" * 8, parent_id=parent, name=name, origin=Origin(scope="unheard.of"),
-            attributes=attributes,
+            part=Part.ENDED, trace_id=b"t" * 16, span_id=b"s" * 8, parent_id=parent, name=name,
+            origin=Origin(scope="unheard.of"), attributes=attributes,
         )
     )  # fmt: skip
 
@@ -32,7 +32,7 @@ def span(name: str, attributes: dict[str, Any], *, parent: bytes = b"p" * 8) -> 
     ],
 )
 def test_a_kind_is_known_by_its_name_and_its_word(attributes: dict[str, Any], role: Role) -> None:
-    """Whatever word stands before ``span.kind`` and its like: a common word in it says what the span is."""
+    """Any prefix before ``span.kind`` and its like: a common word in it gives the span's kind."""
     assert span("a span", attributes).role is role
 
 
@@ -75,16 +75,20 @@ def test_what_is_declared_stands_above_a_likeness() -> None:
         {"ci.tool.name": "ruff", "acme.model": "T"},
     ],
 )
-def test_other_spans_are_passed_over_by_their_names_alone(attributes: dict[str, Any]) -> None:
-    """Names that are everywhere make no span an agent's: not even their values are looked at."""
+def test_other_spans_are_skipped_by_their_names_alone(attributes: dict[str, Any]) -> None:
+    """Common names make no span an agent's: not even their values are read."""
     assert is_silent("unheard.of", tuple(attributes))
     assert span("GET /", attributes) is NOTHING
 
 
 def test_spring_ai() -> None:
-    """Spring AI, as its reference has it: Micrometer writes all values as text, tools and clients say their kind."""
-    call = span("chat gpt-4o", {"gen_ai.operation.name": "chat", "gen_ai.system": "openai", "gen_ai.request.model": "gpt-4o",
-        "gen_ai.response.finish_reasons": '["TOOL_CALLS"]', "gen_ai.usage.input_tokens": "12", "gen_ai.usage.output_tokens": "3",
+    """Spring AI, according to its reference: Micrometer writes all values as text, tools and clients give
+    their kind.
+    """
+    call = span("chat gpt-4o", {"gen_ai.operation.name": "chat", "gen_ai.system": "openai",
+                                "gen_ai.request.model": "gpt-4o",
+        "gen_ai.response.finish_reasons": '["TOOL_CALLS"]', "gen_ai.usage.input_tokens": "12",
+        "gen_ai.usage.output_tokens": "3",
         "gen_ai.usage.total_tokens": "15"})  # fmt: skip
     assert (call.role, call.finish) == (Role.LLM, Finish.TOOLS)
     assert call.usage is not None
@@ -101,8 +105,8 @@ def test_spring_ai() -> None:
     assert (reading.role, reading.task_name, reading.conversation_id) == (Role.WORKFLOW, None, "c-1")
 
 
-def test_langfuse_leaves_out_of_input_and_output_what_it_tells_beside_them() -> None:
-    """Cached input and reasoning stand beside `input` and `output`; as the OpenAI client writes them, they are within."""
+def test_langfuse_keeps_cached_tokens_outside_of_input_and_output() -> None:
+    """Cached input and reasoning are beside `input` and `output`, or within them as OpenAI's client writes."""
     usage = '{"input": 247, "output": 10, "total": 392, "input_cache_read": 128, "output_reasoning": 7}'
     apart = span(
         "ChatOpenAI", {"langfuse.observation.type": "generation", "langfuse.observation.usage_details": usage}

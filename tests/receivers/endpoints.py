@@ -1,4 +1,4 @@
-"""A gateway's door without a network: requests as ASGI has them, a store in memory or one that fails as it is told to."""
+"""A gateway's receiver without a network: ASGI requests and a memory store that fails on demand."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def _live(request: Request) -> Response:
 
 
 class Answer(NamedTuple):
-    """What came back."""
+    """An answer."""
 
     status: int
     headers: dict[str, str]
@@ -60,12 +60,12 @@ class Answer(NamedTuple):
 
     @property
     def said(self) -> str:
-        """The message of a google.rpc.Status."""
+        """Return the message of a google.rpc.Status."""
         return str(json.loads(self.body)["message"]) if self.is_json else Status.FromString(self.body).message
 
     @property
     def retry_delay(self) -> int:
-        """Seconds of the RetryInfo."""
+        """Return the seconds of the RetryInfo."""
         if self.is_json:
             [delay] = [one["retryDelay"] for one in json.loads(self.body)["details"] if "retryDelay" in one]
             return int(delay.removesuffix("s"))
@@ -75,13 +75,13 @@ class Answer(NamedTuple):
 
 
 class InteractionStore:
-    """Where the door leads: keeps what it is given, unless `fail` is set to what it raises or `gate` holds it up."""
+    """The endpoint's store: keeps what it receives; `fail` is an exception to raise, `gate` delays it."""
 
     def __init__(self) -> None:
         self.batches: list[list[Observation]] = []
         self.kept: list[tuple[str, str, str, bytes]] = []
         self.fail: Callable[[Sequence[Observation]], Exception | None] = lambda batch: None
-        #: Which batches are held up until `let_go`.
+        #: Which batches are delayed until `let_go`.
         self.is_held: Callable[[Sequence[Observation]], bool] = lambda batch: False
         self.let_go = asyncio.Event()
         #: Which observations are of a trace that takes too long.
@@ -115,17 +115,17 @@ class InteractionStore:
 
     @property
     def spans(self) -> list[int]:
-        """The numbers of the spans that were recorded, sorted."""
+        """Return the numbers of the recorded spans, sorted."""
         return sorted(int.from_bytes(o.span_id, "big") for o in self.recorded)
 
 
 def away(batch: Sequence[Observation]) -> Exception:
-    """Fail as a store that cannot be reached."""
+    """Fail like an unreachable store."""
     return StoreUnavailable("the database does not take it")
 
 
 class Endpoint:
-    """The HTTP door with a hall behind it."""
+    """The HTTP endpoint with its receiver."""
 
     def __init__(
         self,
@@ -152,7 +152,9 @@ class Endpoint:
         headers: Mapping[str, str] | None = None,
         query: bytes = b"",
     ) -> Answer:
-        """Send a request whose body comes in pieces, the last of which says so. None: to read it is a mistake."""
+        """Send a request whose body comes in pieces, the last of which says so. None: reading it is a
+        mistake.
+        """
         pieces = [] if body is None else list(body) or [b""]
         coming = iter(
             [{"type": "http.request", "body": p, "more_body": i < len(pieces) - 1} for i, p in enumerate(pieces)]
@@ -186,7 +188,7 @@ class Endpoint:
         encoding: str = "",
         **headers: str,
     ) -> Answer:
-        """Send a body; its length is told unless it comes in pieces."""
+        """Send a body; its length is announced unless it comes in pieces."""
         sent = {"content-type": content_type} if content_type else {}
         if isinstance(body, bytes):
             sent["content-length"] = str(len(body))
@@ -204,7 +206,7 @@ async def opened(
     journal: Journal | None = None,
     dealer: Dealer | None = None,
 ) -> AsyncIterator[Endpoint]:
-    """Lend a door whose receiver runs."""
+    """Lend an endpoint whose receiver runs."""
     interaction_store, metrics = InteractionStore(), Metrics()
     receiver = Receiver(interaction_store.record, interaction_store.keep, metrics, limits, journal, dealer)
     receiver.start()

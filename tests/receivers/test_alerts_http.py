@@ -1,4 +1,6 @@
-"""`/alerts/`: monitors that are not us send again on a 5xx alone, so what cannot be read is kept and answered 200."""
+"""`/alerts/`: other monitors repeat only after a 5xx, so an unreadable request is quarantined and answered
+200.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,7 @@ def body(*alerts: object, **more: Any) -> bytes:
 
 
 class Endpoint:
-    """The door, and what came through it."""
+    """The endpoint, and what it received."""
 
     def __init__(self, sender_tokens: SenderTokens | None = None) -> None:
         self.taken: list[Alert] = []
@@ -106,7 +108,7 @@ class Endpoint:
 
 
 async def test_alerts_are_taken_and_counted() -> None:
-    """What fires, what is over, and what was told before are answered 200 and counted as what they were."""
+    """Firing, resolved and repeated alerts are answered 200 and counted by these outcomes."""
     endpoint = Endpoint()
     over = FIRING | {"status": "resolved", "endsAt": "2026-11-21T10:05:00Z", "fingerprint": "other"}
     assert await endpoint.post(body(FIRING, over)) == (200, {"taken": 2, "new": 2, "unreadable": 0})
@@ -124,12 +126,12 @@ async def test_alerts_are_taken_and_counted() -> None:
         "Dashboard": "https://grafana.example/sub/d/spanpost-fleet",
         "Query": "http://prometheus:9090/graph?g0.expr=up",
     }
-    told = [one for one in endpoint.counted if len(one) == 2]
-    assert told == [("alertmanager", "firing"), ("alertmanager", "resolved"), ("alertmanager", "repeat")]
+    counted = [one for one in endpoint.counted if len(one) == 2]
+    assert counted == [("alertmanager", "firing"), ("alertmanager", "resolved"), ("alertmanager", "repeat")]
 
 
 async def test_grafana_is_understood() -> None:
-    """Grafana's webhook says the same with links of its own; without a fingerprint its labels are what it is known by."""
+    """Grafana's webhook is understood with its own links; without a fingerprint its labels identify it."""
     endpoint = Endpoint()
     sent = {key: value for key, value in FIRING.items() if key != "fingerprint"}
     sent |= {
@@ -155,7 +157,9 @@ async def test_grafana_is_understood() -> None:
     ids=["empty", "cut", "list", "null", "no-list", "binary", "deep", "large"],
 )
 async def test_a_body_that_nobody_can_read_is_kept(sent: bytes) -> None:
-    """It is kept with why, counted, and answered 200: sent again it would be no better."""
+    """An unreadable body is quarantined with the reason, counted, and answered 200: a repeat would be no
+    better.
+    """
     endpoint = Endpoint()
     assert await endpoint.post(sent) == (200, {"taken": 0, "new": 0, "unreadable": 1})
     [(tenant, source, error, kept)] = endpoint.kept
@@ -171,7 +175,7 @@ async def test_a_body_that_nobody_can_read_is_kept(sent: bytes) -> None:
     ],
 )  # fmt: skip
 async def test_one_poisonous_alert_spoils_no_other(field: str, value: object, named: str) -> None:
-    """It is kept with the field that is wrong, and the others of its group are taken."""
+    """One bad alert is quarantined with its wrong field, and the others of its group are recorded."""
     endpoint = Endpoint()
     assert (await endpoint.post(body(FIRING | {field: value}, FIRING)))[1] == {"taken": 1, "new": 1, "unreadable": 1}
     [(_, _, error, kept)] = endpoint.kept
@@ -200,14 +204,14 @@ async def test_one_poisonous_alert_spoils_no_other(field: str, value: object, na
     st.booleans(),
 )
 def test_any_json_gets_an_answer(said: Any, is_alert: bool) -> None:
-    """Whatever JSON is sent, it is taken or kept, and answered 200."""
+    """Any JSON is recorded or quarantined, and answered 200."""
 
     async def ask() -> None:
         endpoint = Endpoint()
         sent = body(FIRING | said if isinstance(said, dict) else said) if is_alert else json.dumps(said).encode()
-        status, told = await endpoint.post(sent)
-        assert (status, told["unreadable"]) == (200, len(endpoint.kept))
-        assert told["taken"] == len(endpoint.taken)
+        status, result = await endpoint.post(sent)
+        assert (status, result["unreadable"]) == (200, len(endpoint.kept))
+        assert result["taken"] == len(endpoint.taken)
         for alert in endpoint.taken:
             assert "\0" not in repr(alert)
 
@@ -215,19 +219,19 @@ def test_any_json_gets_an_answer(said: Any, is_alert: bool) -> None:
 
 
 @pytest.mark.parametrize("fault", [StoreUnavailable("away"), RuntimeError("a bug")])
-async def test_while_nothing_can_be_stored_it_is_to_be_sent_again(fault: Exception) -> None:
-    """503 for alerts and for what cannot be read alike, without a word of what failed."""
+async def test_while_the_store_is_down_senders_repeat(fault: Exception) -> None:
+    """A store that is down gives 503 for alerts and for unreadable bodies alike, without the cause."""
     endpoint = Endpoint()
     endpoint.fail = fault
     for sent in (body(FIRING), b"{"):
-        status, told = await endpoint.post(sent)
-        assert (status, str(fault) in told["message"]) == (503, False)
+        status, result = await endpoint.post(sent)
+        assert (status, str(fault) in result["message"]) == (503, False)
     endpoint.fail = None
     assert (await endpoint.post(body(FIRING)))[1]["new"] == 1
 
 
 async def test_too_many_at_once_come_back() -> None:
-    """Beyond a few requests under way the next is answered 503, and none that was let in is harmed."""
+    """Beyond a few requests under way the next is answered 503, and no accepted one is harmed."""
     there = Endpoint()
     there.gate.clear()
     under_way = [asyncio.create_task(there.post(body(FIRING))) for _ in range(endpoint.MOST)]
@@ -238,7 +242,7 @@ async def test_too_many_at_once_come_back() -> None:
 
 
 async def test_what_takes_too_long_is_left_to_its_repeat() -> None:
-    """When the time of a request is over, what was taken stays taken and the sender is asked to come back."""
+    """After the time limit the recorded alerts stay recorded, and the sender is asked to repeat."""
     taken: list[int] = []
 
     async def take(alert: Any) -> bool:
@@ -252,7 +256,7 @@ async def test_what_takes_too_long_is_left_to_its_repeat() -> None:
 
 
 async def test_who_may_send() -> None:
-    """A tenant's token is its tenant, as Bearer or as the password of Basic; an operator's takes the tenant from the label."""
+    """A tenant's token, as Bearer or Basic password, sets the tenant; an operator's uses the label."""
     there = Endpoint(SenderTokens("default", [("globex", hash_of("tenants"))], [hash_of("operators")]))
     basic = b64encode(b"alertmanager:tenants").decode()
     for authorization in ("", "Bearer wrong", "Basic !!!", "Basic " + b64encode(b"tenants").decode(), "Negotiate x"):
@@ -265,8 +269,8 @@ async def test_who_may_send() -> None:
 
 
 async def test_other_paths_and_methods() -> None:
-    """They get an answer that says what there is."""
+    """Other paths and methods get an answer with the valid ones."""
     there = Endpoint()
     assert (await there.post(b"", "/alerts/pagerduty"))[0] == 404
-    status, told = await there.post(b"", method="GET")
-    assert (status, told) == (405, {"code": 12, "message": "it takes POST", "details": told["details"]})
+    status, result = await there.post(b"", method="GET")
+    assert (status, result) == (405, {"code": 12, "message": "it takes POST", "details": result["details"]})

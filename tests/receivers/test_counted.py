@@ -1,4 +1,4 @@
-"""Bodies beside OTLP count for the memory that all share."""
+"""Bodies outside of OTLP count in the shared memory limit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LIMIT = 10_000
 
 
 async def echo(request: HttpRequest) -> Response:
-    """Read a body and say its length."""
+    """Read a body and return its length."""
     return Response(str(len(await read_body(request.receive, 100 * LIMIT))))
 
 
@@ -33,7 +33,7 @@ def counted(routes: list[HttpRoute], admission: Admission) -> HttpRouter:
 
 
 class Request:
-    """A request whose body comes in pieces, the last of them when it is let go."""
+    """A request whose body comes in pieces, the last of them when it is released."""
 
     def __init__(self, app: Any, address: str, size: int) -> None:
         self.let_go, self.has_read = asyncio.Event(), asyncio.Event()
@@ -60,8 +60,9 @@ class Request:
 
 
 async def test_bodies_of_other_endpoints_have_the_same_shares() -> None:
-    """Item 6: a body that is read counts, beyond the address's share it is answered 503, others have theirs,
-    and all is given back."""
+    """Item 6: a body counts while it is read; beyond the address's share it is 503, others have theirs, and
+    all is released.
+    """
     admission = Admission(AdmissionLimits(in_flight=LIMIT, body=LIMIT))
     app = counted([HttpRoute("/alerts/", echo, ["POST"])], admission)
     held = Request(app, "192.0.2.1", LIMIT)
@@ -75,8 +76,8 @@ async def test_bodies_of_other_endpoints_have_the_same_shares() -> None:
 
 
 @pytest.mark.parametrize("address", ["192.0.2.1", "192.0.2.2"])
-async def test_an_application_of_ours_says_nothing_of_it(address: str) -> None:
-    """Item 6: where an endpoint's body has no share, 503 is the only answer, and nothing is kept."""
+async def test_a_body_without_a_share_is_answered_503(address: str) -> None:
+    """Item 6: a body without a share in an endpoint gets 503 alone, and nothing is kept."""
 
     async def never(*args: Any, **kwargs: Any) -> Any:
         raise AssertionError("it was taken")

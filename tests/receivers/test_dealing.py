@@ -16,6 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from spanpost.model.errors import StoreUnavailable
 from spanpost.receivers.dealing import Dealer, split
 from spanpost.receivers.decode import decode_traces
+from spanpost.receivers.protobuf_pieces import wrap
 from tests.receivers.endpoints import JSON, Endpoint, opened, traces
 
 
@@ -43,7 +44,7 @@ async def workers(
 
 
 def test_shares_hold_whole_traces_and_all_spans() -> None:
-    """Each span is in one share, with its resource and scope; all spans of a trace are in the same, whatever body they come in."""
+    """Each span is in one share with its resource and scope, and a trace's spans share one in any body."""
     request = ExportTraceServiceRequest.FromString(traces(*range(1, 101)))
     request.resource_spans[0].resource.attributes.add(key="service.name").value.string_value = "agent"
     request.resource_spans[0].scope_spans[0].scope.name = "scope"
@@ -57,7 +58,7 @@ def test_shares_hold_whole_traces_and_all_spans() -> None:
 
 
 def test_spans_without_an_id_stay() -> None:
-    """A span whose trace id is missing or of another length is no other worker's."""
+    """A span whose trace id is missing or of another length stays with the receiving worker."""
     request = ExportTraceServiceRequest.FromString(traces(1, 2))
     request.resource_spans[0].scope_spans[0].spans[0].trace_id = b""
     request.resource_spans[0].scope_spans[0].spans[1].trace_id = b"short"
@@ -78,7 +79,7 @@ async def test_each_trace_is_recorded_by_its_owner(tmp_path: Path) -> None:
 
 
 async def test_a_share_whose_owner_is_gone_is_recorded_here(tmp_path: Path) -> None:
-    """Without the other worker, and with a socket that a killed one has left, all spans are recorded."""
+    """Without the other worker, and with the socket of a killed one, all spans are recorded."""
     async with workers(tmp_path, running=1) as (only,):
         assert (await only.post("/v1/traces", traces(1, 2))).status == 200
         dead = await asyncio.start_unix_server(lambda _, writer: writer.close(), tmp_path / "worker-1.sock")
@@ -88,7 +89,7 @@ async def test_a_share_whose_owner_is_gone_is_recorded_here(tmp_path: Path) -> N
 
 
 async def test_a_share_whose_owner_hangs_is_recorded_here(tmp_path: Path) -> None:
-    """An owner that takes a share and never answers (a stopped process) costs its time limit; all spans are recorded."""
+    """A worker that takes a share and never answers costs its time limit, and all spans are recorded."""
     async with workers(tmp_path, running=1, answer_timeout=0.05) as (only,):
         is_over = asyncio.Event()
 
@@ -102,8 +103,10 @@ async def test_a_share_whose_owner_hangs_is_recorded_here(tmp_path: Path) -> Non
             is_over.set()
 
 
-async def test_the_sender_hears_what_the_owner_answers(tmp_path: Path) -> None:
-    """An owner that cannot record asks the sender to come back; spans that it cannot read are counted as rejected."""
+async def test_the_sender_gets_the_owners_answer(tmp_path: Path) -> None:
+    """An owner that cannot record asks the sender to repeat; spans that it cannot read are counted as
+    rejected.
+    """
     bad = traces(1).replace(b"\x12\x06\x0a\x04chat", b"\x12\x06\x0a\x05chat")
     async with workers(tmp_path) as (first, second):
         answer = await first.post("/v1/traces", bad + traces(3))
@@ -114,8 +117,43 @@ async def test_the_sender_hears_what_the_owner_answers(tmp_path: Path) -> None:
         assert first.interaction_store.spans == [4]
 
 
+#: Spans that the parser accepts and the reader refuses, of two traces: the first worker's and the second worker's.
+BAD = [traces(n).replace(b"\x12\x06\x0a\x04chat", b"\x12\x06\x0a\x05chat") for n in (2, 1)]
+
+
+@pytest.mark.parametrize("owner", [0, 1])
+async def test_a_bad_span_fails_no_span_of_another_worker(tmp_path: Path, owner: int) -> None:
+    """One bad span, the only one of its worker, is rejected; the others are recorded, as by one process."""
+    async with workers(tmp_path) as endpoints:
+        answer = await endpoints[0].post("/v1/traces", BAD[owner] + traces(3 + owner, 5 + owner))
+        assert answer.status == 200
+        assert ExportTraceServiceResponse.FromString(answer.body).partial_success.rejected_spans == 1
+        assert sorted(n for each in endpoints for n in each.interaction_store.spans) == [3 + owner, 5 + owner]
+        assert [kept[1] for each in endpoints for kept in each.interaction_store.kept] == ["otlp traces"]
+        # Without other spans, the worker that has the request refuses it.
+        assert (await endpoints[0].post("/v1/traces", BAD[owner])).status == 400
+
+
+async def test_a_share_that_holds_too_much_is_refused_as_a_request_is(tmp_path: Path) -> None:
+    """Wherever its spans belong, a request with more elements than its size allows is 413."""
+    request = ExportTraceServiceRequest.FromString(traces(1))
+    fields = b"\x78\x01" * 60_000  # unknown fields beside the spans are elements
+    body = bytes(wrap(1, request.resource_spans[0].SerializeToString() + fields))
+    async with workers(tmp_path) as endpoints:
+        assert [(await each.post("/v1/traces", body)).status for each in endpoints] == [413, 413]
+
+
+async def test_a_request_with_a_large_resource_is_recorded(tmp_path: Path) -> None:
+    """A resource that is too large to be repeated in each share keeps no span from being recorded."""
+    request = ExportTraceServiceRequest.FromString(traces(1, 2))
+    request.resource_spans[0].resource.attributes.add(key="service.name").value.string_value = "x" * 200_000
+    async with workers(tmp_path) as (first, second):
+        assert (await first.post("/v1/traces", request.SerializeToString())).status == 200
+        assert first.interaction_store.spans + second.interaction_store.spans == [1, 2]
+
+
 @pytest.mark.parametrize(("body", "kind"), [(b'{"resourceSpans": []}', JSON), (b"", "application/x-protobuf")])
 async def test_what_cannot_be_split_is_recorded_where_it_arrives(tmp_path: Path, body: bytes, kind: str) -> None:
-    """JSON and an empty request are answered by the worker that has them."""
+    """JSON and an empty request are answered by the worker that received them."""
     async with workers(tmp_path, running=1) as (only,):
         assert (await only.post("/v1/traces", body, kind)).status == 200

@@ -23,7 +23,7 @@ from tests.thorough import thorough
 CAPTURES = Path(__file__).parents[1] / "captures"
 TRACE, SPAN, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", "00f067aa0ba902b7"
 AT = 1_790_000_000_000_000_000
-#: An attribute by whose name a span is known as an agent's, so that its values are read.
+#: An attribute whose name identifies a span as an agent's, so that its values are read.
 AGENTS = ("gen_ai.operation.name", "chat")
 
 
@@ -86,7 +86,7 @@ def test_json_and_protobuf_logs_say_the_same() -> None:
 
 
 def test_a_span_its_events_and_links() -> None:
-    """A span is one observation, each event another by its position and its number among equals; links stay on the span."""
+    """A span is one observation, each event one by position and number among equals; links stay on the span."""
     events = [
         {"name": "a", "timeUnixNano": AT + 1},
         {"name": "exception", "timeUnixNano": AT + 2},
@@ -95,11 +95,11 @@ def test_a_span_its_events_and_links() -> None:
     decoded = traces(
         a_span(events=events, links=[{"traceId": TRACE, "spanId": PARENT}], status={"code": "STATUS_CODE_ERROR"})
     )
-    span, *told = decoded.observations
+    span, *decoded_events = decoded.observations
     assert (span.part, span.kind, span.status, span.exceptions) == (Part.ENDED, 3, Status.ERROR, 1)
     assert span.links == ((bytes.fromhex(TRACE), bytes.fromhex(PARENT)),)
     assert (span.at_ns, span.parent_id, span.origin.scope) == (AT + 5, bytes.fromhex(PARENT), "s")
-    assert [(e.part, e.index, e.ordinal, e.name, e.at_ns - AT) for e in told] == [
+    assert [(e.part, e.index, e.ordinal, e.name, e.at_ns - AT) for e in decoded_events] == [
         (Part.EVENT, 0, 0, "a", 1),
         (Part.EVENT, 1, 0, "exception", 2),
         (Part.EVENT, 2, 1, "a", 1),
@@ -108,7 +108,7 @@ def test_a_span_its_events_and_links() -> None:
 
 
 def test_a_span_without_an_end_has_started() -> None:
-    """End time 0 is a span still running."""
+    """A span with end time 0 is still running."""
     (span,) = traces(a_span(endTimeUnixNano="0")).observations
     assert (span.part, span.at_ns, span.end_ns) == (Part.STARTED, AT, 0)
 
@@ -124,7 +124,9 @@ def test_a_pending_span_is_its_parent() -> None:
 
 
 def test_the_json_dialects_of_senders() -> None:
-    """Ids in capitals, numbers as text, enums as names, unknown fields, missing wrappers, null, BOM: all are read."""
+    """Ids in capitals, numbers as text, enums as names, unknown fields, missing wrappers, null and a BOM are
+    all read.
+    """
     attributes = [
         text(*AGENTS),
         {"key": "i", "value": {"intValue": "42"}},
@@ -156,7 +158,7 @@ def test_the_json_dialects_of_senders() -> None:
 
 @pytest.mark.parametrize("bad", ["", "0" * 32, "abc1", "not hex", None, 7])
 def test_a_bad_trace_id_becomes_one_of_the_content(bad: Any) -> None:
-    """Zero, short, odd and absent ids never meet in one trace, and the same span again has the same id."""
+    """Zero, short, odd and absent ids never share a trace, and the same span again has the same id."""
     (one,) = traces(a_span(traceId=bad, name="one")).observations
     (again,) = traces(a_span(traceId=bad, name="one")).observations
     (two,) = traces(a_span(traceId=bad, name="two")).observations
@@ -166,11 +168,11 @@ def test_a_bad_trace_id_becomes_one_of_the_content(bad: Any) -> None:
     if not bad or bad == "0" * 32 or bad == 7:
         assert one.trace_id != two.trace_id
     else:
-        assert one.trace_id == two.trace_id  # a strange id is still somebody's
+        assert one.trace_id == two.trace_id  # a strange id still belongs to a sender
 
 
 def test_times_are_held_and_flagged() -> None:
-    """Beyond 63 bits, backwards or absent: kept as integers, flagged."""
+    """Times beyond 63 bits, backwards or absent are kept as integers and flagged."""
     huge, backwards, absent = traces(
         a_span(endTimeUnixNano=str(2**64 - 1)), a_span(endTimeUnixNano=str(AT - 1)), a_span(startTimeUnixNano="0")
     ).observations
@@ -181,14 +183,14 @@ def test_times_are_held_and_flagged() -> None:
 
 
 def test_one_bad_span_does_not_spoil_its_batch() -> None:
-    """What cannot be read is counted by reason; its neighbours are kept."""
+    """An unreadable span is counted by reason; its neighbours are kept."""
     decoded = traces(a_span(), 7, a_span(events=5), a_span(name="last"))
     assert [o.name for o in decoded.observations] == ["chat", "last"]
     assert decoded.dropped == {"bad_shape": 1, "bad_span": 1}
 
 
 def test_events_beyond_the_limit_are_counted() -> None:
-    """128 events of a span are kept, the rest counted as lost."""
+    """128 events of a span are kept, the rest is counted as dropped."""
     decoded = traces(a_span(events=[{"name": "e", "timeUnixNano": AT}] * 200))
     assert len(decoded.observations) == 129
     assert decoded.dropped == {"too_many_events": 72}
@@ -205,7 +207,7 @@ def test_what_is_no_json_is_refused_with_a_reason(body: bytes) -> None:
 
 
 def test_empty_bodies_are_empty_requests() -> None:
-    """Nothing is a valid request."""
+    """An empty body is a valid request."""
     assert (
         decode_traces(b"", is_json=True) == decode_traces(b"") == decode_logs(b"") == decode_metrics(b"") == Decoded()
     )
@@ -221,7 +223,7 @@ def test_bad_text_in_json_is_salvaged(raw: str) -> None:
 
 
 def test_a_number_of_thousands_of_digits_is_kept_as_text() -> None:
-    """Neither an error nor a float."""
+    """A number of thousands of digits is neither an error nor a float."""
     body = json.dumps(
         {
             "resourceSpans": [
@@ -234,7 +236,9 @@ def test_a_number_of_thousands_of_digits_is_kept_as_text() -> None:
 
 
 def test_invalid_utf8_in_one_protobuf_string_is_salvaged() -> None:
-    """Protobuf refuses a whole request for one bad string; the others are kept as they were, the bad one is mended."""
+    """Protobuf refuses a whole request for one bad string: the others are unchanged, the bad one is
+    repaired.
+    """
     request = ExportTraceServiceRequest()
     scope = request.resource_spans.add().scope_spans.add()
     for name in ("good", "XXXX"):
@@ -249,17 +253,18 @@ def test_invalid_utf8_in_one_protobuf_string_is_salvaged() -> None:
 
 
 def test_of_a_span_that_is_not_an_agents_no_value_is_read() -> None:
-    """Where no attribute has a name that an agent uses, they are counted and left; its edge and its end are as they were."""
+    """Attributes without an agent's names are counted and not read; start and end of the span are kept."""
     strange = a_span(attributes=[text("http.route", "/x"), text("k", "\0")], status={"code": 2, "message": "boom"})
     (seen,) = traces(strange).observations
     assert (seen.attributes, seen.unread, seen.repairs) == ({}, 2, 0)
     assert (seen.parent_id.hex(), seen.name, seen.status, seen.status_message) == (PARENT, "chat", Status.ERROR, "boom")
     (nameless, other) = traces(*(a_span(traceId="", attributes=[text("k", v)]) for v in "ab")).observations
-    assert nameless.trace_id != other.trace_id  # without an id of its own it is known by its content
+    assert nameless.trace_id != other.trace_id  # without an id of its own its content identifies it
 
 
 VALUES = st.one_of(
-    st.text(st.characters(exclude_categories=["Cs"])), st.integers(-(2**63), 2**63 - 1), st.floats(), st.booleans(), st.binary(),
+    st.text(st.characters(exclude_categories=["Cs"])), st.integers(-(2**63), 2**63 - 1), st.floats(), st.booleans(),
+    st.binary(),
     st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=4) | st.integers(-9, 9), max_size=20),
     st.sampled_from(["", "x" * 5000, "\0", "ä" * 4096]),
 )  # fmt: skip
@@ -268,7 +273,7 @@ VALUES = st.one_of(
 @given(st.dictionaries(st.sampled_from(["agent.a", "b", "c" * 300, "d\0", "é"]), VALUES))
 @thorough(400)
 def test_values_read_from_protobuf_are_mended_as_all_others(attributes: dict[str, Any]) -> None:
-    """What the walk takes for clean is what mending would leave alone, twice over (names are remembered)."""
+    """Values that the walk takes for clean are unchanged by repairing, twice over (names are cached)."""
     request = ExportTraceServiceRequest()
     span = (
         request.resource_spans.add()
@@ -294,8 +299,9 @@ TIMES = st.sampled_from([0, 1, AT, AT + 7, 2**63, 2**64 - 1])
 KEYS = st.sampled_from(["gen_ai.operation.name", "agent.a", "http.route", "logfire.span_type", "", "é", "k" * 130])
 SPANS = st.fixed_dictionaries(
     {
-        "trace_id": IDS[16], "span_id": IDS[8], "parent_span_id": IDS[8], "name": PLAIN | st.sampled_from(["n" * 2000, "a\0b"]),
-        "kind": st.integers(0, 5), "start_time_unix_nano": TIMES, "end_time_unix_nano": TIMES, "code": st.integers(0, 2),
+        "trace_id": IDS[16], "span_id": IDS[8], "parent_span_id": IDS[8],
+        "name": PLAIN | st.sampled_from(["n" * 2000, "a\0b"]), "kind": st.integers(0, 5),
+        "start_time_unix_nano": TIMES, "end_time_unix_nano": TIMES, "code": st.integers(0, 2),
         "message": st.just("") | PLAIN, "links": st.integers(0, 2), "events": st.integers(0, 2),
         "attributes": st.lists(
             st.tuples(
@@ -317,7 +323,7 @@ SPANS = st.fixed_dictionaries(
 @given(st.lists(SPANS, max_size=6))
 @thorough(300)
 def test_spans_of_any_shape_say_the_same_in_json_and_protobuf(spans: list[dict[str, Any]]) -> None:
-    """Whether a span is plain enough to be taken at once, and its attributes met before, changes nothing of what is seen of it."""
+    """A plain and an unusual span, and known and new attributes, decode alike in JSON and protobuf."""
     request = ExportTraceServiceRequest()
     scope = request.resource_spans.add().scope_spans.add()
     for given_span in [*spans, *spans]:
@@ -338,8 +344,8 @@ def test_spans_of_any_shape_say_the_same_in_json_and_protobuf(spans: list[dict[s
     assert from_protobuf.dropped == from_json.dropped
 
 
-def test_what_is_not_utf8_in_one_attribute_is_told_of_its_span_alone() -> None:
-    """A bad key or value is mended where it stands; a span that says U+FFFD itself is not told as mended."""
+def test_invalid_utf8_in_one_attribute_flags_its_span_alone() -> None:
+    """A bad key or value is repaired in place; a span that contains U+FFFD itself is not flagged."""
     request = ExportTraceServiceRequest()
     scope = request.resource_spans.add().scope_spans.add()
     for number, value in enumerate(("\ufffd", "XXXX", "good")):
@@ -354,7 +360,7 @@ def test_what_is_not_utf8_in_one_attribute_is_told_of_its_span_alone() -> None:
 
 
 def test_an_attribute_that_is_no_message_is_undecodable() -> None:
-    """Bytes that are no attribute are found only when they are read; the request is then undecodable, as it always was."""
+    """Bytes that are no attribute fail when they are read, and the request is undecodable."""
     request = ExportTraceServiceRequest()
     span = (
         request.resource_spans.add()
@@ -378,7 +384,7 @@ def set_value(into: Any, value: Any) -> None:
 
 
 def test_records_have_a_name_an_index_and_a_producer() -> None:
-    """An event name stands in its field or in one of two attributes; the index is the content's, whoever sent it."""
+    """An event name is in its field or in one of two attributes; the index is made of the content alone."""
     at = str(AT)
     assert logs(eventName="a", timeUnixNano=at).name == "a"
     assert logs(attributes=[text("event.name", "b")], timeUnixNano=at).name == "b"
@@ -398,7 +404,9 @@ def test_half_a_context_is_none() -> None:
 
 
 def test_the_record_of_a_started_span_is_that_span() -> None:
-    """`agent.span.started` becomes a STARTED observation with name, kind, parent, start and the attributes so far."""
+    """`agent.span.started` becomes a STARTED observation with name, kind, parent, start and the attributes
+    so far.
+    """
     attributes = [text(c.SPAN_NAME, "invoke_agent x"), text(c.SPAN_KIND, "INTERNAL"), text(c.SPAN_PARENT_ID, PARENT)]
     attributes += [{"key": c.SPAN_START, "value": {"intValue": str(AT - 9)}}, {"key": c.SEQ, "value": {"intValue": 3}}]
     attributes += [text(c.PRODUCER, "p1"), text("gen_ai.agent.name", "x")]
@@ -424,7 +432,7 @@ JSON_BODIES = [
 @thorough(250)
 @given(st.data())
 def test_mutated_bodies_are_read_or_refused(data: st.DataObject) -> None:
-    """Bytes flipped, cut, repeated or inserted give observations that can be kept, or `Undecodable`; nothing else."""
+    """Bytes flipped, cut, repeated or inserted give storable observations, or `Undecodable`; nothing else."""
     is_json = data.draw(st.booleans())
     body = bytearray(data.draw(st.sampled_from(JSON_BODIES if is_json else BODIES)))
     for _ in range(data.draw(st.integers(1, 6))):

@@ -1,4 +1,4 @@
-"""The forwarder against a real receiver: what it sends, what it keeps to itself, and what it does when nobody answers."""
+"""The forwarder against a real receiver: what it sends, keeps back, and does without an answer."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ import spanpost
 from spanpost import app
 from spanpost.model.errors import ConfigError
 from spanpost.model.observations import Part
-from spanpost.receivers.forwarder import ForwardedSpans, Forwarder, Target, endpoints_of, is_same_place, protocol_of
+from spanpost.receivers.forward_target import Target, protocol_of
+from spanpost.receivers.forwarder import ForwardedSpans, Forwarder
+from spanpost.receivers.other_exporters import endpoints_of, is_same_place
 from spanpost.receivers.worker import MAX_FLUSH
 from spanpost.testing.gateway import GrpcGateway, RunningGateway
 
@@ -70,7 +72,7 @@ def span(provider: Any, name: str = "work", **attributes: Any) -> Any:
 
 
 def test_what_happens_arrives_while_it_happens(gateway: RunningGateway, process: Process) -> None:
-    """A start and an event arrive before the span has ended, the finished span at its end, all of one process and scope."""
+    """Start and event arrive before the span ends, and the finished span at its end."""
     pipeline, provider = process.attach(gateway.url)
     one = span(provider)
     one.add_event("agent.checkpoint", {"agent.progress": 40}, timestamp=123)
@@ -86,7 +88,7 @@ def test_what_happens_arrives_while_it_happens(gateway: RunningGateway, process:
 
 
 def test_a_heartbeat_names_the_open_roots(gateway: RunningGateway, process: Process) -> None:
-    """While spans are open, one record for the whole process names those that have nobody above them here."""
+    """While spans are open, one record for the whole process names those without a parent here."""
     _, provider = process.attach(gateway.url)
     roots = [span(provider), span(provider)]
     provider.get_tracer("t").start_span("child", trace.set_span_in_context(roots[0])).add_event("e")
@@ -112,7 +114,9 @@ class Unsampled(Sampler):
 @pytest.mark.parametrize("spans", ["auto", "always", "never"])
 @pytest.mark.parametrize("exporter", ["none", "same place", "elsewhere", "unsampled"])
 def test_which_finished_spans_are_sent(gateway: RunningGateway, process: Process, spans: str, exporter: str) -> None:
-    """*auto* sends what the application's own exporter does not bring to the same place; the others do as they say."""
+    """*auto* sends what the application's exporter does not send to the same place; the other values are
+    literal.
+    """
     with RunningGateway() as other:
         url = {"none": None, "elsewhere": other.url}.get(exporter, gateway.url)
         own = (OTLPSpanExporter(endpoint=f"{url}/v1/traces"),) if url else ()
@@ -129,7 +133,7 @@ def test_which_finished_spans_are_sent(gateway: RunningGateway, process: Process
 def test_an_exporter_that_is_added_later_counts_too(
     gateway: RunningGateway, process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is looked anew for exporters of the application: one that joins after us sends its spans itself."""
+    """An exporter that the application adds after us is found, and its spans are not sent twice."""
     monkeypatch.setattr("spanpost.receivers.forwarder._SEARCH_EVERY", 0.0)
     pipeline, provider = process.attach(gateway.url)
     span(provider, "before").end()
@@ -143,7 +147,7 @@ def test_an_exporter_that_is_added_later_counts_too(
 def test_what_the_application_sends_its_backend_is_not_sent_here(
     gateway: RunningGateway, process: Process, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Headers of OTEL_EXPORTER_OTLP_HEADERS, the application's key among them, stay away; ours arrive and are never written."""
+    """OTEL_EXPORTER_OTLP_HEADERS are not sent to the gateway; our headers arrive and are not logged."""
     caplog.set_level(logging.DEBUG)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-honeycomb-team=theirs,authorization=Basic theirs")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_LOGS_HEADERS", "x-other=theirs")
@@ -164,7 +168,9 @@ def test_what_the_application_sends_its_backend_is_not_sent_here(
 def test_a_gateway_that_comes_back_gets_what_waited(
     gateway: RunningGateway, process: Process, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Batches that are refused for a while are tried again, in order, and nothing is lost; it is said once."""
+    """Batches that are refused for a while are tried again, in order, and nothing is lost; it is logged
+    once.
+    """
     gateway.answers.extend([500] * 3)
     pipeline, provider = process.attach(gateway.url)
     for number in range(3):
@@ -173,11 +179,13 @@ def test_a_gateway_that_comes_back_gets_what_waited(
     assert pipeline.force_flush()
     assert pipeline.dropped == {}
     said = [r.getMessage() for r in caplog.records if r.name == "spanpost.receivers"]
-    assert len([one for one in said if "fails" in one]) <= 1  # none where the exporter's own tries were enough
+    assert len([one for one in said if "fails" in one]) <= 1  # none where the exporter's own attempts were enough
 
 
 def test_a_gateway_that_hangs_costs_the_agent_nothing(gateway: RunningGateway, process: Process) -> None:
-    """With nobody answering, spans start, tell and end; a flush says False in time; what finds no room is lost and counted."""
+    """Without answers, spans start, report and end; a flush returns False in time; an overflow is dropped
+    and counted.
+    """
     gateway.held = threading.Event()
     pipeline, provider = process.attach(gateway.url, timeout=60)
     pipeline.feed.queue.capacity = 100
@@ -191,20 +199,20 @@ def test_a_gateway_that_hangs_costs_the_agent_nothing(gateway: RunningGateway, p
     gateway.held.set()
 
 
-def test_what_cannot_be_sent_is_lost_by_count(process: Process) -> None:
-    """A batch that was tried for as long as patience lasts is given up, and each observation of it counted."""
+def test_a_batch_that_cannot_be_sent_is_dropped_by_count(process: Process) -> None:
+    """A batch that failed until the deadline of its retries is given up, and each observation of it counted."""
     with RunningGateway() as gone:
         url = gone.url
     pipeline, provider = process.attach(url, timeout=0.2)
     pipeline._forwarder._retry_time = 0.3
     span(provider).end()
     assert pipeline.force_flush() is False
-    # A start is not told of a span that has ended by then: one or two observations, and on a slow machine a heartbeat.
+    # No start of an ended span is reported: one or two observations, and on a slow machine a heartbeat.
     assert pipeline.dropped["receive"] in (1, 2, 3)
 
 
 def test_the_end_is_in_time_whatever_hangs(gateway: RunningGateway, process: Process) -> None:
-    """With nobody answering, a shutdown is over within its bounds and says that not everything was sent."""
+    """Without answers, a shutdown ends within its limits and reports that not everything was sent."""
     gateway.held = threading.Event()
     pipeline, provider = process.attach(gateway.url, timeout=60)
     span(provider)
@@ -213,8 +221,8 @@ def test_the_end_is_in_time_whatever_hangs(gateway: RunningGateway, process: Pro
     assert time.monotonic() - began < 20  # as against the minute that one request may take
 
 
-def test_open_spans_are_told_as_interrupted_at_the_end(gateway: RunningGateway, process: Process) -> None:
-    """A span that is open when the process ends orderly is told as gone."""
+def test_open_spans_are_interrupted_at_the_end(gateway: RunningGateway, process: Process) -> None:
+    """A span that is open when the process ends regularly is reported as gone."""
     pipeline, provider = process.attach(gateway.url)
     span(provider)
     assert pipeline.shutdown() is True
@@ -222,7 +230,7 @@ def test_open_spans_are_told_as_interrupted_at_the_end(gateway: RunningGateway, 
 
 
 def test_nothing_that_an_agent_says_spoils_a_batch(gateway: RunningGateway, process: Process) -> None:
-    """Names, times and values that OTLP cannot hold are mended, and what is beside them arrives."""
+    """Names, times and values that OTLP cannot hold are repaired, and their neighbours arrive."""
     pipeline, provider = process.attach(gateway.url)
     tracer = provider.get_tracer("an.agent")
     odd = tracer.start_span(
@@ -257,7 +265,7 @@ def test_grpc(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_signal_that_is_never_taken_does_not_hold_up_the_other(
     process: Process, protocol: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A receiver with traces alone gets the traces at once; the live records are lost by count, and it is said what to do."""
+    """A receiver without logs gets traces at once; live records are dropped, counted, and explained."""
     with ExitStack() as stack:
         there: Any = stack.enter_context(RunningGateway() if protocol == "http" else GrpcGateway(takes=("traces",)))
         if protocol == "http":
@@ -267,7 +275,7 @@ def test_a_signal_that_is_never_taken_does_not_hold_up_the_other(
             one = span(provider, f"s{number}")
             one.add_event("agent.checkpoint")
             one.end()
-        assert pipeline.force_flush() is False  # honest: some of it was lost
+        assert pipeline.force_flush() is False  # correct: some of it was dropped
         ended = there.names(Part.ENDED) if protocol == "http" else [name for name, _ in there.spans]
         assert ended == [f"s{number}" for number in range(20)]
         assert pipeline.dropped["receive"] >= 20
@@ -277,7 +285,7 @@ def test_a_signal_that_is_never_taken_does_not_hold_up_the_other(
 
 
 def test_a_second_provider_is_forwarded_too(gateway: RunningGateway, process: Process) -> None:
-    """Another provider leads into the same pipeline, and one whose spans nobody exports makes *auto* send them all."""
+    """Another provider feeds the same pipeline, and if nothing exports its spans *auto* sends them all."""
     pipeline, first = process.attach(gateway.url, None, (OTLPSpanExporter(endpoint=f"{gateway.url}/v1/traces"),))
     second = TracerProvider(shutdown_on_exit=False)
     assert spanpost.attach(tracer_provider=second, logger_provider=LoggerProvider(shutdown_on_exit=False)) is pipeline
@@ -303,13 +311,15 @@ def test_a_second_provider_is_forwarded_too(gateway: RunningGateway, process: Pr
     ],
 )
 def test_the_same_place(one: str, other: str, same: bool) -> None:
-    """Two addresses are one place when host and port are, or when both ports are OTLP's own; whichever is named first."""
+    """Two addresses are one place if host and port agree, or both ports are OTLP's, in either order."""
     assert is_same_place(one, other) is same
     assert is_same_place(other, one) is same
 
 
 def test_exporters_are_found_behind_wrappers() -> None:
-    """An application's exporter is found in batch and simple processors, behind wrappers and in providers of others."""
+    """An application's exporter is found in batch and simple processors, behind wrappers and in foreign
+    providers.
+    """
 
     class Wrapped:
         def __init__(self, inner: Any) -> None:
@@ -338,7 +348,7 @@ def test_exporters_are_found_behind_wrappers() -> None:
     [("http://c:4318", "http"), ("http://c:4317", "grpc"), ("https://c", "http"), ("unix:///run/s.sock", "grpc")],
 )
 def test_the_protocol_is_known_by_the_address(endpoint: str, protocol: str) -> None:
-    """The standard ports say what they speak; anything else is HTTP."""
+    """The standard ports give the protocol; any other port is HTTP."""
     assert protocol_of(endpoint) == protocol
     assert Target(f"{endpoint}/v1/logs" if protocol == "http" else endpoint).endpoint == endpoint
 
@@ -361,7 +371,7 @@ def test_the_protocol_is_known_by_the_address(endpoint: str, protocol: str) -> N
     ],
 )
 def test_wrong_settings_are_refused_at_the_start(section: dict[str, Any], says: str, clean_environment: Path) -> None:
-    """A wrong address, header or certificate is said at once, with what to do, and without any secret."""
+    """A wrong address, header or certificate is reported at once, with what to do, and without any secret."""
     with pytest.raises(ConfigError) as refused:
         spanpost.attach(forward=section)
     assert says in str(refused.value)
@@ -370,7 +380,7 @@ def test_wrong_settings_are_refused_at_the_start(section: dict[str, Any], says: 
 
 
 def test_without_the_exporter_it_is_said_which_extra_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the OTLP exporter is not installed, the error names the extra that brings it."""
+    """Without the OTLP exporter installed, the error names the extra that brings it."""
     for protocol, extra in (("http", "spanpost[forward]"), ("grpc", "spanpost[forward-grpc]")):
         monkeypatch.setitem(
             __import__("sys").modules, f"opentelemetry.exporter.otlp.proto.{protocol}._log_exporter", None

@@ -1,4 +1,4 @@
-"""Hostile bodies: whatever a body holds, its cost is linear in its bytes, counted and not timed, and honest ones are read."""
+"""Hostile bodies of any content cost work linear in their bytes, by counting, and honest ones are read."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ CALLS = 8
 #: Calls between two pauses, in any body: a call takes a tenth of a microsecond and more. Most shapes have a
 #: tenth of this.
 BETWEEN = 260_000
-#: Bytes of Python's memory for a byte of a body, and what a receiver has beside them: the pieces that are
-#: not recorded yet.
+#: Bytes of Python's memory for a byte of a body, and a receiver's own beside them: the pieces that are not
+#: recorded yet.
 MEMORY, BESIDE = 48, 8 * PIECE
 
 
@@ -69,7 +69,7 @@ class Calls:
 
 
 def steps_of(shape: Shape, body: bytes) -> Iterator[Piece | str | None]:
-    """Yield what a body comes to, step by step, and its verdict."""
+    """Yield the result of a body, step by step, and its verdict."""
     spoiled = 0
     try:
         for piece in pieces(shape.signal, body, "t", is_json=shape.is_json):
@@ -83,7 +83,7 @@ def steps_of(shape: Shape, body: bytes) -> Iterator[Piece | str | None]:
 
 
 def cost(shape: Shape, body: bytes) -> tuple[str, int, int]:
-    """Return the verdict, the calls that it took, and the most of them between two pauses."""
+    """Return the verdict, the number of calls, and the most of them between two pauses."""
     verdict, longest, before = "", 0, 0
     coming = steps_of(shape, body)
     with Calls() as calls:
@@ -95,7 +95,7 @@ def cost(shape: Shape, body: bytes) -> tuple[str, int, int]:
 
 @pytest.fixture(scope="module", autouse=True)
 def _ready() -> None:
-    """Have made what is made once: classes of protobuf, tables of dialects."""
+    """Warm up: classes of protobuf, tables of dialects."""
     for shape in SHAPES.values():
         list(steps_of(shape, shape.make(2000)))
 
@@ -103,8 +103,7 @@ def _ready() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SHAPES)
 def test_known_shapes_cost_what_their_bytes_allow(name: str) -> None:
-    """Each shape has its verdict, a bounded number of calls a byte and between two pauses, and four times as many for four times
-    the bytes."""
+    """Each shape has its verdict and a bounded number of calls a byte, also between two pauses."""
     shape = SHAPES[name]
     small, large = shape.make(SIZE // 4), shape.make(SIZE)
     milder, few, _ = cost(shape, small)
@@ -113,14 +112,14 @@ def test_known_shapes_cost_what_their_bytes_allow(name: str) -> None:
     assert verdict == shape.verdict
     assert many <= CALLS * len(large)
     assert longest <= BETWEEN
-    # What is read as a whole costs less than what is cut, so that a cheap body may have more.
+    # Reading a body at once costs less than cutting it, so that a cheap body may have more.
     assert many <= 6 * few + 2 * len(large) or verdict != milder
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SHAPES)
 def test_known_shapes_take_memory_for_their_bytes(name: str) -> None:
-    """However a body is made, what Python holds of it and of what came of it is bounded by its bytes, beside the pieces under way."""
+    """The memory for any body and its result is bounded by its bytes, plus the pieces being decoded."""
     shape = SHAPES[name]
     body = shape.make(SIZE)
     gc.collect()
@@ -138,7 +137,7 @@ def test_known_shapes_take_memory_for_their_bytes(name: str) -> None:
 @thorough(60)
 @given(nested())
 def test_other_shapes_of_protobuf_are_no_worse(make: Callable[[int], bytes]) -> None:
-    """Whatever is repeated within a request, it is read or refused in a bounded number of calls a byte."""
+    """Any repetition within a request is read or refused in a bounded number of calls a byte."""
     _bounded(Shape("traces", False, make, ""))
     _bounded(Shape("logs", False, make, ""))
     _bounded(Shape("metrics", False, make, ""))
@@ -147,7 +146,7 @@ def test_other_shapes_of_protobuf_are_no_worse(make: Callable[[int], bytes]) -> 
 @thorough(60)
 @given(nested_json())
 def test_other_shapes_of_json_are_no_worse(make: Callable[[int], bytes]) -> None:
-    """Whatever value is repeated in a request in JSON, it is read or refused in a bounded number of calls a byte."""
+    """Any repeated value of a JSON request is read or refused in a bounded number of calls a byte."""
     _bounded(Shape("traces", True, make, ""))
 
 
@@ -163,7 +162,7 @@ def _bounded(shape: Shape) -> None:
     "name", ["empty spans", "128 empty events in each span", "JSON: empty spans", "empty points that are read"]
 )
 def test_a_body_of_too_many_elements_is_refused_before_any_is_recorded(name: str) -> None:
-    """What a body holds too many of is counted first: nothing was yielded of it."""
+    """Elements are counted before recording: nothing of a body with too many was yielded."""
     shape = SHAPES[name]
     coming = pieces(shape.signal, shape.make(SIZE), "t", is_json=shape.is_json)
     found = []
@@ -174,7 +173,7 @@ def test_a_body_of_too_many_elements_is_refused_before_any_is_recorded(name: str
 
 @pytest.mark.parametrize("count", [100, 10_000])
 def test_the_densest_honest_bodies_are_read(count: int) -> None:
-    """Whatever an honest sender can send that is dense, small and large, is read to its last span, record and point."""
+    """The densest honest bodies, small and large, are read to the last span, record and point."""
     for name, signal, body in honest(count):
         found = [piece.decoded for piece in pieces(signal, body, "t", is_json=False) if piece is not None]
         assert not any(each.spoiled or each.dropped for each in found), name
@@ -182,7 +181,7 @@ def test_the_densest_honest_bodies_are_read(count: int) -> None:
 
 
 def test_recorded_bodies_are_far_from_the_limits() -> None:
-    """Of what frameworks sent, recorded, the densest body holds a fifth of the elements that it may hold."""
+    """The densest recorded body of a framework has a fifth of the allowed elements."""
     densest = 0.0
     for path in sorted((ROOT / "tests" / "captures").rglob("*.pb*")):
         raw = path.read_bytes()
@@ -195,7 +194,7 @@ def test_recorded_bodies_are_far_from_the_limits() -> None:
 
 
 def test_what_is_left_out_of_a_body_is_kept_a_little_and_counted_whole() -> None:
-    """Of many spans that cannot be read the first are handed over with their bytes, and all are counted."""
+    """Of many unreadable spans the first are kept with their bytes, and all are counted."""
     bad = field(2, b"\x0a\x7fxxxxxxxxxx")
     body = field(1, field(2, field(2, span()) + bad * 5000))
     spoiled = [each for piece in pieces("traces", body, "t", is_json=False) if piece for each in piece.decoded.spoiled]
@@ -206,7 +205,7 @@ def test_what_is_left_out_of_a_body_is_kept_a_little_and_counted_whole() -> None
 
 @pytest.mark.parametrize("name", PACKED)
 def test_encodings_cost_what_their_bytes_allow(name: str) -> None:
-    """However a body is encoded, it is inflated, or refused, in a bounded number of calls a byte."""
+    """In any encoding a body is inflated, or refused, in a bounded number of calls a byte."""
     encoding, pack = PACKED[name]
     body = SHAPES["spans with ids and times"].make(100_000)
     for raw in (pack(body[:25_000]), pack(body)):
@@ -219,7 +218,7 @@ def test_encodings_cost_what_their_bytes_allow(name: str) -> None:
     "name", ["spans with ids and times", "empty resources", "no span is a message", "JSON: spans with ids and times"]
 )
 async def test_others_go_on_while_a_large_body_is_decoded(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A large body is decoded in many small steps, and between any two of them the loop turns."""
+    """A large body is decoded in many small steps, and the loop runs between any two of them."""
     monkeypatch.setattr(decoding, "_SLICE", 0.0)
     shape = SHAPES[name]
     body = shape.make(600_000)
@@ -244,7 +243,7 @@ async def test_others_go_on_while_a_large_body_is_decoded(name: str, monkeypatch
 
 
 async def test_memory_that_a_small_body_becomes_is_counted() -> None:
-    """A small body that becomes many observations takes more of the bytes in flight than it has."""
+    """A small body that becomes many observations counts for more than its bytes in flight."""
     entered, gate = asyncio.Event(), asyncio.Event()
 
     async def record(batch: Any, /, *, is_whole: bool = False) -> Recorded:

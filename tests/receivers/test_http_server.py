@@ -1,4 +1,4 @@
-"""The HTTP server's own bounds, on real sockets: slow senders, endless headers, ambiguous requests, many connections."""
+"""The HTTP server's bounds on real sockets: slow senders, endless headers, ambiguity, many connections."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ POST = b"POST /v1/traces HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-prot
 
 
 class Served:
-    """A door on a socket."""
+    """An endpoint on a socket."""
 
     def __init__(self, endpoint: Endpoint, server: HttpServer, port: int) -> None:
         self.endpoint, self.server, self.port = endpoint, server, port
@@ -58,7 +58,7 @@ async def served(**options: Any) -> AsyncIterator[Served]:
 
 @pytest.fixture
 async def hurried(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Served]:
-    """Lend a server that waits a tenth of a second for headers and for bodies."""
+    """Run a server that waits a tenth of a second for headers and for bodies."""
     monkeypatch.setattr(http_server._GuardedApp, "header_timeout", 0.1)
     monkeypatch.setattr(http_server._GuardedApp, "body_timeout", 0.1)
     async with served() as lent:
@@ -67,7 +67,7 @@ async def hurried(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Served]:
 
 @pytest.fixture
 async def server() -> AsyncIterator[Served]:
-    """Lend a server."""
+    """Run a server."""
     async with served() as lent:
         yield lent
 
@@ -86,7 +86,9 @@ def length(body: bytes) -> bytes:
 
 
 async def test_a_request_on_a_socket(server: Served) -> None:
-    """A request is answered and the connection stays open for the next one; one after the other in one piece too."""
+    """A request is answered and the connection stays open for the next one; two in one piece are answered in
+    turn.
+    """
     body = traces(1)
     request = POST + length(body) + body
     said = await server.say(request + request + request.replace(b"host: x", b"connection: close"))
@@ -106,7 +108,9 @@ async def test_a_request_on_a_socket(server: Served) -> None:
     ],
 )
 async def test_slow_senders_are_let_go(hurried: Served, begun: bytes) -> None:
-    """Item 13: who does not go on with headers or body is told so, and its connection and memory are taken back."""
+    """Item 13: a sender that stops within headers or body gets an answer, and its connection and memory are
+    released.
+    """
     said = await hurried.say(begun)
     assert said.startswith(b"HTTP/1.1 408 ")
     assert hurried.endpoint.receiver.in_flight == 0
@@ -115,7 +119,7 @@ async def test_slow_senders_are_let_go(hurried: Served, begun: bytes) -> None:
 
 
 async def test_a_second_request_is_held_to_the_same_bounds(hurried: Served) -> None:
-    """Item 13: a connection that has been good once is not trusted for it."""
+    """Item 13: a later request of a connection has the same limits."""
     body = traces(1)
     said = await hurried.say(POST + length(body) + body + b"POST /v1/tra")
     assert b" 200 OK" in said
@@ -124,9 +128,9 @@ async def test_a_second_request_is_held_to_the_same_bounds(hurried: Served) -> N
 
 @pytest.mark.parametrize("endless", [b"x: " + b"y" * 200_000, b"x: y\r\n" * 40_000], ids=["one", "many"])
 async def test_endless_headers_are_refused(server: Served, endless: bytes) -> None:
-    """Item 14: headers have a bound, whether one is endless or there are many: the connection ends."""
+    """Item 14: an endless header, and too many headers, end the connection."""
     said = b""
-    with contextlib.suppress(ConnectionError):  # what was not read any more resets it
+    with contextlib.suppress(ConnectionError):  # unread bytes reset it
         said = await server.say(POST + endless)
     assert said == b"" or said.startswith(b"HTTP/1.1 431 ")
     assert server.endpoint.interaction_store.batches == []
@@ -151,7 +155,7 @@ async def test_endless_headers_are_refused(server: Served, endless: bytes) -> No
     ],
 )
 async def test_requests_that_could_be_read_in_two_ways_are_refused(server: Served, request_: bytes) -> None:
-    """Item 14: an answer of 400 and the end of the connection; nothing of it is taken for a request."""
+    """Item 14: an answer of 400 and the end of the connection; no part of it counts as a request."""
     said = await server.say(request_)
     assert said.startswith(b"HTTP/1.1 400 ")
     assert said.count(b"HTTP/1.1") == 1
@@ -162,7 +166,7 @@ async def test_requests_that_could_be_read_in_two_ways_are_refused(server: Serve
 @pytest.mark.parametrize("cut", [None, 10, 200, 300])
 @pytest.mark.parametrize("is_chunked", [False, True])
 async def test_an_upgrade_is_not_followed(server: Served, cut: int | None, is_chunked: bool) -> None:
-    """A client that offers HTTP/2 beside its requests (Java's does) is answered in HTTP/1.1, and its bodies are read."""
+    """A client that offers HTTP/2 (as Java's does) is answered in HTTP/1.1, and its bodies are read."""
     sent = b""
     for number in (1, 2):
         body = traces(number)
@@ -176,14 +180,14 @@ async def test_an_upgrade_is_not_followed(server: Served, cut: int | None, is_ch
 
 
 async def test_a_tunnel_is_not_opened(server: Served) -> None:
-    """CONNECT is answered like any other path that is not there, and ends the connection."""
+    """CONNECT is answered like any unknown path, and ends the connection."""
     said = await server.say(b"CONNECT x:1 HTTP/1.1\r\nhost: x\r\n\r\nGET / HTTP/1.1\r\n\r\n")
     assert said.startswith((b"HTTP/1.1 404 ", b"HTTP/1.1 400 "))
     assert said.count(b"HTTP/1.1") == 1
 
 
 async def test_a_length_beyond_the_limit_is_answered_before_it_is_sent(server: Served) -> None:
-    """Item 1: the sender of a giant is told at once, and the connection goes on reading none of it into memory."""
+    """Item 1: the sender of a giant gets the refusal at once, and none of its body is kept in memory."""
     reader, writer = await server.connect()
     writer.write(POST + b"content-length: 10000000000\r\n\r\n" + b"x" * 1_000_000)
     assert (await reader.readline()).startswith(b"HTTP/1.1 413 ")
@@ -192,7 +196,7 @@ async def test_a_length_beyond_the_limit_is_answered_before_it_is_sent(server: S
 
 
 async def test_expect_continue_is_answered(server: Served) -> None:
-    """A client that asks before it sends (curl does) is told to go on, or why not."""
+    """A client that asks before it sends (curl does) gets 100 Continue, or the refusal."""
     reader, writer = await server.connect()
     body = traces(1)
     writer.write(POST + b"expect: 100-continue\r\n" + length(body))
@@ -204,8 +208,9 @@ async def test_expect_continue_is_answered(server: Served) -> None:
 
 
 async def test_a_new_connection_takes_the_place_of_an_idle_one() -> None:
-    """M4: where all places are taken, who has sent nothing goes first, then the longest idle; a request
-    under way stays."""
+    """M4: without a free place, a connection that has sent nothing is closed first, then the longest idle
+    one.
+    """
     async with served(connections=4) as server:
         used = [await server.connect() for _ in range(2)]
         for reader, writer in used:
@@ -227,8 +232,9 @@ async def test_a_new_connection_takes_the_place_of_an_idle_one() -> None:
 
 
 async def test_health_is_answered_beyond_the_limit() -> None:
-    """M4: while every connection waits for its answer, a further one has health's pages and is told 503 for
-    anything else."""
+    """M4: while every connection waits for its answer, a further one gets the health pages and 503 for
+    anything else.
+    """
     async with served(connections=2, always=("/health/live",)) as server:
         server.endpoint.interaction_store.gate.clear()
         busy = [await server.connect() for _ in range(2)]
@@ -249,8 +255,9 @@ async def test_health_is_answered_beyond_the_limit() -> None:
 
 
 async def test_an_address_with_many_connections_loses_them_to_another() -> None:
-    """M4: whatever one address does with its connections (nothing, half a header, a body that never ends),
-    another is let in and stays."""
+    """M4: whatever one address does (nothing, half a header, an endless body), another is accepted and
+    stays.
+    """
     async with served(connections=12) as server:
         quiet = await asyncio.open_connection("127.0.0.1", server.port, local_addr=("127.0.0.2", 0))
         quiet[1].write(LIVE)
@@ -273,8 +280,9 @@ async def test_an_address_with_many_connections_loses_them_to_another() -> None:
 
 
 async def test_an_address_whose_requests_all_wait_keeps_no_other_out() -> None:
-    """M4: where all connections are one address's and each waits for its answer, another address is let in
-    and answered."""
+    """M4: if all connections are one address's and wait for answers, another address is accepted and
+    answered.
+    """
     async with served(connections=3) as server:
         server.endpoint.interaction_store.gate.clear()
         busy = [await server.connect() for _ in range(3)]
@@ -293,12 +301,11 @@ async def test_an_address_whose_requests_all_wait_keeps_no_other_out() -> None:
             2,
             3,
             4,
-        ]  # who lost its connection comes back, and its span is nothing new
+        ]  # a sender that lost its connection returns, and its span is a duplicate
 
 
-async def test_who_takes_no_answer_keeps_nobody_out() -> None:
-    """A client that asks and reads nothing gives its connection up for another, although its answer is under
-    way."""
+async def test_a_client_that_reads_no_answer_blocks_no_other() -> None:
+    """A client that reads no answer loses its connection to another, although its answer is under way."""
     async with served(connections=1) as server:
         stuck = socket.socket()
         stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -318,9 +325,10 @@ async def test_who_takes_no_answer_keeps_nobody_out() -> None:
 @pytest.mark.parametrize(
     "new_loop", [asyncio.new_event_loop, pytest.importorskip("uvloop").new_event_loop], ids=["asyncio", "uvloop"]
 )
-def test_who_does_not_speak_tls_is_counted(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
-    """M4: connections that never begin TLS are among those that are given up for a new one, and leave no
-    descriptor behind."""
+def test_connections_without_tls_are_counted(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """M4: connections that never begin TLS are among those closed for a new one, and leave no descriptor
+    behind.
+    """
     authority = trustme.CA()
     context, trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
     authority.issue_cert("127.0.0.1").configure_cert(context)
@@ -346,8 +354,7 @@ def test_who_does_not_speak_tls_is_counted(new_loop: Callable[[], asyncio.Abstra
 
 
 async def test_a_body_that_drips_has_an_end(server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    """M2: a body that comes all the time, and slower than a body may, is answered 408 when its time is
-    over."""
+    """M2: a body that arrives steadily but too slowly is answered 408 when its time is over."""
     monkeypatch.setattr(http_server._GuardedApp, "body_timeout", 0.2)
     monkeypatch.setattr(http_server, "_SLOWEST", 100 * 1024 * 1024)
     reader, writer = await server.connect()
@@ -365,8 +372,9 @@ async def test_a_body_that_drips_has_an_end(server: Served, monkeypatch: pytest.
     "framing", [b"content-length: 10000000000\r\n\r\n", b"transfer-encoding: chunked\r\n\r\nfffffff\r\n"]
 )
 async def test_what_is_sent_after_a_refusal_is_not_read_on(server: Served, framing: bytes) -> None:
-    """L8: after an answer to a body that was not read (401 here), little of the rest is read and the
-    connection is closed."""
+    """L8: after an answer to an unread body (401 here), little of the rest is read and the connection is
+    closed.
+    """
     server.endpoint.sender_tokens.replace("default", [("blue", "0" * 64)])
     reader, writer = await server.connect()
     writer.write(POST + framing)
@@ -377,14 +385,14 @@ async def test_what_is_sent_after_a_refusal_is_not_read_on(server: Served, frami
             writer.write(b"x" * 65536)
             await writer.drain()
             sent += 65536
-    assert sent < 20_000_000  # most of it stands in the system's buffers
+    assert sent < 20_000_000  # most of it is in the system's buffers
     with contextlib.suppress(ConnectionError):
         assert (await answer).startswith(b"HTTP/1.1 401 ")
     writer.close()
 
 
 async def test_a_connection_goes_on_after_a_refusal_whose_body_is_small(server: Served) -> None:
-    """A refused body that comes to its end soon leaves the connection to the next request."""
+    """After a refused body that ends soon the connection stays open for the next request."""
     server.endpoint.sender_tokens.replace("default", [("blue", "0" * 64)])
     reader, writer = await server.connect()
     writer.write(POST + b"content-length: 100000\r\n\r\n")
@@ -395,7 +403,7 @@ async def test_a_connection_goes_on_after_a_refusal_whose_body_is_small(server: 
 
 
 async def test_a_port_that_is_taken_is_not_shared(server: Served) -> None:
-    """Two gateways on one port would each get half of the requests: the second one is told."""
+    """Two gateways on one port would each get half of the requests: the second one gets an error."""
     with pytest.raises(OSError, match="in use"):
         listen("127.0.0.1", server.port)
 
@@ -404,7 +412,7 @@ async def test_a_port_that_is_taken_is_not_shared(server: Served) -> None:
     "send", [pytest.param(lambda w: None, id="idle"), pytest.param(lambda w: w.write(POST), id="in headers")]
 )
 async def test_stopping_closes_what_is_idle(send: Callable[[asyncio.StreamWriter], None]) -> None:
-    """At the stop connections without a request are closed, and it waits for nobody else."""
+    """At the stop connections without a request are closed without waiting."""
     async with served() as server:
         reader, writer = await server.connect()
         send(writer)

@@ -1,4 +1,4 @@
-"""The bodies of the journal's rows: what was sent, and nothing that can be read without the key."""
+"""The bodies of the journal's rows: the requests, unreadable without the key."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def contents(cipher: JournalCipher, waiting: Sequence[RequestPart[Body]]) -> lis
 
 
 def test_what_is_opened_is_what_was_sent(cipher: JournalCipher) -> None:
-    """Requests of one tenant and signal share a row, which holds the observations of all; tenants do not share."""
+    """Requests of one tenant and signal share a row with the observations of all; tenants do not share."""
     bodies = [traces(1, 2), traces(3)]
     sent = [o for body in bodies for o in decode_traces(body).observations]
     assert contents(cipher, parts(*bodies)) == [sent]
@@ -51,7 +51,7 @@ def test_what_is_opened_is_what_was_sent(cipher: JournalCipher) -> None:
 
 
 def test_large_bodies_and_json_have_rows_of_their_own(cipher: JournalCipher) -> None:
-    """A row is decoded at once, so it holds no more than a piece of a body; JSON cannot be joined."""
+    """A row, which is decoded at once, holds at most a piece of a body; JSON cannot be joined."""
     large = traces(1, filler="x" * 300_000)
     assert len(cipher.rows(parts(large, large))) == 2
     assert len(cipher.rows(parts(b"{}", b"{}", is_json=True))) == 2
@@ -84,7 +84,7 @@ def test_a_row_opens_with_its_key_for_its_tenant_alone(cipher: JournalCipher) ->
 
 
 def test_an_older_key_still_opens(cipher: JournalCipher) -> None:
-    """The first secret encrypts, all decrypt; a process that has the same secret has the same key."""
+    """The first secret encrypts, all decrypt; a process with the same secret has the same key."""
     [row] = cipher.rows(parts(traces(1)))
     renewed = JournalCipher(["a newer secret", "a secret of the settings"])
     assert renewed.open(row.tenant, row.key, row.body).observations
@@ -92,7 +92,9 @@ def test_an_older_key_still_opens(cipher: JournalCipher) -> None:
 
 
 def test_what_cannot_be_read_is_counted_and_kept(cipher: JournalCipher) -> None:
-    """A span that the parser accepts and the reader does not is left out, with its bytes; its neighbours are there."""
+    """A span that the parser accepts and the reader does not is left out, with its bytes; its neighbours are
+    kept.
+    """
     bad = traces(2).replace(b"\x0a\x15gen_ai.operation.name", b"\x0a\x15gen_ai.operation.\xff\xff\xff\xff")
     attribute = b"\x12\x06\x0a\x04chat"
     assert attribute in bad

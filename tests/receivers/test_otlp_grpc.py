@@ -1,4 +1,4 @@
-"""OTLP/gRPC on real sockets: requests that never send, and who else is heard meanwhile."""
+"""OTLP/gRPC on real sockets: requests that never send, and the service for others meanwhile."""
 
 from __future__ import annotations
 
@@ -23,21 +23,22 @@ TOKENS = [("red", hash_of("red")), ("blue", hash_of("blue"))]
 
 
 class Served:
-    """A gRPC server before a door's receiver."""
+    """A gRPC server with an endpoint's receiver."""
 
     def __init__(self, endpoint: Endpoint, handlers: OtlpGrpc, port: int) -> None:
         self.endpoint, self.handlers, self.port = endpoint, handlers, port
         self._channels: list[Any] = []
 
     def channel(self) -> Any:
-        """Return a connection of its own."""
+        """Return a separate connection."""
         options = (("grpc.use_local_subchannel_pool", 1),)
         self._channels.append(grpc.aio.insecure_channel(f"127.0.0.1:{self.port}", options=options))
         return self._channels[-1]
 
     async def silent(self, count: int, tenant: str = "red") -> list[Any]:
-        """Open requests on one connection that never send; return when the server has them, but those whose
-        turn another took."""
+        """Open requests on one connection that never send; return when the server has those that still hold
+        a turn.
+        """
         channel, unread = self.channel(), self.handlers._unread._turns
         before = len(unread)
         calls = [channel.stream_unary(METHOD)(metadata=(("authorization", f"Bearer {tenant}"),)) for _ in range(count)]
@@ -77,8 +78,9 @@ async def served(**options: Any) -> AsyncIterator[Served]:
 
 @pytest.mark.parametrize("tenant", ["blue", "red"], ids=["another tenant", "another connection"])
 async def test_requests_that_never_send_keep_nobody_out(tenant: str) -> None:
-    """M3: while one sender has far more requests open than are read at once, another's are answered OK one
-    after the other."""
+    """M3: while one sender has far more requests open than are read at once, another's are answered OK in
+    turn.
+    """
     async with served() as there:
         silent = [*await there.silent(90), *await there.silent(90)] if tenant == "blue" else await there.silent(90)
         for number in range(1, 6):
@@ -89,9 +91,10 @@ async def test_requests_that_never_send_keep_nobody_out(tenant: str) -> None:
 
 
 @pytest.mark.slow
-async def test_who_loses_a_turn_is_asked_to_come_back() -> None:
+async def test_a_request_that_loses_its_turn_is_to_be_repeated() -> None:
     """A request that was open for long and lost its turn to another is answered UNAVAILABLE, which exporters
-    repeat."""
+    repeat.
+    """
     async with served() as there:
         silent = await there.silent(READERS)
         assert await there.send(1, "blue") == b""
@@ -101,7 +104,7 @@ async def test_who_loses_a_turn_is_asked_to_come_back() -> None:
 
 
 async def test_without_a_token_nothing_is_read() -> None:
-    """A request without a token is refused, and health told, although no message has come and none will."""
+    """A request without a token is refused, and health is answered, before any message has come."""
     async with served() as there:
         assert await there.send(1, "nobody") == "UNAUTHENTICATED"
         with pytest.raises(grpc.aio.AioRpcError) as refused:
@@ -112,8 +115,7 @@ async def test_without_a_token_nothing_is_read() -> None:
 
 
 async def test_the_unix_socket_is_never_open_to_others(tmp_path: Path) -> None:
-    """L7: where the umask lets everything, the socket is owner's and group's from the moment on in which it
-    is there."""
+    """L7: with any umask, the socket is readable for owner and group alone from its creation on."""
     path = tmp_path / "otlp.sock"
     before = os.umask(0)
     try:

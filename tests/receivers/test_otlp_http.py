@@ -1,4 +1,4 @@
-"""The HTTP door, driven without a network: what it answers to good, bad and hostile requests."""
+"""The HTTP endpoint without a network: its answers to good, bad and hostile requests."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LIMIT = 200_000
 
 @pytest.fixture
 async def endpoint() -> AsyncIterator[Endpoint]:
-    """Lend a door that takes bodies of 200 kB."""
+    """Lend an endpoint that accepts bodies of 200 kB."""
     async with opened(AdmissionLimits(body=LIMIT)) as lent:
         yield lent
 
@@ -53,11 +53,11 @@ def as_json(*numbers: int, **extra: Any) -> dict[str, Any]:
     return {"resourceSpans": [{"scopeSpans": [{"spans": span}]}]}
 
 
-# --- what is taken --------------------------------------------------------------------------------------------------
+# --- accepted -----------------------------------------------------------------------------------
 
 
 async def test_spans_are_recorded_in_both_forms(endpoint: Endpoint) -> None:
-    """Protobuf and JSON spans arrive; the answer is the empty response in the request's form."""
+    """Protobuf and JSON spans are recorded; the answer is the empty response in the request's form."""
     answer = await endpoint.post("/v1/traces", traces(1))
     assert (answer.status, answer.headers["content-type"], answer.body) == (200, PROTOBUF, b"")
     answer = await endpoint.post("/v1/traces", json.dumps(as_json(2)).encode(), "application/json; charset=utf-8")
@@ -72,13 +72,13 @@ async def test_spans_are_recorded_in_both_forms(endpoint: Endpoint) -> None:
 async def test_an_empty_body_is_an_empty_request(
     endpoint: Endpoint, path: str, content_type: str, encoding: str
 ) -> None:
-    """Item 6: nothing at all is a valid request that holds nothing, whatever it is said to be encoded with."""
+    """Item 6: an empty body is a valid request, whatever encoding it announces."""
     assert (await endpoint.post(path, b"", content_type, encoding)).status == 200
     assert endpoint.interaction_store.batches == []
 
 
 async def test_logs_are_recorded_and_points_are_counted(endpoint: Endpoint) -> None:
-    """Log records arrive as observations; data points of metrics are accepted, counted and not kept."""
+    """Log records become observations; data points of metrics are accepted, counted and not kept."""
     logs = ExportLogsServiceRequest()
     record = (
         logs.resource_logs.add().scope_logs.add().log_records.add(event_name="agent.checkpoint", time_unix_nano=10**18)
@@ -108,7 +108,7 @@ async def test_logs_are_recorded_and_points_are_counted(endpoint: Endpoint) -> N
     ],
 )
 async def test_encodings(endpoint: Endpoint, encoding: str, encode: Any) -> None:
-    """Each encoding that is announced is undone, zlib's deflate with and without its header."""
+    """Each announced encoding is decoded, zlib's deflate with and without its header."""
     assert (await endpoint.post("/v1/traces", encode(traces(7)), encoding=encoding)).status == 200
     assert endpoint.interaction_store.spans == [7]
 
@@ -122,17 +122,17 @@ async def test_all_members_are_read(endpoint: Endpoint, encoding: str, encode: A
 
 
 async def test_a_body_in_pieces_is_one_body(endpoint: Endpoint) -> None:
-    """A chunked body, of which nobody told the length, is put together."""
+    """A chunked body without a length is put together."""
     body = traces(1, 2, 3)
     assert (await endpoint.post("/v1/traces", [body[i : i + 7] for i in range(0, len(body), 7)])).status == 200
     assert endpoint.interaction_store.spans == [1, 2, 3]
 
 
-# --- what is too large ----------------------------------------------------------------------------------------------
+# --- too large ----------------------------------------------------------------------------------
 
 
 async def test_a_length_beyond_the_limit_is_refused_unread(endpoint: Endpoint) -> None:
-    """Item 1: the length that is told is believed, and nothing of the body is read."""
+    """Item 1: the announced length counts, and nothing of the body is read."""
     headers = {"content-type": PROTOBUF, "content-length": str(LIMIT + 1)}
     answer = await endpoint.ask("POST", "/v1/traces", None, headers)
     assert (answer.status, answer.headers["content-type"]) == (413, PROTOBUF)
@@ -140,7 +140,7 @@ async def test_a_length_beyond_the_limit_is_refused_unread(endpoint: Endpoint) -
 
 
 async def test_a_body_that_grows_beyond_the_limit_is_refused(endpoint: Endpoint) -> None:
-    """Item 1: without a length the limit is kept while reading; what was reserved for it is given back."""
+    """Item 1: without a length the limit applies while reading; the reserved memory is released."""
     answer = await endpoint.post("/v1/traces", [b"x" * 60_000] * 10)
     assert answer.status == 413
     assert endpoint.receiver.in_flight == 0
@@ -150,7 +150,7 @@ async def test_a_body_that_grows_beyond_the_limit_is_refused(endpoint: Endpoint)
     ("encoding", "encode"), [("gzip", gzip.compress), ("zstd", zstandard.compress), ("deflate", zlib.compress)]
 )
 async def test_bombs_are_refused(endpoint: Endpoint, encoding: str, encode: Any) -> None:
-    """Item 2: a small body that would become a large one is inflated as far as the limit, no further."""
+    """Item 2: a small body that would become a large one is inflated up to the limit, no further."""
     bomb = encode(b"\0" * 50_000_000)
     assert len(bomb) < LIMIT
     answer = await endpoint.post("/v1/traces", bomb, encoding=encoding)
@@ -159,7 +159,7 @@ async def test_bombs_are_refused(endpoint: Endpoint, encoding: str, encode: Any)
 
 
 async def test_a_body_of_exactly_the_limit_is_taken() -> None:
-    """The limit itself is not beyond the limit, plain or encoded."""
+    """A body of exactly the limit is accepted, plain or encoded."""
     body = traces(1, filler="x" * 5000)
     async with opened(AdmissionLimits(body=len(body))) as endpoint:
         assert (await endpoint.post("/v1/traces", body)).status == 200
@@ -167,7 +167,7 @@ async def test_a_body_of_exactly_the_limit_is_taken() -> None:
         assert (await endpoint.post("/v1/traces", body + b"\0")).status == 413
 
 
-# --- what cannot be decoded -----------------------------------------------------------------------------------------
+# --- undecodable --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ async def test_a_body_of_exactly_the_limit_is_taken() -> None:
 async def test_what_cannot_be_decoded_is_kept_and_refused(
     endpoint: Endpoint, body: bytes, content_type: str, encoding: str
 ) -> None:
-    """Items 3, 4, 5, 11: 400 with a google.rpc.Status in the request's form; the body was put aside for those who look."""
+    """Items 3, 4, 5, 11: the answer is 400 with a google.rpc.Status, and the body is in quarantine."""
     answer = await endpoint.post("/v1/traces", body, content_type, encoding)
     assert (answer.status, answer.headers["content-type"]) == (400, content_type)
     assert answer.said
@@ -203,14 +203,14 @@ async def test_what_cannot_be_decoded_is_kept_and_refused(
 
 
 async def test_depth_is_read_or_refused(endpoint: Endpoint) -> None:
-    """Item 11: JSON that is deep and closed is refused, or read where Python's reader goes so deep (3.14's); the next is answered."""
+    """Item 11: deep JSON is refused, or read if Python's parser can; the next request is answered."""
     answer = await endpoint.post("/v1/traces", b'{"a":' + b"[" * 30_000 + b"]" * 30_000 + b"}", JSON)
     assert (answer.status, len(endpoint.interaction_store.kept)) in ((400, 1), (200, 0))
     assert (await endpoint.post("/v1/traces", traces(1))).status == 200
 
 
 async def test_a_body_is_not_refused_for_good_before_it_is_kept(endpoint: Endpoint) -> None:
-    """While the store is away even garbage is asked to come back: nothing is lost that somebody might want to see."""
+    """While the store is down even garbage gets 503: nothing is lost that a person might want to see."""
     endpoint.interaction_store.fail = away
     answer = await endpoint.post("/v1/traces", b"\xff\xfe nonsense")
     assert answer.status == 503
@@ -223,7 +223,7 @@ async def test_a_body_is_not_refused_for_good_before_it_is_kept(endpoint: Endpoi
     "content_type", ["", "text/plain", "application/grpc", "application/x-www-form-urlencoded", "x" * 5000]
 )
 async def test_content_types_that_are_not_understood(endpoint: Endpoint, content_type: str) -> None:
-    """Item 4: 415, in JSON, naming what is understood."""
+    """Item 4: 415, in JSON, with the accepted ones."""
     answer = await endpoint.post("/v1/traces", traces(1), content_type)
     assert (answer.status, answer.headers["content-type"]) == (415, JSON)
     assert PROTOBUF in answer.said
@@ -232,17 +232,17 @@ async def test_content_types_that_are_not_understood(endpoint: Endpoint, content
 
 @pytest.mark.parametrize("encoding", ["snappy", "br", "gzip, gzip", "x" * 5000])
 async def test_encodings_that_are_not_understood(endpoint: Endpoint, encoding: str) -> None:
-    """Item 2: 415 in the request's form, naming what is understood."""
+    """Item 2: 415 in the request's form, with the accepted ones."""
     answer = await endpoint.post("/v1/traces", traces(1), encoding=encoding)
     assert (answer.status, answer.headers["content-type"]) == (415, PROTOBUF)
     assert "zstd" in answer.said
 
 
-# --- what is repaired -----------------------------------------------------------------------------------------------
+# --- repaired -----------------------------------------------------------------------------------
 
 
 async def test_one_string_that_is_not_utf8_does_not_refuse_the_request(endpoint: Endpoint) -> None:
-    """Item 7: the text is repaired and flagged, its siblings are as they were."""
+    """Item 7: the text is repaired and flagged, its siblings are unchanged."""
     body = traces(1, text="good").replace(b"good", b"go\xff\xfe") + traces(2)
     assert (await endpoint.post("/v1/traces", body)).status == 200
     flagged = {
@@ -261,7 +261,9 @@ def _field(number: int, value: bytes) -> bytes:
 
 @pytest.mark.parametrize("depth", [20, 40, 200])
 async def test_values_nested_deep_are_cut_or_the_body_is_kept(endpoint: Endpoint, depth: int) -> None:
-    """Item 8: what protobuf can read is cut to a depth that every room takes; what it cannot is put aside."""
+    """Item 8: a value that protobuf can read is cut to a depth that every store accepts; any other is
+    quarantined.
+    """
     value = AnyValue(string_value="deep").SerializeToString()
     for _ in range(depth):  # written by hand: protobuf would not make what it cannot read
         values = _field(1, value)  # ArrayValue.values
@@ -279,9 +281,10 @@ async def test_values_nested_deep_are_cut_or_the_body_is_kept(endpoint: Endpoint
 
 
 async def test_json_is_read_as_leniently_as_the_specification_asks(endpoint: Endpoint) -> None:
-    """Items 9, 10, 12: hex ids in any case, numbers as text, names of enums, unknown fields, NaN, a BOM, giant integers."""
+    """Items 9, 10, 12: hex case, numbers as text, enum names, unknown fields, NaN, BOM, giant integers."""
     document = as_json(255, unknown={"a": [1]}, kind=3, attributes=[
-        {"key": "gen_ai.operation.name", "value": {"stringValue": "chat"}}, {"key": "i", "value": {"intValue": "9007199254740993"}}, {"key": "f", "value": {"doubleValue": "NaN"}},
+        {"key": "gen_ai.operation.name", "value": {"stringValue": "chat"}},
+        {"key": "i", "value": {"intValue": "9007199254740993"}}, {"key": "f", "value": {"doubleValue": "NaN"}},
         {"key": "e", "value": {}},
     ])  # fmt: skip
     body = json.dumps(document).replace('"unknown"', '"big": ' + "9" * 5000 + ', "unknown"').encode()
@@ -294,15 +297,15 @@ async def test_json_is_read_as_leniently_as_the_specification_asks(endpoint: End
 # --- partial success ------------------------------------------------------------------------------------------------
 
 
-async def test_what_was_repaired_is_not_told_as_refused(endpoint: Endpoint) -> None:
-    """A span with bad ids is recorded under ids of its own: no partial success, which a sender would log."""
+async def test_a_repaired_span_is_not_reported_as_rejected(endpoint: Endpoint) -> None:
+    """A span with bad ids is recorded with new ids: no partial success, which a sender would log."""
     answer = await endpoint.post("/v1/traces", traces(0, 1))
     assert (answer.status, answer.body) == (200, b"")
     assert len(endpoint.interaction_store.recorded) == 2
 
 
-async def test_a_refused_span_is_told_as_refused(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A span that could not be read is told as rejected; its sibling is recorded."""
+async def test_a_refused_span_is_reported_as_rejected(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unreadable span is reported as rejected; its sibling is recorded."""
     take = otlp_protobuf._take
 
     def fails_once(decoded: Any, span: Any, *rest: Any) -> int:
@@ -319,8 +322,8 @@ async def test_a_refused_span_is_told_as_refused(endpoint: Endpoint, monkeypatch
     assert endpoint.interaction_store.spans == [1]
 
 
-async def test_a_spoiled_span_is_kept_and_told(endpoint: Endpoint) -> None:
-    """Items 5, 8: of a body with one span that protobuf refuses the others are recorded; that one is put aside and told."""
+async def test_a_bad_span_is_kept_and_reported(endpoint: Endpoint) -> None:
+    """Items 5, 8: of a body with one invalid span the others are recorded, and that one is in quarantine."""
     good = traces(1, 2, 3)
     broken = good.replace(b"chat 2", b"chat \xff", 1).replace(b"\x15gen_ai.", b"\x7fgen_ai.", 1)
     answer = await endpoint.post("/v1/traces", broken)
@@ -339,7 +342,7 @@ async def test_a_spoiled_span_is_kept_and_told(endpoint: Endpoint) -> None:
     "path", ["/", "/v1/traces/", "//v1/traces", "/v1/trace", "/v2/traces", "/v1/traces/../logs", "/\x00"]
 )
 async def test_paths_that_are_not_there(endpoint: Endpoint, path: str) -> None:
-    """Item 15: 404 in the form of the request, naming what there is."""
+    """Item 15: 404 in the form of the request, with the existing paths."""
     answer = await endpoint.post(path, traces(1))
     assert (answer.status, answer.is_json) == (404, False)
     assert "/v1/traces" in answer.said
@@ -348,7 +351,7 @@ async def test_paths_that_are_not_there(endpoint: Endpoint, path: str) -> None:
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "OPTIONS", "PATCH", "BREW"])
 async def test_methods_that_are_not_taken(endpoint: Endpoint, method: str) -> None:
-    """Item 15: 405, naming the one that is."""
+    """Item 15: 405, with the supported method."""
     answer = await endpoint.ask(method, "/v1/traces")
     assert (answer.status, answer.headers["allow"], answer.is_json) == (405, "POST", True)
 
@@ -357,7 +360,7 @@ async def test_methods_that_are_not_taken(endpoint: Endpoint, method: str) -> No
 
 
 async def test_a_token_says_whose_spans_they_are() -> None:
-    """Item 16: each valid token is its tenant's; two of one tenant hold at once; all others are 401 without a reason."""
+    """Item 16: each valid token sets its tenant, two may be valid at once, and others are 401 without reason."""
     one, other, foreign, operator = (new_token() for _ in range(4))
     pairs = [("a", hash_of(one)), ("a", hash_of(other)), ("b", hash_of(foreign))]
     async with opened(tokens=pairs, operators=[hash_of(operator)]) as endpoint:
@@ -388,7 +391,7 @@ async def test_a_token_says_whose_spans_they_are() -> None:
 
 
 async def test_a_token_that_is_replaced_holds_no_longer(endpoint: Endpoint) -> None:
-    """Knowing other tokens, the door forgets the ones before."""
+    """After new tokens are set, the former ones are refused."""
     old, new = new_token(), new_token()
     endpoint.sender_tokens.replace("default", [("a", hash_of(old))])
     assert (await endpoint.post("/v1/traces", traces(1), authorization=f"Bearer {old}")).status == 200
@@ -401,20 +404,20 @@ async def test_a_token_that_is_replaced_holds_no_longer(endpoint: Endpoint) -> N
     "query", [b"token=x", b"a=1&access_token=x", b"API-KEY=x".replace(b"-", b"_"), b"authorization=x"]
 )
 async def test_a_token_in_the_url_is_refused(endpoint: Endpoint, query: bytes) -> None:
-    """Item 16: it would stand in every log; the header is named instead."""
+    """Item 16: a token in the URL would be in every log; the answer names the header instead."""
     answer = await endpoint.ask("POST", "/v1/traces", [traces(1)], {"content-type": PROTOBUF}, query=query)
     assert answer.status == 400
     assert "Authorization" in answer.said
     assert endpoint.interaction_store.batches == []
 
 
-# --- ours to mend ---------------------------------------------------------------------------------------------------
+# --- own faults ---------------------------------------------------------------------------------
 
 
 async def test_a_fault_of_ours_is_no_500(
     endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whatever fails in here, the sender is asked to come back and is told nothing of it; the log has the request's trace."""
+    """Any internal failure asks the sender to retry without details; the log has the request's trace."""
 
     async def fails(*values: Any, **named: Any) -> None:
         raise KeyError("a secret")
@@ -424,7 +427,7 @@ async def test_a_fault_of_ours_is_no_500(
     answer = await endpoint.post("/v1/traces", traces(1), JSON, traceparent=f"00-{trace}-00f067aa0ba902b7-01")
     assert (answer.status, answer.retry_delay, answer.headers["retry-after"]) == (503, 5, "5")
     assert "secret" not in answer.said
-    assert [record.trace_id for record in caplog.records if "failed in here" in record.message] == [trace]
+    assert [record.trace_id for record in caplog.records if "internal error" in record.message] == [trace]
 
 
 async def test_a_sender_that_goes_away_is_let_go(endpoint: Endpoint) -> None:
@@ -444,7 +447,9 @@ async def test_a_sender_that_goes_away_is_let_go(endpoint: Endpoint) -> None:
 
 
 async def test_a_body_still_coming_at_the_end_is_asked_to_come_back(endpoint: Endpoint) -> None:
-    """Item 22 of the faults: at the stop a sender in the middle of its body is answered 503 and keeps what it has."""
+    """Item 22 of the faults: at the stop a sender in the middle of its body is answered 503 and keeps its
+    data.
+    """
     sent: list[Any] = []
     waits = asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""Bodies cut into pieces hold what the whole held, and what is spoiled is spoiled alone."""
+"""Bodies cut into pieces have the content of the whole, and a bad span affects only itself."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _traces(resources: list[tuple[str, list[tuple[str, list[tuple[str, int, byte
 def test_pieces_hold_what_the_whole_held(
     resources: list[tuple[str, list[tuple[str, list[tuple[str, int, bytes]]]]]], most: int
 ) -> None:
-    """Wherever a request is cut, its pieces are decoded into the same observations in the same order, origins included."""
+    """Wherever a request is cut, its pieces decode into the same observations in the same order."""
     body = _traces(resources).SerializeToString()
     found: list[Observation] = []
     for piece in cuts_of(body, most):
@@ -71,7 +71,7 @@ def test_pieces_hold_what_the_whole_held(
 @thorough(60)
 @given(st.binary(max_size=300))
 def test_any_bytes_are_cut_or_refused(body: bytes) -> None:
-    """No bytes make the knife do anything else than cut or say that they are no message."""
+    """Any bytes are cut, or refused as no message."""
     try:
         cuts = cuts_of(body, 10)
     except Undecodable:
@@ -84,7 +84,7 @@ def test_any_bytes_are_cut_or_refused(body: bytes) -> None:
 def test_a_body_cut_off_is_refused(
     resources: list[tuple[str, list[tuple[str, list[tuple[str, int, bytes]]]]]], data: st.DataObject
 ) -> None:
-    """A body that ends in the middle of a span says so, whatever came before it."""
+    """A body that ends within a span is refused, whatever came before it."""
     body = _traces(resources).SerializeToString()
     at = data.draw(st.integers(0, max(len(body) - 1, 0)))
     try:
@@ -99,11 +99,11 @@ def test_a_body_cut_off_is_refused(
 
 
 def test_a_spoiled_span_spoils_itself_alone() -> None:
-    """Of a body that protobuf refuses, each span that it can read is read, and the others are handed over, each with why."""
+    """Of a body that protobuf refuses each readable span is read, and the others are returned with reasons."""
     request = _traces([("s", [("a", [(f"n{i}", 10**18, bytes((i,)) * 16) for i in range(1, 6)])])])
     body = request.SerializeToString()
     good = request.resource_spans[0].scope_spans[0].spans[2].SerializeToString()
-    spoiled = good.replace(b"\x15gen_ai.", b"\x7fgen_ai.")  # a key that is longer than what holds it
+    spoiled = good.replace(b"\x15gen_ai.", b"\x7fgen_ai.")  # a key that is longer than its container
     broken = body.replace(good, spoiled)
     [piece] = read("traces", broken)
     assert [o.name for o in piece.decoded.observations] == ["n1", "n2", "n4", "n5"]
@@ -129,7 +129,9 @@ def test_records_are_cut_like_spans(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("signal", ["traces", "logs"])
 def test_a_large_body_of_json_is_read_in_pieces(signal: str) -> None:
-    """Of several resources and scopes everything is read once, under its own, and what is misshapen is counted once."""
+    """A body with several resources and scopes is read once, each under its own, and each misshapen element
+    is counted once.
+    """
     outer, middle, inner = (
         ("resourceSpans", "scopeSpans", "spans") if signal == "traces" else ("resourceLogs", "scopeLogs", "logRecords")
     )
@@ -153,10 +155,10 @@ def test_a_large_body_of_json_is_read_in_pieces(signal: str) -> None:
     assert len(found) > 4
     whole = (decode_traces if signal == "traces" else decode_logs)(body, is_json=True)
     assert [o for piece in found for o in piece.decoded.observations] == whole.observations
-    lost: Counter[str] = Counter()
+    dropped: Counter[str] = Counter()
     for piece in found:
-        lost.update(piece.decoded.dropped)
-    assert lost == whole.dropped
+        dropped.update(piece.decoded.dropped)
+    assert dropped == whole.dropped
     assert sum(whole.dropped.values()) > 0
 
 
@@ -179,7 +181,7 @@ def _commas(value: Any) -> int:
 @thorough(100)
 @given(_json, st.integers(1, 7), st.booleans())
 def test_values_are_counted_outside_of_text(value: Any, step: int, is_ascii: bool) -> None:
-    """However JSON is stepped through, the commas between values are told from those in text, escapes and all."""
+    """Commas between JSON values are distinguished from those in text, escapes included, at any step size."""
     body = json.dumps(value, ensure_ascii=is_ascii, separators=(",", ":")).encode()
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(json_pieces, "_STEP", step)
@@ -191,23 +193,22 @@ def test_values_are_counted_outside_of_text(value: Any, step: int, is_ascii: boo
 
 
 def test_what_would_become_too_much_is_refused_or_left_out() -> None:
-    """Empty objects by the million are refused before they are parsed; a span of too many values is left out, its neighbours are
-    not; and a long text full of commas is nobody's fault."""
+    """Millions of empty objects are refused before parsing, and a span of too many values is left out alone."""
     empty = b'{"resourceSpans":[{"scopeSpans":[{"spans":[' + b"{}," * 200_000 + b"{}]}]}]}"
     with pytest.raises(BodyTooLarge, match="send batches of at most"):
         read("traces", empty, is_json=True)
     good = b'{"traceId":"5b8efff798038103d269b633813fc60c","spanId":"eee19b7ec3c1b174","name":"chat"}'
     numbers = b",".join([b'{"intValue":"1"}'] * 250_000)
     heavy = b'{"name":"heavy","attributes":[{"key":"a","value":{"arrayValue":{"values":[' + numbers + b"]}}}]}"
-    told = b'{"name":"csv","attributes":[{"key":"a","value":{"stringValue":"' + b"1," * 400_000 + b'"}}]}'
-    body = b'{"resourceSpans":[{"scopeSpans":[{"spans":[' + b",".join((good, heavy, told, good)) + b"]}]}]}"
+    unreadable = b'{"name":"csv","attributes":[{"key":"a","value":{"stringValue":"' + b"1," * 400_000 + b'"}}]}'
+    body = b'{"resourceSpans":[{"scopeSpans":[{"spans":[' + b",".join((good, heavy, unreadable, good)) + b"]}]}]}"
     found = read("traces", body, is_json=True)
     assert [o.name for piece in found for o in piece.decoded.observations] == ["chat", "csv", "chat"]
     assert [type(each.error) for piece in found for each in piece.decoded.spoiled] == [TooHeavy]
 
 
 def test_small_bodies_of_next_to_nothing_come_in_pieces() -> None:
-    """A body that is small and holds many thousands of spans comes in pieces, and each weighs what it costs."""
+    """A small body of many thousands of spans comes in pieces, and each counts for its cost."""
     empty = b"\x12\x0c\x2a\x0achatchatch" * 8_000
     scope = b"\x12" + bytes((len(empty) & 127 | 128, len(empty) >> 7 & 127 | 128, len(empty) >> 14)) + empty
     body = b"\x0a" + bytes((len(scope) & 127 | 128, len(scope) >> 7 & 127 | 128, len(scope) >> 14)) + scope

@@ -1,4 +1,4 @@
-"""Metric data points at the doors: which become observations, in protobuf and in JSON, and what becomes of the others."""
+"""Metric data points at the receivers: which ones become observations, from protobuf and JSON."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def request_of(name: str = READ, *, temporality: int = 1, points: int = 1, **mor
 @pytest.mark.parametrize("is_json", [False, True])
 @pytest.mark.parametrize(("temporality", "kind"), [(0, 0), (1, 1), (2, 2)])
 def test_a_point_that_is_read_is_an_observation(is_json: bool, temporality: int, kind: int) -> None:
-    """A read metric's point keeps its times, value, attributes and temporality, the same from protobuf and from JSON."""
+    """A known metric's point keeps times, value, attributes and temporality, from protobuf and JSON alike."""
     request = request_of(temporality=temporality, as_int=7)
     body = json.dumps(MessageToDict(request)).encode() if is_json else request.SerializeToString()
     decoded = decode_metrics(body, tenant="t", is_json=is_json)
@@ -53,7 +53,7 @@ def test_a_point_that_is_read_is_an_observation(is_json: bool, temporality: int,
 
 
 def test_both_forms_are_one_observation() -> None:
-    """The same point by protobuf and by JSON is the same observation: a repeat."""
+    """The same point by protobuf and by JSON is the same observation: a duplicate."""
     request = request_of(points=3)
     binary = decode_metrics(request.SerializeToString()).observations
     text = decode_metrics(json.dumps(MessageToDict(request)).encode(), is_json=True).observations
@@ -63,7 +63,7 @@ def test_both_forms_are_one_observation() -> None:
 
 @pytest.mark.parametrize("is_json", [False, True])
 def test_points_that_nobody_reads_are_counted(is_json: bool) -> None:
-    """Other metrics, other kinds, and points without a value are counted, and nothing is made of them."""
+    """Other metrics, other kinds, and points without a value are counted, without observations."""
     request = request_of("http.server.requests", points=2)
     metrics = request.resource_metrics[0].scope_metrics[0].metrics
     metrics.add(name=READ).gauge.data_points.add(as_int=1, time_unix_nano=10**18)
@@ -75,7 +75,7 @@ def test_points_that_nobody_reads_are_counted(is_json: bool) -> None:
 
 
 def test_times_that_no_clock_has_are_mended() -> None:
-    """A time beyond what a row holds is mended and marked; the point is kept."""
+    """A time beyond a row's range is repaired and flagged; the point is kept."""
     request = request_of()
     request.resource_metrics[0].scope_metrics[0].metrics[0].sum.data_points[0].time_unix_nano = 2**64 - 1
     [o] = decode_metrics(request.SerializeToString()).observations
@@ -84,7 +84,7 @@ def test_times_that_no_clock_has_are_mended() -> None:
 
 @pytest.mark.parametrize("value", ["NaN", "ten", True, None, [1], {"a": 1}])
 def test_values_that_are_no_numbers_are_no_loss(value: Any) -> None:
-    """Whatever a sender wrote as a value, its neighbours are read."""
+    """With any value of a sender, its neighbours are read."""
     document = MessageToDict(request_of(points=2))
     document["resourceMetrics"][0]["scopeMetrics"][0]["metrics"][0]["sum"]["dataPoints"][0]["asDouble"] = value
     decoded = decode_metrics(json.dumps(document).encode(), is_json=True)
@@ -93,7 +93,7 @@ def test_values_that_are_no_numbers_are_no_loss(value: Any) -> None:
 
 
 def test_a_large_body_is_read_in_pieces() -> None:
-    """Metrics are cut as spans are: along their metrics, and nothing is lost or doubled."""
+    """Metrics are cut like spans: along their metrics, and nothing is lost or doubled."""
     request = request_of(points=0)
     metrics = request.resource_metrics[0].scope_metrics[0].metrics
     for number in range(3000):

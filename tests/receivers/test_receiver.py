@@ -1,4 +1,4 @@
-"""What the doors share: commits of groups, who is answered when, and who is sent away."""
+"""The receiver behind all endpoints: commits of groups, and which requests are answered or rejected when."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.receivers.endpoints import Answer, Endpoint, away, opened, traces
 
 @pytest.fixture
 async def endpoint() -> AsyncIterator[Endpoint]:
-    """Lend a door with one writer."""
+    """Lend an endpoint with one writer."""
     async with opened(AdmissionLimits(writers=1)) as lent:
         yield lent
 
@@ -42,7 +42,7 @@ async def posted(endpoint: Endpoint, *numbers: int) -> list[asyncio.Task[Answer]
 
 
 async def test_what_waits_is_committed_together(endpoint: Endpoint) -> None:
-    """Requests that come while a transaction is under way share the next one, and each is answered after it."""
+    """Requests during a transaction share the next one, and each is answered after it."""
     first = await held(endpoint)
     rest = await posted(endpoint, *range(2, 12))
     assert not any(task.done() for task in (first, *rest))
@@ -53,7 +53,7 @@ async def test_what_waits_is_committed_together(endpoint: Endpoint) -> None:
 
 
 async def test_two_writers_overlap() -> None:
-    """While one transaction is under way another one begins, once half a group has come together for it."""
+    """During one transaction another one begins, once half a group is waiting for it."""
     async with opened(AdmissionLimits(writers=2, group=6)) as endpoint:
         first = await held(endpoint, 1)
         endpoint.interaction_store.entered.clear()
@@ -68,7 +68,7 @@ async def test_two_writers_overlap() -> None:
 
 
 async def test_what_is_little_is_taken_by_who_is_done_first() -> None:
-    """What waits and is too little for a transaction beside the one under way is taken after that one, by whichever writer."""
+    """Waiting requests too few for a second transaction go to the first writer that is free."""
     async with opened(AdmissionLimits(writers=2, group=6)) as endpoint:
         first = await held(endpoint, 1)
         rest = await posted(endpoint, 2, 3)
@@ -78,7 +78,7 @@ async def test_what_is_little_is_taken_by_who_is_done_first() -> None:
 
 
 async def test_a_group_has_bounds() -> None:
-    """A transaction takes no more than its bound; a request larger than that is answered after its last part."""
+    """A transaction takes no more than its limit; a larger request is answered after its last part."""
     async with opened(AdmissionLimits(writers=1, group=10)) as endpoint:
         first = await held(endpoint)
         rest = await posted(endpoint, *range(2, 17))
@@ -92,7 +92,7 @@ async def test_a_group_has_bounds() -> None:
 
 @pytest.mark.parametrize(("numbers", "groups"), [((1, 1, 1, 1), [1, 1, 2]), ((1, 2, 3, 4), [1, 1, 1, 1])])
 async def test_parts_of_the_same_traces_are_awaited(numbers: tuple[int, ...], groups: list[int]) -> None:
-    """Where two groups held parts of one trace, the next waits for as many requests as were under way; of other traces none waits."""
+    """When two groups hold parts of one trace, the next waits for as many requests as were in progress."""
     async with opened(AdmissionLimits(writers=1, lingering=1e9)) as endpoint:
         gate, entered = endpoint.interaction_store.gate, endpoint.interaction_store.entered
 
@@ -117,7 +117,7 @@ async def test_parts_of_the_same_traces_are_awaited(numbers: tuple[int, ...], gr
 
 
 async def test_a_request_of_many_parts_is_answered_when_all_are_committed() -> None:
-    """The store going away between two parts of a request is a 503 for it; its repeat is taken whole."""
+    """A store that goes down between two parts of a request gives 503; its repeat is recorded whole."""
     async with opened(AdmissionLimits(writers=1, group=10)) as endpoint:
         endpoint.interaction_store.fail = lambda batch: away(batch) if any(o.span_id[-1] == 25 for o in batch) else None
         assert (await endpoint.post("/v1/traces", traces(*range(1, 31)))).status == 503
@@ -127,7 +127,7 @@ async def test_a_request_of_many_parts_is_answered_when_all_are_committed() -> N
 
 
 async def test_a_bad_request_does_not_fail_its_neighbours(endpoint: Endpoint) -> None:
-    """A fault that one request strikes fails it alone: it is asked to come back, its neighbours are committed."""
+    """A fault in one request fails it alone: it is asked to repeat, its neighbours are committed."""
 
     def strikes(batch: Sequence[Observation]) -> Exception | None:
         return RuntimeError("a fault of ours") if any(o.span_id[-1] == 5 for o in batch) else None
@@ -140,8 +140,10 @@ async def test_a_bad_request_does_not_fail_its_neighbours(endpoint: Endpoint) ->
     assert endpoint.interaction_store.spans == [1, 2, 3, 4, 6, 7, 8]
 
 
-async def test_while_the_ledger_is_away_senders_are_asked_to_come_back(endpoint: Endpoint) -> None:
-    """503 with Retry-After of 1 to 5 s, alike in header and body; when the store is back the next request is taken."""
+async def test_while_the_store_is_down_senders_are_asked_to_come_back(endpoint: Endpoint) -> None:
+    """503 with Retry-After of 1 to 5 s, alike in header and body; when the store is back the next request is
+    recorded.
+    """
     endpoint.interaction_store.fail = away
     for _ in range(20):
         answer = await endpoint.post("/v1/traces", traces(1))
@@ -154,8 +156,8 @@ async def test_while_the_ledger_is_away_senders_are_asked_to_come_back(endpoint:
     assert endpoint.receiver.in_flight == 0
 
 
-async def test_while_the_ledger_is_away_one_request_tries(endpoint: Endpoint) -> None:
-    """Of many that come while the store is known to be away one waits for it; the others are sent away unread."""
+async def test_while_the_store_is_down_one_request_tries(endpoint: Endpoint) -> None:
+    """While the store is known to be down one request waits for it; the others are rejected unread."""
     endpoint.interaction_store.fail = away
     assert (await endpoint.post("/v1/traces", traces(1))).status == 503
     probe = await held(endpoint, 2)
@@ -166,8 +168,8 @@ async def test_while_the_ledger_is_away_one_request_tries(endpoint: Endpoint) ->
     assert (await probe).status == 200
 
 
-async def test_nobody_waits_for_ever_on_a_ledger_that_hangs() -> None:
-    """Without any commit for as long as the patience is, those who wait are sent away, and new ones at once."""
+async def test_no_request_waits_for_ever_on_a_store_that_hangs() -> None:
+    """Without a commit for the time limit, waiting requests are rejected, and new ones at once."""
     async with opened(AdmissionLimits(writers=1, commit_timeout=0.05)) as endpoint:
         first = await held(endpoint)
         assert (await first).status == 503
@@ -180,12 +182,13 @@ async def test_nobody_waits_for_ever_on_a_ledger_that_hangs() -> None:
         assert endpoint.interaction_store.spans == [
             1,
             3,
-        ]  # what was sent away is recorded all the same: its repeat is nothing new
+        ]  # a rejected request is recorded all the same: its repeat is a duplicate
 
 
 async def test_what_is_more_than_a_share_is_sent_away() -> None:
-    """Beyond its sender's share of the bytes under way a request is refused before it is read; one body
-    alone is always taken."""
+    """Beyond its sender's share of the bytes under way a request is refused before it is read; a single body
+    is accepted.
+    """
     body = traces(1, filler="x" * 3000)
     async with opened(AdmissionLimits(writers=1, body=len(body), in_flight=1)) as endpoint:
         assert (await endpoint.post("/v1/traces", body)).status == 200
@@ -194,7 +197,8 @@ async def test_what_is_more_than_a_share_is_sent_away() -> None:
         headers = {"content-type": "application/x-protobuf", "content-length": str(len(body))}
         answer = await endpoint.ask("POST", "/v1/traces", None, headers)
         assert (answer.status, 1 <= answer.retry_delay <= 5) == (503, True)
-        assert (await endpoint.post("/v1/traces", [body[:-10], body[-10:]])).status == 503  # its length was not said
+        # its length was not announced
+        assert (await endpoint.post("/v1/traces", [body[:-10], body[-10:]])).status == 503
         endpoint.interaction_store.gate.set()
         assert (await first).status == 200
         assert (await endpoint.post("/v1/traces", body)).status == 200
@@ -204,9 +208,10 @@ async def test_what_is_more_than_a_share_is_sent_away() -> None:
 @pytest.mark.parametrize(
     "hostile", [("red", "192.0.2.1"), ("blue", "192.0.2.1")], ids=["another tenant", "another address"]
 )
-async def test_who_fills_the_memory_leaves_some_for_others(hostile: tuple[str, str]) -> None:
-    """While a sender holds as much as it may, with bodies that never end, another's requests are let in,
-    whatever they announce."""
+async def test_a_sender_that_fills_the_memory_leaves_some_for_others(hostile: tuple[str, str]) -> None:
+    """While a sender holds its limit with endless bodies, another's requests are accepted, whatever they
+    announce.
+    """
     body = traces(1, filler="x" * 3000)
     async with opened(AdmissionLimits(in_flight=20_000, body=20_000)) as endpoint:
         seats: list[MemoryReservation] = []
@@ -222,8 +227,9 @@ async def test_who_fills_the_memory_leaves_some_for_others(hostile: tuple[str, s
 
 
 async def test_what_was_announced_takes_no_memory(endpoint: Endpoint) -> None:
-    """Requests that announce all of the memory and send nothing of it hold none: others are let in, of the
-    same sender, too."""
+    """Requests that announce all of the memory and send nothing hold none: others are accepted, of that
+    sender too.
+    """
     sender = Sender("default", "")
     for _ in range(100):
         endpoint.receiver.admit(sender, endpoint.receiver.limits.body)
@@ -232,8 +238,9 @@ async def test_what_was_announced_takes_no_memory(endpoint: Endpoint) -> None:
 
 
 async def test_a_flood_of_one_tenant_refuses_no_other() -> None:
-    """A tenant that has more waiting than can be recorded soon is sent away; another's request is let in
-    meanwhile and recorded."""
+    """A tenant with more waiting than can be recorded soon is rejected; another's request is accepted and
+    recorded.
+    """
     size = len(traces(1))
     async with opened(AdmissionLimits(writers=1, queue=0.0, queue_bytes=3 * size)) as endpoint:
         first = await held(endpoint)
@@ -251,7 +258,7 @@ async def test_a_flood_of_one_tenant_refuses_no_other() -> None:
 
 
 async def test_more_than_can_be_recorded_in_time_is_sent_away() -> None:
-    """What may wait is bounded by the pace of late, so that who is taken is answered soon."""
+    """The queue is limited by the recent recording rate, so that accepted requests are answered soon."""
     size = len(traces(1))
     async with opened(AdmissionLimits(writers=1, queue=0.0, queue_bytes=3 * size)) as endpoint:
         first = await held(endpoint)
@@ -263,7 +270,7 @@ async def test_more_than_can_be_recorded_in_time_is_sent_away() -> None:
 
 
 async def test_a_sender_that_gives_up_spoils_nothing(endpoint: Endpoint) -> None:
-    """A request whose sender is gone is recorded with the others, and its memory is given back."""
+    """A request whose sender is gone is recorded with the others, and its memory is released."""
     first = await held(endpoint)
     gone, stays = await posted(endpoint, 2, 3)
     gone.cancel()
@@ -275,7 +282,7 @@ async def test_a_sender_that_gives_up_spoils_nothing(endpoint: Endpoint) -> None
 
 
 async def test_closing_records_what_waits(endpoint: Endpoint) -> None:
-    """At the end what waits is committed and answered; what comes after is sent away."""
+    """At the end waiting requests are committed and answered; later ones are rejected."""
     first = await held(endpoint)
     rest = await posted(endpoint, 2, 3)
     closing = asyncio.create_task(endpoint.receiver.close(5.0))
@@ -288,7 +295,7 @@ async def test_closing_records_what_waits(endpoint: Endpoint) -> None:
 
 
 async def test_closing_waits_no_longer_than_it_may(endpoint: Endpoint) -> None:
-    """A store that hangs does not keep the process: who waits is told to come back."""
+    """A hanging store does not delay the end: waiting requests are asked to repeat."""
     first = await held(endpoint)
     rest = await posted(endpoint, 2)
     assert not await endpoint.receiver.close(0.01)
@@ -296,7 +303,7 @@ async def test_closing_waits_no_longer_than_it_may(endpoint: Endpoint) -> None:
     assert endpoint.receiver.in_flight == 0
 
 
-async def test_large_bodies_leave_room_for_others() -> None:
+async def test_large_bodies_do_not_delay_others() -> None:
     """A large body is decoded in pieces, between which others are answered."""
     body = traces(*range(1, 4000), filler="x" * 200)
     assert len(body) > 3 * PIECE

@@ -1,4 +1,6 @@
-"""Who is recorded with whom, in which turn, and what becomes of those beside a tenant that takes too long."""
+"""Recording groups: which requests share one, in which order, and the neighbours of a tenant that takes too
+long.
+"""
 
 from __future__ import annotations
 
@@ -20,26 +22,26 @@ def observations(tenant: str, *numbers: int) -> list[Observation]:
 
 
 def put(endpoint: Endpoint, tenant: str, *numbers: int) -> RequestPart:
-    """Have one request recorded."""
+    """Record one request."""
     [part] = endpoint.receiver.groups.put(Sender(tenant, ""), observations(tenant, *numbers), 100)
     return part
 
 
 def met(endpoint: Endpoint) -> list[list[tuple[str, int]]]:
-    """Return the batches that were recorded: tenant and number of each span."""
+    """Return the recorded batches: tenant and number of each span."""
     return [
         [(o.tenant, int.from_bytes(o.span_id, "big")) for o in batch] for batch in endpoint.interaction_store.batches
     ]
 
 
 async def busy(endpoint: Endpoint, writers: int) -> None:
-    """Wait until so many writers have a group in hand."""
+    """Wait until so many writers work on a group."""
     while endpoint.receiver.groups.under_way < writers:  # noqa: ASYNC110
         await asyncio.sleep(0)
 
 
 async def test_tenants_take_turns() -> None:
-    """Who has one request waiting is in the next group, however many another has; each tenant's own keep their order."""
+    """A tenant's one request is in the next group however many another has; each tenant's order stays."""
     async with opened(AdmissionLimits(writers=1, group=3)) as endpoint:
         parts = [put(endpoint, "loud", n) for n in range(1, 6)] + [put(endpoint, "quiet", 7), put(endpoint, "other", 8)]
         for part in parts:
@@ -52,7 +54,7 @@ async def test_tenants_take_turns() -> None:
 
 
 async def test_a_tenant_has_not_all_writers() -> None:
-    """While one tenant's groups hang in all writers, what another sends is committed, and what the one sends more is not."""
+    """While one tenant's groups block their writers, another tenant commits, and the first gets no more."""
     async with opened(AdmissionLimits(writers=2, group=2)) as endpoint:
         endpoint.interaction_store.is_held = lambda batch: batch[0].tenant == "loud"
         loud = [put(endpoint, "loud", n) for n in range(1, 9)]
@@ -66,7 +68,7 @@ async def test_a_tenant_has_not_all_writers() -> None:
 
 
 async def test_a_large_request_is_recorded_with_its_own_tenants_alone() -> None:
-    """What may take long does not share a transaction with small requests of others; those of its own tenant come along."""
+    """A large request shares its transaction with requests of its own tenant only."""
     async with opened(AdmissionLimits(writers=1)) as endpoint:
         endpoint.interaction_store.is_held = lambda batch: batch[0].tenant == "first"
         first = put(endpoint, "first", 1)
@@ -85,7 +87,9 @@ async def test_a_large_request_is_recorded_with_its_own_tenants_alone() -> None:
 
 
 async def test_what_takes_too_long_is_taken_apart_by_tenants() -> None:
-    """The others of a group are committed, each by itself; of the one that takes too long its sender hears how much is kept aside."""
+    """After a timeout the others of a group are committed, each by itself; the slow one's sender learns how
+    much is quarantined.
+    """
     async with opened(AdmissionLimits(writers=1)) as endpoint:
         endpoint.interaction_store.is_slow = lambda o: o.span_id[-1] == 5
         a, evil, b = put(endpoint, "a", 2), put(endpoint, "evil", 4, 5, 6), put(endpoint, "b", 3)
@@ -94,7 +98,7 @@ async def test_what_takes_too_long_is_taken_apart_by_tenants() -> None:
 
 
 async def test_what_a_slow_tenant_sends_keeps_no_other_waiting() -> None:
-    """While the lane of slow ones hangs, the only other writer goes on; and there a tenant's healthy requests are recorded together."""
+    """While the writer for slow tenants hangs the other continues, and healthy requests there are grouped."""
     async with opened(AdmissionLimits(writers=1)) as endpoint:
         groups = endpoint.receiver.groups
         endpoint.interaction_store.is_slow = lambda o: o.span_id[-1] == 5
@@ -115,7 +119,7 @@ async def test_what_a_slow_tenant_sends_keeps_no_other_waiting() -> None:
 
 
 async def test_a_slow_tenant_is_one_like_others_after_a_while() -> None:
-    """Some time after the last that took too long a tenant's requests are recorded with those of others again."""
+    """Some time after its last timeout a tenant's requests are recorded with those of others again."""
     async with opened(AdmissionLimits(writers=1)) as endpoint:
         endpoint.interaction_store.is_slow = lambda o: o.span_id[-1] == 5
         assert await put(endpoint, "evil", 5).done == 1
@@ -124,8 +128,10 @@ async def test_a_slow_tenant_is_one_like_others_after_a_while() -> None:
         assert not put(endpoint, "evil", 2).is_slow
 
 
-async def test_who_sent_what_is_kept_aside_is_told_not_to_send_it_again() -> None:
-    """The answer is 200 with a partial success: how many spans are rejected, and why. A Collector drops them."""
+async def test_the_sender_of_quarantined_spans_must_not_repeat_them() -> None:
+    """The answer is 200 with a partial success: how many spans are rejected, and why. A Collector drops
+    them.
+    """
     async with opened() as endpoint:
         endpoint.interaction_store.is_slow = lambda o: o.span_id[-1] == 5
         answer = await endpoint.post("/v1/traces", traces(4, 5, 6))
@@ -136,8 +142,8 @@ async def test_who_sent_what_is_kept_aside_is_told_not_to_send_it_again() -> Non
         assert endpoint.interaction_store.spans == [4, 6]
 
 
-async def test_a_ledger_that_is_away_fails_the_slow_too() -> None:
-    """What waits in the lane of slow ones is 503 when the store goes away, and so is what waits there at the stop."""
+async def test_a_store_that_is_down_fails_slow_tenants_too() -> None:
+    """Waiting requests of slow tenants are 503 when the store goes down, and at the stop."""
     async with opened(AdmissionLimits(writers=1)) as endpoint:
         endpoint.interaction_store.is_slow = lambda o: o.span_id[-1] == 5
         assert await put(endpoint, "evil", 5).done == 1
@@ -152,7 +158,7 @@ async def test_a_ledger_that_is_away_fails_the_slow_too() -> None:
 
 
 async def test_what_comes_after_the_end_is_refused_at_once() -> None:
-    """A body that is still being decoded when all writers have ended waits for none of them, in neither lane."""
+    """A body that is still being decoded when all writers have ended waits for none of them, of any kind."""
     async with opened(AdmissionLimits(writers=1)) as endpoint:
         endpoint.receiver.groups._mark_slow("evil")
         assert await endpoint.receiver.close(1.0)

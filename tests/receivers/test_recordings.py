@@ -1,4 +1,4 @@
-"""Recorded files are told apart by what is in them."""
+"""Recorded files are identified by their content."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def write(path: Path, *documents: object) -> Path:
 
 @pytest.mark.parametrize("path", sorted(CAPTURES.glob("*/*/*.pb")), ids=lambda p: "-".join(p.parts[-3:]))
 def test_a_body_is_known_by_its_content(path: Path) -> None:
-    """Traces, logs and metrics open alike on the wire; what is within tells them apart."""
+    """Traces, logs and metrics begin alike in protobuf; their content distinguishes them."""
     assert tell_signal(path.read_bytes()) == path.stem.partition("-")[2]
 
 
@@ -47,7 +47,7 @@ def test_gzip_of_many_members_is_read_whole(tmp_path: Path) -> None:
 
 
 def test_json_lines_and_one_object(tmp_path: Path) -> None:
-    """The Collector's file exporter writes lines of any signal; one pretty object is read as well; metrics are counted."""
+    """The Collector's file exporter's lines of any signal, and one pretty object, are read."""
     lines = list(read_recording(write(tmp_path / "a", TRACES, "", LOGS, METRICS)))
     assert [len(d.observations) for d in lines] == [1, 1, 0]
     assert lines[2].metric_points == 2
@@ -76,7 +76,7 @@ def test_half_a_last_line_is_counted(tmp_path: Path) -> None:
     ],
 )
 def test_bad_files_are_named_with_the_reason(tmp_path: Path, content: bytes, reason: str) -> None:
-    """The error says which file and why."""
+    """The error names the file and the reason."""
     path = tmp_path / "bad.pb"
     path.write_bytes(content)
     with pytest.raises(UnreadableRecording, match=reason) as caught:
@@ -86,14 +86,14 @@ def test_bad_files_are_named_with_the_reason(tmp_path: Path, content: bytes, rea
 
 @pytest.mark.parametrize("content", [b"", b"  \n", gzip.compress(b"", mtime=0)])
 def test_an_empty_body_is_an_empty_request(tmp_path: Path, content: bytes) -> None:
-    """Nothing in it is nothing read, and no error: OTLP's empty request has no bytes."""
+    """An empty body is no error: OTLP's empty request has no bytes."""
     path = tmp_path / "empty.pb"
     path.write_bytes(content)
     assert list(read_recording(path)) == []
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:
-    """A file that is not there, and a directory, are refused alike."""
+    """A missing file, and a directory, are refused alike."""
     for path in (tmp_path / "nothing", tmp_path):
         with pytest.raises(UnreadableRecording, match="cannot be read"):
             list(read_recording(path))

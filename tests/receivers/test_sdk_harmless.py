@@ -1,4 +1,4 @@
-"""The in-process door never raises, blocks or leaks in the agent's thread, and says what it lost."""
+"""The in-process receiver never raises, blocks or leaks in the agent's thread, and reports its losses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from spanpost.receivers.sdk import SdkLogProcessor, SdkSpanProcessor
 from spanpost.receivers.worker import Feed
 from spanpost.testing.receivers import SeenRequest, Stuck
 
-#: Far more than any agent's call takes, however busy the machine is; to wait for a receiver that never answers takes for ever.
+#: Far longer than a call of the agent takes on a busy machine. Waiting for a receiver that never answers takes longer.
 AT_ONCE = 30.0
 
 
@@ -31,7 +31,7 @@ def followed(receive: Any, **options: Any) -> tuple[TracerProvider, SdkSpanProce
 
 
 def test_a_receiver_that_hangs_is_not_felt() -> None:
-    """While the receiver hangs the agent goes on at once; what the queue cannot hold is counted, what it holds arrives later."""
+    """While the receiver hangs the agent continues; overflow is counted, and queued spans arrive later."""
     stuck = Stuck()
     provider, processor = followed(stuck, capacity=100)
     tracer = provider.get_tracer("t")
@@ -50,8 +50,8 @@ def test_a_receiver_that_hangs_is_not_felt() -> None:
     provider.shutdown()
 
 
-def test_news_in_the_queue_is_never_evicted() -> None:
-    """A full queue refuses the newcomer and keeps what it has, in order."""
+def test_observations_in_the_queue_are_never_evicted() -> None:
+    """A full queue refuses the newcomer and keeps its content, in order."""
     queue = Queue(capacity=3)
     assert [queue.put(n) for n in range(5)] == [True, True, True, False, False]
     assert [queue.take() for _ in range(4)] == [0, 1, 2, None]
@@ -59,7 +59,7 @@ def test_news_in_the_queue_is_never_evicted() -> None:
 
 
 def test_chatter_gives_way_to_newer_chatter() -> None:
-    """Plain log lines have a small queue of their own, whose oldest gives way and is counted."""
+    """Plain log lines have a small queue of their own, whose oldest line is dropped and counted."""
     queue = Queue(capacity=1, chatter_capacity=2)
     for n in range(5):
         queue.put_chatter(n)
@@ -80,7 +80,7 @@ def test_losses_are_exact_from_many_threads() -> None:
 
 
 def test_a_receiver_that_raises_is_counted() -> None:
-    """What a receiver refuses is counted, a flush says so once, and later batches still go to it."""
+    """A refusal of a receiver is counted, a flush reports it once, and later batches are still sent to it."""
     seen = SeenRequest()
     fails = [True]
 
@@ -100,7 +100,9 @@ def test_a_receiver_that_raises_is_counted() -> None:
 
 
 def test_flush_is_bounded_and_honest() -> None:
-    """A flush that cannot be done says False in its time, and while it is overdue further ones say so at once."""
+    """A flush that cannot finish returns False in its time, and while it is overdue further ones do so at
+    once.
+    """
     stuck = Stuck()
     provider, processor = followed(stuck)
     provider.get_tracer("t").start_span("task").end()
@@ -108,7 +110,7 @@ def test_flush_is_bounded_and_honest() -> None:
     began = time.monotonic()
     assert not provider.force_flush(50)
     first = time.monotonic() - began
-    assert 0.04 < first < 1.9  # without the bound that was asked, it would be two seconds
+    assert 0.04 < first < 1.9  # without the given limit, it would be two seconds
     assert not any(provider.force_flush(30_000) for _ in range(50))
     assert time.monotonic() - began - first < AT_ONCE
     stuck.released.set()
@@ -122,7 +124,7 @@ def test_flush_is_bounded_and_honest() -> None:
 
 @pytest.mark.slow
 def test_flush_waits_two_seconds_at_most() -> None:
-    """However long a caller is ready to wait, a flush takes 2 s at most."""
+    """With any time-out of the caller a flush takes 2 s at most."""
     stuck = Stuck()
     provider, processor = followed(stuck)
     provider.get_tracer("t").start_span("task").end()
@@ -134,7 +136,7 @@ def test_flush_waits_two_seconds_at_most() -> None:
 
 @pytest.mark.slow
 def test_shutdown_is_bounded_and_happens_once() -> None:
-    """Shutdown gives up on a receiver that hangs after 3 s at most; a second one does nothing, and spans after it are counted."""
+    """Shutdown leaves a hanging receiver after 3 s; a second one does nothing, and later spans are counted."""
     stuck = Stuck()
     provider, processor = followed(stuck)
     tracer = provider.get_tracer("t")
@@ -152,7 +154,7 @@ def test_shutdown_is_bounded_and_happens_once() -> None:
 
 
 def test_a_handler_of_a_signal_may_shut_down_in_the_middle_of_a_shutdown() -> None:
-    """Between whatever two steps of a close another begins in the same thread, as at SIGTERM, both end: no lock is held there."""
+    """A second close that a signal begins between any two steps of the first in one thread does not block."""
     stuck = Stuck()
     provider, processor = followed(stuck)
     provider.get_tracer("t").start_span("a").end()
@@ -177,7 +179,7 @@ def test_a_handler_of_a_signal_may_shut_down_in_the_middle_of_a_shutdown() -> No
 
 
 def test_shutdown_hands_on_what_is_queued() -> None:
-    """What was queued before a shutdown has arrived when it returns."""
+    """Observations queued before a shutdown have arrived when it returns."""
     seen = SeenRequest()
     provider, _ = followed(seen)
     for number in range(2_000):
@@ -186,7 +188,7 @@ def test_shutdown_hands_on_what_is_queued() -> None:
     assert [o.name for o in seen.of(Part.ENDED)] == [f"s{n}" for n in range(2_000)]
 
 
-def test_the_last_of_two_doors_closes_the_feed() -> None:
+def test_the_last_of_two_receivers_closes_the_feed() -> None:
     """The log processor's shutdown leaves the shared feed open for the spans that end after it."""
     seen = SeenRequest()
     provider, processor = followed(seen)
@@ -201,7 +203,7 @@ def test_the_last_of_two_doors_closes_the_feed() -> None:
 
 
 def test_nothing_that_is_handed_in_raises() -> None:
-    """Callbacks given things they cannot read count the failure and return."""
+    """Callbacks with unreadable arguments count the failure and return."""
     processor = SdkSpanProcessor(SeenRequest())
     logs = SdkLogProcessor(processor.feed)
     processor.on_start(object())  # type: ignore[arg-type]
@@ -212,7 +214,7 @@ def test_nothing_that_is_handed_in_raises() -> None:
 
 
 def test_an_unreadable_span_loses_nothing_but_itself() -> None:
-    """A span whose attributes cannot be read is counted, and those around it are told."""
+    """A span with unreadable attributes is counted, and those around it are recorded."""
     seen = SeenRequest()
     provider, processor = followed(seen)
     tracer = provider.get_tracer("t")
@@ -287,7 +289,7 @@ def test_an_ended_span_is_freed_without_the_garbage_collector() -> None:
             spans.append(weakref.ref(span))
             del span
         assert provider.force_flush()
-        assert provider.force_flush()  # the worker has let go of its last batch
+        assert provider.force_flush()  # the worker has released its last batch
         assert [ref() for ref in spans] == [None] * 20
         assert not processor.feed.live
     finally:
@@ -295,8 +297,8 @@ def test_an_ended_span_is_freed_without_the_garbage_collector() -> None:
     provider.shutdown()
 
 
-def test_an_end_that_was_lost_is_found_by_looking() -> None:
-    """A followed span whose end found no room in the queue is told as ended by a later look."""
+def test_a_lost_end_is_found_by_a_scan() -> None:
+    """A followed span whose end did not fit into the queue is reported as ended by a later scan."""
     stuck = Stuck()
     provider, processor = followed(stuck, capacity=2, scan_interval=0.02)
     tracer = provider.get_tracer("t")

@@ -1,4 +1,6 @@
-"""Joining providers: once, beside what is there, whoever made them. The global providers are tried in real processes."""
+"""Joining providers: once, beside other processors, of any kind. Other tests try the global ones in real
+processes.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ def providers() -> tuple[TracerProvider, LoggerProvider]:
 
 
 def test_both_providers_are_joined(providers: tuple[TracerProvider, LoggerProvider]) -> None:
-    """Spans and log events of the joined providers arrive, under the tenant given, and what was there still works."""
+    """Spans and log events of the joined providers arrive, with the given tenant, and earlier processors
+    still work.
+    """
     tracers, logs = providers
     there = InMemorySpanExporter()
     tracers.add_span_processor(SimpleSpanProcessor(there))
@@ -42,7 +46,7 @@ def test_both_providers_are_joined(providers: tuple[TracerProvider, LoggerProvid
 
 
 def test_joining_twice_is_joining_once(providers: tuple[TracerProvider, LoggerProvider]) -> None:
-    """A second attachment to the same provider is the first one, and nothing is told twice."""
+    """A second attachment to the same provider is the first one, and nothing is recorded twice."""
     tracers, logs = providers
     seen, other = SeenRequest(), SeenRequest()
     first = join(seen, tracer_provider=tracers, logger_provider=logs)
@@ -94,7 +98,7 @@ def test_a_wrapped_provider_is_joined_once(providers: tuple[TracerProvider, Logg
 
 
 def test_after_a_shutdown_one_can_join_anew(providers: tuple[TracerProvider, LoggerProvider]) -> None:
-    """Shutting an attachment down leaves the provider as it was, and a new one can join."""
+    """A shutdown leaves the provider as it was, and a new attachment can join."""
     tracers, logs = providers
     first = join(SeenRequest(), tracer_provider=tracers, logger_provider=logs)
     assert first.detach()
@@ -113,7 +117,7 @@ def test_after_a_shutdown_one_can_join_anew(providers: tuple[TracerProvider, Log
 def test_a_disabled_sdk_is_left_alone(
     providers: tuple[TracerProvider, LoggerProvider], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With OTEL_SDK_DISABLED nothing is joined, one line says so, and the handle still answers."""
+    """With OTEL_SDK_DISABLED nothing is joined, one line says so, and the handle still works."""
     monkeypatch.setenv("OTEL_SDK_DISABLED", " True ")
     tracers, logs = providers
     with caplog.at_level(logging.INFO):
@@ -134,7 +138,7 @@ def test_a_no_op_provider_is_left_alone() -> None:
 
 
 def test_a_provider_that_takes_no_processors_is_refused() -> None:
-    """A provider that cannot be joined gets a clear answer with the next step."""
+    """A provider that cannot be joined gives an error with the next step."""
 
     class Strange(trace.TracerProvider):
         def get_tracer(self, *_: Any, **__: Any) -> trace.Tracer:
@@ -145,7 +149,7 @@ def test_a_provider_that_takes_no_processors_is_refused() -> None:
 
 
 def test_a_logger_provider_without_processors_is_done_without(providers: tuple[TracerProvider, LoggerProvider]) -> None:
-    """Spans are followed also where log events cannot be."""
+    """Spans are followed even if log events cannot be."""
     tracers, _ = providers
     seen = SeenRequest()
     attachment = join(seen, tracer_provider=tracers, logger_provider=object())

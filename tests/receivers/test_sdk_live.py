@@ -1,4 +1,4 @@
-"""What the live span processor tells, and when."""
+"""Observations of the live span processor, and when it makes them."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def tracer(provider: TracerProvider) -> trace.Tracer:
     return provider.get_tracer("an.agent", "1.2")
 
 
-def test_a_span_is_told_when_it_starts(seen: SeenRequest, tracer: trace.Tracer) -> None:
-    """A span that has not ended is told as started, with its parent, kind, attributes, scope and tenant."""
+def test_a_span_is_recorded_when_it_starts(seen: SeenRequest, tracer: trace.Tracer) -> None:
+    """An open span is recorded as started, with its parent, kind, attributes, scope and tenant."""
     parent = tracer.start_span("task")
     child = tracer.start_span(
         "chat",
@@ -48,20 +48,23 @@ def test_a_span_is_told_when_it_starts(seen: SeenRequest, tracer: trace.Tracer) 
         attributes={"gen_ai.operation.name": "chat"},
     )
     assert seen.wait_for(lambda o: len(o) == 2)
-    told = seen.of(Part.STARTED, "chat")[0]
+    started = seen.of(Part.STARTED, "chat")[0]
     context = child.get_span_context()
-    assert (told.trace_id, told.span_id) == (context.trace_id.to_bytes(16, "big"), context.span_id.to_bytes(8, "big"))
-    assert told.parent_id == parent.get_span_context().span_id.to_bytes(8, "big")
-    assert (told.kind, told.at_ns, told.end_ns, told.tenant) == (3, child.start_time, 0, "acme")
-    assert told.attributes == {"gen_ai.operation.name": "chat"}
-    assert (told.origin.scope, told.origin.scope_version) == ("an.agent", "1.2")
-    assert told.origin.resource["telemetry.sdk.language"] == "python"
-    assert told.producer
-    assert told.seq > seen.of(Part.STARTED, "task")[0].seq
+    assert (started.trace_id, started.span_id) == (
+        context.trace_id.to_bytes(16, "big"),
+        context.span_id.to_bytes(8, "big"),
+    )
+    assert started.parent_id == parent.get_span_context().span_id.to_bytes(8, "big")
+    assert (started.kind, started.at_ns, started.end_ns, started.tenant) == (3, child.start_time, 0, "acme")
+    assert started.attributes == {"gen_ai.operation.name": "chat"}
+    assert (started.origin.scope, started.origin.scope_version) == ("an.agent", "1.2")
+    assert started.origin.resource["telemetry.sdk.language"] == "python"
+    assert started.producer
+    assert started.seq > seen.of(Part.STARTED, "task")[0].seq
 
 
-def test_an_event_is_told_while_its_span_is_open(seen: SeenRequest, tracer: trace.Tracer) -> None:
-    """An event is told when it is added, with its own timestamp verbatim."""
+def test_an_event_is_recorded_while_its_span_is_open(seen: SeenRequest, tracer: trace.Tracer) -> None:
+    """An event is recorded when it is added, with its own timestamp verbatim."""
     span = tracer.start_span("task")
     span.add_event("agent.checkpoint", {"agent.progress": 40}, timestamp=123_456_789)
     assert seen.wait_for(lambda o: any(x.part is Part.EVENT for x in o))
@@ -75,10 +78,12 @@ def test_an_event_is_told_while_its_span_is_open(seen: SeenRequest, tracer: trac
     assert not seen.of(Part.ENDED)
 
 
-def test_each_event_is_told_once_with_its_final_index(
+def test_each_event_is_recorded_once_with_its_final_index(
     seen: SeenRequest, provider: TracerProvider, tracer: trace.Tracer
 ) -> None:
-    """Of more events than the span keeps, each is told once, and its index is its position, dropped ones included."""
+    """Of more events than the span keeps, each is recorded once, with its position as index, dropped ones
+    included.
+    """
     span = tracer.start_span("task")
     for number in range(300):
         span.add_event(f"e{number}")
@@ -90,7 +95,7 @@ def test_each_event_is_told_once_with_its_final_index(
 
 
 def test_an_exception_is_counted_on_its_span(seen: SeenRequest, provider: TracerProvider, tracer: trace.Tracer) -> None:
-    """A failing span is told with its status, and with how many exception events tell of it already."""
+    """A failing span is recorded with its status, and with the number of its exception events."""
     with pytest.raises(ValueError, match="no"), tracer.start_as_current_span("tool"):
         raise ValueError("no")
     assert provider.force_flush()
@@ -100,8 +105,8 @@ def test_an_exception_is_counted_on_its_span(seen: SeenRequest, provider: Tracer
     assert event.attributes["exception.type"] == "ValueError"
 
 
-def test_attributes_set_late_are_told_before_the_end(seen: SeenRequest, tracer: trace.Tracer) -> None:
-    """Attributes and a name that change while the span is open are told by a further look."""
+def test_attributes_set_late_are_recorded_before_the_end(seen: SeenRequest, tracer: trace.Tracer) -> None:
+    """Attributes and a name that change while the span is open are recorded by a further scan."""
     span = tracer.start_span("RunnableSequence")
     assert seen.wait_for(lambda o: len(o) == 1)
     span.set_attribute("openinference.span.kind", "AGENT")
@@ -112,11 +117,13 @@ def test_attributes_set_late_are_told_before_the_end(seen: SeenRequest, tracer: 
     assert {o.part for o in seen.observations} == {Part.STARTED}
 
 
-def test_an_unchanged_span_is_not_told_again(seen: SeenRequest, provider: TracerProvider, tracer: trace.Tracer) -> None:
-    """Looks at a span that does not change tell nothing."""
+def test_an_unchanged_span_is_not_recorded_again(
+    seen: SeenRequest, provider: TracerProvider, tracer: trace.Tracer
+) -> None:
+    """Scans of an unchanged span record nothing."""
     quiet = tracer.start_span("quiet")
     busy = tracer.start_span("busy")
-    for number in range(3):  # each change seen proves that a look has passed
+    for number in range(3):  # each change seen proves that a scan has passed
         busy.set_attribute("n", number)
         assert seen.wait_for(lambda o, n=number: o[-1].attributes == {"n": n})
     assert len(seen.of(Part.STARTED, "quiet")) == 1
@@ -124,7 +131,9 @@ def test_an_unchanged_span_is_not_told_again(seen: SeenRequest, provider: Tracer
 
 
 def test_events_are_found_where_the_sdk_has_no_hook(seen: SeenRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With no `_add_event` to hook, a look finds the events of open spans, once, and the end tells no more of them."""
+    """Without `_add_event` to hook, a scan finds the events of open spans, once, and the end repeats none of
+    them.
+    """
 
     def add_event(self: Span, name: str, attributes: object = None, timestamp: int | None = None) -> None:
         with self._lock:
@@ -148,8 +157,8 @@ def test_events_are_found_where_the_sdk_has_no_hook(seen: SeenRequest, monkeypat
     provider.shutdown()
 
 
-def test_the_hook_for_an_unknown_sdk_tells_the_same(seen: SeenRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the SDK's `_add_event` is not the one we know, it is called as it stands and the event is told live."""
+def test_the_hook_for_an_unknown_sdk_records_the_same(seen: SeenRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unknown `_add_event` of the SDK is called unchanged, and the event is recorded live."""
     monkeypatch.setattr("spanpost.receivers.sdk.KNOWN_ADD", None)
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SdkSpanProcessor(Feed(seen)))
@@ -164,7 +173,7 @@ def test_the_hook_for_an_unknown_sdk_tells_the_same(seen: SeenRequest, monkeypat
 
 
 def test_two_processors_hear_the_same_span(seen: SeenRequest, provider: TracerProvider) -> None:
-    """Two processors on one provider both hear each event, once."""
+    """Two processors on one provider both record each event, once."""
     other = SeenRequest()
     provider.add_span_processor(SdkSpanProcessor(Feed(other)))
     span = provider.get_tracer("t").start_span("task")
@@ -179,7 +188,9 @@ def test_two_processors_hear_the_same_span(seen: SeenRequest, provider: TracerPr
 def test_an_event_on_an_ended_span_is_refused_as_ever(
     seen: SeenRequest, provider: TracerProvider, tracer: trace.Tracer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The hook leaves the SDK's own answer to an event on an ended span: a warning, and nothing is added or told."""
+    """The hook keeps the SDK's reaction to an event on an ended span: a warning, and nothing is added or
+    recorded.
+    """
     span = tracer.start_span("task")
     hooked = span._add_event  # type: ignore[attr-defined]
     span.end()
@@ -191,7 +202,7 @@ def test_an_event_on_an_ended_span_is_refused_as_ever(
 
 
 def test_cancellation_is_marked(seen: SeenRequest, provider: TracerProvider, tracer: trace.Tracer) -> None:
-    """A span that a cancellation ends is marked; one that began while it was in flight, and one with a status, are not."""
+    """A span ended by cancellation is marked, but not one begun during it, or with a status."""
 
     async def run() -> None:
         try:
@@ -229,18 +240,18 @@ def test_what_counts_as_cancellation(
     assert (SPAN_CANCELLED in seen.of(Part.ENDED)[0].attributes) is is_marked
 
 
-def test_links_are_told(seen: SeenRequest, provider: TracerProvider, tracer: trace.Tracer) -> None:
-    """The ids of a span's links are told with it."""
+def test_links_are_recorded(seen: SeenRequest, provider: TracerProvider, tracer: trace.Tracer) -> None:
+    """A span is recorded with the ids of its links."""
     other = tracer.start_span("other")
     context = other.get_span_context()
     tracer.start_span("linked", links=[trace.Link(context)]).end()
     assert provider.force_flush()
-    [told] = seen.of(Part.ENDED)
-    assert told.links == ((context.trace_id.to_bytes(16, "big"), context.span_id.to_bytes(8, "big")),)
+    [end] = seen.of(Part.ENDED)
+    assert end.links == ((context.trace_id.to_bytes(16, "big"), context.span_id.to_bytes(8, "big")),)
 
 
 def test_own_spans_are_never_followed(seen: SeenRequest, provider: TracerProvider, tracer: trace.Tracer) -> None:
-    """Spans of spanpost's own scopes are not told; those of its helpers, which are the agent's, are."""
+    """Spans of spanpost's own scopes are not recorded; those of its helpers, which are the agent's, are."""
     provider.get_tracer("spanpost.store").start_span("insert").end()
     provider.get_tracer("spanpost.agent").start_span("task").end()
     provider.get_tracer("spanposter").start_span("stranger").end()
@@ -249,7 +260,7 @@ def test_own_spans_are_never_followed(seen: SeenRequest, provider: TracerProvide
 
 
 def test_a_receiver_that_traces_does_not_feed_itself() -> None:
-    """A receiver that starts spans of its own in the worker's thread is not told of them; instrumentations are told to be quiet."""
+    """A receiver's own spans in the worker's thread are not followed, and instrumentations are suppressed."""
     from opentelemetry import context as otel_context
     from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 
@@ -274,7 +285,7 @@ def test_a_receiver_that_traces_does_not_feed_itself() -> None:
 
 
 def test_spans_that_are_not_recorded_pass_by(seen: SeenRequest) -> None:
-    """A sampler that drops everything leaves nothing to tell and nothing lost."""
+    """A sampler that drops everything leaves nothing to record and nothing lost."""
     provider = TracerProvider(shutdown_on_exit=False, sampler=ALWAYS_OFF)
     processor = SdkSpanProcessor(seen)
     provider.add_span_processor(processor)
@@ -285,8 +296,8 @@ def test_spans_that_are_not_recorded_pass_by(seen: SeenRequest) -> None:
     assert processor.feed.losses.totals() == {}
 
 
-def test_a_span_from_before_the_processor_is_told_at_its_end(seen: SeenRequest) -> None:
-    """A span that started before the processor was added is told when it ends, with its events."""
+def test_a_span_from_before_the_processor_is_recorded_at_its_end(seen: SeenRequest) -> None:
+    """A span that started before the processor was added is recorded when it ends, with its events."""
     provider = TracerProvider(shutdown_on_exit=False)
     span = provider.get_tracer("t").start_span("early")
     span.add_event("one")
@@ -300,7 +311,7 @@ def test_a_span_from_before_the_processor_is_told_at_its_end(seen: SeenRequest) 
 def test_open_spans_are_interrupted_at_shutdown(
     seen: SeenRequest, provider: TracerProvider, tracer: trace.Tracer
 ) -> None:
-    """Shutdown says of each open span that it is interrupted, after its last events; ended spans are left alone."""
+    """Shutdown reports each open span as interrupted, after its last events; ended spans are left alone."""
     span = tracer.start_span("open")
     tracer.start_span("done").end()
     span.add_event("last words")
@@ -316,7 +327,7 @@ def test_open_spans_are_interrupted_at_shutdown(
     span.end()  # too late, and harmless
 
 
-def test_the_exporter_tells_ended_spans(seen: SeenRequest) -> None:
+def test_the_exporter_records_ended_spans(seen: SeenRequest) -> None:
     """The exporter turns ended spans and their events into observations, and refuses after its shutdown."""
     from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
 
@@ -332,8 +343,8 @@ def test_the_exporter_tells_ended_spans(seen: SeenRequest) -> None:
     assert exporter.feed.losses.totals() == {"closed": 1}
 
 
-def test_events_of_many_threads_are_told_once_each(seen: SeenRequest) -> None:
-    """Events that threads add to the same spans, faster than the SDK keeps them and between looks, are each told once."""
+def test_events_of_many_threads_are_recorded_once_each(seen: SeenRequest) -> None:
+    """Events that threads add to the same spans, faster than the SDK keeps them, are each reported once."""
     provider = TracerProvider(shutdown_on_exit=False)
     processor = SdkSpanProcessor(Feed(seen, capacity=100_000, scan_interval=0.002))
     provider.add_span_processor(processor)
@@ -352,16 +363,16 @@ def test_events_of_many_threads_are_told_once_each(seen: SeenRequest) -> None:
         span.end()
     assert provider.force_flush()
     assert processor.feed.losses.totals() == {}
-    told = seen.of(Part.EVENT)
-    assert len({e.name for e in told}) == len(told) == 4_000
+    events = seen.of(Part.EVENT)
+    assert len({e.name for e in events}) == len(events) == 4_000
     for span in spans:
         span_id = span.get_span_context().span_id.to_bytes(8, "big")
-        assert sorted(e.index for e in told if e.span_id == span_id) == list(range(2_000))
+        assert sorted(e.index for e in events if e.span_id == span_id) == list(range(2_000))
     provider.shutdown()
 
 
-def test_an_end_is_told_once_while_the_receiver_is_slow() -> None:
-    """Looks that come while ends and events are still queued tell none of them twice and lose none."""
+def test_an_end_is_recorded_once_while_the_receiver_is_slow() -> None:
+    """Scans during queued ends and events repeat none of them and lose none."""
     stuck = Stuck()
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SdkSpanProcessor(Feed(stuck, scan_interval=0.0)))
@@ -379,7 +390,7 @@ def test_an_end_is_told_once_while_the_receiver_is_slow() -> None:
 
 
 def test_what_an_event_says_it_says_first() -> None:
-    """An event that still waits to be told is told before its span's attributes, which were set with it."""
+    """A queued event is recorded before its span's attributes, which were set with it."""
     stuck = Stuck()
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SdkSpanProcessor(Feed(stuck, scan_interval=0.0)))
@@ -388,7 +399,7 @@ def test_what_an_event_says_it_says_first() -> None:
     span.add_event("agent.checkpoint", {"agent.progress": 45})
     span.set_attribute("agent.progress", 45)
     stuck.released.set()
-    assert stuck.wait_for(lambda told: any(o.part is Part.STARTED and o.attributes for o in told))
+    assert stuck.wait_for(lambda observations: any(o.part is Part.STARTED and o.attributes for o in observations))
     assert [(o.part, o.attributes.get("agent.progress")) for o in stuck.observations] == [
         (Part.STARTED, None), (Part.EVENT, 45), (Part.STARTED, 45),
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Which log records the in-process door hears, and what it makes of them."""
+"""Log records in process: which are recorded, and how."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class App:
         ids = {"trace_id": context.trace_id, "span_id": context.span_id, "trace_flags": context.trace_flags}
         self.logs.get_logger(logger).emit(a_record(**{**ids, **fields}))
 
-    def heard(self) -> list[str]:
+    def names(self) -> list[str]:
         assert self.feed.flush()
         return [o.name or str(o.body) for o in self.seen.of(Part.LOG)]
 
@@ -56,8 +56,8 @@ def app() -> Iterator[App]:
     app.logs.shutdown()
 
 
-def test_an_event_record_is_told_with_its_ids(app: App) -> None:
-    """A record with an event name is told with its time, body, severity, attributes and the span's ids."""
+def test_an_event_record_is_recorded_with_its_ids(app: App) -> None:
+    """A record with an event name is recorded with its time, body, severity, attributes and the span's ids."""
     with app.tracers.get_tracer("t").start_as_current_span("task") as span:
         app.emit(
             timestamp=77,
@@ -67,7 +67,7 @@ def test_an_event_record_is_told_with_its_ids(app: App) -> None:
             severity_number=SeverityNumber.WARN,
             attributes={"agent.progress": 5},
         )
-    assert app.heard() == ["agent.checkpoint"]
+    assert app.names() == ["agent.checkpoint"]
     [record] = app.seen.of(Part.LOG)
     context = span.get_span_context()
     assert (record.trace_id, record.span_id) == (
@@ -80,9 +80,9 @@ def test_an_event_record_is_told_with_its_ids(app: App) -> None:
 
 
 def test_a_record_without_a_time_has_its_observed_time(app: App) -> None:
-    """Where an emitter gives no time, the observed time stands in; the ids are empty outside any span."""
+    """Without a time the observed time is used; the ids are empty outside any span."""
     app.emit(observed_timestamp=99, event_name="agent.heartbeat")
-    assert app.heard() == ["agent.heartbeat"]
+    assert app.names() == ["agent.heartbeat"]
     [record] = app.seen.of(Part.LOG)
     assert (record.at_ns, record.trace_id, record.span_id) == (99, b"", b"")
 
@@ -90,32 +90,34 @@ def test_a_record_without_a_time_has_its_observed_time(app: App) -> None:
 def test_the_older_spelling_of_an_event_name_is_read(app: App) -> None:
     """A record whose event name is an attribute is an event all the same."""
     app.emit(attributes={"event.name": "gen_ai.choice"})
-    assert app.heard() == ["gen_ai.choice"]
+    assert app.names() == ["gen_ai.choice"]
 
 
-def test_plain_lines_are_heard_inside_followed_spans_alone(app: App) -> None:
-    """A plain log line inside a live span is told; one outside any span, or in a span that has ended, is not."""
+def test_plain_lines_are_recorded_inside_followed_spans_alone(app: App) -> None:
+    """A plain log line inside a live span is recorded; one outside any span, or in a span that has ended, is
+    not.
+    """
     app.emit(body="outside")
     with app.tracers.get_tracer("t").start_as_current_span("task") as span:
         app.emit(body="inside")
         context = trace.set_span_in_context(span)
     with trace.use_span(trace.get_current_span(context)):
         app.emit(body="after")
-    assert app.heard() == ["inside"]
+    assert app.names() == ["inside"]
 
 
 @pytest.mark.parametrize("logger", ["opentelemetry.sdk.trace", "opentelemetry", "spanpost.store", "spanpost"])
-def test_loggers_that_would_feed_back_are_never_heard(app: App, logger: str) -> None:
-    """Records of the SDK's and spanpost's own loggers are not told, event name or not."""
+def test_loggers_that_would_feed_back_are_ignored(app: App, logger: str) -> None:
+    """Records of the SDK's and spanpost's own loggers are not recorded, with or without an event name."""
     with app.tracers.get_tracer("t").start_as_current_span("task"):
         app.emit(logger, body="line")
         app.emit(logger, event_name="agent.checkpoint")
         app.emit("opentelemetryish", event_name="a.stranger")
-    assert app.heard() == ["a.stranger"]
+    assert app.names() == ["a.stranger"]
 
 
 def test_a_receiver_that_logs_does_not_feed_itself(app: App) -> None:
-    """What a receiver emits in the worker's thread is not told to it again."""
+    """Log records that a receiver emits in the worker's thread are not recorded."""
     logger = app.logs.get_logger("some.driver")
     seen = SeenRequest()
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-#: What every child begins with: observations are appended to a file as they are received.
+#: The beginning of every child: observations are appended to a file as they are received.
 PRELUDE = """
 import json, os, sys
 from opentelemetry import trace
@@ -25,7 +25,7 @@ def receive(batch):
 
 
 def run(tmp_path: Path, program: str, *, exit_code: int = 0, env: dict[str, str] | None = None) -> list[dict[str, Any]]:
-    """Run a child to its end and return what was received in it, and in the children it forked."""
+    """Run a child to its end and return what it, and the children that it forked, received."""
     import os
 
     out = tmp_path / "received.jsonl"
@@ -80,7 +80,7 @@ is_open.wait()
 
 
 def test_an_exception_at_the_top(tmp_path: Path) -> None:
-    """A program that dies of an exception leaves its span ended, with the exception told once."""
+    """A program that ends with an exception leaves its span ended, with the exception once."""
     received = run(
         tmp_path,
         """
@@ -97,7 +97,7 @@ with trace.get_tracer("t").start_as_current_span("task"):
 
 @pytest.mark.parametrize("is_own", [True, False])
 def test_a_provider_that_nobody_shuts_down(tmp_path: Path, is_own: bool) -> None:
-    """A provider joined without `shutdown_on_exit` is handed on at exit all the same, as one of our making is."""
+    """A provider joined without `shutdown_on_exit` is flushed at exit all the same, as one of ours is."""
     made = "" if is_own else "trace.set_tracer_provider(TracerProvider(shutdown_on_exit=False))"
     received = run(
         tmp_path,
@@ -112,7 +112,9 @@ trace.get_tracer("t").start_span("task").end()
 
 
 def test_providers_are_made_where_there_are_none(tmp_path: Path) -> None:
-    """With only the API's placeholders, SDK providers are made and set; a tracer got before works; twice is once."""
+    """With only the API's placeholders, SDK providers are made and set; an earlier tracer works; twice is
+    once.
+    """
     received = run(
         tmp_path,
         """
@@ -173,7 +175,7 @@ inherited.end()
 
 
 def test_fork_with_an_open_span(tmp_path: Path) -> None:
-    """After fork the child tells its own spans under a producer of its own, and the parent's span is the parent's alone."""
+    """After a fork the child has a producer of its own, and the parent's span stays the parent's."""
     received = run(tmp_path, FORK)
     parent = next(r["pid"] for r in received if r["name"] == "inherited")
     of_parent = [r for r in received if r["pid"] == parent]
@@ -189,7 +191,7 @@ def test_fork_with_an_open_span(tmp_path: Path) -> None:
 
 
 def test_fork_while_the_worker_is_busy(tmp_path: Path) -> None:
-    """A fork in the midst of a flood of spans gives the child a working queue, and neither process hangs."""
+    """A fork in the middle of a flood of spans gives the child a working queue, and neither process hangs."""
     received = run(
         tmp_path,
         """
@@ -213,7 +215,7 @@ for pid in children:
 
 
 def test_a_fork_that_ran_no_hooks(tmp_path: Path) -> None:
-    """Where a process was forked without Python's hooks, the pid tells, and a worker is started anew."""
+    """After a fork without Python's hooks, the pid reveals it, and a worker is started anew."""
     received = run(
         tmp_path,
         """

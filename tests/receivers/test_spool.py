@@ -1,4 +1,4 @@
-"""The spool's file: how it is read when it is damaged, and what the agent's thread does when the disk is slow or fails."""
+"""The spool file: reading damaged ones, and the agent's thread when the disk is slow or fails."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ from spanpost.model.observations import Observation, Part
 from spanpost.receivers import spool_files, spool_packing
 from spanpost.receivers.export import SdkSpanExporter
 from spanpost.receivers.sdk import SdkSpanProcessor
-from spanpost.receivers.spool import Spool, SpoolSettings
+from spanpost.receivers.spool import Spool
+from spanpost.receivers.spool_disk import SpoolDisk
+from spanpost.receivers.spool_files import SpoolSettings
+from spanpost.receivers.spool_keeper import SpoolKeeper
 from spanpost.receivers.spool_recovery import Recovery
 from spanpost.receivers.spool_writer import SpoolFile
 from spanpost.receivers.worker import Feed
@@ -32,7 +35,7 @@ _payloads = st.lists(st.binary(max_size=40), min_size=1, max_size=8)
 @thorough(200)
 @given(payloads=_payloads, cut=st.integers(0, 10**6))
 def test_a_torn_end_is_cut(payloads: list[bytes], cut: int) -> None:
-    """Wherever a file ends, the records that are whole are read, and nothing is called damaged."""
+    """Wherever a file ends, its whole records are read, and none counts as damaged."""
     frames = [spool_files.frame(p) for p in payloads]
     data = b"".join(frames)
     data = data[: cut % (len(data) + 1)]
@@ -57,11 +60,19 @@ def test_a_flipped_bit_costs_one_record(payloads: list[bytes], where: int, bit: 
     assert read.records == payloads[:hit] + payloads[hit + 1 :]
 
 
+class NoKeeper(SpoolKeeper):
+    """A keeper that has no thread."""
+
+    def wake(self) -> None:
+        pass
+
+
 class Unkept(Spool):
     """A spool whose keeper is the test."""
 
-    def _wake_keeper(self) -> None:
-        pass
+    def begin(self) -> None:
+        super().begin()
+        self._keeper = NoKeeper(self._tend, 0.0)
 
 
 class Disk:
@@ -104,7 +115,7 @@ def disk() -> Disk:
 def spool(tmp_path: Path, disk: Disk) -> Iterator[Unkept]:
     directory = tmp_path / "spool"
     spool_files.prepare(directory)
-    spool = Unkept(SpoolSettings(directory, "somewhere"), write=disk.write, clock=disk.clock, waits_for_disk=disk.waits)
+    spool = Unkept(SpoolSettings(directory, "somewhere"), SpoolDisk(disk.write, disk.clock, disk.waits))
     spool.marked: list[SpoolFile] = []  # type: ignore[misc]
     spool.bind(spool.marked.append, list, "p")  # type: ignore[attr-defined]
     yield spool
@@ -122,15 +133,14 @@ def tell(spool: Spool, number: int = 1, *, is_queued: bool = True) -> list[bool]
 
 
 def test_a_slow_disk_is_bypassed(spool: Unkept, disk: Disk) -> None:
-    """A write that waits for the disk has what follows go past the file, which is counted; when it answers again, it is used."""
+    """While a write waits for the disk, further spans bypass the file and are counted until it answers."""
     tell(spool)
     disk.hangs = hangs = threading.Event()
     thread = threading.Thread(target=tell, args=(spool,))
     thread.start()
     disk.is_hanging.wait()
     disk.waiting = {thread.native_id}
-    assert spool._spool_file is not None
-    spool._watch(spool._spool_file)
+    spool._watch()
     assert tell(spool, 2) == [False, False]
     assert (spool.bypass, spool.bypassed.totals()) == ("stalled", {"stalled": 2})
     hangs.set()
@@ -140,29 +150,28 @@ def test_a_slow_disk_is_bypassed(spool: Unkept, disk: Disk) -> None:
 
 
 def test_a_thread_that_waits_for_the_interpreter(spool: Unkept, disk: Disk) -> None:
-    """A write that took long for another reason is no stall, however often: nothing goes past the file."""
+    """A write that took long for another reason is no stall, however often: nothing bypasses the file."""
     disk.takes = 1.0
     assert tell(spool, 5) == [True] * 5
     disk.hangs = hangs = threading.Event()
     thread = threading.Thread(target=tell, args=(spool,))
     thread.start()
     disk.is_hanging.wait()
-    assert spool._spool_file is not None
-    spool._watch(spool._spool_file)
+    spool._watch()
     assert tell(spool) == [True]
     hangs.set()
     thread.join()
     assert spool.bypassed.totals() == {}
 
 
-def test_nobody_waits_behind_a_disk_that_hangs_for_the_keeper_too(spool: Unkept, disk: Disk) -> None:
-    """While a write hangs and a sync as well, so that nobody watches, another thread's spans go past the file at once."""
+def test_no_thread_waits_for_a_disk_that_hangs_for_the_keeper_too(spool: Unkept, disk: Disk) -> None:
+    """With both a write and a sync hanging, another thread's spans bypass the file at once."""
     tell(spool)
     disk.hangs = hangs = threading.Event()
     thread = threading.Thread(target=tell, args=(spool,))
     thread.start()
     disk.is_hanging.wait()
-    spool._syncing = disk.now
+    spool._disk.syncing = disk.now
     disk.now += 1.0
     assert tell(spool, 2) == [False, False]
     assert spool.bypass == "stalled"
@@ -171,11 +180,9 @@ def test_nobody_waits_behind_a_disk_that_hangs_for_the_keeper_too(spool: Unkept,
 
 
 def test_where_nobody_can_tell_what_a_thread_waits_for(tmp_path: Path, disk: Disk) -> None:
-    """On a system without such knowledge a write of a fifth of a second is enough."""
+    """On a system that does not show why a thread waits, a write of a fifth of a second is enough."""
     spool_files.prepare(tmp_path / "spool")
-    spool = Unkept(
-        SpoolSettings(tmp_path / "spool", "somewhere"), write=disk.write, clock=disk.clock, waits_for_disk=None
-    )
+    spool = Unkept(SpoolSettings(tmp_path / "spool", "somewhere"), SpoolDisk(disk.write, disk.clock, None))
     spool.bind(lambda spool_file: None, list, "p")
     disk.takes = 0.1
     assert tell(spool, 3) == [True] * 3
@@ -189,7 +196,7 @@ def test_where_nobody_can_tell_what_a_thread_waits_for(tmp_path: Path, disk: Dis
     [(errno.ENOSPC, "no_space"), (errno.EDQUOT, "no_space"), (errno.EIO, "failed"), (errno.EROFS, "failed")],
 )
 def test_a_disk_that_fails(spool: Unkept, disk: Disk, error: int, reason: str) -> None:
-    """An error is no exception of the agent's: it is counted by its reason, and another file is begun when that works."""
+    """A disk error does not reach the agent: it is counted by reason, and a new file is begun later."""
     tell(spool)
     disk.error = error
     assert tell(spool, 3) == [False] * 3
@@ -208,7 +215,9 @@ def test_a_disk_that_fails(spool: Unkept, disk: Disk, error: int, reason: str) -
 
 
 def test_a_sync_that_fails(spool: Unkept, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a failed sync nothing more goes into that file: the kernel may have thrown away what it could not write."""
+    """After a failed sync nothing more goes into that file: the kernel may have discarded what it could not
+    write.
+    """
     tell(spool)
     before = spool._spool_file
 
@@ -225,7 +234,7 @@ def test_a_sync_that_fails(spool: Unkept, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_what_cannot_be_packed(spool: Unkept) -> None:
-    """What has no form in the file, or is too large for it, goes past it alone: the next one is written."""
+    """A record without a form in the file, or too large for it, bypasses it alone: the next one is written."""
     odd, large = span(), span("s")
     odd._name = object()
     large._attributes = {"v": "x" * (spool_packing.MAX_RECORD + 1)}
@@ -233,10 +242,10 @@ def test_what_cannot_be_packed(spool: Unkept) -> None:
     assert spool.bypassed.totals() == {"unpackable": 1, "too_large": 1}
 
 
-def test_a_full_segment_gives_way(tmp_path: Path, disk: Disk) -> None:
+def test_a_full_file_is_replaced(tmp_path: Path, disk: Disk) -> None:
     """A full file is finished; it is deleted when it is recorded, and read before if it is unrecorded."""
     spool_files.prepare(tmp_path / "spool")
-    spool = Unkept(SpoolSettings(tmp_path / "spool", "somewhere", spool_file_size=4096), write=disk.write)
+    spool = Unkept(SpoolSettings(tmp_path / "spool", "somewhere", spool_file_size=4096), SpoolDisk(disk.write))
     marked: list[SpoolFile] = []
     spool.bind(marked.append, list, "p")
     tell(spool, 20)
@@ -247,16 +256,16 @@ def test_a_full_segment_gives_way(tmp_path: Path, disk: Disk) -> None:
     assert [(s.number, s.is_unrecorded) for s in marked] == [(1, False), (2, True)]
     read: list[int] = []
     for spool_file in marked:
-        spool.on_marker(spool_file)
-    assert not spool.delete_recorded(lambda spool_file: bool(read.append(spool_file.number)))
+        spool.files.on_marker(spool_file)
+    assert not spool.files.delete_recorded(lambda spool_file: bool(read.append(spool_file.number)))
     assert [s.number for s in spool_files.found(tmp_path / "spool")] == [2, 3]
-    assert spool.delete_recorded(lambda spool_file: True)
+    assert spool.files.delete_recorded(lambda spool_file: True)
     assert (read, [s.number for s in spool_files.found(tmp_path / "spool")]) == ([2], [3])
     spool.close(lambda spool_file: True, ())
 
 
-def test_a_segment_names_what_is_open(tmp_path: Path) -> None:
-    """A later segment begins with the starts of the agents' spans that are open, and of no others."""
+def test_a_later_file_names_open_spans(tmp_path: Path) -> None:
+    """A later file begins with the starts of the agents' open spans, and of no others."""
     tracer = TracerProvider(shutdown_on_exit=False).get_tracer("an.agent")
     root = tracer.start_span("root")
     from opentelemetry.trace import set_span_in_context
@@ -275,7 +284,7 @@ def test_a_segment_names_what_is_open(tmp_path: Path) -> None:
 
 
 class Store(SeenRequest):
-    """A receiver that can be away."""
+    """A receiver that can be down."""
 
     is_away = False
 
@@ -301,7 +310,7 @@ def followed(
 
 
 def test_a_refused_batch_is_read_again(tmp_path: Path) -> None:
-    """A batch that the receiver refused is told again from the file, at the latest by the next flush; nothing counts as lost."""
+    """A batch that the receiver refused is read again by the next flush, and nothing counts as lost."""
     seen = Store()
     provider, feed, _ = followed(tmp_path, seen)
     tracer = provider.get_tracer("an.agent")
@@ -318,7 +327,9 @@ def test_a_refused_batch_is_read_again(tmp_path: Path) -> None:
 
 
 def test_what_is_refused_at_the_end_waits(tmp_path: Path) -> None:
-    """What is refused to the end stays in the directory, for whoever comes next: what was open as interrupted, once."""
+    """Observations refused to the end stay in the directory for the next process: open ones as interrupted,
+    once.
+    """
     seen = Store()
     provider, _, settings = followed(tmp_path, seen)
     seen.is_away = True
@@ -336,7 +347,7 @@ def test_what_is_refused_at_the_end_waits(tmp_path: Path) -> None:
 
 
 def test_a_recovery_that_is_cut_short(tmp_path: Path) -> None:
-    """While the store is away nothing of the directory is touched; a store that refuses a file has it set aside at last."""
+    """While the store is down the directory is untouched; a file that the store refuses is set aside."""
     seen = Store()
     provider, _, settings = followed(tmp_path, seen)
     seen.is_away = True
@@ -358,7 +369,7 @@ def test_a_recovery_that_is_cut_short(tmp_path: Path) -> None:
 
 
 def test_one_imports_at_a_time(tmp_path: Path) -> None:
-    """While one process imports, another finds nothing to do; what a later version wrote is left for it."""
+    """While one process imports, another finds nothing to do; files of a later version are left for it."""
     settings = SpoolSettings(tmp_path / "spool", "somewhere")
     spool_files.prepare(settings.directory)
     head = spool_files.frame(spool_packing.encode((spool_packing.HEADER, 99, "t", "p", "somewhere", 1)))
@@ -373,7 +384,7 @@ def test_one_imports_at_a_time(tmp_path: Path) -> None:
 
 
 def test_an_exporter_alone_writes_too(tmp_path: Path) -> None:
-    """What an exporter is handed is written where no processor did."""
+    """An exporter without a processor writes its spans to the file."""
     seen = Store()
     settings = SpoolSettings(tmp_path / "spool", "somewhere")
     spool_files.prepare(settings.directory)
@@ -395,7 +406,7 @@ def test_a_directory_that_cannot_be_used(tmp_path: Path) -> None:
 
 
 def test_a_span_of_ours_is_never_written(tmp_path: Path) -> None:
-    """What spanpost itself would trace is in no file, as it is in no table."""
+    """Spanpost's own spans are in no file, as they are in no table."""
     seen = Store()
     provider, _, settings = followed(tmp_path, seen)
     seen.is_away = True

@@ -1,4 +1,4 @@
-"""What comes back from a spool's file is what the living spans would have told."""
+"""Observations read from a spool's file equal those of the living spans."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from spanpost.receivers.spool_unpacking import Unpacker
 from spanpost.receivers.spool_writer import SpoolFile
 from tests.thorough import thorough
 
-#: Set while the agent's thread is at work, which asks nobody for anything.
+#: Set while the agent's thread works, which calls no method of foreign objects.
 _packing = threading.Event()
 
 
 class Shouting(str):
-    """Text of somebody's own."""
+    """A foreign text class."""
 
     def __str__(self) -> str:
         assert not _packing.is_set()
@@ -40,7 +40,7 @@ class Shouting(str):
 
 
 class Stranger:
-    """Something that no door knows."""
+    """An object of an unknown class."""
 
     def __repr__(self) -> str:
         assert not _packing.is_set()
@@ -127,7 +127,7 @@ _spans = st.builds(
 
 
 class Written:
-    """Records as they would stand in a segment."""
+    """Records as they would be in a file."""
 
     def __init__(self) -> None:
         self.records: list[bytes] = []
@@ -146,7 +146,7 @@ class Written:
         finally:
             _packing.clear()
 
-    def told(self) -> list[Observation]:
+    def observations(self) -> list[Observation]:
         unpacked = Unpacker("acme", "").unpack(self.records)
         assert unpacked.bad == 0
         return unpacked.observations
@@ -158,21 +158,21 @@ def keys(observations: list[Observation]) -> list[tuple[bytes, bytes]]:
 
 def direct(item: Any) -> list[Observation]:
     losses = Losses()
-    told = Follower("acme", "", losses).convert(item)
+    observations = Follower("acme", "", losses).convert(item)
     assert losses.totals() == {}
-    return told
+    return observations
 
 
 @thorough(120)
 @given(span=_spans, is_cancelled=st.booleans())
 def test_an_ended_span(span: ReadableSpan, is_cancelled: bool) -> None:
-    """Any ended span with any attributes, events, links and status is the same from the file: identity, content, all fields."""
+    """Any ended span is the same when read from the file: identity, content, all fields."""
     written = Written()
     written.write(span, lambda n: spool_packing.pack_span(n, span, True, is_cancelled))
     expected = direct((QueuedKind.END, span, is_cancelled))
-    told = written.told()
-    assert keys(told) == keys(expected)
-    assert repr(told) == repr(expected)  # NaN equals nothing but its own name
+    observations = written.observations()
+    assert keys(observations) == keys(expected)
+    assert repr(observations) == repr(expected)  # NaN equals nothing but its own name
 
 
 class _Log:
@@ -201,18 +201,18 @@ _logs = st.builds(
 @thorough(120)
 @given(data=_logs)
 def test_a_log_record(data: Any) -> None:
-    """So is any log record, its body whatever it is."""
+    """So is any log record, with any body."""
     written = Written()
     written.write(data, lambda n: spool_packing.pack_log(n, data))
     expected = direct((QueuedKind.LOG, data, None))
-    assert keys(written.told()) == keys(expected)
-    assert repr(written.told()) == repr(expected)
+    assert keys(written.observations()) == keys(expected)
+    assert repr(written.observations()) == repr(expected)
 
 
 @thorough(60)
 @given(attributes=_attributes, names=st.lists(st.sampled_from(["a", "b"]), max_size=6), at=st.integers(1, 3))
 def test_a_living_span(attributes: dict[Any, Any], names: list[str], at: int) -> None:
-    """A start and the events of a living span are what the follower tells of them, equals numbered alike."""
+    """A start and the events of a living span equal the follower's, with equals numbered alike."""
     span: Any = TracerProvider(shutdown_on_exit=False).get_tracer("an.agent").start_span("s")
     span._attributes = attributes
     written = Written()
@@ -225,16 +225,16 @@ def test_a_living_span(attributes: dict[Any, Any], names: list[str], at: int) ->
         span._events.append(event)
         written.write(span, lambda n, event=event, index=index: spool_packing.pack_event(n, span, event, index))
         expected += follower.convert((span, event))
-    told = written.told()
-    assert keys(told) == keys(expected)
-    assert [(o.part, o.index, o.ordinal, o.name, o.at_ns) for o in told] == [
+    observations = written.observations()
+    assert keys(observations) == keys(expected)
+    assert [(o.part, o.index, o.ordinal, o.name, o.at_ns) for o in observations] == [
         (o.part, o.index, o.ordinal, o.name, o.at_ns) for o in expected
     ]
     assert losses.totals() == {}
 
 
 def test_what_is_too_large_is_refused() -> None:
-    """A record has a largest size: what is beyond it is refused at once, nested or not, and nobody waits for it."""
+    """A record beyond the size limit is refused at once, nested or not, without a delay."""
     for value in (
         "x" * (spool_packing.MAX_RECORD + 1),
         ["x" * 3_000_000] * 2,
@@ -247,7 +247,7 @@ def test_what_is_too_large_is_refused() -> None:
 
 
 def test_a_start_is_left_out_where_its_end_is_there() -> None:
-    """Of a span that ended in the same file the end alone is told; of one that did not, the start, and that it was left."""
+    """A span that ended in the same file is read as its end alone; an open one as its start."""
     tracer = TracerProvider(shutdown_on_exit=False).get_tracer("an.agent")
     done, left = tracer.start_span("done"), tracer.start_span("left")
     written = Written()
@@ -263,8 +263,10 @@ def test_a_start_is_left_out_where_its_end_is_there() -> None:
     assert unpacker.unpack([*written.records, spool_packing.encode((spool_packing.CLOSED,))]).left_open == []
 
 
-def test_what_was_open_is_known_from_the_segments_before() -> None:
-    """A writer that is cut off at the head of a new segment leaves what was open in the one before; an end there takes it away."""
+def test_open_spans_are_known_from_the_files_before() -> None:
+    """A writer cut off at the head of a new file leaves the open spans of the one before, except those ended
+    there.
+    """
     tracer = TracerProvider(shutdown_on_exit=False).get_tracer("an.agent")
     done, left = tracer.start_span("done"), tracer.start_span("left")
     first, second = Written(), Written()

@@ -1,4 +1,4 @@
-"""Turns at what only a few may do at once."""
+"""Turns for work of which only a few may run at once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from spanpost.receivers.turns import Turns
 
 
 class Held:
-    """A turn that is had until it is given back, or ended."""
+    """A turn that is held until it is released, or ended."""
 
     def __init__(self, turns: Turns, tenant: str, order: list[str]) -> None:
         self.has_begun = asyncio.Event()
@@ -25,18 +25,17 @@ class Held:
             await self.give_back.wait()
 
 
-async def settled() -> None:
+async def loop_is_idle() -> None:
     """Let all tasks go on until they wait."""
     for _ in range(20):
         await asyncio.sleep(0)
 
 
 async def test_a_tenant_that_keeps_its_turns_loses_one_to_another() -> None:
-    """Who comes with fewer turns than another has one at once: the longest of the other ends with
-    TimeoutError."""
+    """A tenant with fewer turns gets one at once: the longest of the other ends with TimeoutError."""
     turns, order = Turns(3), list[str]()
     greedy = [Held(turns, "greedy", order) for _ in range(5)]
-    await settled()
+    await loop_is_idle()
     honest = Held(turns, "honest", order)
     await honest.has_begun.wait()
     assert order == ["greedy"] * 3 + ["honest"]
@@ -49,14 +48,13 @@ async def test_a_tenant_that_keeps_its_turns_loses_one_to_another() -> None:
     assert order == ["greedy"] * 3 + ["honest"] + ["greedy"] * 2
 
 
-async def test_who_waits_is_served_by_tenant_and_who_gives_up_is_forgotten() -> None:
-    """With one turn nobody is ended; tenants have it one after the other, and one that was cancelled while
-    it waited has none."""
+async def test_waiting_tenants_take_turns_and_cancelled_ones_are_forgotten() -> None:
+    """With one turn nobody is ended; tenants have it in order, and one cancelled while waiting has none."""
     turns, order = Turns(1), list[str]()
     first = Held(turns, "greedy", order)
-    await settled()
+    await loop_is_idle()
     waiting = [Held(turns, tenant, order) for tenant in ("greedy", "greedy", "greedy", "honest", "honest", "gone")]
-    await settled()
+    await loop_is_idle()
     waiting[-1].task.cancel()
     for each in (first, *waiting):
         each.give_back.set()
@@ -64,13 +62,13 @@ async def test_who_waits_is_served_by_tenant_and_who_gives_up_is_forgotten() -> 
     assert order == ["greedy", "greedy", "honest", "greedy", "honest", "greedy"]
 
 
-async def test_a_turn_that_was_given_to_one_who_gave_up_is_passed_on() -> None:
-    """One that is cancelled in the moment in which its turn comes does not keep it."""
+async def test_the_turn_of_a_cancelled_waiter_is_passed_on() -> None:
+    """A waiter that is cancelled in the moment of its turn does not keep it."""
     turns, order = Turns(1), list[str]()
     first = Held(turns, "a", order)
-    await settled()
+    await loop_is_idle()
     second, third = Held(turns, "b", order), Held(turns, "c", order)
-    await settled()
+    await loop_is_idle()
     first.give_back.set()
     await asyncio.sleep(0)
     assert first.task.done()

@@ -1,4 +1,4 @@
-"""Paces: how often one may call, whatever happens in between."""
+"""Rate limits: how often a sink may be called, whatever happens in between."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _budgets = st.builds(
     st.floats(0, 2),
     st.booleans(),
 )
-#: Time until the next thing happens, in times in which half a call is gained, or any; and what: a call of either urgency, or the
-#: outcome of an earlier one.
+#: Time until the next step (often a multiple of the time that earns half a call), and the step: a call of either
+#: urgency, or the outcome of an earlier call.
 _steps = st.lists(
     st.tuples(
         st.sampled_from([0, 0, 0, 1, 2, 8]) | st.floats(0, 200),
@@ -64,7 +64,7 @@ def later(seconds):
 
 
 class Run:
-    """A bucket through a sequence of things, remembering what must hold."""
+    """A bucket through a sequence of steps, with the invariants."""
 
     def __init__(self, budget):
         self.budget, self.bucket, self.now = budget, rate_limiting.full(budget, NOON), NOON
@@ -111,7 +111,7 @@ class Run:
 
 @given(_budgets, _steps)
 def test_never_more_than_its_burst_and_pace(budget, steps):
-    """In any stretch of time no more calls go out than the burst and what is gained in it, refunds, failures and all."""
+    """In any period no more calls go out than burst plus rate, including refunds and failures."""
     run = Run(budget)
     for step in steps:
         run.step(*step)
@@ -122,7 +122,7 @@ def test_never_more_than_its_burst_and_pace(budget, steps):
 
 @given(_budgets, _steps, st.booleans(), st.floats(0, 1, exclude_max=True))
 def test_it_opens_when_it_says(budget, steps, is_urgent, share):
-    """`opens_at` is the first moment at which a call is let through, from whatever state."""
+    """`opens_at` is the first moment at which a call is allowed, from any state."""
     run = Run(budget)
     for step in steps:
         run.step(*step)
@@ -135,7 +135,7 @@ def test_it_opens_when_it_says(budget, steps, is_urgent, share):
 
 
 def test_what_is_given_back_makes_no_burst():
-    """A call that was not made is given back at once; later only as far as the bucket, being full, gained nothing for it."""
+    """A call not made is refunded at once; later only as far as the full bucket missed its gain."""
     slow = RateLimit(key=KEY, rate=1.0)
     drawn = granted(rate_limiting.full(slow, NOON), NOON, budget=slow)
     skipped = Receipt(skipped="unchanged")
@@ -145,7 +145,7 @@ def test_what_is_given_back_makes_no_burst():
 
 
 def test_the_reserve_is_for_the_urgent():
-    """Of five calls the last two are kept for urgent deliveries; a reserve as large as the burst leaves others one call."""
+    """Two of five calls are reserved for urgent deliveries; a reserve as large as the burst leaves one."""
     bucket = rate_limiting.full(PACED, NOON)
     for _ in range(3):
         bucket = granted(bucket, NOON, budget=PACED)
@@ -157,8 +157,8 @@ def test_the_reserve_is_for_the_urgent():
     assert granted(rate_limiting.full(greedy, NOON), NOON, budget=greedy) is not None
 
 
-def test_after_patience_there_is_no_burst():
-    """When the time that a far side named is over, one call goes, and then they go at their pace."""
+def test_after_a_retry_after_there_is_no_burst():
+    """After the time that a sink asked for, one call goes, and then they go at the rate."""
     bucket = after(rate_limiting.full(PACED, NOON), closing(), NOON, budget=PACED, wait=600)
     assert granted(bucket, later(599.9), budget=PACED, is_urgent=True) is None
     bucket = granted(bucket, later(600), budget=PACED, is_urgent=True)
@@ -166,14 +166,14 @@ def test_after_patience_there_is_no_burst():
     assert granted(bucket, later(600.6), budget=PACED, is_urgent=True) is not None
 
 
-def test_patience_is_never_shortened():
-    """A shorter time named by a later answer leaves the longer one standing."""
+def test_a_retry_after_is_never_shortened():
+    """A later answer with a shorter time leaves the longer one in force."""
     bucket = after(rate_limiting.full(BREAKER, NOON), closing(), NOON, wait=600)
     assert after(bucket, closing(), later(1), wait=5).blocked_until == later(600)
 
 
 def test_five_failures_in_a_row_open_it():
-    """Five in a row do, four and a success do not; without `is_breaker` none do."""
+    """Five failures in a row open the circuit, four and a success do not; without `is_breaker` none do."""
     bucket = rate_limiting.full(BREAKER, NOON)
     for i in range(4):
         bucket = after(bucket, failed(), later(i * 60))
@@ -190,7 +190,7 @@ def test_five_failures_in_a_row_open_it():
 
 
 def test_more_than_half_of_ten_open_it():
-    """Within 30 s six failures of ten do, though never five in a row; spread over minutes they do not."""
+    """Six failures of ten within 30 s open it, though never five in a row; spread over minutes they do not."""
     for apart, is_open in ((2.0, True), (20.0, False)):
         bucket = rate_limiting.full(BREAKER, NOON)
         for i, outcome in enumerate([failed(), failed(), failed(), failed(), NotArrived()] * 3):
@@ -199,7 +199,7 @@ def test_more_than_half_of_ten_open_it():
 
 
 def test_a_healthy_bucket_never_changes():
-    """Answers of a far side that works leave the bucket as it is: there is no row that every call must write."""
+    """Successful calls leave the bucket unchanged: there is no row that every call must write."""
     bucket = rate_limiting.full(BREAKER, NOON)
     for i in range(50):
         assert after(bucket, Receipt(ref={"i": i}), later(i)) == bucket
@@ -213,7 +213,7 @@ def test_a_healthy_bucket_never_changes():
 
 @given(st.integers(1, 12), st.booleans(), st.floats(0, 1, exclude_max=True))
 def test_pauses_double_up_to_the_longest(times, is_refusal, jitter):
-    """Each probe that fails doubles the pause, from the first to the last, a fifth more or less."""
+    """Each failed probe doubles the pause, from the first to the longest, a fifth more or less."""
     first, last = rate_limiting.REFUSALS if is_refusal else rate_limiting.PAUSES
     outcome = closing(is_refusal=True) if is_refusal else failed()
     bucket, now = rate_limiting.full(BREAKER, NOON), NOON
@@ -237,7 +237,7 @@ def _open(outcome=None):
 
 @pytest.mark.parametrize("bucket", [_open(), _open(closing(is_refusal=True))], ids=["failing", "refused"])
 def test_one_probe_at_a_time(bucket):
-    """After the pause one call goes, urgent or not, until its outcome or the end of its lease; its success opens all."""
+    """After the pause one probe goes until its outcome or lease end; its success opens the circuit."""
     at = bucket.blocked_until
     probing = granted(bucket, at)
     assert granted(probing, at + timedelta(seconds=1), is_urgent=True) is None
@@ -253,7 +253,9 @@ def test_one_probe_at_a_time(bucket):
     st.sets(st.sampled_from("abcd")),
 )
 def test_probes_take_turns(sorts, opened):
-    """Of the sorts that draw on an open circuit one goes on, the one due longest; those that draw on none all do."""
+    """Of the kinds that draw on an open circuit one goes, the one due longest; those that draw on none all
+    do.
+    """
     buckets = {key: rate_limiting.Bucket(key=key, tokens=1.0, at=NOON, opened=int(key in opened)) for key in "abcd"}
     chosen = rate_limiting.in_turn(
         [(later(due), [RateLimit(key=key) for key in sorted(keys)]) for due, keys in sorts], buckets
@@ -268,7 +270,7 @@ def test_probes_take_turns(sorts, opened):
 
 
 def test_what_an_open_circuit_holds_has_no_wait_of_its_own():
-    """A failure or refusal leaves the delivery to the circuit that it meets open; patience, a look in vain or success do not."""
+    """A failure leaves the delivery's wait to the open circuit; throttling and failed lookups do not."""
     buckets = [rate_limiting.full(BREAKER, NOON), _open()]
     assert rate_limiting.is_held(buckets, failed())
     assert rate_limiting.is_held(buckets, closing(is_refusal=True))
@@ -283,7 +285,7 @@ def test_what_an_open_circuit_holds_has_no_wait_of_its_own():
 
 
 def test_what_was_under_way_before_says_nothing():
-    """Late outcomes of calls that began before it opened neither close it nor make its pause longer."""
+    """Late outcomes of calls from before the opening neither close the circuit nor extend its pause."""
     bucket = _open()
     late = NOON - timedelta(seconds=3)
     for outcome in (failed(), Receipt(), NotArrived(), GiveUp(reason="no")):
@@ -304,7 +306,7 @@ def test_a_probe_that_was_not_sent_lets_another_go():
 
 
 def test_a_probe_that_is_throttled_closes_the_circuit_and_waits():
-    """An answer that asks for patience is an answer: the failures are over, the patience is kept."""
+    """A throttled probe shows that the sink answers: the failures are over, the Retry-After applies."""
     bucket = _open()
     at = bucket.blocked_until
     asked = after(granted(bucket, at), closing(), at, claimed_at=at, wait=30)
@@ -312,7 +314,7 @@ def test_a_probe_that_is_throttled_closes_the_circuit_and_waits():
 
 
 def test_what_expires_counts_as_what_it_was():
-    """A delivery that is given up after a failure is a failure of the far side, and its patience holds for the others."""
+    """A delivery given up after a failure counts as a failure of the sink, with its pause for all."""
     bucket = rate_limiting.full(BREAKER, NOON)
     for _ in range(rate_limiting.FAILURES):
         bucket = after(bucket, GiveUp(reason="expired", is_failure=True), NOON)
@@ -324,7 +326,7 @@ def test_what_expires_counts_as_what_it_was():
 
 
 def test_a_call_draws_on_all_or_on_none():
-    """When one of its budgets is closed, a call draws on none of the others."""
+    """A call with one closed rate limit draws on none of the others."""
     one, two = RateLimit(key="one", rate=1.0, burst=3.0), RateLimit(key="two", rate=1.0)
     buckets = {}
     first = rate_limiting.draw(buckets, (one, two), NOON, is_urgent=False, lease=LEASE)
@@ -337,7 +339,7 @@ def test_a_call_draws_on_all_or_on_none():
 
 
 def test_a_clock_that_goes_back_gives_nothing_away():
-    """When the store's clock is set back, no call is gained twice for the time between."""
+    """A store's clock that is set back gains no call twice."""
     slow = RateLimit(key=KEY, rate=1.0)
     bucket = granted(rate_limiting.full(slow, later(3600)), later(3600), budget=slow)
     assert granted(bucket, NOON, budget=slow) is None
@@ -357,13 +359,15 @@ def test_a_clock_that_goes_back_gives_nothing_away():
     ids=str,
 )
 def test_a_rate_limit_that_makes_no_sense_is_named(more):
-    """Rates, bursts and reserves that would stop a sink for ever or let all through are refused with the reason."""
+    """Rates, bursts and reserves that would stop a sink for ever or allow everything are refused with the
+    reason.
+    """
     with pytest.raises(ValueError, match="rate limit"):
         rate_limiting.check(RateLimit(**{"key": KEY, **more}))
 
 
-def test_the_call_is_read_off_the_letter():
-    """What is in doubt is looked up; a state with a message is edited; all else is posted."""
+def test_the_call_is_derived_from_the_delivery():
+    """An unknown delivery is reconciled; a state with a message is edited; all else is posted."""
     assert rate_limiting.call_of("checkpoint", True, True) is SinkCall.RECONCILE
     assert rate_limiting.call_of("state", False, True) is SinkCall.EDIT
     assert [
@@ -372,7 +376,7 @@ def test_the_call_is_read_off_the_letter():
 
 
 def test_reopened_by_hand_it_is_as_new():
-    """Opened by a person, it forgets why it was closed, and begins with one call, not with a burst."""
+    """A circuit that a person opens forgets why it was closed, and begins with one call, not with a burst."""
     bucket = rate_limiting.reopened(
         after(rate_limiting.full(PACED, NOON), closing(is_refusal=True), NOON, budget=PACED)
     )

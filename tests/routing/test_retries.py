@@ -1,4 +1,4 @@
-"""Retries: what becomes of a delivery that failed."""
+"""Retries: the outcome of a delivery that failed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _error = st.one_of(
 
 @given(_error, st.integers(-1, 10**6), st.floats(-1e6, 1e6), _jitter)
 def test_it_always_decides_and_never_before_now(error, attempt, age, jitter):
-    """Total: any error at any attempt and age, clocks that differ included, is retried in the future or given up."""
+    """Total: any error at any attempt and age, even with wrong clocks, is retried in the future or given up."""
     outcome = decide(error, attempt, NOON - timedelta(seconds=age), NOON, jitter, POLICY)
     assert outcome.reason
     if isinstance(outcome, RetryAt):
@@ -39,7 +39,7 @@ def test_it_always_decides_and_never_before_now(error, attempt, age, jitter):
 
 @given(st.integers(1, 10**6), _jitter)
 def test_backoff_is_full_jitter_under_a_doubling_ceiling(attempt, jitter):
-    """The delay is the jitter's share of base doubled per attempt, between the floor and the cap."""
+    """The delay is the jitter's share of the base doubled per attempt, between the floor and the cap."""
     delay = backoff(attempt, jitter, POLICY)
     ceiling = min(POLICY.cap.total_seconds(), POLICY.base.total_seconds() * 2 ** min(attempt - 1, 40))
     assert POLICY.floor <= delay <= max(POLICY.floor, timedelta(seconds=ceiling))
@@ -47,23 +47,25 @@ def test_backoff_is_full_jitter_under_a_doubling_ceiling(attempt, jitter):
 
 
 @given(st.integers(0, 80_000), st.integers(1, 50), _jitter)
-def test_throttled_waits_exactly_as_told(seconds, attempt, jitter):
-    """A far side that names its patience gets it, whatever the attempt and the dice."""
+def test_throttled_waits_exactly_the_retry_after(seconds, attempt, jitter):
+    """A Retry-After applies exactly, whatever the attempt and the jitter."""
     error = Throttled("slow down", retry_after=timedelta(seconds=seconds), reason="ratelimited")
     assert decide(error, attempt, NOON, NOON, jitter, POLICY) == RetryAt(
         at=NOON + timedelta(seconds=seconds), reason="ratelimited", error="slow down"
     )
 
 
-def test_rejected_is_buried_with_its_reason():
-    """What will be refused again is not tried again."""
+def test_rejected_is_a_dead_letter_with_its_reason():
+    """A delivery that would be refused again is not tried again."""
     assert decide(Rejected("is_archived", reason="is_archived"), 1, NOON, NOON, 0.5, POLICY) == GiveUp(
         reason="is_archived", error="is_archived"
     )
 
 
-def test_unverifiable_is_buried_and_says_how_long_others_must_not_look():
-    """What nobody can look up is buried; where looking was throttled its budget is closed all the same."""
+def test_unverifiable_is_a_dead_letter_and_closes_lookups():
+    """A delivery that cannot be reconciled becomes a dead letter; a throttled lookup closes its rate limit
+    all the same.
+    """
     plain = Unverifiable("no scope")
     assert decide(plain, 1, NOON, NOON, 0.5, POLICY) == GiveUp(reason="unverifiable", error="no scope")
     throttled = Unverifiable("once a minute", retry_after=timedelta(seconds=60), closes="lookups")
@@ -72,8 +74,8 @@ def test_unverifiable_is_buried_and_says_how_long_others_must_not_look():
     )
 
 
-def test_too_old_is_buried():
-    """A delivery older than the policy's age is given up and says why."""
+def test_too_old_is_a_dead_letter():
+    """A delivery older than the policy's age is given up with the reason."""
     outcome = decide(Unavailable("away"), 9, NOON - timedelta(hours=25), NOON, 0.5, POLICY)
     assert isinstance(outcome, GiveUp)
     assert outcome.reason == "expired"
@@ -81,20 +83,20 @@ def test_too_old_is_buried():
 
 
 def test_a_bug_is_retried_and_named():
-    """An exception that no sink meant to raise counts as unavailable, reason bug, with its type."""
+    """An exception that no sink raises on purpose counts as unavailable, reason bug, with its type."""
     outcome = decide(ZeroDivisionError("oops"), 1, NOON, NOON, 0.5, POLICY)
     assert isinstance(outcome, RetryAt)
     assert (outcome.reason, outcome.error, outcome.reconcile) == ("bug", "ZeroDivisionError: oops", False)
 
 
 def test_the_error_text_holds_no_secret():
-    """Error texts become rows and logs: a token in one is scrubbed."""
+    """An error text, which becomes a row and a log line, has its tokens redacted."""
     outcome = decide(Unavailable("401 for xoxb-123456789-abcdefghijkl"), 1, NOON, NOON, 0.5, POLICY)
     assert outcome.error == "401 for [redacted:slack-token]"
 
 
 @given(st.one_of(st.none(), st.floats(allow_nan=True, allow_infinity=True)))
 def test_a_nonsensical_retry_after_gives_the_default(value):
-    """Retry-After may be missing, negative, infinite or no number."""
+    """A Retry-After that is missing, negative, infinite or no number gives the default."""
     sensible = value is not None and 0 <= value <= 86_400 * 366
     assert from_seconds(value, 30.0) == timedelta(seconds=value if sensible else 30.0)

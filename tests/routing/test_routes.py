@@ -1,4 +1,4 @@
-"""Routes: who is told what, where."""
+"""Routes: which checkpoints go to which sink and address."""
 
 from __future__ import annotations
 
@@ -22,30 +22,34 @@ BOTH = Routes(sinks=("console", "slack"))
 
 
 def test_without_routes_every_enabled_sink_gets_the_state():
-    """A change without news is one state delivery per sink, in the root task's lane, keyed by the lane."""
+    """A change without a checkpoint is one state delivery per sink, with the root task's ordering key as its
+    key.
+    """
     task = a_task()
-    told = deliveries(task, None, BOTH)
-    assert [(x.sink, x.mode, x.ordering_key, x.key, x.task_uid) for x in told] == [
+    found = deliveries(task, None, BOTH)
+    assert [(x.sink, x.mode, x.ordering_key, x.key, x.task_uid) for x in found] == [
         (s, Mode.STATE, f"{s}||{task.uid}", f"{s}||{task.uid}", task.uid) for s in ("console", "slack")
     ]
 
 
-def test_news_comes_with_its_state_and_is_keyed_by_its_checkpoint():
-    """A checkpoint is a state delivery and a news delivery of one lane; telling it twice is the same key."""
+def test_a_checkpoint_comes_with_its_state_and_is_keyed_by_its_id():
+    """A checkpoint is a state delivery and a checkpoint delivery of one ordering key; a repeat has the same
+    key.
+    """
     task, checkpoint = a_task(), a_checkpoint()
-    state, news = deliveries(task, checkpoint, Routes(sinks=("slack",)))
-    assert (state.mode, news.mode, news.key, news.checkpoint_id) == (
+    state, reply = deliveries(task, checkpoint, Routes(sinks=("slack",)))
+    assert (state.mode, reply.mode, reply.key, reply.checkpoint_id) == (
         Mode.STATE,
         Mode.CHECKPOINT,
         str(checkpoint.id),
         checkpoint.id,
     )
-    assert state.ordering_key == news.ordering_key
-    assert deliveries(task, checkpoint, Routes(sinks=("slack",))) == [state, news]
+    assert state.ordering_key == reply.ordering_key
+    assert deliveries(task, checkpoint, Routes(sinks=("slack",))) == [state, reply]
 
 
 def test_the_first_matching_route_is_taken():
-    """Routes are asked in order; the default is not taken beside a match."""
+    """The first matching route applies; the default does not apply beside a match."""
     routes = Routes(
         sinks=("slack",),
         routes=(
@@ -60,7 +64,7 @@ def test_the_first_matching_route_is_taken():
 
 
 def test_a_status_route_is_taken_beside_the_others():
-    """A failing task is told to the alarm channel also, and its message stays where it was."""
+    """A failing task is also posted to the alarm channel, and its message stays where it was."""
     routes = Routes(sinks=("slack",), routes=(Route(sink="slack", address="#alarms", status="error"),))
     before = {x.address for x in deliveries(a_task(), None, routes)}
     after = {x.address for x in deliveries(a_task(status="error"), None, routes)}
@@ -68,7 +72,7 @@ def test_a_status_route_is_taken_beside_the_others():
 
 
 def test_two_addresses_of_one_sink_get_two_keys():
-    """(sink, key) is unique in the store, so one checkpoint told to two channels has two keys."""
+    """(sink, key) is unique in the store, so one checkpoint to two channels has two keys."""
     routes = Routes(
         sinks=("slack",),
         routes=(Route(sink="slack", address="#a", status="error"), Route(sink="slack", address="#b")),
@@ -78,18 +82,20 @@ def test_two_addresses_of_one_sink_get_two_keys():
     assert len(keys) == len(set(keys)) == 4
 
 
-def test_a_childs_news_stands_in_its_roots_thread():
-    """A sub-agent is routed by its root task; the state delivery is the root's, the news delivery the child's."""
+def test_a_childs_checkpoint_goes_to_its_roots_thread():
+    """A sub-agent is routed by its root task; the state delivery is the root's, the checkpoint delivery the
+    child's.
+    """
     root = a_task()
     child = a_task("child", root_uid=root.uid, agent_name="other")
     routes = Routes(sinks=("slack",), routes=(Route(sink="slack", address="#r", agent="reporter"),))
-    state, news = deliveries(child, a_checkpoint(child), routes, root=root)
-    assert (state.ordering_key, news.ordering_key) == (f"slack|#r|{root.uid}",) * 2
-    assert (state.task_uid, news.task_uid) == (root.uid, child.uid)
+    state, reply = deliveries(child, a_checkpoint(child), routes, root=root)
+    assert (state.ordering_key, reply.ordering_key) == (f"slack|#r|{root.uid}",) * 2
+    assert (state.task_uid, reply.task_uid) == (root.uid, child.uid)
 
 
-def test_what_is_not_announced_is_not_told():
-    """A lone model call is recorded and no delivery is written."""
+def test_an_unannounced_task_has_no_delivery():
+    """A lone model call is recorded without a delivery."""
     assert deliveries(a_task(is_announced=False), a_checkpoint(), BOTH) == []
 
 
@@ -102,15 +108,15 @@ def test_what_is_not_announced_is_not_told():
         (Verbosity.MUTE, set()),
     ],
 )
-def test_verbosity_says_which_news_passes(verbosity, kinds):
-    """Each verbosity lets exactly its kinds through."""
+def test_verbosity_selects_the_checkpoints(verbosity, kinds):
+    """Each verbosity delivers exactly its kinds."""
     routes = Routes(sinks=("slack",), routes=(Route(sink="slack", verbosity=verbosity),))
-    passed = {k for k in Kind for x in deliveries(a_task(), a_checkpoint(kind=k), routes) if x.mode is Mode.CHECKPOINT}
-    assert passed == kinds
+    found = {k for k in Kind for x in deliveries(a_task(), a_checkpoint(kind=k), routes) if x.mode is Mode.CHECKPOINT}
+    assert found == kinds
 
 
 def test_final_only_posts_nothing_before_the_end():
-    """A route that wants the end alone has no message while the task works, and one when it ended or asks."""
+    """A final-only route has no message while the task works, and one when it has ended or asks."""
     routes = Routes(sinks=("slack",), routes=(Route(sink="slack", verbosity=Verbosity.FINAL),))
     assert deliveries(a_task(), a_checkpoint(), routes) == []
     assert [x.mode for x in deliveries(a_task(status="complete"), None, routes)] == [Mode.STATE]
@@ -127,15 +133,17 @@ def test_final_only_posts_nothing_before_the_end():
     ],
 )
 def test_urgency_follows_the_kind(kind, urgency):
-    """Approvals go before ends, ends before errors, errors before the rest; the state goes along."""
+    """Approvals go before ends, ends before errors, errors before the rest; the state takes the same
+    urgency.
+    """
     assert [x.urgency for x in deliveries(a_task(), a_checkpoint(kind=kind), Routes(sinks=("slack",)))] == [
         urgency,
         urgency,
     ]
 
 
-def test_old_news_is_not_told_but_the_message_is_brought_up_to_date():
-    """A drained backlog pages nobody; an approval that is still open goes out whatever its age."""
+def test_old_checkpoints_are_not_delivered_but_the_message_is_updated():
+    """A drained backlog pages nobody; an open approval is delivered whatever its age."""
     routes, late = Routes(sinks=("slack",)), NOON + timedelta(hours=1)
     assert [x.mode for x in deliveries(a_task(), a_checkpoint(), routes, now=late)] == [Mode.STATE]
     asked = a_checkpoint(kind=Kind.APPROVAL_REQUESTED, ref="a")
@@ -149,7 +157,8 @@ _routes = st.builds(
     Routes,
     sinks=st.sampled_from([(), ("slack",), ("slack", "console")]),
     routes=st.lists(
-        st.builds(Route, sink=st.sampled_from(["slack", "console", "off"]), address=st.sampled_from(["", "#a"]), verbosity=st.sampled_from(Verbosity),
+        st.builds(Route, sink=st.sampled_from(["slack", "console", "off"]), address=st.sampled_from(["", "#a"]),
+                  verbosity=st.sampled_from(Verbosity),
                   agent=st.sampled_from([None, "reporter", "x"]), topic=st.sampled_from([None, "legal"]),
                   status=st.sampled_from([None, "working", "error"])),
         max_size=6,
@@ -158,13 +167,13 @@ _routes = st.builds(
 
 
 @given(_routes, st.sampled_from(["working", "error"]), st.sampled_from([None, "legal"]), st.sampled_from(Kind))
-def test_letters_are_unique_and_of_enabled_sinks(routes, status, topic, kind):
-    """For any table: no two deliveries share (sink, key), none goes to a sink that is off, news never goes without state."""
-    told = deliveries(a_task(status=status, topic=topic), a_checkpoint(kind=kind), routes)
-    assert len({(x.sink, x.key) for x in told}) == len(told)
-    assert {x.sink for x in told} <= set(routes.sinks)
-    assert {x.ordering_key for x in told if x.mode is Mode.CHECKPOINT} <= {
-        x.ordering_key for x in told if x.mode is Mode.STATE
+def test_deliveries_are_unique_and_of_enabled_sinks(routes, status, topic, kind):
+    """For any table deliveries are unique by (sink, key), to sinks that are on, never without a state."""
+    found = deliveries(a_task(status=status, topic=topic), a_checkpoint(kind=kind), routes)
+    assert len({(x.sink, x.key) for x in found}) == len(found)
+    assert {x.sink for x in found} <= set(routes.sinks)
+    assert {x.ordering_key for x in found if x.mode is Mode.CHECKPOINT} <= {
+        x.ordering_key for x in found if x.mode is Mode.STATE
     }
 
 
@@ -191,45 +200,49 @@ def test_letters_are_unique_and_of_enabled_sinks(routes, status, topic, kind):
     ],
 )
 def test_what_a_route_takes(route, task, is_taken):
-    """Words with stars, lists of them, fields by the name of their attribute, other attributes, cost, severity."""
+    """A route matches wildcards, lists, fields by their attribute's name, other attributes, cost, severity."""
     assert route.takes(task) is is_taken
 
 
-def test_a_route_for_the_grave_tells_what_is_grave_beside_the_others():
-    """Of a task that failed the alarm channel hears the end, and not the milestones on the way."""
+def test_a_severity_route_gets_only_severe_checkpoints():
+    """For a failed task the alarm channel gets the end, and not the earlier milestones."""
     alarms = Route(sink="slack", address="#alarms", severity="error")
     routes = Routes(sinks=("slack",), routes=(alarms,))
     failed = a_task(status="error")
-    for kind, status, told in ((Kind.END, "error", {"", "#alarms"}), (Kind.ARTIFACT, "working", {""})):
-        news = [
+    for kind, status, expected in ((Kind.END, "error", {"", "#alarms"}), (Kind.ARTIFACT, "working", {""})):
+        addresses = [
             x.address
             for x in deliveries(failed, a_checkpoint(failed, kind=kind, status=status), routes)
             if x.mode is Mode.CHECKPOINT
         ]
-        assert set(news) == told
+        assert set(addresses) == expected
 
 
-def test_of_a_muted_task_only_questions_alerts_and_the_end_are_told():
-    """A person muted it: its message goes on, its thread is quiet."""
+def test_a_muted_task_delivers_only_questions_alerts_and_the_end():
+    """The message of a muted task is updated, its thread is quiet."""
     muted = a_task(is_muted=True)
-    news = {k for k in Kind for x in deliveries(muted, a_checkpoint(kind=k), BOTH) if x.mode is Mode.CHECKPOINT}
-    assert news == {Kind.END, Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED, Kind.ALERT}
+    routed = {k for k in Kind for x in deliveries(muted, a_checkpoint(kind=k), BOTH) if x.mode is Mode.CHECKPOINT}
+    assert routed == {Kind.END, Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED, Kind.ALERT}
     assert [x.mode for x in deliveries(muted, None, Routes(sinks=("slack",)))] == [Mode.STATE]
 
 
-def test_where_news_can_be_edited_a_decision_is_shown_with_its_question():
-    """A sink that edits has the question's delivery anew in place of another; the others hear of the decision by itself."""
-    told = UUID(int=5)
-    task = a_task(approvals=(Approval(id="a", question="Deploy?", reported_by=told, decision="deny"),))
+def test_a_sink_that_edits_shows_a_decision_with_its_question():
+    """A sink that edits shows the decision in its question; other sinks get it as a delivery."""
+    asked_by = UUID(int=5)
+    task = a_task(approvals=(Approval(id="a", question="Deploy?", reported_by=asked_by, decision="deny"),))
     resolved = a_checkpoint(task, kind=Kind.APPROVAL_RESOLVED, ref="a")
     routes = Routes(sinks=("slack", "webhook"), editing=frozenset({"slack"}))
-    news = {x.sink: x for x in deliveries(task, resolved, routes) if x.mode is Mode.CHECKPOINT}
-    assert (news["slack"].checkpoint_id, news["slack"].key, news["slack"].again) == (told, str(told), Again.CHANGED)
-    assert (news["webhook"].checkpoint_id, news["webhook"].again) == (resolved.id, Again.NEVER)
+    by_sink = {x.sink: x for x in deliveries(task, resolved, routes) if x.mode is Mode.CHECKPOINT}
+    assert (by_sink["slack"].checkpoint_id, by_sink["slack"].key, by_sink["slack"].again) == (
+        asked_by,
+        str(asked_by),
+        Again.CHANGED,
+    )
+    assert (by_sink["webhook"].checkpoint_id, by_sink["webhook"].again) == (resolved.id, Again.NEVER)
 
 
 def test_errors_that_are_alike_have_one_key():
-    """Numbers, ids, paths and quotes differ between two accidents of one kind; another text or type is another error."""
+    """Two failures that differ in numbers, ids, paths and quotes have one key; other text or type has not."""
     routes = Routes(sinks=("slack",), editing=frozenset({"slack"}))
 
     def key(text, ref="Timeout"):
@@ -252,6 +265,6 @@ def test_errors_that_are_alike_have_one_key():
 
 @given(st.text(max_size=600))
 def test_any_error_has_a_key(text):
-    """Whatever it says, it is like itself."""
+    """Any error has a key, and the same one each time."""
     error = a_checkpoint(kind=Kind.ERROR, text=text)
     assert likeness(error) == likeness(error)

@@ -1,4 +1,4 @@
-"""Digests and boards: their periods leave no gap, and what stands in them is the route's, the neediest first."""
+"""Digests and boards: periods without gaps, and the route's tasks with the neediest first."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ZONES = ("UTC", "Asia/Seoul", "Europe/Berlin", "America/St_Johns", "Australia/Lo
     st.datetimes(datetime(2005, 1, 2), datetime(2035, 1, 1), timezones=st.just(UTC)),
 )
 def test_periods_follow_each_other(digest: str, at: time, zone: str, now: datetime) -> None:
-    """The last period is over, the one before ends where it begins, and no other is over: whatever the clocks of the zone do."""
+    """The last period is over and the one before ends at its start, whatever the zone's clock changes."""
     route = replace(ROUTE, digest=digest, digest_at=at.replace(second=0, microsecond=0), timezone=zone)
     began, ends = summaries.period(route, now)
     assert began < ends <= now - summaries.GRACE
@@ -44,14 +44,14 @@ def test_periods_follow_each_other(digest: str, at: time, zone: str, now: dateti
 
 
 def test_a_day_begins_when_it_is_said() -> None:
-    """A daily digest at nine in Seoul is of the day until midnight in London."""
+    """A daily digest at nine in Seoul covers the day until midnight in London."""
     route = replace(ROUTE, digest="daily", digest_at=time(9), timezone="Asia/Seoul")
     began, ends = summaries.period(route, datetime(2026, 8, 3, 0, 1, tzinfo=UTC))
     assert (began, ends) == (datetime(2026, 8, 2, tzinfo=UTC), datetime(2026, 8, 3, tzinfo=UTC))
 
 
 def test_a_digest_counts_its_routes_tasks() -> None:
-    """How many ended how, which failed and what needs somebody; sums of what is known; not those of other routes, nor alerts."""
+    """A digest counts its route's tasks by end, failures and needs, with sums, and leaves alerts out."""
     over = [
         a_task("a", status="complete", cost_usd=Decimal("0.5"), unpriced_calls=2),
         a_task(
@@ -67,37 +67,37 @@ def test_a_digest_counts_its_routes_tasks() -> None:
         a_task("h", status="stalled"),
         a_task("i", status="waiting", approvals=(Approval(id="q", question="Go?"),)),
     ]
-    told = summaries.digest(ROUTE, NOON, NOON, over, living, ROUTES)
-    assert told is not None
-    assert told.ended == {"complete": 1, "error": 1, "cancelled": 1}
-    assert told.living == {"working": 1, "stalled": 1, "waiting": 1}
-    assert (told.cost_usd, told.input_tokens, told.unpriced) == (Decimal("0.75"), 36_800, 2)
-    assert [task.task_id for task in told.failed] == ["b"]
-    assert {task.task_id for task in told.needy} == {"h", "i"}
-    assert "secret log" not in summaries.digest_order(ROUTE, told, "t").body.decode()
+    digest = summaries.digest(ROUTE, NOON, NOON, over, living, ROUTES)
+    assert digest is not None
+    assert digest.ended == {"complete": 1, "error": 1, "cancelled": 1}
+    assert digest.living == {"working": 1, "stalled": 1, "waiting": 1}
+    assert (digest.cost_usd, digest.input_tokens, digest.unpriced) == (Decimal("0.75"), 36_800, 2)
+    assert [task.task_id for task in digest.failed] == ["b"]
+    assert {task.task_id for task in digest.needy} == {"h", "i"}
+    assert "secret log" not in summaries.digest_order(ROUTE, digest, "t").body.decode()
 
 
 def test_of_nothing_no_digest_is_made() -> None:
-    """Nothing ended, and what goes on needs nobody: nothing is told."""
+    """Without an end, and with nothing that needs a person, no digest is made."""
     assert summaries.digest(ROUTE, NOON, NOON, [], [a_task("a")], ROUTES) is None
     assert summaries.digest(ROUTE, NOON, NOON, [], [a_task("a", status="stalled")], ROUTES) is not None
 
 
 def test_a_board_has_the_neediest_first() -> None:
-    """A person is waited for, stalled, failing, filling, at work, paused; of those alike the oldest; more than it lists are counted."""
+    """A board sorts by need: waiting, stalled, failing, filling, working, paused, then age; the rest counts."""
     order = ["waiting", "stalled", "failing", "context_warning", "working", "paused"]
     made = [a_task(status, status=status) for status in order if status != "failing"]
     made.append(a_task("failing", error_count=1))
-    told = summaries.board(ROUTE, reversed(made), ROUTES)
-    assert [task.task_id for task in told.tasks] == order
+    board = summaries.board(ROUTE, reversed(made), ROUTES)
+    assert [task.task_id for task in board.tasks] == order
     many = [a_task(f"t{n}", started_at=NOON + timedelta(seconds=n)) for n in range(57)]
-    told = summaries.board(ROUTE, many, ROUTES)
-    assert (len(told.tasks), told.more, told.living) == (20, 37, {"working": 57})
-    assert told.tasks[0].task_id == "t0"
+    board = summaries.board(ROUTE, many, ROUTES)
+    assert (len(board.tasks), board.more, board.living) == (20, 37, {"working": 57})
+    assert board.tasks[0].task_id == "t0"
 
 
 def test_a_summary_is_of_its_routes_tenant() -> None:
-    """A route of one tenant makes summaries of that tenant's; any other, of the house's own."""
+    """A route of one tenant makes summaries of that tenant; any other, of the default tenant."""
     of = [summaries.tenant_of(replace(OTHER, tenant=t), "house") for t in ("acme", "ac*", ("a", "b"), None)]
     assert of == ["acme", "house", "house", "house"]
 
@@ -105,8 +105,8 @@ def test_a_summary_is_of_its_routes_tenant() -> None:
 @thorough(30)
 @given(st.lists(any_tasks, max_size=6, unique_by=lambda t: t.uid))
 def test_what_is_ordered_comes_back_whole(tasks: list) -> None:
-    """Any board and digest is carried as it was made, and known by its route."""
-    tasks = [task for task in tasks if "\\ud" not in ascii(task)]  # what comes in is mended before
+    """Any board and digest survives its order unchanged, and is known by its route."""
+    tasks = [task for task in tasks if "\\ud" not in ascii(task)]  # incoming text is repaired before
     route = Route(sink="slack", digest="hourly")
     routes = Routes(sinks=("slack",), routes=(route,))
     board = summaries.board(route, tasks, routes)
@@ -121,7 +121,7 @@ def test_what_is_ordered_comes_back_whole(tasks: list) -> None:
 
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"type":"digest"}', b"\xff"])
 def test_what_cannot_be_read_is_no_summary(body: bytes) -> None:
-    """An order that another version wrote, or nobody, is refused and breaks nothing."""
+    """An order of another version, or a forged one, is refused and breaks nothing."""
     order = msgspec.structs.replace(
         summaries.board_order(ROUTE, summaries.board(ROUTE, [], ROUTES), "t", NOON), body=body
     )

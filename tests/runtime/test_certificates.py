@@ -1,4 +1,4 @@
-"""Certificates of the gateway's doors: judged by `spanpost check`, and taken anew when their files were renewed."""
+"""Certificates of the gateway's receivers: judged by `spanpost check`, and reloaded when their files change."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DAY = timedelta(days=1)
 
 
 def write(path: Path, begins: datetime, ends: datetime) -> tuple[Path, Path]:
-    """Write a certificate that holds for that time, with its chain, and its key."""
+    """Write a certificate with that validity, with its chain, and its key."""
     made = trustme.CA().issue_cert("127.0.0.1", not_before=begins, not_after=ends)
     pem, key = path.with_suffix(".pem"), path.with_suffix(".key")
     pem.write_bytes(b"".join(one.bytes() for one in made.cert_chain_pems))
@@ -35,7 +35,7 @@ def write(path: Path, begins: datetime, ends: datetime) -> tuple[Path, Path]:
         (NOW - 90 * DAY, NOW + 3 * DAY, True, "expires soon", "SIGHUP"),
         (NOW - 90 * DAY, NOW - DAY, False, "expired on", "renew it"),
         (NOW + DAY, NOW + 90 * DAY, False, "holds from", "clock"),
-        (NOW - DAY / 24, NOW + DAY, True, "holds until", ""),  # one of a day is young
+        (NOW - DAY / 24, NOW + DAY, True, "holds until", ""),  # one of a day is new
         (
             datetime(1999, 1, 1, tzinfo=UTC),
             datetime(2055, 1, 1, tzinfo=UTC),
@@ -46,7 +46,9 @@ def write(path: Path, begins: datetime, ends: datetime) -> tuple[Path, Path]:
     ],
 )
 def test_how_long_it_holds(tmp_path: Path, begins: datetime, ends: datetime, holds: bool, said: str, cure: str) -> None:
-    """Expired, not yet valid and soon to expire are told apart, with what to do; the date is the certificate's."""
+    """Expired, not yet valid and soon expiring ones are distinguished, with a next step and the
+    certificate's date.
+    """
     pem, _ = write(tmp_path / "server", begins, ends)
     found = next(judge(pem, "tls_certificate", NOW))
     assert found.holds is holds
@@ -56,7 +58,7 @@ def test_how_long_it_holds(tmp_path: Path, begins: datetime, ends: datetime, hol
 
 
 def test_what_is_no_certificate_says_so(tmp_path: Path) -> None:
-    """Any bytes in a certificate's place are judged without a fault."""
+    """Any bytes in place of a certificate give a finding without an error."""
     for der in (b"", b"\x30", b"\x30\x82\xff\xff", bytes(40), b"0\x03\x30\x01\x00"):
         with pytest.raises(ValueError, match=r"certificate|time data"):
             validity(der)
@@ -65,8 +67,8 @@ def test_what_is_no_certificate_says_so(tmp_path: Path) -> None:
         list(judge(tmp_path / "none.pem", "client_ca", NOW))
 
 
-def test_check_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`spanpost check` finds an expired certificate and a key that is another's, and says what to do."""
+def test_check_finds_bad_certificates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`spanpost check` finds an expired certificate and a key that does not match, with a next step."""
     monkeypatch.chdir(tmp_path)
     pem, key = write(tmp_path / "old", NOW - 9 * DAY, NOW - DAY)
     _, other = write(tmp_path / "other", NOW - DAY, NOW + 90 * DAY)
@@ -82,7 +84,7 @@ def test_check_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_renewed_certificate_is_taken_and_a_bad_one_is_not(tmp_path: Path) -> None:
-    """A gateway whose certificate was replaced serves the new one; a file that does not fit its key changes nothing."""
+    """A gateway serves a replaced certificate at once; a file that does not match its key changes nothing."""
     from spanpost.runtime.gateway import Gateway
 
     pem, key = write(tmp_path / "server", NOW - DAY, NOW + 30 * DAY)
@@ -91,7 +93,7 @@ def test_a_renewed_certificate_is_taken_and_a_bad_one_is_not(tmp_path: Path) -> 
     gateway._context, gateway._stamp = tls_context(section), stamp(section)
 
     def served() -> bytes | None:
-        """Return the certificate that a client is shown, in a handshake in memory."""
+        """Return the certificate that a client receives, in a handshake in memory."""
         to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
         trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE

@@ -1,4 +1,4 @@
-"""The shipped table of context windows, and what a user says on top of it."""
+"""The shipped table of context windows, and a user's overrides."""
 
 from __future__ import annotations
 
@@ -39,25 +39,27 @@ SCRIPT = Path(__file__).parents[2] / "scripts/generate_model_windows.py"
     ],
 )
 def test_models_that_people_use_are_known(model: str, window: int | None) -> None:
-    """Well-known models, as their services name them, have the window that their makers state."""
+    """Well-known models, as their services name them, have their makers' windows."""
     assert window_of(model, load_windows()) == window
 
 
 def test_the_shipped_table_is_sound() -> None:
-    """Each name can be looked up (it is one of its own names), each window is plausible, and the file says whence it is."""
-    told = json.loads(resources.files("spanpost.runtime").joinpath("data/model_windows.json").read_text())
-    assert told["licence"] == "MIT"
-    assert "Permission is hereby granted" in told["notice"]
-    assert told["source"].startswith("litellm")
-    assert re.fullmatch(r"\d+\.\d+\.\d+ \d{4}-\d\d-\d\d", f"{told['version']} {told['date']}")
-    assert len(told["models"]) > 1000
-    for name, (window, _) in told["models"].items():
+    """Each name is found by itself, each context window is plausible, and the file names its source."""
+    table = json.loads(resources.files("spanpost.runtime").joinpath("data/model_windows.json").read_text())
+    assert table["licence"] == "MIT"
+    assert "Permission is hereby granted" in table["notice"]
+    assert table["source"].startswith("litellm")
+    assert re.fullmatch(r"\d+\.\d+\.\d+ \d{4}-\d\d-\d\d", f"{table['version']} {table['date']}")
+    assert len(table["models"]) > 1000
+    for name, (window, _) in table["models"].items():
         assert model_names(name)[0] == name
         assert 500 <= window <= 20_000_000, name
 
 
 def test_an_override_wins_however_it_is_written() -> None:
-    """An override without a date holds for every spelling and every date of the model, and for no other model."""
+    """An override without a date applies to every spelling and every date of the model, and to no other
+    model.
+    """
     table = load_windows({"openai/GPT-4o": 64_000, "qwen-plus": 1_000, "my-model": 5_000})
     for model in ("gpt-4o", "azure/eu/gpt-4o", "gpt-4o-2024-08-06"):
         assert window_of(model, table) == 64_000
@@ -67,7 +69,7 @@ def test_an_override_wins_however_it_is_written() -> None:
 
 
 def test_a_dated_override_yields_to_an_undated_one() -> None:
-    """An override with a date holds for that date, and for the model without date unless that has one of its own."""
+    """An override with a date applies to that date, and to the model without date unless that has its own."""
     alone = load_windows({"claude-sonnet-4-5-20250929": 500_000})
     assert [window_of(m, alone) for m in ("claude-sonnet-4-5", "claude-sonnet-4-5@20250929")] == [500_000, 500_000]
     for both in ({"gpt-4o-2024-08-06": 1_000, "gpt-4o": 2_000}, {"gpt-4o": 2_000, "gpt-4o-2024-08-06": 1_000}):
@@ -80,7 +82,7 @@ def test_a_dated_override_yields_to_an_undated_one() -> None:
 
 
 def test_one_table_does_not_change_another() -> None:
-    """What a caller does to its table, and one caller's overrides, are not seen by the next."""
+    """A caller's changes to its table, and one caller's overrides, do not affect the next."""
     load_windows({"gpt-4o": 1})["gpt-4"] = 1
     table = load_windows()
     assert (table["gpt-4o"], table["gpt-4"]) == (128_000, 8_192)
@@ -90,7 +92,7 @@ def test_one_table_does_not_change_another() -> None:
     ("model", "window"), [("gpt-4o", 0), ("gpt-4o", -1), ("gpt-4o", True), ("gpt-4o", "128k"), (" ", 10)]
 )
 def test_a_bad_override_is_refused_by_name(model: str, window: Any) -> None:
-    """A window that is no positive number, or that belongs to no model, is refused with a word on which one."""
+    """A window that is no positive number, or that belongs to no model, is refused with its name."""
     with pytest.raises(ValueError, match="gpt-4o" if model.strip() else "empty model name"):
         load_windows({model: window})
 
@@ -139,7 +141,7 @@ COLLAPSED = {
 
 
 def test_the_table_is_made_by_its_rules(generate: Callable[[list[str]], int], tmp_path: Path) -> None:
-    """From a wheel or from the file in it: makers first, totals undone, a median of the others, dates that differ kept."""
+    """From a wheel or its file: makers first, totals undone, the median of others, differing dates kept."""
     wheel, listed, target = (
         tmp_path / "litellm-9.8.7-py3-none-any.whl",
         tmp_path / "listed.json",
@@ -150,6 +152,6 @@ def test_the_table_is_made_by_its_rules(generate: Callable[[list[str]], int], tm
         archive.write(listed, "litellm/model_prices_and_context_window_backup.json")
     for source in ([str(wheel)], [str(listed), "--version", "9.8.7"]):
         assert generate([*source, "--date", "2026-01-02", "--target", str(target)]) == 0
-        told = json.loads(target.read_text())
-        assert (told["version"], told["date"], told["models"]) == ("9.8.7", "2026-01-02", COLLAPSED)
+        table = json.loads(target.read_text())
+        assert (table["version"], table["date"], table["models"]) == ("9.8.7", "2026-01-02", COLLAPSED)
     assert {canonical_model(name) for name in COLLAPSED} == {"gpt-4o", "gpt-5.1-codex", "mistral-large", "open-8b"}

@@ -1,4 +1,4 @@
-"""This machine's token: made once, for this user alone, and found by the command line."""
+"""This machine's token: created once, for this user alone, and found by the command line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _forget() -> None:
 
 
 def test_it_is_made_once_and_for_this_user_alone(tmp_path: Path) -> None:
-    """Whatever the umask, the file is 0600; who starts again, and the command line, read what stands there."""
+    """Whatever the umask, the file is 0600; a restart and the command line read it."""
     data_dir, before = tmp_path / "there" / "spanpost", os.umask(0)
     try:
         made = kept(data_dir)
@@ -38,8 +38,11 @@ def test_it_is_made_once_and_for_this_user_alone(tmp_path: Path) -> None:
 
 
 def test_gateways_that_start_at_once_have_one_token(tmp_path: Path) -> None:
-    """Several processes that make it at the same moment go by the same."""
-    code = "import sys; from pathlib import Path; from spanpost.runtime.local_token import kept; print(kept(Path(sys.argv[1])))"
+    """Several processes that create it at the same moment use the same."""
+    code = (
+        "import sys; from pathlib import Path; from spanpost.runtime.local_token import kept; "
+        "print(kept(Path(sys.argv[1])))"
+    )
 
     def start(_: int) -> str:
         command = [sys.executable, "-c", code, str(tmp_path / "data")]
@@ -51,7 +54,7 @@ def test_gateways_that_start_at_once_have_one_token(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["readable", "a link", "a pipe", "a directory", "another's text"])
 def test_a_file_that_others_have_in_their_hands_is_not_believed(tmp_path: Path, kind: str, caplog: Any) -> None:
-    """A file that others may read or lead elsewhere is left as it is, and told of; the token is then of that process alone."""
+    """A token file that others may read or redirect is left alone and reported; the token is then private."""
     path = path_of(tmp_path / "data")
     token = local_token.new_token()
     if kind == "readable":
@@ -76,14 +79,14 @@ def test_a_file_that_others_have_in_their_hands_is_not_believed(tmp_path: Path, 
 
 
 def test_where_nothing_can_be_written_it_is_of_this_process(tmp_path: Path) -> None:
-    """A directory that cannot be made is no reason not to start."""
+    """A directory that cannot be created does not stop the start."""
     (tmp_path / "file").write_text("")
     assert kept(tmp_path / "file" / "data")
 
 
 @pytest.mark.slow
 def test_the_command_line_finds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same user's commands bring it to this machine's gateway by themselves, and print it; another directory has none."""
+    """Commands of the same user find and print this machine's token; another directory has none."""
     monkeypatch.chdir(tmp_path)
     with Served(None, interactions=None) as served:
         data_dir = str(served.gateway.settings.database.data_dir)
@@ -92,7 +95,7 @@ def test_the_command_line_finds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             kept = {
                 n: v for n, v in os.environ.items() if not n.startswith(("SPANPOST_", "OTEL_")) and n != "DATABASE_URL"
             }
-            # A proxy of the environment is for elsewhere.
+            # A proxy of the environment is for remote hosts.
             given = {**kept, "PYTHONPATH": str(ROOT / "src"), "HTTP_PROXY": "http://127.0.0.1:9", **more}
             command = [sys.executable, "-m", "spanpost", *arguments]
             done = subprocess.run(command, cwd=tmp_path, env=given, capture_output=True, text=True, timeout=90)
@@ -103,7 +106,7 @@ def test_the_command_line_finds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert json.loads(run(*listed, SPANPOST_DATABASE__DATA_DIR=data_dir)[1]) == {"tasks": []}
         code, _, why = run(*listed, "--data-dir", str(tmp_path))
         assert (code, "spanpost token local" in why) == (1, True)
-        code, told, why = run("token", "local", "--url", served.url, "--data-dir", data_dir)
-        assert (code, told.strip(), served.opens(served.url + "/") in why) == (0, served.gateway.local_token, True)
-        code, told, why = run("token", "local", "--data-dir", str(tmp_path))
-        assert (code, told, "spanpost run" in why) == (2, "", True)
+        code, out, why = run("token", "local", "--url", served.url, "--data-dir", data_dir)
+        assert (code, out.strip(), served.opens(served.url + "/") in why) == (0, served.gateway.local_token, True)
+        code, out, why = run("token", "local", "--data-dir", str(tmp_path))
+        assert (code, out, "spanpost run" in why) == (2, "", True)

@@ -1,4 +1,4 @@
-"""What model calls cost."""
+"""The cost of model calls."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def a_root_span(**more: Any) -> Observation:
 
 
 def task_of(*observations: Observation, prices: Prices | None = None) -> Task:
-    """Return the one task that these come to."""
+    """Return the one task of these observations."""
     store = MemoryStore(FoldRules(prices=prices or Prices(OWN, is_published=False)))
     store.record_now(observations)
     (task,) = store.tasks_now(TaskQuery(limit=9))
@@ -58,7 +58,7 @@ def task_of(*observations: Observation, prices: Prices | None = None) -> Task:
 
 
 def test_each_kind_of_token_has_its_own_price() -> None:
-    """Fresh input, cached input, what is written to the cache, output and reasoning are priced apart, and once."""
+    """Fresh input, cached input, cache writes, output and reasoning are priced separately, and once."""
     usage = Usage(input=1_000_000, output=100_000, cache_read=500_000, cache_write=100_000, reasoning=40_000)
     assert OWN["my-model"].cost(usage) == Decimal("0.8") + Decimal("0.1") + Decimal("0.25") + Decimal("0.6") + Decimal(
         "0.8"
@@ -78,20 +78,20 @@ def test_each_kind_of_token_has_its_own_price() -> None:
     ],
 )
 def test_what_is_not_known_has_no_cost(usage: Usage) -> None:
-    """Without both figures, and with figures that contradict each other, the cost is unknown and not 0."""
+    """Without both figures, and with contradictory ones, the cost is unknown and not 0."""
     assert OWN["my-model"].cost(usage) is None
     assert ModelPrice(input=Decimal(1)).cost(Usage(input=1, output=1)) is None
     assert ModelPrice(Decimal(0), Decimal(0)).cost(Usage(input=1, output=1)) == 0
 
 
-def test_a_call_is_priced_once_however_it_is_told() -> None:
-    """A call within a call, and the same one repeated, cost what one costs."""
+def test_a_call_is_priced_once_however_it_is_reported() -> None:
+    """A call within a call, and the same one repeated, cost as much as one."""
     inner = a_span(span=3, parent=2, end=SECOND, attributes=dict(a_call().attributes))
     assert task_of(a_root_span(), a_call(), inner, a_call()).cost_usd == 3
 
 
 def test_own_prices_hold_for_all_names_of_a_model() -> None:
-    """Prefix, date and suffix make no difference; another model has no price."""
+    """Prefix, date and suffix of a name make no difference; another model has no price."""
     for name in ("openai/my-model", "my-model-2026-01-01", "MY-MODEL-latest"):
         assert task_of(a_root_span(), a_call(name)).cost_usd == 3
     task = task_of(a_root_span(), a_call("my-model-mini"), a_call("my-model", span=3))
@@ -100,7 +100,7 @@ def test_own_prices_hold_for_all_names_of_a_model() -> None:
 
 
 def test_who_says_the_cost_is_believed_in_order() -> None:
-    """`agent.cost_usd` stands above one's own prices, and these above what an instrumentation computed."""
+    """`agent.cost_usd` takes precedence over the user's prices, and these over an instrumentation's figure."""
     by_span, by_agent = {"operation.cost": 7.0}, {"agent.cost_usd": 9.0}
     assert task_of(a_root_span(), a_call(**by_span)).cost_usd == 3
     assert task_of(a_root_span(), a_call("another", **by_span)).cost_usd == 7
@@ -112,7 +112,9 @@ def test_who_says_the_cost_is_believed_in_order() -> None:
 
 
 def test_a_model_without_a_price_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
-    """The log names the model once, however often it is called; calls that told no tokens are nobody's fault."""
+    """The log names a model without price once, however often it is called; calls without tokens are not
+    logged.
+    """
     prices = Prices(OWN, is_published=False)
     with caplog.at_level(logging.WARNING, logger="spanpost"):
         task_of(
@@ -122,7 +124,7 @@ def test_a_model_without_a_price_is_reported_once(caplog: pytest.LogCaptureFixtu
             prices=prices,
         )
     assert [r.getMessage() for r in caplog.records if "no price" in r.getMessage()] == [
-        "no price is known for the model nobodys: what it costs is shown as unknown; see cost.prices"
+        "no price is known for the model nobodys: its cost is shown as unknown; see cost.prices"
     ]
 
 
@@ -154,7 +156,9 @@ def published() -> Prices:
     ],
 )
 def test_published_prices_are_found(published: Prices, provider: str | None, model: str, cost: str | None) -> None:
-    """A model is found by who serves it and by its own names; local servers, tuned and unknown models have no price."""
+    """A model is found by its provider and by its own names; local servers, tuned and unknown models have no
+    price.
+    """
     usage = published.priced(a_call(), provider, model, Usage(input=1_000_000, output=100_000))
     assert usage.cost_usd == (None if cost is None else Decimal(cost))
 
@@ -169,7 +173,7 @@ def test_nothing_is_loaded_before_a_call_is_priced() -> None:
 
 
 def test_a_call_does_not_wait_for_prices_that_another_thread_loads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While the prices are being loaded a call is recorded without one, and nobody is told that it has none; afterwards it is priced."""
+    """A call during the loading of prices is recorded unpriced without a warning, and priced afterwards."""
     pytest.importorskip("genai_prices")
     from genai_prices import data_snapshot
 
@@ -197,7 +201,7 @@ def test_a_call_does_not_wait_for_prices_that_another_thread_loads(monkeypatch: 
 @thorough(400)
 @given(data=st.data())
 def test_costs_equal_those_of_the_package(published: Prices, data: st.DataObject) -> None:
-    """For any of its models and any usage of text, a row comes to what genai-prices itself computes."""
+    """For any of its models and any usage of text, a row has the cost that genai-prices itself computes."""
     from genai_prices import Usage as PackageUsage
     from genai_prices import calc_price
 
@@ -229,5 +233,5 @@ def test_costs_equal_those_of_the_package(published: Prices, data: st.DataObject
             genai_request_timestamp=datetime.fromtimestamp(at // SECOND, UTC),
         )
     except LookupError:
-        return  # a model that does not go by its own id there, and does by another of its names
+        return  # a model that is found not by its own id there, but by another of its names
     assert ours == theirs.total_price, (served.id, model, usage)

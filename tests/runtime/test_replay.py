@@ -1,4 +1,4 @@
-"""Recordings that are led into a database: what is recorded, and that nobody is told unless that was asked for."""
+"""Recordings replayed into a database: what is recorded, and that nothing is delivered without --deliver."""
 
 from __future__ import annotations
 
@@ -23,9 +23,8 @@ def settings(database: Database, tmp_path: Path, **sections: Any) -> Settings:
     return load(database={"url": database.dsn}, console={"form": "plain"}, **sections)
 
 
-def test_a_recording_is_recorded_once_and_told_to_nobody(database: Database, tmp_path: Path) -> None:
-    """The tasks are those that a replay prints, a second time adds nothing, and there is no delivery and no timer left from
-    which another process could make one."""
+def test_a_recording_is_recorded_once_and_not_delivered(database: Database, tmp_path: Path) -> None:
+    """Recording twice adds nothing, and no delivery or timer remains that another process could send."""
     first = replay_into(RECORDING, settings(database, tmp_path), deliver=False)
     again = replay_into(RECORDING, settings(database, tmp_path), deliver=False)
     printed = replay(RECORDING)
@@ -39,7 +38,7 @@ def test_a_recording_is_recorded_once_and_told_to_nobody(database: Database, tmp
 
 
 def test_those_who_live_there_are_not_disturbed(database: Database, tmp_path: Path) -> None:
-    """How long a process on that database bears silence stays what it was."""
+    """The stall timeouts of a process on that database stay unchanged."""
     pipeline = Pipeline(settings(database, tmp_path, stall={"stall_after": 77}))
     pipeline.start()
     try:
@@ -50,7 +49,7 @@ def test_those_who_live_there_are_not_disturbed(database: Database, tmp_path: Pa
 
 
 def test_with_deliver_it_is_posted(database: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A run of a minute ago is told to the sinks that are on, and all of it arrives."""
+    """With --deliver a run of a minute ago is delivered to the enabled sinks, completely."""
     now = time.time_ns()
     span = {
         "traceId": "a" * 32,
@@ -62,15 +61,15 @@ def test_with_deliver_it_is_posted(database: Database, tmp_path: Path, capsys: p
     }
     file = tmp_path / "one.json"
     file.write_text(json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]}))
-    told = replay_into([file], settings(database, tmp_path), deliver=True)
-    assert told.is_delivered
-    assert told.deliveries > 0
+    replayed = replay_into([file], settings(database, tmp_path), deliver=True)
+    assert replayed.is_delivered
+    assert replayed.deliveries > 0
     assert database.fetch("SELECT DISTINCT state FROM deliveries") == [("delivered",)]
     assert "gardener" in capsys.readouterr().out
 
 
 def test_a_bad_file_records_nothing(database: Database, tmp_path: Path) -> None:
-    """One file that is no telemetry, and nothing of the others is recorded."""
+    """One file without telemetry, and nothing of the others is recorded."""
     (tmp_path / "noise.bin").write_bytes(b"\x00\xff not telemetry")
     with pytest.raises(ConfigError, match=r"noise\.bin"):
         replay_into([*RECORDING, tmp_path / "noise.bin"], settings(database, tmp_path), deliver=False)
@@ -78,6 +77,6 @@ def test_a_bad_file_records_nothing(database: Database, tmp_path: Path) -> None:
 
 
 def test_without_a_database_it_is_refused(tmp_path: Path) -> None:
-    """What would be gone at the end of the process is not recorded."""
+    """Without a database the replay is refused, because its rows would vanish with the process."""
     with pytest.raises(ConfigError, match="DATABASE_URL"):
         replay_into(RECORDING, load(), deliver=False)

@@ -1,4 +1,4 @@
-"""Addresses of databases: what is understood, what is refused and how, and that no password is ever shown."""
+"""Database URLs: which are understood, how others are refused, and that no password is ever shown."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from spanpost.settings import load
 from spanpost.settings.database_url import NotUnderstood, describe_database, foreign, kind_of, understood
 
 SECRET = "s3cret"
-#: Addresses that are none, with the secret in each place where a slip puts it.
+#: Invalid URLs, with the secret in each place where a slip puts it.
 MALFORMED = (
     f"postgresql:/u:{SECRET}@h/db",
     f"postgresql:u:{SECRET}@h/db",
@@ -79,11 +79,11 @@ def test_what_means_the_same(text: str, url: str) -> None:
     st.text(min_size=1), st.text(min_size=1), st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1)
 )
 def test_nothing_is_lost_in_quoting(user: str, password: str, name: str) -> None:
-    """Any user and password in percent-encoding reach the driver as they were meant, and the password is not described."""
+    """Any percent-encoded user and password reach the driver as meant, and the password is not shown."""
     url = understood(
         f"postgresql://{quote(user, safe='')}:{quote(password, safe='')}@h:1/{name}?a={quote(password)}%20"
     )
-    auth, _, hosts = urlsplit(url).netloc.partition("@")  # as asyncpg parts it
+    auth, _, hosts = urlsplit(url).netloc.partition("@")  # as asyncpg splits it
     assert [unquote(part) for part in auth.split(":")] == [user, password]
     assert (hosts, dict(parse_qsl(urlsplit(url).query))["a"]) == ("h:1", f"{password} ")
     assert describe_database(url) == f"{user}@h:1/{name}"
@@ -91,7 +91,7 @@ def test_nothing_is_lost_in_quoting(user: str, password: str, name: str) -> None
 
 @given(st.text())
 def test_no_text_is_quoted(text: str) -> None:
-    """Whatever the text, it is understood or refused, and the refusal says none of it."""
+    """Any text is understood or refused, and the refusal repeats none of it."""
     for each in (f"postgresql://{text}", f"host={text}", text):
         said = foreign({"DATABASE_URL": each})
         try:
@@ -117,7 +117,7 @@ def test_no_command_shows_or_ignores_it(
     texts: tuple[str, ...],
     variable: str,
 ) -> None:
-    """An address that is not understood ends each command with exit 2 and the reason, without its password: one command takes them all."""
+    """A malformed address ends each command with exit 2 and the reason, without its password."""
     for text in texts:
         monkeypatch.setenv(variable, text)
         monkeypatch.setattr(sys, "argv", ["spanpost", *command])
@@ -134,7 +134,7 @@ def test_no_command_shows_or_ignores_it(
 def test_attach_refuses_a_malformed_address(
     clean_environment: Path, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
-    """A PostgreSQL's address that is badly written is a `ConfigError` of `attach`, in either variable, without its password."""
+    """A malformed PostgreSQL address in either variable is a `ConfigError` of `attach`, without password."""
     for variable in ("DATABASE_URL", "SPANPOST_DATABASE__URL"):
         with monkeypatch.context() as patch:
             patch.setenv(variable, text)
@@ -148,7 +148,7 @@ def test_attach_refuses_a_malformed_address(
 def test_an_application_keeps_its_own_database(
     clean_environment: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, text: str
 ) -> None:
-    """`attach` beside an application whose `DATABASE_URL` is no PostgreSQL goes on and says in one line that no rows are kept."""
+    """With a `DATABASE_URL` of another database `attach` continues and logs that no rows are kept."""
     monkeypatch.setenv("DATABASE_URL", text)
     attached = app.attach()
     attached.shutdown()
@@ -164,7 +164,7 @@ def test_an_application_keeps_its_own_database(
 
 
 def test_a_better_address_wins(clean_environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where spanpost's own variable names the database, `DATABASE_URL` is not looked at, however it is written."""
+    """With spanpost's own variable set, `DATABASE_URL` is not read, whatever it contains."""
     monkeypatch.setenv("SPANPOST_DATABASE__URL", "postgres://u@h/db")
     for text in (*MALFORMED, *FOREIGN):
         monkeypatch.setenv("DATABASE_URL", text)
@@ -174,7 +174,7 @@ def test_a_better_address_wins(clean_environment: Path, monkeypatch: pytest.Monk
 def test_a_taken_metrics_port_stops_no_agent(
     clean_environment: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """`attach` and zero-code loading go on without the metrics' page, and a line says which setting to mend."""
+    """`attach` and zero-code loading go on without the metrics' page, and log which setting to change."""
     import socket
 
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -28,7 +28,7 @@ def test_every_setting_is_read() -> None:
 
 
 def test_a_field_that_only_a_validator_reads_counts_as_unread(tmp_path: Path) -> None:
-    """Reading a field to check it is no use of it; a property that reads it is one."""
+    """A field that only a check reads is unused; a property that reads it is a use."""
     path = tmp_path / "settings.py"
     path.write_text(
         "class S:\n"

@@ -1,4 +1,4 @@
-"""Settings of what is taken out: misspelt kinds and dangerous patterns are refused at the start, with what to do."""
+"""Redaction settings: misspelt kinds and dangerous patterns are refused at the start, with a next step."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def redaction(**section: object) -> Redaction | None:
 
 
 def test_it_is_on_unless_it_is_turned_off():
-    """Without a word in the settings secrets are taken out; `enabled = false` leaves them."""
+    """Secrets are redacted by default; `enabled = false` keeps them."""
     assert redaction() is not None
     assert redaction(enabled=False) is None
 
 
 @pytest.mark.parametrize("section", [{"off": ["github-tokens"]}, {"tenants": {"acme": {"off": ["github-tokens"]}}}])
 def test_a_misspelt_kind_is_refused(section):
-    """The message names what was meant and all kinds that there are."""
+    """The message names the closest kind and all kinds."""
     with pytest.raises(
         ConfigError, match=r"there is no kind 'github-tokens' \(did you mean 'github-token'\?\).*anthropic-key"
     ):
@@ -38,7 +38,7 @@ def test_a_misspelt_kind_is_refused(section):
 
 
 def test_kinds_stay_where_they_are_turned_off():
-    """For all tenants, and for one alone."""
+    """A disabled kind is kept, for all tenants or for one."""
     made = redaction(off=["jwt"], tenants={"acme": {"off": ["github-token"]}})
     assert made is not None
     assert made.of("acme").text(TOKEN) == TOKEN
@@ -46,7 +46,7 @@ def test_kinds_stay_where_they_are_turned_off():
 
 
 def test_kinds_of_ones_own_are_taken_out():
-    """A pattern adds a kind, by its name in what stands there; it can be turned off for a tenant."""
+    """A pattern adds a kind, by its name in the placeholder; it can be turned off for a tenant."""
     made = redaction(
         patterns=[{"kind": "acme-key", "pattern": r"acme_[a-z0-9]{8}"}], tenants={"acme": {"off": ["acme-key"]}}
     )
@@ -74,7 +74,7 @@ def test_kinds_of_ones_own_are_taken_out():
     ],
 )
 def test_a_pattern_that_could_take_long_is_refused(pattern):
-    """Repeats without a bound, repeated groups, look-arounds, back references and no beginning that can be looked for."""
+    """Unbounded and grouped repeats, look-arounds, back references and patterns without a start are refused."""
     with pytest.raises(ConfigError, match=r"redaction"):
         redaction(patterns=[{"kind": "acme-key", "pattern": pattern}])
 
@@ -85,7 +85,7 @@ def test_a_pattern_that_could_take_long_is_refused(pattern):
 )
 @pytest.mark.timeout(30)
 def test_a_pattern_that_is_taken_is_done_with_any_text(pattern):
-    """What begins again and again is gone through in time that grows with the text."""
+    """A text that begins a match again and again is scanned in time that grows with the text."""
     made = RedactionSettings(patterns=[{"kind": "acme-key", "pattern": pattern}])
     compiled = re.compile(made.patterns[0].pattern)
     begun = pattern.split("[")[0].replace("\\", "")[:8]
@@ -102,13 +102,15 @@ def test_a_pattern_that_is_taken_is_done_with_any_text(pattern):
     ],
 )
 def test_what_cannot_be_is_refused(section):
-    """A short key, a kind that is known already, a kind that is no word."""
+    """A short key, an already known kind and a kind that is no word are refused."""
     with pytest.raises(ConfigError, match="redaction"):
         redaction(**section)
 
 
 def test_the_settings_key_comes_before_the_databases():
-    """Where the settings give a key, processes with different databases make the same hashes; it is never printed."""
+    """With a key in the settings, processes with different databases make the same hashes; it is never
+    printed.
+    """
     key = "0123456789abcdef0123456789abcdef"
     first, second = redaction(hash_key=key), redaction(hash_key=key)
     assert first is not None
@@ -119,8 +121,8 @@ def test_the_settings_key_comes_before_the_databases():
     assert key not in repr(load(database={"embedded": False}, redaction={"hash_key": key}))
 
 
-def test_check_tells_what_is_taken_out():
-    """How many kinds are on, which stay, and that it is off."""
+def test_check_reports_what_is_redacted():
+    """`spanpost check` reports how many kinds are on, which are kept, and whether redaction is off."""
     [on] = [
         f
         for f in examine(

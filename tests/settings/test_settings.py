@@ -1,4 +1,4 @@
-"""Settings: what is read, which source wins, and what is refused at the start."""
+"""Settings: what is read, which source takes precedence, and what is refused at the start."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from spanpost.sinks import registry
 pytestmark = pytest.mark.usefixtures("clean_environment")
 
 
-def test_without_settings_optional_rooms_are_off() -> None:
-    """Nothing set: no sink, no metrics, no database."""
+def test_without_settings_optional_sections_are_off() -> None:
+    """Without settings: no sink, no metrics, no database."""
     settings = load()
     assert (settings.sinks, settings.metrics, settings.dsn, settings.routes) == ({}, None, None, ())
 
 
-def test_a_room_that_is_named_is_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One variable of a room turns the room on, with defaults for the rest."""
+def test_a_section_that_is_named_is_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One variable of a section turns the section on, with defaults for the rest."""
     monkeypatch.setenv("SPANPOST_METRICS__PORT", "9999")
     metrics = load().metrics
     assert metrics is not None
@@ -48,7 +48,7 @@ def test_a_driver_in_the_url_means_the_same_server(monkeypatch: pytest.MonkeyPat
 
 
 def test_another_database_is_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An application's MySQL in DATABASE_URL is left alone, and refused where it is meant for spanpost."""
+    """An application's MySQL in DATABASE_URL is ignored, and refused in spanpost's own variable."""
     monkeypatch.setenv("DATABASE_URL", "mysql://u:p@h/d")
     assert load().dsn is None
     monkeypatch.setenv("SPANPOST_DATABASE__URL", "mysql://u:hunter2@h/d")
@@ -69,14 +69,14 @@ def test_another_database_is_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_misspelt_variable_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, meant: str) -> None:
-    """A misspelt variable stops the start, and the name that was meant is told."""
+    """A misspelt variable stops the start, with the closest name."""
     monkeypatch.setenv(name, "x")
     with pytest.raises(ConfigError, match=rf"^{name}: there is no such setting \(did you mean {meant}\?\)"):
         load()
 
 
 def test_a_misspelt_key_is_refused(clean_environment: Path) -> None:
-    """Misspelt rooms and fields of the file are all told at once."""
+    """Misspelt sections and fields of the file are all reported at once."""
     (clean_environment / "spanpost.toml").write_text(
         '[databse]\nurl = "x"\n[slack]\nchanel = "#a"\n[[routes]]\nsnk = "slack"\n'
     )
@@ -91,7 +91,7 @@ def test_a_misspelt_key_is_refused(clean_environment: Path) -> None:
 
 
 def test_kubernetes_variables_are_nobodys_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The variables that Kubernetes sets for a service named spanpost do not stop the start; a slip beside them does."""
+    """Kubernetes' variables for a service named spanpost are accepted; a misspelt one beside them is not."""
     monkeypatch.setenv("SPANPOST_SERVICE_HOST", "10.0.0.1")
     monkeypatch.setenv("SPANPOST_PORT", "tcp://10.0.0.1:4318")
     monkeypatch.setenv("SPANPOST_GATEWAY_PORT_4318_TCP_ADDR", "10.0.0.1")
@@ -114,7 +114,7 @@ def test_kubernetes_variables_are_nobodys_mistake(monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_a_wrong_value_is_explained(monkeypatch: pytest.MonkeyPatch, name: str, value: str, says: str) -> None:
-    """A wrong value is told with its field, the reason and where to mend it."""
+    """A wrong value is reported with its field, the reason and its source."""
     monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match=says):
         load()
@@ -132,7 +132,7 @@ def test_a_broken_file_is_explained(monkeypatch: pytest.MonkeyPatch, clean_envir
 
 
 def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither the token nor the database's password can be read from the settings' text."""
+    """Neither the token nor the database's password is in the settings' text."""
     monkeypatch.setenv("SPANPOST_SLACK__TOKEN", "xoxb-hunter2")
     monkeypatch.setenv("SPANPOST_DATABASE__URL", "postgresql://u:hunter2@h/d")
     settings = load()
@@ -140,7 +140,7 @@ def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_time_spans(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A time span is seconds or ISO 8601."""
+    """A duration is seconds or ISO 8601."""
     monkeypatch.setenv("SPANPOST_NOTIFICATIONS__MAX_AGE", "90")
     monkeypatch.setenv("SPANPOST_INTAKE__POLL_INTERVAL", "PT0.5S")
     settings = load()
@@ -151,13 +151,13 @@ def test_time_spans(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_data_directory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The embedded database lives under XDG_DATA_HOME where that is set."""
+    """The embedded database is under XDG_DATA_HOME if that is set."""
     monkeypatch.setenv("XDG_DATA_HOME", "/data")
     assert load().database.data_dir == Path("/data/spanpost")
 
 
 def test_otel_sdk_disabled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """OTEL_SDK_DISABLED is honoured as OpenTelemetry reads it: only `true`, in any case."""
+    """OTEL_SDK_DISABLED is read as OpenTelemetry reads it: only `true`, in any case."""
     assert not is_sdk_disabled()
     monkeypatch.setenv("OTEL_SDK_DISABLED", "1")
     assert not is_sdk_disabled()
@@ -174,7 +174,7 @@ def test_every_setting_is_described_and_reachable(monkeypatch: pytest.MonkeyPatc
             assert section in LISTS or variable(section, name) in variable_names()
 
 
-def test_a_misspelt_room_in_an_argument_is_refused() -> None:
-    """A room that an argument misspells is named, with the one that was meant."""
+def test_a_misspelt_section_in_an_argument_is_refused() -> None:
+    """A misspelt section in an argument is refused with the closest name."""
     with pytest.raises(ConfigError, match=r"databse: there is no such section \(did you mean database\?\)"):
         load(databse={"url": "x"})

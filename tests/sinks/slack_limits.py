@@ -1,7 +1,7 @@
-"""What Slack takes, as far as it can be told without Slack: the schema of its own types, the table of its limits, and our budget.
+"""Slack's limits as known without Slack: the schema of its types, its limits, and our own bounds.
 
-Schema: `tests/sinks/slack.schema.json`, made by `scripts/generate_slack_schema.py`. Limits: docs.slack.dev/reference/block-kit
-(2026-08), beside them what slackblocks 3.0.0 lists for plans.
+Schema: `tests/sinks/slack.schema.json`, made by `scripts/generate_slack_schema.py`. Limits:
+docs.slack.dev/reference/block-kit (2026-08), and for plans the list of slackblocks 3.0.0.
 """
 
 from __future__ import annotations
@@ -31,10 +31,11 @@ LIMITS: dict[str, dict[str, int]] = {
     "task_card": {"title": 256, "task_id": 255},
     "container": {"title.text": 150, "child_blocks": 10},
 }
-#: Of whatever has them.
+#: For every object that has them.
 CONFIRM = {"title": 100, "text": 300, "confirm": 30, "deny": 30}
 OPTION = {"text": 75, "value": 150}
-#: The two forms that are parsed, of ids and numbers alone: moments, and in a message that must be plain, mentions.
+#: The two forms that are parsed, of ids and numbers alone: times, and in a message that must be plain,
+#: mentions.
 DATED = r"<!date\^\d{1,12}\^\{[a-z_]{1,20}\}(?: \{time\})?\|\d\d:\d\d:\d\d UTC>"
 _MOMENTS = [
     re.escape(locale.say(key, at="@")).replace("@", DATED)
@@ -60,7 +61,7 @@ def blocks_of(message: SlackMessage) -> Iterator[dict[str, Any]]:
 
 
 def nodes(value: Any) -> Iterator[dict[str, Any]]:
-    """Every object of a payload."""
+    """Return every object of a payload."""
     if isinstance(value, dict):
         yield value
         for v in value.values():
@@ -78,10 +79,10 @@ def _at(node: dict[str, Any], path: str) -> Any:
 
 
 def check(message: SlackMessage, mentions: tuple[str, ...] = ()) -> None:
-    """Hold a message to Slack's types, to its limits and to our budget. `mentions`: the only ids that may be mentioned."""
+    """Check a message against Slack's types and limits and our bounds. Only ids in `mentions` may be mentioned."""
     every = list(blocks_of(message))
     post = {"channel": "C1", **message.arguments()}
-    # The types are unions: of blocks and attachments they know one at a time, as schemas. TypeScript takes both.
+    # The types are unions: as schemas, blocks and attachments know one at a time. TypeScript accepts both.
     for left_out in ("blocks", "attachments"):
         part = {name: value for name, value in post.items() if name != left_out}
         validator("Post").validate(part)

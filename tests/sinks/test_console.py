@@ -1,4 +1,4 @@
-"""The console: what Slack would show, in a terminal, a log or a pipe."""
+"""The console: Slack's content in a terminal, a log or a pipe."""
 
 from __future__ import annotations
 
@@ -55,17 +55,17 @@ def a_busy_task():
 
 
 def test_a_card_says_it_all():
-    """A card shows status, name, agent, bar and percent, step, action, context, tokens, cost, time, artifacts, agents, news."""
+    """A card shows status, name, agent, progress, step, action, context, tokens, cost, time and checkpoints."""
     child = a_task("c", name="Check sources", status="complete")
-    news = [
+    lines = [
         render.CheckpointLine(a_checkpoint(text="Fetched 12 pages")),
         render.CheckpointLine(a_checkpoint(text="checked"), "Check sources"),
     ]
     text = drawn(
-        render.card(a_busy_task(), (child, a_task("d", name="Collect")), news, now=NOON + timedelta(seconds=134))
+        render.card(a_busy_task(), (child, a_task("d", name="Collect")), lines, now=NOON + timedelta(seconds=134))
     )
     head, *rows = text.splitlines()
-    # How wide an emoji is counted changes with the version of rich.
+    # The width of an emoji changes with the version of rich.
     assert head.split() == ["┃", "⚙️", "Quarterly", "report", "reporter", "working", "2m", "14s"]
     assert rows == [
         "┃ ████████████░░░░░░░░  60 %   2/5 Fetch data",
@@ -81,7 +81,7 @@ def test_a_card_says_it_all():
 
 
 def test_a_failed_card_shows_the_end_of_its_log():
-    """A failure shows its type, its message and the last lines, secrets scrubbed."""
+    """A failure shows its type, its message and the last lines, with secrets redacted."""
     error = Failure(
         type="TimeoutError",
         message="no answer with xoxb-123456789012-abcdefghijkl",
@@ -94,7 +94,7 @@ def test_a_failed_card_shows_the_end_of_its_log():
 
 
 def test_an_open_question_stands_on_the_card():
-    """A waiting task shows what is asked, the options and the risk."""
+    """A waiting task shows the question, the options and the risk."""
     asked = Approval(id="a", question="Publish?", options=("approve", "deny"), risk="medium")
     assert "✋ Publish?  risk medium  [approve]  [deny]" in drawn(
         render.card(a_task(status="waiting", approvals=(asked,)))
@@ -102,23 +102,23 @@ def test_an_open_question_stands_on_the_card():
 
 
 def test_markup_is_literal():
-    """What looks like rich markup is shown as it was written."""
+    """Rich markup in a text is shown literally."""
     assert "[bold red]x[/] [/nonsense]" in drawn(render.card(a_task(name="[bold red]x[/] [/nonsense]")))
 
 
 @thorough(80)
 @given(tasks, st.lists(tasks, max_size=3), st.lists(checkpoints, max_size=3), st.integers(20, 120))
-def test_any_task_is_drawn_and_steers_nothing(task, children, news, width):
-    """Any text in any field at any width: no exception, no control or invisible character, no line wider than the terminal."""
-    text = drawn(render.card(task, children, [render.CheckpointLine(c, "who") for c in news]), width=width)
+def test_any_task_is_drawn_and_steers_nothing(task, children, lines, width):
+    """Any text in any field at any width draws without exceptions, control characters or long lines."""
+    text = drawn(render.card(task, children, [render.CheckpointLine(c, "who") for c in lines]), width=width)
     assert not [ch for ch in text if ch != "\n" and ch != "\u200d" and unicodedata.category(ch) in ("Cc", "Cf", "Cs")]
     assert max(cell_len(row) for row in text.splitlines()) <= width
 
 
 @thorough(60)
 @given(tasks, checkpoints)
-def test_any_news_is_one_plain_line_and_one_json_line(task, checkpoint):
-    """A line of news has no line feed; its JSON is ASCII and can be read back."""
+def test_any_checkpoint_is_one_plain_line_and_one_json_line(task, checkpoint):
+    """A checkpoint's line has no line feed; its JSON is ASCII and can be read back."""
     assert "\n" not in render.plain(render.CheckpointLine(checkpoint), task.name)
     said = json.dumps(render.record(a_delivery(task, checkpoint)), allow_nan=True)
     assert said.isascii()
@@ -146,7 +146,7 @@ async def _delivered(form: ConsoleForm) -> str:
 
 
 async def test_plain_lines_name_the_task_and_end_with_one_card():
-    """Without a terminal each news is a line once, and the ended task's card is printed once."""
+    """Without a terminal each checkpoint is a line once, and the ended task's card is printed once."""
     lines = (await _delivered(ConsoleForm.PLAIN)).splitlines()
     assert lines[:3] == [
         "12:00:30 [Quarterly report] 📍 Fetched 12 pages",
@@ -170,7 +170,7 @@ async def test_json_lines_are_one_object_each():
 
 
 async def test_an_unfinished_card_is_printed_at_close():
-    """What was still under way when the house closed is shown as it was."""
+    """A card of a running task is printed when the app closes."""
     out = io.StringIO()
     sink = ConsoleSink(form=ConsoleForm.PLAIN, file=out, zone=UTC, clock=lambda: NOON)
     await sink.deliver(a_delivery(a_busy_task()))
@@ -180,7 +180,7 @@ async def test_an_unfinished_card_is_printed_at_close():
 
 
 async def test_a_resumed_task_gets_a_new_card():
-    """An ended task whose next segment ends is printed again."""
+    """A resumed task whose next run ends is printed again."""
     out = io.StringIO()
     sink = ConsoleSink(form=ConsoleForm.PLAIN, file=out, zone=UTC, clock=lambda: NOON)
     for run in (1, 2):
@@ -203,7 +203,7 @@ async def test_a_long_lived_console_forgets_ended_cards():
 
 @pytest.mark.slow
 def test_live_in_a_real_terminal():
-    """On a pseudo-terminal the cards are live: edited in place while working, printed once when ended, cursor given back."""
+    """On a pseudo-terminal cards are edited in place, printed once at their end, and the cursor returns."""
     program = textwrap.dedent("""
         import asyncio
         from spanpost.sinks.console.sink import ConsoleForm, ConsoleSink
@@ -248,7 +248,9 @@ def test_live_in_a_real_terminal():
 
 @pytest.mark.parametrize("form", [ConsoleForm.LIVE, ConsoleForm.PLAIN])
 def test_what_ended_elsewhere_is_not_shown_again(form):
-    """A last edit of a task that another process's terminal told of shows nothing; news of it does."""
+    """The last edit of a task shown by another process's terminal prints nothing; its checkpoints are
+    printed.
+    """
     out = io.StringIO()
     sink = ConsoleSink(form=form, console=Console(file=out, width=100))
     task = a_task(name="Old work", status="complete")
@@ -258,7 +260,7 @@ def test_what_ended_elsewhere_is_not_shown_again(form):
 
 
 async def test_a_card_that_goes_on_in_another_is_printed_once_more_as_ended():
-    """A task that became part of another's is ended on its own card, and no more is said of it there."""
+    """A task that was merged into another is printed once more as ended, and no more after that."""
     out = io.StringIO()
     sink = ConsoleSink(form=ConsoleForm.PLAIN, file=out, zone=UTC, clock=lambda: NOON)
     successor, left = a_task("heir", name="the job"), a_task("left")

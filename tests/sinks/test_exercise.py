@@ -1,4 +1,4 @@
-"""Our sinks, held to the suite that strangers' are held to; and the suite, held to sinks that misbehave."""
+"""Our sinks with the public suite for sinks; and the suite with sinks that misbehave."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class _Unnamed(_Bare):
 
 
 async def test_the_least_sink_passes():
-    """The suite asks for no more than the protocol says."""
+    """The suite needs no more than the protocol."""
     await exercise_sink(_Bare)
 
 
@@ -80,6 +80,6 @@ async def test_a_bad_sink_is_found(make):
 
 
 async def test_a_sink_that_chokes_on_text_is_found():
-    """Anything but a DeliveryError for a hostile text shows itself."""
+    """A sink that raises anything but a DeliveryError for a hostile text fails the suite."""
     with pytest.raises(UnicodeError):
         await exercise_sink(_Chokes)

@@ -1,4 +1,4 @@
-"""The fake Slack itself: it refuses what Slack refuses, keeps account of who did not wait, and is served to other processes."""
+"""The fake Slack refuses what Slack refuses, counts calls made too early, and serves other processes."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def a_message(**fields) -> dict:
     ],
 )
 async def test_calls_that_slack_refuses(slack, method, given, error):
-    """What is missing, unknown or wrong is answered with Slack's word for it."""
+    """Missing, unknown or wrong arguments are answered with Slack's error."""
     assert (await ask(slack, method, **given)).error == error
 
 
@@ -83,7 +83,7 @@ def test_messages_that_slack_refuses(given, error):
 
 
 def test_messages_that_slack_takes():
-    """What our rendering is made of is taken."""
+    """All parts of our rendering are accepted."""
     blocks = [
         rich(section(text("a", "bold"), text("b", link="https://example.com"))),
         plan("Steps", [card("t", "x", "pending", "y")]),
@@ -92,8 +92,10 @@ def test_messages_that_slack_takes():
     assert len(shown["blocks"]) == 3
 
 
-async def test_tokens_scopes_and_doors(slack):
-    """No token, a wrong one, a missing scope, a private channel and one that the app is not in: each its own word."""
+async def test_tokens_scopes_and_channels(slack):
+    """No token, a wrong one, a missing scope, a private channel and one without the app each have their own
+    error.
+    """
     nobody, stranger = WebApi("x", base_url=slack.url), WebApi("xoxb-nobody", base_url=slack.url)
     assert (await stranger.call(SlackRequest(method="auth.test"))).error == "invalid_auth"
     slack.workspace.add_channel("secret", is_private=True, members=())
@@ -111,7 +113,7 @@ async def test_tokens_scopes_and_doors(slack):
 
 
 async def test_threads_and_tombstones(slack):
-    """A reply stands in its thread; a deleted parent with replies leaves a tombstone, one without vanishes and strands replies."""
+    """A reply is in its thread; a deleted parent with replies leaves a tombstone, without replies nothing."""
     first, second = [(await ask(slack, "chat.postMessage", **HELLO)).body["ts"] for _ in range(2)]
     reply = await ask(slack, "chat.postMessage", thread_ts=first, **HELLO)
     assert reply.body["message"]["thread_ts"] == first
@@ -127,7 +129,7 @@ async def test_threads_and_tombstones(slack):
 
 
 async def test_history_is_paged_newest_first(slack):
-    """Pages follow one another by cursor, newest first, bounded by time; metadata comes when it is asked for."""
+    """Pages follow one another by cursor, newest first, bounded by time; metadata comes on request."""
     stamps = [slack.workspace.say("#agents", str(i), metadata={"event_type": "x"}) for i in range(5)]
     channel = slack.workspace.channel("agents").id
     seen, cursor = [], ""
@@ -144,7 +146,7 @@ async def test_history_is_paged_newest_first(slack):
 
 
 def test_tiers_keep_account_of_who_did_not_wait():
-    """A method that asked for patience refuses calls until its time, and notes each that came early; then it takes them."""
+    """A throttled method refuses calls until its time, notes those made too early, then accepts them."""
     now = [1000.0]
     tiers = Tiers({"chat.update": 60}, lambda: now[0])
     assert [tiers.refuse("chat.update") for _ in range(60)] == [None] * 60
@@ -158,7 +160,7 @@ def test_tiers_keep_account_of_who_did_not_wait():
 
 
 def test_dice_fall_as_the_seed_says():
-    """The same seed deals the same faults, in about the shares that were given; a script goes first."""
+    """The same seed gives the same faults, in about the given shares; a script goes first."""
     odds = {"posts": {Fault.RESET_AFTER: 0.2, Fault.THROTTLE: 0.1}}
     dealt = []
     for _ in range(2):
@@ -172,7 +174,7 @@ def test_dice_fall_as_the_seed_says():
 
 
 async def test_it_is_served_to_other_processes(tmp_path):
-    """As a program it prints its address, does what people do when told, and leaves its state behind."""
+    """As a program it prints its address, does what people do on command, and leaves its state behind."""
     state = tmp_path / "slack.json"
     odds = json.dumps({"updates": {"500 before": 1.0}})
     command = [
@@ -196,8 +198,8 @@ async def test_it_is_served_to_other_processes(tmp_path):
         edit = SlackRequest(method="chat.update", arguments={"channel": "#other", "ts": ts, "text": "changed"})
         assert (await api.call(edit)).status == 500
         control = WebApi("", base_url=url.removesuffix("api/"))
-        for told in ({"do": "clear_faults"}, {"do": "set", "stale": 5}, {"do": "archive", "channel": "#agents"}):
-            assert (await control.call(SlackRequest(method="_control", arguments=told))).body["ok"]
+        for arguments in ({"do": "clear_faults"}, {"do": "set", "stale": 5}, {"do": "archive", "channel": "#agents"}):
+            assert (await control.call(SlackRequest(method="_control", arguments=arguments))).body["ok"]
         assert (await api.call(edit)).body["ok"]
         assert (await api.call(SlackRequest(method="chat.postMessage", arguments=HELLO))).error == "is_archived"
         await api.close()

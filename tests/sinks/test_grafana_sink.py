@@ -1,4 +1,4 @@
-"""Annotations over HTTP: each once, whatever Grafana answers or keeps to itself."""
+"""Annotations over HTTP: each once, whatever Grafana answers or does not answer."""
 
 from __future__ import annotations
 
@@ -71,13 +71,13 @@ async def sink(request: pytest.FixtureRequest) -> AsyncIterator[tuple[FakeGrafan
 @pytest.mark.parametrize("api", APIS)
 @pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
 async def test_it_behaves_as_a_sink(check: Any, api: str) -> None:
-    """Against either API it does what the dispatcher relies on."""
+    """With either API it behaves as the dispatcher expects."""
     async with FakeGrafana() as grafana:
         await check(lambda: made(grafana, api))
 
 
 async def test_a_task_is_a_region_from_start_to_end(sink: tuple[FakeGrafana, GrafanaSink]) -> None:
-    """Opened at its start, a region at its end, with name, outcome, links that may be followed, agent and environment as tags."""
+    """A task is an open annotation, then a region with name, outcome, safe links, agent and environment."""
     grafana, one = sink
     task = a_task(name="Refactor <b>", links=LINKED, environment="prod")
     receipt = await one.deliver(a_delivery(task, sink="grafana"))
@@ -102,14 +102,15 @@ async def test_a_task_is_a_region_from_start_to_end(sink: tuple[FakeGrafana, Gra
 
 
 async def test_warnings_errors_and_questions_are_points(sink: tuple[FakeGrafana, GrafanaSink]) -> None:
-    """They are points with their kind as a tag; what an agent says on its way is none."""
+    """Warnings, errors and questions are points with their kind as a tag; an agent's own progress is none."""
     grafana, one = sink
     for kind in Kind:
         checkpoint = a_checkpoint(a_task(), str(kind), kind=kind, text="Look")
         await one.deliver(a_delivery(a_task(), checkpoint, sink="grafana"))
     shown = {a["tags"][2] for a in grafana.shown()}
     assert shown == {
-        "error", "approval_requested", "approval_resolved", "context_warning", "context_forecast", "compaction", "stalled", "alert",
+        "error", "approval_requested", "approval_resolved", "context_warning", "context_forecast", "compaction",
+        "stalled", "alert",
     }  # fmt: skip
     assert all(a["time"] == a["timeEnd"] for a in grafana.shown())
 
@@ -118,7 +119,7 @@ async def test_warnings_errors_and_questions_are_points(sink: tuple[FakeGrafana,
 async def test_after_a_lost_answer_it_is_found_and_not_made_again(
     sink: tuple[FakeGrafana, GrafanaSink], fault: GrafanaFault
 ) -> None:
-    """What may have been made is unknown, is found by its tag, and changed where it stands."""
+    """An annotation after a lost answer is unknown, is found by its tag, and changed there."""
     grafana, patient = sink
     one = made(grafana, patient._settings.api, timeout=0.3) if fault is GrafanaFault.HANG_AFTER else patient
     grafana.script("POST", [fault])
@@ -126,7 +127,7 @@ async def test_after_a_lost_answer_it_is_found_and_not_made_again(
         a_task(), sink="grafana", sent_at=NOON, claimed_at=NOON + timedelta(minutes=1), is_unknown=True
     )
     if one._api.exists and fault is GrafanaFault.HTML_AFTER:
-        await one.deliver(delivery)  # its name is ours: whatever a 200 says, it is there
+        await one.deliver(delivery)  # its name is ours: whatever a 200 says, it exists
     else:
         with pytest.raises(DeliveryUncertain):
             await one.deliver(delivery)
@@ -142,7 +143,9 @@ async def test_after_a_lost_answer_it_is_found_and_not_made_again(
 
 
 async def test_what_was_not_made_is_looked_for_twice(sink: tuple[FakeGrafana, GrafanaSink]) -> None:
-    """Not found for `settle` and looked for before: not made. Sooner than that it is left out, and asked again."""
+    """An annotation looked up without result, twice and after `settle`, was not made; sooner it stays
+    unknown.
+    """
     grafana, _ = sink
     one = made(grafana, sink[1]._settings.api, reconcile_timeout=30)
     late = {"sent_at": NOON, "claimed_at": NOON + timedelta(minutes=1)}
@@ -153,7 +156,7 @@ async def test_what_was_not_made_is_looked_for_twice(sink: tuple[FakeGrafana, Gr
 
 
 async def test_of_two_one_goes() -> None:
-    """Two of one tag, made by a process that was frozen while another looked: the first stays."""
+    """Of two with one tag, made by a frozen process and another, the first stays."""
     async with FakeGrafana() as grafana:
         one = made(grafana)
         delivery = a_delivery(a_task(), sink="grafana", sent_at=NOON, claimed_at=NOON)
@@ -165,7 +168,7 @@ async def test_of_two_one_goes() -> None:
 
 
 async def test_what_somebody_deleted_stays_deleted(sink: tuple[FakeGrafana, GrafanaSink]) -> None:
-    """A region that is gone when its text changes is not made anew."""
+    """A deleted region is not made again when its text changes."""
     grafana, one = sink
     receipt = await one.deliver(a_delivery(a_task(), sink="grafana"))
     grafana.annotations.clear()
@@ -178,8 +181,10 @@ async def test_what_somebody_deleted_stays_deleted(sink: tuple[FakeGrafana, Graf
 
 @thorough(60)
 @given(tasks, checkpoints, st.lists(st.text(max_size=80), max_size=9))
-def test_any_letter_fits(task, checkpoint, more) -> None:
-    """Of any task and news: a text, tags that Grafana takes together, the tag of its own first, no markup of agents."""
+def test_any_delivery_fits(task, checkpoint, more) -> None:
+    """Any task and checkpoint: a text, tags that Grafana accepts together, its own tag first, no markup of
+    agents.
+    """
     for delivery in (a_delivery(task, sink="grafana"), a_delivery(task, checkpoint, sink="grafana")):
         drawn = note(delivery, tags=more)
         if drawn is None:
@@ -195,38 +200,39 @@ def test_any_letter_fits(task, checkpoint, more) -> None:
 @pytest.mark.parametrize(
     ("status", "method", "expected"),
     [
-        (429, "POST", Throttled), (401, "POST", DeliveryRefused), (403, "GET", DeliveryRefused), (404, "POST", DeliveryRefused), (302, "GET", DeliveryRefused),
-        (400, "POST", Rejected), (422, "PATCH", Rejected), (500, "POST", DeliveryUncertain), (502, "POST", DeliveryUncertain), (500, "PATCH", Unavailable),
-        (503, "GET", Unavailable),
+        (429, "POST", Throttled), (401, "POST", DeliveryRefused), (403, "GET", DeliveryRefused),
+        (404, "POST", DeliveryRefused), (302, "GET", DeliveryRefused), (400, "POST", Rejected),
+        (422, "PATCH", Rejected), (500, "POST", DeliveryUncertain), (502, "POST", DeliveryUncertain),
+        (500, "PATCH", Unavailable), (503, "GET", Unavailable),
     ],
 )  # fmt: skip
 def test_statuses(status: int, method: str, expected: type[DeliveryError]) -> None:
-    """Each answer says what to do next; what may have made something is unknown."""
+    """Each status has its outcome; one that may have made something is unknown."""
     assert type(meaning(GrafanaAnswer(status=status), GrafanaRequest(method=method, path="/"), now=0.0)) is expected
 
 
 async def test_the_token_is_nowhere(sink: tuple[FakeGrafana, GrafanaSink], caplog: pytest.LogCaptureFixture) -> None:
-    """Neither errors nor logs nor settings' words hold it, with a wrong one and with nobody listening."""
+    """The token is in no error, log or settings' text, with a wrong token and without a server."""
     grafana, _ = sink
     secret = "glsa_very_secret_token"
-    told = []
+    shown = []
     for url in (grafana.url, "http://127.0.0.1:1"):
         one = GrafanaSink(GrafanaSettings(url=url, token=secret), Wire(url, secret))
         with pytest.raises(DeliveryError) as raised:
             await one.deliver(a_delivery(a_task(), sink="grafana"))
-        told += [
+        shown += [
             str(raised.value),
             repr(raised.value),
             getattr(raised.value, "cure", ""),
             *(f.found + f.cure for f in await one.check()),
         ]
         await one.close()
-    told += [caplog.text, repr(GrafanaSettings(token=secret)), repr(one.rate_limits("", SinkCall.POST))]
-    assert not any(secret in each for each in told)
+    shown += [caplog.text, repr(GrafanaSettings(token=secret)), repr(one.rate_limits("", SinkCall.POST))]
+    assert not any(secret in each for each in shown)
 
 
 async def test_check_sees_what_grafana_does_not_say(sink: tuple[FakeGrafana, GrafanaSink]) -> None:
-    """A dashboard that is not there takes annotations and shows none: check says so, and so it says of a wrong token."""
+    """`check` reports a missing dashboard, which would accept annotations and show none, and a wrong token."""
     grafana, one = sink
     await one.deliver(a_delivery(a_task(), sink="grafana", address="nobody-has-it"))
     assert (len(grafana.annotations), grafana.shown()) == (1, [])
@@ -238,7 +244,7 @@ async def test_check_sees_what_grafana_does_not_say(sink: tuple[FakeGrafana, Gra
 
 @pytest.mark.parametrize("url", ["grafana", "ftp://x", "http://u:p@x", "http://x:port", "https://x/?a=b"])
 def test_addresses_that_are_none(url: str) -> None:
-    """They are refused at the start, without being repeated."""
+    """Invalid addresses are refused at the start, without being repeated."""
     with pytest.raises(ValueError, match="url") as raised:
         GrafanaSettings(url=url)
     assert "u:p" not in str(raised.value)
@@ -250,7 +256,7 @@ def test_addresses_that_are_none(url: str) -> None:
 @pytest.mark.parametrize("api", APIS)
 @pytest.mark.parametrize("seed", range(2))
 async def test_each_stands_once_whatever_goes_wrong(api: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Eight tasks, a third of them failing, through pump and store while Grafana fails at every other call: each annotation once. About 3 s."""
+    """With every other call to Grafana failing, each of eight tasks has its annotations once. About 3 s."""
     monkeypatch.setattr(rate_limiting, "PAUSES", (timedelta(milliseconds=30), timedelta(milliseconds=200)))
     odds = {GrafanaFault(f): 0.45 / len(GrafanaFault) for f in GrafanaFault}
     async with FakeGrafana(

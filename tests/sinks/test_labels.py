@@ -1,4 +1,4 @@
-"""Words: how figures are written for people."""
+"""Labels: how figures are written for people."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from spanpost.testing.nouns import NOON, a_task
     ],
 )
 def test_tokens_are_written_short(n, said):
-    """Token counts are as short as people say them, and never round up into four digits."""
+    """Token counts are short, and never round up into four digits."""
     assert labels.count(n) == said
 
 
@@ -29,7 +29,7 @@ def test_tokens_are_written_short(n, said):
     [("0", "$0.00"), ("0.0041", "$0.0041"), ("0.00001", "<$0.0001"), ("0.41", "$0.41"), ("1234.5", "$1,234.50")],
 )
 def test_money_keeps_what_matters(usd, said):
-    """Below a cent more digits are shown, for a price of zero is not a small price."""
+    """Below a cent more digits are shown, because a price of zero is not a small price."""
     assert labels.money(Decimal(usd)) == said
 
 
@@ -42,9 +42,9 @@ def test_durations_have_two_units(seconds, said):
 
 
 def test_every_status_has_emoji_word_and_colour():
-    """No status is told by colour alone, none is forgotten."""
+    """Every status has an emoji and a word beside its colour."""
     lookups = [labels.status_label(status) for status in STATUSES]
-    assert all(look.emoji != "❔" and look.word and look.colour for look in lookups)
+    assert all(label.emoji != "❔" and label.word and label.colour for label in lookups)
 
 
 @pytest.mark.parametrize(
@@ -62,18 +62,18 @@ def test_every_status_has_emoji_word_and_colour():
     ],
 )
 def test_progress_is_what_was_said(fields, shown):
-    """Progress is said, or follows from the step under way (which is not done); nothing is made up."""
+    """Progress is reported, or follows from the current step (which is not done); it is never invented."""
     assert labels.percent(a_task(**fields)) == shown
 
 
 def test_unknown_figures_are_left_out():
-    """Unknown is never written as 0."""
+    """An unknown figure is never written as 0."""
     task = a_task(input_tokens=None, output_tokens=None, cost_usd=None, started_at=None)
     assert labels.figures(task) == []
 
 
 def test_partial_failure_is_said():
-    """A good end over failed sub-agents says how many failed."""
+    """A good end with failed sub-agents says how many failed."""
     assert (
         labels.task_label(a_task(status="complete", child_count=8, child_failed=2)).word
         == "complete, 2 of 8 agents failed"
@@ -81,7 +81,7 @@ def test_partial_failure_is_said():
 
 
 def test_elapsed_ends_with_the_run():
-    """A task under way is measured to now, an ended one to its end."""
+    """A running task is measured to now, an ended one to its end."""
     now = NOON + timedelta(hours=1)
     assert labels.age(a_task(), now) == timedelta(hours=1)
     assert labels.age(a_task(status="complete", ended_at=NOON + timedelta(seconds=9)), now) == timedelta(seconds=9)

@@ -1,4 +1,4 @@
-"""Figures of an end, asked of a Prometheus: once, with little time, and never at the cost of the end."""
+"""Figures of an end, queried from a Prometheus: once, with little time, and never delaying the end."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ P99 = OutputQuery(query='p99{agent="${agent}"}', compare=True, unit="ms")
 
 
 class Prometheus:
-    """Answers queries as Prometheus does, out of a table by query and time; or with what it is told to."""
+    """Answers queries as Prometheus does, from a table by query and time; or with a given answer."""
 
     def __init__(self) -> None:
         self.asked: list[dict[str, str]] = []
@@ -52,7 +52,7 @@ class Prometheus:
         await self._runner.cleanup()
 
     async def has_asked(self, count: int) -> None:
-        """Wait until so many queries have come."""
+        """Wait until that many queries have come."""
         async with asyncio.timeout(60), self._comes:
             await self._comes.wait_for(lambda: len(self.asked) >= count)
 
@@ -77,7 +77,7 @@ async def prometheus():
 
 
 async def test_a_figure_before_and_after_stands_with_the_end(prometheus):
-    """The end's reply shows the answers; a second attempt of the same delivery asks nothing again."""
+    """The end's reply shows the answers; a second attempt of the same delivery does not query again."""
     async with FakeSlack() as slack:
         sink = SlackSink(transport=WebApi(slack.token, base_url=slack.url))
         sink.figured(Figures(prometheus.url, {"checkout p99": P99}))
@@ -96,7 +96,7 @@ async def test_a_figure_before_and_after_stands_with_the_end(prometheus):
 
 
 async def test_who_is_away_is_not_asked_for_a_while(prometheus):
-    """After a time-out or an error of the server nobody asks for a minute, and ends go without."""
+    """After a time-out or an error of the server there are no queries for a minute, and ends go without."""
     clock = [0.0]
     figures = Figures(prometheus.url, {"checkout p99": P99}, timeout=0.2, clock=lambda: clock[0])
     prometheus.hangs = True
@@ -123,7 +123,7 @@ async def test_many_ends_do_not_wait_for_one_another(prometheus):
 
 
 async def test_what_is_not_known_is_left_out(prometheus):
-    """A field that the task lacks, a value that is none: no figure, and no failure."""
+    """Without a field of the task, or with an invalid value, there is no figure and no failure."""
     figures = Figures(
         prometheus.url, {"checkout p99": replace(P99, query="x{repo='${repo}'}"), "gone": OutputQuery(query="gone")}
     )
@@ -134,7 +134,7 @@ async def test_what_is_not_known_is_left_out(prometheus):
 
 @given(st.text(max_size=40))
 def test_a_field_cannot_leave_its_quotes(text):
-    """Whatever an agent calls itself, in a query it stays the text between the quotes."""
+    """Any name of an agent stays the text between the quotes of a query."""
     said = OutputQuery(query='m{agent="${agent}",b="1"}').of(msgspec.structs.replace(ENDED, agent_name=text or "x"))
     assert said is not None
     inner = said.removeprefix('m{agent="').removesuffix('",b="1"}')
@@ -155,7 +155,7 @@ def test_a_field_cannot_leave_its_quotes(text):
     )
 )
 def test_any_answer_is_read(body):
-    """What is not Prometheus's is no value, and no failure."""
+    """An answer that is not Prometheus's is no value, and no failure."""
     assert value_of(body) is None or isinstance(value_of(body), float)
 
 
@@ -169,7 +169,7 @@ def test_any_answer_is_read(body):
     ],
 )
 def test_settings_that_cannot_work_are_refused(given: Any, word: str) -> None:
-    """Each names what is to be mended, and no secret."""
+    """Each error names the field to change, and no secret."""
     with pytest.raises(ConfigError, match=word) as caught:
         load(outputs=given)
     assert "canary" not in str(caught.value)

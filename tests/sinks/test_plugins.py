@@ -1,4 +1,4 @@
-"""Sinks are found by their entry points: a stranger's as ours, and those that break the contract are refused by name."""
+"""Sinks are found by entry points, and plugins that break the contract are refused by name."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ Install = Callable[..., Path]
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
-    """Lend what installs a distribution with one module and one sink, as pip would."""
+    """Install a distribution with one module and one sink, as pip would."""
 
     def install(code: str = TICKER, *, name: str = "ticker", dist: str = "strange-ticker", value: str = "") -> Path:
         site = tmp_path / f"site-{dist}"
@@ -73,21 +73,30 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
 
 
 def test_ours_are_registered_as_a_strangers() -> None:
-    """Console and Slack stand in pyproject.toml's entry points, and nowhere else in the code that opens sinks."""
+    """Console and Slack are in pyproject.toml's entry points, and not in the code that opens sinks."""
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"][registry.GROUP]
     assert set(declared) <= set(registry.names())
     for name in declared:
         assert registry.find(name).name == name
         assert registry.distribution(name).split()[0] == "spanpost"
         app = ROOT / "src" / "spanpost"
-        sections = ("app.py", "runtime/pipeline.py", "cli/examination.py", "sinks/registry.py", "sinks/plugin.py")
+        sections = (
+            "app.py",
+            "runtime/pipeline.py",
+            "runtime/components.py",
+            "cli/examination.py",
+            "sinks/registry.py",
+            "sinks/plugin.py",
+        )
         for path in (*(app / section for section in sections), *(app / "settings").glob("*.py")):
             assert f'"{name}"' not in path.read_text()
 
 
 @pytest.mark.slow
-def test_a_stranger_is_told_everything(install: Install, tmp_path: Path) -> None:
-    """In a process of its own, a stranger's sink that one variable turns on is told an agent's news in order."""
+def test_a_foreign_sink_gets_everything(install: Install, tmp_path: Path) -> None:
+    """A foreign sink, enabled by one variable in a process of its own, receives an agent's checkpoints in
+    order.
+    """
     site = install()
     code = (
         "import spanpost; from spanpost.agent import agent_task, checkpoint\n"
@@ -109,7 +118,7 @@ def test_a_stranger_is_told_everything(install: Install, tmp_path: Path) -> None
 def test_settings_come_from_everywhere(
     install: Install, monkeypatch: pytest.MonkeyPatch, clean_environment: Path
 ) -> None:
-    """A stranger's room is read from the file, the environment and arguments, which win in this order."""
+    """A foreign sink's section is read from the file, the environment and arguments, with rising precedence."""
     install()
     (clean_environment / "spanpost.toml").write_text('[ticker]\nfile = "from-toml"\n')
     assert load().sinks["ticker"].file == Path("from-toml")
@@ -122,7 +131,7 @@ def test_settings_come_from_everywhere(
 
 
 def test_a_sink_without_settings_is_off(install: Install) -> None:
-    """An installed sink of which nothing is set is not even imported."""
+    """An installed sink without settings is not even imported."""
     install("raise SystemError('imported')")
     assert load().sinks == {}
 
@@ -136,7 +145,7 @@ def test_a_sink_without_settings_is_off(install: Install) -> None:
     ],
 )
 def test_misspelt_names_are_refused(install: Install, monkeypatch: pytest.MonkeyPatch, name: str, meant: str) -> None:
-    """A slip in a stranger's variable stops the start, and what was meant is told."""
+    """A misspelt variable of a foreign sink stops the start, with the closest name."""
     install()
     monkeypatch.setenv(name, "x")
     with pytest.raises(ConfigError, match=rf"^{name}: there is no such setting \(did you mean {meant}\?\)"):
@@ -144,7 +153,7 @@ def test_misspelt_names_are_refused(install: Install, monkeypatch: pytest.Monkey
 
 
 def test_misspelt_keys_are_refused(install: Install, clean_environment: Path) -> None:
-    """So does a slip in the file, in the room or in a key, and in an argument."""
+    """So does a misspelt section or key in the file, and in an argument."""
     install()
     (clean_environment / "spanpost.toml").write_text('[ticker]\nfiel = "x"\n[tickr]\nfile = "x"\n')
     with pytest.raises(ConfigError) as refused:
@@ -187,7 +196,7 @@ def test_misspelt_keys_are_refused(install: Install, clean_environment: Path) ->
     ],
 )
 def test_what_breaks_the_contract_is_refused(install: Install, code: str, says: str) -> None:
-    """The error names the plugin, its distribution and what is missing."""
+    """The error names the plugin, its distribution and the missing part."""
     install(code)
     with pytest.raises(
         ConfigError,
@@ -198,14 +207,14 @@ def test_what_breaks_the_contract_is_refused(install: Install, code: str, says: 
 
 @pytest.mark.parametrize("name", ["My|Sink", "two__parts", "9lives"])
 def test_a_name_unfit_for_variables_is_refused(install: Install, name: str) -> None:
-    """A name must fit a variable, a lane and a metric's label."""
+    """A name must fit a variable, an ordering key and a metric's label."""
     install(name=name)
     with pytest.raises(ConfigError, match="lower-case words"):
         registry.find(name)
 
 
 def test_a_taken_name_is_refused(install: Install) -> None:
-    """A sink cannot be named as something that settings have, nor as another distribution's sink."""
+    """A sink cannot have the name of a setting, nor of another distribution's sink."""
     install(name="dsn", dist="strange-dsn")
     with pytest.raises(ConfigError, match=r"sink plugin 'dsn' \(of strange-dsn 1\.2\): the name is taken"):
         load(dsn={})
@@ -217,8 +226,8 @@ def test_a_taken_name_is_refused(install: Install) -> None:
         load(ticker={})
 
 
-def test_check_tells_of_plugins(install: Install) -> None:
-    """`spanpost check` says whose the sinks are that are on, and finds the installed one that is broken though off."""
+def test_check_reports_plugins(install: Install) -> None:
+    """`spanpost check` names the distribution of each enabled sink, and finds a broken one that is off."""
     install("raise RuntimeError('broken')")
     found = {finding.name: finding for finding in reversed([*_sinks(load(slack={}))])}  # the first of each name
     assert (found["slack"].ok, found["slack"].finding.split()[:3]) == (True, ["on;", "of", "spanpost"])
@@ -230,7 +239,7 @@ def test_check_tells_of_plugins(install: Install) -> None:
 
 @pytest.mark.parametrize("plugin", PLUGINS, ids=lambda path: path.name)
 def test_our_plugins_are_installed(plugin: Path) -> None:
-    """In CI nothing in plugins/ can go untested because it is not installed."""
+    """In CI all of plugins/ is installed, so that nothing there goes untested."""
     project = tomllib.loads((plugin / "pyproject.toml").read_text())["project"]
     declared = project["entry-points"]
     missing = set(declared.get(registry.GROUP, ())) - set(registry.names())

@@ -1,4 +1,4 @@
-"""Alerts in Slack: whole, within every limit, literal, and as they are by now."""
+"""Alerts in Slack: whole, within every limit, literal, and up to date."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ many = st.builds(
     labels=maps,
 )
 IDS = ("U012AB3CD", "S0GROUP1")
-manners = st.builds(
+slack_styles = st.builds(
     SlackStyle,
     prefix=st.sampled_from(["", "[prod]"]),
     mention=st.sampled_from([(), IDS]),
@@ -68,14 +68,14 @@ manners = st.builds(
 
 
 def shown(message: SlackMessage) -> str:
-    """All the text that a reader sees."""
+    """Return all the text that a reader sees."""
     return "".join(n["text"] for b in blocks_of(message) for n in nodes(b) if isinstance(n.get("text"), str))
 
 
 @thorough(80)
-@given(many, st.booleans(), st.sampled_from(Style), manners)
+@given(many, st.booleans(), st.sampled_from(Style), slack_styles)
 def test_any_alert_is_valid_within_limits_and_literal(alert, is_root, style, slack_style):
-    """Any alert, in both styles and any manner: Slack's own types, every limit kept, nothing parsed."""
+    """Any alert, in both styles and any Slack style: Slack's own types, every limit kept, nothing parsed."""
     task = a_task()
     check(
         alert_blocks.root(
@@ -91,7 +91,7 @@ def test_any_alert_is_valid_within_limits_and_literal(alert, is_root, style, sla
 
 @pytest.mark.parametrize("style", Style)
 def test_an_alert_says_what_is_wrong_and_what_to_do(style: Style) -> None:
-    """Name, severity, summary, what to do, links and labels while it fires; how long it lasted when it is over."""
+    """A firing alert has name, severity, summary, remedy, links and labels; a resolved one its duration."""
     message = alert_blocks.root(FULL, a_task(), key="k", style=style)
     said = shown(message)
     for part in (
@@ -118,7 +118,9 @@ def test_an_alert_says_what_is_wrong_and_what_to_do(style: Style) -> None:
     [("page", "red", True), ("warning", "yellow", False), ("", "yellow", False), ("info", "blue", False)],
 )
 def test_severity_is_colour_and_call(word: str, colour: str, calls: bool) -> None:
-    """What is critical, in whatever word, is red and calls the route's people; what is over calls nobody."""
+    """A critical alert, in any word for it, is red and mentions the route's people; a resolved one mentions
+    nobody.
+    """
     slack_style = SlackStyle(mention=IDS)
     message = alert_blocks.reply(
         msgspec.structs.replace(FULL, severity=word), a_task(), key="k", slack_style=slack_style
@@ -129,7 +131,7 @@ def test_severity_is_colour_and_call(word: str, colour: str, calls: bool) -> Non
 
 
 async def test_an_alert_is_posted_once_and_edited() -> None:
-    """As a message of its own and in a thread: one message each, which says that it is over when it is."""
+    """An alert is one message of its own and one in a thread, each edited when it is resolved."""
     async with FakeSlack() as slack:
         sink = SlackSink(channel="#agents", transport=WebApi(slack.token, base_url=slack.url))
         own = msgspec.structs.replace(a_task("alert"), type="alert", agent_name=None, status="waiting")
@@ -137,15 +139,15 @@ async def test_an_alert_is_posted_once_and_edited() -> None:
         for alert in (FULL, OVER):
             state = a_delivery(own, sink="slack", alert=alert, message_receipt=first.get("root"))
             root = first["root"] = await sink.deliver(state)
-            news = a_delivery(
+            reply_delivery = a_delivery(
                 own,
                 a_checkpoint(own, kind=Kind.ALERT, ref=str(FULL.id)),
                 sink="slack",
                 alert=alert,
                 message_receipt=root,
-                receipt=first.get("news"),
+                receipt=first.get("reply"),
             )
-            first["news"] = await sink.deliver(news)
+            first["reply"] = await sink.deliver(reply_delivery)
         await sink.close()
         [message] = slack.workspace.channel("agents").top()
         [reply] = slack.workspace.channel("agents").replies(message["ts"])

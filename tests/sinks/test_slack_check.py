@@ -1,4 +1,4 @@
-"""What `spanpost check` finds of Slack, and what the settings of Slack refuse."""
+"""Findings of `spanpost check` about Slack, and Slack settings that are refused."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def bad(findings: list[Finding]) -> list[Finding]:
 
 
 async def test_all_is_well(slack):
-    """Token, scopes and channel are looked at, by name or id, and nothing is posted or changed."""
+    """Token, scopes and channel are checked, by name or id, and nothing is posted or changed."""
     for channel in ("#agents", slack.workspace.channel("agents").id):
         findings = await examined(slack, channel)
         assert bad(findings) == []
@@ -51,7 +51,7 @@ async def test_all_is_well(slack):
 
 
 async def test_a_token_that_is_no_good(slack):
-    """A revoked token is one finding, with what to do."""
+    """A revoked token is one finding, with a next step."""
     slack.refuse("token_revoked")
     [finding] = await examined(slack)
     assert not finding.ok
@@ -59,7 +59,7 @@ async def test_a_token_that_is_no_good(slack):
 
 
 async def test_scopes_that_are_missing(slack):
-    """Without chat:write nothing goes; without the others something is lost, and it is said what."""
+    """Without chat:write nothing works; without another scope check names what is lost."""
     slack.remove_scope("channels:history")
     slack.remove_scope("chat:write")
     findings = await examined(slack)
@@ -69,7 +69,7 @@ async def test_scopes_that_are_missing(slack):
 
 
 async def test_channels_that_cannot_be_posted_in(slack):
-    """Not a member, archived, unknown, known to nobody by that id: each is found with its cure."""
+    """Not a member, archived, unknown, inaccessible by that id: each is found with its remedy."""
     slack.kick()
     [outside] = bad(await examined(slack))
     assert "/invite" in outside.cure
@@ -83,7 +83,7 @@ async def test_channels_that_cannot_be_posted_in(slack):
 
 
 async def test_the_channels_of_routes_are_looked_at(slack):
-    """Each channel that a route leads to is looked at once; all names are found in one list."""
+    """Each channel of a route is checked once; all names are found in one list."""
     for i in range(5):
         slack.workspace.add_channel(f"room{i}", members=("U0SPANPOST",) if i else ())
     sink = SlackSink(transport=WebApi(slack.token, base_url=slack.url))
@@ -98,7 +98,7 @@ async def test_the_channels_of_routes_are_looked_at(slack):
 
 
 def test_the_command_passes_the_routes_addresses(clean_environment, monkeypatch):
-    """`spanpost check` asks a sink about the addresses of its own routes, and its default."""
+    """`spanpost check` passes a sink the addresses of its own routes, and its default."""
     asked = []
 
     async def check(self, addresses=("",)):
@@ -117,7 +117,7 @@ def test_the_command_passes_the_routes_addresses(clean_environment, monkeypatch)
 
 
 async def test_a_channel_that_may_not_be_looked_at(slack):
-    """Without the scopes to read, posting may still work: said, and no failure."""
+    """Without the scopes to read, posting may still work: a finding that is no failure."""
     slack.remove_scope("channels:read")
     findings = await examined(slack, slack.workspace.channel("agents").id)
     assert bad(findings) == []
@@ -125,7 +125,7 @@ async def test_a_channel_that_may_not_be_looked_at(slack):
 
 
 async def test_slack_that_is_away():
-    """Where nothing answers, that is what is found."""
+    """An unreachable Slack is the finding."""
     async with FakeSlack() as gone:
         pass
     [finding] = await examined(gone)
@@ -133,14 +133,14 @@ async def test_slack_that_is_away():
 
 
 async def test_without_a_token():
-    """A preview is well, and says how to post."""
+    """A preview passes, with a hint on how to post."""
     [finding] = await SlackSink(transport=Preview(io.StringIO())).check()
     assert finding.ok
     assert "SPANPOST_SLACK__TOKEN" in finding.cure
 
 
 async def test_a_check_that_raises_or_has_none_ends_nothing():
-    """A stranger's sink that fails in its check is a finding; one without a check is none."""
+    """A foreign sink whose check raises is a finding; one without a check is none."""
 
     class Plain:
         async def close(self):
@@ -159,7 +159,7 @@ async def test_a_check_that_raises_or_has_none_ends_nothing():
 
 
 def test_the_command_asks_the_sinks(clean_environment, monkeypatch):
-    """`spanpost check` lists what a sink finds beneath its own line."""
+    """`spanpost check` lists a sink's findings below its own line."""
     monkeypatch.setenv("SPANPOST_SLACK__CHANNEL", "#agents")
     found = [finding for finding in _sinks(load()) if finding.name == "slack"]
     assert [finding.ok for finding in found] == [True, True]
@@ -182,7 +182,7 @@ def test_the_command_asks_the_sinks(clean_environment, monkeypatch):
     ],
 )
 def test_settings_that_cannot_be_meant_are_refused(given, clean_environment):
-    """What cannot work is refused at the start, naming the setting and no secret."""
+    """Impossible settings are refused at the start, with the setting's name and no secret."""
     with pytest.raises(ConfigError) as caught:
         load(slack=given)
     assert next(iter(given)) in str(caught.value).lower()
@@ -190,7 +190,7 @@ def test_settings_that_cannot_be_meant_are_refused(given, clean_environment):
 
 
 def test_the_token_is_shown_nowhere():
-    """Settings, sink and transport say nothing of the token when they are printed."""
+    """Settings, sink and transport do not show the token when they are printed."""
     settings = SlackSettings(token="  xoxb-canary  ")
     assert settings.token is not None
     assert settings.token.get_secret_value() == "xoxb-canary"
@@ -199,7 +199,7 @@ def test_the_token_is_shown_nowhere():
 
 
 def test_settings_come_to_the_sink():
-    """Rates, settling time and channel are those that were set; the settling time follows the time-out."""
+    """Rates, settling time and channel are the configured ones; the settling time follows the time-out."""
     settings = SlackSettings(token="xoxb-x", timeout=5, edits_per_minute=12, channel=" C012345 ")
     assert settings.lookup_wait.total_seconds() == 40
     sink = registry.open_sink("slack", settings)
@@ -211,7 +211,7 @@ def test_settings_come_to_the_sink():
 
 
 def test_the_manifest_asks_for_the_scopes_that_are_used():
-    """The app that the docs tell people to make has the scopes that the check looks for, and no other."""
+    """The documented app manifest has the scopes that check expects, and no other."""
     page = (Path(__file__).parent.parent.parent / "docs" / "how-to" / "post-to-slack.md").read_text()
     manifest = page.split("```yaml")[1].split("```")[0]
     assert re.findall(r"^ +- (\S+)$", manifest, re.MULTILINE) == [scope for scope, _ in SCOPES]

@@ -1,4 +1,4 @@
-"""What Slack's answers mean: the whole list of its words, and those that no list names."""
+"""The meaning of Slack's answers: the whole list of its errors, and those that no list names."""
 
 from __future__ import annotations
 
@@ -18,18 +18,23 @@ POST = SlackRequest(method="chat.postMessage")
 EDIT = SlackRequest(method="chat.update")
 RECONCILE = SlackRequest(method="conversations.history")
 
-#: Errors of chat.postMessage, chat.update, chat.delete, conversations.history and .replies, as Slack's reference lists them
-#: (slack-ruby/slack-api-ref, 2026-08), without those that no argument of ours can cause, and what each comes to.
-WORKSPACE = """account_inactive app_access_restricted deprecated_endpoint ekm_access_denied enterprise_is_restricted invalid_auth
-is_bot metadata_must_be_sent_from_app method_deprecated missing_scope not_allowed_token_type not_authed org_login_required
-team_access_not_granted team_added_to_org token_expired token_revoked two_factor_setup_required unknown_method accesslimited"""
-CHANNEL = """access_denied channel_is_limited_access channel_not_found is_archived is_inactive messages_tab_disabled
-method_not_supported_for_channel_type no_permission not_in_channel posting_to_channel_denied restricted_action
-restricted_action_read_only_channel restricted_action_thread_only_channel team_not_found"""
-DELIVERY = """as_user_not_supported cannot_reply_to_message invalid_arg_name invalid_array_arg invalid_charset invalid_form_data
-invalid_metadata_format invalid_metadata_schema invalid_post_type markdown_text_conflict metadata_too_large missing_post_type
-msg_too_long no_text restricted_action_non_threadable_channel restricted_action_thread_locked invalid_arguments"""
-DOUBT = """fatal_error internal_error request_timeout service_unavailable duplicate_message_not_found duplicate_channel_not_found"""
+#: Errors of chat.postMessage, chat.update, chat.delete, conversations.history and .replies, as Slack's
+#: reference lists them (slack-ruby/slack-api-ref, 2026-08), without those that our arguments cannot cause,
+#: and the outcome of each.
+WORKSPACE = """account_inactive app_access_restricted deprecated_endpoint ekm_access_denied
+enterprise_is_restricted invalid_auth is_bot metadata_must_be_sent_from_app method_deprecated missing_scope
+not_allowed_token_type not_authed org_login_required team_access_not_granted team_added_to_org token_expired
+token_revoked two_factor_setup_required unknown_method accesslimited"""
+CHANNEL = """access_denied channel_is_limited_access channel_not_found is_archived is_inactive
+messages_tab_disabled method_not_supported_for_channel_type no_permission not_in_channel
+posting_to_channel_denied restricted_action restricted_action_read_only_channel
+restricted_action_thread_only_channel team_not_found"""
+DELIVERY = """as_user_not_supported cannot_reply_to_message invalid_arg_name invalid_array_arg
+invalid_charset invalid_form_data invalid_metadata_format invalid_metadata_schema invalid_post_type
+markdown_text_conflict metadata_too_large missing_post_type msg_too_long no_text
+restricted_action_non_threadable_channel restricted_action_thread_locked invalid_arguments"""
+DOUBT = """fatal_error internal_error request_timeout service_unavailable duplicate_message_not_found
+duplicate_channel_not_found"""
 
 
 def refused(word: str, request: SlackRequest = POST, **more) -> DeliveryError:
@@ -41,7 +46,7 @@ def refused(word: str, request: SlackRequest = POST, **more) -> DeliveryError:
 
 @pytest.mark.parametrize("word", WORKSPACE.split())
 def test_of_the_workspace(word):
-    """A token's or a workspace's ailment stops the workspace, with a cure that says what to do."""
+    """An error of a token or a workspace stops the workspace, with a remedy."""
     error = refused(word)
     assert isinstance(error, DeliveryRefused)
     assert error.closes == PLACE.whole
@@ -51,7 +56,7 @@ def test_of_the_workspace(word):
 
 @pytest.mark.parametrize("word", CHANNEL.split())
 def test_of_the_channel(word):
-    """A channel's ailment stops that channel alone, by the key that its budgets have, and the cure names it."""
+    """An error of a channel stops that channel alone, by its rate limit's key, and the remedy names it."""
     error = refused(word)
     assert isinstance(error, DeliveryRefused)
     assert error.closes in {b.key for b in rate_limits(PLACE, SinkCall.POST, Rates())}
@@ -61,8 +66,8 @@ def test_of_the_channel(word):
 
 
 @pytest.mark.parametrize("word", DELIVERY.split())
-def test_of_the_letter(word):
-    """What is wrong with one message buries that message and stops nobody."""
+def test_of_the_message(word):
+    """An error of one message makes that delivery a dead letter and stops no other."""
     error = refused(word)
     assert isinstance(error, Rejected)
     assert not error.closes
@@ -70,7 +75,9 @@ def test_of_the_letter(word):
 
 @pytest.mark.parametrize("word", DOUBT.split())
 def test_doubt(word):
-    """A post or edit that made Slack stumble may have happened; a look has changed nothing, and is only tried again."""
+    """A post or edit that failed inside Slack may have happened; a lookup changed nothing, and is only tried
+    again.
+    """
     assert isinstance(refused(word), DeliveryUncertain)
     assert isinstance(refused(word, EDIT), DeliveryUncertain)
     assert isinstance(refused(word, RECONCILE), Unavailable)
@@ -84,7 +91,7 @@ def test_what_passes_by_itself_holds_up_one_channel():
 
 
 def test_a_missing_scope_is_named():
-    """The cure names the scope that Slack says is needed."""
+    """The remedy names the scope that Slack says is needed."""
     error = refused("missing_scope", RECONCILE, needed="channels:history,groups:history", provided="chat:write")
     assert isinstance(error, DeliveryRefused)
     assert "channels:history,groups:history" in error.cure
@@ -104,7 +111,7 @@ def test_a_missing_scope_is_named():
     ],
 )
 def test_a_word_that_no_list_names_goes_by_its_shape(word, kind):
-    """New words are taken for what their relatives mean; what resembles nothing buries one message."""
+    """An unlisted error is judged by similar ones; an unrecognizable one makes one delivery a dead letter."""
     assert type(refused(word)) is kind
 
 
@@ -119,8 +126,8 @@ def test_a_word_that_no_list_names_goes_by_its_shape(word, kind):
 @pytest.mark.parametrize(
     "answer", [Response(status=429, retry_after=7), Response(body={"ok": False, "error": "ratelimited"}, retry_after=7)]
 )
-def test_patience_closes_the_method(request_, key, answer):
-    """A 429 closes that method of the workspace, by the key that a call of it draws on, for as long as was asked."""
+def test_a_retry_after_closes_the_method(request_, key, answer):
+    """A 429 closes that method of the workspace, by the key that its calls draw on, for the requested time."""
     error = meaning(answer, request_, PLACE)
     assert isinstance(error, Throttled)
     call = {POST.method: SinkCall.POST, EDIT.method: SinkCall.EDIT, RECONCILE.method: SinkCall.RECONCILE}[
@@ -146,28 +153,28 @@ def test_patience_closes_the_method(request_, key, answer):
         (float("inf"), 30),
     ],
 )
-def test_patience_is_bounded(asked, seconds):
-    """Fractions are taken, nonsense (thirty years) counts as nothing said, and nobody is left alone for a day or not at all."""
+def test_a_retry_after_is_bounded(asked, seconds):
+    """Fractions are accepted, thirty years count as nothing, and the pause is never zero or above a day."""
     assert errors.retry_after_of(asked).total_seconds() == seconds
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 599, 408, 200])
 def test_what_is_not_slacks_answer_is_doubt(status):
-    """A 5xx, a 408, or a 200 without Slack's body leaves a post in doubt, and a look to be tried again."""
+    """A 5xx, a 408, or a 200 without Slack's body makes a post unknown, and a lookup to be tried again."""
     assert isinstance(meaning(Response(status=status), POST, PLACE), DeliveryUncertain)
     assert isinstance(meaning(Response(status=status), RECONCILE, PLACE), Unavailable)
 
 
 @pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 407, 413])
 def test_a_stranger_in_between_is_refused(status):
-    """Slack answers 200, 429 or 5xx: another status without its body is a proxy's, which let nothing through."""
+    """Slack answers 200, 429 or 5xx: another status without its body is a proxy's, which passed nothing on."""
     error = meaning(Response(status=status), POST, PLACE)
     assert isinstance(error, DeliveryRefused)
     assert error.closes == PLACE.whole
 
 
 def test_all_is_well():
-    """ok: true means nothing."""
+    """ok: true raises nothing."""
     assert meaning(Response(body={"ok": True}), POST, PLACE) is None
 
 
@@ -181,7 +188,7 @@ def test_all_is_well():
     st.sampled_from([POST, EDIT, RECONCILE]),
 )
 def test_any_answer_means_something(status, body, retry_after, request_):
-    """Whatever comes back is understood; only Slack's own ok is taken for success, and every error has a reason."""
+    """Any answer is understood; only Slack's own ok is a success, and every error has a reason."""
     error = meaning(Response(status=status, body=body, retry_after=retry_after), request_, PLACE)
     if error is None:
         assert body["ok"] is True

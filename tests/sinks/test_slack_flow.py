@@ -51,7 +51,9 @@ def methods(asked: list[SlackRequest]) -> list[str]:
 
 
 def test_a_state_is_posted_first_and_edited_then():
-    """Without a receipt it is posted to the channel; with one, edited where the receipt says, in the channel's id."""
+    """Without a receipt a state is posted to the channel; with one, edited at the receipt's ts and channel
+    id.
+    """
     asked, receipt = drive(a_delivery(), POSTED)
     assert [(r.method, r.arguments["channel"], r.arguments["unfurl_links"]) for r in asked] == [
         ("chat.postMessage", "#agents", False)
@@ -64,7 +66,9 @@ def test_a_state_is_posted_first_and_edited_then():
 
 
 def test_an_unchanged_state_is_not_sent_unless_in_doubt():
-    """The same rendering costs no call; after doubt it is sent again, because the visible text may be old."""
+    """An equal rendering costs no call; after an unknown outcome it is sent again, because the visible text
+    may be old.
+    """
     _, receipt = drive(a_delivery(), POSTED)
     asked, again = drive(a_delivery(message_receipt=receipt))
     assert (asked, again.ref, again.skipped) == ([], receipt.ref, "unchanged")
@@ -76,8 +80,8 @@ def test_an_unchanged_state_is_not_sent_unless_in_doubt():
     assert edited.ref == receipt.ref
 
 
-def test_news_is_a_reply_in_the_thread():
-    """News goes beneath the root message, marked with its own key."""
+def test_a_checkpoint_is_a_reply_in_the_thread():
+    """A checkpoint is posted below the root message, marked with its own key."""
     checkpoint = a_checkpoint()
     asked, receipt = drive(a_delivery(a_task(), checkpoint, message_receipt=ROOT), REPLIED)
     arguments = asked[0].arguments
@@ -87,23 +91,25 @@ def test_news_is_a_reply_in_the_thread():
 
 
 def test_each_attempt_has_the_same_id_of_its_own():
-    """client_msg_id is the same for every attempt of one message, and another for another message or generation."""
+    """client_msg_id is the same for every attempt of one message, and another for another message or
+    generation.
+    """
     first, again = (drive(a_delivery(attempt=n), POSTED)[0][0].arguments["client_msg_id"] for n in (1, 2))
     assert first == again
-    news, _ = drive(a_delivery(a_task(), a_checkpoint(), message_receipt=ROOT), REPLIED)
+    calls, _ = drive(a_delivery(a_task(), a_checkpoint(), message_receipt=ROOT), REPLIED)
     anew, _ = drive(a_delivery(ASKING, message_receipt=ROOT), refusal("message_not_found"), ANEW)
-    assert len({first, news[0].arguments["client_msg_id"], anew[1].arguments["client_msg_id"]}) == 3
+    assert len({first, calls[0].arguments["client_msg_id"], anew[1].arguments["client_msg_id"]}) == 3
 
 
-def test_news_without_a_message_is_given_up():
-    """The state went first and came to nothing: there is no thread, and that is not held against Slack."""
+def test_a_checkpoint_without_a_message_is_given_up():
+    """Without a root message there is no thread: the checkpoint is given up, which is no failure of Slack's."""
     with pytest.raises(Rejected) as caught:
         drive(a_delivery(a_task(), a_checkpoint()))
     assert caught.value.reason == "no_root"
 
 
 def test_the_start_of_a_root_needs_no_reply():
-    """A root task's start is its message; a sub-agent's start is news."""
+    """A root task's start is its message; a sub-agent's start is a reply."""
     start = a_checkpoint(kind=Kind.START)
     asked, receipt = drive(a_delivery(a_task(), start, message_receipt=ROOT))
     assert asked == []
@@ -116,10 +122,10 @@ def test_the_start_of_a_root_needs_no_reply():
 @pytest.mark.parametrize(
     "delivery",
     [a_delivery(), a_delivery(message_receipt=ROOT), a_delivery(a_task(), a_checkpoint(), message_receipt=ROOT)],
-    ids=["post", "edit", "news"],
+    ids=["post", "edit", "reply"],
 )
 def test_refused_blocks_are_tried_plain(delivery):
-    """invalid_blocks is answered by the same message in plain sections, once, with the same marker and place."""
+    """After invalid_blocks the same message is sent in plain sections, once, with the same marker and place."""
     asked, _ = drive(delivery, refusal("invalid_blocks"), REPLIED)
     rich, plain = (r.arguments for r in asked)
     assert {b["type"] for b in plain["blocks"]} <= {"section", "context"}
@@ -130,7 +136,9 @@ def test_refused_blocks_are_tried_plain(delivery):
 
 
 def test_a_message_that_had_to_be_plain_stays_plain():
-    """Once plain, its edits and its news are plain at once, and an unchanged one is known by its plain rendering."""
+    """After that, its edits and replies are plain at once, and an unchanged one is known by its plain
+    rendering.
+    """
     _, receipt = drive(a_delivery(), refusal("invalid_blocks"), POSTED)
     assert receipt.ref["style"] == "plain"
     assert drive(a_delivery(message_receipt=receipt))[1].skipped == "unchanged"
@@ -143,7 +151,7 @@ def test_a_message_that_had_to_be_plain_stays_plain():
 
 
 def test_a_deleted_message_stays_deleted():
-    """Nobody posts what a person has deleted: the state is skipped, and so is all that follows, without a call."""
+    """A state whose message a person deleted is skipped, and so is all that follows, without a call."""
     asked, receipt = drive(a_delivery(message_receipt=ROOT), refusal("message_not_found"))
     assert methods(asked) == ["chat.update"]
     assert (receipt.ref["ended"], receipt.skipped) == (DELETED, "")  # a call was made
@@ -157,13 +165,13 @@ def test_a_deleted_message_stays_deleted():
 
 @pytest.mark.parametrize("task", [ASKING, FAILED], ids=["open question", "failed"])
 def test_what_needs_a_person_is_posted_anew_once(task):
-    """With an open question or a failure a deleted message is posted anew, in its own generation; deleted again, never."""
+    """With an open question or failure a deleted message is posted again once, in its own generation."""
     asked, receipt = drive(a_delivery(task, message_receipt=ROOT), refusal("message_not_found"), ANEW)
     assert methods(asked) == ["chat.update", "chat.postMessage"]
     assert asked[1].arguments["metadata"]["event_payload"]["g"] == 1
     assert (receipt.ref["ts"], receipt.ref["g"]) == ("7.7", 1)
-    news, _ = drive(a_delivery(task, a_checkpoint(), message_receipt=receipt), REPLIED)
-    assert news[0].arguments["thread_ts"] == "7.7"
+    calls, _ = drive(a_delivery(task, a_checkpoint(), message_receipt=receipt), REPLIED)
+    assert calls[0].arguments["thread_ts"] == "7.7"
     edited, again = drive(
         a_delivery(replace(task, cost_usd=None), message_receipt=receipt), refusal("message_not_found")
     )
@@ -173,7 +181,7 @@ def test_what_needs_a_person_is_posted_anew_once(task):
 
 
 def test_what_was_deleted_quietly_comes_back_for_a_question():
-    """A message that was left deleted is posted anew when a question comes up later."""
+    """A message that stayed deleted is posted anew when a question comes up later."""
     _, gone = drive(a_delivery(message_receipt=ROOT), refusal("message_not_found"))
     asked, receipt = drive(a_delivery(ASKING, message_receipt=gone), ANEW)
     assert methods(asked) == ["chat.postMessage"]
@@ -183,18 +191,22 @@ def test_what_was_deleted_quietly_comes_back_for_a_question():
 
 @pytest.mark.parametrize("error", ["edit_window_closed", "cant_update_message"])
 def test_where_no_edits_are_allowed_the_thread_goes_on(error):
-    """The message stays as it is, nothing is posted anew, and news and the end are told in its thread."""
+    """Where edits are forbidden the message stays, nothing is posted anew, and checkpoints and the end go to
+    its thread.
+    """
     asked, receipt = drive(a_delivery(ASKING, message_receipt=ROOT), refusal(error))
     assert methods(asked) == ["chat.update"]
     assert receipt.ref["ended"] == CLOSED_FOR_EDITS
     assert drive(a_delivery(ASKING, message_receipt=receipt))[0] == []
-    asked, told = drive(a_delivery(a_task(), a_checkpoint(kind=Kind.END), message_receipt=receipt), REPLIED)
+    asked, receipt_of_end = drive(a_delivery(a_task(), a_checkpoint(kind=Kind.END), message_receipt=receipt), REPLIED)
     assert asked[0].arguments["thread_ts"] == "1.1"
-    assert not told.skipped
+    assert not receipt_of_end.skipped
 
 
 def test_a_reply_that_landed_in_the_channel_is_taken_back():
-    """Slack posts a reply to a deleted message in the channel; it is deleted there, whatever comes of that."""
+    """Slack posts a reply to a deleted message in the channel; it is deleted there, and a failure of that is
+    ignored.
+    """
     stray = Response(body={"ok": True, "channel": "C1", "ts": "3.3", "message": {"text": "x"}})
     for answer in (POSTED, refusal("cant_delete_message"), Response(status=500)):
         asked, receipt = drive(a_delivery(a_task(), a_checkpoint(), message_receipt=ROOT), stray, answer)
@@ -204,13 +216,13 @@ def test_a_reply_that_landed_in_the_channel_is_taken_back():
 
 
 def test_a_ts_that_is_missing_is_doubt():
-    """An answer without a ts says neither where the message is nor that there is none."""
+    """An answer without a ts is an unknown outcome."""
     with pytest.raises(DeliveryUncertain):
         drive(a_delivery(), Response(body={"ok": True}))
 
 
 def test_a_refusal_closes_the_channel_as_it_was_addressed():
-    """What a person must mend carries the cure, and the key that `budgets` names for the same address."""
+    """A refusal that needs a person carries the remedy, and the key of the same address's rate limit."""
     with pytest.raises(DeliveryRefused) as caught:
         drive(a_delivery(), refusal("not_in_channel"))
     assert caught.value.closes == PLACE.address
@@ -219,7 +231,9 @@ def test_a_refusal_closes_the_channel_as_it_was_addressed():
 
 
 async def test_a_preview_writes_what_it_would_post():
-    """Without a token each call is a line of ASCII JSON with method and arguments; edits go to the post's ts."""
+    """Without a token each call is a line of ASCII JSON with method and arguments; edits go to the post's
+    ts.
+    """
     out = io.StringIO()
     sink = SlackSink(channel="#reports", transport=Preview(out))
     task = a_task(name="Bericht für \x1b[31m<!channel>")
@@ -237,7 +251,7 @@ async def test_a_preview_writes_what_it_would_post():
 
 
 async def test_an_address_names_the_channel():
-    """workspace/#channel posts to #channel there; none posts to the sink's own; a workspace that is not set is refused."""
+    """workspace/#channel posts there, none to the sink's channel, and an unknown workspace is refused."""
     out, other = io.StringIO(), io.StringIO()
     acme = Space("acme", Preview(other), "#general")
     sink = SlackSink(channel="#own", transport=Preview(out), others=[acme])
@@ -251,7 +265,7 @@ async def test_an_address_names_the_channel():
 
 
 async def test_a_closed_preview_is_unavailable():
-    """A file that was closed loses nothing: the delivery is tried again."""
+    """With a closed preview file the delivery is tried again."""
     out = io.StringIO()
     out.close()
     with pytest.raises(Unavailable):
@@ -259,7 +273,9 @@ async def test_a_closed_preview_is_unavailable():
 
 
 def _moved(installed_apps: Receipt | None = None, **fields) -> Delivery:
-    """The last delivery of a message whose task became part of the failed task, as a store hands it out."""
+    """Return the last delivery of a message whose task was merged into the failed task, as a store hands it
+    out.
+    """
     successor = replace(FAILED, root_uid=FAILED.uid, message_uid=FAILED.uid, approvals=ASKING.approvals)
     return last(
         a_delivery(successor, ordering_key=f"slack||{a_task('other').uid}", **fields), successor, installed_apps
@@ -267,7 +283,7 @@ def _moved(installed_apps: Receipt | None = None, **fields) -> Delivery:
 
 
 def test_a_message_that_goes_on_in_another_is_edited_once_and_never_posted():
-    """Its message says where it went on, an unchanged one is not sent, and none is posted for it: not yet posted, nor deleted."""
+    """A message that continues elsewhere is edited once to say so, and never posted for it."""
     asked, receipt = drive(_moved(message_receipt=ROOT), POSTED)
     assert methods(asked) == ["chat.update"]
     assert asked[0].arguments["text"] == "↪ This went on as part of Quarterly report"
@@ -280,10 +296,10 @@ def test_a_message_that_goes_on_in_another_is_edited_once_and_never_posted():
 
 @pytest.mark.parametrize("answer", ["https://acme.slack.com/archives/C2/p99", "javascript:alert(1)", None, 7])
 def test_its_end_leads_to_the_message_in_which_it_goes_on(answer):
-    """Slack is asked for the other message's link, once; where it gives none that is one, the end is told without."""
+    """Slack is asked once for the other message's link; without a valid one the end has no link."""
     there = Receipt(ref={"channel": "C2", "ts": "9.9"})
-    told = Response(body={"ok": True, "permalink": answer}) if answer is not None else refusal("message_not_found")
-    asked, receipt = drive(_moved(there, message_receipt=ROOT), told, POSTED)
+    permalink = Response(body={"ok": True, "permalink": answer}) if answer is not None else refusal("message_not_found")
+    asked, receipt = drive(_moved(there, message_receipt=ROOT), permalink, POSTED)
     assert [(one.method, one.is_optional) for one in asked] == [("chat.getPermalink", True), ("chat.update", False)]
     assert asked[0].arguments == {"channel": "C2", "message_ts": "9.9"}
     [block] = asked[1].arguments["blocks"]
@@ -294,7 +310,7 @@ def test_its_end_leads_to_the_message_in_which_it_goes_on(answer):
     )
     assert drive(_moved(there, message_receipt=receipt))[0] == []
     installed_apps = replace(there, ref={"channel": "C2", "ts": "10.1"})
-    assert methods(drive(_moved(installed_apps, message_receipt=receipt), told, POSTED)[0]) == [
+    assert methods(drive(_moved(installed_apps, message_receipt=receipt), permalink, POSTED)[0]) == [
         "chat.getPermalink",
         "chat.update",
     ]

@@ -1,4 +1,4 @@
-"""What an agent would have a reader believe: links that lead elsewhere, answers that look the same, logs cut in the middle of a secret."""
+"""Deceptions of an agent: misleading links, answers that look alike, logs cut inside a secret."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from spanpost.testing.observed import an_event
 from tests.sinks.slack_limits import blocks_of, check, nodes
 
 KEY = UUID(int=7)
-HEARD = SlackStyle(is_interactive=True)
+INTERACTIVE = SlackStyle(is_interactive=True)
 
 
 def texts(message: SlackMessage) -> list[str]:
     return [n["text"] for b in blocks_of(message) for n in nodes(b) if n.get("type") in ("text", "link")]
 
 
-def asked(*options: str, slack_style: SlackStyle = HEARD) -> list[dict[str, Any]]:
-    """Return what the thread offers as answers."""
+def asked(*options: str, slack_style: SlackStyle = INTERACTIVE) -> list[dict[str, Any]]:
+    """Return the answers that the thread offers."""
     question = Approval(id="a", question="Which?", options=options, key=KEY, reported_by=UUID(int=8))
     task = a_task(status="waiting", approvals=(question,))
     message = reply(
@@ -47,26 +47,26 @@ def asked(*options: str, slack_style: SlackStyle = HEARD) -> list[dict[str, Any]
     "label", ["https://github.com/shop/pull/1", "github.com evil.example", "pr", "evil.example/github.com", ""]
 )
 def test_where_a_link_of_an_agents_leads_stands_beside_it(label: str) -> None:
-    """Whatever its label says: the host of an artifact and of a link is shown, in the task's message and in the thread."""
+    """The host of each artifact and link is shown beside its label, in message and thread."""
     url = "https://evil.example/x"
     task = a_task(links={label: url}, artifacts=(Artifact(name=label, uri=url),))
     slack_style = SlackStyle(links=(Template("trace", "https://g.example/{task_id}"),))
     shown = texts(render.root(task, key="k", slack_style=slack_style))
     assert {"  evil.example", " (evil.example)"} <= set(shown)
     assert " (g.example)" not in shown
-    news = a_checkpoint(task, kind=Kind.ARTIFACT, text=label or "made", ref=url)
-    assert "  evil.example" in texts(reply(task, news, key="k"))
+    checkpoint = a_checkpoint(task, kind=Kind.ARTIFACT, text=label or "made", ref=url)
+    assert "  evil.example" in texts(reply(task, checkpoint, key="k"))
 
 
 def test_a_host_cannot_pose_as_another() -> None:
-    """Deliveries of other scripts are shown as the name's own ASCII form; of a long host the end, which says whose it is."""
+    """A host in another script is shown in ASCII, and of a long host the end, which names its owner."""
     assert labels.host("https://gіthub.com/x") == "xn--gthub-n2e.com"
     assert labels.host("https://github.com." + "a" * 50 + ".evil.example/", 20) == "…aaaaaa.evil.example"
     assert labels.host("https://" + "ü" * 80 + ".example").lstrip("…").isascii()
 
 
-def test_many_answers_are_a_list_and_each_can_be_told_apart() -> None:
-    """Up to five options are buttons; more are a list of all of them, asked about once more; what looks the same has a number."""
+def test_many_answers_are_a_list_and_each_can_be_distinguished() -> None:
+    """Up to five options are buttons, more a list with confirmation; options that look alike are numbered."""
     assert [(e["type"], e["action_id"]) for e in asked("a", "b", "c", "d", "e")] == [
         ("button", f"spanpost:choose:{n}") for n in range(5)
     ]
@@ -85,7 +85,7 @@ def test_many_answers_are_a_list_and_each_can_be_told_apart() -> None:
 
 
 def test_answers_that_cannot_be_given_here_are_counted() -> None:
-    """Where nobody hears of buttons the first options are named, and how many more there are."""
+    """Without interactions the first options are named, with the number of the others."""
     question = Approval(id="a", question="Which?", options=tuple("abcdefg"), reported_by=UUID(int=8))
     task = a_task(status="waiting", approvals=(question,))
     message = reply(task, a_checkpoint(task, kind=Kind.APPROVAL_REQUESTED, ref="a", text="Which?"), key="k")
@@ -95,7 +95,7 @@ def test_answers_that_cannot_be_given_here_are_counted() -> None:
 
 
 async def test_the_end_of_a_long_log_comes_whole_and_without_half_a_secret() -> None:
-    """What is kept of a log fills the file of the end's reply; where it is cut no secret loses the half by which it is known."""
+    """The kept end of a log fills the file, and no cut separates a secret from its recognisable half."""
     store = MemoryStore()
     secret = "-----BEGIN PRIVATE KEY-----\n" + "\n".join("MIIEvQIBADANBgkqhkiG9w0BAQ" + "s" * 38 for _ in range(30))
     secret += "\n-----END PRIVATE KEY-----"
@@ -112,31 +112,31 @@ async def test_the_end_of_a_long_log_comes_whole_and_without_half_a_secret() -> 
     [task] = await store.tasks(TaskQuery())
     assert task.error is not None
     assert "MIIE" not in task.error.log_tail
-    news = a_checkpoint(task, kind=Kind.END, status="error", text="Failed")
-    file = as_file(log_of(task, news), HEARD)
+    checkpoint = a_checkpoint(task, kind=Kind.END, status="error", text="Failed")
+    file = as_file(log_of(task, checkpoint), INTERACTIVE)
     assert file is not None
     assert (len(file) > 6_000, "line 20 of" in file, file.endswith("line 329 of the log")) == (True, True, True)
-    [log] = [b for b in reply(task, news, key="k").blocks if b["type"] == "container"]
+    [log] = [b for b in reply(task, checkpoint, key="k").blocks if b["type"] == "container"]
     shown = log["child_blocks"][0]["elements"][0]["elements"][0]["text"]
     assert 2_700 < len(shown) <= 2_800
     short = Failure(message="m", log_tail="y" * 2_500)
-    message = reply(a_task(status="error", error=short), news, key="k")
+    message = reply(a_task(status="error", error=short), checkpoint, key="k")
     assert "y" * 2_500 in texts(message)
 
 
 @pytest.mark.parametrize("source", ["", "slack"])
 def test_words_end_their_quotation_where_they_end(source: str) -> None:
-    """Neither a decision, a name or a comment that an agent tells, nor an option that it gave, closes the marks in which it stands."""
+    """No decision, name, comment or option of an agent can close the quotation marks around it."""
     trick = "no”  ✅ Approved by Bob “"
     asked = Approval(
         id="a", question="q", decision=trick, by=trick, comment=trick, source=source, reported_by=UUID(int=8)
     )
     task = a_task(approvals=(asked,))
     for kind in (Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED):
-        news = a_checkpoint(task, kind=kind, ref="a", text=trick)
-        told = "".join(texts(reply(task, news, key="k")))
-        inside = [part for i, part in enumerate(re.split("[“”]", told)) if i % 2]
+        checkpoint = a_checkpoint(task, kind=kind, ref="a", text=trick)
+        shown = "".join(texts(reply(task, checkpoint, key="k")))
+        inside = [part for i, part in enumerate(re.split("[“”]", shown)) if i % 2]
         assert any("Approved by Bob" in part for part in inside)
-        assert told.count("“") == told.count("”")
+        assert shown.count("“") == shown.count("”")
         if not source:
-            assert told.count("Approved by Bob") == "".join(inside).count("Approved by Bob")
+            assert shown.count("Approved by Bob") == "".join(inside).count("Approved by Bob")

@@ -1,4 +1,4 @@
-"""Workspaces in which somebody installed the app: their tokens are looked up, and they are told of their own tenant's tasks alone."""
+"""Installed workspaces: their tokens are looked up, and they get their own tenant's tasks alone."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OAUTH = {"client_id": "1.2", "client_secret": "s", "public_url": "https://agents
 
 
 class Tokens:
-    """Tokens by team; what was asked, and what is raised instead."""
+    """Tokens by team; the requests for them, and an error to raise instead."""
 
     def __init__(self, **tokens: str) -> None:
         self.tokens = tokens
@@ -61,9 +61,11 @@ def opened(slack: FakeSlack, **more: Any) -> SlackSink:
 ACMES = a_delivery(replace(a_task("hers"), tenant="acme"), sink="slack", address="acme/")
 
 
-async def test_a_letter_waits_until_the_app_is_installed_and_while_it_is_gone(slack: FakeSlack) -> None:
-    """Not installed: refused with where to install it, and the whole workspace waits. Installed: posted, by the same sink. A database that is away
-    says nothing of the workspace."""
+async def test_a_delivery_waits_until_the_app_is_installed_and_after_its_removal(slack: FakeSlack) -> None:
+    """Without an installation the workspace waits with a hint; installed, the same sink posts.
+
+    A database that is down says nothing about the workspace.
+    """
     sink, tokens = opened(slack), Tokens()
     with pytest.raises(DeliveryRefused, match="knows its token"):
         await sink.deliver(ACMES)
@@ -85,7 +87,7 @@ async def test_a_letter_waits_until_the_app_is_installed_and_while_it_is_gone(sl
 
 
 async def test_a_newer_token_is_tried_at_once(slack: FakeSlack) -> None:
-    """Where Slack refuses a token, and there is another by now, the delivery goes with that; where there is none it waits."""
+    """When Slack refuses a token and a newer one exists, the delivery uses that; otherwise it waits."""
     sink, tokens = opened(slack), Tokens(T0222BBBB="xoxb-old")
     slack.workspace.add_token("xoxb-old").refused = "token_revoked"
     slack.workspace.add_token("xoxb-new")
@@ -99,8 +101,8 @@ async def test_a_newer_token_is_tried_at_once(slack: FakeSlack) -> None:
     await sink.close()
 
 
-async def test_no_workspace_is_told_of_another_tenants_tasks(slack: FakeSlack) -> None:
-    """Not by a route, which takes that tenant's tasks alone; not by a delivery that was addressed before; a route that asks for another is refused."""
+async def test_no_workspace_gets_another_tenants_tasks(slack: FakeSlack) -> None:
+    """Another tenant's tasks reach no workspace: not by route, not by an older delivery's address."""
     sink = opened(slack)
     sink.installed(Tokens(T0222BBBB=slack.token))
     with pytest.raises(Rejected) as caught:
@@ -139,14 +141,14 @@ async def test_no_workspace_is_told_of_another_tenants_tasks(slack: FakeSlack) -
         ({"workspaces": {"a": {"team": TEAM, "tenant": "x*"}}}, "tenant"),
     ],
 )
-def test_a_workspace_that_is_half_told_is_refused(slack: dict[str, Any], word: str) -> None:
-    """A team without its tenant, with a token, twice, or that is none."""
+def test_an_incomplete_workspace_is_refused(slack: dict[str, Any], word: str) -> None:
+    """Refused are a team without its tenant, with a token, twice, or invalid."""
     with pytest.raises(ConfigError, match=word):
         load(slack=slack)
 
 
 def test_where_nobody_can_install_anything_no_workspace_is_to_be_installed() -> None:
-    """A team without the room `slack_oauth`, and a route to one that may not be installed, are refused at the start; half an app is, too."""
+    """A team without `slack_oauth`, a route to an unlisted team and half an app are refused at the start."""
     with pytest.raises(ConfigError, match="slack_oauth"):
         workspaces_of(load(slack={"workspaces": ACME}), MemoryStore())
     unlisted = [{"sink": "slack", "address": "T0333CCCC/#x"}]

@@ -1,4 +1,4 @@
-"""Whether a doubtful delivery arrived: looked up at a fake Slack before anything is posted again."""
+"""Reconciling of unknown deliveries with a fake Slack before anything is posted again."""
 
 from __future__ import annotations
 
@@ -48,21 +48,23 @@ def unsure(
     ahead: float = 0.0,
     **fields,
 ) -> Delivery:
-    """Return a delivery that was sent so long ago; `ahead`: the store's clock is by so many seconds."""
+    """Return a delivery that was sent so long ago; the store's clock is `ahead` by so many seconds."""
     now = datetime.now(UTC) + timedelta(seconds=ahead)
     doubt = {"is_unknown": True, "claimed_at": now, "sent_at": now - sent, "lookups": lookups}
     return a_delivery(task, checkpoint, sink="slack", **(doubt | fields))
 
 
 async def lose_answer(slack: FakeSlack, sink: SlackSink, delivery: Delivery, fault: Fault = Fault.RESET_AFTER) -> None:
-    """Post a delivery of which the sink never hears."""
+    """Post a delivery whose answer the sink never receives."""
     slack.faults.script("chat.postMessage", [fault])
     with pytest.raises(DeliveryUncertain):
         await sink.deliver(delivery)
 
 
 async def test_what_arrived_is_found(slack, sink):
-    """The root message is found by its marker; the answer says where, and bears no mark, so that an edit follows."""
+    """The root message is found by its marker; the receipt has its place and no fingerprint, so that an edit
+    follows.
+    """
     await lose_answer(slack, sink, a_delivery(sink="slack"))
     [message] = slack.messages()
     answers = await sink.reconcile([unsure()])
@@ -72,18 +74,20 @@ async def test_what_arrived_is_found(slack, sink):
     assert slack.messages()[0]["edits"] == 1
 
 
-async def test_news_is_found_in_its_thread(slack, sink):
-    """A reply is looked for in the thread of its task's message."""
+async def test_a_reply_is_found_in_its_thread(slack, sink):
+    """A reply is looked up in the thread of its task's message."""
     root = await sink.deliver(a_delivery(sink="slack"))
-    news = a_delivery(a_task(), a_checkpoint(), sink="slack", message_receipt=root)
-    await lose_answer(slack, sink, news)
+    reply_delivery = a_delivery(a_task(), a_checkpoint(), sink="slack", message_receipt=root)
+    await lose_answer(slack, sink, reply_delivery)
     [reply] = slack.thread(root.ref["ts"])
     answers = await sink.reconcile([unsure(a_task(), a_checkpoint(), message_receipt=root)])
     assert answers[1].ref["ts"] == reply["ts"]
 
 
-async def test_what_did_not_arrive_is_posted_only_when_settled(slack, sink):
-    """Not found: left out until the settling time is over and it was looked for once before, then None."""
+async def test_an_absent_message_is_posted_only_after_the_settling_time(slack, sink):
+    """An absent message stays unknown until the settling time is over and an earlier lookup missed it too,
+    then None.
+    """
     assert await sink.reconcile([unsure()]) == {}
     assert await sink.reconcile([unsure(sent=LONG, lookups=0)]) == {}
     assert await sink.reconcile([unsure(sent=timedelta(seconds=49), lookups=5)]) == {}
@@ -91,7 +95,7 @@ async def test_what_did_not_arrive_is_posted_only_when_settled(slack, sink):
 
 
 async def test_a_history_that_lags_is_waited_for(slack, sink):
-    """A post that the history does not show yet is left out, and found once it does."""
+    """A post that the history does not show yet stays unknown, and is found once it does."""
     await lose_answer(slack, sink, a_delivery(sink="slack"))
     slack.workspace.stale = 3600
     assert await sink.reconcile([unsure(lookups=1)]) == {}
@@ -102,7 +106,7 @@ async def test_a_history_that_lags_is_waited_for(slack, sink):
 @pytest.mark.parametrize("slack_ahead", [-86_400.0, 0.0, 86_400.0])
 @pytest.mark.parametrize("store_ahead", [-7_200.0, 7_200.0])
 async def test_clocks_may_differ(slack_ahead, store_ahead):
-    """Slack's, the store's and our clock may be hours apart: what arrived is found, what did not is not."""
+    """With clocks of Slack, the store and us hours apart, arrived messages are found, and others are not."""
     async with FakeSlack(clock_ahead=slack_ahead) as slack:
         sink = sink_of(slack)
         await lose_answer(slack, sink, a_delivery(sink="slack"))
@@ -118,8 +122,8 @@ async def test_clocks_may_differ(slack_ahead, store_ahead):
     assert answers[2] is None
 
 
-async def test_one_look_settles_a_channel(slack, sink):
-    """Many doubtful deliveries of one channel cost one page of its history."""
+async def test_one_lookup_answers_for_a_channel(slack, sink):
+    """Many unknown deliveries of one channel cost one page of its history."""
     tasks = [a_task(f"t{i}") for i in range(20)]
     for task in tasks[:12]:
         await lose_answer(slack, sink, a_delivery(task, sink="slack"))
@@ -132,7 +136,7 @@ async def test_one_look_settles_a_channel(slack, sink):
 
 
 async def test_pages_are_turned(slack, sink):
-    """What stands many pages back is found."""
+    """A message many pages back is found."""
     await lose_answer(slack, sink, a_delivery(sink="slack"))
     for i in range(950):
         slack.workspace.say("#agents", f"chatter {i}")
@@ -141,8 +145,8 @@ async def test_pages_are_turned(slack, sink):
     assert len(slack.calls("conversations.history")) == 5
 
 
-async def test_repeats_are_removed(slack, sink, caplog):
-    """Of a message that stands twice the oldest stays, the others are deleted and counted."""
+async def test_duplicates_are_removed(slack, sink, caplog):
+    """Of a message posted twice the oldest stays, the others are deleted and counted."""
     for _ in range(3):
         await lose_answer(slack, sink, a_delivery(sink="slack"))
     oldest = slack.messages()[0]["ts"]
@@ -154,14 +158,14 @@ async def test_repeats_are_removed(slack, sink, caplog):
 
 
 async def test_nobody_elses_message_is_taken_for_ours(slack, sink):
-    """The marker can be read and copied by every app: only what our app posted counts."""
+    """Every app can read and copy the marker: only messages of our app count."""
     marker = {"event_type": "spanpost_message", "event_payload": {"k": f"slack||{a_task().uid}", "g": 0}}
     slack.workspace.say("#agents", "me too", metadata=marker)
     assert await sink.reconcile([unsure(sent=LONG, lookups=1)]) == {1: None}
 
 
-async def test_an_edit_needs_no_look(slack, sink):
-    """A doubtful edit is answered by the known message without its mark, without a call."""
+async def test_an_edit_needs_no_lookup(slack, sink):
+    """An unknown edit returns the known message without its fingerprint, without a call."""
     root = Receipt(ref={"channel": "C1", "ts": "1.1", "mark": "m", "style": "plain"})
     assert await sink.reconcile([unsure(message_receipt=root)]) == {
         1: Receipt(ref={"channel": "C1", "ts": "1.1", "style": "plain"})
@@ -170,10 +174,10 @@ async def test_an_edit_needs_no_look(slack, sink):
 
 
 async def test_an_edit_that_may_have_been_posted_anew(slack, sink):
-    """With a question open the edit may have been posted anew: the old message is looked for first, then the new one."""
+    """With a question open the old message is looked for first, then the one that may replace it."""
     root = await sink.deliver(a_delivery(sink="slack"))
     answers = await sink.reconcile([unsure(ASKING, message_receipt=root)])
-    assert answers[1].ref["ts"] == root.ref["ts"]  # it still stands: no waiting
+    assert answers[1].ref["ts"] == root.ref["ts"]  # it still exists: no waiting
     slack.delete(root.ref["ts"])
     assert await sink.reconcile([unsure(ASKING, message_receipt=root)]) == {}
     assert await sink.reconcile([unsure(ASKING, message_receipt=root, sent=LONG, lookups=1)]) == {1: None}
@@ -184,7 +188,7 @@ async def test_an_edit_that_may_have_been_posted_anew(slack, sink):
 
 
 async def test_what_was_posted_anew_is_found_when_the_question_is_answered(slack, sink):
-    """Posted anew for a question that was answered before anybody looked: the new message is found, and not left behind."""
+    """A message posted again for a question answered meanwhile is found and not left behind."""
     root = await sink.deliver(a_delivery(sink="slack"))
     slack.delete(root.ref["ts"])
     await lose_answer(slack, sink, a_delivery(ASKING, sink="slack", message_receipt=root))
@@ -194,7 +198,7 @@ async def test_what_was_posted_anew_is_found_when_the_question_is_answered(slack
 
 
 async def test_a_reply_that_landed_in_the_channel_is_taken_back(slack, sink):
-    """A doubtful reply to a message that was deleted stands in the channel: it is deleted, and the delivery is done."""
+    """An unknown reply to a deleted message is in the channel: it is deleted, and the delivery is done."""
     root = await sink.deliver(a_delivery(sink="slack"))
     slack.delete(root.ref["ts"])
     await lose_answer(slack, sink, a_delivery(a_task(), a_checkpoint(), sink="slack", message_receipt=root))
@@ -205,7 +209,7 @@ async def test_a_reply_that_landed_in_the_channel_is_taken_back(slack, sink):
 
 
 async def test_a_name_is_resolved(slack):
-    """A channel that is known by name alone is looked for in the list, also without the scope for private ones, once."""
+    """A channel known by name is looked up in the list once, also without the scope for private ones."""
     slack.remove_scope("groups:read")
     sink = sink_of(slack, channel="#agents")
     for _ in range(2):
@@ -215,7 +219,7 @@ async def test_a_name_is_resolved(slack):
 
 
 async def test_a_name_is_known_from_earlier_posts(slack, sink):
-    """Whoever has posted in the channel before needs no list of channels."""
+    """After a post in the channel no list of channels is needed."""
     await sink.deliver(a_delivery(a_task("before"), sink="slack"))
     assert await sink.reconcile([unsure()]) == {}
     assert slack.calls("conversations.list") == []
@@ -223,7 +227,9 @@ async def test_a_name_is_known_from_earlier_posts(slack, sink):
 
 @pytest.mark.parametrize("scopes", [["channels:history"], ["channels:read", "groups:read"]])
 async def test_where_looking_is_impossible_a_person_decides(slack, scopes, caplog):
-    """Without the scope to look, or to find the channel: parked, not posted again; the cure is told once."""
+    """Without the scope to read history or channels a delivery becomes a dead letter, not posted again; one
+    log line.
+    """
     sink = sink_of(slack)
     for scope in scopes:
         slack.remove_scope(scope)
@@ -238,7 +244,7 @@ async def test_where_looking_is_impossible_a_person_decides(slack, scopes, caplo
 
 
 async def test_a_name_that_nobody_has(slack):
-    """A channel that is in no list cannot be looked in; its id is asked for."""
+    """A channel that is in no list cannot be read; the error asks for its id."""
     sink = sink_of(slack, channel="#nowhere")
     answers = await sink.reconcile([unsure()])
     await sink.close()
@@ -246,8 +252,8 @@ async def test_a_name_that_nobody_has(slack):
     assert "id" in str(answers[1])
 
 
-async def test_patience_of_looks(slack, sink):
-    """A look that Slack throttles waits, for all channels; deliveries that wait longer than a quarter of an hour are parked."""
+async def test_throttled_lookups(slack, sink):
+    """A throttled lookup waits for all channels; deliveries that wait above a quarter hour are parked."""
     slack.workspace.add_channel("other")
     slack.faults.script("conversations.history", [Fault.THROTTLE])
     asked = [
@@ -256,7 +262,7 @@ async def test_patience_of_looks(slack, sink):
         unsure(a_task("c"), id=3, address="#other"),
     ]
     edit = Receipt(ref={"channel": "C1", "ts": "1.1"})
-    asked.append(unsure(a_task("d"), id=4, message_receipt=edit))  # needs no look
+    asked.append(unsure(a_task("d"), id=4, message_receipt=edit))  # needs no lookup
     answers = await sink.reconcile(asked)
     assert len(slack.calls("conversations.history")) == 1
     assert [type(answers[n]) for n in (1, 2, 3)] == [Throttled, Unverifiable, Throttled]
@@ -268,7 +274,7 @@ async def test_patience_of_looks(slack, sink):
 
 
 async def test_what_one_channel_refuses_holds_for_that_channel(slack, sink):
-    """An app that was removed from one channel still looks in the others."""
+    """An app removed from one channel still reads the others."""
     slack.workspace.add_channel("other")
     slack.kick("#other")
     await lose_answer(slack, sink, a_delivery(sink="slack"))
@@ -279,7 +285,7 @@ async def test_what_one_channel_refuses_holds_for_that_channel(slack, sink):
 
 
 async def test_a_revoked_token_is_asked_once(slack, sink):
-    """What is of no use for any channel is not tried for each."""
+    """A revoked token is tried once, not for each channel."""
     slack.workspace.add_channel("other")
     slack.refuse("token_revoked")
     answers = await sink.reconcile([unsure(a_task("b"), id=2, address="#other"), unsure(id=1)])
@@ -288,15 +294,17 @@ async def test_a_revoked_token_is_asked_once(slack, sink):
 
 
 @pytest.mark.parametrize("fault", [Fault.ERROR_AFTER, Fault.RESET_AFTER, Fault.TORN_AFTER, Fault.INTERNAL_AFTER])
-async def test_a_look_that_fails_changes_nothing(slack, sink, fault):
-    """A look that Slack does not answer is tried again later; its delivery stays in doubt."""
+async def test_a_lookup_that_fails_changes_nothing(slack, sink, fault):
+    """A lookup that Slack does not answer is tried again later; its delivery stays unknown."""
     slack.faults.script("conversations.history", [fault])
     answers = await sink.reconcile([unsure(sent=LONG, lookups=3)])
     assert isinstance(answers[1], Unavailable)
 
 
-async def test_too_much_talk_to_look_through(slack, sink):
-    """More pages than one look turns: left out, and parked after a quarter of an hour, never taken for absent."""
+async def test_a_history_that_is_too_long(slack, sink):
+    """A delivery beyond a lookup's pages stays unknown, and becomes a dead letter after 15 minutes, never
+    absent.
+    """
     slack.workspace.page = 10
     for i in range(300):
         slack.workspace.say("#agents", f"chatter {i}")
@@ -305,21 +313,21 @@ async def test_too_much_talk_to_look_through(slack, sink):
     assert isinstance(late[1], Unverifiable)
 
 
-async def test_news_of_no_message_was_never_sent(slack, sink):
-    """A delivery that died before its task had a message was not sent."""
+async def test_a_checkpoint_of_no_message_was_never_sent(slack, sink):
+    """A delivery that was cut off before its task had a message was not sent."""
     assert await sink.reconcile([unsure(a_task(), a_checkpoint())]) == {1: None}
     assert slack.asked == []
 
 
-async def test_generations_are_told_apart(slack, sink):
-    """The marker of the first message is not taken for the one that was posted anew."""
+async def test_generations_are_distinguished(slack, sink):
+    """The marker of the first message is not taken for that of the one posted anew."""
     await lose_answer(slack, sink, a_delivery(sink="slack"))
     gone = Receipt(ref={"channel": slack.workspace.channel("agents").id, "ts": "1.000000", "ended": DELETED})
     assert await sink.reconcile([replace(unsure(ASKING, lookups=1), message_receipt=gone)]) == {}
 
 
 async def test_a_post_that_slack_has_already_is_edited(slack, sink):
-    """Where Slack answers a repeat with the message of before, its old text is replaced at once."""
+    """When Slack answers a repeat with the earlier message, its old text is replaced at once."""
     slack.workspace.dedupes = True
     await lose_answer(slack, sink, a_delivery(sink="slack"))
     slack.ahead += 60
@@ -332,7 +340,7 @@ async def test_a_post_that_slack_has_already_is_edited(slack, sink):
 
 
 async def test_a_preview_is_no_message(slack, sink):
-    """What was written down before there was a token is posted once there is one."""
+    """A delivery that was previewed before there was a token is posted once there is one."""
     previewed = Receipt(ref={"channel": "#agents", "ts": "0.000001", "mark": "m"})
     receipt = await sink.deliver(a_delivery(sink="slack", message_receipt=previewed))
     assert receipt.ref["ts"] == slack.messages()[0]["ts"]

@@ -1,4 +1,4 @@
-"""The picture of a message: what it says, literal, and nothing that a browser would run."""
+"""The picture of a message: its content, literal, without anything that a browser would run."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ _ATTRIBUTES = {
 
 
 class Seen(HTMLParser):
-    """What a browser makes of a page: its tags, its attributes, its text."""
+    """A browser's view of a page: its tags, its attributes, its text."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ _DATE = re.compile(r"<!date\^\d+\^[^<>|]*\|[^<>|]*>")
 def _says(message: SlackMessage) -> list[str]:
     every = [message.blocks, *(attachment["blocks"] for attachment in message.attachments)]
     texts = [(n, n[key]) for n in nodes(every) for key in ("text", "title") if isinstance(n.get(key), str)]
-    # Where Slack parses, a date stands for the reader's own clock: around it the text is as it is.
+    # A date that Slack parses shows the reader's own clock: the text around it is unchanged.
     return [said for n, text in texts for said in (_DATE.split(text) if n.get("type") == "mrkdwn" else [text])]
 
 
@@ -103,7 +103,7 @@ def _plain(text: str) -> str:
 def test_a_picture_says_what_the_message_says_and_runs_nothing(
     task: Any, children: Any, checkpoint: Any, style: Style
 ) -> None:
-    """Of any task, children and news: each text stands in the page as it is; tags, attributes and links are ours alone."""
+    """For any task the page contains each text verbatim; tags, attributes and links are only ours."""
     message, answer = root(task, children, key="k", style=style), reply(task, checkpoint, key="n", style=style)
     seen = _plain(Seen(page([ShownImage(message=message, replies=[answer], caption=task.name)])).text)
     for said in _says(message) + _says(answer):
@@ -120,7 +120,7 @@ def test_a_hostile_task_is_drawn_literally() -> None:
 
 
 def test_buttons_colours_and_unknown_blocks() -> None:
-    """A button is drawn, a colour that is none is left out, a block that nobody knows is named."""
+    """A button is drawn, an invalid colour is left out, an unknown block is named."""
     button = {"type": "button", "text": {"type": "plain_text", "text": "Approve"}, "style": "primary"}
     blocks = [{"type": "actions", "elements": [button]}, {"type": "hologram<"}]
     drawn = page(
@@ -132,5 +132,5 @@ def test_buttons_colours_and_unknown_blocks() -> None:
 
 
 def test_the_gallery_has_every_status() -> None:
-    """Nobody looks at a message in a state that the gallery leaves out."""
+    """The gallery has a message in each status."""
     assert {piece.task.status for piece in gallery()} == set(STATUSES)

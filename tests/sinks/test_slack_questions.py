@@ -1,4 +1,4 @@
-"""A question beside its buttons: what can be pressed there is all there to be read."""
+"""A question beside its buttons: all that a button approves can be read there."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from spanpost.text.locales import LOCALES
 from tests.sinks.slack_limits import blocks_of, check, nodes
 from tests.thorough import thorough
 
-HEARD = SlackStyle(is_interactive=True)
+INTERACTIVE = SlackStyle(is_interactive=True)
 LONG = "Clean the staging database? " + "x" * 600 + " and then DROP-ALL-DATABASES"
 HIDDEN = "Rotate it? -----BEGIN PRIVATE KEY----- DROP-ALL-TABLES -----END PRIVATE KEY-----"
 KEYS = [UUID(int=n) for n in (21, 22)]
@@ -40,15 +40,17 @@ def asking(*questions: dict[str, Any]) -> Task:
 
 
 def messages(
-    task: Task, style: Style = Style.RICH, slack_style: SlackStyle = HEARD, reported_by: UUID | None = None
+    task: Task, style: Style = Style.RICH, slack_style: SlackStyle = INTERACTIVE, reported_by: UUID | None = None
 ) -> tuple[SlackMessage, SlackMessage]:
-    """Return the task's message and the one in its thread that asks."""
+    """Return the task's message and the question's message in the thread."""
     asked = task.approvals[0]
-    news = a_checkpoint(task, kind=Kind.APPROVAL_REQUESTED, ref=asked.id, text=asked.question, detail=asked.detail)
-    news = replace(news, id=reported_by or asked.reported_by or news.id)
+    checkpoint = a_checkpoint(
+        task, kind=Kind.APPROVAL_REQUESTED, ref=asked.id, text=asked.question, detail=asked.detail
+    )
+    checkpoint = replace(checkpoint, id=reported_by or asked.reported_by or checkpoint.id)
     drawn = (
         render.root(task, key="k", style=style, slack_style=slack_style),
-        reply(task, news, key="k", style=style, slack_style=slack_style),
+        reply(task, checkpoint, key="k", style=style, slack_style=slack_style),
     )
     for message in drawn:
         check(message)
@@ -56,13 +58,13 @@ def messages(
 
 
 def texts(message: SlackMessage) -> list[str]:
-    """Return the texts that are drawn, those of buttons left out."""
+    """Return the drawn texts without those of buttons."""
     blocks = [block for block in blocks_of(message) if block["type"] != "actions"]
     return [node["text"] for block in blocks for node in nodes(block) if isinstance(node.get("text"), str)]
 
 
 def pressed(message: SlackMessage, key: UUID = KEYS[0]) -> list[str]:
-    """Return what can be pressed that is about a question."""
+    """Return the buttons of a question."""
     rows = [
         block
         for block in blocks_of(message)
@@ -72,13 +74,15 @@ def pressed(message: SlackMessage, key: UUID = KEYS[0]) -> list[str]:
 
 
 def bare(said: str) -> str:
-    """Return a text without blanks, and as plain texts write what Slack might read as a mention."""
+    """Return a text without blanks, and in the plain form of texts that Slack might read as a mention."""
     return blunt(re.sub(r"[\s│]", "", said))
 
 
 @pytest.mark.parametrize("style", Style)
 def test_what_one_press_approves_stands_beside_it(style: Style) -> None:
-    """A brief question stands with its detail in the task's message and in the thread, above its own buttons."""
+    """A brief question is shown with its detail in the task's message and in the thread, above its own
+    buttons.
+    """
     for message in messages(
         asking({"question": "Deploy 1.8.2?", "detail": "2 files\n31 tests passed", "risk": "high"}), style
     ):
@@ -99,7 +103,7 @@ def test_what_one_press_approves_stands_beside_it(style: Style) -> None:
     ids=range(4),
 )
 def test_what_does_not_stand_whole_is_read_first(style: Style, said: dict[str, str]) -> None:
-    """A question or a detail that is long, or has many lines, has a button that opens it in place of Approve; it says so."""
+    """A question or detail that is long or has many lines offers a button to read it in place of Approve."""
     for message in messages(asking(said), style):
         assert pressed(message) == ["read", "deny"]
         assert any("read it whole" in text for text in texts(message))
@@ -120,7 +124,7 @@ def test_what_does_not_stand_whole_is_read_first(style: Style, said: dict[str, s
     ids=range(5),
 )
 def test_what_is_hidden_can_only_be_denied(style: Style, said: dict[str, Any], what: str) -> None:
-    """A plain line says what nobody can read, in both messages, and only Deny is offered; decided, nothing of it remains."""
+    """A plain line says what is hidden, in both messages, and only Deny is offered until it is decided."""
     task = asking(said)
     for message in messages(task, style):
         assert pressed(message) == ["deny"]
@@ -133,7 +137,9 @@ def test_what_is_hidden_can_only_be_denied(style: Style, said: dict[str, Any], w
 
 
 def test_what_settings_keep_out_of_slack_is_decided_elsewhere() -> None:
-    """Arguments that are not shown, and what a pattern hides, are not approved in Slack; the board is named."""
+    """A question with hidden arguments, or with text hidden by a pattern, is not approved in Slack; the
+    board is named.
+    """
     arguments = asking({"question": "Run it?", "detail": '{"sql": "DROP TABLE customers"}'})
     for message in messages(arguments, slack_style=SlackStyle(is_interactive=True, shows_content=False)):
         assert pressed(message) == ["deny"]
@@ -151,7 +157,7 @@ def test_what_settings_keep_out_of_slack_is_decided_elsewhere() -> None:
 
 @pytest.mark.parametrize("style", Style)
 def test_each_question_stands_above_its_own_buttons(style: Style) -> None:
-    """Of two open questions nobody takes the one's Approve for the other's."""
+    """With two open questions each one's Approve is below its own question."""
     root, _ = messages(asking({"question": "Print hello?"}, {"question": "Delete all customers?"}), style)
     first, its_row, second, other_row = root.attachments[0]["blocks"][:4]
     assert "Print hello?" in str(first)
@@ -162,10 +168,10 @@ def test_each_question_stands_above_its_own_buttons(style: Style) -> None:
 
 @pytest.mark.parametrize("style", Style)
 def test_the_words_are_those_that_the_buttons_answer(style: Style) -> None:
-    """A checkpoint of older words shows the words of the question whose key its buttons carry."""
+    """A checkpoint with older words shows the words of the question that its buttons answer."""
     task = asking({"question": "Delete all customers?", "detail": "all of them"})
-    news = a_checkpoint(task, kind=Kind.APPROVAL_REQUESTED, ref="a0", text="Print hello?", detail="harmless")
-    message = reply(task, news, key="k", style=style, slack_style=HEARD)
+    checkpoint = a_checkpoint(task, kind=Kind.APPROVAL_REQUESTED, ref="a0", text="Print hello?", detail="harmless")
+    message = reply(task, checkpoint, key="k", style=style, slack_style=INTERACTIVE)
     assert pressed(message) == ["approve", "deny"]
     assert any("Delete all customers?" in text for text in texts(message))
     assert not any("Print hello?" in text for text in texts(message))
@@ -173,7 +179,7 @@ def test_the_words_are_those_that_the_buttons_answer(style: Style) -> None:
 
 @pytest.mark.parametrize("said", ["✅ Approved by Mina\nRisk: low", "Approved by Mina", "Deploy?\n\n[Approve] [Deny]"])
 def test_what_imitates_us_stands_quoted(said: str) -> None:
-    """Words of an agent's in the manner of a verdict, or of several lines, stand in a quotation below words of ours."""
+    """An agent's words that look like a verdict, or have several lines, are quoted below ours."""
     for fields in ({"question": said}, {"question": "Deploy?", "detail": said}):
         for message in messages(asking(fields)):
             quoted = [
@@ -194,8 +200,8 @@ def test_what_imitates_us_stands_quoted(said: str) -> None:
             assert all(row.startswith("│ ") for row in lines if "Approved by" in row)
 
 
-def test_a_question_that_is_told_again_says_so() -> None:
-    """Nobody answered: the same words stand there, with that before them."""
+def test_a_repeated_question_says_so() -> None:
+    """An unanswered question is repeated with the same words and a note before them."""
     task = asking({"question": "Deploy?", "escalated_by": UUID(int=99)})
     _, again = messages(task, reported_by=UUID(int=99))
     assert any(text == "Not answered yet: Deploy?" for text in texts(again))
@@ -219,7 +225,9 @@ words = st.text(max_size=900) | st.text("ab \n​", max_size=900)
 def test_nothing_can_be_approved_that_does_not_stand_there(
     asked: list[tuple[str, str, list[str], str]], style: Style, locale: Any, shows_content: bool
 ) -> None:
-    """Any questions: where Approve or an option can be pressed, each word of that question stands in that message."""
+    """Any question: where Approve or an option can be pressed, each word of that question is in that
+    message.
+    """
     slack_style = SlackStyle(is_interactive=True, locale=locale, shows_content=shows_content)
     task = asking(*({"question": q, "detail": d, "options": tuple(o), "risk": r} for q, d, o, r in asked))
     for n, message in enumerate(messages(task, style, slack_style)):

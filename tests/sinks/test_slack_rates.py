@@ -1,4 +1,4 @@
-"""How fast Slack is called: below what it allows, by keys that its answers close."""
+"""The rate of calls to Slack: below its limits, by keys that its answers close."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ LEASE = timedelta(seconds=60)
         max_size=400,
     )
 )
-def test_at_our_rates_slack_never_asks_for_patience(wishes):
-    """Whatever is wished for whenever, urgent or not, what our budgets grant stays below Slack's tiers."""
+def test_our_rates_never_reach_slacks_limits(wishes):
+    """Any wishes at any time, urgent or not: the calls that our rate limits grant stay below Slack's tiers."""
     now, buckets = NOON, {}
     tiers = Tiers(TIERS, lambda: now.timestamp())
     for wait, call, channel, is_urgent in wishes:
@@ -46,7 +46,7 @@ def test_at_our_rates_slack_never_asks_for_patience(wishes):
 
 
 def test_a_minute_at_full_speed():
-    """Pressed without end for ten minutes, edits come to nine tenths of Slack's tier after their burst, posts to one a second."""
+    """At full load for ten minutes edits stay at nine tenths of Slack's tier, and posts at one a second."""
     for call, most in ((SinkCall.EDIT, 45 * 10 + 8), (SinkCall.POST, 60 * 10 + 5), (SinkCall.RECONCILE, 25 * 10 + 5)):
         now, buckets, granted = NOON, {}, 0
         for _ in range(6_000):
@@ -61,7 +61,7 @@ def test_a_minute_at_full_speed():
 
 @pytest.mark.parametrize("call", SinkCall)
 def test_channels_and_methods_are_apart(call):
-    """Each call draws on the workspace, which is the one breaker, on its method and on its channel, the widest first."""
+    """Each call draws on the workspace, which has the breaker, then on its method, then on its channel."""
     first, second = (rate_limits(SlackPlace(channel=channel), call, Rates()) for channel in ("#a", "#b"))
     assert [b.key for b in first if b.is_breaker] == [first[0].key] == ["slack:default"]
     shared = {b.key for b in first} & {b.key for b in second}

@@ -16,6 +16,7 @@ from spanpost.model.readings import Approval, Artifact, Failure
 from spanpost.model.tasks import MERGED, Step
 from spanpost.semconv import STATUSES
 from spanpost.sinks.slack import render
+from spanpost.sinks.slack.cards import CARDS
 from spanpost.sinks.slack.links import Template
 from spanpost.sinks.slack.render import SlackMessage, Style
 from spanpost.sinks.slack.replies import reply
@@ -29,15 +30,15 @@ from tests.thorough import thorough
 
 
 def shown(message: SlackMessage) -> str:
-    """All the text that a reader sees."""
+    """Return all the text that a reader sees."""
     return "".join(n["text"] for b in blocks_of(message) for n in nodes(b) if isinstance(n.get("text"), str)) + "".join(
         n["title"] for b in blocks_of(message) for n in nodes(b) if isinstance(n.get("title"), str)
     )
 
 
 IDS = ("U012AB3CD", "S0GROUP1")
-#: Every manner that settings and routes can make.
-manners = st.builds(
+#: Every Slack style that settings and routes can make.
+slack_styles = st.builds(
     SlackStyle,
     prefix=st.sampled_from(["", "[prod]", "p" * 40]),
     mention=st.sampled_from([(), IDS]),
@@ -57,16 +58,18 @@ manners = st.builds(
 
 
 @thorough(80)
-@given(tasks, st.lists(tasks, max_size=25, unique_by=lambda t: t.uid), st.sampled_from(Style), manners)
+@given(tasks, st.lists(tasks, max_size=25, unique_by=lambda t: t.uid), st.sampled_from(Style), slack_styles)
 def test_any_root_is_valid_within_limits_and_literal(task, children, style, slack_style):
-    """Any task with any children, in both styles and any manner: Slack's own types, every limit kept, nothing parsed, JSON without NaN."""
+    """Any task with any children, in both styles, is valid by Slack's types and limits, with text as text."""
     check(render.root(task, children, key="k", style=style, slack_style=slack_style), slack_style.mention)
 
 
 @thorough(80)
-@given(tasks, checkpoints, st.booleans(), st.sampled_from(Style), manners, st.integers(1, 10**6), st.booleans())
+@given(tasks, checkpoints, st.booleans(), st.sampled_from(Style), slack_styles, st.integers(1, 10**6), st.booleans())
 def test_any_reply_is_valid_within_limits_and_literal(task, checkpoint, is_root, style, slack_style, count, is_asked):
-    """Any news of any task, in both styles and any manner: Slack's own types, every limit kept, nothing parsed."""
+    """Any checkpoint of any task, in both styles and any Slack style: Slack's types and limits, nothing
+    parsed.
+    """
     if is_asked and task.approvals:
         checkpoint = msgspec.structs.replace(checkpoint, kind=Kind.APPROVAL_REQUESTED, ref=task.approvals[0].id)
     figures = ("checkout p99 840 → 310 ms",) if checkpoint.kind is Kind.END else ()
@@ -97,7 +100,9 @@ def test_hostile_text_everywhere(text, style):
 
 @pytest.mark.parametrize("status", STATUSES)
 def test_slack_sdks_own_models_take_it(status):
-    """slack_sdk's models, which check some limits and types themselves, parse every block and give it back whole."""
+    """slack_sdk's models, which check some limits and types themselves, parse every block and return it
+    whole.
+    """
     task = a_task(
         status=status,
         progress=40.0,
@@ -116,7 +121,7 @@ def test_slack_sdks_own_models_take_it(status):
 
 
 def test_the_root_says_it_all():
-    """One message shows status, name, bar, step, agents, action, context, tokens, cost, time, when it was heard, artifact, links."""
+    """One message shows all facts of a task: status, progress, action, context, tokens, cost, time, links."""
     task = a_task(
         progress=60.0,
         step_name="Fetch data",
@@ -158,7 +163,7 @@ def test_the_root_says_it_all():
 
 
 def test_a_task_that_ended_is_short():
-    """No plan, no bar, no action: what came of it, its figures, and when it ended."""
+    """An ended task has no plan, no bar, no action: its outcome, its figures, and its end."""
     steps = (Step(name="Plan", index=1), Step(name="Fetch", index=2))
     task = a_task(
         status="complete",
@@ -176,7 +181,7 @@ def test_a_task_that_ended_is_short():
 
 
 def test_the_plain_style_uses_nothing_new():
-    """The fallback consists of sections and context of plain text, which every workspace takes, and says the same in short."""
+    """The plain style is sections and context of plain text, and says the same briefly."""
     task = a_task(progress=60.0, action="reading", steps=(Step(name="a"), Step(name="b")))
     message = render.root(task, (a_task("c", name="Check sources"),), key="k", style=Style.PLAIN)
     assert {b["type"] for b in blocks_of(message)} <= {"section", "context"}
@@ -185,12 +190,12 @@ def test_the_plain_style_uses_nothing_new():
 
 
 def test_equal_tasks_render_equally():
-    """No clock: an unchanged task is an unchanged message."""
+    """An unchanged task is an unchanged message: rendering uses no clock."""
     assert render.root(a_task(), key="k") == render.root(a_task(), key="k")
 
 
 def test_steps_that_are_done_are_one_card():
-    """What is done is folded, the step under way has a card with what it is doing, and the head does not say it again."""
+    """Finished steps are folded into one card; the current step's card has its action, not repeated above."""
     steps = tuple(Step(name=n, index=i) for i, n in enumerate(("Plan", "Fetch", "Write"), 1))
     plan = render.root(
         a_task(steps=steps, step_name="Write", step_index=3, step_count=4, action="typing"), key="k"
@@ -204,46 +209,46 @@ def test_steps_that_are_done_are_one_card():
 
 
 def test_of_many_agents_the_ones_at_work_are_shown():
-    """Those that are done are one card; of those at work as many are shown as fit, and the rest is counted."""
+    """Done agents are one card; as many working ones as fit are shown, and the rest is counted."""
     children = [a_task(f"c{i}", name=f"agent {i}", status="complete") for i in range(40)]
     children[3] = a_task("c3", name="agent 3", status="error")
     children[7] = a_task("c7", name="agent 7")
     plan = render.root(a_task(), children, key="k").blocks[1]
     assert [c["title"] for c in plan["tasks"]] == ["agent 3", "agent 7", "38 agents done"]
     plan = render.root(a_task(), [a_task(f"c{i}", name=f"agent {i}") for i in range(40)], key="k").blocks[1]
-    assert len(plan["tasks"]) == render.CARDS
+    assert len(plan["tasks"]) == CARDS
     assert plan["tasks"][-1]["title"] == "and 31 more"
 
 
 def test_a_failure_shows_the_end_of_its_log_scrubbed_and_folded():
-    """The log's last lines stand in the thread, to be unfolded, without the token that they hold; the root stays short."""
+    """A failure's last log lines are folded in the thread without their token; the root stays short."""
     tail = "\n".join(f"line {i}" for i in range(900)) + "\nxoxb-123456789012-abcdefghijkl"
     task = a_task(status="error", error=Failure(type="TimeoutError", message="gave up", log_tail=tail))
     text = shown(render.root(task, key="k"))
     assert "TimeoutError: gave up" in text
     assert "line" not in text
-    news = a_checkpoint(task, kind=Kind.END, status="error", text="Failed")
-    message = reply(task, news, key="k")
+    checkpoint = a_checkpoint(task, kind=Kind.END, status="error", text="Failed")
+    message = reply(task, checkpoint, key="k")
     [log] = [b for b in message.blocks if b["type"] == "container"]
     assert (log["is_collapsible"], log["default_collapsed"]) == (True, True)
     said = log["child_blocks"][0]["elements"][0]["elements"][0]["text"]
     assert said.endswith("line 899\n[redacted:slack-token]")
     assert len(said) <= 2_800
-    assert [b["type"] for b in reply(task, news, key="k", slack_style=SlackStyle(shows_logs=False)).blocks] == [
+    assert [b["type"] for b in reply(task, checkpoint, key="k", slack_style=SlackStyle(shows_logs=False)).blocks] == [
         "rich_text",
         "context",
     ]
 
 
 def test_an_end_says_its_figures():
-    """The last reply carries tokens, cost, time and the results that the agent gave."""
+    """The last reply carries tokens, cost, time and the agent's results."""
     task = a_task(status="complete", ended_at=NOON + timedelta(seconds=90), results={"accuracy": "0.97"})
     text = shown(reply(task, a_checkpoint(task, kind=Kind.END, status="complete", text="written"), key="k"))
     assert text == "✅ written\naccuracy 0.9718.4k in · 1.2k out  ·  $0.04  ·  1m 30s"
 
 
 def test_a_question_names_its_risk_and_options():
-    """An approval's reply shows the question, what is behind it, the risk and the options."""
+    """An approval's reply shows the question, its detail, the risk and the options."""
     asked = Approval(id="a1", question="Publish?", detail="to the board", options=("approve", "deny"), risk="high")
     task = a_task(status="waiting", approvals=(asked,))
     checkpoint = a_checkpoint(task, kind=Kind.APPROVAL_REQUESTED, ref="a1", text="Publish?", detail="to the board")
@@ -253,7 +258,7 @@ def test_a_question_names_its_risk_and_options():
 @pytest.mark.parametrize("style", Style)
 @pytest.mark.parametrize("name", ["the job", *HOSTILE], ids=range(len(HOSTILE) + 1))
 def test_a_message_that_went_on_elsewhere_is_one_grey_line(style, name):
-    """It names the task that it went on in, whatever that is called, in grey, and offers nothing to press."""
+    """The message of a merged task names its successor, in grey, and has no buttons."""
     task = a_task(name=name, status="complete", end_reason=MERGED)
     message = render.root(task, key="k", style=style, slack_style=SlackStyle(is_interactive=True))
     check(message)

@@ -1,4 +1,6 @@
-"""Sessions of an app that is declared an agent: they follow their task, cost few calls, and never the message."""
+"""Sessions of an app that is declared an agent: they follow their task, need few calls, and never delay the
+message.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,7 @@ def opened(slack: FakeSlack, **more: object) -> SlackSink:
 
 
 class Run:
-    """One task, told again and again."""
+    """One task, recorded again and again."""
 
     def __init__(self, slack: FakeSlack, sink: SlackSink) -> None:
         self.slack, self.sink = slack, sink
@@ -44,7 +46,9 @@ class Run:
         self.count = 0
 
     async def tell(self, status: str, after: float = 0.0) -> str | None:
-        """Have the task told in a status, so many minutes after the beginning; return what the session is then."""
+        """Record the task in a status, so many minutes after the beginning; return the session's status
+        then.
+        """
         self.count += 1
         task = replace(a_task("run"), status=status, action=f"step {self.count}")
         at = AT + timedelta(minutes=after)
@@ -57,7 +61,7 @@ class Run:
 
 
 async def test_a_session_follows_its_task(slack: FakeSlack) -> None:
-    """It works, waits and rests as the task does; one call for each change, one each half hour; a task that has ended begins none."""
+    """A session works, waits and rests with its task, one call a change and half hour; none for ended tasks."""
     sink = opened(slack)
     run = Run(slack, sink)
     steps = [
@@ -81,7 +85,7 @@ async def test_a_session_follows_its_task(slack: FakeSlack) -> None:
 
 
 async def test_what_goes_wrong_costs_the_button_alone(slack: FakeSlack, caplog: pytest.LogCaptureFixture) -> None:
-    """Broken off, it is said with the next edit; refused for good, the message stands, why is logged once, and it is not asked each time."""
+    """A failed session call is retried with the next edit; a final refusal is logged once, the message stays."""
     sink = opened(slack)
     run = Run(slack, sink)
     slack.faults.script(METHOD, [Fault.RESET_BEFORE, Fault.ERROR_AFTER])
@@ -103,7 +107,9 @@ async def test_what_goes_wrong_costs_the_button_alone(slack: FakeSlack, caplog: 
 
 
 async def test_where_nobody_would_hear_it_there_is_none(slack: FakeSlack, caplog: pytest.LogCaptureFixture) -> None:
-    """Not asked for, or with nobody to hear of buttons: no call. Without the event Slack warns, and so do we."""
+    """Without the setting, or without interactions, there is no call. Without the event Slack warns, and so
+    do we.
+    """
     for more in ({"stop_button": False}, {"interactive": False}):
         sink = opened(slack, **more)
         assert await Run(slack, sink).tell("working") is None

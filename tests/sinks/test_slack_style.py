@@ -1,4 +1,4 @@
-"""What a route and the settings say of Slack's messages, against a fake Slack: whom, where, how much."""
+"""Routes' and settings' influence on Slack's messages, with a fake Slack: mentions, channels, content."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ def api(slack: FakeSlack, token: str = "") -> WebApi:
     return WebApi(token or slack.token, base_url=slack.url, timeout=timedelta(seconds=2))
 
 
-async def posted(sink: SlackSink, task: Any, news: Any = None, **fields: Any) -> tuple[Receipt, Receipt | None]:
-    """Deliver a task's state and its news."""
+async def posted(sink: SlackSink, task: Any, checkpoint: Any = None, **fields: Any) -> tuple[Receipt, Receipt | None]:
+    """Deliver a task's state and its checkpoint."""
     state = await sink.deliver(a_delivery(task, sink="slack", **fields))
-    if news is None:
+    if checkpoint is None:
         return state, None
     return state, await sink.deliver(
-        a_delivery(task, news, sink="slack", message_receipt=state, key=f"k-{news.id}", **fields)
+        a_delivery(task, checkpoint, sink="slack", message_receipt=state, key=f"k-{checkpoint.id}", **fields)
     )
 
 
@@ -75,11 +75,11 @@ def said(message: SlackMessage) -> str:
     return json.dumps([message.text, message.blocks, message.attachments], ensure_ascii=False)
 
 
-# --- where ----------------------------------------------------------------------------------------------------------------
+# --- where ----------------------------------------------------------------------------------------------------------
 
 
 async def test_each_workspace_has_its_token_its_channel_and_its_budgets(slack):
-    """Deliveries of two workspaces go by two tokens to two channels, and draw on different budgets."""
+    """Deliveries of two workspaces use two tokens and two channels, and draw on different rate limits."""
     slack.workspace.add_token("xoxb-other")
     slack.workspace.add_channel("ops")
     sink = SlackSink(transport=api(slack), others=[Space("acme", api(slack, "xoxb-other"), "#ops")])
@@ -97,7 +97,9 @@ async def test_each_workspace_has_its_token_its_channel_and_its_budgets(slack):
     ("ailment", "why"), [("archive", "is_archived"), ("kick", "not_in_channel"), ("none", "channel_not_found")]
 )
 async def test_what_a_channel_does_not_take_its_fallback_has(slack, ailment, why, caplog):
-    """The message stands in the fallback, says so, is edited and answered there; the next goes there at once."""
+    """A message that a channel refuses is in the fallback, says so, and is edited there; the next goes there
+    at once.
+    """
     slack.workspace.add_channel("ops")
     channel = "#deploys"
     if ailment != "none":
@@ -106,12 +108,12 @@ async def test_what_a_channel_does_not_take_its_fallback_has(slack, ailment, why
     sink = SlackSink(transport=api(slack))
     sink.routed([Route(sink="slack", address=channel, fallback="#ops")])
     with caplog.at_level(logging.WARNING):
-        state, news = await posted(sink, a_task(), a_checkpoint(), address=channel)
+        state, reply_receipt = await posted(sink, a_task(), a_checkpoint(), address=channel)
     [message] = slack.messages("#ops")
     assert (state.ref["instead_of"], state.ref["why"]) == ("#deploys", why)
     assert f"meant for #deploys ({why})" in json.dumps(message["attachments"])
-    assert news is not None
-    assert [r["ts"] for r in slack.thread(message["ts"], "#ops")] == [news.ref["ts"]]
+    assert reply_receipt is not None
+    assert [r["ts"] for r in slack.thread(message["ts"], "#ops")] == [reply_receipt.ref["ts"]]
     edited = await sink.deliver(
         a_delivery(a_task(status="complete"), sink="slack", address=channel, message_receipt=state)
     )
@@ -125,7 +127,7 @@ async def test_what_a_channel_does_not_take_its_fallback_has(slack, ailment, why
 
 
 async def test_without_a_fallback_a_channel_is_refused(slack):
-    """Nothing is posted elsewhere that nobody named."""
+    """Without a fallback nothing is posted in another channel."""
     sink = SlackSink(transport=api(slack))
     with pytest.raises(DeliveryRefused):
         await sink.deliver(a_delivery(sink="slack", address="#nowhere"))
@@ -133,7 +135,7 @@ async def test_without_a_fallback_a_channel_is_refused(slack):
 
 
 async def test_a_dry_route_posts_nothing(slack):
-    """Its deliveries are written down and taken for delivered; the others are posted. Set free, they are posted after all."""
+    """A dry route's deliveries are written to the preview as delivered; switched off, the route posts."""
     out = io.StringIO()
     sink = SlackSink(transport=api(slack), dry=Preview(out))
     sink.routed([Route(sink="slack", address="#dry", dry_run=True)])
@@ -150,7 +152,7 @@ async def test_a_dry_route_posts_nothing(slack):
 
 
 def test_routes_to_what_is_not_set_are_refused_at_the_start():
-    """A workspace that is not set, a mention that is no id, a fallback elsewhere: each names what is to be mended."""
+    """An unknown workspace, a mention that is no id, and a fallback elsewhere each name the field to change."""
     for route, word in (
         ({"address": "acme/#x"}, "acme"),
         ({"mention": ["@mina"]}, "mention"),
@@ -162,11 +164,12 @@ def test_routes_to_what_is_not_set_are_refused_at_the_start():
 
 
 def test_settings_make_routes():
-    """What the settings say of a route and of Slack comes to the route; the route's word stands before Slack's."""
+    """Settings of a route and of Slack reach the route; the route's value takes precedence."""
     routes = [
         {
             "sink": "slack", "address": "#pay", "topic": ["pay*", "billing"], "attributes": {"team.name": "payments"},
-            "severity": "error", "cost_usd": 5, "interval": 10, "prefix": "[prod]", "mention": ["S0GROUP1"], "content": True,
+            "severity": "error", "cost_usd": 5, "interval": 10, "prefix": "[prod]", "mention": ["S0GROUP1"],
+            "content": True,
         },
         {"sink": "slack", "enabled": False, "agent": "noisy"},
     ]  # fmt: skip
@@ -201,7 +204,7 @@ def test_a_workspaces_token_has_a_variable_of_its_own(monkeypatch):
     assert "canary" not in repr(settings)
 
 
-# --- whom -----------------------------------------------------------------------------------------------------------------
+# --- whom -----------------------------------------------------------------------------------------------------------
 
 
 def _mentioned(message: SlackMessage) -> list[str]:
@@ -213,14 +216,14 @@ def _mentioned(message: SlackMessage) -> list[str]:
 
 
 def test_only_failures_and_questions_mention_and_only_whom_the_settings_name():
-    """An open question and a failure mention; nothing else does, nor a muted task, nor what was merely inferred, nor a repeat."""
+    """Only open questions and failures mention people, and only those in the settings, once."""
     slack_style = SlackStyle(mention=("U012AB3CD", "S0GROUP1"))
     failed = a_task(status="error")
     end = a_checkpoint(failed, kind=Kind.END, status="error")
     assert _mentioned(reply(ASKING, QUESTION, key="k", slack_style=slack_style)) == ["U012AB3CD", "S0GROUP1"]
     assert _mentioned(reply(failed, end, key="k", slack_style=slack_style)) == ["U012AB3CD", "S0GROUP1"]
     assert _mentioned(root(failed, key="k", slack_style=slack_style)) == []
-    for task, news in (
+    for task, checkpoint in (
         (replace(ASKING, is_muted=True), QUESTION),
         (replace(failed, is_muted=True), end),
         (replace(failed, is_inferred=True), end),
@@ -228,15 +231,15 @@ def test_only_failures_and_questions_mention_and_only_whom_the_settings_name():
         (replace(ASKING, approvals=(replace(ASKED, decision="deny", source="slack"),)), QUESTION),
         *((a_task(), a_checkpoint(kind=kind)) for kind in Kind if kind not in (Kind.END, Kind.APPROVAL_REQUESTED)),
     ):
-        assert _mentioned(reply(task, news, key="k", slack_style=slack_style)) == []
+        assert _mentioned(reply(task, checkpoint, key="k", slack_style=slack_style)) == []
     assert _mentioned(reply(failed, end, key="k", slack_style=slack_style, count=2)) == []
 
 
-# --- what is hidden -------------------------------------------------------------------------------------------------------
+# --- what is hidden -------------------------------------------------------------------------------------------------
 
 
 def test_patterns_hide_in_slack_what_the_rows_keep():
-    """A pattern of the settings holds for every text of a task and its news, however an invisible character parts it."""
+    """A pattern hides matching text of tasks and checkpoints in Slack, also with invisible characters within."""
     slack_style = SlackStyle(patterns=tuple(map(__import__("re").compile, [r"ACME-\d+", r"(?i)project x"])))
     hidden = "deploy AC\u200bME-4123 of Project X"
     task = a_task(
@@ -246,11 +249,11 @@ def test_patterns_hide_in_slack_what_the_rows_keep():
         status="error",
         links={hidden: "https://e.example/ACME-1"},
     )
-    message, news = (
+    message, checkpoint = (
         root(task, key="k", slack_style=slack_style),
         a_checkpoint(task, kind=Kind.ERROR, text=hidden, detail=hidden),
     )
-    for shown in (said(message), said(reply(task, news, key="k", slack_style=slack_style))):
+    for shown in (said(message), said(reply(task, checkpoint, key="k", slack_style=slack_style))):
         assert "4123" not in shown
         assert "roject X" not in shown
         assert "[redacted]" in shown
@@ -258,7 +261,7 @@ def test_patterns_hide_in_slack_what_the_rows_keep():
 
 
 def test_patterns_hide_what_messages_carry():
-    """A pattern holds for the values of a message, nested ones included, in each language; its key and placeholders stay."""
+    """A pattern hides matching values of messages, nested ones too, in each language; keys stay."""
     patterns = tuple(map(__import__("re").compile, [r"ACME-\d+", "name|checkpoint|text"]))
     given = wording.message(
         "checkpoint.with_words", text=wording.message("checkpoint.started", name="AC\u200bME-4123"), words="see ACME-99"
@@ -269,16 +272,16 @@ def test_patterns_hide_what_messages_carry():
         (KOREAN, "시작: [redacted]: see [redacted]"),
     ):
         slack_style = SlackStyle(patterns=patterns, locale=locale)
-        news = a_checkpoint(kind=Kind.START, text=text, message=locale_message)
+        checkpoint = a_checkpoint(kind=Kind.START, text=text, message=locale_message)
         task = a_task(
             action=text,
             messages={"action": given},
             steps=(Step(name=text, message=given), Step(name="b")),
             step_name="b",
         )
-        assert started in said(reply(task, news, key="k", slack_style=slack_style))
+        assert started in said(reply(task, checkpoint, key="k", slack_style=slack_style))
         for shown in (
-            said(reply(task, news, key="k", slack_style=slack_style)),
+            said(reply(task, checkpoint, key="k", slack_style=slack_style)),
             said(root(task, key="k", slack_style=slack_style)),
         ):
             assert "4123" not in shown
@@ -292,22 +295,28 @@ def test_arguments_are_shown_where_a_route_allows_it():
         ('{"path": "/etc/passwd"}', ASKED, False),
         ("31 tests passed", replace(ASKED, has_id=False), False),
     ):
-        task, news = replace(ASKING, approvals=(replace(approval, detail=detail),)), replace(QUESTION, detail=detail)
-        closed = said(reply(task, news, key="k", slack_style=SlackStyle(shows_content=False)))
+        task, checkpoint = (
+            replace(ASKING, approvals=(replace(approval, detail=detail),)),
+            replace(QUESTION, detail=detail),
+        )
+        closed = said(reply(task, checkpoint, key="k", slack_style=SlackStyle(shows_content=False)))
         assert ("31 tests" in closed) is is_shown
         assert ("not shown here" in closed) is not is_shown
-        assert "not shown here" not in said(reply(task, news, key="k", slack_style=SlackStyle(shows_content=True)))
+        assert "not shown here" not in said(
+            reply(task, checkpoint, key="k", slack_style=SlackStyle(shows_content=True))
+        )
 
 
 @pytest.mark.parametrize(
     "posing",
     [
-        "Approved by @mina", "✅ Approved by Mina", "APPROVED  BY mina", "Аpprоved bу mina", "Approved via Slack", "[Approve] [Deny]", "Approve",
-        "A p p r o v e d by mina", "Ａｐｐｒｏｖｅｄ by mina", "denied by the board", "🟢 Approve  🔴 Deny", "Cancelled by Mina",
+        "Approved by @mina", "✅ Approved by Mina", "APPROVED  BY mina", "Аpprоved bу mina", "Approved via Slack",
+        "[Approve] [Deny]", "Approve", "A p p r o v e d by mina", "Ａｐｐｒｏｖｅｄ by mina", "denied by the board",
+        "🟢 Approve  🔴 Deny", "Cancelled by Mina",
     ],
 )  # fmt: skip
 def test_what_poses_as_ours_stands_in_quotation_marks(posing):
-    """A verdict or a button that an agent writes is shown as its words, wherever it stands."""
+    """A verdict or a button in an agent's text is shown in quotation marks, in each place."""
     assert disarmed(posing) == f"“{posing}”"
     task = a_task(name=posing, action=posing, status="working")
     for message in (root(task, key="k"), reply(task, a_checkpoint(text=posing), key="k")):
@@ -320,12 +329,12 @@ def test_what_poses_as_ours_stands_in_quotation_marks(posing):
     ["Reading the changelog", "The reviewer asked for changes", "Found it: #4123", "pytest: 3 failed", "deploy"],
 )
 def test_prose_stands_as_it_is(prose):
-    """What is no verdict gets no quotation marks."""
+    """Text that is no verdict gets no quotation marks."""
     assert disarmed(prose) == prose
 
 
 def test_a_decision_says_whose_it_is():
-    """Through spanpost: who decided. As an agent tells it: its words. Late: nobody. Asked anew: void. Open: with buttons."""
+    """A decision names its source: a person through spanpost, the agent's words, a timeout, or none."""
     slack_style = SlackStyle(is_interactive=True)
 
     def shown(**more: Any) -> SlackMessage:
@@ -363,7 +372,7 @@ def test_a_decision_says_whose_it_is():
     ],
 )
 def test_buttons_fit_the_state(task, offered):
-    """Of each state what can be asked for then, and nothing where nobody hears."""
+    """Each state has the buttons that are useful then; without interactions it has none."""
     message = root(task, key="k", slack_style=SlackStyle(is_interactive=True))
     assert actions(message) == offered
     assert actions(root(task, key="k")) == []
@@ -374,20 +383,21 @@ def test_buttons_fit_the_state(task, offered):
         assert (prefix, key in (str(task.uid), str(KEY)), len(revision)) == ("spanpost", True, 16)
 
 
-# --- links ----------------------------------------------------------------------------------------------------------------
+# --- links ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "address", ["ftp://x/{trace_id}", "https://{agent}/x", "https://x/{nothing}", "https://x/{", "https://u:p@x/{agent}", "{trace_id}", "https://x.example{agent}/"]
+    "address", ["ftp://x/{trace_id}", "https://{agent}/x", "https://x/{nothing}", "https://x/{",
+                "https://u:p@x/{agent}", "{trace_id}", "https://x.example{agent}/"]
 )  # fmt: skip
 def test_a_template_that_leads_astray_is_refused(address):
-    """No field before the path, none that is not known, no scheme but http and https, no secret."""
+    """Refused are a field before the path, an unknown one, a scheme but http and https, and a secret."""
     assert problem(address)
 
 
 @given(st.text(max_size=60), st.sampled_from(FIELDS))
 def test_a_filled_link_leads_where_its_template_does(text, name):
-    """Whatever an agent calls itself, scheme, host and path stay the template's."""
+    """Whatever the agent's name, scheme, host and path of the link stay the template's."""
     from urllib.parse import parse_qs, urlsplit
 
     template = Template("x", f"https://g.example/explore?q={{{name}}}")
@@ -400,7 +410,7 @@ def test_a_filled_link_leads_where_its_template_does(text, name):
         assert list(parse_qs(parts.query, keep_blank_values=True)) == ["q"]
 
 
-# --- news that is told again, and files -----------------------------------------------------------------------------------
+# --- repeated checkpoints, and files ------------------------------------------------------------
 
 
 def _again(first: Delivery, receipt: Receipt, **more: Any) -> Delivery:
@@ -408,7 +418,7 @@ def _again(first: Delivery, receipt: Receipt, **more: Any) -> Delivery:
 
 
 async def test_a_repeated_error_counts_up_where_it_stands(slack):
-    """The reply is edited, not repeated: a count, and when it was last."""
+    """The reply is edited, not repeated: a count, and the last time."""
     sink = SlackSink(transport=api(slack))
     state = await sink.deliver(a_delivery(sink="slack"))
     error = a_checkpoint(kind=Kind.ERROR, text="pytest: Timeout")
@@ -425,7 +435,9 @@ async def test_a_repeated_error_counts_up_where_it_stands(slack):
 
 
 async def test_a_question_shows_its_decision_where_it_stands(slack):
-    """The buttons give way to the verdict, in the thread and in the root message; a deleted reply stays deleted."""
+    """The buttons are replaced by the verdict, in the thread and in the root message; a deleted reply stays
+    deleted.
+    """
     sink = SlackSink(transport=api(slack), slack_style=SlackStyle(is_interactive=True))
     state = await sink.deliver(a_delivery(ASKING, sink="slack"))
     first = a_delivery(ASKING, QUESTION, sink="slack", message_receipt=state)
@@ -449,14 +461,14 @@ async def test_a_question_shows_its_decision_where_it_stands(slack):
 
 
 async def test_a_long_log_is_a_file_in_the_thread(slack, caplog):
-    """Above 2.8 kB the whole log, scrubbed, follows its news as a file; without the scope its end stands alone, and that is said once."""
+    """Above 2.8 kB the whole log follows as a file; without the scope its end is shown with a note, once."""
     sink = SlackSink(transport=api(slack))
     log = "\n".join(f"line {i}" for i in range(900)) + "\nxoxb-123456789012-abcdefghijkl"
     error = a_checkpoint(kind=Kind.ERROR, text="pytest failed", detail=log)
     state, receipt = await posted(sink, a_task(), error)
-    news, file = slack.thread(state.ref["ts"])
+    posted_reply, file = slack.thread(state.ref["ts"])
     assert receipt is not None
-    assert news["ts"] == receipt.ref["ts"]
+    assert posted_reply["ts"] == receipt.ref["ts"]
     [kept] = slack.workspace.files.values()
     assert kept["shared"] == (state.ref["channel"], state.ref["ts"])
     assert kept["content"].startswith("line 0\n")
@@ -473,21 +485,21 @@ async def test_a_long_log_is_a_file_in_the_thread(slack, caplog):
     await sink.close()
 
 
-async def test_being_heard_of_is_no_change_for_a_while(slack):
-    """A task that was only heard of is not redrawn within five minutes; after that it is."""
+async def test_a_new_event_alone_is_no_change_for_a_while(slack):
+    """A task whose only change is a new event is not redrawn within five minutes; after that it is."""
     sink = SlackSink(transport=api(slack))
     task = a_task(last_event_at=NOON + timedelta(seconds=10), started_at=NOON)
     state = await sink.deliver(a_delivery(task, sink="slack"))
     for seconds, is_skipped in ((70, True), (290, True), (310, False)):
-        heard = replace(task, last_event_at=NOON + timedelta(seconds=seconds))
-        receipt = await sink.deliver(a_delivery(heard, sink="slack", message_receipt=state))
+        seen = replace(task, last_event_at=NOON + timedelta(seconds=seconds))
+        receipt = await sink.deliver(a_delivery(seen, sink="slack", message_receipt=state))
         assert bool(receipt.skipped) is is_skipped
     assert len(slack.calls("chat.update")) == 1
     await sink.close()
 
 
 def test_a_route_says_language_digest_and_board(clean_environment: object) -> None:
-    """What a route says of its language, digest and board reaches its messages; the sink's own language where it says none."""
+    """A route's language, digest and board reach its messages; the sink's language is the default."""
     slack = {"language": "ko"}
     routes = [
         {
@@ -532,6 +544,6 @@ def test_a_route_says_language_digest_and_board(clean_environment: object) -> No
     ],
 )
 def test_what_a_route_cannot_have_is_refused(clean_environment: object, route: dict, why: str) -> None:
-    """A digest or board that nothing could come of is refused at the start, with the field and what to do."""
+    """A digest or board that could never be made is refused at the start, with the field and a next step."""
     with pytest.raises(ConfigError, match=why):
         routes_of(load(slack={}, console={}, routes=[route]))

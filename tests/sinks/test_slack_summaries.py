@@ -1,4 +1,4 @@
-"""Digests and boards in Slack: whole, within every limit, literal, in either language; one message each through doubt and restarts."""
+"""Digests and boards in Slack: within every limit, text as text, one message each through restarts."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from spanpost.testing.strategies import tasks
 from spanpost.text.locales import KOREAN
 from tests.locales.test_messages import known, left_in, spoken
 from tests.sinks.slack_limits import check
-from tests.sinks.test_slack_render import manners, shown
+from tests.sinks.test_slack_render import shown, slack_styles
 from tests.thorough import thorough
 
 counts = st.dictionaries(st.sampled_from(STATUSES), st.integers(0, 10**6))
@@ -47,17 +47,17 @@ few = st.lists(tasks, max_size=4, unique_by=lambda t: t.uid)
 
 def a_digest(failed: list[Task], needy: list[Task], ended: dict[str, int], living: dict[str, int]) -> Digest:
     return Digest(
-        route="r", began_at=NOON, ends_at=NOON, ended=ended, living=living, input_tokens=10**6, cost_usd=Decimal("1.5"), unpriced=3,
-        failed=tuple(failed), needy=tuple(needy),
+        route="r", began_at=NOON, ends_at=NOON, ended=ended, living=living, input_tokens=10**6,
+        cost_usd=Decimal("1.5"), unpriced=3, failed=tuple(failed), needy=tuple(needy),
     )  # fmt: skip
 
 
-def of(told: Digest | Board) -> Summary:
-    return Summary(id=UUID(int=1), key="summary|1", content=told)
+def of(content: Digest | Board) -> Summary:
+    return Summary(id=UUID(int=1), key="summary|1", content=content)
 
 
 @thorough(20)
-@given(few, few, counts, counts, st.sampled_from(Style), manners)
+@given(few, few, counts, counts, st.sampled_from(Style), slack_styles)
 def test_any_summary_is_valid_within_limits_and_literal(
     some: list[Task],
     others: list[Task],
@@ -66,7 +66,7 @@ def test_any_summary_is_valid_within_limits_and_literal(
     style: Style,
     slack_style: SlackStyle,
 ) -> None:
-    """Any tasks and any counts, in both styles, any manner and language: Slack's own types, every limit kept, nothing parsed."""
+    """Any summary in both styles and languages is valid by Slack's types and limits, with text as text."""
     check(draw(of(a_digest(some, others, ended, living)), key="k", style=style, slack_style=slack_style))
     check(
         draw(
@@ -92,22 +92,24 @@ def test_hostile_text_in_every_line(text: str) -> None:
 def test_no_english_is_left_in_a_summary(
     some: list[Task], others: list[Task], ended: dict[str, int], living: dict[str, int], style: Style
 ) -> None:
-    """A digest and a board in Korean: not one English word of ours."""
+    """A digest and a board in Korean have no English word of ours."""
     some, others = [known(task) for task in some], [known(task) for task in others]
-    for told in (a_digest(some, others, ended, living), Board(route="r", tasks=tuple(some), more=3, living=living)):
-        message = draw(of(told), key="k", style=style, slack_style=SlackStyle(locale=KOREAN))
+    for summary in (a_digest(some, others, ended, living), Board(route="r", tasks=tuple(some), more=3, living=living)):
+        message = draw(of(summary), key="k", style=style, slack_style=SlackStyle(locale=KOREAN))
         assert [word for said in spoken(message) for word in left_in(said)] == []
 
 
 def test_a_digest_says_what_is_to_be_known() -> None:
-    """How many ended how, what it took, what failed and why with a link, what needs somebody, and what goes on."""
+    """A digest has ends by outcome, usage, failures with reason and link, tasks that need a person, and
+    running ones.
+    """
     failed = a_task(
         "f", name="Nightly", status="error", error=Failure(type="E", message="no disk"), trace_id=b"\1" * 16
     )
     needy = a_task("w", name="Deploy", status="stalled")
-    told = a_digest([failed], [needy], {"complete": 41, "error": 3}, {"working": 2, "stalled": 1})
+    summary = a_digest([failed], [needy], {"complete": 41, "error": 3}, {"working": 2, "stalled": 1})
     slack_style = SlackStyle(prefix="[prod]", links=(Template("trace", "https://g.example/{trace_id}"),))
-    message = draw(of(told), key="k", slack_style=slack_style)
+    message = draw(of(summary), key="k", slack_style=slack_style)
     text = shown(message)
     for part in (
         "[prod] 44 tasks ended",
@@ -126,7 +128,7 @@ def test_a_digest_says_what_is_to_be_known() -> None:
 
 
 class Channel:
-    """A store, what makes summaries, and the channel in which they are shown."""
+    """A store, the maker of summaries, and the channel in which they are shown."""
 
     def __init__(self, slack: FakeSlack, store: MemoryStore | None = None) -> None:
         self.routes = (Route(sink="slack", board=True, digest="hourly", language="ko"),)
@@ -160,7 +162,7 @@ async def slack() -> AsyncIterator[FakeSlack]:
 
 
 async def test_a_board_whose_first_post_was_cut_off_is_found_and_edited(slack: FakeSlack) -> None:
-    """Slack took the post, its answer was lost: the message is found, and another process edits it; never is there a second."""
+    """After a lost answer another process finds the posted board and edits it; there is never a second."""
     first, now = Channel(slack), datetime.now(UTC)
     await first.store.record([at_work("writer", 1)])
     slack.faults.script("chat.postMessage", [Fault.RESET_AFTER])
@@ -179,7 +181,7 @@ async def test_a_board_whose_first_post_was_cut_off_is_found_and_edited(slack: F
 
 
 async def test_a_digest_whose_post_was_cut_off_is_posted_once(slack: FakeSlack) -> None:
-    """The answer to its post was lost: it is found by its key, and not posted again."""
+    """A digest whose post's answer was lost is found by its key, and not posted again."""
     channel, now = Channel(slack), datetime.now(UTC)
     await channel.store.record([done("writer", trace=1), done("editor", trace=2, status="error")])
     slack.faults.script("chat.postMessage", [Fault.RESET_AFTER])
@@ -191,7 +193,7 @@ async def test_a_digest_whose_post_was_cut_off_is_posted_once(slack: FakeSlack) 
 
 
 async def test_a_board_that_somebody_deleted_stays_deleted(slack: FakeSlack) -> None:
-    """A person did it: no other is posted in its place."""
+    """No other board is posted in place of one that a person deleted."""
     channel, now = Channel(slack), datetime.now(UTC)
     await channel.store.record([at_work("writer", 1)])
     await channel.summaries.scan(now)

@@ -1,4 +1,4 @@
-"""The wire to Slack, over real sockets to a fake Slack that fails as it is told to."""
+"""The connection to Slack, over real sockets to a fake Slack with scripted faults."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ async def failure(sink: SlackSink, delivery=None) -> DeliveryError:
     return caught.value
 
 
-async def test_a_task_is_posted_edited_and_told_of(slack):
-    """One root message, edited in place, its news in its thread, all of it marked."""
+async def test_a_task_is_posted_edited_and_replied_to(slack):
+    """A task is one root message, edited in place, with its checkpoints in its thread, all of them marked."""
     sink = sink_of(slack)
     root = await sink.deliver(a_delivery(sink="slack"))
-    news = await sink.deliver(a_delivery(a_task(), a_checkpoint(), sink="slack", message_receipt=root))
+    receipt = await sink.deliver(a_delivery(a_task(), a_checkpoint(), sink="slack", message_receipt=root))
     await sink.deliver(a_delivery(a_task(status="complete"), sink="slack", message_receipt=root))
     await sink.close()
     [message] = slack.messages()
@@ -52,13 +52,13 @@ async def test_a_task_is_posted_edited_and_told_of(slack):
     assert message["edits"] == 1
     assert message["metadata"]["event_payload"] == {"k": "slack||" + str(a_task().uid), "g": 0}
     [reply] = slack.thread(message["ts"])
-    assert reply["ts"] == news.ref["ts"]
+    assert reply["ts"] == receipt.ref["ts"]
     assert {asked.became for asked in slack.asked} == {"ok"}
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
 async def test_it_is_a_sink(slack, check):
-    """Posting for real it passes the suite that every sink passes, and all that it sends is such as Slack takes."""
+    """Posting for real, the sink passes the suite for all sinks, and Slack accepts all its calls."""
     await check(lambda: sink_of(slack))
     assert {asked.became for asked in slack.asked} <= {"ok", "thread_not_found"}
 
@@ -66,7 +66,7 @@ async def test_it_is_a_sink(slack, check):
 @pytest.mark.parametrize("method", ["chat.postMessage", "chat.update"])
 @pytest.mark.parametrize("fault", [f for f in Fault if f is not Fault.THROTTLE])
 async def test_each_fault_is_doubt_and_is_sent_once(slack, fault, method):
-    """Whatever happens once the request has left, before or after Slack acted: doubt, and one request on the wire."""
+    """Any fault after the request has left, before or after Slack acted, is unknown, with one request sent."""
     sink = sink_of(slack, SHORT if "hang" in fault.value else PATIENT)
     root = await sink.deliver(a_delivery(sink="slack")) if method == "chat.update" else None
     slack.faults.script(method, [fault])
@@ -80,8 +80,8 @@ async def test_each_fault_is_doubt_and_is_sent_once(slack, fault, method):
         assert len(slack.messages()) == fault.is_after
 
 
-async def test_patience_is_told(slack):
-    """429 is Throttled with the seconds that Slack asked for and the method's budget; nothing happened."""
+async def test_a_retry_after_is_raised(slack):
+    """429 raises Throttled with Slack's seconds and the method's rate limit; nothing happened."""
     slack.retry_after = 3
     slack.faults.script("chat.postMessage", [Fault.THROTTLE])
     sink = sink_of(slack)
@@ -95,7 +95,7 @@ async def test_patience_is_told(slack):
 
 @pytest.mark.parametrize("retry_after", ["2.5", "soon", "", "99999999999999999999999999999999999999"])
 async def test_any_retry_after_is_taken(retry_after):
-    """A fraction is taken as it is; what is no number counts as none."""
+    """A fraction is accepted; a value that is no number counts as absent."""
     async with HttpReceiver([HttpAnswer(status=429, headers={"retry-after": retry_after})]) as receiver:
         api = WebApi(SECRET, base_url=receiver.url)
         response = await api.call(POST)
@@ -113,7 +113,7 @@ async def unused_port() -> int:
     "base_url", ["http://127.0.0.1:{port}/", "http://no-such-host.invalid/", "https://127.0.0.1:{plain}/"]
 )
 async def test_what_never_left_is_no_doubt(base_url):
-    """A refused connection, a name that nobody has, a TLS handshake with no TLS behind it: nothing was sent."""
+    """After a refused connection, an unknown name, or a failed TLS handshake nothing was sent."""
     async with HttpReceiver() as receiver:
         url = base_url.format(port=await unused_port(), plain=receiver.url.rpartition(":")[2])
         api = WebApi(SECRET, base_url=url, timeout=SHORT)
@@ -125,7 +125,7 @@ async def test_what_never_left_is_no_doubt(base_url):
 
 
 async def test_a_connection_that_is_never_made_is_no_doubt():
-    """A server that accepts nobody: the time to connect is over before anything was sent."""
+    """A connection that is not accepted times out before anything was sent."""
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))
         deaf.listen(0)
@@ -144,7 +144,7 @@ async def test_a_connection_that_is_never_made_is_no_doubt():
 
 
 async def test_a_process_that_was_frozen_sends_nothing(slack, monkeypatch):
-    """What wakes up after its time, and before the first byte was written, is held back."""
+    """A process that wakes up after its time, and before the first byte was written, sends nothing."""
     api = WebApi(slack.token, base_url=slack.url)
     await api.call(SlackRequest(method="auth.test"))  # connected
     loop = asyncio.get_running_loop()
@@ -159,7 +159,7 @@ async def test_a_process_that_was_frozen_sends_nothing(slack, monkeypatch):
 
 
 async def test_a_redirect_is_not_followed():
-    """Slack redirects nobody: the token and the text stay here, and a person is told where to look."""
+    """Slack sends no redirects: the token and the text stay here, and the error says what to check."""
     async with (
         HttpReceiver() as other,
         HttpReceiver([HttpAnswer(status=307, headers={"location": f"{other.url}/x"})]) as receiver,
@@ -173,7 +173,7 @@ async def test_a_redirect_is_not_followed():
 
 
 async def test_no_log_holds_a_token_or_a_text(slack, caplog):
-    """At every level, of every logger: neither the token nor what is posted, and no error holds the token."""
+    """At every level and logger, no log line has the token or a posted text, and no error has the token."""
     caplog.set_level(logging.DEBUG)
     for name in (
         "slack_sdk",
@@ -186,15 +186,15 @@ async def test_no_log_holds_a_token_or_a_text(slack, caplog):
     slack.workspace.add_token(SECRET)
     slack.faults.script("chat.postMessage", [None, *[f for f in Fault if "hang" not in f.value]])
     sink = SlackSink(transport=WebApi(SECRET, base_url=slack.url, timeout=PATIENT))
-    told = []
+    errors = []
     for i in range(len(Fault)):
         try:
             await sink.deliver(a_delivery(a_task(f"t{i}", name="CANARY-TEXT"), sink="slack"))
         except DeliveryError as error:
-            told += [str(error), repr(error.__cause__), repr(error.__context__)]
+            errors += [str(error), repr(error.__cause__), repr(error.__context__)]
     await sink.close()
-    said = [record.getMessage() for record in caplog.records] + told
-    assert len(told) > 8
+    said = [record.getMessage() for record in caplog.records] + errors
+    assert len(errors) > 8
     assert [line for line in said if SECRET in line or "CANARY-TEXT" in line] == []
 
 
@@ -224,7 +224,7 @@ async def test_the_session_belongs_to_the_loop_that_runs():
     ],
 )
 def test_the_proxy_of_the_environment(environment, url, proxy, monkeypatch):
-    """HTTPS_PROXY and its kin are taken for the scheme that they are for, and NO_PROXY is heeded."""
+    """HTTPS_PROXY and its kind are used for their scheme, and NO_PROXY is respected."""
     for name in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
@@ -234,7 +234,7 @@ def test_the_proxy_of_the_environment(environment, url, proxy, monkeypatch):
 
 
 async def test_calls_go_through_the_proxy(monkeypatch):
-    """What is called is asked of the proxy."""
+    """Calls go through the proxy."""
     async with HttpReceiver([HttpAnswer(body=b'{"ok": true}', headers={"content-type": "application/json"})]) as proxy:
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
         monkeypatch.setenv("NO_PROXY", "")
@@ -247,7 +247,7 @@ async def test_calls_go_through_the_proxy(monkeypatch):
 
 
 def test_a_proxy_of_another_kind_is_refused(monkeypatch):
-    """A SOCKS proxy is told of at the start, without its password."""
+    """A SOCKS proxy is refused at the start, without its password."""
     monkeypatch.setenv("HTTPS_PROXY", "socks5://user:hunter2@proxy:1080")
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)

@@ -1,4 +1,4 @@
-"""Fixtures that need a real component; a component that is missing skips its tests on a laptop and fails them in CI."""
+"""Fixtures that need a real component; a missing one skips its tests on a laptop and fails them in CI."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def missing(reason: str) -> None:
-    """Skip for want of a component; where CI is set, fail: there the component should be."""
+    """Skip for a missing component; in CI fail: there the component should be."""
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)
@@ -25,7 +25,7 @@ def missing(reason: str) -> None:
 
 @pytest.fixture(scope="session", params=["system", "embedded"])
 def postgres_server(request: pytest.FixtureRequest) -> Iterator[str]:
-    """DSN of a throw-away server, of the system's PostgreSQL and of the embedded one, with a migrated database ``made``."""
+    """DSN of a throw-away server, of the system's and of the embedded PostgreSQL, with a migrated database."""
     pytest.importorskip("asyncpg")
     if request.param == "system":
         yield request.getfixturevalue("server")

@@ -1,4 +1,4 @@
-"""Attribute sets: what audit rows share is stored once, and `agent_events` shows each row whole."""
+"""Attribute sets: attributes that audit rows share are stored once, and `agent_events` shows each row whole."""
 
 from __future__ import annotations
 
@@ -19,13 +19,17 @@ SHARED = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m", "gen_ai.
 
 
 def calls(first: int, count: int, **more: Any) -> list[Observation]:
-    """Return model calls of a trace each, with equal shared attributes and a number of their own."""
+    """Return model calls, each in its own trace, with equal shared attributes and a number of their own."""
     return [
         msgspec.structs.replace(
             ended(trace=n, span=n, name="chat m", attributes={**SHARED, "n": n, **more}), origin=ORIGIN
         )
         for n in range(first, first + count)
     ]
+
+
+def _text(origin: Origin) -> str:
+    return msgspec.json.encode(origin.resource).decode()
 
 
 async def shown(database: Any) -> list[tuple[Any, ...]]:
@@ -37,7 +41,7 @@ async def shown(database: Any) -> list[tuple[Any, ...]]:
 
 
 async def test_rows_share_a_set_and_show_as_they_came(store: PostgresStore, database: Any) -> None:
-    """Rows after the first few name one set, hold their own attributes alone, and read as those that hold everything."""
+    """Rows after the first few name one attribute set, hold only their own, and read as complete ones."""
     await store.record(calls(1, 5))
     await store.record(calls(6, 5))
     sets = await database.fetch("SELECT id, name, tenant FROM attribute_sets WHERE name IS NOT NULL")
@@ -50,7 +54,7 @@ async def test_rows_share_a_set_and_show_as_they_came(store: PostgresStore, data
 
 
 async def test_a_row_without_attributes_of_its_own(store: PostgresStore, database: Any) -> None:
-    """A row whose attributes are all of its set, and one that has none at all, read as they came."""
+    """A row with only shared attributes, and one without any, read as they came."""
     for first in (1, 7):
         spans = [msgspec.structs.replace(o, attributes=SHARED) for o in calls(first, 6)]
         events = [an_event(trace=n, span=n, name="exception", index=n) for n in range(first, first + 6)]
@@ -74,8 +78,34 @@ async def test_unique_values_make_no_sets(store: PostgresStore, database: Any) -
     assert [row[1]["agent.id"] for row in await shown(database)] == [f"unique {n}" for n in range(1, 31)]
 
 
+async def test_a_large_resource_is_stored_once(store: PostgresStore, database: Any) -> None:
+    """Rows whose body states a large resource once hold it once, whatever their names and attributes."""
+    origin = Origin(resource={"key": "x" * 2 * attribute_sets.LARGE}, scope="lib")
+    for first in (1, 101):
+        batch = [msgspec.structs.replace(o, origin=origin) for n in range(first, first + 100) for o in calls(n, 1)]
+        named = [msgspec.structs.replace(o, name=f"chat {n // 5}") for n, o in enumerate(batch)]
+        await store.record(named)
+    assert await database.fetchval("SELECT count(*) FROM attribute_sets WHERE resource = $1", _text(origin)) == 1
+    assert await database.fetchval("SELECT count(*) FROM audit_rows WHERE resource IS NOT NULL") == 0
+    assert [row[2:4] for row in await shown(database)] == [(origin.resource, "lib")] * 200
+
+
+async def test_a_large_resource_of_a_batch_that_is_rolled_back_leaves_no_set(
+    store: PostgresStore, database: Any
+) -> None:
+    """A set that a transaction made for its own rows is used by others only once it is committed."""
+    await database.execute("ALTER TABLE audit_rows ADD CONSTRAINT no CHECK (false)")
+    origin = Origin(resource={"key": "x" * 2 * attribute_sets.LARGE}, scope="lib")
+    batch = [msgspec.structs.replace(o, origin=origin) for o in calls(1, 10)]
+    assert (await store.record(batch)).dropped
+    await database.execute("ALTER TABLE audit_rows DROP CONSTRAINT no; DELETE FROM quarantine")
+    await database.execute("DELETE FROM attribute_sets")
+    await store.record(batch)
+    assert [row[2] for row in await shown(database)] == [origin.resource] * 10
+
+
 async def test_a_set_with_other_content_is_not_used(store: PostgresStore, database: Any) -> None:
-    """A set that holds other content than its id says is named by no row."""
+    """No row names a set whose content differs from its id's."""
     await store.record(calls(1, 5))
     await store._sets.learn(store.run)
     await database.execute('UPDATE attribute_sets SET resource = \'{"service.name": "forged"}\'')
@@ -98,11 +128,14 @@ async def test_tenants_share_no_set(store: PostgresStore, database: Any) -> None
 
 
 async def test_a_process_asks_again_before_unused_sets_are_pruned(store: PostgresStore, database: Any) -> None:
-    """Pruning deletes sets that no row names and that were asked for two days ago; a process trusts one half a day."""
+    """Pruning deletes unnamed sets last requested two days ago; a process relies on a set for half a day."""
     await store.record(calls(1, 5))
     await store.record(calls(6, 5))
     await database.execute("UPDATE attribute_sets SET used_at = used_at - interval '3 days'")
-    unused = "INSERT INTO attribute_sets (id, tenant, resource, scope, used_at) VALUES ($1, 'default', '{}', '', now() - $2::interval)"
+    unused = (
+        "INSERT INTO attribute_sets (id, tenant, resource, scope, used_at) "
+        "VALUES ($1, 'default', '{}', '', now() - $2::interval)"
+    )
     await database.execute(unused, 1, timedelta(days=3))
     await database.execute(unused, 2, timedelta(days=1))
     before = set(await database.fetchval("SELECT array_agg(id) FROM attribute_sets"))
@@ -115,7 +148,7 @@ async def test_a_process_asks_again_before_unused_sets_are_pruned(store: Postgre
 
 
 async def test_knowledge_of_a_set_ends(store: PostgresStore) -> None:
-    """Half a day after a process asked for a set, it does not name it before it has asked again."""
+    """Half a day after a process requested a set, it requests it again before it names it."""
     now = datetime.now(UTC)
     sets, content = AttributeSets(), Content("default", msgspec.Raw(b'{"a":1}'), "lib")
     for _ in range(4):

@@ -17,13 +17,15 @@ from spanpost.testing.observed import a_run
 pytestmark = pytest.mark.acceptance
 
 _LATE = (
-    "INSERT INTO agent_checkpoints (id, tenant, task_uid, kind, status, text, detail, ref, at, first_at, trace_id, span_id)"
-    " SELECT gen_random_uuid(), tenant, uid, 'checkpoint', 'working', 'late', '', '', now(), now(), '', '' FROM agent_tasks"
+    "INSERT INTO agent_checkpoints (id, tenant, task_uid, kind, status, text, detail, ref, at, first_at, "
+    "trace_id, span_id)"
+    " SELECT gen_random_uuid(), tenant, uid, 'checkpoint', 'working', 'late', '', '', now(), now(), '', '' "
+    "FROM agent_tasks"
 )
 
 
-async def test_what_commits_late_is_not_passed_over(store: PostgresStore, database: Any) -> None:
-    """A transaction that began first and commits last keeps what came after it from being read before it; then both are, in order."""
+async def test_a_late_commit_is_not_skipped(store: PostgresStore, database: Any) -> None:
+    """A transaction that commits late holds back later rows, and then both are read in order."""
     await store.record([at_work_on(1)])
     head = await store.reader.head()
     late = database.transaction()
@@ -37,7 +39,7 @@ async def test_what_commits_late_is_not_passed_over(store: PostgresStore, databa
 
 
 async def test_a_restored_database_streams_from_now_on(store: PostgresStore, database: Any) -> None:
-    """Rows with the transaction ids of another server, which lie ahead of this one's, are never told as new."""
+    """Rows with another server's transaction ids, which are ahead of this one's, are never streamed as new."""
     await store.record([at_work_on(1)])
     await database.execute("UPDATE agent_checkpoints SET xid = (pg_current_xact_id()::text::int8 + 1000)::text::xid8")
     head = await store.reader.head()
@@ -49,7 +51,9 @@ async def test_a_restored_database_streams_from_now_on(store: PostgresStore, dat
 
 
 async def test_readers_and_writers_at_once(store: PostgresStore, postgres_dsn: str) -> None:
-    """While eight writers tell, two readers with pages of other sizes read the same, each news once."""
+    """While eight writers record, two readers with other page sizes read the same stream, each checkpoint
+    once.
+    """
     writer = PostgresStore(postgres_dsn, rules=ROUTED_RULES, pool_size=4)
     await writer.open()
     head = await store.reader.head()
@@ -75,14 +79,14 @@ async def test_readers_and_writers_at_once(store: PostgresStore, postgres_dsn: s
     one, other = await asyncio.gather(*readers)
     await writer.close()
     connection = await asyncpg.connect(postgres_dsn)
-    told = await connection.fetchval("SELECT count(*) FROM agent_checkpoints")
+    count = await connection.fetchval("SELECT count(*) FROM agent_checkpoints")
     await connection.close()
     assert one == other
-    assert len(set(one)) == len(one) == told
+    assert len(set(one)) == len(one) == count
 
 
 async def test_recorded_content_is_given_to_those_who_ask_for_it(store: PostgresStore) -> None:
-    """Steps, model calls and tools stand in the timeline with their seconds; attributes only where content is asked for."""
+    """Steps, calls and tools are in the timeline with their seconds; attributes only if content is requested."""
     await store.record(a_run("a", trace=1))
     task = await store.reader.task("default", f"{1:032x}")
     assert task is not None

@@ -1,4 +1,4 @@
-"""Contexts and costs in PostgreSQL: lanes of conversations, the columns and the view."""
+"""Contexts and costs in PostgreSQL: conversations, the columns and the view."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def a_turn(
     """Return a turn of a conversation: an agent and its one call."""
     agent = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "ann"}
     call = {
-        "gen_ai.operation.name": "chat", "gen_ai.response.model": model, "gen_ai.usage.input_tokens": used, "gen_ai.usage.output_tokens": 10,
-        "gen_ai.conversation.id": "talk",
+        "gen_ai.operation.name": "chat", "gen_ai.response.model": model, "gen_ai.usage.input_tokens": used,
+        "gen_ai.usage.output_tokens": 10, "gen_ai.conversation.id": "talk",
     }  # fmt: skip
     start, place = n * 10 * SECOND, n if trace is None else trace
     return [
@@ -47,21 +47,21 @@ def a_turn(
 
 @pytest.fixture
 async def database(postgres_dsn: str) -> AsyncIterator[Any]:
-    """A connection of one's own to the test's database."""
+    """A separate connection to the test's database."""
     connection = await asyncpg.connect(postgres_dsn)
     yield connection
     await connection.close()
 
 
 async def test_a_conversation_over_traces_is_one_climb(postgres_dsn: str, database: Any) -> None:
-    """Turns that are traces and tasks of their own, recorded by two replicas side by side, are warned of once and forecast once."""
+    """Turns as traces of their own, recorded by two replicas, cause one warning and one forecast."""
     stores = [PostgresStore(postgres_dsn, rules=RULES, pool_size=2) for _ in range(2)]
     await asyncio.gather(*(one.open() for one in stores))
     for n, used in enumerate((200, 350, 500, 650, 800, 950, 980), 1):
         turn = a_turn(n, used)
         await asyncio.gather(*(one.record(turn) for one in stores))
-    told = [(c.kind, c.ref) for c in await stores[0].reader.checkpoints() if c.kind not in (Kind.START, Kind.END)]
-    assert sorted(told) == [(Kind.CONTEXT_FORECAST, "85"), (Kind.CONTEXT_WARNING, "70"), (Kind.CONTEXT_WARNING, "85")]
+    found = [(c.kind, c.ref) for c in await stores[0].reader.checkpoints() if c.kind not in (Kind.START, Kind.END)]
+    assert sorted(found) == [(Kind.CONTEXT_FORECAST, "85"), (Kind.CONTEXT_WARNING, "70"), (Kind.CONTEXT_WARNING, "85")]
     rows = await database.fetch(
         "SELECT context_used_tokens, context_window_source FROM agent_tasks ORDER BY started_at"
     )
@@ -70,7 +70,7 @@ async def test_a_conversation_over_traces_is_one_climb(postgres_dsn: str, databa
 
 
 async def test_forecast_and_costs_are_columns(postgres_dsn: str, database: Any) -> None:
-    """A living task's forecast is a column, so is how many calls have no price; the view adds up what lies below."""
+    """A running task's forecast and its number of unpriced calls are columns; the view adds up its children."""
     store = PostgresStore(postgres_dsn, rules=RULES)
     await store.open()
     root = a_span(span=1, end=None, attributes={"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "bob"})

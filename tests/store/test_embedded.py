@@ -1,4 +1,6 @@
-"""The embedded PostgreSQL, with real processes: it lives and dies with its owner, and harms nobody."""
+"""The embedded PostgreSQL with real processes: it starts and ends with its owner, and disturbs no other
+process.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ from spanpost.model.errors import ConfigError
 from spanpost.testing.postgres import FAST
 
 asyncpg = pytest.importorskip("asyncpg")
-from spanpost.store.embedded import AlreadyOpen, EmbeddedPostgres  # noqa: E402
+from spanpost.store.embedded import EmbeddedPostgres  # noqa: E402
+from spanpost.store.embedded_lock import AlreadyOpen  # noqa: E402
 from spanpost.store.embedded_roles import READER, USER, address  # noqa: E402
 from spanpost.store.embedded_surroundings import binaries  # noqa: E402
 
@@ -64,7 +67,7 @@ def home() -> Iterator[Path]:
 
 
 def ask(dsn: str, question: str) -> Any:
-    """Ask one question of the server."""
+    """Run one query on the server."""
 
     async def run() -> Any:
         connection = await asyncpg.connect(dsn)
@@ -77,7 +80,7 @@ def ask(dsn: str, question: str) -> Any:
 
 
 def working_in(path: Path) -> list[int]:
-    """Return the living processes that work in a directory."""
+    """Return the living processes whose working directory is this one."""
     found = []
     for entry in Path("/proc").iterdir():
         try:
@@ -112,7 +115,7 @@ def an_owner(data: Path, *words: str) -> tuple[subprocess.Popen[str], int]:
 
 @pytest.mark.parametrize("name", ["plain", "with spaces, a comma and 'quotes\"", "l" * 150])
 def test_any_path_will_do(home: Path, name: str) -> None:
-    """Spaces, quotes and a path longer than a socket's may be: the server starts, answers, stops, and keeps what it was told."""
+    """With spaces, quotes and a path longer than a socket's the server starts, stops and keeps its rows."""
     server = EmbeddedPostgres(home / name, options=FAST)
     dsn = server.start()
     assert ask(dsn, "SELECT current_database()") == "spanpost"
@@ -128,7 +131,7 @@ def test_any_path_will_do(home: Path, name: str) -> None:
 
 
 def test_a_password_is_asked_for(home: Path) -> None:
-    """Whoever reaches the socket still needs the password; nothing listens on TCP."""
+    """The socket alone is not enough: the password is needed; nothing listens on TCP."""
     with EmbeddedPostgres(home / "db", options=FAST) as dsn:
         before, _, after = dsn.partition("@")
         with pytest.raises(asyncpg.InvalidPasswordError):
@@ -138,14 +141,16 @@ def test_a_password_is_asked_for(home: Path) -> None:
 
 
 def test_the_daily_roles_are_no_superusers(home: Path) -> None:
-    """Neither who owns the database nor who reads it may make roles and databases, run programs or enter another database; who reads
-    makes nothing."""
+    """Neither owner nor reader can make roles or databases, run programs or enter another database."""
     with EmbeddedPostgres(home / "db", options=FAST) as dsn:
         secret = (home / "db" / "password").read_text()
         where = json.loads((home / "db" / "lock").read_text())["socket_dir"]
         reading = address(READER, secret, where)
         for each, name in ((dsn, USER), (reading, READER)):
-            rights = "SELECT concat_ws(' ', current_user, rolsuper, rolcreaterole, rolcreatedb) FROM pg_roles WHERE rolname = session_user"
+            rights = (
+                "SELECT concat_ws(' ', current_user, rolsuper, rolcreaterole, rolcreatedb) FROM pg_roles "
+                "WHERE rolname = session_user"
+            )
             assert ask(each, rights) == f"{name} f f f"
             memberships = "SELECT count(*) FROM pg_auth_members WHERE member = session_user::regrole"
             assert ask(each, memberships) == 0
@@ -161,7 +166,9 @@ def test_the_daily_roles_are_no_superusers(home: Path) -> None:
 
 @pytest.mark.parametrize("words", [(), ("worker",)], ids=["main thread", "worker thread that ended"])
 def test_kill_9_of_the_owner_leaves_nothing(home: Path, words: tuple[str, ...]) -> None:
-    """When Python is killed the server ends by itself; until then it lives, though a short-lived thread started it."""
+    """When Python is killed the server ends by itself; before that it lives, though a short-lived thread
+    started it.
+    """
     owner, server = an_owner(home / "db", *words)
     assert server in working_in(home / "db" / "pg")
     os.kill(server, 0)
@@ -172,7 +179,7 @@ def test_kill_9_of_the_owner_leaves_nothing(home: Path, words: tuple[str, ...]) 
 
 
 def test_kill_9_of_both_reopens(home: Path) -> None:
-    """When owner and server are killed the next start recovers what was committed."""
+    """When owner and server are killed the next start recovers all commits."""
     owner, server = an_owner(home / "db")
     where = json.loads((home / "db" / "lock").read_text())["socket_dir"]
     password = (home / "db" / "password").read_text()
@@ -185,7 +192,7 @@ def test_kill_9_of_both_reopens(home: Path) -> None:
 
 
 def test_what_an_owner_left_behind_is_stopped(home: Path) -> None:
-    """A server that outlived its owner (no death signal where there is none) is found by where it works, and stopped."""
+    """A server that outlived its owner is found by its directory and stopped."""
     with EmbeddedPostgres(home / "db", options=FAST) as dsn:
         ask(dsn, "CREATE TABLE kept AS SELECT 1 AS x")
         uid = (home / "db" / "pg").stat().st_uid
@@ -199,14 +206,14 @@ def test_what_an_owner_left_behind_is_stopped(home: Path) -> None:
         assert ask(dsn, "SELECT x FROM kept") == 1
 
 
-def test_a_second_opener_is_refused_and_told_where(home: Path) -> None:
-    """Of two openers the second gets a clear refusal with an address that works; the first goes on."""
+def test_a_second_opener_is_refused_with_an_address(home: Path) -> None:
+    """Of two openers the second gets a refusal with a working address; the first goes on."""
     owner, server = an_owner(home / "db")
     second = EmbeddedPostgres(home / "db")
     with pytest.raises(AlreadyOpen, match=f"process {owner.pid}") as refused:
         second.start()
     assert (home / "db" / "password").read_text().strip() not in str(refused.value)
-    assert refused.value.is_reachable
+    assert refused.value.socket_dir is not None
     assert ask(second.dsn(), "SELECT 1") == 1
     assert owner.stdin is not None
     owner.stdin.close()
@@ -215,7 +222,7 @@ def test_a_second_opener_is_refused_and_told_where(home: Path) -> None:
 
 
 def test_an_innocent_process_survives_a_stale_pid(home: Path) -> None:
-    """A postmaster.pid that names somebody else's process by now harms nobody."""
+    """A postmaster.pid that now names a foreign process does not harm it."""
     with EmbeddedPostgres(home / "db", options=FAST):
         pass
     innocent = subprocess.Popen(["/bin/sh", "-c", "read _"], stdin=subprocess.PIPE, cwd=home)
@@ -228,7 +235,7 @@ def test_an_innocent_process_survives_a_stale_pid(home: Path) -> None:
 
 
 def test_an_interrupted_initdb_is_done_again(home: Path) -> None:
-    """A cluster that was never finished is not taken for one."""
+    """An unfinished cluster is created again."""
     (home / "db" / "pg.new" / "base").mkdir(parents=True)
     (home / "db" / "pg.new" / "PG_VERSION").write_text("18\n")
     (home / "db").chmod(0o755)
@@ -280,26 +287,27 @@ def test_another_major_version_is_refused(home: Path) -> None:
 
 
 def test_binaries_elsewhere_are_named_not_guessed(home: Path) -> None:
-    """A directory without a server is refused by its name."""
+    """A directory without a server is refused with its name."""
     with pytest.raises(ConfigError, match="no postgres in"):
         EmbeddedPostgres(home / "db", pg_bin=home).start()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_root_steps_down(home: Path) -> None:
-    """Started by root, the server runs as an ordinary user, and no directory above changes its mode."""
+    """Started by root, the server runs as an ordinary user, and no parent directory changes its mode."""
     server = EmbeddedPostgres(home / "deep" / "db", options=FAST)
     with server as dsn:
         assert ask(dsn, "SELECT 1") == 1
         assert 0 not in {Path(f"/proc/{pid}").stat().st_uid for pid in working_in(home / "deep" / "db" / "pg")}
-        assert server.runs_as in ("spanpost", "postgres", "nobody")
+        assert server.runs_as is not None
+        assert server.runs_as.name in ("spanpost", "postgres", "nobody")
     assert home.stat().st_mode & 0o777 == 0o755
     assert (home / "deep" / "db").stat().st_mode & 0o777 == 0o700
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-def test_root_is_told_when_the_user_cannot_get_there(home: Path) -> None:
-    """Below a directory that is closed to others root gets a clear refusal, and the directory stays closed."""
+def test_root_is_refused_where_the_user_has_no_access(home: Path) -> None:
+    """Below a closed directory root gets a clear refusal, and the directory stays closed."""
     home.chmod(0o700)
     with pytest.raises(ConfigError, match="/var/lib/spanpost"):
         EmbeddedPostgres(home / "db").start()
@@ -308,7 +316,7 @@ def test_root_is_told_when_the_user_cannot_get_there(home: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_binaries_that_only_root_reaches_are_copied(home: Path) -> None:
-    """When the environment lies where only root may go, the server still starts, and modes there stay as they are."""
+    """When only root can reach the environment, the server still starts, and modes there stay as they are."""
     closed = home / "closed"
     closed.mkdir(mode=0o700)
     package = binaries().parent.parent
@@ -320,7 +328,7 @@ def test_binaries_that_only_root_reaches_are_copied(home: Path) -> None:
 
 
 def test_within_a_running_event_loop(home: Path) -> None:
-    """It can be started and stopped from code that runs in an event loop."""
+    """It can be started and stopped from code in an event loop."""
 
     async def run() -> Any:
         server = EmbeddedPostgres(home / "db", options=FAST)

@@ -1,4 +1,4 @@
-"""The embedded database outlives whoever started it: its next user starts it again."""
+"""The embedded database outlives its first user: the next user starts it again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 
 async def test_the_owner_may_leave_first(open_dir: Callable[[], Path]) -> None:
-    """A store that joined another's server goes on when that one closes: both runs are there."""
+    """A store that joined another's server goes on when that one closes: both runs are recorded."""
     data_dir = open_dir() / "db"
     owner, guest = EmbeddedStore(data_dir), EmbeddedStore(data_dir)
     await owner.open()
@@ -33,7 +33,7 @@ async def test_the_owner_may_leave_first(open_dir: Callable[[], Path]) -> None:
 
 
 async def test_a_server_that_fell_over_is_started_again(open_dir: Callable[[], Path]) -> None:
-    """When the server is killed, the next batch brings it back and is recorded; a closed store stays closed."""
+    """When the server is killed, the next batch restarts it and is recorded; a closed store stays closed."""
     store = EmbeddedStore(open_dir() / "db")
     await store.open()
     try:

@@ -1,4 +1,4 @@
-"""A fault of spanpost's own: counted, never raised, and told once to who can mend it."""
+"""A fault of spanpost itself: counted, never raised, and logged once for the maintainers."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def broken(*_: Any, **__: Any) -> Any:
 def test_a_fault_is_logged_once_with_its_traceback(
     where: Any, what: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A name that does not exist, in reading or in folding: each observation is counted as lost, the log has one traceback."""
+    """A fault in reading or folding counts each observation as dropped and logs one traceback."""
     monkeypatch.setattr(where, what, broken)
     store = MemoryStore()
     with caplog.at_level(logging.WARNING, "spanpost"):
-        lost = [store.record_now([a_span(span=n, attributes=CALL)]).dropped for n in (1, 2, 3)]
-    assert lost == [{"unfoldable": 1}] * 3
+        dropped = [store.record_now([a_span(span=n, attributes=CALL)]).dropped for n in (1, 2, 3)]
+    assert dropped == [{"unfoldable": 1}] * 3
     (record,) = [r for r in caplog.records if r.levelno >= logging.ERROR]
     assert record.name == "spanpost.faults"
     assert record.exc_info is not None

@@ -1,4 +1,4 @@
-"""The threads of a store that closes while something is folded."""
+"""The threads of a store that closes during a fold."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from spanpost.store.fold_threads import FoldThreads, TimeMeter
 
 
 async def test_a_thread_that_ends_after_the_close_is_nobodys() -> None:
-    """What is run after a close that came amid a fold does not wait for a thread that has gone."""
+    """Work after a close during a fold does not wait for a thread that has ended."""
     threads, goes_on, has_begun = FoldThreads(), threading.Event(), threading.Event()
 
     def job() -> bool:
@@ -23,7 +23,7 @@ async def test_a_thread_that_ends_after_the_close_is_nobodys() -> None:
     threads.close()
     goes_on.set()
     assert await first
-    await asyncio.sleep(0.05)  # the thread says that it is free, or not
+    await asyncio.sleep(0.05)  # the thread reports that it is free, or not
     async with asyncio.timeout(60):
         assert await threads.run(TimeMeter(10), lambda: 1) == 1
     threads.close()

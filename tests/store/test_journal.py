@@ -1,4 +1,4 @@
-"""The journal of the Postgres store: durable before it is recorded, and recorded once."""
+"""The journal of the Postgres store: durable before recording, and recorded once."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def opener() -> Opener:
 
 
 async def drained(store: PostgresStore, opener: Opener, most: int = 2048) -> Recorded:
-    """Record all that waits, tenant by tenant."""
+    """Record all waiting rows, tenant by tenant."""
     total = Recorded()
     while backlog := await store.journal_depth():
         for tenant in backlog:
@@ -69,24 +69,24 @@ async def drained(store: PostgresStore, opener: Opener, most: int = 2048) -> Rec
 
 
 async def figures(store: Any) -> tuple[list[Any], set[Any]]:
-    """Return what the tasks came to, and the ids of what was told."""
+    """Return the tasks' figures, and the ids of reported checkpoints."""
     tasks = await store.tasks(TaskQuery(limit=10_000))
-    told = await store.reader.checkpoints(limit=10_000)
+    checkpoints = await store.reader.checkpoints(limit=10_000)
     came_to = sorted(
         (t.tenant, t.task_id, t.uid, t.agent_name, t.status, t.input_tokens, t.output_tokens, t.llm_calls)
         for t in tasks
     )
-    return came_to, {c.id for c in told if c.kind in REPORTED_KINDS}
+    return came_to, {c.id for c in checkpoints if c.kind in REPORTED_KINDS}
 
 
 @pytest.mark.acceptance
 class TestStore:
-    """With a real server."""
+    """Tests with a real server."""
 
     async def test_what_came_through_the_journal_is_what_was_recorded_directly(
         self, store: PostgresStore, database: Any, opener: Opener
     ) -> None:
-        """Tangled runs, in shuffled pieces, half through the journal and half directly: the tables are those of one store."""
+        """Tangled runs, half through the journal and half directly, give the tables of one store."""
         whole = tangled(12, 1_700_000_000 * 10**9)
         pieces = [whole[i : i + 17] for i in range(0, len(whole), 17)]
         random.Random(1).shuffle(pieces)
@@ -103,8 +103,8 @@ class TestStore:
         assert await database.fetchval("SELECT count(*) FROM agent_events") == len(whole)
         assert await database.fetchval("SELECT count(*) FROM journal") == 0
 
-    async def test_what_is_told_twice_is_once(self, store: PostgresStore, opener: Opener) -> None:
-        """The same request in the journal twice and directly once is recorded once; the others are repeats."""
+    async def test_a_request_that_is_sent_twice_is_recorded_once(self, store: PostgresStore, opener: Opener) -> None:
+        """A request twice in the journal and once directly is recorded once; the others are duplicates."""
         run = a_run("idempotency_key")
         await store.append([opener.row(run)])
         await store.append([opener.row(run)])
@@ -116,7 +116,7 @@ class TestStore:
     async def test_what_is_recorded_from_the_journal_holds_no_secret(
         self, postgres_dsn: str, database: Any, opener: Opener
     ) -> None:
-        """Audit rows from the journal are as those of a batch that was recorded directly: no key, no prompt."""
+        """Audit rows from the journal equal those of a direct batch: no key, no prompt."""
         key, prompt = "sk-proj-" + "a1B2c3D4" * 6, "tell me about the merger"
         said = {"gen_ai.operation.name": "chat", "gen_ai.prompt": prompt, "agent.note": f"the key is {key}"}
         store = PostgresStore(postgres_dsn, rules=FoldRules(redaction=Redaction(key=b"k" * 32)))
@@ -135,7 +135,9 @@ class TestStore:
         await store.close()
 
     async def test_rows_of_another_key_are_left_to_others(self, store: PostgresStore, opener: Opener) -> None:
-        """A gateway records the rows that it can decrypt, whatever waits before them; the others wait for theirs."""
+        """A gateway records the rows that it can decrypt, wherever they are in the queue; the others wait
+        for theirs.
+        """
         other = Opener(b"other")
         await store.append([other.row(a_run("other", trace=1)), opener.row(a_run("own", trace=2))])
         recorded = await store.record_journal("default", 2048, opener)
@@ -147,7 +149,7 @@ class TestStore:
     async def test_what_is_left_out_of_a_row_is_counted_once_it_is_recorded(
         self, store: PostgresStore, opener: Opener, database: Any
     ) -> None:
-        """Counts come after the commit; an unreadable entry is in quarantine."""
+        """Dropped entries are counted after the commit; an unreadable entry is in quarantine."""
         await store.append([opener.row(a_run("a"), unreadable=[("otlp logs", "bad", b"x")], dropped={"bad_span": 2})])
         await drained(store, opener)
         assert [each.dropped for each in opener.counted] == [{"bad_span": 2}]
@@ -160,10 +162,11 @@ class TestStore:
     async def test_a_row_that_cannot_be_deleted_is_not_recorded(
         self, store: PostgresStore, database: Any, opener: Opener
     ) -> None:
-        """Recording and deleting are one transaction: where the server refuses the one, nothing of the other is there."""
+        """Recording and deleting a journal row are one transaction: if the delete fails nothing is recorded."""
         await store.append([opener.row(a_run("a"))])
         await database.execute(
-            "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no' USING ERRCODE = '57P03'; END $$;"
+            "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql "
+            "AS $$ BEGIN RAISE 'no' USING ERRCODE = '57P03'; END $$;"
             "CREATE TRIGGER no BEFORE DELETE ON journal FOR EACH ROW EXECUTE FUNCTION no()"
         )
         with pytest.raises(StoreUnavailable):
@@ -176,7 +179,7 @@ class TestStore:
     async def test_two_readers_take_different_rows(
         self, store: PostgresStore, postgres_dsn: str, database: Any, opener: Opener
     ) -> None:
-        """What one reader holds the other passes by; together they record all, once."""
+        """Each reader skips the rows that the other one holds; together they record all, once."""
         other = PostgresStore(postgres_dsn, rules=ROUTED_RULES)
         await other.open()
         many = [a_run(f"run {n}", trace=n) for n in range(1, 41)]
@@ -191,7 +194,7 @@ class TestStore:
     async def test_a_trace_that_others_record_is_waited_for(
         self, store: PostgresStore, database: Any, opener: Opener
     ) -> None:
-        """Rows with locked traces are passed by while others are free, and recorded when the lock is given back."""
+        """Rows with locked traces are skipped while others are free, and recorded after the lock ends."""
         await store.append([opener.row(a_run("locked", trace=1))])
         await store.append([opener.row(a_run("free", trace=2))])
         transaction = database.transaction()
@@ -208,7 +211,7 @@ class TestStore:
         assert (await waiting).events == len(a_run("x"))  # type: ignore[union-attr]
 
     async def test_a_damaged_row_is_set_aside(self, store: PostgresStore, database: Any, opener: Opener) -> None:
-        """A body that nobody can unpack goes to quarantine with its bytes, and its neighbours are recorded in the same go."""
+        """A body that cannot be unpacked goes to quarantine with its bytes; its neighbours are recorded."""
         await database.execute(
             "INSERT INTO journal (tenant, key, observations, body) VALUES ('default', 'key', 7, 'nonsense')"
         )
@@ -222,7 +225,7 @@ class TestStore:
     async def test_a_value_that_the_server_refuses_holds_up_nobody(
         self, store: PostgresStore, database: Any, opener: Opener
     ) -> None:
-        """One observation that a constraint refuses goes to quarantine; all others, of its request too, are recorded."""
+        """One observation refused by a constraint goes to quarantine; all others are recorded."""
         refused = "role = 2 AND trace_id = decode(repeat('00', 15) || '02', 'hex')"
         await database.execute(f"ALTER TABLE audit_rows ADD CONSTRAINT no CHECK (NOT ({refused}))")
         for trace in (1, 2, 3):
@@ -234,7 +237,7 @@ class TestStore:
     async def test_a_trace_that_takes_too_long_is_set_aside(
         self, postgres_dsn: str, database: Any, opener: Opener
     ) -> None:
-        """It is `OverBudget` at first; alone, the long trace goes to quarantine and its neighbours are recorded."""
+        """After `OverBudget` the long trace alone goes to quarantine, and its neighbours are recorded."""
         store = PostgresStore(postgres_dsn, rules=ROUTED_RULES, batch_budget=0.05, trace_budget=0.1)
         await store.open()
         run = [msgspec.structs.replace(o, tenant="default") for o in a_run("honest", trace=9)]
@@ -260,6 +263,60 @@ class TestStore:
         await store.append([opener.row(many)])
         assert (await drained(store, opener)).events == len(many)
         assert len(await store.tasks(TaskQuery(limit=1000))) == 300
+
+    @pytest.mark.parametrize("is_inflated", [False, True])
+    async def test_one_transaction_records_some_megabytes(
+        self, store: PostgresStore, opener: Opener, is_inflated: bool
+    ) -> None:
+        """Large rows, and small rows that inflate, are recorded a few at a time: each transaction fits into memory."""
+        rows = [opener.row(a_run(f"run {n}", trace=n), size=2**20 if is_inflated else 0) for n in range(1, 13)]
+        bodies = [row.body if is_inflated else row.body.ljust(2**20) for row in rows]
+        await store.append([msgspec.structs.replace(r, body=b) for r, b in zip(rows, bodies, strict=True)])
+        left = []
+        while (backlog := await store.journal_depth()) and await store.record_journal("default", 2048, opener):
+            left.append(backlog[0].rows)
+        assert left == ([12, 8, 3] if is_inflated else [12, 8, 4])
+
+    async def test_a_row_with_more_observations_than_it_said_ends_the_group(
+        self, store: PostgresStore, opener: Opener
+    ) -> None:
+        """What a row holds counts, not what was said of it: span events are not known before it is opened."""
+        rows = [opener.row(a_run(f"run {n}", trace=n)) for n in range(1, 5)]
+        await store.append([msgspec.structs.replace(row, observations=1) for row in rows])
+        store._per_row = 1.0
+        recorded = await store.record_journal("default", len(a_run("a")) + 1, opener)
+        assert recorded is not None
+        assert recorded.events == 2 * len(a_run("a"))
+
+    async def test_rows_of_a_lost_key_are_counted_separately(
+        self, store: PostgresStore, database: Any, opener: Opener
+    ) -> None:
+        """The age of the rows that a gateway can record is not that of the others."""
+        await store.append([Opener(b"lost").row(a_run("lost"))])
+        await database.execute("UPDATE journal SET received_at = received_at - interval '1 day'")
+        [backlog] = await store.journal_depth(opener.keys)
+        assert (backlog.rows, backlog.undecryptable, backlog.own_age) == (1, 1, 0.0)
+        assert backlog.age > 86_000
+        await store.append([opener.row(a_run("own"))])
+        [backlog] = await store.journal_depth(opener.keys)
+        assert (backlog.rows, backlog.undecryptable) == (2, 1)
+        assert 0 < backlog.own_age < 3600
+
+    async def test_a_row_is_not_damaged_where_memory_is_short(
+        self, store: PostgresStore, opener: Opener, database: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A row that cannot be opened for want of memory stays and is recorded later."""
+
+        def fail(*_: object) -> Opened:
+            raise MemoryError
+
+        await store.append([opener.row(a_run("a"))])
+        with monkeypatch.context() as patched:
+            patched.setattr(opener, "open", fail)
+            with pytest.raises(MemoryError):
+                await store.record_journal("default", 2048, opener)
+        assert (await drained(store, opener)).events == len(a_run("a"))
+        assert await database.fetchval("SELECT count(*) FROM quarantine") == 0
 
     async def test_the_gauges_say_how_late_the_journal_is(
         self, store: PostgresStore, database: Any, opener: Opener

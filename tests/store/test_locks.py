@@ -1,4 +1,4 @@
-"""Who waits for whom: locks on domains before a real PostgreSQL."""
+"""Locks on domains with a real PostgreSQL: which batches wait for which."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from spanpost.store.locks import FINE, lock, lock_free, try_lock
 from spanpost.store.postgres import PostgresStore
-from spanpost.tasks.records import domain_of, tenant_key
+from spanpost.tasks.record_keys import domain_of, tenant_key
 from spanpost.testing.builders import a_span
 
 pytestmark = pytest.mark.acceptance
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.acceptance
 FEW = {bytes([n]) * 16 for n in range(3)}
 MINE, THEIRS = tenant_key("mine"), tenant_key("theirs")
 MANY = {n.to_bytes(16, "big") for n in range(FINE + 1)}
-#: A domain that is in neither.
+#: A domain of neither.
 OTHER = bytes([77]) * 16
 
 
@@ -56,7 +56,7 @@ async def waits(connection: Any, domains: set[bytes]) -> bool:
 async def test_who_has_a_domain_in_common_waits(
     two: tuple[Any, Any], held: set[bytes], asked: set[bytes], is_kept_waiting: bool
 ) -> None:
-    """Batches of different domains go side by side; those that share one do not, however many either has."""
+    """Batches of different domains run concurrently; those that share one do not, however many either has."""
     first, second = two
     await lock(first, {MINE, *held})
     assert await waits(second, {MINE, *asked}) is is_kept_waiting
@@ -70,7 +70,7 @@ async def test_a_tenant_in_common_is_none(two: tuple[Any, Any]) -> None:
 
 
 async def test_very_many_of_one_tenant_keep_no_other_waiting(two: tuple[Any, Any]) -> None:
-    """Who has more domains than are locked one by one keeps its own tenant waiting, and nobody else."""
+    """A batch with too many domains for single locks keeps its own tenant waiting, and no other."""
     first, second = two
     await lock(first, {MINE, *MANY})
     assert not await waits(second, {THEIRS, OTHER})
@@ -80,7 +80,7 @@ async def test_very_many_of_one_tenant_keep_no_other_waiting(two: tuple[Any, Any
 
 
 async def test_what_is_tried_is_had_at_once_or_not(two: tuple[Any, Any]) -> None:
-    """Further domains are locked without waiting; what somebody has, or what makes too many, is not."""
+    """A further domain is locked without waiting; a locked one, or one too many, is refused."""
     first, second = two
     await lock(first, FEW)
     await lock(second, {OTHER})
@@ -94,7 +94,7 @@ async def test_what_is_tried_is_had_at_once_or_not(two: tuple[Any, Any]) -> None
 async def test_a_batch_of_many_traces_waits_for_nobody_who_has_none_of_them(
     two: tuple[Any, Any], postgres_dsn: str
 ) -> None:
-    """More domains than are locked one by one are recorded some at a time: who has others in hand keeps nobody waiting."""
+    """A batch of many domains is recorded in parts, so that others' domains are not blocked."""
     await lock(two[0], {n.to_bytes(16, "little") for n in range(400)})
     store = PostgresStore(postgres_dsn)
     await store.open()
@@ -107,7 +107,7 @@ async def test_a_batch_of_many_traces_waits_for_nobody_who_has_none_of_them(
 
 
 async def test_what_is_free_is_had_and_the_rest_is_named(two: tuple[Any, Any]) -> None:
-    """Of several domains those are locked that nobody has, at once, and it is told which somebody has."""
+    """Of several domains the free ones are locked at once, and the locked ones returned."""
     first, second = two
     await lock(first, FEW)
     _, taken = await asyncio.wait_for(lock_free(second, FEW | {OTHER}), 60)
@@ -118,7 +118,7 @@ async def test_what_is_free_is_had_and_the_rest_is_named(two: tuple[Any, Any]) -
 
 
 async def test_all_of_them_are_taken_where_somebody_has_very_many(two: tuple[Any, Any]) -> None:
-    """Of a tenant of whom somebody holds very many domains nothing is to be had: that is told by the tenant's key."""
+    """If another holds very many domains of a tenant, none is free: the tenant's key is returned."""
     first, second = two
     await lock(first, {MINE, *MANY})
     asked = {MINE, *sorted(MANY)[:3]}
@@ -129,7 +129,7 @@ async def test_all_of_them_are_taken_where_somebody_has_very_many(two: tuple[Any
 async def test_a_batch_waits_for_a_trace_that_somebody_holds_with_that_trace_alone(
     two: tuple[Any, Any], postgres_dsn: str
 ) -> None:
-    """The other traces of a batch are committed while one of them is in somebody else's hands, and that one once it is free."""
+    """The free traces of a batch commit while another process holds one, and that one afterwards."""
     first, looking = two
     held, free = 1, range(2, 6)
     await lock(first, {domain_of("default", held.to_bytes(16, "big"))})

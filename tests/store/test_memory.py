@@ -1,4 +1,6 @@
-"""What only the memory store does: it lives in an agent's process, stays small, and makes good a fold that failed."""
+"""Behaviour of the memory store alone: it lives in an agent's process, stays small, and repairs a failed
+fold.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +14,13 @@ from spanpost.testing.observed import a_run, started
 
 
 async def test_finished_traces_are_let_go_oldest_first() -> None:
-    """A thousand finished runs leave the newest tasks and nothing that grows."""
+    """After a thousand finished runs the newest tasks are kept, and nothing grows."""
     store = MemoryStore(keep=50)
     for i in range(1, 1001):
         recorded = await store.record(a_run(f"run {i}", trace=i))
         assert recorded.dropped == {}
     tasks = await store.tasks(TaskQuery(limit=1000))
-    assert 20 <= len(tasks) <= 63  # a run with an id of its own counts as two: its trace and its task
+    assert 20 <= len(tasks) <= 63  # a run with its own id counts as two: its trace and its task
     assert "run 1000" in {t.name for t in tasks}
     assert len(store._tables.records.by_key) < 50 * 30
     counts = await store.counts()
@@ -26,7 +28,7 @@ async def test_finished_traces_are_let_go_oldest_first() -> None:
 
 
 async def test_a_task_under_way_is_kept_while_others_come_and_go() -> None:
-    """A long task is not forgotten because many short ones ended since; its late end is still its own."""
+    """A running task is kept although many short ones ended since; its late end still belongs to it."""
     store = MemoryStore(keep=20)
     await store.record([started(trace=9_999, span=1, name="long", attributes={"agent.task.name": "the long one"})])
     for i in range(1, 200):
@@ -36,21 +38,21 @@ async def test_a_task_under_way_is_kept_while_others_come_and_go() -> None:
 
 
 async def test_beyond_all_bounds_what_is_let_go_is_counted() -> None:
-    """Tasks that never end are let go at ten times the bound, and said to be lost."""
+    """Tasks that never end are dropped at ten times the limit, and counted as dropped."""
     store = MemoryStore(keep=5)
-    lost = 0
+    dropped = 0
     for i in range(1, 120):
         recorded = await store.record(
             [started(trace=i, span=1, name="endless", attributes={"agent.task.name": f"endless {i}"})]
         )
-        lost += recorded.dropped.get("memory", 0)
+        dropped += recorded.dropped.get("memory", 0)
     tasks = await store.tasks(TaskQuery(limit=1000))
     assert len(tasks) <= 63
-    assert lost == 119 - len(tasks)
+    assert dropped == 119 - len(tasks)
 
 
 class Broken(dict[str, int]):
-    """A table of windows that cannot be read once: stands for a fault of ours in the midst of a fold."""
+    """A table of windows that raises once: a fault of ours during a fold."""
 
     def __init__(self) -> None:
         self.faults = 1
@@ -63,7 +65,7 @@ class Broken(dict[str, int]):
 
 
 def test_a_fold_that_fails_half_way_is_made_good() -> None:
-    """After a fault in the midst of a batch nothing is lost, doubled or half counted."""
+    """After a fault in the middle of a batch nothing is lost, doubled or half counted."""
     batch = [*a_run("a"), *a_run("b", trace=2)]
     whole, broken = MemoryStore(FoldRules(windows={})), MemoryStore(FoldRules(windows=Broken()))
     whole.record_now(batch)
@@ -77,7 +79,7 @@ def test_a_fold_that_fails_half_way_is_made_good() -> None:
 
 
 class Clock:
-    """A clock that is set."""
+    """A settable clock."""
 
     def __init__(self) -> None:
         self.now = datetime(2026, 11, 1, tzinfo=UTC)
@@ -86,8 +88,10 @@ class Clock:
         return self.now
 
 
-async def test_after_an_outage_of_ours_a_full_patience_passes_first() -> None:
-    """A process that was frozen for an hour calls nobody stalled at once, and everybody who stays silent after that."""
+async def test_after_a_freeze_the_whole_stall_timeout_passes_first() -> None:
+    """A process that was frozen for an hour reports no stalled task at once, and every quiet one after the
+    timeout.
+    """
     clock = Clock()
     store = MemoryStore(
         FoldRules(stall_rules=StallRules(stall_after=timedelta(minutes=5)), outage=timedelta(seconds=30)), clock=clock
@@ -95,7 +99,7 @@ async def test_after_an_outage_of_ours_a_full_patience_passes_first() -> None:
     await store.record([started(trace=1, span=1, name="agent", attributes={"agent.task.name": "job"})])
     clock.now += timedelta(hours=1)
     assert [t.status for t in await store.tasks(TaskQuery())] == ["starting"]
-    await store.outbox.due_in()  # the first look after the outage
+    await store.outbox.due_in()  # the first timer after the freeze
     await store.elapse()
     for seconds in range(0, 290, 10):
         clock.now += timedelta(seconds=10)

@@ -1,4 +1,6 @@
-"""Messages that change hands, in PostgreSQL: the property of `tests/tasks/test_messages.py` on a few histories."""
+"""Messages that move between tasks, in PostgreSQL: the property of `tests/tasks/test_messages.py` on a few
+histories.
+"""
 
 from __future__ import annotations
 
@@ -29,14 +31,14 @@ def _of(tenant: str, batch: list[Placed]) -> list[Placed]:
 
 
 class _Carried:
-    """A store whose deliveries go to a far side; what is of one history may go while the next is told."""
+    """A store whose deliveries go to a remote side, in between the observations of a history."""
 
     def __init__(self, store: PostgresStore, random: Random) -> None:
         self.store = store
         self.random = random
         self.far = FarSide(random)
 
-    async def _settle_held(self) -> None:
+    async def _answer_claimed(self) -> None:
         held, self.far.held = self.far.held, []
         for delivery in held:
             await self.store.outbox.settle(delivery, self.far.answer(delivery))
@@ -46,7 +48,7 @@ class _Carried:
             await self.store._record_at_once([p.observation for p in part], part, batches.domains(part), 60.0)
             if self.random.random() < 0.5:
                 await self.store.elapse()
-            await self._settle_held()
+            await self._answer_claimed()
             for _ in range(self.random.randrange(4)):
                 for delivery in await self.store.outbox.claim(SINKS, 2):
                     if not self.far.holds(delivery):
@@ -55,14 +57,14 @@ class _Carried:
     async def finish(self) -> None:
         for _ in range(3):
             await self.store.elapse()
-            await self._settle_held()
+            await self._answer_claimed()
             while claimed := await self.store.outbox.claim(SINKS, 50):
                 for delivery in claimed:
                     await self.store.outbox.settle(delivery, self.far.answer(delivery, is_sure=True))
 
 
 async def test_torn_histories_leave_true_messages(postgres_dsn: str) -> None:
-    """Whatever comes late, deliveries or what they tell of: each message shows its task or where it went on, all news is told once."""
+    """With any delays each message shows its task or successor, and each checkpoint is reported once."""
     store = PostgresStore(postgres_dsn, rules=_AT_ONCE, pool_size=2)
     await store.open()
     try:
@@ -72,9 +74,9 @@ async def test_torn_histories_leave_true_messages(postgres_dsn: str) -> None:
                 await carried.take(_of(f"{make.__name__}-{seed}", make(Random(seed))))
         await carried.finish()
         tasks = {t.uid: t for t in await store.tasks(TaskQuery(limit=10_000))}
-        told = await store.reader.checkpoints(limit=100_000)
+        checkpoints = await store.reader.checkpoints(limit=100_000)
         left = [row for row in await store.outbox.deliveries(limit=100_000) if row.state != "delivered"]
-        assert faults(carried.far, tasks, told, left, _AT_ONCE.routes) == []
+        assert faults(carried.far, tasks, checkpoints, left, _AT_ONCE.routes) == []
         assert sum(shown.has_moved for shown in carried.far.stands.values()) > 1
     finally:
         await store.close()

@@ -1,4 +1,4 @@
-"""A trace that takes too long to record is set aside, and nobody else waits for it."""
+"""A trace that takes too long to record goes to quarantine, and no other waits for it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def honest(number: int, tenant: str = "honest") -> Observation:
 
 @pytest.fixture
 async def store(postgres_dsn: str) -> AsyncIterator[PostgresStore]:
-    """A store that gives a transaction very little time."""
+    """A store with a very small time limit for a transaction."""
     store = PostgresStore(postgres_dsn, batch_budget=BUDGET, trace_budget=2 * BUDGET)
     await store.open()
     yield store
@@ -39,14 +39,14 @@ async def store(postgres_dsn: str) -> AsyncIterator[PostgresStore]:
 
 
 async def kept(store: PostgresStore) -> tuple[int, list[tuple[str, str, int]]]:
-    """Return the audit rows, and the rows of what is set aside: tenant, reason, how often it came."""
+    """Return the audit rows, and the quarantine's rows: tenant, reason, occurrences."""
     counts = await store.counts()
     rows = await store.run(lambda c: c.fetch("SELECT tenant, reason, attempts FROM quarantine"))
     return counts["agent_events"], [tuple(row) for row in rows]
 
 
 async def test_a_trace_that_takes_too_long_is_set_aside_and_its_neighbours_are_recorded(store: PostgresStore) -> None:
-    """Of a batch the other traces are recorded, the one is kept with its bytes; sent again, it is known, and has not come back."""
+    """A trace beyond its time is quarantined with its bytes, the others are recorded; repeats are known."""
     recorded = await store.record([*POISON, honest(1), honest(2)])
     assert recorded.dropped == {OVER_BUDGET: len(POISON)}
     assert recorded.events == 2
@@ -58,15 +58,15 @@ async def test_a_trace_that_takes_too_long_is_set_aside_and_its_neighbours_are_r
     assert (small.events, small.dropped) == (1, {})
 
 
-async def test_who_takes_batches_apart_itself_is_told(store: PostgresStore) -> None:
-    """A batch that takes too long, as a whole, raises and leaves nothing behind."""
+async def test_a_caller_that_splits_batches_itself_gets_an_error(store: PostgresStore) -> None:
+    """For such a caller, a batch that takes too long raises as a whole and leaves nothing behind."""
     with pytest.raises(OverBudget):
         await store.record([*POISON, honest(1)], is_whole=True)
     assert await kept(store) == (0, [])
 
 
 async def test_reading_counts_as_folding_does(postgres_dsn: str) -> None:
-    """Texts in which a search for secrets takes long are within the same bound: the batch is given up before it is read to its end."""
+    """The search for secrets counts towards the same time bound, and a batch beyond it is given up."""
     redaction = Redaction(key=b"k" * 32)
     store = PostgresStore(
         postgres_dsn, rules=FoldRules(redaction=redaction), batch_budget=BUDGET, trace_budget=2 * BUDGET
@@ -81,7 +81,7 @@ async def test_reading_counts_as_folding_does(postgres_dsn: str) -> None:
 
 
 async def test_the_loop_goes_on_while_something_is_folded(store: PostgresStore) -> None:
-    """Others are served in the midst of a fold: the loop comes round again and again before it ends."""
+    """The event loop runs other work again and again during a fold."""
     recording = asyncio.create_task(store.record(POISON))
     turns = 0
     while not recording.done():
@@ -91,7 +91,9 @@ async def test_the_loop_goes_on_while_something_is_folded(store: PostgresStore) 
 
 
 async def test_the_sender_of_a_poison_is_answered_and_another_tenant_is_recorded(store: PostgresStore) -> None:
-    """Requests of two tenants in one group: the one's are committed, the other is told how many of its spans are set aside."""
+    """In a group of two tenants' requests the one's are committed, the other learns how many of its spans
+    are quarantined.
+    """
     receiver = Receiver(store.record, limits=AdmissionLimits(writers=1))
     evil = receiver.groups.put(Sender("evil", ""), [msgspec.structs.replace(o, tenant="evil") for o in POISON], 1000)
     good = [receiver.groups.put(Sender("honest", ""), [honest(n)], 10)[0] for n in range(3)]

@@ -1,4 +1,4 @@
-"""What pacing in PostgreSQL promises beyond one store: for several processes, older ones beside, and many lanes."""
+"""Rate limits in PostgreSQL beyond one store: several processes, older ones beside, and many ordering keys."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.acceptance
 
 @asynccontextmanager
 async def opened(dsn: str, count: int = 1, **more: Any) -> AsyncIterator[list[PostgresStore]]:
-    """Lend stores on one database, each as a process of its own would have it."""
+    """Lend stores on one database, each like one of a separate process."""
     stores = [PostgresStore(dsn, rules=ROUTED_RULES, pool_size=2, **more) for _ in range(count)]
     await asyncio.gather(*(store.open() for store in stores))
     yield stores
@@ -39,8 +39,8 @@ async def database(postgres_dsn: str) -> AsyncIterator[Any]:
     await connection.close()
 
 
-async def test_patience_is_shared_by_processes(postgres_dsn: str) -> None:
-    """A time named to one process stops another on the same database, and its clock does not matter."""
+async def test_a_retry_after_is_shared_by_processes(postgres_dsn: str) -> None:
+    """A Retry-After in one process stops another on the same database, whatever its clock."""
     async with opened(postgres_dsn, 2) as (one, other):
         for trace in (1, 2, 3):
             await one.record(steps(0, trace=trace))
@@ -54,7 +54,7 @@ async def test_patience_is_shared_by_processes(postgres_dsn: str) -> None:
 
 
 async def test_one_pace_for_all_processes(postgres_dsn: str) -> None:
-    """However many processes claim at once, no more goes out than the one budget allows, and each lane once."""
+    """Concurrent claims of several processes stay within the one rate limit, each ordering key once."""
     async with opened(postgres_dsn, 3) as stores:
         await stores[0].record([o for trace in range(1, 41) for o in steps(0, trace=trace)])
         rate_limits = limits(post=[paced("all", burst=17.0)])
@@ -67,7 +67,7 @@ async def test_one_pace_for_all_processes(postgres_dsn: str) -> None:
 
 
 async def test_one_probe_for_all_processes(postgres_dsn: str, database: Any) -> None:
-    """After a pause one process probes and the others wait for what it finds."""
+    """After a pause one process probes, and the others wait for its result."""
     async with opened(postgres_dsn, 3) as stores:
         await stores[0].record([o for trace in range(1, 21) for o in steps(0, trace=trace)])
         claimed = await stores[0].outbox.claim([SINK], 5, BROKEN)
@@ -81,8 +81,8 @@ async def test_one_probe_for_all_processes(postgres_dsn: str, database: Any) -> 
         assert len(await stores[2].outbox.claim([SINK], 10, BROKEN)) == 10
 
 
-async def test_lanes_that_say_nothing_of_their_calls(postgres_dsn: str, database: Any) -> None:
-    """The address and the call of a lane are hints: where they are wrong, a claim draws what the delivery needs, and corrects them."""
+async def test_ordering_keys_with_wrong_hints(postgres_dsn: str, database: Any) -> None:
+    """An ordering key's address and call are hints: a claim draws what the delivery needs and corrects them."""
     async with opened(postgres_dsn) as (store,):
         for trace in (1, 2):
             await store.record(moved(10.0, index=0, trace=trace))
@@ -99,11 +99,14 @@ async def test_lanes_that_say_nothing_of_their_calls(postgres_dsn: str, database
 
 
 async def test_what_waits_behind_a_closed_budget_costs_nothing(postgres_dsn: str, database: Any) -> None:
-    """A claim reads about as many pages with 8,000 closed lanes as with 200: it leaps over them in an index."""
+    """A claim reads about as many pages with 8,000 blocked ordering keys as with 200: it skips them in an
+    index.
+    """
     read = []
     for first, count in ((0, 200), (200, 7_800)):
         await database.execute(
-            "INSERT INTO ordering_keys (sink, ordering_key, due_at, receipt, address, call) SELECT 'probe', 'ordering_key ' || i, now() - interval '1 hour',"
+            "INSERT INTO ordering_keys (sink, ordering_key, due_at, receipt, address, call) "
+            "SELECT 'probe', 'ordering_key ' || i, now() - interval '1 hour',"
             " '{}', 'C' || i % 5, 'edit' FROM generate_series($1::int, $1 + $2::int - 1) AS i",
             first,
             count,
@@ -124,8 +127,8 @@ async def test_what_waits_behind_a_closed_budget_costs_nothing(postgres_dsn: str
     assert read[1] < read[0] * 2 + 20
 
 
-async def test_a_lane_that_somebody_else_has_is_passed_over(postgres_dsn: str, database: Any) -> None:
-    """With one call left and the first lanes locked by others, the call goes to a lane that can be had."""
+async def test_a_locked_ordering_key_is_skipped(postgres_dsn: str, database: Any) -> None:
+    """With one call left and the first ordering keys locked by others, the call goes to a free one."""
     async with opened(postgres_dsn) as (store,):
         await store.record([o for trace in range(1, 9) for o in steps(0, trace=trace)])
         async with database.transaction():
@@ -139,7 +142,7 @@ async def test_a_lane_that_somebody_else_has_is_passed_over(postgres_dsn: str, d
 
 
 async def test_a_healthy_breaker_writes_no_row(postgres_dsn: str, database: Any) -> None:
-    """Calls that succeed leave no trace in the buckets: no row that all must write."""
+    """Successful calls do not change the buckets: there is no row that all must write."""
     async with opened(postgres_dsn) as (store,):
         await store.record([o for trace in range(1, 6) for o in steps(0, trace=trace)])
         while claimed := await store.outbox.claim([SINK], 10, BROKEN):

@@ -1,4 +1,4 @@
-"""What people do, in PostgreSQL: rows, kills of nothing but doubt, poolers, and who shares the database."""
+"""Acts of people in PostgreSQL: rows, faults, poolers, and notifications."""
 
 from __future__ import annotations
 
@@ -20,11 +20,14 @@ from spanpost.testing.exercise_store import ROUTED_RULES
 
 pytestmark = pytest.mark.acceptance
 
-_ACTS = "SELECT action, verb, result, refusal, actor_id, decision, via FROM human_interventions WHERE idempotency_key IS NOT NULL ORDER BY number"
+_ACTS = (
+    "SELECT action, verb, result, refusal, actor_id, decision, via FROM human_interventions "
+    "WHERE idempotency_key IS NOT NULL ORDER BY number"
+)
 
 
 async def test_every_click_is_one_row(store: PostgresStore, database: Any) -> None:
-    """Granted, late, refused and unknown acts are a row each, with who, what and why; repeats add none."""
+    """Granted, late, refused and unknown acts are a row each, with person, act and reason; repeats add none."""
     await store.record([at_work(), asking()])
     row = await the_question(store)
     acts = [
@@ -47,7 +50,7 @@ async def test_every_click_is_one_row(store: PostgresStore, database: Any) -> No
 
 
 async def test_hostile_words_of_a_person_are_kept(store: PostgresStore) -> None:
-    """What PostgreSQL does not take (NUL, lone surrogates) in a name, a comment or an id is mended, and the decision stands."""
+    """NUL and lone surrogates in a name, comment or id are repaired, and the decision stands."""
     await store.record([at_work(), asking()])
     row = await the_question(store)
     act = an_act(Verb.APPROVE, row.key, text="a\0b\ud800" + "x" * 20_000, idempotency_key="o\0\ud800")
@@ -61,7 +64,7 @@ async def test_hostile_words_of_a_person_are_kept(store: PostgresStore) -> None:
 async def test_a_decision_stands_though_the_fold_fails(
     store: PostgresStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A fault of ours while the task is brought up to date takes no decision back: who waits hears of it, and it is logged."""
+    """A fault while a task is updated does not undo the decision: the agent gets it and the log has it."""
     await store.record([at_work(), asking()])
     row = await the_question(store)
 
@@ -76,40 +79,40 @@ async def test_a_decision_stands_though_the_fold_fails(
 
 
 async def test_behind_a_pooler_decisions_are_looked_for(store: PostgresStore, postgres_dsn: str) -> None:
-    """Where a pooler hands connections around nothing can be listened to, and a decision is heard of all the same."""
+    """Behind a pooler without LISTEN a decision is found by polling."""
     other = PostgresStore(postgres_dsn, rules=ROUTED_RULES, statement_cache=0, pool_size=2)
     await other.open()
     try:
         await store.record([at_work(), asking()])
-        heard: asyncio.Queue[bytes] = asyncio.Queue()
-        await other.interventions.listen(heard.put_nowait)
+        received: asyncio.Queue[bytes] = asyncio.Queue()
+        await other.interventions.listen(received.put_nowait)
         await store.interventions.intervene(an_act(Verb.APPROVE, (await the_question(store)).key))
         async with asyncio.timeout(20):
-            while await heard.get() != topic_of("default", APPROVAL, "a1"):
+            while await received.get() != topic_of("default", APPROVAL, "a1"):
                 pass
     finally:
         await other.close()
 
 
-async def test_who_listens_goes_on_after_its_connection_was_cut(store: PostgresStore, database: Any) -> None:
-    """An ear whose connection is ended listens again, and says that something may have been missed."""
+async def test_a_listener_goes_on_after_its_connection_was_cut(store: PostgresStore, database: Any) -> None:
+    """A listener whose connection is cut listens again, and reports that something may have been missed."""
     await store.record([at_work(), asking()])
-    heard: asyncio.Queue[bytes] = asyncio.Queue()
-    await store.interventions.listen(heard.put_nowait)
-    assert await heard.get() == b""
+    received: asyncio.Queue[bytes] = asyncio.Queue()
+    await store.interventions.listen(received.put_nowait)
+    assert await received.get() == b""
     await database.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' OR query = 'SELECT 1'"
     )
     async with asyncio.timeout(20):
-        while await heard.get() != b"":
+        while await received.get() != b"":
             pass
         await store.interventions.intervene(an_act(Verb.APPROVE, (await the_question(store)).key))
-        while await heard.get() != topic_of("default", APPROVAL, "a1"):
+        while await received.get() != topic_of("default", APPROVAL, "a1"):
             pass
 
 
 async def test_the_row_of_an_expired_question_says_who_decided(store: PostgresStore, database: Any) -> None:
-    """A deadline leaves the row of a resolution that nobody made: by spanpost, with the decision `expired`."""
+    """A deadline leaves a row by spanpost, with the decision `expired`."""
     await store.record([at_work(), asking(expires_at="2026-01-01T00:00:00Z", options=["blue"])])
     for _ in range(3):
         await store.elapse()

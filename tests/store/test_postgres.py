@@ -1,4 +1,4 @@
-"""What only the Postgres store does: rows, partitions, replicas, refusals."""
+"""Behaviour of the Postgres store alone: rows, partitions, replicas, refusals."""
 
 from __future__ import annotations
 
@@ -38,23 +38,38 @@ from tests.tasks.test_links import agent
 pytestmark = pytest.mark.acceptance
 
 
-# --- rows -------------------------------------------------------------------------------------------------------------
+# --- rows -----------------------------------------------------------------------------------------------------------
 
 
 async def test_every_event_is_a_row_under_its_task(store: PostgresStore, database: Any) -> None:
-    """Children that came before their box are moved to its task: rows, checkpoints and artifacts agree in the end."""
+    """Children that came before their root span move to its task: rows, checkpoints and artifacts agree in
+    the end.
+    """
     for observation in reversed(a_run("late box")):
         await store.record([observation])
     [task] = await store.tasks(TaskQuery())
     assert await database.fetchval("SELECT array_agg(DISTINCT task_uid) FROM agent_events") == [task.uid]
     assert await database.fetchval("SELECT array_agg(DISTINCT task_uid) FROM agent_checkpoints") == [task.uid]
     artifact = await database.fetchrow("SELECT task_uid, uri, kind, checkpoint_id FROM task_artifacts")
-    told = await database.fetchval("SELECT id FROM agent_checkpoints WHERE kind = 'artifact'")
-    assert tuple(artifact) == (task.uid, "https://example.org/1", "pr", told)
+    checkpoint_id = await database.fetchval("SELECT id FROM agent_checkpoints WHERE kind = 'artifact'")
+    assert tuple(artifact) == (task.uid, "https://example.org/1", "pr", checkpoint_id)
 
 
-async def test_a_task_reads_back_as_it_was_told(store: PostgresStore, database: Any) -> None:
-    """The task that a batch told is the task that is read, and its public columns say the same."""
+async def test_rows_of_a_call_go_where_it_ends(store: PostgresStore, database: Any) -> None:
+    """All rows of a call are its last task's, also those that were written while it hung below another agent."""
+    tool = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "grep"}
+    agents = [
+        ended(trace=1, span=span, name="agent", attributes={"gen_ai.operation.name": "invoke_agent"}) for span in (1, 2)
+    ]
+    await store.record([*agents, started(trace=1, span=3, parent=1, name="grep", attributes=tool)])
+    await store.record([ended(trace=1, span=3, parent=2, name="grep", attributes=tool)])
+    rows = await database.fetch("SELECT span_id, array_agg(DISTINCT task_uid) FROM agent_events GROUP BY 1 ORDER BY 1")
+    (_, ann), (_, bob), (_, of_call) = map(tuple, rows)
+    assert (of_call == bob, of_call == ann) == (True, False)
+
+
+async def test_a_task_reads_back_as_it_was_recorded(store: PostgresStore, database: Any) -> None:
+    """The task that a batch returns equals the task that is read, and its public columns."""
     recorded = await store.record(a_run("same"))
     assert await store.tasks(TaskQuery()) == recorded.tasks
     row = await database.fetchrow(
@@ -63,8 +78,8 @@ async def test_a_task_reads_back_as_it_was_told(store: PostgresStore, database: 
     assert tuple(row) == ("same", "complete", 100, 1, True, "pr")
 
 
-async def test_what_telemetry_tells_of_a_question_is_no_act(store: PostgresStore, database: Any) -> None:
-    """A question and the answer that the agent tells are one row of approvals; human_interventions has what people did, and nothing of it."""
+async def test_a_reported_decision_is_no_intervention(store: PostgresStore, database: Any) -> None:
+    """A question and its answer from telemetry are one approval row and no human intervention."""
     asked = {"agent.approval.id": "a1", "agent.approval.question": "deploy?", "agent.approval.risk": "high"}
     answered = {"agent.approval.id": "a1", "agent.approval.decision": "approve", "agent.approval.by": "ada"}
     await store.record(
@@ -103,7 +118,7 @@ async def test_other_content_under_one_identity_is_kept_beside(store: PostgresSt
 
 
 async def test_a_repeat_is_known_when_the_records_of_its_trace_are_gone(store: PostgresStore, database: Any) -> None:
-    """The fold's records of a trace may be pruned before its rows are: what is sent again then stands in the audit once."""
+    """After the pruning of a trace's records a repeated span is still in the audit once."""
     run = a_run("long ago")
     await store.record(run)
     rows = await database.fetchval("SELECT count(*) FROM agent_events")
@@ -115,7 +130,7 @@ async def test_a_repeat_is_known_when_the_records_of_its_trace_are_gone(store: P
 
 
 async def test_a_batch_may_reach_into_any_number_of_tasks(store: PostgresStore) -> None:
-    """Spans that name no task and hang below the boxes of forty named tasks, in forty traces, are recorded in one batch."""
+    """Spans below forty named tasks in forty traces, without a task of their own, are recorded in one batch."""
     root_spans = range(1, 41)
     for trace in root_spans:
         await store.record([started(trace=trace, span=1, name="agent", attributes={"agent.task.id": f"named {trace}"})])
@@ -127,7 +142,7 @@ async def test_a_batch_may_reach_into_any_number_of_tasks(store: PostgresStore) 
     }
 
 
-# --- schema -----------------------------------------------------------------------------------------------------------
+# --- schema ---------------------------------------------------------------------------------------------------------
 
 
 async def test_every_column_is_documented_in_the_database(database: Any) -> None:
@@ -142,7 +157,7 @@ async def test_every_column_is_documented_in_the_database(database: Any) -> None
 
 
 async def test_many_starts_migrate_once(postgres_server: str) -> None:
-    """Six processes that start at once on an empty database upgrade it once to `HEAD`, the newest revision, and all succeed."""
+    """Six processes on an empty database upgrade it once to `HEAD`, and all succeed."""
     connection = await asyncpg.connect(postgres_server)
     await connection.execute("CREATE DATABASE fresh")
     try:
@@ -161,7 +176,7 @@ async def test_many_starts_migrate_once(postgres_server: str) -> None:
 async def test_a_schema_that_does_not_fit_is_refused(
     postgres_dsn: str, database: Any, found: str, is_refused: bool
 ) -> None:
-    """An older schema names the command to run, a newer major is refused, a newer minor is worked with."""
+    """An older schema is refused with the command to run, a newer major is refused, a newer minor works."""
     await database.execute("UPDATE spanpost_version SET version_num = $1", found)
     store = PostgresStore(postgres_dsn)
     if is_refused:
@@ -174,7 +189,7 @@ async def test_a_schema_that_does_not_fit_is_refused(
 
 
 async def test_a_schema_that_is_not_spanposts_is_refused(postgres_dsn: str, database: Any) -> None:
-    """A version that is no revision of ours, and a table of ours that another program made, are refused with what to do."""
+    """An unknown revision, or a table of another program, is refused with the remedy."""
     await database.execute("UPDATE spanpost_version SET version_num = 'ae1027a6acf'")
     for refused in (PostgresStore(postgres_dsn).open(), schema.upgrade(postgres_dsn)):
         with pytest.raises(ConfigError, match=r"'ae1027a6acf', which is no revision .* name another database"):
@@ -185,7 +200,7 @@ async def test_a_schema_that_is_not_spanposts_is_refused(postgres_dsn: str, data
 
 
 async def test_a_database_without_schema_says_what_to_do(postgres_server: str) -> None:
-    """A database that was never upgraded is refused with the command; one that is ours alone is upgraded."""
+    """A database without a schema is refused with the command; the embedded one is upgraded."""
     connection = await asyncpg.connect(postgres_server)
     await connection.execute("CREATE DATABASE bare")
     dsn = with_database(postgres_server, "bare")
@@ -202,7 +217,7 @@ async def test_a_database_without_schema_says_what_to_do(postgres_server: str) -
 
 
 async def test_months_take_their_rows_out_of_the_rest(store: PostgresStore, database: Any) -> None:
-    """Events of a month that nobody foresaw are recorded; when the month is made they move; repeats stay repeats throughout."""
+    """Events of an unforeseen month are recorded, move when the month is made, and stay duplicates."""
     years = 3 * 365 * 86400.0
     batch = a_run("long ago", at=-years)
     await store.record(batch)
@@ -216,11 +231,11 @@ async def test_months_take_their_rows_out_of_the_rest(store: PostgresStore, data
     assert await database.fetchval("SELECT count(*) FROM agent_events") == len(batch)
 
 
-# --- bad input --------------------------------------------------------------------------------------------------------
+# --- bad input ------------------------------------------------------------------------------------------------------
 
 
 async def test_what_cannot_be_encoded_is_mended(store: PostgresStore, database: Any) -> None:
-    """Lone surrogates and endless numbers are mended and flagged; a repeat of them is a repeat."""
+    """Lone surrogates and infinite numbers are repaired and flagged; a repeat of them is a duplicate."""
     worst = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "a\ud800", "y": 2**70}
     batch = [*a_run("siblings"), ended(trace=1, span=77, parent=1, name="bad\ud83d", attributes=worst)]
     assert (await store.record(batch)).events == len(batch)
@@ -229,7 +244,7 @@ async def test_what_cannot_be_encoded_is_mended(store: PostgresStore, database: 
 
 
 async def test_what_cannot_be_mended_is_kept_aside(store: PostgresStore, database: Any) -> None:
-    """One observation that nobody can read goes to quarantine with its bytes, in one transaction with its siblings' rows."""
+    """An unreadable observation goes to quarantine with its bytes in the transaction of its siblings."""
     broken = msgspec.structs.replace(a_run("x")[0], trace_id=None)
     batch = [*a_run("a"), broken, *a_run("b", trace=2)]
     recorded = await store.record(batch)
@@ -252,11 +267,13 @@ async def test_an_id_of_any_length_is_taken(store: PostgresStore) -> None:
     assert [t.uid for t in await store.tasks(TaskQuery(task_id=task.task_id))] == [task.uid]
 
 
-# --- replicas ---------------------------------------------------------------------------------------------------------
+# --- replicas -------------------------------------------------------------------------------------------------------
 
 
 async def test_replicas_come_to_the_same(postgres_dsn: str, store: PostgresStore, database: Any) -> None:
-    """Three replicas fed shuffled, repeated, overlapping batches make one row per event and each task's own figures."""
+    """Three replicas with shuffled, repeated, overlapping batches make one row per event and each task's own
+    figures.
+    """
     others = [PostgresStore(postgres_dsn, rules=ROUTED_RULES, pool_size=2) for _ in range(2)]
     for other in others:
         await other.open()
@@ -284,8 +301,8 @@ async def test_replicas_come_to_the_same(postgres_dsn: str, store: PostgresStore
         await other.close()
 
 
-async def test_two_pumps_never_hold_one_lane(postgres_dsn: str, store: PostgresStore) -> None:
-    """Processes that claim at once get different lanes, and each delivery goes out once."""
+async def test_two_dispatchers_never_hold_one_ordering_key(postgres_dsn: str, store: PostgresStore) -> None:
+    """Processes that claim at once get different ordering keys, and each delivery goes out once."""
     other = PostgresStore(postgres_dsn, rules=ROUTED_RULES, pool_size=4)
     await other.open()
     await store.record([o for trace in range(1, 31) for o in a_run(f"run {trace}", trace=trace)])
@@ -312,8 +329,8 @@ async def test_two_pumps_never_hold_one_lane(postgres_dsn: str, store: PostgresS
     await other.close()
 
 
-async def test_another_process_cannot_settle(postgres_dsn: str, store: PostgresStore) -> None:
-    """What one process claimed another cannot settle: it holds no lease."""
+async def test_another_process_cannot_finish_a_delivery(postgres_dsn: str, store: PostgresStore) -> None:
+    """A process without the lease cannot finish a delivery that another one claimed."""
     other = PostgresStore(postgres_dsn, rules=ROUTED_RULES)
     await other.open()
     await store.record(a_run("fenced"))
@@ -324,7 +341,7 @@ async def test_another_process_cannot_settle(postgres_dsn: str, store: PostgresS
 
 
 async def test_without_prepared_statements(postgres_dsn: str) -> None:
-    """The setting for poolers in transaction mode keeps no statement prepared and does the same work."""
+    """With the setting for poolers in transaction mode no statement stays prepared, and all works."""
     store = PostgresStore(postgres_dsn, rules=ROUTED_RULES, statement_cache=0, pool_size=1)
     await store.open()
     assert (await store.record(a_run("pooled"))).events == 4
@@ -335,7 +352,7 @@ async def test_without_prepared_statements(postgres_dsn: str) -> None:
 
 
 async def test_as_many_statements_are_kept_as_the_settings_say(postgres_dsn: str) -> None:
-    """`database.statement_cache` is what a connection of the pool keeps, of a named database and of the embedded one."""
+    """`database.statement_cache` sets the statements of a pool's connection, for both kinds of database."""
     named = open_store(load(database={"url": postgres_dsn, "statement_cache": 3}, console={}))
     embedded = open_store(load(database={"embedded": True, "data_dir": "/nowhere", "statement_cache": 3}, console={}))
     assert isinstance(named, PostgresStore)
@@ -351,25 +368,25 @@ async def test_as_many_statements_are_kept_as_the_settings_say(postgres_dsn: str
     await named.close()
 
 
-async def test_lost_prepared_statements_are_told_with_the_setting_that_exists(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_lost_prepared_statements_name_an_existing_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     """The hint names a variable that the settings read."""
 
     class Pool:
         def acquire(self, timeout: float) -> Any:
             raise asyncpg.InvalidSQLStatementNameError("prepared statement does not exist")
 
-    with pytest.raises(StoreUnavailable) as told:
+    with pytest.raises(StoreUnavailable) as raised:
         await transact(Pool(), lambda c: c)
-    [(name, value)] = re.findall(r"(SPANPOST_\w+)=(\d+)", str(told.value))
+    [(name, value)] = re.findall(r"(SPANPOST_\w+)=(\d+)", str(raised.value))
     monkeypatch.setenv(name, value)
     assert load(console={}).database.statement_cache == 0
 
 
-# --- refusals ---------------------------------------------------------------------------------------------------------
+# --- refusals -------------------------------------------------------------------------------------------------------
 
 
 async def test_no_server_is_a_clear_error(tmp_path: Any) -> None:
-    """A database that cannot be reached is told with the next step, without the password."""
+    """An unreachable database is reported with the next step, without the password."""
     with pytest.raises(ConfigError, match="DATABASE_URL") as refused:
         await PostgresStore(f"postgresql://someone:s3cret@/none?host={tmp_path}").open()
     assert "s3cret" not in str(refused.value)
@@ -377,17 +394,15 @@ async def test_no_server_is_a_clear_error(tmp_path: Any) -> None:
 
 @pytest.mark.parametrize("url", ["postgresql://u:s3cret:x@h:s3cret/db", "mysql://u:s3cret@h/db", "s3cret"])
 async def test_an_unreadable_url_is_not_shown(url: str) -> None:
-    """A URL that cannot be read is refused without being quoted, when opening and when upgrading."""
+    """An unreadable URL is refused without being quoted, when opening and when upgrading."""
     for refused in (PostgresStore(url).open(), schema.upgrade(url)):
-        with pytest.raises(ConfigError, match="DATABASE_URL") as told:
+        with pytest.raises(ConfigError, match="DATABASE_URL") as raised:
             await refused
-        assert "s3cret" not in str(told.value)
+        assert "s3cret" not in str(raised.value)
 
 
-async def test_a_database_that_goes_away_is_told_in_time(
-    postgres_server: str, store: PostgresStore, database: Any
-) -> None:
-    """When connections are cut the batch comes through on another; when none is to be had, the caller learns it soon."""
+async def test_a_lost_database_is_reported_in_time(postgres_server: str, store: PostgresStore, database: Any) -> None:
+    """When connections are cut the batch uses another; without any, the caller learns it soon."""
     await store.record(a_run("before"))
     await database.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'spanpost'")
     assert (await store.record(a_run("after", trace=2))).events == 4
@@ -405,7 +420,7 @@ async def test_a_database_that_goes_away_is_told_in_time(
 
 
 def test_the_batch_is_ordered_by_key() -> None:
-    """Rows go in by key, so that two writers cannot wait for each other."""
+    """Rows are written in order of their keys, so that two writers cannot deadlock."""
     from spanpost.store.audit import events
     from spanpost.tasks import batches
 
@@ -416,14 +431,14 @@ def test_the_batch_is_ordered_by_key() -> None:
     assert len(keys) == len(batch)
 
 
-# --- silence ----------------------------------------------------------------------------------------------------------
+# --- stall --------------------------------------------------------------------------------------
 
 _AGO = "UPDATE agent_tasks SET last_seen_at = now() - interval '1 hour'"
 JOB = {"agent.task.name": "job"}
 
 
-async def test_after_an_outage_of_ours_a_full_patience_passes_first(postgres_dsn: str, database: Any) -> None:
-    """While nobody listened nobody was silent: neither during the outage nor at once after it."""
+async def test_after_an_outage_the_whole_stall_timeout_passes_first(postgres_dsn: str, database: Any) -> None:
+    """Without a receiver no producer is stalled: neither during the outage nor at once after it."""
     rules = msgspec.structs.replace(ROUTED_RULES, stall_rules=StallRules(stall_after=timedelta(minutes=5)))
     made = PostgresStore(postgres_dsn, rules=rules, pool_size=2)
     await made.open()
@@ -438,7 +453,7 @@ async def test_after_an_outage_of_ours_a_full_patience_passes_first(postgres_dsn
     await database.execute("UPDATE timers SET at = now()")
     await made.elapse()
     assert [c.kind for c in await made.reader.checkpoints()] == ["start"]
-    await database.execute("UPDATE heartbeats SET resumed_at = now() - interval '6 min'")  # a full patience later
+    await database.execute("UPDATE heartbeats SET resumed_at = now() - interval '6 min'")  # a whole timeout later
     assert [t.status for t in await made.tasks(TaskQuery())] == ["stalled"]
     assert await database.fetchval("SELECT status FROM agent_tasks") == "starting"  # nothing of it is stored
     assert await database.fetchval("SELECT status FROM agent_tasks_now") == "stalled"
@@ -448,8 +463,8 @@ async def test_after_an_outage_of_ours_a_full_patience_passes_first(postgres_dsn
     await made.close()
 
 
-async def test_many_that_find_one_silent_tell_it_once(postgres_dsn: str, database: Any) -> None:
-    """Of several replicas that look at the same moment one tells, and one interrupts."""
+async def test_a_stalled_task_is_reported_once_by_many_replicas(postgres_dsn: str, database: Any) -> None:
+    """Of several replicas whose timers run at the same moment one reports, and one interrupts."""
     rules = msgspec.structs.replace(
         ROUTED_RULES,
         stall_rules=StallRules(stall_after=timedelta(minutes=5), interrupt_after=timedelta(milliseconds=1)),
@@ -460,19 +475,19 @@ async def test_many_that_find_one_silent_tell_it_once(postgres_dsn: str, databas
     await stores[0].record(tasks)
     await stores[1].record([beat((n, n), seq=1, producer=f"p{n}", interval=0) for n in range(1, 5)])
     await database.execute(_AGO)
-    # Somebody listened all the time: the schema's own first moment may be long ago by now.
+    # Receivers ran all the time: the schema's creation may be long ago by now.
     await database.execute("UPDATE heartbeats SET seen_at = now(), resumed_at = now() - interval '1 hour'")
     for _ in range(3):
         await database.execute("UPDATE timers SET at = now()")
         await asyncio.gather(*(one.elapse() for one in stores))
-    told = [c.kind for c in await stores[0].reader.checkpoints()]
-    assert (told.count(Kind.STALLED), told.count(Kind.END)) == (4, 4)
+    kinds = [c.kind for c in await stores[0].reader.checkpoints()]
+    assert (kinds.count(Kind.STALLED), kinds.count(Kind.END)) == (4, 4)
     found = await database.fetch("SELECT status, count(*) FROM agent_tasks_now GROUP BY 1 ORDER BY 1")
     assert [tuple(row) for row in found] == [("error", 4), ("stalled", 4)]
     await asyncio.gather(*(one.close() for one in stores))
 
 
-# --- one of several ---------------------------------------------------------------------------------------------------
+# --- one of several -------------------------------------------------------------------------------------------------
 
 
 async def under_way(store: PostgresStore) -> dict[str, int] | None:
@@ -480,8 +495,8 @@ async def under_way(store: PostgresStore) -> dict[str, int] | None:
     return None if fleet is None else fleet.by_status
 
 
-async def test_one_of_several_tells_of_all(store: PostgresStore, postgres_dsn: str, database: Any) -> None:
-    """Of two processes one counts the open tasks of both; when it leaves, or is not heard of for its turn, the other does."""
+async def test_one_elected_process_counts_for_all(store: PostgresStore, postgres_dsn: str, database: Any) -> None:
+    """One of two processes counts the open tasks of both; when it is gone, the other takes over."""
     other = PostgresStore(postgres_dsn, rules=ROUTED_RULES)
     await other.open()
     root_span = {"agent.task.name": "live", "gen_ai.operation.name": "invoke_agent"}
@@ -496,7 +511,7 @@ async def test_one_of_several_tells_of_all(store: PostgresStore, postgres_dsn: s
 
 @pytest.mark.parametrize("names", ["their traces", "ids of their own"])
 async def test_many_timers_ask_few_questions(postgres_dsn: str, names: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tasks of as many traces whose settling is over are folded together, without a question and a new beginning for each."""
+    """Timers of many traces are folded together, without a query for each."""
     store = PostgresStore(
         postgres_dsn, rules=msgspec.structs.replace(ROUTED_RULES, settle=timedelta(0), usage_settles=timedelta(0))
     )
@@ -521,7 +536,9 @@ async def test_many_timers_ask_few_questions(postgres_dsn: str, names: str, monk
 
 
 async def test_what_was_recorded_survives_a_crash_of_a_hasty_server(postgres_dsn: str, database: Any) -> None:
-    """Where the server's default is not to wait for the disk, spanpost's commits wait, with a pooler and without."""
+    """Where the server's default is asynchronous commit, spanpost's commits wait for the disk, with and
+    without a pooler.
+    """
     assert await database.fetchval("SHOW synchronous_commit") == "off"  # so that this proves something
     for is_pooled in (False, True):
         store = PostgresStore(postgres_dsn, rules=ROUTED_RULES, statement_cache=0 if is_pooled else 100)
@@ -530,11 +547,11 @@ async def test_what_was_recorded_survives_a_crash_of_a_hasty_server(postgres_dsn
         await store.close()
 
 
-# --- what lies in several traces ---------------------------------------------------------------------------------------
+# --- what lies in several traces ------------------------------------------------------------------------------------
 
 
 async def test_what_links_and_lifetimes_join_is_what_memory_makes_of_it(store: PostgresStore) -> None:
-    """Runs that a link joins, and totals of a lifetime, each span a transaction of its own: rows as the memory store has them."""
+    """Linked runs and lifetime totals, each span a transaction of its own, give the memory store's rows."""
     spans = [
         *(agent(number, 4, number, 9, "writer", links=(1,)) for number in (2, 3)),
         agent(1, 1, 0, 9, "planner"),
@@ -545,8 +562,8 @@ async def test_what_links_and_lifetimes_join_is_what_memory_makes_of_it(store: P
         assert not (await store.record([one])).dropped
         memory.record_now([one])
     query = TaskQuery(limit=100)
-    told = [(t.uid, t.parent_uid, t.name, t.runs, t.input_tokens) for t in await store.tasks(query)]
-    assert sorted(told, key=str) == sorted(
+    found = [(t.uid, t.parent_uid, t.name, t.runs, t.input_tokens) for t in await store.tasks(query)]
+    assert sorted(found, key=str) == sorted(
         [(t.uid, t.parent_uid, t.name, t.runs, t.input_tokens) for t in memory.tasks_now(query)], key=str
     )
-    assert sorted(one[4] for one in told if one[4] is not None) == [200, 500]
+    assert sorted(one[4] for one in found if one[4] is not None) == [200, 500]

@@ -1,4 +1,4 @@
-"""What pruning lets go of, and what it must not."""
+"""Pruning: what it deletes, and what it must keep."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ CALL = {
 
 
 def back(observations: list[Observation], by: timedelta = LONG_AGO) -> list[Observation]:
-    """Return observations as of that long ago."""
+    """Return observations dated so long ago."""
     ns = int(by.total_seconds()) * 10**9
     times = ("at_ns", "start_ns", "end_ns")
     return [msgspec.structs.replace(o, **{t: getattr(o, t) - ns for t in times if getattr(o, t)}) for o in observations]
 
 
 async def age(database: Any) -> None:
-    """Make all that the database's clock has stamped until now long ago."""
+    """Date everything that the database's clock has stamped until now so long ago."""
     for table, column in (
         ("task_state", "touched_at"),
         ("audit_rows", "received_at"),
@@ -47,7 +47,7 @@ async def age(database: Any) -> None:
 
 
 async def deliver(store: PostgresStore) -> None:
-    """Deliver what waits."""
+    """Deliver everything that waits."""
     while claimed := await store.outbox.claim([SINK], 50):
         for delivery in claimed:
             await store.outbox.settle(delivery, Receipt(ref={"ts": str(delivery.id)}))
@@ -59,19 +59,19 @@ async def counts(database: Any) -> dict[str, int]:
 
 
 async def test_what_is_old_and_closed_goes_and_the_history_stays(store: PostgresStore, database: Any) -> None:
-    """Told first without a change, then done: audit rows, records and deliveries of a closed run go, its task and news stay."""
+    """A dry run changes nothing; then a closed run's rows, records and deliveries go, its task stays."""
     await store.record(back(a_run("old")))
     await deliver(store)
     await age(database)
     before = await counts(database)
-    told = await prune(database, AGE, is_done=False)
+    pruned = await prune(database, AGE, is_done=False)
     assert await counts(database) == before
     done = await prune(database, AGE, is_done=True)
     assert (done.events, done.task_state, done.ordering_keys, done.deliveries) == (
-        told.events,
-        told.task_state,
-        told.ordering_keys,
-        told.deliveries,
+        pruned.events,
+        pruned.task_state,
+        pruned.ordering_keys,
+        pruned.deliveries,
     )
     after = await counts(database)
     assert {t: after[t] for t in ("agent_events", "task_state", "deliveries", "ordering_keys")} == {
@@ -85,7 +85,7 @@ async def test_what_is_old_and_closed_goes_and_the_history_stays(store: Postgres
 
 
 async def test_of_open_and_of_young_tasks_nothing_goes(store: PostgresStore, database: Any) -> None:
-    """A task that never ended keeps all it has, in whatever trace; so does one that ended lately."""
+    """A task that never ended keeps everything, in each trace; so does one that ended lately."""
     root_span = {"agent.task.id": "endless", "agent.task.name": "endless"}
     await store.record(
         back(
@@ -105,7 +105,7 @@ async def test_of_open_and_of_young_tasks_nothing_goes(store: PostgresStore, dat
     done = await prune(database, AGE, is_done=True)
     assert (done.events, done.task_state, done.ordering_keys) == (0, 0, 0)
     assert await counts(database) == before
-    # It goes on as if nothing had been: a repeat is none, a copy with the same response id counts no second time.
+    # It goes on unchanged: a repeat is a duplicate, a copy with the same response id is not counted again.
     again = back(
         [
             ended(trace=1, span=2, parent=1, name="chat", attributes=CALL),
@@ -118,7 +118,7 @@ async def test_of_open_and_of_young_tasks_nothing_goes(store: PostgresStore, dat
 
 
 async def test_an_open_child_keeps_its_parents(store: PostgresStore, database: Any) -> None:
-    """Tasks hang together: while one is open, its closed parent is remembered."""
+    """While a task is open, the records of its closed parent stay."""
     await store.record(
         back(
             [
@@ -152,8 +152,8 @@ async def test_a_month_goes_as_a_whole_where_it_can(store: PostgresStore, databa
     assert (done.months, await database.fetchval("SELECT count(*) FROM agent_events")) == ([], 1)
 
 
-async def test_letters_on_their_way_stay(store: PostgresStore, database: Any) -> None:
-    """A lane in which a delivery waits is not touched, however old."""
+async def test_waiting_deliveries_stay(store: PostgresStore, database: Any) -> None:
+    """An ordering key with a waiting delivery is kept, however old."""
     await store.record(back(a_run("old")))
     await age(database)
     before = await counts(database)
@@ -166,12 +166,12 @@ async def test_letters_on_their_way_stay(store: PostgresStore, database: Any) ->
 async def test_rows_of_a_clock_that_is_years_off_are_kept_flagged_and_go_in_their_turn(
     year: int, store: PostgresStore, database: Any
 ) -> None:
-    """They make no partition, stay for as long as others that came with them, and go when they have been here for so long."""
+    """Rows with a wrong clock make no partition and are deleted at the age of their arrival."""
     await store.record(a_run("right", trace=9))
     months = await database.fetchval("SELECT count(*) FROM pg_inherits WHERE inhparent = 'audit_rows'::regclass")
     off = datetime.now(UTC) - datetime(year, 1, 2, tzinfo=UTC)
     await store.record(back(a_run("off"), off))
-    # Spans of no agent's task have no task that could keep them.
+    # Spans without an agent's task are kept by no task.
     await database.execute(
         "UPDATE audit_rows SET task_uid = NULL WHERE task_uid <> ALL(SELECT uid FROM agent_tasks WHERE name = 'right')"
     )

@@ -1,4 +1,4 @@
-"""Roles of the database: who reads runs nothing and sees no secrets, who records changes no audit row. With real servers."""
+"""Roles of the database: a reader runs nothing and sees no secrets, a writer changes no audit row."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.conftest import WRITER
 asyncpg = pytest.importorskip("asyncpg")
 pytestmark = pytest.mark.acceptance
 
-#: Tries to do more than read. `{file}` is a path that must not come to be.
+#: Attempts to do more than read. `{file}` is a path that must not be created.
 ATTACKS = (
     "COPY (SELECT 1) TO PROGRAM 'touch {file}'",
     "COPY (SELECT 1) TO '{file}'",
@@ -92,7 +92,7 @@ ATTACKS = (
 def reading(
     request: pytest.FixtureRequest, open_dir: Callable[[], Path]
 ) -> Iterator[tuple[DatabaseSettings, str | None]]:
-    """Lend a database with the schema, of the embedded server and of another, as `db query` is given it."""
+    """Return a database with the schema, of the embedded server and of another, as `db query` receives it."""
     if request.param == "embedded":
         home = open_dir() / "data"
         with EmbeddedPostgres(home, options=FAST) as dsn:
@@ -104,7 +104,7 @@ def reading(
 
 @pytest.fixture
 def addresses(dsn: str) -> dict[str, str]:
-    """Return where owner, writer and reader reach a fresh database."""
+    """Return the addresses of owner, writer and reader for a fresh database."""
     return {"owner": as_role(dsn, USER), "writer": as_role(dsn, WRITER), "reader": as_role(dsn, READER)}
 
 
@@ -118,7 +118,7 @@ async def writer(addresses: dict[str, str]) -> AsyncIterator[PostgresStore]:
 
 
 def refusal(reading: tuple[DatabaseSettings, str | None], sql: str) -> str:
-    """Return why a query is refused; empty where it is not."""
+    """Return why a query is refused; empty if it is not."""
     try:
         query(*reading, sql)
     except BadQuery as error:
@@ -127,8 +127,10 @@ def refusal(reading: tuple[DatabaseSettings, str | None], sql: str) -> str:
 
 
 def test_who_reads_runs_nothing(reading: tuple[DatabaseSettings, str | None], open_dir: Callable[[], Path]) -> None:
-    """Each try to run a program, to touch a file, to become another role, to write or to see a secret is refused in words; nothing is on
-    disk afterwards, and reading goes on."""
+    """Each attempt to run a program, touch a file, change role, write or read a secret is refused.
+
+    Nothing is on disk afterwards, and reading continues.
+    """
     there = open_dir()
     there.chmod(0o777)
     for attack in ATTACKS:
@@ -152,7 +154,7 @@ def test_a_refused_query_is_one_message(
     capfd: pytest.CaptureFixture[str],
     sql: str,
 ) -> None:
-    """At the command line what PostgreSQL refuses, or cuts, is exit 2 with a line, and no traceback."""
+    """A query that PostgreSQL refuses, or cuts, is exit 2 with one line, and no traceback."""
     settings, url = reading
     more = ("--database-url", url) if url is not None else ("--data-dir", str(settings.data_dir))
     monkeypatch.setattr(sys, "argv", ["spanpost", "db", "query", sql, *more])
@@ -167,8 +169,10 @@ def test_a_refused_query_is_one_message(
 def test_a_role_that_may_run_programs_is_not_used(
     dsn: str, addresses: dict[str, str], open_dir: Callable[[], Path]
 ) -> None:
-    """A superuser, or who can become one or run programs, is refused with what to do: a read-only transaction alone lets them. An ordinary
-    owner reads, and runs nothing."""
+    """A superuser, or a role that can become one or run programs, is refused with the remedy.
+
+    A read-only transaction alone would not stop such a role. An ordinary owner reads and runs nothing.
+    """
     there = open_dir()
     there.chmod(0o777)
     asyncio.run(_execute(dsn, f"BEGIN READ ONLY; COPY (SELECT 1) TO PROGRAM 'touch {there}/touched'; ROLLBACK"))
@@ -197,8 +201,7 @@ async def _execute(dsn: str, statement: str) -> None:
 
 
 async def test_who_records_changes_no_audit_row(writer: PostgresStore, addresses: dict[str, str]) -> None:
-    """A store with a writer's rights records, asks and is answered; with them nobody changes or deletes what was told or done, or makes
-    tables."""
+    """A writer's store records and answers, and cannot change or delete history or make tables."""
     await writer.record([at_work(), asking()])
     row = await the_question(writer)
     assert (await writer.interventions.intervene(an_act(Verb.APPROVE, row.key))).result == "done"
@@ -229,7 +232,7 @@ async def test_who_records_changes_no_audit_row(writer: PostgresStore, addresses
 
 
 async def test_who_records_adds_months(dsn: str, writer: PostgresStore) -> None:
-    """A role that may not make tables has the months of the audit rows made, by the function that is there for it."""
+    """A role that may not create tables gets the partitions of audit rows through the function for it."""
     connection = await asyncpg.connect(dsn)
     for (name,) in await connection.fetch(
         "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'audit_rows'::regclass"
@@ -245,7 +248,8 @@ async def test_each_table_has_its_rights(dsn: str) -> None:
     """The table of rights names each table and view of the schema, so that a new one is not forgotten."""
     connection = await asyncpg.connect(dsn)
     found = await connection.fetch(
-        "SELECT relname, relkind::text FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v') AND NOT relispartition"
+        "SELECT relname, relkind::text FROM pg_class WHERE relnamespace = 'public'::regnamespace "
+        "AND relkind IN ('r', 'p', 'v') AND NOT relispartition"
     )
     assert {name for name, kind in found if kind != "v"} == {*roles.WRITER, *roles.OWNERS}
     assert {name for name, kind in found if kind == "v"} == set(roles.VIEWS)
@@ -253,8 +257,10 @@ async def test_each_table_has_its_rights(dsn: str) -> None:
 
 
 async def test_an_upgrade_grants_new_tables(dsn: str, addresses: dict[str, str]) -> None:
-    """A role that was granted its rights has them on what a newer schema adds, and no other role gets any. Where nothing is new, a
-    gateway's role may ask for an upgrade, too."""
+    """A granted role gets its rights on new tables, and no other role gets any.
+
+    With nothing to upgrade the gateway's role may ask for an upgrade too.
+    """
     connection = await asyncpg.connect(dsn)
     for table in ("ended_sessions", "approvals"):  # as if they were new
         await connection.execute(f"REVOKE ALL ON {table} FROM {WRITER}, {READER}")
@@ -279,7 +285,7 @@ def test_granting_at_the_command_line(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """`db grant` prints what it did, is safe to repeat, and refuses roles that no grant could hold back."""
+    """`db grant` prints what it did, is safe to repeat, and refuses roles that no grant could limit."""
     monkeypatch.setenv("DATABASE_URL", dsn)
 
     def run(*words: str) -> tuple[int, str]:

@@ -1,4 +1,4 @@
-"""What is worked out before rows are written."""
+"""Computation of rows before they are written."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MOVES = st.lists(
 
 @given(MOVES)
 def test_moves_at_once_come_to_what_they_do_one_by_one(moves: list[Move]) -> None:
-    """Rows under every unit of two traces end where the moves, each after the other, take them."""
+    """Rows below the moved spans of two traces end where the moves, one after another, take them."""
     before = {(trace, subtree): (subtree, None) for trace in (b"1", b"2") for subtree in (b"a", b"b", b"c", b"d")}
     one_by_one: dict[tuple[bytes, bytes], tuple[bytes, UUID | None]] = dict(before)
     for m in moves:
@@ -70,7 +70,7 @@ TASKS = st.builds(
 
 @given(st.lists(TASKS, max_size=3))
 def test_what_a_row_leaves_unsaid_is_read_back(tasks: list[Task]) -> None:
-    """Fields that hold nothing are in no row and in no document, and both say all of the task."""
+    """Empty fields are in no row and in no document, and both give the whole task."""
     rows = msgspec.json.decode(task_rows(tasks))
     documents = [task_of(base64.b64decode(row.pop("doc"))) for row in rows]
     assert documents == tasks

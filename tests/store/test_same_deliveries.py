@@ -1,4 +1,4 @@
-"""Both stores have the same deliveries after the same things happened: random sequences are played to memory and to PostgreSQL."""
+"""Both stores have the same deliveries after the same random sequences of events."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.thorough import thorough
 
 pytestmark = pytest.mark.acceptance
 
-#: As seen by a test: what both stores say of one delivery, whatever their clocks.
+#: A test's view: what both stores have of one delivery, whatever their clocks.
 Seen = dict[str, Any]
 _ROUTE = Route(sink=SINK, verbosity=Verbosity.MILESTONES, interval=timedelta(0))
 RULES = FoldRules(
@@ -102,7 +102,7 @@ _acts = st.lists(
 
 
 class _Store:
-    """A store that is played to, and the deliveries that it handed out."""
+    """A store that runs the steps, and the deliveries that it handed out."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -116,7 +116,7 @@ class _Store:
     async def pass_time(self, seconds: int) -> None: ...
 
     async def play(self, act: str, given: Any) -> Any:
-        """Do one thing, and return what came of it as far as both must agree."""
+        """Run one step, and return the part of its result on which both must agree."""
         match act:
             case "record":
                 recorded = await self.store.record(given)
@@ -127,11 +127,11 @@ class _Store:
                 return [_as_lent(d) for d in found]
             case "settle":
                 if self.claimed:
-                    await self._settle(self.claimed.pop(given[0] % len(self.claimed)), given[1])
+                    await self._finish(self.claimed.pop(given[0] % len(self.claimed)), given[1])
             case "settle all":
                 claimed, self.claimed = self.claimed, []
                 for delivery in claimed:
-                    await self._settle(delivery, given)
+                    await self._finish(delivery, given)
             case "pass":
                 await self.pass_time(given)
             case "retry":
@@ -141,7 +141,7 @@ class _Store:
                 return await self.store.outbox.discard([entries[given % len(entries)].id] if entries else [])
         return None
 
-    async def _settle(self, delivery: Delivery, outcome: Outcome | _Retry) -> None:
+    async def _finish(self, delivery: Delivery, outcome: Outcome | _Retry) -> None:
         if isinstance(outcome, _Retry):
             flags = {name: getattr(outcome, name) for name in ("reason", "reconcile", "is_unsent", "has_looked")}
             outcome = RetryAt(at=self.now() + timedelta(seconds=outcome.seconds), **flags)
@@ -179,7 +179,7 @@ class _Postgres(_Store):
             await self.connection.execute(statement, timedelta(seconds=seconds))
 
     async def begin(self) -> None:
-        """Let go of all that was recorded."""
+        """Delete everything that was recorded."""
         kept = "('alembic_version', 'redaction_key')"
         tables = await self.connection.fetch(
             "SELECT c.relname FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')"
@@ -193,12 +193,12 @@ def _name(of: Delivery | OutboxEntry) -> tuple[str, str, str]:
 
 
 def _seen(entry: OutboxEntry) -> Seen:
-    """Return what a row says, but for its number, its owner and the very times."""
-    told = msgspec.structs.asdict(entry)
-    del told["id"], told["owner"]
+    """Return a row without its number, its owner and the exact times."""
+    fields = msgspec.structs.asdict(entry)
+    del fields["id"], fields["owner"]
     for name in ("born_at", "not_before", "claimed_at", "lease_until", "sent_at", "finalized_at"):
-        told[name] = told[name] is not None
-    return told
+        fields[name] = fields[name] is not None
+    return fields
 
 
 def _as_lent(delivery: Delivery) -> Seen:
@@ -236,7 +236,7 @@ async def _compare(memory: _Store, postgres: _Store, acts: Sequence[tuple[str, A
 
 
 def test_both_stores_have_the_same_rows(postgres_dsn: str) -> None:
-    """Whatever is recorded, claimed, settled, retried and discarded, and however late: every column is equal after each step."""
+    """After each of record, claim, acknowledge, retry and discard every column is equal in both stores."""
     import asyncpg
 
     with asyncio.Runner() as runner:

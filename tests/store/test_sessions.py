@@ -1,4 +1,4 @@
-"""Sessions of people who logged in, in PostgreSQL: one secret for all gateways, and which sessions were ended."""
+"""Sessions of logged-in people in PostgreSQL: one secret for all gateways, and the sessions that were ended."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def gateways(dsn: str) -> AsyncIterator[list[PostgresStore]]:
 
 
 async def test_one_secret_for_all(gateways: list[PostgresStore]) -> None:
-    """Of gateways that ask in one moment one makes the secret, and all have it: 32 bytes, kept."""
+    """Of several gateways that start at once one makes the secret, and all have it: 32 bytes, kept."""
     states = await asyncio.gather(*(store.sessions.state() for store in gateways * 5))
     assert len({state.secret for state in states}) == 1
     assert len(states[0].secret) == 32
@@ -38,7 +38,9 @@ async def test_one_secret_for_all(gateways: list[PostgresStore]) -> None:
 
 
 async def test_ended_until_they_would_have_run_out(gateways: list[PostgresStore]) -> None:
-    """What one gateway ends all others know; ended twice is ended; what would have run out by now is let go of."""
+    """A session ended at one gateway is ended at all, ending it twice is harmless, and expired ones are
+    deleted.
+    """
     now = datetime.now(UTC)
     await gateways[0].sessions.end("old", now - timedelta(minutes=2))
     for _ in range(2):
@@ -54,7 +56,7 @@ async def test_all_are_ended_by_a_command(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """`db end-sessions` makes a new secret, also where there is none yet; a gateway's role may not."""
+    """`db end-sessions` makes a new secret, also if there is none yet; a gateway's role may not."""
     for code, address in ((0, dsn), (0, dsn), (2, as_role(dsn, WRITER))):
         before = (await gateways[0].sessions.state()).secret
         monkeypatch.setattr(sys, "argv", ["spanpost", "db", "end-sessions", "--database-url", address])

@@ -16,10 +16,13 @@ from spanpost.testing.exercise_alerts import ExerciseAlerts
 from spanpost.testing.exercise_answers import ExerciseAnswers
 from spanpost.testing.exercise_browse import ExerciseBrowse
 from spanpost.testing.exercise_budgets import ExerciseSpend
+from spanpost.testing.exercise_deliveries import ExerciseDeliveries
 from spanpost.testing.exercise_installations import ExerciseInstallations
 from spanpost.testing.exercise_orders import ExerciseOrders
 from spanpost.testing.exercise_pacing import ExercisePacing
 from spanpost.testing.exercise_people import ExercisePeople
+from spanpost.testing.exercise_questions import ExerciseQuestions
+from spanpost.testing.exercise_reconciling import ExerciseReconciling
 from spanpost.testing.exercise_runs import ExerciseRuns
 from spanpost.testing.exercise_stall import ExerciseStall
 from spanpost.testing.exercise_store import ROUTED_RULES, ExerciseStore, MakeStore
@@ -28,7 +31,7 @@ from spanpost.testing.exercise_takeovers import ExerciseTakeovers
 from spanpost.testing.postgres import as_role, with_database
 from tests.conftest import WRITER
 
-#: A quarter of an hour later for all that is kept, who claimed what when excepted.
+#: Dates everything stored a quarter of an hour back, except claims.
 _OLDER = [
     "UPDATE rate_limits SET at = at - $1::interval, blocked_until = blocked_until - $1::interval,"
     " window_at = window_at - $1::interval, probe_until = probe_until - $1::interval",
@@ -45,11 +48,14 @@ class Everything(
     ExerciseAlerts,
     ExerciseAnswers,
     ExerciseBrowse,
+    ExerciseDeliveries,
     ExerciseInstallations,
     ExerciseTakeovers,
     ExerciseOrders,
     ExercisePacing,
     ExercisePeople,
+    ExerciseQuestions,
+    ExerciseReconciling,
     ExerciseRuns,
     ExerciseStall,
     ExerciseSpend,
@@ -111,7 +117,7 @@ class TestPostgres(Everything):
         return other
 
     async def pass_time(self, store: PostgresStore, seconds: float) -> None:
-        """Make older what is kept: the database's clock cannot be set."""
+        """Date stored rows back: the database's clock cannot be set."""
         async with store._pool.acquire() as connection:
             for statement in _OLDER:
                 await connection.execute(statement, timedelta(seconds=seconds))

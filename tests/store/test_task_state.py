@@ -1,4 +1,4 @@
-"""Records of task state as rows: packs of small domains, rows of their own for the records of large ones."""
+"""Records of task state as rows: packs of small domains, separate rows for the records of large ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 
 from spanpost.store.postgres import PostgresStore
 from spanpost.store.task_state import SMALL, FetchedRecords
-from spanpost.tasks.records import Node, node_key
+from spanpost.tasks.record_keys import node_key
+from spanpost.tasks.records import Node
 from spanpost.testing.observed import a_run, ended
 
 DOMAIN = b"d" * 16
@@ -21,7 +22,7 @@ def key(n: int) -> bytes:
 
 
 async def changed(store: PostgresStore, change: Callable[[FetchedRecords], None]) -> None:
-    """Change records in a transaction that knows their domain."""
+    """Change records in a transaction with known domains."""
 
     async def work(connection: Any) -> None:
         records = FetchedRecords()
@@ -39,7 +40,7 @@ async def rows(database: Any) -> list[int]:
 
 
 async def found(store: PostgresStore) -> dict[int, str]:
-    """Return the tool names of the nodes that there are."""
+    """Return the tool names of the existing nodes."""
 
     async def work(connection: Any) -> dict[int, str]:
         records = FetchedRecords()
@@ -59,7 +60,7 @@ def put(*numbers: int, name: str = "a") -> Callable[[FetchedRecords], None]:
 
 
 async def test_a_small_domain_is_one_row(store: PostgresStore, database: Any) -> None:
-    """The records of a small domain are one row, which is changed as a whole and goes with its last record."""
+    """The records of a small domain are one row, which changes as a whole and goes with its last record."""
     await changed(store, put(1, 2, 3))
     assert await rows(database) == [16]
     await changed(store, put(3, 4, name="b"))
@@ -72,7 +73,7 @@ async def test_a_small_domain_is_one_row(store: PostgresStore, database: Any) ->
 
 @pytest.mark.parametrize("first", [0, SMALL], ids=["at once", "from a pack"])
 async def test_a_domain_that_outgrows_a_pack_is_laid_apart(store: PostgresStore, database: Any, first: int) -> None:
-    """With more records than a pack holds, each has a row of its own, none is lost, and a change writes its row alone."""
+    """Records beyond one pack get a row each, none is lost, and a change writes its row alone."""
     numbers = range(SMALL + 1)
     if first:
         await changed(store, put(*numbers[:first]))
@@ -89,7 +90,7 @@ async def test_a_domain_that_outgrows_a_pack_is_laid_apart(store: PostgresStore,
 
 
 async def test_a_pack_is_not_replaced_unread(store: PostgresStore) -> None:
-    """A record that is put without being asked for is added to its domain's pack; none of the others is lost."""
+    """A record that is put without being loaded is added to its domain's pack; none of the others is lost."""
     await changed(store, put(1, 2))
 
     async def work(connection: Any) -> None:
@@ -105,7 +106,7 @@ async def test_a_pack_is_not_replaced_unread(store: PostgresStore) -> None:
 
 
 async def test_what_did_not_change_is_not_written(store: PostgresStore, database: Any) -> None:
-    """Records that are put as they were leave their row untouched."""
+    """Unchanged records leave their row untouched."""
     await changed(store, put(1, 2))
     before = await database.fetchval("SELECT xmin::text FROM task_state")
     await changed(store, put(1))

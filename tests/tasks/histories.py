@@ -23,7 +23,8 @@ from spanpost.readers import NOTHING
 from spanpost.tasks import batches
 from spanpost.tasks.conversations import conversation_domain
 from spanpost.tasks.folded import Folded, FoldRules, Placed
-from spanpost.tasks.records import DEPTH, domain_of, duplicates_key
+from spanpost.tasks.record_keys import domain_of, duplicates_key
+from spanpost.tasks.records import DEPTH
 from spanpost.tasks.work import Key, R
 
 SECOND = 10**9
@@ -115,6 +116,10 @@ class Twin:
             for c in list(self.checkpoints.values()):
                 if c.subtree == move.subtree_from and c.trace_id == move.trace_id:
                     self.checkpoints[c.id] = msgspec.structs.replace(c, subtree=move.subtree_to, task_uid=move.task_uid)
+        for moved in folded.moved_spans:
+            for c in list(self.checkpoints.values()):
+                if (c.span_id, c.trace_id) == (moved.span_id, moved.trace_id):
+                    self.checkpoints[c.id] = msgspec.structs.replace(c, subtree=moved.subtree, task_uid=moved.task_uid)
         for id in folded.retracted:
             self.checkpoints.pop(id, None)
         for c in folded.checkpoints:
@@ -216,7 +221,10 @@ def _trace(random: Random, size: int, traces: list[tuple[bytes, bytes]], after: 
 
 
 def _look(random: Random, o: Observation, final: Reading, number: int) -> Placed:
-    """A later look at a span that goes on: more is known of it, perhaps under another name, and its progress is the newest."""
+    """Return a later copy of a running span.
+
+    More is known of it, perhaps it has another name, and its progress is the newest.
+    """
     seen = msgspec.structs.replace(final, usage=None, failure=None, status=None, progress=float(random.randrange(100)))
     if final.role is Role.AGENT and random.random() < 0.3:
         seen = msgspec.structs.replace(seen, agent_name=random.choice(("", "cid")))
@@ -226,7 +234,7 @@ def _look(random: Random, o: Observation, final: Reading, number: int) -> Placed
 
 
 def _copy(random: Random, o: Observation, reading: Reading) -> Placed:
-    """The same span told with other content, as by an exporter that enriches it, or one that does not know its start."""
+    """Return a copy of a span with other content, as of an exporter that adds attributes or does not know the start."""
     changed = msgspec.structs.replace(o, attributes={**o.attributes, "enriched": random.randrange(3)})
     if random.random() < 0.3:
         changed = msgspec.structs.replace(changed, start_ns=0)
@@ -277,7 +285,7 @@ def _span_reading(random: Random, role: Role, responses: list[str], task_ids: li
 
 
 def _spoken(random: Random, reading: Reading) -> Reading:
-    """A model call that says in which conversation it is, and whose, and perhaps that the context was compacted before it."""
+    """Return a model call that may name its conversation and its agent, or report a compaction before it."""
     if random.random() < 0.5:
         reading = msgspec.structs.replace(reading, conversation_id=random.choice(("talk-1", "talk-2")))
     if random.random() < 0.5:
@@ -335,7 +343,10 @@ def feed(batch: list[Placed], random: Random | None, twin: Twin | None = None) -
 
 
 def deep(random: Random) -> list[Placed]:
-    """Return one trace deeper than what is followed: a chain, with branches, of boxes or of spans that are none; perhaps a circle."""
+    """Return one trace deeper than what is followed: a chain with branches, of root spans or of others.
+
+    Perhaps it has a circle.
+    """
     trace, n = random.randbytes(16), random.randint(2, 2 * DEPTH)
     spans = [random.randbytes(8) for _ in range(n)]
     parents = [spans[max(0, i - random.choice((1, 1, 1, 1, 2)))] if i else b"" for i in range(n)]
@@ -362,7 +373,7 @@ def deep(random: Random) -> list[Placed]:
 
 
 def resumptions(random: Random) -> list[Placed]:
-    """Return the runs of a conversation, some of which wait for a person and are gone on with, and of a team's messages."""
+    """Return runs of a conversation and of a team's messages; some wait for a person, and others continue them."""
     out: list[Placed] = []
     at, former = BASE, (b"", b"")
     for number in range(random.randint(2, 5)):
@@ -416,6 +427,14 @@ def _whole(
     links: tuple[tuple[bytes, bytes], ...] = (),
 ) -> Placed:
     o = Observation(
-        part=Part.ENDED, trace_id=trace, span_id=span, parent_id=parent, name="span", start_ns=begins, end_ns=ends, at_ns=ends, links=links
-    )  # fmt: skip
+        part=Part.ENDED,
+        trace_id=trace,
+        span_id=span,
+        parent_id=parent,
+        name="span",
+        start_ns=begins,
+        end_ns=ends,
+        at_ns=ends,
+        links=links,
+    )
     return placed(o, reading)

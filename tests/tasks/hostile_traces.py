@@ -1,7 +1,7 @@
 """Traces that cost more than they look: deep, wide, circular, torn, in any order of arrival, as lists of observations.
 
-`SHAPES` names a function of a size for each; what it returns has about so many observations, in the order in which a sender
-would tell them. `ORDERS` names the other orders of arrival.
+`SHAPES` names a function of a size for each. The function returns about so many observations, in the order in
+which a sender would send them. `ORDERS` names the other orders of arrival.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def span(
     status: Status = Status.UNSET,
     name: str = "",
 ) -> Observation:
-    """Return one span: those of greater numbers begin later and end earlier, so that each lies within those of smaller ones."""
+    """Return one span. One of a greater number begins later and ends earlier: it lies within the others."""
     start, end = BASE + number * 1000, BASE + (2 * size - number) * 1000
     at = end if part is Part.ENDED else start
     return Observation(
@@ -181,7 +181,10 @@ def renamed(n: int) -> Trace:
 
 
 def wavering(n: int) -> Trace:
-    """Return a box without a name below which one box is of one agent and of another in turns: what is below moves each time."""
+    """Return a root span without a name; the spans below it are of one agent and of two, in turns.
+
+    What lies below moves each time.
+    """
     below = [span(i, 0, agent("one")) for i in range(2, n // 2)]
     copies = [look(span(1, 0, agent("one" if i % 2 else "two"), part=Part.STARTED), i) for i in range(n // 2)]
     return [span(0, None, agent()), *below, *copies]

@@ -26,7 +26,7 @@ from tests.tasks.histories import NOW
 T = TypeVar("T")
 
 SINKS = ("window", "board")
-#: One sink with one place; and one where ann's tasks have a place of their own, and those that failed are told in a third, too.
+#: One sink with one place; and a sink where ann's tasks have a place of their own, and failed tasks a third.
 ROUTES = Routes(
     sinks=SINKS,
     routes=(
@@ -239,7 +239,7 @@ def torn(batch: list[Placed], random: Random) -> list[list[Placed]]:
 
 
 def posted(batch: list[Placed], random: Random, rules: FoldRules = RULES) -> Post:
-    """Feed a torn history, between whose batches settling times pass and deliveries go; at last have all go that there are."""
+    """Feed a torn history; settling times pass and deliveries go between its batches; at the end all deliveries go."""
     store = Post(random, rules)
     for part in torn(batch, random):
         store.take(part)

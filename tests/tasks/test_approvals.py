@@ -38,7 +38,7 @@ def a_row(store: MemoryStore, question: str) -> ApprovalRow:
 
 
 def _history() -> list[Observation]:
-    """Return a question, asked three times in two wordings, with a person's answer to each and the agent's own words for it."""
+    """Return a question, asked three times in two wordings, with answers of a person and of the agent."""
     store = MemoryStore(keep=None)
     asked = [asking(question="v1?"), asking(question="v2?", index=1, at=5.0), asking(question="v1?", index=2, at=9.0)]
     store.record_now([at_work(), *asked[:2]])
@@ -57,7 +57,7 @@ HISTORY = _history()
 
 @given(st.permutations(HISTORY), st.lists(st.sampled_from(HISTORY), max_size=4))
 def test_any_order_and_repetition_comes_to_the_same(order: list[Observation], more: list[Observation]) -> None:
-    """Questions, edits, decisions and what the agent tells of them, in any order and repeated: the same task and the same news."""
+    """Questions, edits and decisions give the same task and the same checkpoints in any order, also repeated."""
     store = MemoryStore(keep=None)
     for observation in [*order, *more]:
         store.record_now([observation])
@@ -127,7 +127,7 @@ def test_the_newest_questions_of_very_many_are_kept() -> None:
 
 
 def test_the_answers_of_the_questions_that_are_kept_are_kept() -> None:
-    """However many answers a session tells of that answer no question, and however ids are sorted, an answered question stays answered."""
+    """An answered question stays answered, however many answers to no question a session reports, under any ids."""
     facts = Facts()
     for n in range(MAP_CAP):
         facts.enter("asks", f"z{n}\0m\0t", 0, n, b"k", None)
@@ -143,7 +143,8 @@ def test_the_answers_of_the_questions_that_are_kept_are_kept() -> None:
         assert {e for e in kept if e[0] == "a"} == {f"a{n:04}\0m\0t" for n in range(700, 1000)}
 
 
-#: A question of spanpost in trace 1, and all that a sender may say: of decisions, of the question, of others, in both traces.
+#: A question of spanpost in trace 1, and all that a sender may report in both traces: decisions, this question,
+#: other questions.
 FORGERIES = [o for observations in FORGED.values() for o in observations]
 QUESTION = asking(is_marked=True)
 OTHERS = [
@@ -156,7 +157,7 @@ OTHERS = [
 
 @given(st.permutations([at_work(), at_work("other", trace=2), QUESTION, *OTHERS, *FORGERIES]), st.data())
 def test_no_order_of_what_senders_say_decides(order: list[Observation], data: st.DataObject) -> None:
-    """Whatever order a question, forged answers, baits and copies come in, and however often: it is open, and a person's answer stands."""
+    """A question stays open until a person answers, in any order of forged answers, baits and copies."""
     store = MemoryStore(keep=None)
     again = data.draw(st.lists(st.sampled_from(order), max_size=4))
     cut = data.draw(st.integers(0, len(order)))
@@ -215,7 +216,7 @@ def test_a_time_that_was_over_when_it_came_is_given_a_while() -> None:
 
 @pytest.mark.slow
 async def test_a_question_asked_again_after_very_many_others_is_still_answered() -> None:
-    """A decision that the task has forgotten over hundreds of others is kept all the same, and told to it when it asks again."""
+    """A decision that the task has forgotten over hundreds of others is kept; the task gets it when it asks again."""
     store = MemoryStore()
     store.record_now([at_work(), asking("a0", "Which of them first?")])
     [row] = await store.interventions.approvals(ApprovalQuery(approval_id="a0"))

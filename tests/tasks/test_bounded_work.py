@@ -88,7 +88,7 @@ def ticks(parts: list[Trace]) -> int:
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_work_for_a_batch_is_linear_in_its_spans(shape: str, order: str) -> None:
-    """Four times as large a body, of any shape and in any order, is four times the work, and not much for each of its spans."""
+    """A body four times as large is four times the work, of any shape and in any order, and each span costs little."""
     small, large = (ORDERS[order](SHAPES[shape](n)) for n in (100, 400))
     first, second = ticks([small]) / len(small), ticks([large]) / len(large)
     assert second < max(1.5 * first, first + 1)
@@ -107,7 +107,7 @@ def test_a_trace_that_grows_costs_the_same_for_each_request(shape: str) -> None:
 
 @pytest.mark.slow
 def test_boxes_within_boxes_are_one_task_down_to_a_depth() -> None:
-    """Of a thousand boxes of one agent, each within the one before, 64 are one task and deeper ones tasks of their own, in any order."""
+    """Of a thousand nested root spans of one agent 64 are one task, and deeper ones are tasks of their own."""
     chain = [root_span(n, n - 1, "deep") for n in range(1, 1001)]
     shuffled = Random(1).sample(chain, len(chain))
     kept = []

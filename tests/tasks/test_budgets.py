@@ -79,7 +79,7 @@ def test_who_lacks_what_it_is_kept_by_spends_nothing() -> None:
 
 @given(st.lists(st.decimals(-5, 20, places=2), max_size=30), st.integers(1, 50))
 def test_each_share_is_told_once(steps: list[Decimal], limit: int) -> None:
-    """However it climbs and is corrected, a share is told at most once, none below it is, and the highest that was reached is."""
+    """A share is warned of at most once, however figures climb and are corrected; the highest share is warned of."""
     budget = Budget(name="b", limit_usd=Decimal(limit), warn_at=(0.5, 0.8, 1.0))
     spent = opened(budget, "default", (), NOW)
     told, highest, total = [], 0.0, Decimal(0)
@@ -95,7 +95,7 @@ def test_each_share_is_told_once(steps: list[Decimal], limit: int) -> None:
 
 
 def test_a_raised_limit_is_climbed_again() -> None:
-    """Where the limit is raised, a share of the new one is warned of when it is passed; what is passed already is not."""
+    """With a higher limit, a share of it is warned of when it is passed, and not when it was passed already."""
     small, large = Budget(name="b", limit_usd=Decimal(10)), Budget(name="b", limit_usd=Decimal(20))
     spent, first = grown(opened(small, "default", (), NOW), small, [growth(Decimal(10))], NOW)
     spent, quiet = grown(spent, large, [growth(Decimal(1))], NOW)

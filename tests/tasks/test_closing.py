@@ -16,7 +16,7 @@ from spanpost.model.observations import Status
 from spanpost.model.readings import Act, Approval, EventReport, Failure, Finish, Reading, Role
 from spanpost.model.usage import Usage
 from spanpost.routing.routes import Route, Routes
-from spanpost.tasks.amounts import ONE_CALL, plus
+from spanpost.tasks.amounts import ONE_CALL, ToolCount, plus
 from spanpost.tasks.announcing import settled
 from spanpost.tasks.checkpoints import TaskCheckpoint
 from spanpost.tasks.closing import Batch, Closed, close
@@ -25,7 +25,8 @@ from spanpost.tasks.facts import Ending
 from spanpost.tasks.fold import go_on
 from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.ownership import TaskStates
-from spanpost.tasks.records import Run, Seen, Subtree, TaskState, state_key, subtree_key
+from spanpost.tasks.record_keys import state_key, subtree_key
+from spanpost.tasks.records import Run, Seen, Subtree, TaskState
 from spanpost.tasks.reported import Reported
 from spanpost.tasks.stall import NO_STALL
 from spanpost.tasks.work import RecordSet
@@ -337,7 +338,7 @@ TWO_CALLS = plus(ONE_CALL, ONE_CALL)
             id="lone call",
         ),
         pytest.param(
-            a_trace(ended(TOOL, 1, 2), tools=(1, 0)),
+            a_trace(ended(TOOL, 1, 2), tools=ToolCount(1)),
             None,
             False,
             False,
@@ -345,7 +346,7 @@ TWO_CALLS = plus(ONE_CALL, ONE_CALL)
             id="lone tools",
         ),
         pytest.param(
-            a_trace(ended(CALL, 1, 2), ended(TOOL, 3, 4), amounts=ONE_CALL, tools=(1, 0)),
+            a_trace(ended(CALL, 1, 2), ended(TOOL, 3, 4), amounts=ONE_CALL, tools=ToolCount(1)),
             None,
             False,
             True,

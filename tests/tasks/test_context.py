@@ -67,14 +67,15 @@ SAME = [
 
 #: Names of which no two are the same model.
 DISTINCT = [
-    "gpt-4", "gpt-4-32k", "gpt-4-turbo", "gpt-4o", "gpt-4o-mini", "gpt-4.1", "gpt-4.1-mini", "gpt-4.1-nano", "gpt-3.5-turbo",
-    "gpt-3.5-turbo-16k", "gpt-5", "gpt-5-mini", "gpt-5-pro", "gpt-5.1", "o1", "o1-mini", "o1-preview", "o1-pro", "o3", "o3-mini",
-    "gpt-oss-20b", "gpt-oss-120b", "claude-3-haiku", "claude-3-5-haiku", "claude-3-5-sonnet", "claude-sonnet-4",
-    "claude-sonnet-4-5", "claude-sonnet-4-5[1m]", "claude-opus-4", "claude-opus-4-1", "claude-opus-4-6", "claude-v2", "claude-v2:1",
-    "gemini-2.5-pro", "gemini-2.5-flash", "gemini-2.5-flash-lite", "llama3", "llama3:8b", "llama3:70b", "mistral:7b",
-    "mistral:instruct", "deepseek-v2", "deepseek-v3", "deepseek-v3.1", "deepseek-r1", "davinci-002", "babbage-002",
-    "moonshot-v1-8k", "moonshot-v1-32k", "phi-3-mini-4k-instruct", "phi-3-mini-128k-instruct",
-    "ft:gpt-4o:acme::a", "ft:gpt-4o:acme::b",
+    "gpt-4", "gpt-4-32k", "gpt-4-turbo", "gpt-4o", "gpt-4o-mini", "gpt-4.1", "gpt-4.1-mini", "gpt-4.1-nano",
+    "gpt-3.5-turbo", "gpt-3.5-turbo-16k", "gpt-5", "gpt-5-mini", "gpt-5-pro", "gpt-5.1", "o1", "o1-mini",
+    "o1-preview", "o1-pro", "o3", "o3-mini", "gpt-oss-20b", "gpt-oss-120b", "claude-3-haiku", "claude-3-5-haiku",
+    "claude-3-5-sonnet", "claude-sonnet-4", "claude-sonnet-4-5", "claude-sonnet-4-5[1m]", "claude-opus-4",
+    "claude-opus-4-1", "claude-opus-4-6", "claude-v2", "claude-v2:1", "gemini-2.5-pro", "gemini-2.5-flash",
+    "gemini-2.5-flash-lite", "llama3", "llama3:8b", "llama3:70b", "mistral:7b", "mistral:instruct", "deepseek-v2",
+    "deepseek-v3", "deepseek-v3.1", "deepseek-r1", "davinci-002", "babbage-002", "moonshot-v1-8k",
+    "moonshot-v1-32k", "phi-3-mini-4k-instruct", "phi-3-mini-128k-instruct", "ft:gpt-4o:acme::a",
+    "ft:gpt-4o:acme::b",
 ]  # fmt: skip
 
 SERVED_BY = ["", "openai/", "azure/eu/", "openrouter/vendor/", "models/", "publishers/google/models/", "litellm:"]
@@ -104,8 +105,9 @@ def test_a_model_is_found_in_any_dress(model: str, service: str, date: str, suff
 
 
 PIECES = [
-    "openai", "gpt-4", "claude", "us.", "anthropic.", "deepseek.", "/", ":", "@", "-", " ", "[1m]", ":0:200k", "-v1:0", "-latest",
-    "-preview", "-0613", "-2024-08-06", "gpt-35-", "4.5", "ft:", "databricks-", "gemini-1", "-002", "İ", "\x00",
+    "openai", "gpt-4", "claude", "us.", "anthropic.", "deepseek.", "/", ":", "@", "-", " ", "[1m]", ":0:200k",
+    "-v1:0", "-latest", "-preview", "-0613", "-2024-08-06", "gpt-35-", "4.5", "ft:", "databricks-", "gemini-1",
+    "-002", "İ", "\x00",
 ]  # fmt: skip
 
 
@@ -146,7 +148,7 @@ def test_a_longer_name_wins_over_a_shorter() -> None:
     ],
 )
 def test_a_name_may_tell_its_window(model: str | None, window: int | None) -> None:
-    """A size in the name is read; tuned and quantised weights have the window of their base; nothing else is guessed."""
+    """A size in the name is read; tuned and quantised weights have the window of their base; others are unknown."""
     assert (
         window_of(model, {"claude-sonnet-4-5": 200_000, "gpt-4o-mini": 128_000, "llama3:8b": 8_192, "llama3": 5})
         == window
@@ -185,7 +187,7 @@ def compaction(climb: int, before: int, after: int) -> Judged:
 
 
 def test_a_threshold_is_told_once_per_climb() -> None:
-    """A threshold is told by the call that reaches it and by none after, also when use sinks a little and rises again."""
+    """The call that reaches a threshold warns, and none after it, also when use sinks a little and rises again."""
     assert in_order(699, 700, 720, 690, 710, 850, 840, 990) == [
         [], [warning(700, 0, 700)], [], [], [], [warning(850, 0, 850)], [], []
     ]  # fmt: skip

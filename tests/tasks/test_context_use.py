@@ -74,8 +74,12 @@ def a_root_span(
 ) -> Observation:
     at = None if end is None else end * SECOND
     return a_span(
-        trace=trace, span=1, start=start * SECOND, end=at, attributes={"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": name, **more}
-    )  # fmt: skip
+        trace=trace,
+        span=1,
+        start=start * SECOND,
+        end=at,
+        attributes={"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": name, **more},
+    )
 
 
 def told(batches: list[list[Observation]], rules: FoldRules = RULES) -> tuple[list[Task], list[Checkpoint]]:
@@ -94,8 +98,13 @@ def told_of(batches: list[list[Observation]], rules: FoldRules = RULES) -> list[
 
 def test_each_turn_of_a_conversation_may_be_a_task() -> None:
     """A conversation that is a trace and a task a turn is warned of once per climb, and forecast over its turns."""
-    turns = [[a_call(at * 10, used, trace=at, conversation_id="talk"), a_root_span(trace=at, start=at * 10 - 2, end=at * 10 + 1)]
-             for at, used in enumerate((200, 350, 500, 650, 800, 950, 980), 1)]  # fmt: skip
+    turns = [
+        [
+            a_call(at * 10, used, trace=at, conversation_id="talk"),
+            a_root_span(trace=at, start=at * 10 - 2, end=at * 10 + 1),
+        ]
+        for at, used in enumerate((200, 350, 500, 650, 800, 950, 980), 1)
+    ]
     tasks, news = told(turns)
     assert len(tasks) == 7
     assert [(str(c.kind), c.ref) for c in news] == [
@@ -175,7 +184,7 @@ def test_a_near_limit_is_a_status() -> None:
 
 
 def test_a_compaction_that_is_said_is_told_and_begins_a_climb() -> None:
-    """A call that says that its conversation was compacted, and an event that says so, are told once each and marked as said."""
+    """A call and an event that report a compaction are one checkpoint each, marked as reported."""
     compacted = {"gen_ai.conversation.compacted": True}
     _, news = told([[a_root_span(end=None)], [a_call(1, 800)], [a_call(2, 750, **compacted)], [a_call(3, 760)]])
     assert [(str(c.kind), c.ref, c.text) for c in news if c.kind is Kind.COMPACTION] == [
@@ -194,7 +203,7 @@ def test_a_compaction_that_is_said_is_told_and_begins_a_climb() -> None:
 
 
 def test_a_compaction_that_is_said_late_takes_the_place_of_the_inferred_one() -> None:
-    """Records come later than spans: what was concluded from the drop goes when the agent's own word for it comes; of another drop it stays."""
+    """An inferred compaction is retracted when the agent's own record of it comes later; another drop stays."""
     event = an_event(on=a_root_span(), name="agent.context.compacted", at=3 * SECOND // 2, attributes={
         "agent.context.before_tokens": 800, "agent.context.used_tokens": 100})  # fmt: skip
     calls = [[a_root_span(end=None)], [a_call(1, 800)], [a_call(2, 100)], [a_call(3, 110)]]

@@ -44,7 +44,7 @@ def named(twin: Twin, name: str) -> Task:
 
 
 def test_the_tool_at_work_is_the_action_and_tools_are_steps() -> None:
-    """The action is the tool called last, under a name without ids; each call is a step, one told by two layers once."""
+    """The action is the newest tool, under a name without ids; each call is one step, however many layers report it."""
     twin = Twin()
     search = tool("search-3f2a9c1e-8f4b-4d2e-9a6b-1c2d3e4f5a6b")
     twin.record(

@@ -8,11 +8,12 @@ import pytest
 
 from spanpost.model.observations import Observation, Part
 from spanpost.model.readings import METERED, Reading, Role
-from spanpost.tasks.amounts import ONE_CALL, ZERO, minus, plus
+from spanpost.tasks.amounts import NO_COUNT, ONE_CALL, ZERO, SubtreeFigures, ToolCount, minus, plus
 from spanpost.tasks.fold import Fold
 from spanpost.tasks.folded import FoldRules
-from spanpost.tasks.ownership import add_figures
-from spanpost.tasks.records import TaskState, domain_of, state_key, subtree_key
+from spanpost.tasks.record_keys import domain_of, state_key, subtree_key
+from spanpost.tasks.records import TaskState
+from spanpost.tasks.task_figures import add_figures
 from tests.tasks.histories import NOW, Packed, placed
 from tests.tasks.learning import SECOND
 
@@ -280,17 +281,20 @@ def test_a_task_that_loses_its_last_span_is_gone_and_says_where_it_went() -> Non
 @pytest.mark.parametrize(
     ("owner", "figures", "sentence"),
     [
-        pytest.param(b"any", (ONE_CALL, ZERO, (2, 1)), "calls and tools are the task's", id="calls"),
+        pytest.param(b"any", (ONE_CALL, ZERO, ToolCount(2, 1)), "calls and tools are the task's", id="calls"),
         pytest.param(
-            METERED, (ZERO, ONE_CALL, (0, 0)), "data points are kept apart, and their tools are none", id="data points"
+            METERED,
+            (ZERO, ONE_CALL, NO_COUNT),
+            "data points are kept apart, and their tools are none",
+            id="data points",
         ),
     ],
 )
 def test_figures_of_data_points_are_kept_apart(owner: bytes, figures: tuple[object, ...], sentence: str) -> None:
     """What a owner's figures changed by is added to its task, and taken off again."""
     state = TaskState()
-    add_figures(state, owner, ONE_CALL, (2, 1), {"gpt-x": ONE_CALL})
+    add_figures(state, owner, SubtreeFigures(ONE_CALL, ToolCount(2, 1), {"gpt-x": ONE_CALL}))
     assert (state.amounts, state.metered, state.tools) == figures, sentence
     back = minus(ZERO, ONE_CALL)
-    add_figures(state, owner, back, (-2, -1), {"gpt-x": back})
+    add_figures(state, owner, SubtreeFigures(back, ToolCount(-2, -1), {"gpt-x": back}))
     assert (plus(state.amounts, state.metered), state.models, state.metered_models) == (ZERO, {}, {})

@@ -57,7 +57,8 @@ def test_an_unknown_task_is_null_all_over() -> None:
     told = task_json(Task(uid=UID, tenant="default", task_id="t"))
     assert list(told) == KEYS
     assert {key for key, value in told.items() if value is not None} == {
-        "task_id", "status", "inferred", "unpriced_calls", "llm_calls", "tool_calls", "tool_errors", "steps", "artifacts", "approvals",
+        "task_id", "status", "inferred", "unpriced_calls", "llm_calls", "tool_calls", "tool_errors", "steps",
+        "artifacts", "approvals",
     }  # fmt: skip
 
 
@@ -123,14 +124,21 @@ def test_a_report_joins_checkpoints_to_public_ids() -> None:
 
 
 def test_a_parent_is_told_with_all_below_it() -> None:
-    """A parent's totals add its own figures and those of every task below it, each once, also where parents go round in a ring."""
+    """A parent's totals add the figures of every task below it once, also where parents form a ring."""
 
     def one(n: int, parent: int | None, tokens: int | None, cost: str | None) -> Task:
         above = None if parent is None else UUID(int=parent)
         usd = None if cost is None else Decimal(cost)
         return Task(
-            uid=UUID(int=n), tenant="t", task_id=str(n), parent_uid=above, input_tokens=tokens, cost_usd=usd, llm_calls=1, unpriced_calls=cost is None
-        )  # fmt: skip
+            uid=UUID(int=n),
+            tenant="t",
+            task_id=str(n),
+            parent_uid=above,
+            input_tokens=tokens,
+            cost_usd=usd,
+            llm_calls=1,
+            unpriced_calls=cost is None,
+        )
 
     told = report(
         [one(1, None, 10, "0.5"), one(2, 1, None, None), one(3, 2, 5, "0.25"), one(4, 5, 1, None), one(5, 4, 2, None)],

@@ -45,7 +45,7 @@ def test_the_run_before_is_taken_off() -> None:
 
 
 def test_other_agents_and_other_lives_are_no_run_before() -> None:
-    """Another agent's totals, a total that fell (the agent was made anew), and a dialect whose totals are of the run."""
+    """Another agent's totals, a total that fell (the agent was made anew), and a dialect whose totals are the run's."""
     assert used(run(1, 500), run(2, 700, name="bob")) == {(500, 700)}
     assert used(run(1, 500), run(2, 300), run(3, 800)) == {(500, 300, 500)}
     other = Origin(resource=LINKED_TRACES_OF.resource, scope="another.framework")

@@ -21,10 +21,17 @@ def span(
     number: int, span_id: int, start: int, end: int, *, parent: int = 0, links: tuple[int, ...] = (), **said: Any
 ) -> Observation:
     return Observation(
-        part=Part.ENDED, trace_id=trace(number), span_id=bytes(7) + bytes([span_id]),
-        parent_id=bytes(7) + bytes([parent]) if parent else b"", name="a span", start_ns=start * SECOND, end_ns=end * SECOND,
-        at_ns=end * SECOND, attributes=said, links=tuple((trace(other), bytes(7) + b"\2") for other in links),
-    )  # fmt: skip
+        part=Part.ENDED,
+        trace_id=trace(number),
+        span_id=bytes(7) + bytes([span_id]),
+        parent_id=bytes(7) + bytes([parent]) if parent else b"",
+        name="a span",
+        start_ns=start * SECOND,
+        end_ns=end * SECOND,
+        at_ns=end * SECOND,
+        attributes=said,
+        links=tuple((trace(other), bytes(7) + b"\2") for other in links),
+    )
 
 
 def agent(number: int, span_id: int, start: int, end: int, name: str, **more: Any) -> Observation:
@@ -33,7 +40,7 @@ def agent(number: int, span_id: int, start: int, end: int, name: str, **more: An
 
 
 def trees(*spans: Observation) -> set[tuple[tuple[str, str, int], ...]]:
-    """Return what any order of the spans comes to, each a batch of its own: tasks as (name, name of the one above, segments)."""
+    """Return the tasks of the spans in any order, each a batch of its own, as (name, name of the parent, runs)."""
     out = set()
     for order in permutations(spans):
         store = MemoryStore()
@@ -67,7 +74,7 @@ def test_the_same_agent_goes_on_with_its_task() -> None:
 
 
 def test_a_batch_of_messages_joins_nothing() -> None:
-    """A consumer that takes messages of two tasks at once belongs to neither, and they have nothing to do with one another."""
+    """A consumer that takes messages of two tasks at once belongs to neither, and joins nothing."""
     batch, works = span(3, 3, 3, 8, links=(1, 2)), agent(3, 4, 4, 7, "writer", parent=3)
     tasks = [agent(1, 1, 0, 9, "planner"), agent(2, 1, 0, 9, "buyer")]
     assert trees(*tasks, batch, works) == {(("buyer", "", 1), ("planner", "", 1), ("writer", "", 1))}

@@ -1,4 +1,4 @@
-"""One task, one message: whatever order a history comes in, what stands at the end is true, and nothing is left standing."""
+"""One task, one message: for any order of a history the last messages are true, and none is left out of date."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from tests.tasks.test_property import HISTORIES, seeds, trying
     seed=64213504, order=64213504
 )  # a task is torn loose while news of it waits below a message that is never shown
 def test_every_message_is_its_tasks_or_has_ended_and_all_news_is_told_once(seed: int, order: int) -> None:
-    """In any order, however late tasks are announced and deliveries go: a message shows its task as it is, or where it went on.
+    """For any order and any delay a message shows its task as it is, or its successor.
 
-    Each announced root has one message in each place that routes name; each piece of news is told once, below a message that is there.
+    Each announced root has one message in each place that routes name; each checkpoint is posted once, below one.
     """
     for batch in (history(Random(seed)), resumptions(Random(seed))):
         assert posted(batch, Random(order)).faults() == []
@@ -34,7 +34,7 @@ def test_every_message_is_its_tasks_or_has_ended_and_all_news_is_told_once(seed:
 @given(seed=seeds, order=seeds)
 @example(seed=5000047, order=35000330)  # news goes on to a task whose message was not worth beginning before
 def test_where_little_is_told_nothing_is_told_below_no_message(seed: int, order: int) -> None:
-    """Where messages appear only with their first news that counts, that news follows its message, wherever it was addressed first."""
+    """Where messages appear only with their first checkpoint that counts, that checkpoint follows its message."""
     for batch in (history(Random(seed)), resumptions(Random(seed))):
         assert posted(batch, Random(order), LIMITED_LOG).far.wrongs == []
 

@@ -97,7 +97,7 @@ async def test_what_the_agent_said_with_it_is_the_milestone():
 
 
 async def test_where_a_run_is_when_it_is_first_heard_of_is_no_milestone():
-    """A live span that says at its start what its checkpoints are about to tell is told by them alone, in their order."""
+    """A live span that reports its steps at its start and in checkpoints is reported by these alone, in their order."""
     app = App(Verbosity.LIVE, timedelta(0), ROOT_SPAN | {"agent.progress": 20, "agent.step.name": "Find"})
     await app.say(name="agent.checkpoint", checkpoint__message="Planning", progress=5)
     await app.say(name="agent.checkpoint", checkpoint__message="Looking", progress=20, step__name="Find")
@@ -106,7 +106,7 @@ async def test_where_a_run_is_when_it_is_first_heard_of_is_no_milestone():
 
 
 async def test_milestones_come_apart_and_the_newest_wins():
-    """Of many within half a minute the first is told at once and the last when its time has come; none is told twice."""
+    """Of many within half a minute the first is posted at once and the last when it is due; none is posted twice."""
     app = App()
     for i in range(1, 21):
         await app.say(2, step__name=f"step {i}", step__index=i)

@@ -1,4 +1,4 @@
-"""The plan that an agent writes down by a tool: at which step it is, of how many; its words only where content is kept."""
+"""The plan that an agent writes down by a tool: its step and their number; its words only where content is kept."""
 
 from __future__ import annotations
 

@@ -43,9 +43,16 @@ def test_an_answer_that_is_offered_stands(
     """Of a question an answer is offered exactly where it would stand."""
     at = NOW.replace(year=NOW.year + expires) if expires is not None else None
     row = ApprovalRow(
-        key=UUID(int=9), tenant=task.tenant, approval_id="a", mark="m", task_uid=task.uid, options=tuple(options), requested_at=NOW,
-        expires_at=at, state=state,
-    )  # fmt: skip
+        key=UUID(int=9),
+        tenant=task.tenant,
+        approval_id="a",
+        mark="m",
+        task_uid=task.uid,
+        options=tuple(options),
+        requested_at=NOW,
+        expires_at=at,
+        state=state,
+    )
     verb = Verb.CHOOSE if options else Verb.APPROVE
     option = options[0] if options else ""
     stands = judge(msgspec.structs.replace(act(verb, task, option), key=row.key), row, task, NOW).result is Result.DONE

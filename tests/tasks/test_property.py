@@ -53,6 +53,11 @@ def test_what_is_deeper_than_is_followed_comes_to_the_same_in_any_order(seed: in
 
 @settings(trying, max_examples=max(60, HISTORIES // 2))
 @given(seed=seeds, order=seeds)
+@example(seed=6980, order=6582)  # an answer on a call that is not known, then its start elsewhere, and its end
+@example(seed=100243, order=701702)  # a call that is told later as a step
+@example(seed=2003439, order=0)  # a pause of a task that a span outside names, too
+@example(seed=2004539, order=2606259)  # a circle of starts, that an end opens
+@example(seed=101237, order=708660)  # a pause of a call that is not known, whose start hangs elsewhere
 def test_torn_histories_come_to_what_the_oracle_makes_of_them(seed: int, order: int) -> None:
     """Starts that hang elsewhere, copies under other roles, acts of people and prices make no difference."""
     assert compared(torn(Random(seed)), Random(order), ROUTED) == []
@@ -60,7 +65,7 @@ def test_torn_histories_come_to_what_the_oracle_makes_of_them(seed: int, order: 
 
 @given(seed=seeds, most=st.integers(min_value=1, max_value=12))
 def test_parts_of_a_batch_hold_it_whole_and_no_trace_is_torn(seed: int, most: int) -> None:
-    """Each observation is in one part, each trace too, and only a trace that touches more alone makes a part touch more."""
+    """Each observation and each trace is in one part; only one trace alone makes a part touch more than allowed."""
     told = history(Random(seed))
     found = batches.parts(told, most)
     parts = [part for part, _ in found]
@@ -111,7 +116,7 @@ def test_a_repeated_history_is_nothing_new(seed: int, order: int) -> None:
 
 
 def test_resumptions_are_joined_by_each_rule() -> None:
-    """The random conversations hold runs joined by a tool call, by their conversation, and by links, as segments and below."""
+    """The random conversations hold runs joined by a tool call, by conversation and by links: runs and child tasks."""
     joined, below = 0, 0
     for seed in range(60):
         tasks = feed(resumptions(Random(seed)), None).tasks.values()
@@ -122,7 +127,7 @@ def test_resumptions_are_joined_by_each_rule() -> None:
 
 
 def test_histories_hold_what_the_property_is_about() -> None:
-    """The random histories have what makes placement hard: stacked calls, shared response ids, lost parents, late boxes."""
+    """The random histories hold stacked calls, shared response ids, lost parents and late root spans."""
     seen: set[str] = set()
     for seed in range(200):
         told = history(Random(seed))

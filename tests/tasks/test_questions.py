@@ -41,7 +41,7 @@ TOLD: dict[str, Any] = {"state": InterventionState.DECIDED, "decision": "approve
 
 
 def test_without_a_mark_one_wording_is_told_of_and_two_are_not() -> None:
-    """Who names nothing but an id is told of an answer where one wording was asked alone; else that it is open, and why."""
+    """A caller that names only an id gets the answer where one wording was asked; else the question is open."""
     one, other = a_row(**DECIDED), a_row(1, mark="n", trace="b", **DECIDED)
     assert heard([one], mark="", trace="", is_all=True) == (one, "")
     row, why = heard([other, one], mark="", trace="", is_all=True)
@@ -119,7 +119,7 @@ def test_ordinary_words_are_whole() -> None:
     assert all(is_whole(a_row(question=text)) for text in words)
 
 
-# --- the mark -----------------------------------------------------------------------------------------------------------
+# --- the mark -------------------------------------------------------------------------------------------------------
 
 
 def asked(attributes: dict[str, Any], repairs: int = 0, body: Any = None) -> Approval:
@@ -194,11 +194,15 @@ def test_what_a_receiver_cut_cannot_be_approved() -> None:
 @pytest.mark.parametrize(
     "form",
     [
-        {c.APPROVAL_DETAIL: {"command": "drop all"}}, {c.APPROVAL_DETAIL: ["drop all"]}, {c.APPROVAL_DETAIL: 5},
-        {c.APPROVAL_OPTIONS: {"yes": "drop all"}}, {c.APPROVAL_OPTIONS: ["yes", ["drop all"]]}, {c.APPROVAL_RISK: {"a": "b"}},
+        {c.APPROVAL_DETAIL: {"command": "drop all"}},
+        {c.APPROVAL_DETAIL: ["drop all"]},
+        {c.APPROVAL_DETAIL: 5},
+        {c.APPROVAL_OPTIONS: {"yes": "drop all"}},
+        {c.APPROVAL_OPTIONS: ["yes", ["drop all"]]},
+        {c.APPROVAL_RISK: {"a": "b"}},
         {c.APPROVAL_QUESTION: {"text": "Drop all?"}},
     ],
-)  # fmt: skip
+)
 def test_words_in_a_form_that_is_not_read_cannot_be_approved(form: dict[str, Any]) -> None:
     """What people would not be shown is not left out in silence."""
     assert asked(said("Deploy?", "", [], "") | form).is_cut

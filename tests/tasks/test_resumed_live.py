@@ -26,7 +26,7 @@ def part(trace: int, span: int, start: int, operation: str, **said: Any) -> Obse
 
 @pytest.mark.parametrize("is_resumed", [True, False])
 def test_it_has_no_message_until_its_first_call_says_which(is_resumed: bool) -> None:
-    """Of the conversation in which a run waits a new one begins: its first call tells whether it is the same task, or another."""
+    """A new run of a conversation in which a run waits: its first call decides whether it is the same task."""
     asks = part(1, 2, 1, "chat", **{"gen_ai.response.finish_reasons": ["tool_calls"], "gen_ai.usage.input_tokens": 3})
     store = MemoryStore()
     store.record_now([root_span(1, 0, 2), asks])

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from spanpost import semconv as c
+from spanpost.model.interventions import Verb
 from spanpost.model.observations import Observation, Part
-from spanpost.model.readings import Approval, EventReport, Reading, Role
+from spanpost.model.readings import Act, Approval, EventReport, Failure, Reading, Role
 from spanpost.model.usage import Usage
 from spanpost.tasks.folded import Placed
 from tests.tasks.against_oracle import differences, outcome_of
@@ -58,6 +59,8 @@ def escalated(at: int) -> Placed:
 
 LINKS = (b"2" * 16, b"b" * 8)
 TOOL = Reading(role=Role.TOOL, tool_name="search")
+PAUSED = Reading(act=Act(verb=str(Verb.PAUSE), by="eve", seen_ns=BASE))
+FAILED = Reading(reports=EventReport.ERROR, failure=Failure(type="KeyError", message="k"), occurrence="KeyError k")
 
 
 @pytest.mark.parametrize(
@@ -124,6 +127,58 @@ TOOL = Reading(role=Role.TOOL, tool_name="search")
             ],
             "what the start of a call taught goes with it when its end hangs elsewhere",
             id="start elsewhere",
+        ),
+        pytest.param(
+            [
+                ended("a", "", 1, 9, AGENT),
+                ended("b", "a", 2, 8, Reading(role=Role.AGENT, agent_name="bob")),
+                a_note(Part.INTERVENTION, "t", "", 0, 4, PAUSED, name=c.EVENT_INTERVENTION),
+                started("t", "b", 3, TOOL),
+                ended("t", "a", 3, 8, TOOL),
+            ],
+            "an act on a call is its task's, also when the call was not known yet, and then started elsewhere",
+            id="act elsewhere",
+        ),
+        pytest.param(
+            [
+                ended("a", "", 1, 9, AGENT),
+                ended("b", "a", 2, 8, Reading(role=Role.AGENT, agent_name="bob")),
+                a_note(Part.EVENT, "t", "", 0, 4, FAILED, name="agent.error"),
+                started("t", "b", 3, TOOL),
+                ended("t", "a", 3, 8, TOOL),
+            ],
+            "a checkpoint and the count of errors go with a call that ends elsewhere",
+            id="error elsewhere",
+        ),
+        pytest.param(
+            [
+                ended("a", "", 1, 9, AGENT),
+                started("l", "a", 2, Reading(role=Role.LLM)),
+                a_note(Part.STARTED, "l", "a", 2, 5, Reading(role=Role.STEP)),
+                ended("t", "l", 3, 4, TOOL),
+                a_note(Part.EVENT, "t", "", 0, 4, Reading(reports=EventReport.CHECKPOINT, message="halfway")),
+            ],
+            "a start with a role ranks above a later one without: what lies below it stays where it is",
+            id="role lost",
+        ),
+        pytest.param(
+            [
+                ended("a", "", 1, 9, AGENT),
+                started("t", "u", 3, TOOL),
+                started("u", "t", 3, TOOL),
+                ended("u", "a", 3, 8, TOOL),
+            ],
+            "a circle that is open again cuts nothing off",
+            id="open circle",
+        ),
+        pytest.param(
+            [
+                ended("a", "", 1, 9, Reading(role=Role.TASK, task_id="job")),
+                a_note(Part.INTERVENTION, "a", "", 0, 4, PAUSED, name=c.EVENT_INTERVENTION),
+                ended("s", "", 0, 10, Reading(task_id="job"), trace="2"),
+            ],
+            "what a span outside names is no run that ended after a person asked",
+            id="pause",
         ),
         pytest.param(
             [

@@ -118,9 +118,15 @@ def history() -> list[Observation]:
     one.record(batches.prepare([root_span]))
     [known] = one.tasks.values()
     producer = Producer(
-        tenant="default", producer="p", seq=1, at_ns=root_span.at_ns, last_seen_at=NOW, lag=timedelta(0), interval=timedelta(0),
+        tenant="default",
+        producer="p",
+        seq=1,
+        at_ns=root_span.at_ns,
+        last_seen_at=NOW,
+        lag=timedelta(0),
+        interval=timedelta(0),
         roots=((root_span.trace_id, root_span.span_id),),
-    )  # fmt: skip
+    )
     stalled = stall.silenced(known, producer, STALL_RULES)
     again = msgspec.structs.replace(producer, seq=2, at_ns=root_span.at_ns + 90 * 10**9)
     heard = stall.revived(msgspec.structs.replace(known, end_reason="interrupted"), again)
@@ -168,7 +174,7 @@ def test_any_order_comes_to_the_same(size: int) -> None:
 
 
 def test_activity_after_the_silence_takes_it_back_and_before_it_does_not() -> None:
-    """What the agent told of itself after the moment of the record proves that it lived; what came late from before does not."""
+    """What the agent reported after the moment of the record proves that it lived; what came late does not."""
     root_span, stalled, *_ = history()
     before = an_event(trace=1, span=1, name="agent.checkpoint", index=0, at=50)
     after = an_event(trace=1, span=1, name="agent.checkpoint", index=1, at=70)

@@ -42,7 +42,8 @@ def torn_by(random: Random, *tears: Tear) -> list[Placed]:
     out = history(random)
     for tear in tears:
         out = tear(random, out)
-    return sorted(out, key=lambda p: (p.observation.at_ns, p.content_hash))
+    unique = {(p.event_id, p.content_hash): p for p in out}  # as a store has it, also where the resources differ
+    return sorted(unique.values(), key=lambda p: (p.observation.at_ns, p.content_hash))
 
 
 def started_installed_apps(random: Random, told: list[Placed]) -> list[Placed]:

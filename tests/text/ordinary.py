@@ -1,6 +1,6 @@
-"""Ordinary texts, of which none is a secret: what is on every machine that has a clone of this repository and its packages.
+"""Ordinary texts without secrets, found on every machine with this repository and its packages.
 
-Attribute values of the recorded runs, paragraphs of packages' descriptions, lines of source code, log lines and stack traces.
+Attribute values of recorded runs, package descriptions, source lines, log lines and stack traces.
 """
 
 from __future__ import annotations
@@ -19,14 +19,17 @@ from typing import Any
 from spanpost.receivers.recordings import read_recording
 
 HERE = Path(__file__).parents[1]
-#: Modules of the standard library and of packages that speak of passwords, tokens and keys all the time.
+#: Modules of the standard library and of packages that handle passwords, tokens and keys.
 MODULES = """
-    argparse getpass netrc secrets hmac ssl smtplib ftplib imaplib http.client http.cookies http.cookiejar urllib.request urllib.parse
-    tokenize token hashlib email.message configparser logging.config asyncpg.connection asyncpg.connect_utils aiohttp.client
-    slack_sdk.web.client slack_sdk.oauth.installation_store.models.installation starlette.middleware.sessions fastapi.security.oauth2
-    fastapi.security.api_key fastapi.security.http httpx requests.auth requests.sessions joserfc.jwt joserfc.jwk sqlalchemy.engine.url
-    pydantic.types pydantic.networks redis.connection kombu.utils.url celery.app.base mcp.server.auth.provider uvicorn.config
-    opentelemetry.exporter.otlp.proto.http.trace_exporter urllib3.util.request urllib3.connection playwright.sync_api cryptography.fernet
+    argparse getpass netrc secrets hmac ssl smtplib ftplib imaplib http.client http.cookies http.cookiejar
+    urllib.request urllib.parse tokenize token hashlib email.message configparser logging.config
+    asyncpg.connection asyncpg.connect_utils aiohttp.client slack_sdk.web.client
+    slack_sdk.oauth.installation_store.models.installation starlette.middleware.sessions
+    fastapi.security.oauth2 fastapi.security.api_key fastapi.security.http httpx requests.auth
+    requests.sessions joserfc.jwt joserfc.jwk sqlalchemy.engine.url pydantic.types pydantic.networks
+    redis.connection kombu.utils.url celery.app.base mcp.server.auth.provider uvicorn.config
+    opentelemetry.exporter.otlp.proto.http.trace_exporter urllib3.util.request urllib3.connection
+    playwright.sync_api cryptography.fernet
 """
 
 
@@ -86,7 +89,7 @@ def sources() -> Iterator[str]:
 
 
 def documents() -> Iterator[str]:
-    """Yield the paragraphs of this project's documents, and what its commits say."""
+    """Yield the paragraphs of this project's documents, and its commit messages."""
     for path in sorted(HERE.parent.glob("*.md")):
         yield from (p.strip() for p in re.split(r"\n\s*\n", path.read_text()) if len(p.strip()) > 20)
     log = subprocess.run(
@@ -99,13 +102,18 @@ def logged() -> Iterator[str]:
     """Yield log lines and stack traces as Python makes them."""
     form = logging.Formatter("%(asctime)s %(levelname)s [%(name)s:%(lineno)d] %(message)s")
     says = (
-        "GET /v1/items?page=2&limit=50 HTTP/1.1 200 1532 0.042", "user 4711 logged in with password authentication from 10.0.0.7",
-        "token count 1532 exceeds max_tokens=1024", "refreshing token for tenant acme, expires in 3600 s", "cache key user:4711:profile missed",
-        "loaded 25 secrets from vault path secret/data/app", "password reset mail was sent to ann@example.com", "auth=none scheme=https",
-        "commit a94a8fe5ccb19ba61c4c0873d391e987982fbbd3 of acme/shop was checked out", "trace_id=4bf92f3577b34da6a3ce929d0e0e4736 span_id=00f067aa0ba902b7",
-        "image sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 was pulled", "session.id=5f2b9c1e-7a4d-4f0e-9b1a-2c3d4e5f6a7b started",
-        "retrying in 2.0 s (attempt 3 of 5): connection refused", "invalid api key supplied", "401 Unauthorized: missing bearer token",
-        "model=gpt-4o-mini-2024-07-18 input_tokens=812 output_tokens=120 finish=stop", "etag W/\"5e8c1b2f-1a2b\" last-modified Tue, 03 Nov 2026",
+        "GET /v1/items?page=2&limit=50 HTTP/1.1 200 1532 0.042",
+        "user 4711 logged in with password authentication from 10.0.0.7", "token count 1532 exceeds max_tokens=1024",
+        "refreshing token for tenant acme, expires in 3600 s", "cache key user:4711:profile missed",
+        "loaded 25 secrets from vault path secret/data/app", "password reset mail was sent to ann@example.com",
+        "auth=none scheme=https", "commit a94a8fe5ccb19ba61c4c0873d391e987982fbbd3 of acme/shop was checked out",
+        "trace_id=4bf92f3577b34da6a3ce929d0e0e4736 span_id=00f067aa0ba902b7",
+        "image sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 was pulled",
+        "session.id=5f2b9c1e-7a4d-4f0e-9b1a-2c3d4e5f6a7b started",
+        "retrying in 2.0 s (attempt 3 of 5): connection refused", "invalid api key supplied",
+        "401 Unauthorized: missing bearer token",
+        "model=gpt-4o-mini-2024-07-18 input_tokens=812 output_tokens=120 finish=stop",
+        "etag W/\"5e8c1b2f-1a2b\" last-modified Tue, 03 Nov 2026",
         "POST https://api.openai.com/v1/chat/completions 200 OK", "SELECT id, token_type FROM sessions WHERE key = $1",
     )  # fmt: skip
     for number, said in enumerate(says * 3):
@@ -125,7 +133,7 @@ def logged() -> Iterator[str]:
 
 
 def all_texts() -> Iterator[tuple[str, str]]:
-    """Yield where a text is from, and the text."""
+    """Yield each text with its source."""
     for source in (captured, described, sources, documents, logged):
         yield from ((source.__name__, text) for text in source())
 

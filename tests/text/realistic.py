@@ -1,6 +1,6 @@
-"""Secrets as vendors document them, with bodies drawn anew by a seed, and the texts in which agents let them slip.
+"""Secrets as vendors document them, with random bodies from a seed, and texts in which agents leak them.
 
-Nothing here is read from the scanner's own table: each form is written down from the vendor's documentation, whole and in full length.
+Nothing here is read from the scanner's own table: each form is written from the vendor's documentation, in full length.
 A form is a sequence of literal text and `(alphabet, length)`; a text has `{}` where the secret stands.
 """
 
@@ -12,6 +12,7 @@ import random
 import string
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
+from urllib.parse import quote
 from uuid import UUID
 
 AN = string.ascii_letters + string.digits
@@ -134,7 +135,7 @@ FORMS: dict[str, Form] = {
     "spanpost": ("sp" "t_", (URL, 43)),
 }  # fmt: skip
 
-#: Where a secret of a known form may stand: nothing else tells what it is.
+#: Places of a secret of a known form, without a name that gives its kind.
 TEXTS = (
     "{}",
     "using {} for the call",
@@ -161,19 +162,24 @@ PASSWORD_NAMES = (
     "smtp_pass",
     "passphrase",
 )
-TOKEN_NAMES = ("access_token", "refresh_token", "API_KEY", "apiKey", "client_secret", "SECRET_KEY", "auth_token", "AWS_SECRET_ACCESS_KEY", "GITHUB_TOKEN",
-               "private_token", "x-api-key", "encryption_key", "session_token", "clientSecret", "AWS_SESSION_TOKEN", "webhook_secret", "secret")  # fmt: skip
+TOKEN_NAMES = ("access_token", "refresh_token", "API_KEY", "apiKey", "client_secret", "SECRET_KEY", "auth_token",
+               "AWS_SECRET_ACCESS_KEY", "GITHUB_TOKEN",
+               "private_token", "x-api-key", "encryption_key", "session_token", "clientSecret", "AWS_SESSION_TOKEN",
+               "webhook_secret", "secret")  # fmt: skip
 NAMED = (
-    "{n}={v}", "{n} = {v}", "{n}: {v}", '{n}: "{v}"', '"{n}": "{v}"', "'{n}': '{v}'", '{n} = "{v}"', "export {n}={v}", "ENV {n} {v}", "--{n}={v}", "--{n} {v}",
-    '{{"user": "bob", "{n}": "{v}", "host": "db"}}', '{{\\"{n}\\": \\"{v}\\"}}', "https://api.example.com/v1?user=bob&{n}={v}&page=2",
-    "host=db.internal user=app {n}={v} sslmode=require", "  {n}: {v}\n  port: 5432", "connect failed ({n}={v})", "Error: invalid {n} '{v}'",
-    "the {n} is {v}", "set {n} to {v} and try again", '["--{n}", "{v}"]', '{{"name": "{n}", "value": "{v}"}}', "<{n}>{v}</{n}>", "{n} => '{v}'",
-    "2026-11-22 10:00:01 DEBUG auth: {n}={v} ok=true", "docker run -e {n}={v} app", "raise AuthError('{n}={v}')", "{n}%3D{v}", "{n}:{v}",
+    "{n}={v}", "{n} = {v}", "{n}: {v}", '{n}: "{v}"', '"{n}": "{v}"', "'{n}': '{v}'", '{n} = "{v}"', "export {n}={v}",
+    "ENV {n} {v}", "--{n}={v}", "--{n} {v}", '{{"user": "bob", "{n}": "{v}", "host": "db"}}',
+    '{{\\"{n}\\": \\"{v}\\"}}', "https://api.example.com/v1?user=bob&{n}={v}&page=2",
+    "host=db.internal user=app {n}={v} sslmode=require", "  {n}: {v}\n  port: 5432", "connect failed ({n}={v})",
+    "Error: invalid {n} '{v}'", "the {n} is {v}", "set {n} to {v} and try again", '["--{n}", "{v}"]',
+    '{{"name": "{n}", "value": "{v}"}}', "<{n}>{v}</{n}>", "{n} => '{v}'",
+    "2026-11-22 10:00:01 DEBUG auth: {n}={v} ok=true", "docker run -e {n}={v} app", "raise AuthError('{n}={v}')",
+    "{n}%3D{v}", "{n}:{v}",
 )  # fmt: skip
 
 
 class Case(NamedTuple):
-    """A text, and what must not be left of it."""
+    """A text, and the secret that must be removed from it."""
 
     what: str
     text: str
@@ -181,7 +187,7 @@ class Case(NamedTuple):
 
 
 def drawn(form: Form, rng: random.Random) -> str:
-    """Return a secret of a form."""
+    """Return a random secret of a form."""
     return "".join(part if isinstance(part, str) else "".join(rng.choices(part[0], k=part[1])) for part in form)
 
 
@@ -199,8 +205,10 @@ def a_password(rng: random.Random) -> str:
     words = ("hunter", "Winter", "correcthorse", "dragon", "Sommer", "letme", "P@ss", "tr0ub4dor", "Monkey", "Qwerty")
     word = rng.choice(words)
     return rng.choice(
-        (f"{word}{rng.randint(10, 9999)}", f"{word}{rng.randint(1, 99)}!", f"{word}#{rng.randint(100, 999)}", f"{word.title()}-{rng.randint(2000, 2030)}$",
-         "".join(rng.choices(AN + "!#%*+-_", k=12)) + str(rng.randint(0, 9)), f"{rng.randint(10, 99)}{word}@{rng.randint(10, 99)}")
+        (f"{word}{rng.randint(10, 9999)}", f"{word}{rng.randint(1, 99)}!", f"{word}#{rng.randint(100, 999)}",
+         f"{word.title()}-{rng.randint(2000, 2030)}$",
+         "".join(rng.choices(AN + "!#%*+-_", k=12)) + str(rng.randint(0, 9)),
+         f"{rng.randint(10, 99)}{word}@{rng.randint(10, 99)}")
     )  # fmt: skip
 
 
@@ -295,12 +303,13 @@ _simple("header of Datadog", "DD-API-KEY: {v}", lambda r: drawn(((HEX, 32),), r)
 _simple("header as a pair", '("x-api-key", "{v}")', an_opaque)
 _simple("Cookie", "Cookie: session={v}; theme=dark", lambda r: drawn(((AN, 32),), r))
 _simple("Set-Cookie", "Set-Cookie: sid={v}; Path=/; HttpOnly", lambda r: drawn(((AN, 32),), r))
-_simple("Azure storage", "DefaultEndpointsProtocol=https;AccountName=acme;AccountKey={v};EndpointSuffix=core.windows.net",
+_simple("Azure storage",
+        "DefaultEndpointsProtocol=https;AccountName=acme;AccountKey={v};EndpointSuffix=core.windows.net",
         lambda r: base64.b64encode(r.randbytes(64)).decode())  # fmt: skip
 _simple("Azure bus", "Endpoint=sb://acme.servicebus.windows.net/;SharedAccessKeyName=Root;SharedAccessKey={v}",
         lambda r: base64.b64encode(r.randbytes(32)).decode())  # fmt: skip
 _simple("Azure SAS", "https://acme.blob.core.windows.net/c/b?sv=2022-11-02&se=2026-12-01&sr=b&sp=r&sig={v}",
-        lambda r: base64.b64encode(r.randbytes(32)).decode().replace("+", "%2B").replace("/", "%2F").replace("=", "%3D"))  # fmt: skip
+        lambda r: quote(base64.b64encode(r.randbytes(32)).decode(), safe=""))  # fmt: skip
 _simple("AWS presigned", "https://b.s3.amazonaws.com/k?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Date=20261122T000000Z&X-Amz-Signature={v}",
         lambda r: drawn(((HEX, 64),), r))  # fmt: skip
 _simple("AWS secret", "aws_secret_access_key = {v}", lambda r: drawn(((B64, 40),), r))
@@ -402,7 +411,7 @@ def by_place(seed: int) -> Iterator[Case]:
 
 
 def all_cases(seed: int) -> Iterator[Case]:
-    """Yield everything."""
+    """Yield all cases."""
     yield from by_form(seed)
     yield from by_name(seed)
     yield from by_place(seed)

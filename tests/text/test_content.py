@@ -30,7 +30,7 @@ def test_names_that_only_look_like_figures_hold_content(name: str, holds: bool) 
 
 
 def test_a_long_document_is_content_whatever_its_name() -> None:
-    """JSON that an instrumentation puts into an attribute of any name is left out; a short one, a figure and our own names stay."""
+    """JSON in an attribute of any name is removed as content; a short one, a figure and our names stay."""
     document = '{"said": "' + "word " * 60 + '"}'
     kept = without_content(
         ended(

@@ -1,4 +1,4 @@
-"""What a person reads of a question is all that was asked, or it is said that it is not."""
+"""A person reads all of a question, or sees that a part is hidden."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def asked(question: str = "Deploy?", **more: object) -> Approval:
     [
         "Deploy 1.8.2 to production?",
         "배포할까요?\n- 파일 2개\n\t- 테스트 31개",
-        "می‌خواهم منتشر کنم؟",  # Persian joins and parts its letters by a joiner
+        "می‌خواهم منتشر کنم؟",  # Persian joins and separates its letters by a joiner
         "שלום \u200fעולם\u200e",
         "क्‍ष 👩\u200d💻 ✅\ufe0f 🇰🇷",
         "\x1b[1;32mPASSED\x1b[0m \x1b[38;5;12mok\x1b[m",
@@ -35,7 +35,9 @@ def asked(question: str = "Deploy?", **more: object) -> Approval:
     ],
 )
 def test_ordinary_text_is_whole(text: str) -> None:
-    """Languages with joiners, emoji, a terminal's colours, control characters and Slack's own syntax hide nothing."""
+    """Joiners of languages, emoji, a terminal's colours, control characters and Slack's own syntax hide
+    nothing.
+    """
     assert hidden(asked(text)) == ()
     assert hidden(asked(detail=text)) == ()
     assert shown(asked(text)).is_whole
@@ -48,7 +50,7 @@ def test_ordinary_text_is_whole(text: str) -> None:
         ("Fetch https://x:rm-everything@host/?", Hidden.SECRET),
         ("Use [redacted] now?", Hidden.SECRET),
         ("Use [redacted:aws_key:20:1f3a] now?", Hidden.SECRET),
-        ("Use sk-\u200bab3cDef7ghij9klmnopQrstuvwx?", Hidden.SECRET),  # as it is shown it is one
+        ("Use sk-\u200bab3cDef7ghij9klmnopQrstuvwx?", Hidden.SECRET),  # it is shown as one
         ("Use [redac\u200bted] now?", Hidden.SECRET),
         (f"Deploy?{TAGS}", Hidden.INVISIBLE),
         ("Deploy \x1b]8;;and all of production\x07?", Hidden.INVISIBLE),
@@ -62,7 +64,7 @@ def test_ordinary_text_is_whole(text: str) -> None:
     ],
 )
 def test_what_cannot_be_read_is_said(text: str, why: Hidden) -> None:
-    """Secrets and what poses as one, placeholders, cuts and characters that say something unseen: in each field."""
+    """Secrets, imitated placeholders, cuts and invisible characters are reported, in each field."""
     assert why in hidden(asked(text))
     assert why in hidden(asked(detail=text))
     if len(text) < OPTION_LIMIT:
@@ -70,7 +72,7 @@ def test_what_cannot_be_read_is_said(text: str, why: Hidden) -> None:
         assert why in hidden(asked(risk=text))
 
 
-def test_options_are_told_apart() -> None:
+def test_options_must_read_differently() -> None:
     """Options that read alike cannot be chosen from."""
     assert hidden(asked(options=("yes", "yes"))) == (Hidden.ALIKE,)
     assert hidden(asked(options=("go  on", "go\u200b on"))) == (Hidden.ALIKE,)
@@ -78,12 +80,12 @@ def test_options_are_told_apart() -> None:
 
 
 def test_what_was_cut_is_not_whole() -> None:
-    """A question of which not all is kept is not read whole, however it ends."""
+    """A question that was cut is not whole, however it ends."""
     assert hidden(asked(is_cut=True)) == (Hidden.CUT,)
 
 
 def test_blank_runs_push_nothing_out_of_sight() -> None:
-    """What follows hundreds of blank lines, or of blanks of any kind, stands right below."""
+    """Text after hundreds of blank lines, or of blanks of any kind, is shown right below."""
     for blank in (
         "\n" * 500,
         "\n \t\n" * 200,
@@ -104,7 +106,7 @@ def test_blank_runs_push_nothing_out_of_sight() -> None:
 
 
 def test_brief_is_what_stands_beside_a_button() -> None:
-    """Few words, few lines, options that fit on buttons: else a question is read first."""
+    """Few words, few lines and options that fit on buttons are brief: any other question is read first."""
     assert shown(asked("x" * 300, detail="y" * (BRIEF - 300))).is_brief
     assert not shown(asked("x" * 300, detail="y" * (BRIEF - 299))).is_brief
     assert shown(asked(detail="1\n2\n3\n4\n5\n6")).is_brief
@@ -114,7 +116,7 @@ def test_brief_is_what_stands_beside_a_button() -> None:
 
 
 def test_a_digest_knows_each_word() -> None:
-    """Other words in any field, in another order or place, are another digest."""
+    """Other words in any field, in another order or place, give another digest."""
     read = [
         asked("a", detail="b"),
         asked("ab"),
@@ -129,7 +131,7 @@ def test_a_digest_knows_each_word() -> None:
 @thorough(200)
 @given(st.text(), st.text(), st.lists(st.text(max_size=40), max_size=5), st.text(max_size=40))
 def test_whole_means_every_word(question: str, detail: str, options: list[str], risk: str) -> None:
-    """Of whatever is whole each character is read that is no blank, no control and no joiner; of the rest a reason is told."""
+    """In a whole text each character is visible, no control and no joiner; otherwise a reason is given."""
     one = asked(question, detail=detail, options=tuple(options), risk=risk)
     read = shown(one)
     assert read.is_whole is (not read.hidden)
@@ -147,7 +149,7 @@ def test_whole_means_every_word(question: str, detail: str, options: list[str], 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=400), st.integers(2, 50))
 def test_pieces_are_the_text(text: str, limit: int) -> None:
-    """A text in pieces is the text, and no piece is too long."""
+    """The pieces of a text add up to the text, and no piece is too long."""
     cut = pieces(text, limit)
     assert "".join(cut) == text
     assert all(0 < len(piece) <= limit for piece in cut)
@@ -155,6 +157,6 @@ def test_pieces_are_the_text(text: str, limit: int) -> None:
 
 @given(st.text())
 def test_is_redacted_says_what_showing_does(text: str) -> None:
-    """Whatever was redacted is known as such afterwards."""
+    """Redacted texts are recognized as such afterwards."""
     read = shown(asked(text))
     assert is_redacted(strip(text)) is (Hidden.SECRET in read.hidden)

@@ -1,4 +1,4 @@
-"""Values that no room could keep are mended, flagged, and cost nothing when they are clean."""
+"""Values that no store accepts are repaired and flagged; clean ones cost nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.thorough import thorough
 
 
 class Rude:
-    """Nothing may be asked of it."""
+    """An object whose every method fails."""
 
     def __repr__(self) -> str:
         raise RuntimeError("do not ask")
@@ -37,7 +37,7 @@ class Number(enum.IntEnum):
 
 
 def test_clean_attributes_are_the_very_same_dict() -> None:
-    """Nothing is copied and nothing flagged where nothing is wrong."""
+    """Clean attributes are not copied and not flagged."""
     clean = {"a": "text", "b": 1, "c": 1.5, "d": True, "e": None, "f": ["stop"], "ö": "grüße"}
     ascii_keys = {k: v for k, v in clean.items() if k.isascii()}
     assert mend(ascii_keys)[0] is ascii_keys
@@ -45,7 +45,7 @@ def test_clean_attributes_are_the_very_same_dict() -> None:
 
 
 def test_each_repair_has_its_flag() -> None:
-    """NUL, surrogates, NaN, huge numbers, bytes and strangers become text that says what they were."""
+    """NUL, surrogates, NaN, huge numbers, bytes and foreign objects become text that describes them."""
     cases: list[tuple[Any, Any, int]] = [
         ("a\0b", "a␀b", Repair.TEXT),
         ("a\ud800b", "a\ufffdb", Repair.TEXT),
@@ -65,8 +65,10 @@ def test_each_repair_has_its_flag() -> None:
         assert mend({"k": value}) == ({"k": kept}, repairs)
 
 
-def test_long_values_are_cut_on_a_character_and_told_apart() -> None:
-    """At most 64 KiB of UTF-8, with length and hash of the whole: two long values with one beginning stay two."""
+def test_long_values_are_cut_on_a_character_and_stay_distinct() -> None:
+    """At most 64 KiB of UTF-8, with length and hash of the whole: two long values with one beginning stay
+    two.
+    """
     one, repairs = mend_text("é" * 100_000 + "1")
     two, _ = mend_text("é" * 100_000 + "2")
     assert repairs == Repair.TRUNCATED
@@ -77,7 +79,7 @@ def test_long_values_are_cut_on_a_character_and_told_apart() -> None:
 
 
 def test_of_too_many_attributes_flattened_lists_go_first() -> None:
-    """What a span is stands at the end of OpenInference's attributes, behind hundreds of message parts; it is kept."""
+    """The span's kind, at the end of OpenInference's attributes behind hundreds of message parts, is kept."""
     many: dict[str, Any] = {f"llm.input_messages.{i}.message.content": "x" for i in range(300)}
     many["llm.output_messages.0.message.tool_calls.0.tool_call.id"] = "call_1"
     many["openinference.span.kind"] = "LLM"
@@ -90,7 +92,7 @@ def test_of_too_many_attributes_flattened_lists_go_first() -> None:
 
 
 def test_depth_circles_and_crowds_end() -> None:
-    """Nesting beyond 16 becomes JSON text; a circle ends; a span stays near a mebibyte however it is built."""
+    """Nesting beyond 16 becomes JSON text; a cycle ends; any span stays near a mebibyte."""
     deep: Any = "bottom"
     for _ in range(30):
         deep = [deep]
@@ -127,7 +129,9 @@ anything = st.recursive(
 @thorough(200)
 @given(st.dictionaries(st.text(st.characters(codec=None)) | st.integers() | st.binary(), anything, max_size=8))
 def test_whatever_comes_is_plain_afterwards(attributes: dict[Any, Any]) -> None:
-    """The result is strict JSON of valid text without NUL and 64-bit numbers; mending it again changes nothing."""
+    """The result is strict JSON of valid text without NUL and with 64-bit numbers; repairing it again
+    changes nothing.
+    """
     kept, repairs = mend(attributes)
     text = msgspec.json.encode(kept).decode()
     assert "\\u0000" not in text

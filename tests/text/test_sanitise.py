@@ -1,4 +1,4 @@
-"""Redaction: secrets out, tricks out, cut where a reader would."""
+"""Redaction: secrets and disguises are removed, and texts cut between characters."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ SECRETS = [
     "AKI" + "AIOSFODNN7EXAMPLE",
     "AIz" + "aSyA1234567890abcdefghijklmnopqrstuv",
     "ey" + "JhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9P",
-    "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nMIIEpAIBAAKCAQEA\nabc-def\n-----END RSA PRIVATE KEY-----",
+    "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nMIIEpAIBAAKCAQEA\nabc-def\n"
+    "-----END RSA PRIVATE KEY-----",
 ]
 
 
 @pytest.mark.parametrize("secret", SECRETS, ids=lambda s: s[:8])
 def test_known_secrets_are_scrubbed(secret):
-    """Each kind of secret vanishes wherever it stands in a sentence, and the sentence stays."""
+    """Each kind of secret is removed anywhere in a sentence, and the sentence stays."""
     for text in (secret, f"used {secret}, it failed", f'{{"a": "{secret}"}}', f"({secret})"):
         begin, _, end = text.partition(secret)
         found = scrub(text)
@@ -55,7 +56,7 @@ def test_known_secrets_are_scrubbed(secret):
     ],
 )
 def test_secrets_known_by_their_place_are_scrubbed(text, expected):
-    """User info of an address, bearer tokens, webhooks and named fields lose the secret and keep what names it."""
+    """User info of an address, bearer tokens, webhooks and named fields lose the secret and keep the name."""
     assert scrub(text) == expected
 
 
@@ -72,27 +73,27 @@ def test_secrets_known_by_their_place_are_scrubbed(text, expected):
     ],
 )
 def test_ordinary_text_is_left_alone(text):
-    """What only resembles a secret is not touched."""
+    """Text that only resembles a secret is not changed."""
     assert scrub(text) == text
 
 
 @given(st.text(max_size=300), st.sampled_from(SECRETS), st.text(max_size=50))
 def test_scrubbing_twice_is_scrubbing_once(before, secret, after):
-    """Whatever stands around it, what was scrubbed stays as it is."""
+    """A scrubbed text stays as it is, in any context."""
     once = scrub(f"{before} {secret} {after}")
     assert scrub(once) == once
     assert secret not in once
 
 
 def test_an_invisible_character_does_not_hide_a_secret():
-    """Stripping comes first: a zero-width space inside a token does not save it from the pattern."""
+    """A zero-width space inside a token does not hide it from the pattern: stripping comes first."""
     secret = SECRETS[0]
     assert line(secret[:9] + "\u200b" + secret[9:], 100) == "[redacted:slack-token]"
 
 
 @given(st.text(alphabet=st.characters(), max_size=400))
 def test_stripped_text_holds_nothing_that_steers(text):
-    """Whatever comes in: no control, format (but joiners of emoji), or surrogate character comes out, and no tower of marks."""
+    """Stripped text of any input has no control, format or surrogate character and no stacked marks."""
     out = strip(text)
     assert all(ch == "\n" or ch == "\u200d" or unicodedata.category(ch) not in ("Cc", "Cf", "Cs") for ch in out)
     run = 0
@@ -104,19 +105,19 @@ def test_stripped_text_holds_nothing_that_steers(text):
 
 
 def test_terminal_sequences_go_as_a_whole():
-    """A colour or a window title leaves no debris behind."""
+    """A colour or a window title is removed completely."""
     assert strip("a\x1b[31mred\x1b[0m\x1b]0;title\x07b") == "aredb"
 
 
 def test_emoji_survive():
-    """A family, a flag and a skin tone are what they were."""
+    """A family, a flag and a skin tone are unchanged."""
     text = "👩‍👩‍👧‍👦 🇩🇪 ✋🏽 ⚙️ é"
     assert strip(text) == text
 
 
 @given(st.text(max_size=200), st.integers(0, 60))
 def test_cut_keeps_the_limit_and_is_a_prefix(text, limit):
-    """A cut text is no longer than asked, begins as the text did, and says that it was cut."""
+    """A cut text is no longer than the limit, begins as the text did, and ends with a sign of the cut."""
     out = cut(text, limit)
     assert len(out) <= limit
     if len(text) <= limit:
@@ -145,7 +146,7 @@ def test_line_is_one_line(text, limit):
 
 
 def test_a_log_keeps_its_end():
-    """Of a log tail the last lines are what counts."""
+    """A cut log keeps its last lines."""
     text = "\n".join(f"line {i}" for i in range(1000))
     out = paragraph(text, 100, keep="tail")
     assert len(out) <= 100
@@ -170,7 +171,7 @@ def test_a_log_keeps_its_end():
     ],
 )
 def test_unsafe_addresses_are_no_links(url):
-    """Other schemes, users, disguises, secrets and what cannot be parsed are not linked."""
+    """Other schemes, users, disguises, secrets and unparseable addresses are not linked."""
     assert link(url) is None
 
 
@@ -188,7 +189,7 @@ def test_a_safe_address_is_itself():
 )
 @pytest.mark.timeout(60)
 def test_no_pattern_backtracks_over_its_input(seed):
-    """A text of 300,000 characters that begins a secret again and again is done with: a quadratic pattern would take half an hour."""
+    """A text of 300,000 characters that begins a secret repeatedly takes linear time, not half an hour."""
     text = (seed * (300_000 // len(seed) + 1))[:300_000]
     assert scrub(text)
     assert isinstance(strip(text), str)

@@ -1,4 +1,4 @@
-"""The scanner: what it finds of secrets it was not written from, what it leaves alone, and what it costs."""
+"""The scanner: independent secrets that it finds, ordinary text that it leaves alone, and its cost."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ GITHUB = "ghp_16C7e42F292c6912E7710c838347Ae178B4a"
 
 
 def rate(cases: list[realistic.Case]) -> tuple[float, list[str]]:
-    """Return which share of secrets is gone, and what is left."""
+    """Return the share of removed secrets, and those left."""
     scanner = Scanner(KEY)
     left = [f"{case.what}: {case.text[:120]}" for case in cases if case.secret in scanner.scan(case.text)]
     return 1 - len(left) / len(cases), left
@@ -31,13 +31,13 @@ def rate(cases: list[realistic.Case]) -> tuple[float, list[str]]:
 @pytest.mark.parametrize("source", [realistic.by_form, realistic.by_name, realistic.by_place])
 @pytest.mark.parametrize("seed", [1, 2026])
 def test_realistic_secrets_are_found(source, seed):
-    """Of secrets drawn anew by the vendors' documented forms, beside names and in places, at least 98 in 100 are gone."""
+    """At least 98 of 100 random secrets of the vendors' forms, beside names and in texts, are removed."""
     share, left = rate(list(source(seed)))
     assert share >= 0.98, left
 
 
 def test_ordinary_texts_are_left_alone():
-    """Of some thousand texts of the recordings, documents, logs and packages of this machine at most 2 in 1,000 are touched."""
+    """At most 2 of 1,000 ordinary texts of recordings, docs, logs and packages are changed."""
     texts = [
         *ordinary.captured(),
         *ordinary.documents(),
@@ -52,7 +52,7 @@ def test_ordinary_texts_are_left_alone():
 
 @pytest.mark.slow
 def test_programs_that_speak_of_secrets_are_left_alone():
-    """Of the lines of modules that deal with passwords and tokens, and of all packages' descriptions, at most 2 in 1,000 are touched."""
+    """At most 2 of 1,000 lines about passwords and tokens, and of descriptions, are changed."""
     scanner = Scanner(KEY)
     for source in (ordinary.sources, ordinary.described):
         texts = list(source())
@@ -124,8 +124,8 @@ def test_what_only_resembles_a_secret_stays(text):
     assert Scanner(KEY).scan(text) == text
 
 
-def test_a_placeholder_tells_kind_length_and_a_keyed_hash():
-    """The same secret has the same hash wherever it stands, another secret or another key another one; nobody can try it without the key."""
+def test_a_placeholder_has_kind_length_and_a_keyed_hash():
+    """Equal secrets have equal hashes under one key only, and without the key nobody can test guesses."""
     other = GITHUB[:-1] + "b"
     found = Scanner(KEY).scan(f"{GITHUB} and {GITHUB} and {other}")
     hashes = re.findall(r"\[redacted:github-token:40:([0-9a-f]{10})\]", found)
@@ -140,7 +140,7 @@ CASES = [case for source in (realistic.by_form, realistic.by_name, realistic.by_
 
 @given(st.sampled_from(CASES), st.text(max_size=60), st.text(max_size=60))
 def test_scanning_twice_is_scanning_once(case, before, after):
-    """Whatever stands around a secret, what was scanned stays as it is: a repeat of a span has equal content."""
+    """A scanned text stays as it is, in any context: a repeated span has equal content."""
     scanner = Scanner(KEY)
     once = scanner.scan(f"{before} {case.text} {after}")
     assert scanner.scan(once) == once
@@ -148,7 +148,7 @@ def test_scanning_twice_is_scanning_once(case, before, after):
 
 @given(st.lists(st.sampled_from(CASES), min_size=2, max_size=4))
 def test_secrets_beside_each_other_are_all_found(cases):
-    """One secret hides no other: of texts on lines of their own as much is found as of each alone."""
+    """Secrets on adjacent lines are found as often as each alone."""
     scanner = Scanner(KEY)
     left = [
         c.what
@@ -160,7 +160,7 @@ def test_secrets_beside_each_other_are_all_found(cases):
 
 @given(st.text(max_size=400))
 def test_any_text_is_taken(text):
-    """Whatever a text holds, nothing raises, and what stands between placeholders is the text's own."""
+    """No text raises, and the parts between placeholders are unchanged."""
     found = Scanner(KEY).scan(text)
     rest = re.split(r"\[redacted:[a-z0-9-]+:\d+:[0-9a-f]{10}\]", found)
     at = 0
@@ -188,7 +188,7 @@ def test_any_text_is_taken(text):
     ],
 )
 def test_a_disguise_hides_nothing(hidden):
-    """Invisible characters, full width, colours, escapes, broken lines and capitals keep no secret from being found."""
+    """Invisible characters, full width, colours, escapes, broken lines and capitals hide no secret."""
     found = Scanner(KEY).scan(f"x {hidden} y")
     assert GITHUB[15:] not in found
     assert "hunter2" not in found
@@ -254,13 +254,13 @@ def test_a_disguise_hides_nothing(hidden):
 )
 @pytest.mark.timeout(60)
 def test_no_text_takes_long(seed):
-    """A text of 300,000 characters that begins a secret again and again is done with: a quadratic rule would take half an hour."""
+    """A text of 300,000 characters that begins a secret repeatedly takes linear time, not half an hour."""
     text = (seed * (300_000 // len(seed) + 1))[:300_000]
     assert Scanner(KEY).scan(text)
 
 
 def test_kinds_can_be_left_alone():
-    """What is turned off stays, the rest goes."""
+    """A disabled kind is kept, the rest is removed."""
     scanner = Scanner(KEY, off=["github-token"])
     assert GITHUB in scanner.scan(f"{GITHUB} password=hunter2!x")
     assert "hunter2" not in scanner.scan(f"{GITHUB} password=hunter2!x")
@@ -268,7 +268,7 @@ def test_kinds_can_be_left_alone():
 
 
 def test_what_was_replaced_is_counted_by_kind():
-    """A counter tells how many secrets of which kinds were replaced, and nothing of their text."""
+    """A counter has the number of replaced secrets by kind, and nothing of their text."""
     scanner = Scanner(KEY)
     scanner.scan(f"{GITHUB} {GITHUB} password=hunter2!x")
     assert scanner.found == Counter({"github-token": 2, "password": 1})
@@ -277,21 +277,27 @@ def test_what_was_replaced_is_counted_by_kind():
 @pytest.mark.parametrize(
     ("name", "strength"),
     [
-        *((n, Strength.STRONG) for n in ("password", "DB_PASS", "dbPassword", "clientSecret", "api-key", "X-Api-Key", "http.request.header.authorization",
-                                         "SECRET_KEY_BASE", "access_token", "AWS_SECRET_ACCESS_KEY", "refreshToken", "http.request.header.cookie",
-                                         "private_key", "db.password", "password2", "authToken", "signing_key", "credentials", "PGPASSWORD")),
+        *((n, Strength.STRONG) for n in ("password", "DB_PASS", "dbPassword", "clientSecret", "api-key", "X-Api-Key",
+                                         "http.request.header.authorization",
+                                         "SECRET_KEY_BASE", "access_token", "AWS_SECRET_ACCESS_KEY", "refreshToken",
+                                         "http.request.header.cookie",
+                                         "private_key", "db.password", "password2", "authToken", "signing_key",
+                                         "credentials", "PGPASSWORD")),
         *((n, Strength.WEAK) for n in ("signature", "sig", "auth", "private_key_id", "STRIPE_KEY")),
-        *((n, Strength.NONE) for n in ("gen_ai.usage.input_tokens", "max_tokens", "token_type", "primary_key", "key", "author", "auth.method", "session.id",
-                                       "gen_ai.token.type", "tokenizer", "tokens", "llm.token_count.prompt", "public_key", "k8s.secret.name", "cache_key",
-                                       "next_page_token", "has_password", "eos_token", "secret_arn", "token_limit", "monkey", "keyboard", "authority")),
+        *((n, Strength.NONE) for n in ("gen_ai.usage.input_tokens", "max_tokens", "token_type", "primary_key", "key",
+                                       "author", "auth.method", "session.id",
+                                       "gen_ai.token.type", "tokenizer", "tokens", "llm.token_count.prompt",
+                                       "public_key", "k8s.secret.name", "cache_key",
+                                       "next_page_token", "has_password", "eos_token", "secret_arn", "token_limit",
+                                       "monkey", "keyboard", "authority")),
     ],
 )  # fmt: skip
 def test_a_name_says_how_sure_it_is(name, strength):
-    """Names of secrets are told from names of counts, types, ids and places, in any spelling."""
+    """Names of secrets are distinguished from names of counts, types, ids and places, in any spelling."""
     assert verdict(name).strength is strength
 
 
-def test_a_password_of_letters_is_told_from_a_name() -> None:
-    """In a sentence a password of drawn letters is taken out, and the name of a function stays."""
+def test_an_alphabetic_password_is_distinguished_from_a_name() -> None:
+    """A password of random letters in a sentence is removed, and the name of a function stays."""
     assert scrub("the password is LJnGcxphUhYtQC now") == "the password is [redacted:password] now"
     assert scrub("the password is getUserPasswordFromStore") == "the password is getUserPasswordFromStore"

@@ -1,4 +1,4 @@
-"""The apprise sink with apprise's own json:// service, against a real server on this machine."""
+"""The apprise sink with apprise's own json:// service, and a real server on this machine."""
 
 from __future__ import annotations
 
@@ -47,23 +47,23 @@ def _end(**fields: object):
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
 async def test_it_behaves_as_a_sink(check):
-    """The sink passes the suite that every sink is held to."""
+    """The sink passes the suite for all sinks."""
     async with HttpReceiver() as receiver:
         await check(lambda: _sink(ops=_url(receiver)))
 
 
 async def test_a_person_reads_what_happened():
-    """An end arrives with a title, the reason, figures and the type that colours it."""
+    """An end has a title, the reason, figures and the type that colours it."""
     async with HttpReceiver() as receiver:
         await _sink(ops=_url(receiver, "/in")).deliver(_end())
     (post,) = receiver.posted
-    told = json.loads(post.body)
-    assert (post.path, told["title"], told["type"]) == ("/in", "❌ Quarterly report: failed", "failure")
-    assert told["message"].splitlines() == ["It failed", "no answer", "reporter · 18.4k in · 1.2k out · $0.04 · 3m 00s"]
+    body = json.loads(post.body)
+    assert (post.path, body["title"], body["type"]) == ("/in", "❌ Quarterly report: failed", "failure")
+    assert body["message"].splitlines() == ["It failed", "no answer", "reporter · 18.4k in · 1.2k out · $0.04 · 3m 00s"]
 
 
 async def test_a_state_is_not_sent():
-    """What cannot be edited is not sent at each change."""
+    """A state, which cannot be edited, is not sent at each change."""
     async with HttpReceiver() as receiver:
         receipt = await _sink(ops=_url(receiver)).deliver(a_delivery(sink="apprise"))
     assert receipt.skipped
@@ -71,7 +71,9 @@ async def test_a_state_is_not_sent():
 
 
 async def test_an_address_names_a_service():
-    """A route's address notifies that service alone; without one all are; an unknown one is refused for good."""
+    """A route's address notifies that service alone; without one all are; an unknown one is refused for
+    good.
+    """
     async with HttpReceiver() as receiver:
         sink = _sink(ops=_url(receiver, "/ops"), dev=_url(receiver, "/dev"))
         await sink.deliver(_end(address="dev"))
@@ -84,7 +86,7 @@ async def test_an_address_names_a_service():
 
 
 async def test_a_retry_spares_those_that_have_it():
-    """After a partial failure the next try notifies only who has not taken it."""
+    """After a partial failure the next attempt notifies only the services that failed."""
     async with HttpReceiver([HttpAnswer(status=500)]) as bad, HttpReceiver() as good:
         sink = _sink(bad=_url(bad), good=_url(good))
         with pytest.raises(DeliveryUncertain, match="not taken by bad"):
@@ -103,15 +105,17 @@ async def test_a_retry_spares_those_that_have_it():
     ],
 )
 def test_nobody_is_mentioned(said, shown):
-    """Text from an agent rings nobody; an address stays whole."""
-    told = notification(a_task(name=said), a_checkpoint(text=said))
-    assert told.body.splitlines()[0] == shown
-    assert told.title.endswith(f"{shown}: checkpoint")
+    """Text from an agent mentions nobody; an address stays whole."""
+    drawn = notification(a_task(name=said), a_checkpoint(text=said))
+    assert drawn.body.splitlines()[0] == shown
+    assert drawn.title.endswith(f"{shown}: checkpoint")
 
 
 @pytest.mark.usefixtures("settings_alone")
 def test_it_is_quiet_by_default():
-    """Without a route only ends and questions go out; a route without a word on it inherits that, another says so."""
+    """Without a route only ends and questions are sent; a route without a verbosity inherits that, another
+    sets its own.
+    """
     urls = {"ops": "json://localhost"}
     route = {"sink": "apprise", "topic": "deploy"}
     settings = load(apprise={"urls": urls}, routes=[route, route | {"verbosity": "live"}])
@@ -125,31 +129,31 @@ def test_it_is_quiet_by_default():
 @pytest.mark.usefixtures("settings_alone")
 @pytest.mark.parametrize("url", ["canary://host", "canary", "tgram://canary"])
 def test_an_unknown_service_is_refused(url):
-    """What apprise cannot make sense of stops the start, by its name and without its address."""
+    """An address that apprise cannot use stops the start, with its name and without its address."""
     with pytest.raises(ConfigError, match=r"apprise\.urls\.ops: apprise knows no such service") as refused:
         open_sinks(load(apprise={"urls": {"ops": url}}))
     assert "canary" not in str(refused.value)
 
 
-async def test_no_address_is_told(caplog):
-    """No part of an address stands in any log record down to DEBUG, in an error or in the settings' text."""
+async def test_no_address_is_shown(caplog):
+    """No part of an address is in a log record down to DEBUG, in an error or in the settings' text."""
     caplog.set_level(logging.DEBUG)
     async with HttpReceiver([HttpAnswer(), HttpAnswer(status=500), HttpAnswer(resets=True)]) as receiver:
         url = _url(receiver, "/canary-path?+X-Key=canary-header")
-        told = [repr(AppriseSettings(urls={"ops": url})), AppriseSettings(urls={"ops": url}).model_dump_json()]
+        shown_texts = [repr(AppriseSettings(urls={"ops": url})), AppriseSettings(urls={"ops": url}).model_dump_json()]
         sink = _sink(ops=url)
         for n in range(3):
             try:
                 await sink.deliver(_end(key=str(n)))
             except DeliveryError as error:
-                told.append(repr(error))
+                shown_texts.append(repr(error))
     assert len(receiver.posted) == 3
-    told += [f"{record.getMessage()} {record.args!r}" for record in caplog.records]
-    assert [text for text in told if "canary" in text] == []
+    shown_texts += [f"{record.getMessage()} {record.args!r}" for record in caplog.records]
+    assert [text for text in shown_texts if "canary" in text] == []
 
 
 async def test_others_may_log(caplog):
-    """What the application itself logs through the same loggers is left alone."""
+    """Log lines of the application through the same loggers are unchanged."""
     caplog.set_level(logging.DEBUG)
     _sink(ops="json://localhost")
     logging.getLogger("urllib3.connectionpool").debug("the application's own")
@@ -158,6 +162,6 @@ async def test_others_may_log(caplog):
 
 def test_every_setting_stands_in_the_readme():
     """The README's table names each setting with its variable, and no other."""
-    told = re.findall(r"^\| `(\w+)` \| `SPANPOST_APPRISE__(\w+)`", README.read_text(), re.MULTILINE)
-    assert {name for name, _ in told} == set(AppriseSettings.model_fields)
-    assert [variable.lower() for _, variable in told] == [name for name, _ in told]
+    listed = re.findall(r"^\| `(\w+)` \| `SPANPOST_APPRISE__(\w+)`", README.read_text(), re.MULTILINE)
+    assert {name for name, _ in listed} == set(AppriseSettings.model_fields)
+    assert [variable.lower() for _, variable in listed] == [name for name, _ in listed]

@@ -1,4 +1,4 @@
-"""The launcher against Celery itself: a worker in this process, and brokers that are not there."""
+"""The launcher with Celery itself: a worker in this process, and unreachable brokers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _launcher(broker: str = "memory://", **fields: Any) -> CeleryLauncher:
 
 @pytest.fixture(scope="module")
 def worked() -> Iterator[Queue[tuple[str, dict[str, Any]]]]:
-    """Lend what a worker was called with."""
+    """Lend the calls that a worker received."""
     app = celery.Celery("agents", broker="memory://", set_as_current=False)
     app.conf.update(task_ignore_result=True, worker_hijack_root_logger=False)
     done: Queue[tuple[str, dict[str, Any]]] = Queue()
@@ -40,13 +40,13 @@ def worked() -> Iterator[Queue[tuple[str, dict[str, Any]]]]:
 
     level = logging.root.level
     with start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=30):
-        logging.root.setLevel(level)  # the worker sets it for itself, and tests of this process read their log
+        logging.root.setLevel(level)  # the worker sets it for itself, and tests of this process read its log
         yield done
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
 async def test_it_behaves_as_a_launcher(check: Any, worked: object) -> None:
-    """The launcher passes the suite that every launcher is held to."""
+    """The launcher passes the suite for all launchers."""
     await check(_launcher)
 
 
@@ -57,11 +57,11 @@ async def test_a_worker_is_called_with_the_order(worked: Queue[tuple[str, dict[s
     receipt = await launcher.launch(order)
     await launcher.close()
     while True:
-        id, told = worked.get(timeout=20)
+        id, received = worked.get(timeout=20)
         if id == str(order.id):
             break
     assert receipt.ref == {"task_id": id}
-    assert (told["id"], told["text"], told["parameters"], told["retry_of"]) == (
+    assert (received["id"], received["text"], received["parameters"], received["retry_of"]) == (
         id,
         "Fix the till ✂",
         {"branch": "main"},
@@ -70,7 +70,7 @@ async def test_a_worker_is_called_with_the_order(worked: Queue[tuple[str, dict[s
 
 
 async def test_a_broker_that_is_away(caplog: pytest.LogCaptureFixture) -> None:
-    """Without a connection nothing was sent and it is tried again; no part of the broker's address is told."""
+    """Without a connection nothing was sent and it is tried again; no part of the broker's address is shown."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]

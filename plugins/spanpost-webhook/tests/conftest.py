@@ -1,4 +1,4 @@
-"""What the tests share."""
+"""Fixtures of the tests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture
 def settings_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Leave no settings but those that a test gives."""
+    """Remove all settings but those that a test gives."""
     for name in list(os.environ):
         if name.upper().startswith("SPANPOST_"):
             monkeypatch.delenv(name)

@@ -1,6 +1,4 @@
-"""The webhook against a real server on this machine: what it posts, what it takes answers for, what it keeps
-to itself.
-"""
+"""The webhook with a real server on this machine: its posts, the meaning of answers, and its secrets."""
 
 from __future__ import annotations
 
@@ -43,7 +41,7 @@ def _sink(url: str, **fields: object) -> WebhookSink:
     return WebhookSink(WebhookSettings(url=url, secret=NEW, **fields))
 
 
-def _news(key: str = "c1", **fields: object):
+def _delivery(key: str = "c1", **fields: object):
     task = a_task()
     return a_delivery(task, a_checkpoint(task, key), sink="webhook", **fields)
 
@@ -53,32 +51,32 @@ def _news(key: str = "c1", **fields: object):
     [pytest.param(c, marks=pytest.mark.slow) if c.__name__ == "it_takes_hostile_text" else c for c in CHECKS],
     ids=lambda c: c.__name__,
 )
-@pytest.mark.parametrize("states", [False, True], ids=["news", "states"])
+@pytest.mark.parametrize("states", [False, True], ids=["checkpoints", "states"])
 async def test_it_behaves_as_a_sink(check, states):
-    """The webhook passes the suite that every sink is held to."""
+    """The webhook passes the suite for all sinks."""
     async with HttpReceiver() as receiver:
         await check(lambda: _sink(receiver.url, states=states))
 
 
 async def test_a_receiver_verifies_the_signature():
-    """The receivers' own library accepts what is posted, and refuses it with one byte changed."""
+    """The receivers' own library accepts a post, and refuses it with one byte changed."""
     async with HttpReceiver() as receiver:
         sink = _sink(f"{receiver.url}/hook?a=1")
-        await sink.deliver(_news())
+        await sink.deliver(_delivery())
         await sink.close()
     (post,) = receiver.posted
     assert (post.method, post.path, post.headers["content-type"]) == ("POST", "/hook?a=1", "application/json")
-    told = standardwebhooks.Webhook(NEW).verify(post.body, post.headers)
-    assert told["type"] == "task.checkpoint"
+    body = standardwebhooks.Webhook(NEW).verify(post.body, post.headers)
+    assert body["type"] == "task.checkpoint"
     with pytest.raises(standardwebhooks.WebhookVerificationError):
         standardwebhooks.Webhook(NEW).verify(post.body.replace(b"Quarterly", b"quarterly"), post.headers)
 
 
 async def test_both_keys_sign_during_a_rotation():
-    """With an old key set, receivers that know either key are convinced; a third key is not."""
+    """With an old key set, receivers with either key accept the signature; a third key does not."""
     async with HttpReceiver() as receiver:
         sink = _sink(receiver.url, old_secret=OLD)
-        await sink.deliver(_news())
+        await sink.deliver(_delivery())
         await sink.close()
     (post,) = receiver.posted
     for secret in (OLD, NEW):
@@ -88,12 +86,14 @@ async def test_both_keys_sign_during_a_rotation():
 
 
 async def test_the_body_is_the_public_form():
-    """The body holds tenant, address, task and checkpoint, the latter two as `spanpost replay --json` prints them."""
+    """The body has tenant, address, task and checkpoint, the latter two as `spanpost replay --json` prints
+    them.
+    """
     from spanpost.tasks.json_form import checkpoint_json, task_json
 
-    delivery = _news(address="deploys")
-    told = json.loads(body_of(delivery))
-    assert told == {
+    delivery = _delivery(address="deploys")
+    body = json.loads(body_of(delivery))
+    assert body == {
         "type": "task.checkpoint",
         "timestamp": "2026-03-02T12:00:30Z",
         "data": {
@@ -106,7 +106,7 @@ async def test_the_body_is_the_public_form():
 
 
 def test_any_text_gives_json():
-    """Lone surrogates, numbers that are none and secrets of agents leave strict JSON without them."""
+    """Lone surrogates, invalid numbers and agents' secrets are removed, and the body is strict JSON."""
     task = a_hostile_task("\ud800 token xoxb-" + "1234567890-abcdefghij")
     body = body_of(a_delivery(task, a_checkpoint(task, text="\ud800"), sink="webhook"))
     assert (
@@ -117,15 +117,13 @@ def test_any_text_gives_json():
 
 
 async def test_a_retry_keeps_its_id():
-    """Every try of one delivery carries one `webhook-id`, though time and attempt move on; another delivery
-    has another.
-    """
+    """Every attempt of one delivery has one `webhook-id`, whatever its time; another delivery has another."""
     async with HttpReceiver([HttpAnswer(status=500), HttpAnswer()]) as receiver:
         sink = _sink(receiver.url)
         with pytest.raises(DeliveryUncertain):
-            await sink.deliver(_news())
-        await sink.deliver(_news(attempt=2, is_unknown=True))
-        await sink.deliver(_news("c2"))
+            await sink.deliver(_delivery())
+        await sink.deliver(_delivery(attempt=2, is_unknown=True))
+        await sink.deliver(_delivery("c2"))
         await sink.close()
     ids = [post.headers["webhook-id"] for post in receiver.posted]
     assert ids[0] == ids[1] != ids[2]
@@ -133,7 +131,9 @@ async def test_a_retry_keeps_its_id():
 
 
 def test_a_state_that_returns_is_no_repeat():
-    """A task that goes working, waiting, working posts three ids; a try of the same state repeats its id."""
+    """A task that goes working, waiting, working posts three ids; a second attempt of one state repeats its
+    id.
+    """
     working = a_delivery(a_task(), sink="webhook")
     first = id_of(working, body_of(working))
     waiting = a_delivery(a_task(status="waiting"), sink="webhook", message_receipt=Receipt(ref={"id": first}))
@@ -144,13 +144,13 @@ def test_a_state_that_returns_is_no_repeat():
 
 
 async def test_states_are_posted_where_asked_for():
-    """By default a state is skipped and says so; with `states` it is posted as task.state."""
+    """By default a state is skipped with that outcome; with `states` it is posted as task.state."""
     async with HttpReceiver() as receiver:
-        quiet, told = _sink(receiver.url), _sink(receiver.url, states=True)
+        quiet, with_states = _sink(receiver.url), _sink(receiver.url, states=True)
         assert (await quiet.deliver(a_delivery(sink="webhook"))).skipped
-        assert not (await told.deliver(a_delivery(sink="webhook"))).skipped
+        assert not (await with_states.deliver(a_delivery(sink="webhook"))).skipped
         await quiet.close()
-        await told.close()
+        await with_states.close()
     assert [json.loads(post.body)["type"] for post in receiver.posted] == ["task.state"]
 
 
@@ -176,13 +176,13 @@ async def test_states_are_posted_where_asked_for():
     ids=lambda value: str(getattr(value, "status", "")) if isinstance(value, HttpAnswer) else "",
 )
 async def test_what_an_answer_means(answer, kind, reason):
-    """Each answer, and each way of giving none, is one error with its reason; nothing is posted a second
-    time by the sink.
+    """Each answer, and each missing one, is one error with its reason; the sink itself posts nothing a
+    second time.
     """
     async with HttpReceiver([answer]) as receiver:
         sink = _sink(receiver.url, timeout=timedelta(seconds=0.3) if answer.hangs else timedelta(seconds=10))
         with pytest.raises(DeliveryError) as raised:
-            await sink.deliver(_news())
+            await sink.deliver(_delivery())
         await sink.close()
     assert (type(raised.value), raised.value.reason) == (kind, reason)
     assert len(receiver.posted) == 1
@@ -191,36 +191,36 @@ async def test_what_an_answer_means(answer, kind, reason):
 
 
 async def test_nobody_listening_is_unavailable():
-    """A refused connection means that nothing happened."""
+    """A refused connection means that nothing arrived."""
     with socket.create_server(("127.0.0.1", 0)) as held:
         port = held.getsockname()[1]
     sink = _sink(f"http://127.0.0.1:{port}")
     with pytest.raises(Unavailable) as raised:
-        await sink.deliver(_news())
+        await sink.deliver(_delivery())
     await sink.close()
     assert raised.value.reason == "connect"
 
 
 @pytest.mark.parametrize("answer", [HttpAnswer(drips=True), HttpAnswer(body=b"x" * 5_000_000)], ids=["drips", "long"])
 async def test_an_answer_is_bounded(answer):
-    """A body that never ends, or is huge, neither holds the sink up for longer than its timeout nor undoes the 200."""
+    """A body that never ends, or is huge, neither exceeds the sink's timeout nor undoes the 200."""
     async with HttpReceiver([answer]) as receiver:
         sink = _sink(receiver.url, timeout=timedelta(seconds=0.5))
         async with asyncio.timeout(60):
-            assert (await sink.deliver(_news())).ref["id"] == receiver.posted[0].headers["webhook-id"]
+            assert (await sink.deliver(_delivery())).ref["id"] == receiver.posted[0].headers["webhook-id"]
         await sink.close()
 
 
 async def test_what_may_have_arrived_is_posted_again():
-    """Reconciling answers that nothing arrived: the receiver drops repeats by their id."""
+    """Reconciling returns that nothing arrived: the receiver drops duplicates by their id."""
     sink = _sink("https://hooks.example.com")
-    assert await sink.reconcile([_news(id=3), _news("c2", id=4)]) == {3: None, 4: None}
+    assert await sink.reconcile([_delivery(id=3), _delivery("c2", id=4)]) == {3: None, 4: None}
     await sink.close()
 
 
 @pytest.mark.usefixtures("settings_alone")
-async def test_a_lost_answer_loses_no_news():
-    """Behind a real pipeline whose receiver breaks off, fails and throttles, each piece of news is taken
+async def test_a_lost_answer_loses_no_checkpoint():
+    """With a real pipeline and a receiver that disconnects, fails and throttles, each checkpoint arrives
     once, in order.
     """
     answers = [
@@ -237,8 +237,8 @@ async def test_a_lost_answer_loses_no_news():
             "invoke_agent", attributes={"agent.task.name": "Upgrade"}
         ) as span:
             span.add_event("agent.checkpoint", {"agent.action": "Reading"})
-        is_told = pipeline.force_flush(30)
-        return pipeline.shutdown(5) and is_told
+        is_flushed = pipeline.force_flush(30)
+        return pipeline.shutdown(5) and is_flushed
 
     async with HttpReceiver(answers) as receiver:
         assert await asyncio.to_thread(work, receiver.url)
@@ -262,7 +262,7 @@ async def test_a_lost_answer_loses_no_news():
     ],
 )
 def test_retry_after(value, expected):
-    """Seconds and dates are understood; what is neither gives the usual patience."""
+    """Seconds and dates are understood; anything else gives the default."""
     assert retry_after(value, now=100.0) == expected
 
 
@@ -284,14 +284,14 @@ def test_retry_after(value, expected):
     ],
 )
 def test_wrong_settings_are_refused(fields, says):
-    """Each mistake is told with its field and the next step, and no part of a secret."""
+    """Each mistake is reported with its field and the next step, and no part of a secret."""
     with pytest.raises(ConfigError, match=says) as refused:
         load(webhook=fields)
     assert "canary" not in str(refused.value)
 
 
 def test_what_only_the_client_refuses():
-    """An address that the HTTP client cannot read stops the start, untold."""
+    """An address that the HTTP client cannot read stops the start, without being shown."""
     with pytest.raises(ConfigError, match=r"^webhook\.url: is not a URL; mend") as refused:
         _sink("https://hooks.example.com/canary\x7f")
     assert "canary" not in str(refused.value)
@@ -305,52 +305,52 @@ def test_https_or_this_machine(url):
     assert WebhookSettings(url=url, secret=NEW).url.get_secret_value() == url
 
 
-async def test_no_secret_is_told(caplog):
-    """Neither keys, token nor URL stand in any log record down to DEBUG, in an error, or in the settings' text."""
+async def test_no_secret_is_shown(caplog):
+    """Neither keys, token nor URL are in a log record down to DEBUG, in an error, or in the settings' text."""
     caplog.set_level(logging.DEBUG)
-    told = []
+    shown = []
     async with HttpReceiver([HttpAnswer(status=500), HttpAnswer(status=302), HttpAnswer(resets=True)]) as receiver:
         sink = _sink(f"{receiver.url}/canary-path", old_secret=OLD, token="canary-token")
-        told.append(repr(sink._settings) + sink._settings.model_dump_json())
+        shown.append(repr(sink._settings) + sink._settings.model_dump_json())
         for _ in range(4):
             try:
-                await sink.deliver(_news())
+                await sink.deliver(_delivery())
             except DeliveryError as error:
-                told.append(f"{error!r} {error.__cause__!r}")
+                shown.append(f"{error!r} {error.__cause__!r}")
         await sink.close()
     assert receiver.posted[0].headers["authorization"] == "Bearer canary-token"
-    for text in [*told, *(f"{record.getMessage()} {record.args!r}" for record in caplog.records)]:
+    for text in [*shown, *(f"{record.getMessage()} {record.args!r}" for record in caplog.records)]:
         for canary in ("canary", OLD, NEW, OLD.removeprefix("whsec_"), NEW.removeprefix("whsec_")):
             assert canary not in text
 
 
 def test_every_setting_stands_in_the_readme():
     """The README's table names each setting with its variable, and no other."""
-    told = re.findall(r"^\| `(\w+)` \| `SPANPOST_WEBHOOK__(\w+)`", README.read_text(), re.MULTILINE)
-    assert {name for name, _ in told} == set(WebhookSettings.model_fields)
-    assert [variable.lower() for _, variable in told] == [name for name, _ in told]
+    listed = re.findall(r"^\| `(\w+)` \| `SPANPOST_WEBHOOK__(\w+)`", README.read_text(), re.MULTILINE)
+    assert {name for name, _ in listed} == set(WebhookSettings.model_fields)
+    assert [variable.lower() for _, variable in listed] == [name for name, _ in listed]
 
 
 def test_every_kind_stands_in_the_readme():
-    """The README names each kind of news that a `type` can hold."""
+    """The README names each kind of checkpoint that a `type` can hold."""
     assert {kind for kind in Kind if f"`{kind}`" not in README.read_text()} == set()
 
 
 @pytest.mark.parametrize("check", LAUNCHER_CHECKS, ids=lambda c: c.__name__)
 async def test_it_behaves_as_a_launcher(check):
-    """As a launcher the webhook passes the suite that every launcher is held to."""
+    """As a launcher the webhook passes the suite for all launchers."""
     async with HttpReceiver() as receiver:
         await check(lambda: WebhookLauncher("ci", WebhookLauncherSettings(url=receiver.url, secret=NEW)))
 
 
 async def test_an_order_is_verified_by_its_receiver():
-    """The receivers' own library accepts an order, whose id is that of each try."""
+    """The receivers' own library accepts an order, whose id is the same in each attempt."""
     async with HttpReceiver() as receiver:
         launcher = WebhookLauncher("ci", WebhookLauncherSettings(url=receiver.url, secret=NEW))
         for _ in range(2):
             await launcher.launch(an_order(text="Fix ✂"))
         await launcher.close()
     first, second = receiver.posted
-    told = standardwebhooks.Webhook(NEW).verify(first.body, first.headers)
-    assert (told["type"], told["data"]["text"], told["data"]["retry_of"]) == ("order.launch", "Fix ✂", "task-1")
+    body = standardwebhooks.Webhook(NEW).verify(first.body, first.headers)
+    assert (body["type"], body["data"]["text"], body["data"]["retry_of"]) == ("order.launch", "Fix ✂", "task-1")
     assert first.headers["webhook-id"] == second.headers["webhook-id"] == f"order_{an_order().id.hex}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from observing.panels import GREEN, RED, YELLOW
 
-#: To a task, and to the time that it took: a table that leads there has the columns `from` and `to`.
+#: Link to a task and its time range: a table with this link has the columns `from` and `to`.
 TASK = (
     "/d/spanpost-task?var-task=${__value.raw:percentencode}&from=${__data.fields.from}&to=${__data.fields.to}"
     "&${prometheus:queryparam}&${postgres:queryparam}"

@@ -131,7 +131,7 @@ class GatewayClient:
         )
 
     async def budget(self, ref: str, attributes: Mapping[str, Any]) -> BudgetAnswer:
-        """Return what a task may still spend. It is found by `ref`, else by its attributes."""
+        """Return a task's remaining budgets. It is found by `ref`, else by its attributes."""
         asked = control_protocol.BudgetQuestion(ref=ref, attributes=dict(attributes))
         answer = await self._request("POST", control_protocol.BUDGET, json.dumps(asked).encode(), 0.0)
         return cast("BudgetAnswer", answer or {"budgets": []})

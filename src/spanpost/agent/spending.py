@@ -72,7 +72,7 @@ class Allowance:
 
 
 async def budget(task: Task | None = None, *, timeout: float = STALL_RULES) -> Allowance:  # noqa: ASYNC109
-    """Return what the task (else the current one) may still spend.
+    """Return the remaining budgets of a task (default: the current one).
 
     Nothing is reserved; only finalized calls count.
 
@@ -83,7 +83,7 @@ async def budget(task: Task | None = None, *, timeout: float = STALL_RULES) -> A
 
 
 def budget_sync(task: Task | None = None, *, timeout: float = STALL_RULES) -> Allowance:
-    """Return what the task may still spend; blocks this thread. See `budget`."""
+    """Return the remaining budgets of a task; blocks this thread. See `budget`."""
     return begin(_asked(*_of(task), timeout)).result()
 
 

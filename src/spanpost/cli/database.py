@@ -56,7 +56,7 @@ def prune(
         tables.print_pruned(pruned)
 
 
-@db.command("grant", short_help="Grant database roles the least that they need.")
+@db.command("grant", short_help="Grant database roles the least rights that they need.")
 def grant(
     writer: Annotated[
         str, typer.Option("--writer", metavar="ROLE", help="Role of a gateway or an agent, which records.")
@@ -68,8 +68,8 @@ def grant(
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Grant existing roles what writing or reading needs, revoke all other rights on spanpost's tables, and
-    print the SQL.
+    """Grant existing roles the rights that writing or reading needs, revoke all other rights on spanpost's
+    tables, and print the SQL.
 
     Run it with the role that owns the tables. `spanpost db upgrade` grants the same on new tables.
     """
@@ -104,10 +104,8 @@ def query(
     data_dir: DataDir = None,
 ) -> None:
     """Run one SQL statement that reads (SELECT, WITH, VALUES, TABLE, EXPLAIN or SHOW; a minute at most),
-    with a role that can only read:
-    the embedded database's reader, that of `database.read_url`, or that of `--database-url`.
-    docs/how-to/read-the-audit-rows.md describes
-    the tables.
+    with a role that can only read: the embedded database's reader, the role of `database.read_url`, or the role
+    of `--database-url`. docs/how-to/read-the-audit-rows.md describes the tables.
     """
     from spanpost.cli import query as sql_query
 

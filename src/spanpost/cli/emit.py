@@ -89,8 +89,7 @@ def start(
     best_effort: BestEffort = False,
 ) -> None:
     """Begin a task: eval "$(spanpost emit start 'Nightly build')". It prints SPANPOST_TASK, which
-    identifies the task to the next commands,
-    and TRACEPARENT, by which instrumented programs join its trace.
+    identifies the task to the next commands, and TRACEPARENT, by which instrumented programs join its trace.
     """
     from spanpost.receivers import emit as wire
 

@@ -114,7 +114,7 @@ def _forward(settings: Settings) -> Iterator[NamedFinding]:
     section = settings.forward
     if section is None:
         return
-    from spanpost.receivers.forwarder import try_out
+    from spanpost.receivers.forward_target import try_out
     from spanpost.runtime.forwarding import target_of
 
     try:
@@ -143,7 +143,7 @@ def _metrics(settings: Settings) -> Iterator[NamedFinding]:
         return
     trouble = _cannot_listen(section.host, section.port)
     if trouble:
-        cure = "stop what listens there, or set SPANPOST_METRICS__HOST or SPANPOST_METRICS__PORT"
+        cure = "stop the program that listens there, or set SPANPOST_METRICS__HOST or SPANPOST_METRICS__PORT"
         # If another process of this host has the default port, spanpost runs without it.
         yield NamedFinding("metrics", "port" not in section.model_fields_set, trouble, cure)
     else:
@@ -172,7 +172,7 @@ def _gateway(settings: Settings) -> Iterator[NamedFinding]:
     if section is None or not section.enabled:
         return
     from spanpost.runtime.certificates import tls_context
-    from spanpost.runtime.gateway import refuse_missing
+    from spanpost.runtime.ports import refuse_missing
     from spanpost.settings.gateway import GatewaySettings
 
     for verify in (GatewaySettings.refuse_exposure, refuse_missing, tls_context):
@@ -187,7 +187,8 @@ def _gateway(settings: Settings) -> Iterator[NamedFinding]:
         trouble = _cannot_listen(section.host, port, is_shared=section.share_ports)
         if trouble:
             cure = (
-                f"it may be a gateway that runs; else stop what listens there, or set SPANPOST_GATEWAY__{field.upper()}"
+                "a gateway may be running; else stop the program that listens there, or set "
+                f"SPANPOST_GATEWAY__{field.upper()}"
             )
             yield NamedFinding("gateway", False, trouble, cure)
         else:

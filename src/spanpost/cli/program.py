@@ -127,8 +127,7 @@ def run(
     until Ctrl-C.
 
     A sender gets its answer when its spans are committed. SIGHUP reads routes, tokens and certificates
-    again; SIGTERM answers
-    and records what is in progress and stops within ten seconds.
+    again. SIGTERM answers and records requests in progress, and stops within ten seconds.
     """
     from spanpost.cli.service import serve
 

@@ -60,15 +60,20 @@ def serve_one(read: Callable[[], Settings]) -> bool:
 
 @contextmanager
 def _signals(*numbers: int) -> Iterator[Iterator[int]]:
-    """Yield the signals as they arrive, through a pipe: nothing else reliably wakes a waiting thread."""
+    """Yield the signals as they arrive, through a pipe: nothing else reliably wakes a waiting thread.
+
+    Those that a supervisor has blocked until now arrive, too.
+    """
     reader, writer = socket.socketpair()
     writer.setblocking(False)
     before = {number: signal.signal(number, lambda number, frame: None) for number in numbers}
     wakes_before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
 
     def received() -> Iterator[int]:
         while True:
-            yield from (number for number in reader.recv(64) if number in numbers)
+            # Each once, and SIGHUP last: a stop does not wait behind many reloads.
+            yield from sorted(set(reader.recv(4096)) & set(numbers), key=signal.SIGHUP.__eq__)
 
     try:
         yield received()
@@ -98,9 +103,10 @@ def lines(gateway: Gateway) -> Iterator[str]:
             yield f"the board on {address}; `spanpost token local` prints its address with this machine's token"
     if gateway.slack_url:
         yield f"receiving Slack events on {gateway.slack_url}"
-    if gateway.http_url and gateway.pipeline.workspaces is not None:
-        yield f"the Slack app is installed at {gateway.pipeline.workspaces.section.install_url}"
-    if gateway.pipeline.interactions_runtime is not None and gateway.pipeline.interactions_runtime.sockets:
+    components = gateway.pipeline.components
+    if gateway.http_url and components.workspaces is not None:
+        yield f"the Slack app is installed at {components.workspaces.section.install_url}"
+    if components.interactions_runtime is not None and components.interactions_runtime.sockets:
         yield "receiving Slack events by Socket Mode"
     if not section.enabled:
         yield "receiving nothing: gateway.enabled is false"

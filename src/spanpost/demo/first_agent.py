@@ -2,7 +2,7 @@
 reviewed.
 
 Its model and its tools are scripted, so it runs offline. It knows nothing of Slack, PostgreSQL or
-Prometheus, and runs unchanged where nobody follows it: ``python first_agent.py``.
+Prometheus, and runs unchanged without spanpost: ``python first_agent.py``.
 """
 
 from __future__ import annotations

@@ -16,11 +16,12 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import msgspec
 
+from spanpost.dispatch.reports import DispatcherMetrics, DispatcherReports
 from spanpost.model.deliveries import Delivery, RateLimit, Receipt, SinkCall
 from spanpost.model.errors import (
     ConfigError,
@@ -33,7 +34,6 @@ from spanpost.model.errors import (
 from spanpost.model.outcomes import Arrived, GiveUp, NotArrived, Outcome, RetryAt
 from spanpost.model.recorded import Recorded
 from spanpost.routing import rate_limiting
-from spanpost.routing.rate_limiting import OpenCircuit
 from spanpost.routing.retries import Policy, decide
 from spanpost.store.protocols import Outbox, Recorder
 from spanpost.text.sanitise import line
@@ -46,21 +46,13 @@ _CANCELLED = 0.2
 
 
 class DeliveryCarrier(Protocol):
-    """**Protocol:** the part of a sink that the dispatcher needs; `spanpost.sinks.base.Sink` is one. (Packages stay apart.)"""
+    """**Protocol:** the part of a sink that the dispatcher needs; `spanpost.sinks.base.Sink` is one."""
 
     async def deliver(self, delivery: Delivery) -> Receipt: ...
 
     async def reconcile(self, deliveries: list[Delivery]) -> Mapping[int, Receipt | DeliveryError | None]: ...
 
     def rate_limits(self, address: str, call: SinkCall) -> tuple[RateLimit, ...]: ...
-
-
-class DispatcherMetrics(Protocol):
-    """**Protocol:** receives what the dispatcher did; `spanpost.metrics.Metrics` is one."""
-
-    def delivered(self, delivery: Delivery, outcome: Outcome, age: timedelta) -> None: ...
-
-    def closed(self, sink: str, closed: OpenCircuit) -> None: ...
 
 
 class Pace(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,7 +115,7 @@ class Dispatcher:
         self._policy = policy or Policy()
         self._clock = clock
         self._pace = pace or Pace()
-        self._watch = watch
+        self._reports = DispatcherReports(watch)
         #: Receives what the timers recorded. Must not raise.
         self._publish = publish
         self._jitter = jitter
@@ -140,10 +132,6 @@ class Dispatcher:
                 f"the store's lease ({outbox.lease.total_seconds():g} s) must be longer than a call may take"
                 f" ({self._pace.timeout:g} s) and {self._pace.margin:g} s: lengthen the lease, or shorten Pace.timeout"
             )
-        #: Problems that were logged for an operator: (rate limit, reason), until a call under that rate
-        #: limit succeeds.
-        self._refusals: set[tuple[str, str]] = set()
-        self._bugs: set[tuple[str, str]] = set()
         self._rounds: set[asyncio.Task[tuple[bool, float]]] = set()
         self._closing = False
 
@@ -232,7 +220,7 @@ class Dispatcher:
             except StoreUnavailable as error:
                 wait = self._outage(error)
             except Exception as error:  # a bug in the store must not end all deliveries
-                self._bug("store", error)
+                self._reports.bug("store", error)
                 wait = self._outage()
             await self._sleep(min(wait, self._pace.longest))
 
@@ -288,7 +276,7 @@ class Dispatcher:
 
     def _outage(self, error: StoreUnavailable | None = None) -> float:
         if self._outages == 0 and error is not None:
-            log.warning("the store is away, deliveries wait: %s", line(str(error), 300))
+            log.warning("the store is down, deliveries wait: %s", line(str(error), 300))
         first, last = self._pace.outage
         self._outages += 1
         return min(last, first * 2.0 ** min(self._outages - 1, 16)) * (0.5 + self._jitter() / 2)
@@ -313,7 +301,7 @@ class Dispatcher:
     def _ended(self, task: asyncio.Task[None]) -> None:
         del self._under_way[task]
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._bug("dispatcher", error)
+            self._reports.bug("dispatcher", error)
         self.wake()
 
     async def _deliver(self, delivery: Delivery, until: float) -> None:
@@ -362,23 +350,15 @@ class Dispatcher:
 
     def _decide(self, error: Exception, delivery: Delivery) -> RetryAt | GiveUp:
         if not isinstance(error, DeliveryError):
-            self._bug(delivery.sink, error)
+            self._reports.bug(delivery.sink, error)
         attempt, since = delivery.attempt, delivery.born_at
         if delivery.is_unknown:
             # Reconciling has its own deadline: the age of the delivery when it was sent does not shorten it.
             attempt, since = delivery.lookups + 1, max(delivery.sent_at or since, since)
         outcome = decide(error, attempt, since, self._clock(), self._jitter(), self._policy, delivery.drawn)
         if isinstance(error, DeliveryRefused) and outcome.closes:
-            self._refused(delivery.sink, outcome.closes[0], error)
+            self._reports.refused(delivery.sink, outcome.closes[0], error)
         return outcome
-
-    def _refused(self, sink: str, key: str, error: DeliveryRefused) -> None:
-        """Log what an operator must fix: once per rate limit and reason, until a call under that rate limit
-        succeeds.
-        """
-        if (key, error.reason) not in self._refusals:
-            self._refusals.add((key, error.reason))
-            log.error("%s refuses (%s): %s. %s", sink, error.reason, line(str(error), 300), line(error.cure, 500))
 
     def _rate_limits(self, sink: str, address: str, call: SinkCall) -> tuple[RateLimit, ...]:
         """Return the rate limits of a call. A sink that names no circuit breaker has one for all its calls."""
@@ -387,7 +367,7 @@ class Dispatcher:
             for rate_limit in found:
                 rate_limiting.check(rate_limit)
         except Exception as error:
-            self._bug(sink, error)
+            self._reports.bug(sink, error)
             found = ()
         if any(b.is_breaker for b in found):
             return found
@@ -397,51 +377,16 @@ class Dispatcher:
         """Store the outcome, however long the store is unavailable: without its receipt a message would be
         posted twice.
         """
-        age = self._clock() - delivery.born_at
-        self._report(lambda watch: watch.delivered(delivery, outcome, age))
-        if isinstance(outcome, (Receipt, Arrived, NotArrived)) and not rate_limiting.is_uncalled(outcome):
-            self._refusals = {(key, reason) for key, reason in self._refusals if key not in delivery.drawn}
-        if isinstance(outcome, GiveUp):
-            log.warning("delivery %d to %s is dead: %s: %s", delivery.id, delivery.sink, outcome.reason, outcome.error)
+        self._reports.delivered(delivery, outcome, self._clock() - delivery.born_at)
         first, last = self._pace.outage
         tries = 0
         while True:
             try:
                 for closed in await self._outbox.settle(delivery, outcome):
-                    self._opened(delivery.sink, closed)
+                    self._reports.opened(delivery.sink, closed, self._clock())
                 return
             except StoreUnavailable as error:
                 if tries == 0 and self._outages == 0:
-                    log.warning("the store is away, a receipt waits: %s", line(str(error), 300))
+                    log.warning("the store is down, a receipt waits: %s", line(str(error), 300))
                 await asyncio.sleep(min(last, first * 2.0 ** min(tries, 16)))
                 tries += 1
-
-    def _opened(self, sink: str, closed: OpenCircuit) -> None:
-        seconds = (closed.until - self._clock()).total_seconds()
-        level = logging.INFO if closed.why == "throttled" else logging.WARNING
-        log.log(level, "%s: %s is closed for %.0f s: %s, %s", sink, closed.key, seconds, closed.why, closed.reason)
-        self._report(lambda watch: watch.closed(sink, closed))
-
-    def _report(self, report: Callable[[DispatcherMetrics], None]) -> None:
-        if self._watch is None:
-            return
-        try:
-            report(self._watch)
-        except Exception as error:  # a failure to count must not stop the deliveries
-            self._bug("watch", error)
-
-    def _bug(self, name: str, error: BaseException) -> None:
-        kind = (name, type(error).__name__)
-        if kind not in self._bugs:
-            self._bugs.add(kind)
-            log.error(
-                "%s raised %s, logged once: %s", name, kind[1], line(str(error), 300), extra={"where": _where(error)}
-            )
-
-
-def _where(error: BaseException) -> str:
-    """Return file and line of the innermost frame. A whole traceback could show secrets in arguments."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else ""

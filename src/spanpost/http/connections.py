@@ -73,8 +73,8 @@ def fit_descriptors(http: int, grpc: int) -> tuple[int, int]:
     share = max(allowed - SPARE - min(_OTHERS, allowed // 2), 2) / (http + grpc)
     less = max(1, int(http * share)), max(1, int(grpc * share))
     log.warning(
-        "only %d files may be open (ulimit -n), %d are needed: at most %d HTTP and %d gRPC connections are had, not %d and %d; "
-        "raise the hard limit (systemd: LimitNOFILE=%d), or set gateway.max_connections lower",
+        "only %d files may be open (ulimit -n), %d are needed: at most %d HTTP and %d gRPC connections are accepted, "
+        "not %d and %d; raise the hard limit (systemd: LimitNOFILE=%d), or set gateway.max_connections lower",
         *(allowed, wanted, *less, http, grpc, wanted),
     )
     return less
@@ -94,5 +94,5 @@ def _raise_limit(wanted: int) -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
     except (ValueError, OSError):
         return soft
-    log.info("%d files may be open now, before it were %d: connections need them", most, soft)
+    log.info("the limit of open files was raised to %d from %d, for the connections", most, soft)
     return most

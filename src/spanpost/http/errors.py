@@ -86,7 +86,7 @@ def outcome_of(scope: Scope) -> str:
 
 def log_fault(scope: Scope, error: Exception) -> None:
     """Log an internal error."""
-    log.error("a request to %r failed in here: %s", scope["path"][:100], type(error).__name__, exc_info=error)
+    log.error("internal error in a request to %r: %s", scope["path"][:100], type(error).__name__, exc_info=error)
 
 
 def error_of(scope: Scope, error: Exception, on_fault: Callable[[Scope, Exception], None] = log_fault) -> HttpError:
@@ -101,7 +101,7 @@ def error_of(scope: Scope, error: Exception, on_fault: Callable[[Scope, Exceptio
     if isinstance(error, StoreUnavailable):
         return HttpError(503, "database_unavailable", "the database cannot be reached; send it again", retry_after=2)
     on_fault(scope, error)
-    return HttpError(503, "fault", "it failed in here; send it again", retry_after=5)
+    return HttpError(503, "fault", "internal error; send it again", retry_after=5)
 
 
 def _of_router(scope: Scope, error: HTTPException) -> HttpError:

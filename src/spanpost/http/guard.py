@@ -51,7 +51,7 @@ _READS: Final = ("GET", "HEAD", "OPTIONS")
 
 
 class Credential(StrEnum):
-    """What an endpoint asks for, if the settings require it."""
+    """The credential of an endpoint, if the settings require it."""
 
     #: Nothing.
     NONE = "none"
@@ -113,8 +113,9 @@ _UNDER: Final = sorted((path for path in ENDPOINTS if path.endswith("/") and pat
 #: "ip".
 _PROXY_WORDS: Final = frozenset(
     {
-        "akamai", "amz", "amzn", "appengine", "arr", "azure", "cdn", "cf", "cloud", "cloudfront", "cluster", "envoy", "fastly", "fly",
-        "ngrok", "original", "real", "remote", "surrogate", "tailscale", "traefik", "varnish", "vercel", "via",
+        "akamai", "amz", "amzn", "appengine", "arr", "azure", "cdn", "cf", "cloud", "cloudfront", "cluster", "envoy",
+        "fastly", "fly", "ngrok", "original", "real", "remote", "surrogate", "tailscale", "traefik", "varnish",
+        "vercel", "via",
     }
 )  # fmt: skip
 _PROXY_NAMES: Final = frozenset(
@@ -229,8 +230,8 @@ class Guard(msgspec.Struct, frozen=True, kw_only=True):
         return Refusal(
             status=403,
             why="host",
-            message=f"{named} not known here: use 127.0.0.1 or localhost, name the host in {self.hosts_setting}, or send a token where "
-            f"{self.tokens_setting} asks for one",
+            message=f"{named} not known here: use 127.0.0.1 or localhost, name the host in "
+            f"{self.hosts_setting}, or send a token where {self.tokens_setting} asks for one",
         )
 
     def _page(self, endpoint: EndpointRules, request: GuardedRequest, ours: HttpOrigin | None) -> str | Refusal:
@@ -240,8 +241,10 @@ class Guard(msgspec.Struct, frozen=True, kw_only=True):
         if origin is not None and endpoint.is_shared and origin in self.allowed_origins:
             return origins[0]
         if origins and (origin is None or not (origin == ours or origin in self.own_origins)):
-            return _foreign("a page of another origin sent this: only our own pages may, as they are reached (behind a proxy "
-                            "gateway.trusted_proxies must name it); gateway.allowed_origins lets others send telemetry")  # fmt: skip
+            return _foreign(
+                "a page of another origin sent this: only our own pages may, as they are reached (behind a proxy "
+                "gateway.trusted_proxies must name it); gateway.allowed_origins lets others send telemetry"
+            )
         sites = set(request.headers.get("sec-fetch-site", ()))
         if sites <= {"same-origin"} or sites <= {"none"} or (endpoint.is_page and _is_opened(request)):
             return ""
@@ -308,7 +311,8 @@ def client_address(scope: Mapping[str, Any]) -> str:
 _NO_HOST: Final = Refusal(
     status=400,
     why="host",
-    message="one Host header is needed, with a host and perhaps a port, as in 127.0.0.1:4318, and no other in the target",
+    message="one Host header is needed, with a host and perhaps a port, as in 127.0.0.1:4318, and no other in "
+    "the target",
 )
 
 

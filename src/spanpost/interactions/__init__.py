@@ -1,1 +1,1 @@
-"""What people do: Slack, the HTTP API, the board, webhooks."""
+"""Interactions of people: Slack, the HTTP API, the board, webhooks."""

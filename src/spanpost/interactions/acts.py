@@ -52,7 +52,7 @@ class People(Protocol):
     """
 
     async def lookup(self, lookup: Lookup, message: PersonMessage, question: tuple[str, Asked]) -> Found:
-        """Return what was found; at most five minutes old."""
+        """Return the result of a lookup; at most five minutes old."""
         ...
 
     async def forget(self, ruling: Ruling, user: str) -> bool:
@@ -105,9 +105,9 @@ class ActOutcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Interactions:
-    """Receives acts. One for each provider; if `is_bound`, tasks of other tenants do not exist.
+    """Receives acts. One for each provider; with `is_bound`, tasks of other tenants are hidden.
 
-    `take` gets what an intervention recorded.
+    `take` receives the records of an intervention.
     """
 
     def __init__(
@@ -327,7 +327,7 @@ class Interactions:
         return ActOutcome(result=verdict.result, answer=answer, asked=asked, verdict=verdict, refusal=ruling.refusal)
 
     async def _intervene(self, intervention: Intervention) -> Verdict:
-        """Record an intervention, count it, and pass on what it recorded."""
+        """Record an intervention, count it, and pass on its records."""
         verdict = await self.interventions.intervene(intervention)
         if verdict.recorded is not None:
             self._take(verdict.recorded)

@@ -64,7 +64,7 @@ class Answers:
         self.is_ended = False
 
     def end(self) -> None:
-        """End all waits: each waiting agent gets what is known now."""
+        """End all waits: each waiting agent gets the current state."""
         self.is_ended = True
         self._on_topic(b"")
 
@@ -101,7 +101,8 @@ class Answers:
         if found is None:
             said = f"{' in the words of this mark' if mark else ''}{' by that trace' if trace else ''}"
             raise UnknownQuestion(
-                f"nothing was asked under the id {id[:100]!r}{said}; the mark is computed from the words as they were sent"
+                f"nothing was asked under the id {id[:100]!r}{said}; the mark is computed from the words as "
+                "they were sent"
             )
         return answer_of(*found)
 
@@ -130,7 +131,7 @@ class Answers:
         }
 
     async def budget(self, tenant: str, ref: str, attributes: Mapping[str, Any]) -> BudgetAnswer:
-        """Return what a task may still spend; for an unknown task, what one with these attributes may."""
+        """Return a task's remaining budgets; for an unknown task, those of a task with these attributes."""
         task = (await self._reader.refer(tenant, ref) if ref else None) or Task(
             uid=_NO_TASK, tenant=tenant, task_id=ref
         )
@@ -153,7 +154,7 @@ class Answers:
         return row, why
 
     async def _deeds(self, task: Task, after: int) -> list[StandingAct]:
-        """Return what people asked of a task after a number, without acts on a run that has ended."""
+        """Return people's acts on a task after a number, without acts on a run that has ended."""
         # A task in its first run has no end yet.
         since = await self._interventions.last_end(task.uid) if task.runs > 1 or task.ended_at is not None else None
         return await self._interventions.deeds(task.uid, VERBS, after, _MOST, since=since)

@@ -57,7 +57,7 @@ class ControlHttp:
         ]
 
     def end(self) -> None:
-        """Answer all waiting agents with what is known now."""
+        """Answer all waiting agents with the current state."""
         self._answers.end()
 
     async def _approval(self, request: Request) -> JSONResponse:
@@ -121,7 +121,7 @@ class ControlHttp:
         try:
             longest = self._waiting.take(sender, ended)
         except Full:
-            said = "as many wait already as may (gateway.max_waiters); come back"
+            said = "all places of gateway.max_waiters are taken; come back"
             raise HttpError(503, "too_many", said) from None
         if longest is not None:
             longest.set()

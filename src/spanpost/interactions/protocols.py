@@ -91,7 +91,7 @@ Resolver: TypeAlias = Callable[[Question], Awaitable[Answer]]
 
 
 #: Shown on an attempt to install the app while there is no key to encrypt its token with.
-NO_KEY = "This spanpost cannot keep tokens yet: whoever runs it must set slack_oauth.key. Nothing was installed."
+NO_KEY = "This spanpost cannot keep tokens yet: its operator must set slack_oauth.key. Nothing was installed."
 
 
 class NotTaken(Exception):

@@ -10,7 +10,7 @@ from spanpost.model.interventions import Result, Verb, Verdict
 from spanpost.text.locales import ENGLISH, Locale
 from spanpost.text.sanitise import line
 
-#: A refusal names at most this many of the people who may.
+#: Most people that a refusal names.
 NAMED = 8
 _DID: Final = {"approve": "interactions.approved", "deny": "interactions.denied", "expired": "interactions.not_in_time"}
 #: Refusals that are recorded and shown whole, as they stand here.

@@ -21,16 +21,19 @@ class Carrier:
         self._launcher = launcher
 
     async def deliver(self, delivery: Delivery) -> Receipt:
-        """Launch the order. Raises what the launcher raises."""
+        """Launch the order. Raises the launcher's errors."""
         if delivery.order is None:
             raise Rejected("a delivery to a launcher that carries no order", reason="no_order")
         return await self._launcher.launch(delivery.order)
 
     async def reconcile(self, deliveries: Sequence[Delivery]) -> Mapping[int, Receipt | DeliveryError | None]:
-        """Launch it again where a duplicate is harmless; else leave it to a person."""
+        """Launch again if a duplicate is harmless; else leave it to a person."""
         if self._launcher.retry_uncertain:
             return {delivery.id: None for delivery in deliveries}
-        why = "it may have been started, and cannot be looked up: look, then retry this delivery or leave it as a dead letter"
+        why = (
+            "it may have been started, and cannot be looked up: check yourself, then retry this delivery or "
+            "leave it as a dead letter"
+        )
         return {delivery.id: Unverifiable(why, reason="unverifiable") for delivery in deliveries}
 
     def rate_limits(self, address: str, call: SinkCall) -> tuple[RateLimit, ...]:

@@ -51,31 +51,33 @@ class CommandSettings(LauncherSettings):
 
     command: tuple[str, ...] = Field(
         min_length=1,
-        description='The program and its arguments: `["/opt/agents/run", "--", "{text}"]`. In braces: `id`, `text`, `retry_of`, '
-        "`caused_by`, `requested_by`, `tenant`, `launcher`, `source` and `parameters.<name>`; each stays in its argument.",
+        description='The program and its arguments: `["/opt/agents/run", "--", "{text}"]`. In braces: `id`, '
+        "`text`, `retry_of`, `caused_by`, `requested_by`, `tenant`, `launcher`, `source` and "
+        "`parameters.<name>`; each stays within its argument.",
     )
-    directory: Path | None = Field(default=None, description="Where it runs; not given: in the root directory.")
-    environment: dict[str, str] = Field(default={}, description="Variables that it has.")
+    directory: Path | None = Field(default=None, description="Working directory; not given: the root directory.")
+    environment: dict[str, str] = Field(default={}, description="Environment variables of the command.")
     pass_environment: tuple[str, ...] = Field(
         default=(),
-        description=f"Names of variables of spanpost's own that it has too. Without: {', '.join(f'`{name}`' for name in KEPT[:5])} and "
-        "a few like them.",
+        description="Names of variables of spanpost's environment to pass on. Not given: "
+        f"{', '.join(f'`{name}`' for name in KEPT[:5])} and a few like them.",
     )
     background: bool = Field(
         default=False,
-        description="The command is the work itself: it goes on when it has begun, without its output, for `timeout` at most. Else it hands "
-        "the work on, and must end by itself.",
+        description="The command is the work itself: it runs on in the background, without its output, for "
+        "`timeout` at most. Else it hands the work on, and must end by itself.",
     )
     timeout: Duration = Field(
         default=timedelta(seconds=20),
         gt=timedelta(0),
         le=timedelta(days=7),
-        description="How long it may run, then it is ended with all that it started. Not in the background: 25 s at most.",
+        description="How long it may run; then it and its child processes are ended. Not in the background: "
+        "25 s at most.",
     )
     retry_uncertain: bool = Field(
         default=True,
-        description=f"Run it again where it is not known whether it began; it can tell a repeat by the `id` in `{ORDER_VARIABLE}`. `false`: a "
-        "person decides.",
+        description="Run it again if it is unknown whether it began; it recognises a repeat by the `id` in "
+        f"`{ORDER_VARIABLE}`. `false`: a person decides.",
     )
 
     @field_validator("command")
@@ -197,9 +199,9 @@ class CommandLauncher:
             async with asyncio.timeout(seconds):
                 code = await process.wait()
             if code:
-                log.warning("launcher %s: what it started ended with %d", self._name, code)
+                log.warning("launcher %s: its command ended with %d", self._name, code)
         except TimeoutError:
-            log.warning("launcher %s: what it started is ended after %g s", self._name, seconds)
+            log.warning("launcher %s: its command is ended after %g s", self._name, seconds)
             await _end(process)
 
     async def close(self) -> None:

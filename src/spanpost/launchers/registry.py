@@ -46,5 +46,5 @@ def open_launcher(name: str, kind: str, settings: LauncherSettings) -> Launcher:
         raise _group.refusal(kind, f"{name} could not be opened: {error_line(error)}") from error
     missing = [method for method in _METHODS if not callable(getattr(launcher, method, None))]
     if missing or not isinstance(getattr(launcher, "retry_uncertain", None), bool):
-        raise _group.refusal(kind, f"what it opens is no launcher: {', '.join(missing or ['retry_uncertain'])} missing")
+        raise _group.refusal(kind, f"its open returns no launcher: {', '.join(missing or ['retry_uncertain'])} missing")
     return launcher

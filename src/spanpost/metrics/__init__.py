@@ -1,6 +1,6 @@
-"""Prometheus metrics, counted only from what the store newly recorded and what the dispatcher delivered.
+"""Prometheus metrics, counted only from the store's new records and the dispatcher's deliveries.
 
-`recorder` counts, `fleet` shows what is open in the database, `series` limits the number of series,
+`recorder` counts, `fleet` shows all open work in the database, `series` limits the number of series,
 `serving` is the HTTP server, and `bridge` reports the same figures to an OpenTelemetry meter.
 """
 

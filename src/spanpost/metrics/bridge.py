@@ -31,7 +31,7 @@ _TOKENS = (
 
 
 class Bridge:
-    """Reports what was recorded to a meter."""
+    """Reports recorded batches to a meter."""
 
     def __init__(self, provider: MeterProvider | None = None) -> None:
         meter = get_meter("spanpost", version(), provider)

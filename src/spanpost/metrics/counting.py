@@ -1,4 +1,4 @@
-"""Counts what a batch recorded: tasks, checkpoints, model calls. The only place that counts tasks."""
+"""Counts the tasks, checkpoints and model calls of a batch. The only place that counts tasks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MOST_CREATED: Final = 10_000
 
 
 class RecordedObserver(Protocol):
-    """**Protocol:** also receives what was recorded; `bridge.Bridge` is one."""
+    """**Protocol:** also receives recorded batches; `bridge.Bridge` is one."""
 
     def recorded(self, recorded: Recorded, tasks: Mapping[UUID, Task]) -> None: ...
 

@@ -1,4 +1,4 @@
-"""Gauges of everything open in the database. One process at a time shows them."""
+"""Gauges of all open work in the database. One process at a time shows them."""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ class Metrics(MetricFamilies):
             self.add_dropped(component, reason, n)
 
     def count_dropped_so_far(self, component: str, totals: Mapping[str, int]) -> None:
-        """Count what was dropped since the last call; `totals` are since the start, by reason."""
+        """Count the items dropped since the last call; `totals` are since the start, by reason."""
         with self._lock:
             for reason, n in totals.items():
                 more = n - self._totals.get((component, reason), 0)
@@ -149,7 +149,7 @@ class Metrics(MetricFamilies):
                     self.add_dropped(component, reason, more)
 
     def spooled(self, bypassed: Mapping[str, int], size: int) -> None:
-        """Count what bypassed the spool (totals since the start, by reason), and show the size of its
+        """Count the records that bypassed the spool (totals since the start, by reason), and show the size of its
         directory in bytes.
         """
         with self._lock:
@@ -161,7 +161,7 @@ class Metrics(MetricFamilies):
                     self.spool_bypassed.labels(reason if reason in BYPASSED else OTHER).inc(more)
 
     def fleet(self, fleet: Fleet | None) -> None:
-        """Show what is open in the database. None: clear the gauges, because another process shows them."""
+        """Show the figures of all open work. None: clear the gauges, because another process shows them."""
         with self._lock:
             self.fleet_gauges.show(fleet)
 

@@ -2,7 +2,7 @@
 
 A metric's labels are *closed* (a list of spanpost's: status, kind, outcome) or *open* (the agent's word:
 agent, task_type, model, environment, tenant, error_type). Each open label has a maximum number of values,
-which all metrics share, and each metric a maximum number of combinations. Whatever exceeds them is counted
+which all metrics share, and each metric a maximum number of combinations. Values beyond them are counted
 as ``other``: sums stay right, only the label value is lost. A combination that was not used for `expire`
 seconds is removed and makes room. When it comes again it starts at 0, as after a restart.
 """

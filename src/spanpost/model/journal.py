@@ -30,13 +30,21 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True):
     dropped: dict[str, int] = {}
     #: Number of metric data points that no dialect reads.
     metric_points: int = 0
+    #: Bytes of the request bodies, uncompressed.
+    size: int = 0
 
 
 class Backlog(msgspec.Struct, frozen=True, kw_only=True):
-    """One tenant's waiting rows of the journal: rows, bytes, observations, age of the oldest in seconds."""
+    """One tenant's waiting rows of the journal: rows, bytes, observations, age of the oldest in seconds.
+
+    `undecryptable` of the rows have a key that the gateway does not have; `own_age` is the age of the oldest
+    of the others, 0 without any.
+    """
 
     tenant: str
     rows: int
     size: int
     observations: int
     age: float
+    undecryptable: int = 0
+    own_age: float = 0.0

@@ -2,7 +2,7 @@
 
 Rules, in order; the first that decides what a span is wins (R1).
 1. Set-up and message plumbing of frameworks is known by operation, MCP method or name.
-2. Each dialect's own word for the kind, in the order of `DIALECTS`: vendors by scope, MCP, Traceloop,
+2. Each dialect's own word for the kind, in the order of `known_dialects`: vendors by scope, MCP, Traceloop,
    LangSmith, gen_ai, OpenInference. What words cannot express, the dialect's `refine` corrects.
 3. No word: a span with a model or tokens is a model call, with a tool's name a tool call; with a named agent
    an agent's.
@@ -20,21 +20,13 @@ from decimal import Decimal
 from typing import Any
 
 from spanpost import semconv as c
-from spanpost.model.observations import Observation, Origin, Part, Status
+from spanpost.model.observations import Observation, Part, Status
 from spanpost.model.readings import EventReport, Finish, Reading, Role
 from spanpost.model.usage import Usage
 from spanpost.readers import values as v
-from spanpost.readers.ag2 import AG2
-from spanpost.readers.agent import AGENT, ON_RESOURCE
-from spanpost.readers.agent_framework import AGENT_FRAMEWORK
-from spanpost.readers.agentscope import AGENTSCOPE
-from spanpost.readers.claude_code import CLAUDE_CODE
-from spanpost.readers.crewai import CREWAI
 from spanpost.readers.dialect import (
-    DIRECT,
     PLAIN_NUMBER,
     SHORT_TEXT,
-    Coerce,
     Dialect,
     Plan,
     ReadSpan,
@@ -44,24 +36,9 @@ from spanpost.readers.dialect import (
     plan_for,
 )
 from spanpost.readers.events import NOTHING, failure_of, is_cancel, is_interrupt, note_extra, read_event
-from spanpost.readers.genai import GENAI
-from spanpost.readers.genkit import GENKIT
-from spanpost.readers.haystack import HAYSTACK
-from spanpost.readers.langfuse import LANGFUSE
-from spanpost.readers.langgraph import LANGGRAPH_TRACELOOP
-from spanpost.readers.langsmith import LANGSMITH
-from spanpost.readers.logfire import LOGFIRE
-from spanpost.readers.mcp import MCP
-from spanpost.readers.mlflow import MLFLOW
-from spanpost.readers.openai_agents import OPENAI_AGENTS
-from spanpost.readers.openinference import OPENINFERENCE, OPENINFERENCE_LIVE
+from spanpost.readers.known_dialects import DIALECTS
 from spanpost.readers.plans import is_plan, plan_of
-from spanpost.readers.pydantic_ai import PYDANTIC_AI
-from spanpost.readers.smolagents import SMOLAGENTS
-from spanpost.readers.spring_ai import SPRING_AI
-from spanpost.readers.strands import STRANDS
-from spanpost.readers.traceloop import TRACELOOP
-from spanpost.readers.vercel_ai import VERCEL_AI
+from spanpost.readers.resources import of_resource
 
 #: Bound once: the members of an enum are slow to look up (0.2 µs each in CPython 3.11).
 _OTHER = Role.OTHER
@@ -78,35 +55,7 @@ _PART_ENDED = Part.ENDED
 _COMPACTION = EventReport.COMPACTION
 _PART_LINK = Part.LINK
 
-__all__ = ["DIALECTS", "NOTHING", "is_silent", "overlooked", "read", "try_out"]
-
-#: ``agent.*`` first; of dialects that apply to all scopes, the first in order wins.
-DIALECTS: tuple[Dialect, ...] = (
-    AGENT,
-    CLAUDE_CODE,
-    PYDANTIC_AI,
-    STRANDS,
-    OPENAI_AGENTS,
-    LANGGRAPH_TRACELOOP,
-    AGENT_FRAMEWORK,
-    CREWAI,
-    SMOLAGENTS,
-    AG2,
-    AGENTSCOPE,
-    LOGFIRE,
-    OPENINFERENCE_LIVE,
-    MCP,
-    TRACELOOP,
-    LANGSMITH,
-    LANGFUSE,
-    MLFLOW,
-    VERCEL_AI,
-    GENKIT,
-    SPRING_AI,
-    GENAI,
-    OPENINFERENCE,
-    HAYSTACK,
-)
+__all__ = ["NOTHING", "is_silent", "overlooked", "read", "try_out"]
 
 #: autogen, semantic-kernel (which shares its runtime), MS agent-framework, mcp, litellm.
 _PLUMBING_NAMES = (
@@ -127,9 +76,7 @@ _tables: dict[str, Tables] = {}
 #: The same tables by the dialects of the scope alone: senders choose scope names freely, and compiling takes
 #: 170 µs.
 _compiled: dict[tuple[str, ...], Tables] = {}
-_resources: dict[int, tuple[Origin, dict[str, Any]]] = {}
-#: Bounds of the caches: resources, scopes.
-_MEMO = 1024
+#: Bound of the cache of scopes.
 _SCOPES = 256
 
 
@@ -298,7 +245,6 @@ _OWN = frozenset(
 )
 #: Head of a workflow span's name by the GenAI conventions.
 _INVOKED = "invoke_workflow "
-_SHARED = ("service", "environment", "repo", "topic")
 _PLUMBING_READING = Reading(role=Role.PLUMBING, rule="plumbing")
 
 
@@ -309,7 +255,7 @@ def _outside(span: ReadSpan) -> Reading:
 
 def _reading(span: ReadSpan) -> Reading:
     o, role, said, inner = span.observation, span.role, span.said, span.inner
-    resource = _of_resource(o.origin)
+    resource = of_resource(o.origin)
     if resource:
         for field, value in resource["shared"]:
             if field not in said:
@@ -436,24 +382,3 @@ def _as_failed(span: ReadSpan) -> None:
         said.pop("failure", None)
     else:
         said["failure"] = failure
-
-
-def _of_resource(origin: Origin) -> dict[str, Any]:
-    known = _resources.get(id(origin))
-    if known is not None and known[0] is origin:
-        return known[1]
-    said: dict[str, Any] = {}
-    resource = origin.resource
-    for attribute, field in ON_RESOURCE.items():
-        value = resource.get(attribute)
-        if value is not None and field not in said:
-            take: Coerce = v.name if field == "agent" else DIRECT.get(field, v.text)
-            found = take(value)
-            if found is not None and not (field == "service" and found.startswith("unknown_service")):
-                said[field] = found
-    if said:
-        said["shared"] = tuple([(field, said[field]) for field in _SHARED if field in said])
-    if len(_resources) >= _MEMO:
-        _resources.clear()
-    _resources[id(origin)] = (origin, said)
-    return said

@@ -1,13 +1,11 @@
-"""AG2: its agents speak ``gen_ai.*``; beside each call, and each agent that was called, a span records again
-what was used.
-"""
+"""AG2 uses ``gen_ai.*``; beside each call and each called agent, another span repeats the usage."""
 
 from __future__ import annotations
 
 from spanpost.model.readings import Role
 from spanpost.readers.dialect import Dialect, ReadSpan
 
-#: Kinds of usage that spans of calls tell, too. Others (a compaction) are told by no other span.
+#: Kinds of usage that the spans of calls report as well. No other span reports the rest (a compaction).
 _REPORTED_BY_CALLS = frozenset({"model_call", "subtask"})
 
 

@@ -1,4 +1,4 @@
-"""``agent.*``: spanpost's own conventions, version 1. They win wherever another dialect speaks too."""
+"""``agent.*``: spanpost's own conventions, version 1. They win over every other dialect."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ AGENT = Dialect(
     },
 )
 
-#: What a resource may say for all of its process's spans.
+#: Fields that a resource may set for all spans of its process.
 ON_RESOURCE = {
     c.TASK_ID: "task_id",
     c.NAME: "agent",

@@ -1,8 +1,8 @@
-"""Microsoft Agent Framework 1.23: workflows have names of their own; agents, model and tool calls speak
+"""Microsoft Agent Framework 1.23: workflows have names of their own; agents, model and tool calls use
 ``gen_ai.*``.
 
-``invoke_agent`` carries the same ``gen_ai.usage.*`` as its calls: as a box, it is a total. Over the
-Responses API a response id stands in ``gen_ai.conversation.id``; it is not taken for one.
+``invoke_agent`` repeats the ``gen_ai.usage.*`` of its calls as a total. With the Responses API
+``gen_ai.conversation.id`` holds a response id, which is not used as a conversation.
 """
 
 from __future__ import annotations

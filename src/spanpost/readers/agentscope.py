@@ -1,4 +1,4 @@
-"""AgentScope: it speaks ``gen_ai.*``, and names on the agent the tools that wait for somebody's permission."""
+"""AgentScope uses ``gen_ai.*``; the agent's span names the tools that wait for permission."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Alerts that a webhook reports: read from its body, and recorded at the task where they belong.
+"""Alerts of a webhook: read from its body, and recorded at the task that they name.
 
 Rules. An alert is known by tenant, fingerprint and start; a repeat changes nothing, except that it is over.
 It is recorded at the task that it names (`wanted`), in that task's thread; else it is a task of its own, of
@@ -34,9 +34,9 @@ GRAFANA: Final = "grafana"
 NAMES: Final = ("task_id", "trace_id")
 #: An annotation with the status of the one task of the label `agent` that the alert is about.
 STATE: Final = "task_status"
-#: Greatest age of what a monitor sees: a gauge is set, scraped and evaluated at intervals.
+#: Greatest age of a monitor's data: a gauge is set, scraped and evaluated at intervals.
 LAG: Final = timedelta(minutes=2)
-#: How long before the alert a task may have begun that is no longer in the state of the alert.
+#: Longest time between a task's begin and the alert, if the task has left the alert's state since.
 FAR: Final = timedelta(hours=6)
 #: Label values of our metrics for an unknown agent or environment, or one too many.
 _NOBODY: Final = frozenset({"", "unknown", "other"})

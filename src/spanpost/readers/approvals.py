@@ -1,7 +1,7 @@
-"""Questions to people and the answers to them, as events and log records say them.
+"""Questions to people and their answers, from events and log records.
 
-The mark of a question is computed here, from its words as they came in: before anything of them is cut, or
-replaced by who looks for secrets. What a sender says that the mark is, is only compared with it.
+The mark of a question is computed here from its words as received, before any of them is cut or redacted.
+The mark that a sender gives is only compared with it.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _WORDS = (str, int, float, type(None))
 
 
 def read_approval(o: Observation, said: dict[str, Any]) -> None:
-    """Take in a question, an answer, or what spanpost itself recorded of one.
+    """Read a question, an answer, or spanpost's own record of one.
 
-    The event's name alone says which it is.
+    The event's name alone decides which it is.
     """
     if o.part is Part.INTERVENTION:
         _recorded(o, said)
@@ -61,7 +61,7 @@ def _asked(o: Observation, said: dict[str, Any]) -> None:
 
 
 def _reported(o: Observation, said: dict[str, Any]) -> None:
-    """Read what telemetry says was decided. Who bears a mark repeats what spanpost told it: that is no news."""
+    """Read a decision in telemetry; one with a mark repeats spanpost's own decision, which is no news."""
     a = o.attributes
     decision, mark = v.text(a.get(c.APPROVAL_DECISION)) or "resolved", v.identifier(a.get(c.APPROVAL_DIGEST)) or ""
     id, _ = _id(o, v.long_text(a.get(c.APPROVAL_QUESTION)) or v.long_text(o.body) or "")
@@ -81,7 +81,7 @@ def _reported(o: Observation, said: dict[str, Any]) -> None:
 
 
 def _recorded(o: Observation, said: dict[str, Any]) -> None:
-    """Read what spanpost recorded itself: what is said of itself by a record that no sender can make is believed."""
+    """Read spanpost's own record. No sender can make one, so all of its fields are trusted."""
     a = o.attributes
     id, _ = _id(o, "")
     approval = Approval(
@@ -93,19 +93,19 @@ def _recorded(o: Observation, said: dict[str, Any]) -> None:
         comment=_comment(o),
         mark=v.text(a.get(c.APPROVAL_DIGEST)) or "",
         source=v.text(a.get(c.INTERVENTION_SOURCE)) or "",
-        # The decision may be an option that is called so.
+        # Not by the decision: an option may be called `expired`.
         is_expired=a.get(c.INTERVENTION_EXPIRED) is True,
     )
     report = EventReport.APPROVAL_REQUESTED if o.name == c.EVENT_APPROVAL_ESCALATED else EventReport.APPROVAL_RESOLVED
     if o.name == c.EVENT_APPROVAL_AWAITED or c.INTERVENTION_AGAIN in a:
-        report = EventReport.NOTHING  # it was told where it was asked, or decided
+        report = EventReport.NOTHING  # it was reported where it was asked or decided
     said.update(reports=report, approval=approval, occurrence=f"{o.name}:{id}")
 
 
 def _id(o: Observation, question: str) -> tuple[str, bool]:
-    """Return by what a question is known, and whether that is an id of the agent's.
+    """Return a question's id, and whether the agent gave it.
 
-    Without one a question is known by its words, and an answer answers nothing that could be found.
+    Without an id the question's words identify it, and no answer can be matched to it.
     """
     id = v.identifier(o.attributes.get(c.APPROVAL_ID))
     if id is not None:
@@ -116,7 +116,7 @@ def _id(o: Observation, question: str) -> tuple[str, bool]:
 
 
 def _is_unread(o: Observation, question: str) -> bool:
-    """Tell whether words of a question came in a form that is not read, so that nobody would be shown them."""
+    """Tell whether a question has words in an unreadable form, which no person would see."""
     a = o.attributes
     options = a.get(c.APPROVAL_OPTIONS)
     texts = (a.get(c.APPROVAL_QUESTION), a.get(c.APPROVAL_DETAIL), None if question else o.body)

@@ -1,10 +1,11 @@
 """Claude Code (CLI 2.1.329; https://code.claude.com/docs/en/monitoring-usage, 2026-11): beta traces, records
 and data points.
 
-Spans say ``span.type``; tokens are un-prefixed and `input_tokens` leaves out what came from and went to the
-cache. A session's prompts are one task, known by ``session.id``. Without beta traces there are log records
-without trace ids, joined by ``session.id`` and ``prompt.id``. With traces the records lie in the prompt's
-span, and tell two things that no span does: that a prompt began, at once, and what a call cost.
+Spans have ``span.type``; token names have no prefix, and `input_tokens` excludes tokens read from and
+written to the cache. A session's prompts are one task, known by ``session.id``. Without beta traces there
+are log records without trace ids, joined by ``session.id`` and ``prompt.id``. With traces the records lie
+in the prompt's span and report two facts that no span has: the start of a prompt, at once, and the cost of
+a call.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from spanpost.model.observations import Part
 from spanpost.model.readings import Failure, Role
 from spanpost.readers import values as v
 from spanpost.readers.dialect import Dialect, ReadSpan
-from spanpost.readers.sessions import Cli, SessionPart, TokenMeter, approval_of, failure_key, is_aside, prompt
+from spanpost.readers.session_records import Cli, SessionPart, TokenMeter
+from spanpost.readers.sessions import approval_of, failure_key, prompt
 from spanpost.text.wording import worded
 
 _PART_ENDED = Part.ENDED
-#: The tool that runs a sub-agent, as it is called and as it was.
+#: Names of the tool that runs a sub-agent: the current one and the former one.
 _DELEGATES = frozenset({"Agent", "Task"})
 AGENT_NAME = "Claude Code"
 _REQUEST = ("request_id", "client_request_id")
@@ -28,10 +30,10 @@ _USED = ("model", "input_tokens", "output_tokens", "cache_read_tokens", "cache_c
 
 
 def call_key(session: str, attributes: Mapping[str, Any]) -> str:
-    """Return what a model call is known by in its span and in its record: the request's id, else what it
-    used.
+    """Return the key of a model call, the same in its span and its record: the request's id, else its
+    usage.
 
-    Calls of one session that used the very same are told apart by their time.
+    Calls of one session with equal usage are distinguished by their time.
     """
     for name in _REQUEST:
         found = v.identifier(attributes.get(name))
@@ -60,9 +62,8 @@ def _refine(span: ReadSpan) -> None:
         span.excludes_cache = True
         if session is not None:
             said["call_key"] = call_key(session, attributes)
-        said["is_aside"] = is_aside(
-            CLAUDE_CODE_CLI, attributes.get("query_source_safe") or attributes.get("query_source")
-        )
+        source = attributes.get("query_source_safe") or attributes.get("query_source")
+        said["is_aside"] = CLAUDE_CODE_CLI.is_aside(source)
         if has_failed:
             said["occurrence"] = failure_key(
                 next(filter(None, (v.identifier(attributes.get(n)) for n in _REQUEST)), None)
@@ -77,7 +78,7 @@ def _refine(span: ReadSpan) -> None:
             said.pop("task_id", None)
             said.pop("tool_name", None)
     elif kind == "tool.execution":
-        # Where a tool's failure is told: it is the call above it, not another.
+        # The span of a tool's failure: it belongs to the call above it.
         said.pop("tool_name", None)
         said["is_same_call"] = True
         if has_failed:

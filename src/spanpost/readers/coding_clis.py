@@ -1,15 +1,15 @@
-"""Other coding CLIs by their log records alone, as their documentation and sources have them; none of them
-is recorded yet.
+"""Other coding CLIs by their log records alone, after their documentation and sources; none of them was
+recorded yet.
 
 Gemini CLI (google-gemini/gemini-cli, docs/cli/telemetry.md, 2026-11): ``session.id`` and ``prompt_id``;
-input holds what came from the cache, output leaves thoughts out. Codex CLI (openai/codex, docs/config.md,
-``[otel]``, 2026-11): ``conversation.id`` and no prompt id; tokens stand on the stream's last event. Neither
-says its answer in a record of its own, so their sessions end by what follows, or fall silent.
+input includes tokens read from the cache, output excludes thoughts. Codex CLI (openai/codex,
+docs/config.md, ``[otel]``, 2026-11): ``conversation.id`` and no prompt id; tokens stand on the stream's
+last event. Neither has a record for its answer, so a session ends with its next record, or stalls.
 """
 
 from __future__ import annotations
 
-from spanpost.readers.sessions import Cli, SessionPart
+from spanpost.readers.session_records import Cli, SessionPart
 
 GEMINI_CLI = Cli(
     name="gemini-cli",

@@ -1,5 +1,5 @@
-"""crewAI 1.15 as Traceloop's instrumentation 0.62.4 tells it: no model calls, no tools, and the crew's
-tokens as text.
+"""crewAI 1.15 with Traceloop's instrumentation 0.62.4: no model calls, no tools, and the crew's tokens as
+text.
 """
 
 from __future__ import annotations

@@ -18,7 +18,8 @@ from spanpost.readers.approvals import read_approval
 from spanpost.readers.claude_code import CLAUDE_CODE_CLI
 from spanpost.readers.coding_clis import CODEX_CLI, GEMINI_CLI
 from spanpost.readers.dialect import DIRECT
-from spanpost.readers.sessions import Cli, read_session
+from spanpost.readers.session_records import Cli
+from spanpost.readers.sessions import read_session
 from spanpost.text.secrets import unhashed
 
 #: The empty reading: shared, because most events have it.

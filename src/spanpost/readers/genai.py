@@ -1,7 +1,8 @@
 """``gen_ai.*``: OpenTelemetry's GenAI conventions, as they are and as they were.
 
-Sources: open-telemetry/semantic-conventions-genai (2026-08, Development), semantic-conventions 1.36 and 1.41; strands-agents
-1.62 writes old and new names side by side, pydantic-ai 2.68 adds ``gen_ai.aggregated_usage`` and ``gen_ai.agent.call.id``.
+Sources: open-telemetry/semantic-conventions-genai (2026-08, Development), semantic-conventions 1.36 and 1.41.
+strands-agents 1.62 writes old and new names side by side. pydantic-ai 2.68 adds ``gen_ai.aggregated_usage`` and
+``gen_ai.agent.call.id``.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def _refine(span: ReadSpan) -> None:
     if operation in _LEAVES:
         span.is_leaf = True
     elif span.role is _AGENT and span.rule == "gen_ai.operation.name" and "agent" not in span.inner:
-        span.role = _WORKFLOW  # an invocation of nobody: the run around the agents
+        span.role = _WORKFLOW  # an invocation without an agent: the run around the agents
 
 
 GENAI = Dialect(

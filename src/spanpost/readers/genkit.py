@@ -1,4 +1,4 @@
-"""Genkit: ``genkit:type`` and the subtype of an action; what a model used stands in the JSON of its answer."""
+"""Genkit: ``genkit:type`` and the subtype of an action; a model's usage is in the JSON of its answer."""
 
 from __future__ import annotations
 

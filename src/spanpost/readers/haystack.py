@@ -1,9 +1,9 @@
-"""Haystack 2 and 3: spans are known by their names; what a model used stands in the JSON of its answer,
-where content is traced.
+"""Haystack 2 and 3: spans are known by their names; a model's usage is in the JSON of its answer, if
+content is traced.
 
 The instrumentation scope is the application's own. `haystack.pipeline.run` is transparent: a pipeline
-without an agent is no agent. A component is what its type says: an agent, a generator; any other is
-transparent too.
+without an agent is no agent. A component's type decides: an agent or a generator; any other is transparent
+too.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def _refine(span: ReadSpan) -> None:
             if called is not None:
                 span.inner.setdefault("workflow", called)
     if span.role is Role.LLM and type(told) is str:
-        tail = told[-65536:]  # what was used stands behind what was said
+        tail = told[-65536:]  # the usage comes after the answer's text
         for field, pattern in _COUNTS.items():
             found = pattern.findall(tail)
             if found:

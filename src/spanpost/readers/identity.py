@@ -1,11 +1,11 @@
-"""Which attributes hold what something is known by: read from the dialects, so that a new one is in it."""
+"""Attributes that hold identities, collected from the dialects, so that a new dialect is included."""
 
 from __future__ import annotations
 
 from spanpost import semconv as c
-from spanpost.readers import DIALECTS
 from spanpost.readers.agent import ON_RESOURCE
 from spanpost.readers.events import CLIS
+from spanpost.readers.known_dialects import DIALECTS
 
 _FIELDS = frozenset(
     [

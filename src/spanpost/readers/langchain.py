@@ -1,4 +1,4 @@
-"""What LangChain and LangGraph say through every instrumentation: ``lc_agent_name``, in the metadata of each run."""
+"""LangChain and LangGraph, in every instrumentation: ``lc_agent_name`` in the metadata of each run."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ _STEP, _AGENT = Role.STEP, Role.AGENT
 
 
 def refine_by_agent(span: ReadSpan, agent: Any, rule: str) -> None:
-    """Take in the name of the agent that a run is of: the run of that name is the agent's, any other is a
-    part of it.
-    """
+    """Read the agent's name: the run of that name is the agent's, any other run is a part of it."""
     if type(agent) is str:
         agent = agent.strip('"')  # Langfuse writes it as JSON
     clean = name(agent)

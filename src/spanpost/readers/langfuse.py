@@ -1,6 +1,6 @@
 """Langfuse's SDK:
 
-``langfuse.observation.type``; usage is JSON, whose `input` leaves out what it tells beside it as cached.
+``langfuse.observation.type``; usage is JSON, whose `input` excludes the cached tokens listed beside it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _refine(span: ReadSpan) -> None:
             said.setdefault("tool_call_id", call.strip('"'))
     elif span.role is Role.LLM:
         usage = a.get(_USAGE)
-        # Kinds of input that stand beside it are not in it.
+        # Kinds of input listed separately, which `input` excludes.
         span.excludes_cache = type(usage) is str and '"input_cache' in usage
         if type(usage) is str and '"output_reasoning' in usage and "output" in inner:
             inner["output"] += inner.get("reasoning", 0)

@@ -1,8 +1,7 @@
-"""LangGraph as Traceloop's langchain instrumentation 0.62.4 tells it: an agent within a graph is told by two
-spans side by side.
+"""LangGraph with Traceloop's langchain instrumentation 0.62.4: an agent in a graph has two sibling spans.
 
-``invoke_agent X`` is empty, and ``execute_task X`` beside it holds what X did. At the top of a run the
-former holds the latter.
+``invoke_agent X`` is empty, and its sibling ``execute_task X`` holds X's work. At the top of a run the
+former is the parent of the latter.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Logfire's own instrumentations of model clients: a streamed answer is a second span, a *log*, that ends
-what the call began.
+"""Logfire's own instrumentations of model clients: a streamed answer is a second span, a *log*, that
+completes the call.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""OpenAI Agents SDK 0.24, as its instrumentations tell it.
+"""OpenAI Agents SDK 0.24, in its instrumentations.
 
-None of them says that a run waits for a person: the tool that needs approval is told at once, without a
-result, and the resumed run begins with the same tool and the same arguments. No tool call has an id; tool,
-arguments and service stand for one.
+None of them reports that a run waits for a person: the tool that needs approval is reported at once,
+without a result, and the resumed run begins with the same tool and arguments. No tool call has an id; tool,
+arguments and service identify it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LOGFIRE = "logfire.openai_agents"
 _ARGUMENTS = ("gen_ai.tool.call.arguments", "input.value", "traceloop.entity.input", "input")
 _CACHED = re.compile(r'"cached_tokens": ?(\d{1,18})')
 
-#: logfire's span names are templates: what each is.
+#: logfire's span names are templates: the role of each.
 _TEMPLATES = {
     "OpenAI Agents trace": Role.WORKFLOW,
     "Task": Role.STEP,
@@ -40,7 +40,7 @@ def _refine(span: ReadSpan) -> None:
         _refine_logfire(span, a)
     if span.role is not _TOOL:
         return
-    # Written for every tool that gave something, where content is captured at all.
+    # Written for every tool with a result, if content is captured.
     if (
         (
             ("gen_ai.tool.call.arguments" in a and "gen_ai.tool.call.result" not in a)

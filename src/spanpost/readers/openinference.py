@@ -33,14 +33,14 @@ _FINISH_TOOLS = Finish.TOOLS
 _OPENAI_AGENTS = "openinference.instrumentation.openai_agents"
 _LANGCHAIN = "openinference.instrumentation.langchain"
 _LLAMA_INDEX = "openinference.instrumentation.llama_index"
-#: llama-index names the agent at work in the text of what its steps give, and nowhere else.
+#: llama-index names the working agent only in the text of its steps' results.
 _CURRENT_AGENT = re.compile(r"current_agent_name='([^'\\]{1,100})'")
 _LEAVES = frozenset({"EMBEDDING", "RETRIEVER", "RERANKER", "GUARDRAIL", "EVALUATOR", "PROMPT"})
 _AGENT_OF = re.compile(r'"lc_agent_name": ?"((?:[^"\\]|\\.){1,200})"')
 _THREAD_OF = re.compile(r'"thread_id": ?"([^"\\]{1,200})"')
 #: A provider's id of a response, in the JSON of ``output.value``.
 _RESPONSE = re.compile(r'"id": ?"((?:chatcmpl-|resp_|msg_|cmpl-)[\w.-]{4,120})"')
-#: How much of a long output is looked at, from either end.
+#: Characters of a long output that are searched at either end.
 _GLANCE = 4096
 _ASKS_FOR_TOOLS = (
     "llm.output_messages.0.message.tool_calls.0.tool_call.function.name",
@@ -59,7 +59,7 @@ def _refine(span: ReadSpan) -> None:
         if scope == _OPENAI_AGENTS and span.observation.name.startswith("handoff to "):
             span.role = _HANDOFF
         elif (
-            # These two always write what a tool gave; nothing means that it waits for a person.
+            # These two always write a tool's result; without one the tool waits for a person.
             scope in (_OPENAI_AGENTS, _LANGCHAIN)
             and "output.value" not in attributes
             and span.observation.part is _PART_ENDED
@@ -110,7 +110,7 @@ def _refine_call(span: ReadSpan, scope: str) -> None:
             found = _RESPONSE.search(output, len(output) - _GLANCE)
         if found is not None:
             inner["response"] = found.group(1)
-    # openai-agents says "stop" whatever happened, so the answer itself is asked.
+    # openai-agents always says "stop", so the answer itself decides.
     if inner.get("finish", _FINISH_STOP) is _FINISH_STOP and (
         any(key in attributes for key in _ASKS_FOR_TOOLS)
         or (scope == _OPENAI_AGENTS and ('"type":"function_call"' in output or '"type": "function_call"' in output))
@@ -118,13 +118,12 @@ def _refine_call(span: ReadSpan, scope: str) -> None:
         inner["finish"] = _FINISH_TOOLS
 
 
-#: How LangChain's run of a model is called: by its class. Without a parent that is a lone call, no run.
+#: LangChain names a model's run by its class. Without a parent it is a lone call, no run.
 _OF_A_MODEL = re.compile(r"Chat[A-Z]|LLM|OpenAI|Embeddings|Retriever")
 
 
 def _refine_unsaid(span: ReadSpan) -> None:
-    # LangChain's instrumentation says what a span is when it ends. Until then it is a part of an agent's
-    # work.
+    # LangChain's instrumentation sets the kind of a span at its end. Until then the span is a step.
     if (
         span.role is _OTHER
         and span.observation.part is _PART_STARTED
@@ -134,7 +133,7 @@ def _refine_unsaid(span: ReadSpan) -> None:
         span.is_leaf = _OF_A_MODEL.search(span.observation.name) is not None
 
 
-#: All spans of these scopes are an agent's, whatever they say, or do not say yet.
+#: All spans of these scopes are an agent's, whatever attributes they have so far.
 OPENINFERENCE_LIVE = Dialect(
     name="openinference, live",
     scopes=("openinference.instrumentation.",),

@@ -1,8 +1,8 @@
-"""Plans: which step of how many, read from the call of a tool that writes down what is to be done.
+"""Plans: the current step of how many, read from calls of a tool that writes a to-do list.
 
 Claude Code's ``TodoWrite``, LangChain's ``write_todos``, Codex' ``update_plan`` and their like take the
-whole list each time. How far it is, is read from the states alone; the words of the steps are content, and
-kept where content is kept.
+whole list each time. The progress is read from the states alone. The words of the steps are content, kept
+only if content is kept.
 """
 
 from __future__ import annotations
@@ -60,9 +60,7 @@ def is_plan(tool: str) -> bool:
 
 
 def plan_of(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the step at which a plan is, of how many, and in which words, as fields of a reading; nothing
-    where it is not told.
-    """
+    """Return a plan's current step, number of steps and words as fields of a reading; empty if unknown."""
     given = next((found for one in _ARGUMENTS if type(found := attributes.get(one)) is str and "status" in found), None)
     if given is None:
         return {}

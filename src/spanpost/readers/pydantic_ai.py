@@ -1,7 +1,7 @@
 """pydantic-ai before format 3 (1.0.0, and 2.x with ``version=2``): old span names, no operation on agents
 and tools.
 
-Its ``agent run`` spans carry the same ``gen_ai.usage.*`` as its calls; as boxes, they are totals.
+Its ``agent run`` spans repeat the ``gen_ai.usage.*`` of their calls as totals.
 """
 
 from __future__ import annotations

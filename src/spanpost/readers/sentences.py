@@ -1,4 +1,4 @@
-"""Sentences of spanpost for what telemetry says: messages of the catalogue."""
+"""spanpost's sentences about telemetry: messages of the catalogue."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from spanpost.model.observations import Observation
 from spanpost.model.readings import Act
 from spanpost.text.wording import message
 
-#: Acts of which a checkpoint tells.
+#: Acts that a checkpoint reports.
 _ASKED = (Verb.CANCEL, Verb.PAUSE, Verb.RESUME, Verb.RETRY)
 
 
 def asked(act: Act) -> LocaleMessage | None:
-    """Return what a checkpoint tells of an act; None where it tells nothing."""
+    """Return a checkpoint's message about an act; None without one."""
     if act.verb not in _ASKED:
         return None
     said = message(f"checkpoint.asked_{act.verb}", who=act.by or message("checkpoint.somebody"))
@@ -24,7 +24,7 @@ def asked(act: Act) -> LocaleMessage | None:
 
 
 def message_of(record: Observation) -> LocaleMessage | None:
-    """Return what the record of a share that was passed tells (`grown`)."""
+    """Return the message about a budget's passed share (`grown`)."""
     try:
         return msgspec.json.decode(record.attributes.get(c.BUDGET_MESSAGE) or "", type=LocaleMessage)
     except (msgspec.DecodeError, TypeError):

@@ -1,4 +1,4 @@
-"""smolagents by OpenInference: what stands on an agent's span was used since the agent was made; its calls
+"""smolagents by OpenInference: the totals on an agent's span count from the agent's creation, so its calls
 are counted.
 """
 

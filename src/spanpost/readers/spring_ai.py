@@ -1,6 +1,7 @@
 """Spring AI:
 
-``spring.ai.kind`` for what is no model call; those speak ``gen_ai.*``, with all values as text (Micrometer).
+``spring.ai.kind`` for all spans but model calls, which use ``gen_ai.*`` with all values as text
+(Micrometer).
 """
 
 from __future__ import annotations

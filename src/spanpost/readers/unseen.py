@@ -1,10 +1,9 @@
-"""What nobody declared: attributes that are known by the shape of their names, whatever word stands before
-it.
+"""Undeclared attributes, recognised by the shape of their names, whatever their vendor prefix.
 
-Rules. ``<vendor>.span.kind`` and its like say what a span is, if their value is one of the common words.
-Names that end in ``usage.input_tokens``, ``promptTokens`` and their like hold tokens. What else is taken
-(model, tool, conversation) is taken from spans that are an agent's by some other rule. A declared name
-always wins; these rank last.
+Rules. ``<vendor>.span.kind`` and the like set a span's role if their value is one of the common words.
+Names that end in ``usage.input_tokens``, ``promptTokens`` and the like hold tokens. Other fields (model,
+tool, conversation) are read only from spans that another rule marks as an agent's. A declared name always
+wins; these rank last.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from spanpost.model.readings import Role
 
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _LONGEST = 120
-#: What such a name contains, in whatever case: asked first, of all names that nobody declared.
+#: A part that every such name contains, in any case: tested first, for all undeclared names.
 _MAYBE = re.compile(
     r"kind|type|token|model|tool|finish|stop_?reason|session|conversation|thread|response", re.IGNORECASE
 )

@@ -1,6 +1,4 @@
-"""What a model call used, where an instrumentation writes it as the JSON text of the provider's or
-framework's own answer.
-"""
+"""Usage of a model call, in the JSON text of the provider's or framework's own answer."""
 
 from __future__ import annotations
 
@@ -57,7 +55,8 @@ _NAMES = {
 }
 _FIELDS = {name: field for field, names in _NAMES.items() for name in names}
 _COUNT = re.compile(r'"(\w{5,32})": ?(\d{1,18})(?=[,}\s])')
-#: What is looked at of a text, characters: figures are short, and stand before or behind what was said.
+#: Characters of a text that are searched at each end: figures are short, and come before or after the
+#: answer.
 GLANCE = 4096
 
 

@@ -1,4 +1,4 @@
-"""Attribute values as the reader takes them: each function answers None for what is not usable, and none raises."""
+"""Conversions of attribute values: each function returns None for an unusable value, and none raises."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _INT64 = 2**63 - 1
 
 
 def text(value: Any) -> str | None:
-    """Return text that says something; numbers are taken as their text."""
+    """Return a text that is not blank; a number becomes its text."""
     if type(value) is str:
         if value and len(value) <= _LINE:
             return value if not value.isspace() else None
@@ -30,7 +30,7 @@ def long_text(value: Any) -> str | None:
 
 
 def identifier(value: Any) -> str | None:
-    """Return an id of at most 256 bytes; a longer one is cut and told apart by a hash (an index row has a limit)."""
+    """Return an id of at most 256 bytes, for index rows; a longer one is cut and completed by a hash."""
     if type(value) is str and 0 < len(value) <= 64 and value.isascii() and not value.isspace():
         return value  # as good as all are
     found = text(value)
@@ -96,7 +96,7 @@ def truth(value: Any) -> bool | None:
     return None
 
 
-#: What others call the nine: A2A, MCP, and common words.
+#: Other names of the nine statuses: A2A, MCP, and common words.
 _STATUSES = {
     **{s: s for s in c.STATUSES},
     "submitted": c.STARTING,
@@ -171,7 +171,8 @@ def finish(value: Any) -> Finish | None:
 
 
 _ID = re.compile(
-    r"[-_. ]?\b(?:[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}|[0-9a-fA-F]{16,})\b|_[0-9a-fA-F]{8}-[0-9a-fA-F-]{27}"
+    r"[-_. ]?\b(?:[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}|[0-9a-fA-F]{16,})\b"
+    r"|_[0-9a-fA-F]{8}-[0-9a-fA-F-]{27}"
 )
 _VERB = re.compile(
     r"^(?:invoke_agent|invoke_workflow|invoke_swarm|invoke_graph|agent run:?|create_agent)\s+", re.IGNORECASE
@@ -181,7 +182,7 @@ _TAIL = re.compile(r"(?:\._execute_core|\.kickoff|\.workflow|\.agent|\.run|\.for
 #: 0.1.0 among them).
 _NO_NAMES = frozenset(
     {"openai agent", "agent", "unknown", "none", "null", "default", "n/a", "invoke_agent", "invoke_workflow"}
-    # what frameworks call a run to which nobody gave a name
+    # names that frameworks give to an unnamed run
     | {"agent workflow", "agent run", "langgraph", "runnablesequence", "spring_ai chat_client"}
 )
 
@@ -231,7 +232,7 @@ _DOING = re.compile(
 _DONE_BY = re.compile(r"\.(?:run|tool|task|chat|_execute_core|kickoff|forward|__call__)$")
 
 
-#: What turns the wheels of an agent, whatever it does.
+#: Spans of an agent's machinery, whatever the agent does.
 _WHEELS = re.compile(
     r"(?:agent|graph|model|tools?|turn|step|loop|cycle|iteration|running tools?|\w+_cycle|\w+Loop)(?: ?\d+)?",
     re.IGNORECASE,
@@ -239,7 +240,7 @@ _WHEELS = re.compile(
 
 
 def doing(span_name: str) -> str | None:
-    """Return what is being done in a span that has only its name to say it: "tools/call search", "search.run"."""
+    """Return the action of a span that has only a name: "tools/call search", "search.run"."""
     return _doing(span_name[:400])
 
 
@@ -261,6 +262,6 @@ def _conversation(value: Any) -> str | None:
 
 
 def response(value: Any) -> str | None:
-    """Return the provider's id of a response; a request id is another for every copy."""
+    """Return the provider's id of a response; a request id differs in every copy."""
     found = identifier(value)
     return None if found is None or found.startswith("req_") else found

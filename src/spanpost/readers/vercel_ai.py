@@ -3,8 +3,8 @@
 ``ai.operationId``, as ai 4 to 6 write it, and ai 7 with its `LegacyOpenTelemetry`; ai 7's own is
 ``gen_ai.*``.
 
-A run is ``ai.generateText`` and its kin, with the name that the application gave as `functionId`. What its
-calls used stands on it once more, as a total.
+A run is ``ai.generateText`` or the like, with the name that the application gave as `functionId`. It
+repeats the usage of its calls as a total.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def _refine(span: ReadSpan) -> None:
         span.is_leaf = True
     elif span.role is Role.AGENT:
         if "agent" not in span.inner:
-            span.role = Role.WORKFLOW  # a run of nobody in particular
+            span.role = Role.WORKFLOW  # a run without a name
     elif span.role is Role.STEP and type(operation) is str and operation.endswith((".doGenerate", ".doStream")):
         span.role = Role.LLM
 

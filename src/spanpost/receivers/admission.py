@@ -106,7 +106,7 @@ class Admission:
     def check_memory(self, sender: Sender, size: int) -> None:
         """Raise `Busy` if a sender may not have `size` bytes more in progress."""
         if not self.held.fits(sender, size, self._alone):
-            raise Busy("more of this sender is under way than its share of the memory; send it again")
+            raise Busy("this sender's requests in progress use all of its share of the memory; send it again")
 
     def check_queue(self, sender: Sender, size: int, pace: float) -> None:
         """Raise `Busy` where a sender has more waiting than can be recorded soon. A sender that has nothing
@@ -116,7 +116,7 @@ class Admission:
         """
         alone = max(self._limits.queue_bytes, round(pace * self._limits.queue))
         if self.queue.held(sender) and not self.queue.fits(sender, size, alone):
-            raise Busy("more comes in than can be recorded; send it again")
+            raise Busy("requests arrive faster than they can be recorded; send it again")
 
     async def inflate(self, reservation: MemoryReservation, raw: bytes, encoding: str) -> bytes:
         """Return the decoded body; raises like `encodings.inflate`, and `Busy`."""

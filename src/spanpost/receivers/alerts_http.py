@@ -99,7 +99,7 @@ class AlertsHttp:
             async with self._under_way.take(Sender(tenant, address_of(request.scope))):
                 return JSONResponse(await self._read(source, tenant, body, is_whole=is_whole, is_of_all=is_of_all))
         except (Full, TimeoutError):
-            raise HttpError(503, "too_many", "as many alerts are under way as may be; send it again") from None
+            raise HttpError(503, "too_many", "too many requests with alerts are in progress; send it again") from None
 
     async def _read(self, source: str, tenant: str, body: bytes, *, is_whole: bool, is_of_all: bool) -> dict[str, Any]:
         until = time.monotonic() + LONGEST

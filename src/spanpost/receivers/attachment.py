@@ -12,9 +12,10 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
 from spanpost.model.errors import ConfigError
+from spanpost.receivers.protocols import Receive
 from spanpost.receivers.queue import CAPACITY
 from spanpost.receivers.sdk import SdkLogProcessor, SdkSpanProcessor
-from spanpost.receivers.worker import MAX_CLOSE, MAX_FLUSH, SCAN_INTERVAL, Feed, Receive
+from spanpost.receivers.worker import MAX_CLOSE, MAX_FLUSH, SCAN_INTERVAL, Feed
 
 _log = logging.getLogger("spanpost.receivers")
 
@@ -44,7 +45,7 @@ class Attachment:
         return self.feed is None or self.feed.flush(timeout)
 
     def shutdown(self, timeout: float = MAX_CLOSE) -> bool:
-        """Mark open spans as interrupted, pass on what is queued, leave the providers; at most 3 s, safe to
+        """Mark open spans as interrupted, pass on the queued items, leave the providers; at most 3 s, safe to
         repeat.
         """
         if self.feed is None:

@@ -36,14 +36,17 @@ class Share(msgspec.Struct, frozen=True, array_like=True):
     tenant: str
     address: str
     body: bytes
+    #: Other shares hold the rest of the request.
+    is_part: bool = False
 
 
 class Outcome(msgspec.Struct, frozen=True, array_like=True):
-    """The owner's answer: what it refused, or after how many seconds to try again."""
+    """The owner's answer: what it left out, or after how many seconds to try again, or that it cannot read it."""
 
     rejected: int = 0
     message: str = ""
     retry_after: int = 0
+    is_refused: bool = False
 
 
 def split(body: bytes, total: int, own: int) -> list[bytes]:
@@ -105,7 +108,10 @@ class Dealer:
         self._server = await asyncio.start_unix_server(serve, path)
 
     async def pass_on(self, owner: int, share: Share) -> Outcome | None:
-        """Return the owner's answer; None: it gives none, so record the share here. Raises `Busy`."""
+        """Return the owner's answer; None: it gives none, or refuses the share, so record or refuse it here.
+
+        Raises `Busy`.
+        """
         try:
             free = self._free.setdefault(owner, [])
             reader, writer = free.pop() if free else await asyncio.open_unix_connection(self._path(owner))
@@ -122,7 +128,7 @@ class Dealer:
         free.append((reader, writer))
         if outcome.retry_after:
             raise Busy(outcome.message, outcome.retry_after)
-        return outcome
+        return None if outcome.is_refused else outcome
 
     async def close(self) -> None:
         """Take no more shares, and let go of the connections."""
@@ -133,13 +139,13 @@ class Dealer:
 
 
 async def outcome_of(taking: Awaitable[tuple[int, str]]) -> Outcome:
-    """Return what a worker answers for a share: the number that was left out, and why."""
+    """Return a worker's answer for a share: the number of elements left out, and why."""
     try:
         return Outcome(*await taking)
     except Busy as busy:
         return Outcome(0, str(busy), busy.retry_after)
-    except (Undecodable, BodyTooLarge) as error:
-        return Outcome(0, str(error))
+    except (Undecodable, BodyTooLarge):
+        return Outcome(is_refused=True)
 
 
 def _write(writer: asyncio.StreamWriter, message: msgspec.Struct) -> None:
@@ -153,7 +159,7 @@ async def _read(reader: asyncio.StreamReader) -> bytes:
 
 
 def _all(steps: object) -> bytes:
-    """Return what a generator that may be paused returns."""
+    """Return the result of a generator that may be paused."""
     try:
         while True:
             next(steps)  # type: ignore[call-overload]

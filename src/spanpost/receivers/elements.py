@@ -78,8 +78,9 @@ def too_dense(size: int) -> BodyTooLarge:
     """Return the error for a body with too many elements."""
     return BodyTooLarge(
         size,
-        f"the body holds more than {min(allowed(size), MOST)} resources, scopes, spans, records, events and data points, the limit for "
-        f"its {size} bytes (one in {SPARSE} bytes, at most {MOST}); send batches of at most {allowed(0)}",
+        f"the body holds more than {min(allowed(size), MOST)} resources, scopes, spans, records, events and "
+        f"data points, the limit for its {size} bytes (one in {SPARSE} bytes, at most {MOST}); "
+        f"send batches of at most {allowed(0)}",
     )
 
 
@@ -93,7 +94,8 @@ def too_large_entry(size: int) -> TooHeavy:
 def too_many_values(most: int = VALUES) -> TooHeavy:
     """Return the error for a span, log record or metric with too many values."""
     return TooHeavy(
-        f"one span, log record or metric holds more than {most} attributes, events, links, data points and values; send fewer of them"
+        f"one span, log record or metric holds more than {most} attributes, events, links, data points and "
+        "values; send fewer of them"
     )
 
 

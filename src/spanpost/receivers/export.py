@@ -13,10 +13,11 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from spanpost.receivers.follower import is_plumbing
+from spanpost.receivers.protocols import Receive
 from spanpost.receivers.queue import Loss, QueuedKind
 from spanpost.receivers.sdk import put_log
 from spanpost.receivers.spans import event_name_of
-from spanpost.receivers.worker import MAX_CLOSE, Feed, Receive
+from spanpost.receivers.worker import MAX_CLOSE, Feed
 
 if TYPE_CHECKING:
     from opentelemetry.sdk._logs import export as _export
@@ -50,7 +51,7 @@ class _ExportPipeline:
         self._is_shut = False
 
     def shutdown(self) -> None:
-        """Pass on what is queued; at most 3 s, safe to repeat."""
+        """Pass on the queued items; at most 3 s, safe to repeat."""
         try:
             if not self._is_shut:
                 self._is_shut = True

@@ -110,6 +110,8 @@ class JournalQueue:
         self.done = 0
         #: Age of the oldest row at the last check that succeeded, seconds.
         self.age = 0.0
+        #: The same of the rows that can be decrypted here. The others delay nothing.
+        self._own_age = 0.0
         self._is_age_known = True
         self._postponed_at = 0.0
 
@@ -245,10 +247,10 @@ class JournalQueue:
 
     def _must_wait(self) -> bool:
         """Whether waiting writes come before reading."""
-        if self._pressure.is_burst(self._groups.pace or 0.0, time.monotonic()) and self.age < _BURST:
+        if self._pressure.is_burst(self._groups.pace or 0.0, time.monotonic()) and self._own_age < _BURST:
             return True
         is_pressed = bool(self._waiting) or self._writing == _AT_ONCE
-        return is_pressed and (self.age < _OLD or self._reading > 0 or self._groups.under_way > 0)
+        return is_pressed and (self._own_age < _OLD or self._reading > 0 or self._groups.under_way > 0)
 
     async def _read(self) -> None:
         while not self._closing:
@@ -285,7 +287,7 @@ class JournalQueue:
                 recorded = await self._journal.record(tenant, 1 if is_slow else self._limits.group)
             except OverBudget as error:
                 if not is_slow:
-                    message = "what waits of tenant %s in the journal is recorded apart for a while: %s"
+                    message = "the journal's rows of tenant %s are recorded apart for a while: %s"
                     _limited_log.warning(f"slow {tenant}", message, tenant, str(error))
                     self._slow_until[tenant] = time.monotonic() + SLOW
                     self._slow_changed.set()
@@ -310,7 +312,7 @@ class JournalQueue:
         while True:
             try:
                 self._update(await self._journal.depth())
-                if self.age > _LATE and time.monotonic() - self._postponed_at > _LATE_EVERY:
+                if self._own_age > _LATE and time.monotonic() - self._postponed_at > _LATE_EVERY:
                     self._postponed_at = time.monotonic()
                     await self._journal.postpone_stalls()
             except StoreUnavailable:
@@ -324,9 +326,18 @@ class JournalQueue:
         self._held = SharedBytes()
         self._is_age_known = True
         self.age = max((each.age for each in backlog), default=0.0)
+        self._own_age = max((each.own_age for each in backlog), default=0.0)
         for each in backlog:
             self._held.add(Sender(each.tenant, ""), each.size)
-            self._turns.setdefault(each.tenant)
+            if each.undecryptable < each.rows:
+                self._turns.setdefault(each.tenant)
+        if self.age > _LATE and (count := sum(each.undecryptable for each in backlog)):
+            _limited_log.warning(
+                "keys",
+                "%d rows of the journal wait for a key that this gateway does not have: put the secret that they were "
+                "encrypted with into gateway.journal_keys",
+                count,
+            )
         now = time.monotonic()
         self._slow_until = {tenant: until for tenant, until in self._slow_until.items() if until > now}
         if self._turns:

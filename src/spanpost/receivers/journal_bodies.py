@@ -100,4 +100,5 @@ class JournalCipher:
             unreadable=spoiled,
             dropped=decoded.dropped,
             metric_points=decoded.metric_points,
+            size=len(sent),
         )

@@ -157,9 +157,9 @@ class OtlpGrpc(grpc.GenericRpcHandler):  # type: ignore[misc]
             return None, grpc.StatusCode.INVALID_ARGUMENT, str(error), 0
         except Exception as error:
             kind = type(error).__name__
-            message_text = "a request failed in here, its sender keeps it: %s: %s"
+            message_text = "internal error in a request, its sender keeps it: %s: %s"
             _limited_log.error(f"fault {kind}", message_text, kind, str(error)[:300], fault=error)
-            return None, grpc.StatusCode.UNAVAILABLE, "it failed in here; try again", 5
+            return None, grpc.StatusCode.UNAVAILABLE, "internal error; try again", 5
         return otlp_responses.exported(signal, taken.rejected, taken.message, is_json=False), grpc.StatusCode.OK, "", 0
 
     async def _read(self, holder: Holder, messages: AsyncIterator[bytes]) -> bytes:
@@ -172,11 +172,11 @@ class OtlpGrpc(grpc.GenericRpcHandler):  # type: ignore[misc]
                 return await anext(messages, b"")
         except TimeoutError:
             message_text = (
-                f"the message was not sent within {READING:g} s, or others had to have their turn; send it again"
+                f"the message was not sent within {READING:g} s, or its turn went to another sender; send it again"
             )
             raise Busy(message_text, 1) from None
         except Full:
-            raise Busy("as many requests as may be wait to be read; send it again") from None
+            raise Busy("too many requests wait to be read; send it again") from None
 
 
 def _address(peer: str) -> str:

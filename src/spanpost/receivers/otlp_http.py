@@ -129,7 +129,7 @@ class OtlpHttp:
         try:
             raw = await self._read(receive, reservation)
             if length and len(raw) != length:
-                raise Undecodable(f"the body has {len(raw)} of the {length} bytes that content-length tells")
+                raise Undecodable(f"the body has {len(raw)} of the {length} bytes of its content-length")
             try:
                 return await self._receiver.admission.inflate(reservation, raw, encoding)
             except Undecodable as error:
@@ -195,7 +195,7 @@ def log_fault(scope: Scope, error: Exception) -> None:
     """Log an internal error, rate-limited, with the request's trace."""
     kind = type(error).__name__
     found = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"traceparent"), "")
-    message = "a request to %r failed in here, its sender keeps it: %s: %s"
+    message = "internal error in a request to %r, its sender keeps it: %s: %s"
     _limited_log.error(
         f"fault {kind}", message, scope["path"][:100], kind, str(error)[:300], trace_id=_trace_id(found), fault=error
     )

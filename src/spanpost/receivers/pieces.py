@@ -77,15 +77,15 @@ class _SpoiledEntries:
             raise BodyTooLarge(size, refusal) if is_heavy else Undecodable(refusal)
 
 
-def pieces(signal: str, body: bytes, tenant: str, *, is_json: bool) -> Iterator[Piece | None]:
+def pieces(signal: str, body: bytes, tenant: str, *, is_json: bool, is_part: bool = False) -> Iterator[Piece | None]:
     """Yield a body in pieces, and None where the caller may pause: every few milliseconds.
 
-    Raises `Undecodable` if nothing of the body can be read, and `BodyTooLarge` beyond the limits. Pieces
-    yielded before stay valid.
+    Raises `Undecodable` if nothing of the body can be read, unless it `is_part` of a request, whose rest may
+    be readable; and `BodyTooLarge` beyond the limits. Pieces yielded before stay valid.
     """
     elements = Elements(len(body))
     spoiled = _SpoiledEntries()
-    is_good = False
+    is_good = is_part
     for part in _parts(signal, body, elements, is_json):
         if part is None:
             yield None

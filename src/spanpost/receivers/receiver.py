@@ -24,6 +24,7 @@ from spanpost.receivers.dealing import Dealer, Outcome, Share, outcome_of, split
 from spanpost.receivers.decoded import Decoded, Spoiled, Undecodable
 from spanpost.receivers.decoding import Decoding
 from spanpost.receivers.elements import KEPT_BYTES
+from spanpost.receivers.encodings import BodyTooLarge
 from spanpost.receivers.journal import Journal, JournalQueue
 from spanpost.receivers.json_pieces import NotStrict
 from spanpost.receivers.otlp_protobuf import elements_of
@@ -105,7 +106,7 @@ class Receiver:
             self.journal.start()
 
     async def close(self, timeout: float) -> bool:  # noqa: ASYNC109
-        """Record what waits, for at most `timeout` seconds; False: something was left, and its senders got
+        """Record waiting requests, for at most `timeout` seconds; False: something was left, and its senders got
         an error.
         """
         self._closing = True
@@ -167,16 +168,16 @@ class Receiver:
             except Busy:
                 reservation.leave()
                 raise
-            taken = await self.take(reservation, share.signal, share.body, is_json=False, is_share=True)
+            taken = await self.take(reservation, share.signal, share.body, is_json=False, share=share)
             return taken.rejected, taken.message
 
         return await outcome_of(taking())
 
     async def take(
-        self, reservation: MemoryReservation, signal: str, body: bytes, *, is_json: bool, is_share: bool = False
+        self, reservation: MemoryReservation, signal: str, body: bytes, *, is_json: bool, share: Share | None = None
     ) -> TakenRequest:
         """Decode a body, record it, and return when all of it is committed. Then the memory reservation is
-        released.
+        released. `share`: the body is a share that another worker passed on.
 
         Raises `Busy`, `BodyTooLarge` for a body with too many elements, and `Undecodable` after the
         beginning of the body was stored for inspection.
@@ -187,7 +188,7 @@ class Receiver:
         tenant = reservation.sender.tenant
         try:
             self._check_queue(reservation.sender, len(body))
-            async for step in self._steps(reservation, signal, body, is_json, is_share, under_way):
+            async for step in self._steps(reservation, signal, body, is_json, share, under_way):
                 for spoiled in step.spoiled:
                     reason = reason or str(spoiled.error)
                     await self.keep(signal, tenant, str(spoiled.error), spoiled.body)
@@ -211,7 +212,8 @@ class Receiver:
         notes = [f"{rejected} could not be read and were left out{f': {reason}' if reason else ''}"] if rejected else []
         if quarantined:
             notes.append(
-                f"{quarantined} are of traces that take too long to record and are kept in the quarantine: do not send them again"
+                f"{quarantined} are of traces that take too long to record and are kept in the quarantine: do "
+                "not send them again"
             )
         return TakenRequest(rejected=rejected + quarantined, message="; ".join(notes))
 
@@ -221,7 +223,7 @@ class Receiver:
         signal: str,
         body: bytes,
         is_json: bool,
-        is_share: bool,
+        share: Share | None,
         under_way: Sequence[RequestPart[Any]],
     ) -> AsyncIterator[_Step]:
         """Yield the parts of a body, piece by piece: bodies for the journal, or observations."""
@@ -239,11 +241,12 @@ class Receiver:
                     parts = [self.journal.put(sender, content, checked.entries)] if checked.body else []
                     yield _Step(checked.spoiled, 0, parts)
                 return
-        if self._dealer is not None and not is_share and not is_json and _is_dealt(signal, body):
+        if self._dealer is not None and share is None and not is_json and _is_dealt(signal, body):
             async for step in self._dealt(self._dealer, reservation, body, under_way):
                 yield step
             return
-        async for step in self._direct(reservation, signal, body, is_json, under_way, has_others):
+        is_part = share is not None and share.is_part
+        async for step in self._direct(reservation, signal, body, is_json, under_way, has_others, is_part=is_part):
             yield step
 
     async def _dealt(
@@ -255,9 +258,15 @@ class Receiver:
         def has_others() -> bool:
             return self.in_flight > reservation.size
 
-        shares = split(body, dealer.total, dealer.number)
+        try:
+            shares = split(body, dealer.total, dealer.number)
+        except BodyTooLarge:  # what each share would repeat is too large
+            shares = [body if owner == dealer.number else b"" for owner in range(dealer.total)]
+        is_part = sum(map(bool, shares)) > 1
         passed = {
-            owner: asyncio.create_task(dealer.pass_on(owner, Share("traces", sender.tenant, sender.address, share)))
+            owner: asyncio.create_task(
+                dealer.pass_on(owner, Share("traces", sender.tenant, sender.address, share, is_part))
+            )
             for owner, share in enumerate(shares)
             if share and owner != dealer.number
         }
@@ -265,13 +274,17 @@ class Receiver:
             task.add_done_callback(_retrieve)
         own = shares[dealer.number]
         if own or not passed:
-            async for step in self._direct(reservation, "traces", own or body, False, under_way, has_others):
+            async for step in self._direct(
+                reservation, "traces", own or body, False, under_way, has_others, is_part=is_part
+            ):
                 yield step
         for owner, task in passed.items():
             if (outcome := await task) is not None:
                 yield _Step((), outcome.rejected, (), outcome.message)
                 continue
-            async for step in self._direct(reservation, "traces", shares[owner], False, under_way, has_others):
+            async for step in self._direct(
+                reservation, "traces", shares[owner], False, under_way, has_others, is_part=is_part
+            ):
                 yield step
 
     async def _direct(
@@ -282,12 +295,14 @@ class Receiver:
         is_json: bool,
         under_way: Sequence[RequestPart[Any]],
         has_others: Callable[[], bool],
+        *,
+        is_part: bool,
     ) -> AsyncIterator[_Step]:
         """Yield the parts of a body that are recorded, decoded piece by piece."""
         sender, size = reservation.sender, len(body)
         with self.groups.coming(sender, size):
             async for piece in self._decoding.pieces(
-                pieces(signal, body, sender.tenant, is_json=is_json), size, has_others
+                pieces(signal, body, sender.tenant, is_json=is_json, is_part=is_part), size, has_others
             ):
                 self._count(piece.decoded)
                 rejected = sum(piece.decoded.dropped.get(name, 0) for name in _REJECTED)
@@ -319,7 +334,7 @@ class Receiver:
             async with asyncio.timeout(self.limits.commit_timeout):
                 await self._keep(tenant, f"otlp {signal}", error, body[:KEPT])
         except (StoreUnavailable, TimeoutError):
-            raise Busy("the store is away", jitter(2, 5)) from None
+            raise Busy("the store is down", jitter(2, 5)) from None
 
     @property
     def _done(self) -> int:
@@ -340,7 +355,7 @@ class Receiver:
         try:
             return await part.done
         except StoreUnavailable as error:
-            raise Busy("the store is away", jitter(2, 5)) from error
+            raise Busy("the store is down", jitter(2, 5)) from error
 
 
 def _release_after(under_way: Sequence[RequestPart[Any]], reservation: MemoryReservation) -> None:

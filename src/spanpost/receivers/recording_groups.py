@@ -108,7 +108,7 @@ class RecordingGroups:
         self._writers = [asyncio.create_task(writing, name=name) for name, writing in writers]
 
     async def close(self, timeout: float) -> bool:  # noqa: ASYNC109
-        """Record what waits, for at most `timeout` seconds; False: something was left, and its senders got
+        """Record waiting requests, for at most `timeout` seconds; False: something was left, and its senders got
         an error.
         """
         self._closing = True
@@ -169,8 +169,8 @@ class RecordingGroups:
     def note_down(self, error: StoreUnavailable) -> None:
         """Note that the store is down."""
         if not self.trouble:
-            log.warning("the store is away, senders are asked to come back: %s", error)
-        self.trouble = "the store is away"
+            log.warning("the store is down, senders are asked to come back: %s", error)
+        self.trouble = "the store is down"
 
     def note_up(self) -> None:
         """Note that the store works again."""
@@ -280,7 +280,7 @@ class RecordingGroups:
         if len(by_tenant) == 1:
             [(tenant, parts)] = by_tenant.items()
             _limited_log.warning(
-                f"slow {tenant}", "what tenant %s sends is recorded apart for a while: %s", tenant, reason
+                f"slow {tenant}", "telemetry of tenant %s is recorded apart for a while: %s", tenant, reason
             )
             self._mark_slow(tenant)
             self._wait([*parts, *self._waiting.pop_all(tenant)], is_slow=True)

@@ -24,10 +24,11 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
 from spanpost.receivers.follower import is_plumbing
+from spanpost.receivers.protocols import Receive
 from spanpost.receivers.queue import Loss, QueuedKind
 from spanpost.receivers.span_hook import KNOWN_ADD, set_hook
 from spanpost.receivers.spans import event_name_of
-from spanpost.receivers.worker import Feed, Receive
+from spanpost.receivers.worker import Feed
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -157,7 +158,7 @@ class SdkSpanProcessor(SpanProcessor):
         return not isinstance(in_flight, (Exception, GeneratorExit, SystemExit)) and began_in != id(in_flight)
 
     def shutdown(self) -> None:
-        """Mark open spans as interrupted and pass on what is queued; at most 3 s, safe to repeat."""
+        """Mark open spans as interrupted and pass on the queued items; at most 3 s, safe to repeat."""
         try:
             if not self._is_shut:
                 self._is_shut = True

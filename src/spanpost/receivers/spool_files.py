@@ -30,6 +30,10 @@ from spanpost.model.errors import ConfigError
 with contextlib.suppress(ImportError):  # Windows has none: `prepare` says so
     import fcntl
 
+#: Version of the format.
+VERSION = 1
+SPOOL_FILE_SIZE = 4 * 1024 * 1024
+MAX_SIZE = 1024**3
 SUFFIX = ".spool"
 _NEW = ".new"
 _LOCK = "import.lock"
@@ -39,6 +43,17 @@ _SPACE = 1 << 16
 
 #: Descriptors that hold a lock in this process.
 _locked: set[int] = set()
+
+
+class SpoolSettings(NamedTuple):
+    """Where a spool is kept, and for whom."""
+
+    directory: Path
+    #: The database, without secrets: files for another database are not imported.
+    destination: str
+    tenant: str = "default"
+    max_size: int = MAX_SIZE
+    spool_file_size: int = SPOOL_FILE_SIZE
 
 
 def _forget_locks() -> None:

@@ -9,6 +9,7 @@ of durability for one span.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -292,6 +293,11 @@ def pack_log(origin: int, data: Any) -> bytes:
             origin,
         )
     )
+
+
+def pack_header(version: int, tenant: str, producer: str, destination: str) -> bytes:
+    """Return the first record of a file."""
+    return encode((HEADER, version, tenant, producer, destination, os.getpid()))
 
 
 def pack_origin(number: int, resource: Any, scope: str, version: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Records what killed processes left in the spool: at the start, and every few seconds by any process of the
+"""Records the spool files of killed processes: at the start, and every few seconds by any process of the
 machine.
 
 Recording ignores duplicates, so that a file is imported whole, even if parts of it were recorded before. The
@@ -20,7 +20,7 @@ from spanpost.model.errors import StoreUnavailable
 from spanpost.model.observations import Observation
 from spanpost.receivers import spool_files, spool_packing
 from spanpost.receivers.queue import Counts
-from spanpost.receivers.spool import VERSION, SpoolSettings
+from spanpost.receivers.spool_files import VERSION, SpoolSettings
 from spanpost.receivers.spool_unpacking import Unpacked, Unpacker
 from spanpost.receivers.spool_writer import SpoolFile
 
@@ -92,9 +92,9 @@ class Recovery:
                 self.scan()
                 self._has_scanned.set()
             except StoreUnavailable as error:
-                self._log_once("away", "the store is away, what is in the spool waits: %s", error)
+                self._log_once("away", "the store is down, the spool's files wait: %s", error)
             except Exception as error:
-                self._log_once("look", "the spool in %s cannot be looked through: %s", self._settings.directory, error)
+                self._log_once("look", "the spool in %s cannot be searched: %s", self._settings.directory, error)
                 self._has_scanned.set()
             if self._stop.wait(self._scan_interval):
                 return
@@ -110,8 +110,13 @@ class Recovery:
             files = spool_files.found(directory)
             others = [s for s in files if s.destination != self._destination]
             if others:
-                self._log_once("others", "%d files in %s wait for another database: they are recorded when a process with that "
-                          "database starts with this spool", len(others), directory)  # fmt: skip
+                self._log_once(
+                    "others",
+                    "%d files in %s wait for another database: they are recorded when a process with that database "
+                    "starts with this spool",
+                    len(others),
+                    directory,
+                )
             for _, group in groupby((s for s in files if s.destination == self._destination), key=lambda s: s.process):
                 self._import(list(group))
         return self.imported - before
@@ -160,7 +165,7 @@ class Recovery:
         self._record(batch)
 
     def _log_imported(self, path: Path, read: spool_files.Read, unpacked: Unpacked, number: int) -> None:
-        log.info("recorded what a process left in the spool: %d observations of %s", number, path.name)
+        log.info("recorded the spool of a process that ended: %d observations of %s", number, path.name)
         bad = read.damaged + unpacked.bad
         if bad:
             self.dropped.count(DAMAGED, bad)
@@ -168,8 +173,8 @@ class Recovery:
         for begun, ended, count, reason in unpacked.gaps:
             self.dropped.count(GAP, count)
             log.warning(
-                "between %s and %s %d spans and events went past the spool (%s): of these, what waited in memory when the process "
-                "ended is lost",
+                "between %s and %s %d spans and events went past the spool (%s): of these, those that waited in memory "
+                "when the process ended is lost",
                 _clock(begun), _clock(ended), count, reason,
             )  # fmt: skip
 

@@ -65,8 +65,8 @@ def _context(trace_id: bytes, span_id: bytes) -> _SpooledContext:
 
 class _SpooledSpan:
     def __init__(self, record: list[Any], resource: Any, scope: Any) -> None:
-        (_, trace_id, span_id, parent_id, self.name, kind, self.start_time, self.end_time, code, description, self.attributes,
-         _, self.is_cancelled, links, dropped, events) = record  # fmt: skip
+        (_, trace_id, span_id, parent_id, self.name, kind, self.start_time, self.end_time, code, description,
+         self.attributes, _, self.is_cancelled, links, dropped, events) = record  # fmt: skip
         self._context = _context(trace_id, span_id)
         self.parent = _context(trace_id, parent_id) if parent_id else None
         self.kind = _Value(kind)

@@ -1,19 +1,27 @@
-"""A spool file while this process writes it, from several threads and without a lock."""
+"""Spool files of this process until everything in them is recorded: written by several threads, without a lock."""
 
 from __future__ import annotations
 
 import itertools
+import os
 from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from spanpost import semconv as c
+from spanpost.model.observations import Observation
 from spanpost.receivers import spool_files, spool_packing
 from spanpost.receivers.spans import is_ours
+from spanpost.receivers.spool_bypass import Gap
 
 #: The origin number of spanpost's own spans, which are never written.
 OURS = -1
-_MAX_SCOPES = 1024
+_MAX_SCOPES, _MAX_OPEN = 1024, 1000
+
+#: Writes bytes to a descriptor, as `os.write` does.
+Write: TypeAlias = Callable[[int, bytes], int]
 
 #: Attributes that mark a span, at its start, as an agent's or a workflow's.
 _ROOT_SPAN = frozenset(
@@ -31,23 +39,14 @@ _KINDS = ("gen_ai.operation.name", "openinference.span.kind", "traceloop.span.ki
 _ROOT_SPAN_KINDS = frozenset({"invoke_agent", "create_agent", "invoke_workflow", "AGENT", "CHAIN", "agent", "workflow"})
 
 
-def is_root_span(span: Any, attributes: dict[str, Any]) -> bool:
+def is_root_span(span: Any) -> bool:
     """Whether a starting span is a root span, or marked as an agent's: only these starts are written."""
+    attributes = getattr(span, "_attributes", None)
+    attributes = getattr(attributes, "_dict", attributes) or {}
     parent = span.parent
     if parent is None or parent.is_remote or not _ROOT_SPAN.isdisjoint(attributes):
         return True
     return any(type(kind := attributes.get(name)) is str and kind in _ROOT_SPAN_KINDS for name in _KINDS)
-
-
-def waits_for_disk(thread: int) -> bool:
-    """Whether a thread of this process (native id) is in uninterruptible sleep: Linux waits for disks that
-    way.
-    """
-    try:
-        with open(f"/proc/self/task/{thread}/stat", "rb") as file:
-            return file.read(512).rpartition(b")")[2][1:2] == b"D"
-    except OSError:
-        return False
 
 
 class SpoolFile:
@@ -104,3 +103,90 @@ class SpoolFile:
             self._kept.clear()
         self._kept.append(resource)  # otherwise another resource could get its id
         self.origins[key] = number
+
+    def write_head(self, write: Write, gap: Gap | None, live_spans: Iterable[Any]) -> None:
+        """Write the head of a later file: the gap before it, and the starts of the agents' open spans."""
+        if gap is not None:
+            row = (spool_packing.GAP, gap.first, gap.last, gap.number, gap.reason)
+            write(self.fd, spool_files.frame(spool_packing.encode(row)))
+        for span in itertools.islice(live_spans, _MAX_OPEN):
+            if not is_root_span(span):
+                continue
+            origin, head, new_origin = self.origin(span.resource, span.instrumentation_scope)
+            if origin == OURS:
+                continue
+            write(self.fd, head + spool_files.frame(spool_packing.pack_span(origin, span, False)))
+            if new_origin is not None:
+                self.keep(new_origin)
+
+    def write_last(self, write: Write, interruptions: Iterable[Observation]) -> None:
+        """Write the end of the process's last file: the interruptions of open spans."""
+        for o in interruptions:
+            number, origin, name = next(self._numbers), o.origin, str(o.attributes.get(c.SPAN_NAME, ""))
+            head = spool_packing.pack_origin(number, origin.resource, origin.scope, origin.scope_version)
+            interruption = spool_packing.pack_interruption(o.trace_id, o.span_id, name, o.at_ns, number)
+            write(self.fd, spool_files.frame(head) + spool_files.frame(interruption))
+        write(self.fd, spool_files.frame(spool_packing.encode((spool_packing.CLOSED,))))
+
+
+class OwnFiles:
+    """The spool files of this process that are not deleted yet."""
+
+    def __init__(self) -> None:
+        self._files: list[SpoolFile] = []
+        #: Finished files whose marker has come: to be read if unrecorded, then deleted.
+        self.to_delete: list[SpoolFile] = []
+        #: Deleted files, for the keeper to close: beside the writers only the keeper uses a descriptor.
+        self._deleted: deque[SpoolFile] = deque()
+        #: Files up to this number hold refused records.
+        self._unrecorded_until = 0
+
+    def add(self, spool_file: SpoolFile) -> None:
+        """Add a new file."""
+        spool_file.is_unrecorded = spool_file.number <= self._unrecorded_until
+        self._files.append(spool_file)
+
+    def all(self) -> list[SpoolFile]:
+        """Return all files, oldest first."""
+        return list(self._files)
+
+    def mark_unrecorded(self, until: int) -> int:
+        """Note that all files up to a number must be read; return the number of the oldest."""
+        self._unrecorded_until = until
+        files = self.all()
+        for spool_file in files:
+            spool_file.is_unrecorded = True
+        return min((s.number for s in files), default=until)
+
+    def on_marker(self, spool_file: SpoolFile) -> None:
+        """Handle the marker of a finished file: everything queued before it is recorded."""
+        if spool_file in self._files and spool_file not in self.to_delete:
+            self.to_delete.append(spool_file)
+
+    def delete_recorded(self, read: Callable[[SpoolFile], bool]) -> bool:
+        """Delete the files whose marker has come; read the unrecorded ones first. True: none is left."""
+        left = []
+        for spool_file in self.to_delete:
+            if spool_file.busy or (spool_file.is_unrecorded and not read(spool_file)):
+                left.append(spool_file)
+                continue
+            spool_file.path.unlink(missing_ok=True)
+            with suppress(ValueError):
+                self._files.remove(spool_file)
+            self._deleted.append(spool_file)
+        self.to_delete = left
+        return not left
+
+    def give_up(self) -> int:
+        """Leave what could not be deleted for the next start; return the number of these files."""
+        self._deleted += self.to_delete
+        return len(self.to_delete)
+
+    def close_deleted(self, *, is_last: bool) -> None:
+        """Close the descriptors of deleted files; at the last time also write the data to the disk."""
+        while self._deleted:
+            spool_file = self._deleted.popleft()
+            if is_last:
+                with suppress(OSError):
+                    os.fdatasync(spool_file.fd)
+            spool_files.release(spool_file.fd)

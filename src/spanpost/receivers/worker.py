@@ -10,10 +10,9 @@ from __future__ import annotations
 import os
 import threading
 import time
-import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any
 from uuid import uuid4
 
 from opentelemetry import context as otel_context
@@ -21,13 +20,15 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 
 from spanpost.model.observations import Observation, Part
 from spanpost.receivers.follower import Follower, TellEnd
+from spanpost.receivers.forks import after_fork
+from spanpost.receivers.protocols import Receive
 from spanpost.receivers.queue import CAPACITY, CHATTER_CAPACITY, Item, Loss, Queue, QueuedKind
 from spanpost.receivers.span_hook import hook, remove_hook
 from spanpost.receivers.spool import Spool
 from spanpost.receivers.spool_recovery import read_own
 from spanpost.receivers.spool_unpacking import Unpacker
 from spanpost.receivers.spool_writer import SpoolFile
-from spanpost.semconv import SPAN_NAME
+from spanpost.receivers.waiter import Waiter
 
 #: Upper limits of a caller's wait, seconds. A framework may flush at the end of every span.
 MAX_FLUSH = 2.0
@@ -42,46 +43,6 @@ _SLICE = 64
 _MARKERS = (QueuedKind.FLUSH, QueuedKind.CLOSE, QueuedKind.SPOOLED)
 #: Seconds between two attempts to read or delete the spool's finished files.
 _CLEAN_EVERY = 1.0
-
-
-class Receive(Protocol):
-    """**Protocol:** takes observations from a receiver. Called in the worker's thread, one batch at a time.
-
-    Returns when the batch is as safe as it will be: `flush` reports that. It may block; meanwhile the queue
-    fills, and then drops and counts. An exception is counted (``receive``) and the batch is dropped: an
-    implementation that can retry must keep the batch itself.
-    """
-
-    def __call__(self, batch: list[Observation], /) -> object: ...
-
-
-class _Waiter:
-    """A wait until everything queued before it was passed on.
-
-    Built from a bare lock. A signal handler may wait for it while the same thread is already waiting; an
-    `Event` is locked between two of its steps, so that both would wait forever.
-    """
-
-    __slots__ = ("_closed", "is_finished", "is_ok")
-
-    def __init__(self) -> None:
-        self._closed = threading.Lock()
-        self._closed.acquire()
-        self.is_finished = False
-        self.is_ok = False
-
-    def finish(self, is_ok: bool) -> None:
-        """Release everyone who waits. Only the first call counts."""
-        if not self.is_finished:
-            self.is_ok, self.is_finished = is_ok, True
-            self._closed.release()
-
-    def wait(self, timeout: float) -> bool:
-        if not self.is_finished:
-            if not self._closed.acquire(timeout=timeout):
-                return False
-            self._closed.release()  # for other waiting threads
-        return self.is_ok
 
 
 class Feed:
@@ -122,14 +83,7 @@ class Feed:
         self._endpoints = 0
         self._remembers_ends = False
         self._begin()
-        if hasattr(os, "register_at_fork"):
-            weak = weakref.WeakMethod(self._after_fork)
-
-            def after_in_child() -> None:
-                if (method := weak()) is not None:
-                    method()
-
-            os.register_at_fork(after_in_child=after_in_child)
+        after_fork(self._after_fork)
 
     def _begin(self) -> None:
         """Initialise the state of this process."""
@@ -154,9 +108,9 @@ class Feed:
         #: Threads whose spans are never followed: the worker's, and those that a receiver registers.
         self.own_threads: set[int] = set()
         #: The last flush that timed out. Until the worker reaches it, later flushes fail at once.
-        self._overdue: _Waiter | None = None
+        self._overdue: Waiter | None = None
         self._refused = 0
-        self._end_of_worker: _Waiter | None = None
+        self._end_of_worker: Waiter | None = None
         self._end_by = 0.0
 
     def _after_fork(self, is_late: bool = False) -> None:
@@ -179,11 +133,6 @@ class Feed:
             self.queue.items.extend(queued)
         except Exception:
             self.losses.count(Loss.CALLBACK)
-
-    @property
-    def waiting(self) -> int:
-        """Number of queued items."""
-        return len(self.queue)
 
     # --- in the agent's thread ----------------------------------------------------------------------------------
 
@@ -267,7 +216,7 @@ class Feed:
             return end.wait(max(0.0, min(timeout, MAX_FLUSH, self._end_by - time.monotonic())))
         if self._overdue is not None and not self._overdue.is_finished:
             return False
-        waiter = _Waiter()
+        waiter = Waiter()
         self.queue.put_marker((QueuedKind.FLUSH, waiter, None))
         self.wake()
         if waiter.wait(max(0.0, min(timeout, MAX_FLUSH))):
@@ -284,7 +233,7 @@ class Feed:
         timeout = max(0.0, min(timeout, MAX_CLOSE))
         waiter = self._end_of_worker
         if waiter is None:
-            waiter = _Waiter()
+            waiter = Waiter()
             self._end_by = time.monotonic() + timeout
             self._end_of_worker = waiter
             self.is_closed = True
@@ -354,8 +303,8 @@ class Feed:
                 if self._beat_every is not None and now >= beat_at and len(follower):
                     beat_at = now + self._beat_every
                     self._pass_on([follower.beat(self._beat_every)])
-            if spool is not None and spool.to_delete and now >= clean_at:
-                spool.delete_recorded(self._read)
+            if spool is not None and spool.files.to_delete and now >= clean_at:
+                spool.files.delete_recorded(self._read)
                 clean_at = time.monotonic() + _CLEAN_EVERY
             if waiter is not None or len(self.queue) >= _BATCH:
                 continue
@@ -366,11 +315,11 @@ class Feed:
             if not len(self.queue):
                 due = scan_at if len(follower) else now + _IDLE
                 wake.acquire(
-                    timeout=max(0.0, (min(due, clean_at) if spool is not None and spool.to_delete else due) - now)
+                    timeout=max(0.0, (min(due, clean_at) if spool is not None and spool.files.to_delete else due) - now)
                 )
             self.is_asleep = False
 
-    def _work(self, follower: Follower, is_scan: bool) -> tuple[int, _Waiter | None, bool]:
+    def _work(self, follower: Follower, is_scan: bool) -> tuple[int, Waiter | None, bool]:
         """Pass on at most one batch, up to the first marker. Returns (items, the marker's waiter, whether
         the marker is the close).
 
@@ -407,9 +356,9 @@ class Feed:
             return worked, None, False
         if marker[0] == QueuedKind.SPOOLED:
             assert self.spool is not None
-            self.spool.on_marker(marker[1])
+            self.spool.files.on_marker(marker[1])
             return worked, None, False
-        waiter: _Waiter = marker[1]
+        waiter: Waiter = marker[1]
         waiter.finish(self._clean_spool(final if is_close and not is_taken else [], is_close) and self._refused == 0)
         self._refused = 0
         return worked, waiter, is_close
@@ -420,16 +369,10 @@ class Feed:
         if spool is None:
             return True
         if not is_close:
-            spool.finish_unrecorded()
-            return spool.delete_recorded(self._read)
+            return spool.flush(self._read)
         if len(self.queue):  # queued during the close
             spool.mark_unrecorded()
-        left = [
-            (o.trace_id, o.span_id, str(o.attributes.get(SPAN_NAME, "")), o.at_ns, o.origin)
-            for o in unreported
-            if o.part is Part.LOG
-        ]
-        return spool.close(self._read, left)
+        return spool.close(self._read, [o for o in unreported if o.part is Part.LOG])
 
     def _read(self, spool_file: SpoolFile) -> bool:
         """Pass on the contents of a spool file; False: refused, the file stays for the next attempt."""

@@ -51,7 +51,7 @@ def call_of(entry: OutboxEntry, *, has_message_receipt: bool) -> SinkCall:
 
 
 class Claimed(StrEnum):
-    """What happens to a delivery when its turn comes."""
+    """The effect of a delivery's turn."""
 
     #: The sink gets it.
     DELIVER = "deliver"

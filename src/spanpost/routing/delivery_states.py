@@ -2,8 +2,8 @@
 
 Pure: the store passes the row, the outcome and its own clock, and writes the result.
 
-1. A delivery changes by the events of `TRANSITIONS` and by nothing else. A function below stands for each
-   event.
+1. A delivery changes by the events of `delivery_transitions` and by nothing else. A function below stands for
+   each event.
 2. One delivery of an ordering key is under way at a time. `claiming.place` says which one goes first.
 3. A worker that sends may crash. Then the delivery may have arrived: it is *unsure*, and the next call looks
    it up.
@@ -12,26 +12,21 @@ Pure: the store passes the row, the outcome and its own clock, and writes the re
 5. A dead delivery stays dead, until a person retries it, a newer delivery replaces it, or a late worker
    reports that it was sent.
 
-    waiting ──claim──▶ sending ──receipt, found──▶ delivered
-       ▲                  │  └──────give_up──────▶ dead
-       └─retry, absent────┘
-
 A row that is delivered or dead waits again when something newer is put. PostgreSQL and the memory store call
-these functions for every change; the table in docs/explanation/how-deliveries-travel.md is tested against
-`TRANSITIONS`.
+these functions for every change.
 """
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from enum import StrEnum
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
 
 from spanpost.model.deliveries import Delivery, Mode, Receipt, SinkCall, Urgency
 from spanpost.model.outcomes import Arrived, GiveUp, NotArrived, Outcome, RetryAt
+from spanpost.routing.delivery_transitions import TARGETS, DeliveryEvent, DeliveryState
 from spanpost.routing.planned import ON_THE_WAY, Again, PlannedDelivery
 from spanpost.text.repair import mend_text
 
@@ -48,95 +43,8 @@ NO_MESSAGE: Final = "its task has no message yet"
 #: Reason of a delivery that was given up because no look-up could tell whether it arrived.
 UNVERIFIABLE: Final = "unverifiable"
 
-
-class DeliveryState(StrEnum):
-    """The state of a delivery."""
-
-    WAITING = "waiting"
-    SENDING = "sending"
-    DELIVERED = "delivered"
-    DEAD = "dead"
-
-
-class DeliveryEvent(StrEnum):
-    """An event that changes a delivery."""
-
-    CLAIM = "claim"
-    RECEIPT = "receipt"
-    FOUND = "found"
-    ABSENT = "absent"
-    RETRY = "retry"
-    GIVE_UP = "give up"
-    EXPIRE = "expire"
-    REPORT_LATE = "report late"
-    PUT_AGAIN = "put again"
-    SKIP = "skip"
-    SET_ASIDE = "set aside"
-    DISCARD = "discard"
-    REVIVE = "revive"
-
-
-class Transition(NamedTuple):
-    """One row of the table: the states in which an event may come, and those to which it may lead."""
-
-    event: DeliveryEvent
-    sources: tuple[DeliveryState, ...]
-    targets: tuple[DeliveryState, ...]
-    when: str
-
-
 _WAITING, _SENDING, _DELIVERED, _DEAD = DeliveryState
 _CLOSED: Final = (_DELIVERED, _DEAD)
-
-#: An event that keeps the state has it on both sides. A new delivery is born waiting.
-TRANSITIONS: Final = (
-    Transition(DeliveryEvent.CLAIM, (_WAITING,), (_SENDING,), "A worker leases it, to send it or to look it up."),
-    Transition(
-        DeliveryEvent.RECEIPT,
-        (_SENDING,),
-        (_DELIVERED, _WAITING),
-        "The sink delivered it. It waits if a newer one came.",
-    ),
-    Transition(
-        DeliveryEvent.FOUND,
-        (_SENDING,),
-        (_DELIVERED, _WAITING),
-        "A look-up found it. An edit is sent again: its text may be old.",
-    ),
-    Transition(
-        DeliveryEvent.ABSENT,
-        (_SENDING,),
-        (_WAITING, _DELIVERED),
-        "A look-up found nothing: it is sent, unless it has a receipt.",
-    ),
-    Transition(DeliveryEvent.RETRY, (_SENDING,), (_WAITING,), "The call failed and may succeed later."),
-    Transition(
-        DeliveryEvent.GIVE_UP,
-        (_SENDING,),
-        (_DEAD, _WAITING),
-        "The call can never succeed. It waits if a newer one came.",
-    ),
-    Transition(DeliveryEvent.EXPIRE, (_SENDING,), (_WAITING,), "The lease ran out: it may have arrived."),
-    Transition(
-        DeliveryEvent.REPORT_LATE,
-        (_SENDING,),
-        (_SENDING,),
-        "A worker sent it after its lease had run out: it is looked up again.",
-    ),
-    Transition(DeliveryEvent.REPORT_LATE, (_WAITING, *_CLOSED), (_WAITING,), "The same, while no other worker has it."),
-    Transition(DeliveryEvent.PUT_AGAIN, (_WAITING, *_CLOSED), (_WAITING,), "Something newer takes its place."),
-    Transition(
-        DeliveryEvent.PUT_AGAIN,
-        (_SENDING,),
-        (_SENDING,),
-        "The same, while it is under way: the newer one goes out next.",
-    ),
-    Transition(DeliveryEvent.SKIP, (_WAITING,), (_DELIVERED,), "No message was posted, and another message covers it."),
-    Transition(DeliveryEvent.SET_ASIDE, (_WAITING,), (_DEAD,), "Its subject is gone, or has no message yet."),
-    Transition(DeliveryEvent.DISCARD, (_WAITING,), (_DEAD,), "A person gives it up."),
-    Transition(DeliveryEvent.REVIVE, (_DEAD,), (_WAITING,), "A person retries it."),
-)
-_ALLOWED: Final = {(t.event, source): t.targets for t in TRANSITIONS for source in t.sources}
 
 
 class OutboxEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -200,7 +108,7 @@ class OutboxEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 def _changed(entry: OutboxEntry, event: DeliveryEvent, state: DeliveryState, **fields: Any) -> OutboxEntry:
-    if state not in _ALLOWED.get((event, entry.state), ()):
+    if state not in TARGETS.get((event, entry.state), ()):
         raise ValueError(
             f"delivery {entry.id}: {event} leads from {entry.state} to {state}, which the table does not have"
         )

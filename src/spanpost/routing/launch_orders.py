@@ -4,7 +4,7 @@ another starts.
 Rules.
 
 1. The same request is the same order: its id is made of the request. A click has its idempotency key, a rule
-   the run that ended, and a run is retried once: a second request is answered with who made the first. That
+   the run that ended, and a run is retried once: a second request is answered with its author. That
    holds for a while (`STANDS`), or until the order was given up: then it may be requested again.
 2. A rule's order has a depth: one more than that of the order by which the ended task was started. Beyond
    `Launches.max_depth` nothing is started.
@@ -206,7 +206,8 @@ def on_end(task: Task, launches: Launches, by: Order | None, now: datetime) -> I
 
 #: Fields of a task that a rule's texts may use.
 FIELDS: Final = (
-    "task_id", "name", "agent_name", "type", "repo", "topic", "environment", "requested_by", "status", "tenant", "session_id",
+    "task_id", "name", "agent_name", "type", "repo", "topic", "environment", "requested_by", "status", "tenant",
+    "session_id",
 )  # fmt: skip
 
 

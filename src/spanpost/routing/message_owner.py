@@ -1,4 +1,4 @@
-"""Whether an ordering key is that of its root task's message, and what happens when it no longer is.
+"""Whether an ordering key is the key of its root task's message, and the effects when it no longer is.
 
 `tasks.succession` says when that is. The store asks `carries` for each delivery of a state that it hands
 out, with the current task of the delivery. A message that is no longer carried is edited to its end
@@ -23,9 +23,9 @@ from spanpost.semconv import COMPLETE
 
 #: Fields that identify a task, and those by which it is routed.
 _NAMES = (
-    "tenant", "task_id", "aliases", "message_uid", "trace_id", "span_id", "name", "type", "agent_name", "agent_id", "agent_version",
-    "service", "environment", "repo", "topic", "requested_by", "session_id", "is_announced", "started_at", "last_event_at",
-    "attributes",
+    "tenant", "task_id", "aliases", "message_uid", "trace_id", "span_id", "name", "type", "agent_name", "agent_id",
+    "agent_version", "service", "environment", "repo", "topic", "requested_by", "session_id", "is_announced",
+    "started_at", "last_event_at", "attributes",
 )  # fmt: skip
 
 

@@ -169,7 +169,7 @@ def digest_id(route: Route, began: datetime) -> UUID:
 
 
 def tenant_of(route: Route, otherwise: str) -> str:
-    """Return the tenant of a summary: the route's where it names one, so that its workspace takes it; else `otherwise`."""
+    """Return the tenant of a summary: the route's tenant, so that its workspace accepts it, else `otherwise`."""
     own = route.tenant
     return own if isinstance(own, str) and "*" not in own else otherwise
 

@@ -54,11 +54,11 @@ class InProcess:
         return await self._in_loop(lambda answers, tenant: answers.approval(tenant, id, mark, f"{trace_id:032x}", wait))
 
     async def task(self, ref: str, after: int, wait: float) -> TaskAnswer | None:
-        """Return what people asked of a task."""
+        """Return people's acts on a task."""
         return await self._in_loop(lambda answers, tenant: answers.task(tenant, ref, after, wait))
 
     async def budget(self, ref: str, attributes: Mapping[str, Any]) -> BudgetAnswer:
-        """Return what a task may still spend."""
+        """Return a task's remaining budgets."""
         return await self._in_loop(lambda answers, tenant: answers.budget(tenant, ref, as_said(attributes))) or {
             "budgets": []
         }
@@ -70,7 +70,7 @@ class InProcess:
             raise GatewayClosed("spanpost was shut down in this process: no person can be asked any more")
         try:
             await asyncio.to_thread(pipeline.start)  # a forked child has not started it yet
-            answer = pipeline.begin(question(pipeline.answers, pipeline.settings.intake.tenant))
+            answer = pipeline.begin(question(pipeline.components.answers, pipeline.settings.intake.tenant))
             return await asyncio.wrap_future(answer)
         except UnknownQuestion:
             return None

@@ -12,6 +12,7 @@ from spanpost.interactions.acts import start_key
 from spanpost.interactions.subjects import questions_named
 from spanpost.model.errors import ConfigError
 from spanpost.model.interventions import Actor, ApprovalRow, Intervention, Verb, Verdict
+from spanpost.model.queries import ApprovalQuery
 from spanpost.routing.launch_orders import Launches
 from spanpost.store.protocols import Interventions
 from spanpost.tasks.interventions import option_of, verb_of, words_of
@@ -101,6 +102,11 @@ async def start(
         at=datetime.now(UTC),
     )
     return await interventions.intervene(act)
+
+
+async def open_questions(interventions: Interventions, tenant: str) -> list[ApprovalRow]:
+    """Return the open questions of a tenant, oldest first."""
+    return (await interventions.approvals(ApprovalQuery(tenant=tenant, state="open", limit=1000)))[::-1]
 
 
 async def question_named(interventions: Interventions, tenant: str, ref: str) -> ApprovalRow:

@@ -15,7 +15,7 @@ from spanpost.text.sanitise import line
 
 log = logging.getLogger("spanpost.runtime.fanout")
 
-#: Gets what was recorded; returns its steps if it has several, None if it is done.
+#: Receives a recorded batch; returns its steps if it has several, None if it is done.
 Receiver = Callable[[Recorded], Iterable[None] | None]
 
 
@@ -27,7 +27,7 @@ class Fanout:
         self._failed: set[tuple[Receiver, str]] = set()
 
     def subscribe(self, receiver: Receiver) -> None:
-        """Call the receiver with everything that is recorded from now on."""
+        """Call the receiver with every batch that is recorded from now on."""
         self._receivers.append(receiver)
 
     def publish_now(self, recorded: Recorded) -> None:

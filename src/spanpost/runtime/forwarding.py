@@ -15,7 +15,8 @@ from opentelemetry import trace
 
 from spanpost.agent.gateway import ControlUnavailable, GatewayClient
 from spanpost.model.observations import Observation
-from spanpost.receivers.forwarder import ForwardedSpans, Forwarder, Target
+from spanpost.receivers.forward_target import Target
+from spanpost.receivers.forwarder import ForwardedSpans, Forwarder
 from spanpost.runtime.assembly import enabled_sinks, redaction_of
 from spanpost.runtime.pipeline import Pipeline, log
 from spanpost.settings import ForwardSettings, Settings
@@ -101,7 +102,7 @@ class Forwarding(Pipeline):
 
     def shutdown(self, timeout: float = 3.0) -> bool:
         """Send what is left and close everything, within about `timeout` seconds. Safe to repeat."""
-        if self._is_shut:
+        if self.is_shut:
             return True
         if self._forwarder is not None:
             self._forwarder.give_up()

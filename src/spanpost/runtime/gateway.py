@@ -9,35 +9,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import socket
 import ssl
-import stat
-import time
-from collections.abc import Awaitable, Callable, Sequence
-from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
 
 from spanpost.http.connections import fit_descriptors
 from spanpost.http.tokens import SenderTokens
-from spanpost.model.errors import ConfigError, SpanpostError, StoreUnavailable
+from spanpost.model.errors import ConfigError, SpanpostError
 from spanpost.receivers.admission import AdmissionLimits
 from spanpost.receivers.dealing import Dealer
 from spanpost.receivers.receiver import Receiver
 from spanpost.runtime import workers
-from spanpost.runtime.assembly import enabled_sinks
 from spanpost.runtime.certificates import Certificates, stamp, take, tls_context
+from spanpost.runtime.health import LIVE, READY, GatewayHealth
 from spanpost.runtime.journaling import journal_of
 from spanpost.runtime.pipeline import Pipeline
+from spanpost.runtime.ports import listen_grpc, listen_http, refuse_missing, url
 from spanpost.runtime.system_user import system_user
 from spanpost.settings.gateway import GatewaySettings
 
 if TYPE_CHECKING:
     from prometheus_client import Gauge
-    from starlette.requests import Request
-    from starlette.responses import Response
 
-    from spanpost.http.routing import HttpRoute
     from spanpost.http.server import HttpServer
     from spanpost.receivers.otlp_grpc import GrpcServer
     from spanpost.receivers.otlp_http import OtlpHttp
@@ -46,9 +40,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("spanpost.runtime.gateway")
 
-#: Also answered on connections beyond the limit.
-LIVE: Final = "/health/live"
-READY: Final = "/health/ready"
 #: Shares of the ten seconds of a stop: requests in progress, recording, then sinks and connections. Seconds.
 _GRACE: Final = 3.5
 _RECORD: Final = 1.0
@@ -59,14 +50,6 @@ _BODIES: Final = 2.0
 _RENEW_INTERVAL: Final = 30.0
 #: Interval at which a worker writes its bytes in flight to the shared metrics, seconds.
 _SHOW_INTERVAL: Final = 1.0
-#: How long one database check answers readiness requests; and its timeout. Seconds.
-_CHECK_INTERVAL: Final = 1.0
-_CHECK_TIMEOUT: Final = 1.0
-
-
-def url(scheme: str, host: str, port: int) -> str:
-    """Return an address as people write it."""
-    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 class Gateway:
@@ -94,11 +77,7 @@ class Gateway:
         self._stamp: tuple[tuple[int, int, int], ...] = ()
         self._renewer: asyncio.Task[None] | None = None
         self._showing: asyncio.Task[None] | None = None
-        self._is_stopping = False
-        self._began = time.monotonic()
-        self._checked_at = float("-inf")
-        self._trouble = ""
-        self._check: asyncio.Task[str] | None = None
+        self._health: GatewayHealth | None = None
         self.pipeline = Pipeline(
             settings, is_gateway=True, new_loop=_fast_loop if self.section.enabled else asyncio.new_event_loop
         )
@@ -112,10 +91,11 @@ class Gateway:
             refuse_missing(self.section)
             self._stamp = stamp(self.section)
             self._context = tls_context(self.section)
-        listener = self._bind_http()
+        listener = listen_http(self.section) if self.section.enabled else None
         if listener is not None:
             from spanpost.runtime.endpoints import prepare
 
+            self.http_url = url(self._context is not None, self.section.host, listener.getsockname()[1])
             prepare(self.settings)
         try:
             self.pipeline.start()
@@ -129,18 +109,6 @@ class Gateway:
                 listener.close()
             self.pipeline.shutdown(1.0)
             raise
-
-    def _bind_http(self) -> socket.socket | None:
-        if not self.section.enabled or self.section.http_port < 0:
-            return None
-        from spanpost.http.server import listen
-
-        try:
-            listener = listen(self.section.host, self.section.http_port, is_shared=self.section.share_ports)
-        except (OSError, OverflowError) as error:
-            raise _taken("http_port", self.section.host, self.section.http_port, error) from None
-        self.http_url = url("https" if self._context else "http", self.section.host, listener.getsockname()[1])
-        return listener
 
     async def _open(self, listener: socket.socket | None) -> None:
         section, metrics = self.section, self.pipeline.metrics
@@ -163,13 +131,16 @@ class Gateway:
                 self._showing = asyncio.create_task(self._show_in_flight(receiver, metrics.in_flight))
             if workers.current is not None and workers.current.restarts:
                 metrics.worker_restarts.inc()
+        self._health = health = GatewayHealth(
+            self.pipeline, receiver, self.settings, lambda: self._http.connections if self._http is not None else 0
+        )
         has_grpc = section.grpc_port >= 0 or section.grpc_socket is not None
         http, grpc = fit_descriptors(
             section.max_connections + section.max_waiters + self.settings.api.max_streams,
             section.max_connections if has_grpc else 0,
         )
         if has_grpc:
-            self._open_grpc(receiver, grpc)
+            self._open_grpc(receiver, health, grpc)
         receiver.start()
         if dealer is not None:
             await dealer.start(receiver.take_share)
@@ -182,13 +153,13 @@ class Gateway:
             from spanpost.receivers.otlp_http import OtlpHttp
 
             self._app = OtlpHttp(receiver, self._sender_tokens, watch=metrics)
-            self._endpoints = self._open_endpoints(self._app, receiver)
+            self._endpoints = self._open_endpoints(self._app, receiver, health)
             self._http = HttpServer(
                 self._endpoints, listener, context=self._context, connections=http, always=(LIVE, READY), grace=_GRACE
             )
             await self._http.start()
 
-    def _open_endpoints(self, app: OtlpHttp, receiver: Receiver) -> Endpoints:
+    def _open_endpoints(self, app: OtlpHttp, receiver: Receiver, health: GatewayHealth) -> Endpoints:
         """Return the application of the HTTP port: the endpoints (`spanpost.runtime.endpoints`), OTLP, and
         the pages.
         """
@@ -211,38 +182,19 @@ class Gateway:
             route.app = Counted(route.app, receiver.admission)
         guard = gateway_guard(self.settings, self.section)
         return Endpoints(
-            endpoints, [*app.routes, *self._pages()], guard, watch=self.pipeline.metrics, on_fault=log_fault
+            endpoints,
+            [*app.routes, *health.routes(self._sender_tokens)],
+            guard,
+            watch=self.pipeline.metrics,
+            on_fault=log_fault,
         )
 
-    def _pages(self) -> list[HttpRoute]:
-        """Return the routes of health and metrics. Where tokens are required, pages about all tenants need
-        an operator's token.
-        """
-        from spanpost.http.authentication import Authenticator
-        from spanpost.http.routing import HttpRoute
-
-        authenticator = Authenticator(self._sender_tokens)
-
-        def operators(show: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-            async def shown(request: Request) -> Response:
-                authenticator.require_operator(request.scope)
-                return await show(request)
-
-            return shown
-
-        return [
-            HttpRoute(LIVE, self._live, ["GET"]),
-            HttpRoute(READY, self._ready, ["GET"]),
-            HttpRoute("/health/detailed", operators(self._detailed), ["GET"]),
-            HttpRoute("/metrics", operators(self._metrics), ["GET"]),
-        ]
-
-    def _open_grpc(self, receiver: Receiver, connections: int) -> None:
+    def _open_grpc(self, receiver: Receiver, health: GatewayHealth, connections: int) -> None:
         from spanpost.receivers.otlp_grpc import GrpcServer, OtlpGrpc
 
         section = self.section
         handlers = OtlpGrpc(
-            receiver, self._sender_tokens, is_ready=lambda: not self._why_not(), watch=self.pipeline.metrics
+            receiver, self._sender_tokens, is_ready=lambda: not health.why_not(), watch=self.pipeline.metrics
         )
         certificates = Certificates(section) if self._context is not None else None
         self._grpc = GrpcServer(
@@ -252,23 +204,7 @@ class Gateway:
             certificates=certificates,
             is_shared=section.share_ports,
         )
-        if section.grpc_port >= 0:
-            host = f"[{section.host}]" if ":" in section.host else section.host
-            try:
-                port = self._grpc.listen(f"{host}:{section.grpc_port}")
-            except OSError as error:
-                raise _taken("grpc_port", section.host, section.grpc_port, error) from None
-            self.grpc_url = url("https" if certificates else "http", section.host, port)
-        if section.grpc_socket is not None and workers.is_first():
-            try:
-                _refuse_foreign(section.grpc_socket)
-                self._grpc.listen_on_socket(section.grpc_socket)
-            except OSError as error:
-                raise ConfigError(
-                    f"gateway.grpc_socket: cannot listen on {section.grpc_socket}: {error}; its directory must "
-                    "exist and be ours to "
-                    "write, and the path have fewer than 100 bytes"
-                ) from None
+        self.grpc_url = listen_grpc(self._grpc, section, is_secure=certificates is not None)
 
     def reload(self) -> bool:
         """Read the settings again: routes, tokens and certificates apply from now on. False: nothing
@@ -344,7 +280,8 @@ class Gateway:
         """Answer requests in progress, record what waits and close everything, within ten seconds. True if
         all was done.
         """
-        self._is_stopping = True
+        if self._health is not None:
+            self._health.is_stopping = True
         is_done = True
         if self._receiver is not None:
             try:
@@ -373,90 +310,6 @@ class Gateway:
             await self._dealer.close()
         return is_done
 
-    # --- pages ------------------------------------------------------------------------------------------------------
-
-    def _why_not(self) -> str:
-        """Return why requests would be refused now; empty if they would be accepted."""
-        if self._is_stopping:
-            return "stopping"
-        assert self._receiver is not None
-        return self._receiver.trouble or self._trouble
-
-    async def _check_database(self) -> None:
-        """Query the database, at most once a second for all readiness requests together."""
-        if time.monotonic() - self._checked_at < _CHECK_INTERVAL:
-            return
-        if self._check is None or self._check.done():
-            self._check = asyncio.create_task(self._checked())
-        await asyncio.wait((self._check,), timeout=_CHECK_TIMEOUT)
-        self._trouble = self._check.result() if self._check.done() else "the database does not answer"
-        if self._check.done():
-            self._checked_at = time.monotonic()
-            if not self._trouble and self._receiver is not None:
-                self._receiver.trouble = ""  # no sender has tried since the outage
-
-    async def _checked(self) -> str:
-        try:
-            await self.pipeline.store.outbox.due_in()
-        except StoreUnavailable:
-            return "the database cannot be reached"
-        return ""
-
-    async def _live(self, request: Request) -> Response:
-        return _json(200, {"status": "live"})
-
-    async def _ready(self, request: Request) -> Response:
-        from spanpost.http.errors import HttpError
-
-        if not self._is_stopping:
-            await self._check_database()
-        why = self._why_not()
-        if not why and workers.current is not None and (missing := workers.current.missing()):
-            why = f"of {workers.current.total} workers {len(missing)} are not ready"
-        if why:
-            raise HttpError(503, "not_ready", why)
-        return _json(200, {"status": "ready"})
-
-    async def _detailed(self, request: Request) -> Response:
-        await self._check_database()
-        receiver = self._receiver
-        assert receiver is not None
-        why = self._why_not()
-        details: dict[str, Any] = {
-            "status": "not ready" if why else "ready",
-            "reason": why,
-            "version": version("spanpost"),
-            "uptime_seconds": round(time.monotonic() - self._began),
-            "in_flight_bytes": receiver.in_flight,
-            "waiting_bytes": receiver.waiting,
-            "recorded_bytes_per_second": round(receiver.pace or 0),
-            "journal_bytes": receiver.journal.size if receiver.journal is not None else 0,
-            "journal_lag_seconds": receiver.journal.lag if receiver.journal is not None else 0,
-            "connections": self._http.connections if self._http is not None else 0,
-            "sinks": list(enabled_sinks(self.settings)),
-            "tenants": sorted({token.tenant for token in self.section.tokens}),
-        }
-        return _json(503 if why else 200, details)
-
-    async def _metrics(self, request: Request) -> Response:
-        from starlette.responses import Response
-
-        from spanpost.http.errors import HttpError
-
-        metrics = self.pipeline.metrics
-        if metrics is None:
-            raise HttpError(
-                404, "not_found", "prometheus_client is missing; install it with: pip install 'spanpost[metrics]'"
-            )
-        content_type, page = metrics.page(request.headers.get("accept", ""))
-        return Response(page, headers={"content-type": content_type})
-
-
-def _json(status: int, content: dict[str, Any]) -> Response:
-    from starlette.responses import JSONResponse
-
-    return JSONResponse(content, status)
-
 
 def _hashes(section: GatewaySettings) -> tuple[Sequence[tuple[str, str]], Sequence[str]]:
     return [(token.tenant, digest) for token in section.tokens for digest in token.sha256], section.operator_tokens
@@ -468,37 +321,3 @@ def _fast_loop() -> asyncio.AbstractEventLoop:
     except ImportError:
         return asyncio.new_event_loop()
     return uvloop.new_event_loop()
-
-
-def refuse_missing(section: GatewaySettings) -> None:
-    """Raise `ConfigError` if a package of the receivers is missing."""
-    wanted = ["opentelemetry.proto", "uvicorn", "httptools", "starlette"] + (
-        ["grpc"] if section.grpc_port >= 0 or section.grpc_socket else []
-    )
-    for name in wanted:
-        try:
-            __import__(name)
-        except ImportError as error:
-            raise ConfigError(
-                f"gateway: {error.name or name} is missing; install it with: pip install 'spanpost[gateway]'"
-                " (or turn the gateway off: SPANPOST_GATEWAY__ENABLED=false)"
-            ) from None
-
-
-def _refuse_foreign(path: os.PathLike[str]) -> None:
-    """Raise OSError if the socket's path holds another kind of file, which would be removed."""
-    try:
-        mode = os.lstat(path).st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise OSError("the path is taken by a file that is not a socket")
-
-
-def _taken(field: str, host: str, port: int, error: BaseException) -> ConfigError:
-    why = getattr(error, "strerror", None) or str(error)
-    return ConfigError(
-        f"gateway.{field}: cannot listen on {host} port {port}: {why}; stop what listens there (a Collector "
-        "takes 4317 and 4318 "
-        f"by default), or set SPANPOST_GATEWAY__{field.upper()} to another port, 0 for a free one, -1 for none"
-    )

@@ -151,7 +151,7 @@ def _secrets(app: AppSettings) -> tuple[str, ...]:
 class InteractionsRuntime:
     """The interactions of one process. Made and started in the loop that it lives in.
 
-    `take` gets what an intervention recorded. `ping`: seconds between two checks of a connection.
+    `take` receives the records of an intervention. `ping`: seconds between two checks of a connection.
     """
 
     def __init__(

@@ -29,7 +29,7 @@ class JournalStore(Protocol):
 
     async def record_journal_alone(self, tenant: str, opener: Opener) -> Recorded | None: ...
 
-    async def journal_depth(self) -> list[Backlog]: ...
+    async def journal_depth(self, keys: Sequence[bytes] | None = None) -> list[Backlog]: ...
 
     async def listen_anew(self) -> None: ...
 
@@ -53,7 +53,7 @@ class PipelineJournal:
 
     async def record(self, tenant: str, most: int, /) -> Recorded | None:
         """Record waiting rows of a tenant."""
-        await self._pipeline.load_prices()
+        await self._pipeline.prices.load()
         return await self._pipeline.counted(self._store.record_journal(tenant, most, self))
 
     async def record_alone(self, tenant: str, /) -> Recorded | None:
@@ -61,8 +61,8 @@ class PipelineJournal:
         return await self._pipeline.counted(self._store.record_journal_alone(tenant, self))
 
     async def depth(self) -> Sequence[Backlog]:
-        """Return what waits, by tenant."""
-        return await self._store.journal_depth()
+        """Return the backlog, by tenant."""
+        return await self._store.journal_depth(self.keys)
 
     async def postpone_stalls(self) -> None:
         """Restart the stall timeout of every task."""
@@ -78,7 +78,7 @@ class PipelineJournal:
         return self._cipher.open(tenant, key, body)
 
     def count(self, opened: Opened, /) -> None:
-        """Count what was left out of a row."""
+        """Count the elements left out of a row."""
         if (metrics := self._pipeline.metrics) is not None:
             if opened.metric_points:
                 metrics.count_ignored_points(opened.metric_points)
@@ -87,9 +87,12 @@ class PipelineJournal:
 
 
 async def journal_of(pipeline: Pipeline, settings: Settings, section: GatewaySettings) -> PipelineJournal | None:
-    """Return the pipeline's journal; None, with a line in the log, if it can have none."""
+    """Return the pipeline's journal; None, with a line in the log, if it can have none.
+
+    With `journal_bytes` 0 its rows are recorded, and none is added.
+    """
     store = pipeline.store
-    if not section.journal_bytes or not hasattr(store, "record_journal"):
+    if not hasattr(store, "record_journal"):
         return None
     secrets = _secrets(settings, section, getattr(store, "password", ""))
     try:
@@ -103,7 +106,8 @@ async def journal_of(pipeline: Pipeline, settings: Settings, section: GatewaySet
     else:
         log.info("the journal is encrypted with key %s", cipher.keys[0].hex())
         return PipelineJournal(pipeline, cast("JournalStore", store), cipher)
-    log.warning("there is no journal, so senders wait until their telemetry is recorded: %s", why)
+    if section.journal_bytes:
+        log.warning("there is no journal, so senders wait until their telemetry is recorded: %s", why)
     return None
 
 

@@ -27,7 +27,7 @@ def upgrade_database(settings: Settings) -> str:
 
 
 def grant_roles(settings: Settings, *, writer: str, reader: str) -> list[str]:
-    """Grant roles of the database what writing and reading need; return the SQL."""
+    """Grant roles of the database the rights that writing and reading need; return the SQL."""
     from spanpost.store import roles
     from spanpost.store.sql import schema
 

@@ -10,6 +10,7 @@ prices.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
@@ -28,6 +29,8 @@ log = logging.getLogger("spanpost")
 _MILLION = Decimal(1_000_000)
 _THOUSAND = Decimal(1_000)
 _ZERO = Decimal(0)
+#: How long a batch waits for prices to load, seconds; after that its calls have no price.
+_WAIT = 2.0
 #: Maximum number of models whose row is cached, and of those that are logged as unpriced.
 _MEMO = 4096
 #: Servers on local hardware: published prices of the model do not apply.
@@ -150,7 +153,7 @@ class Prices:
         self._logged.add((provider, model))
         whose = f" of {line(provider, 60)}" if provider else ""
         log.warning(
-            "no price is known for the model %s%s: what it costs is shown as unknown; see cost.prices",
+            "no price is known for the model %s%s: its cost is shown as unknown; see cost.prices",
             line(model, 100),
             whose,
         )
@@ -168,6 +171,27 @@ class Prices:
                 continue
             return _priced(info)
         return None
+
+
+class PriceLoader:
+    """Loads the prices of one pipeline in a thread, when a batch first needs them. It belongs to the loop."""
+
+    def __init__(self, prices: object) -> None:
+        self._prices = prices if isinstance(prices, Prices) else None
+        self._loading: asyncio.Future[None] | None = None
+
+    async def load_for(self, batch: Iterable[Observation]) -> None:
+        """Load prices, if the batch needs them and they are not loaded."""
+        if self._prices is not None and not self._prices.is_ready and self._prices.are_needed(batch):
+            await self.load()
+
+    async def load(self) -> None:
+        """Load prices if they are not loaded; wait a while for them."""
+        if self._prices is not None and not self._prices.is_ready:
+            # Receivers go on meanwhile. A process that is about to end must not lose a batch because prices still load.
+            if self._loading is None or self._loading.done():
+                self._loading = asyncio.ensure_future(asyncio.to_thread(self._prices.load))
+            await asyncio.wait({self._loading}, timeout=_WAIT)
 
 
 def _spellings(provider: str | None, model: str) -> Iterable[tuple[str | None, str]]:

@@ -1,4 +1,4 @@
-"""Process events: a fork, an end without atexit, SIGTERM.
+"""Process events: an end without atexit, SIGTERM.
 
 Callbacks hold the pipeline by weak references: they can never be unregistered, but a pipeline can be
 collected.
@@ -46,19 +46,6 @@ def switch_often() -> None:
     sys.setswitchinterval(_SWITCH)
 
 
-def after_fork(begin: Callable[[], None]) -> None:
-    """Call a bound method in every forked child, as long as its object lives."""
-    if not hasattr(os, "register_at_fork"):
-        return
-    weak = weakref.WeakMethod(begin)
-
-    def in_child() -> None:
-        if (method := weak()) is not None:
-            method()
-
-    os.register_at_fork(after_in_child=in_child)
-
-
 def at_child_end(owner: object, end: Callable[[], object]) -> None:
     """Call a bound method of `owner` at the end of a multiprocessing child: a forked child never runs
     atexit.
@@ -80,7 +67,7 @@ def at_child_end(owner: object, end: Callable[[], object]) -> None:
 
 
 class Sigterm:
-    """Flushes at SIGTERM, then does what would have happened without it.
+    """Flushes at SIGTERM, then continues as without it.
 
     The handler runs in the main thread, between two steps of its work. It takes no lock that the agent's
     code may hold and waits for a bounded time. If the signal would end the process, `shutdown` is called,

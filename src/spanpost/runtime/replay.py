@@ -1,4 +1,4 @@
-"""Replay of recordings: show what they would make, or record them in a database as if they had been
+"""Replay of recordings: show their tasks, or record them in a database as if they had been
 received.
 
 Replayed checkpoints are posted only on request.

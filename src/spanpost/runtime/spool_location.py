@@ -6,14 +6,16 @@ from pathlib import Path
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from spanpost.model.errors import ConfigError
-from spanpost.receivers import spool, spool_files
+from spanpost.receivers import spool_files
+from spanpost.receivers.spool import Spool
+from spanpost.receivers.spool_files import SpoolSettings
 from spanpost.settings import Settings
 
 #: Options of a URL that identify the database.
 _WHERE = ("host", "hostaddr", "port", "dbname", "service")
 
 
-def spool_settings(settings: Settings) -> spool.SpoolSettings | None:
+def spool_settings(settings: Settings) -> SpoolSettings | None:
     """Return the settings of the spool; None if it is off. Raises `ConfigError` if it could not keep its
     promise.
     """
@@ -31,7 +33,7 @@ def spool_settings(settings: Settings) -> spool.SpoolSettings | None:
             "intake.durable: there is no database to record the spool in; set DATABASE_URL or "
             "SPANPOST_DATABASE__EMBEDDED=true, or unset SPANPOST_INTAKE__DURABLE and SPANPOST_INTAKE__SPOOL_DIR"
         )
-    return spool.SpoolSettings(
+    return SpoolSettings(
         directory=(intake.spool_dir or _beside(settings.database.data_dir)).absolute(),
         destination=destination(settings),
         tenant=intake.tenant,
@@ -39,10 +41,10 @@ def spool_settings(settings: Settings) -> spool.SpoolSettings | None:
     )
 
 
-def open_spool(found: spool.SpoolSettings) -> spool.Spool:
+def open_spool(found: SpoolSettings) -> Spool:
     """Prepare the directory and return a spool in it. Raises `ConfigError`."""
     spool_files.prepare(found.directory)
-    return spool.Spool(found)
+    return Spool(found)
 
 
 def destination(settings: Settings) -> str:

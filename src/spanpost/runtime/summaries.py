@@ -79,7 +79,7 @@ class Summaries:
             await asyncio.sleep(RECONCILE)
 
     async def scan(self, now: datetime | None = None) -> int:
-        """Order what is due; return the number of messages. `now` is the store's clock. Raises
+        """Order the summaries that are due; return the number of messages. `now` is the store's clock. Raises
         `StoreUnavailable`.
         """
         now, routes = now or await self._reader.now(), self._routes()

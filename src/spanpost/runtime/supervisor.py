@@ -16,6 +16,7 @@ The rules:
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import shutil
@@ -47,6 +48,8 @@ _WELL: Final = 60.0
 _START: Final = 300.0
 _STOP: Final = 12.0
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+#: Most bytes of the path of a worker's directory: a socket's path has at most 107.
+_PATH: Final = 107 - len("/worker-63.sock")
 
 
 class Supervisor:
@@ -73,7 +76,7 @@ class Supervisor:
         settings = self._read()
         assert settings.gateway is not None
         self._count = settings.gateway.workers
-        self._directory = Path(tempfile.mkdtemp(prefix="spanpost-workers-"))
+        self._directory, lock = _new_directory()
         own_metrics = os.environ.get(_METRICS)
         self._alive, alive = os.pipe()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
@@ -99,6 +102,7 @@ class Supervisor:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             os.close(self._alive)
             os.close(alive)
+            os.close(lock)
             if own_metrics is None:
                 os.environ.pop(_METRICS, None)
             shutil.rmtree(self._directory, ignore_errors=True)
@@ -160,7 +164,8 @@ class Supervisor:
         code = 1
         try:
             os.close(self._ends)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+            # The others stay blocked until `serve` handles them: they would end a worker that starts.
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
             workers.current = Worker(number, self._count, self._restarts.get(number, 0), self._directory)
             threading.Thread(target=self._stop_when_alone, name="spanpost-supervised", daemon=True).start()
             code = 0 if self._serve(self._settings) else 1
@@ -261,6 +266,22 @@ class Supervisor:
             os.waitpid(pid, 0)
             self._is_done = False
         self._pids.clear()
+
+
+def _new_directory() -> tuple[Path, int]:
+    """Return a new directory that this user alone can enter, and the lock that keeps programs that clean up
+    (systemd-tmpfiles) away from it. Raises `ConfigError`.
+    """
+    try:
+        path = Path(tempfile.mkdtemp(prefix="spanpost-workers-"))
+    except OSError as error:
+        raise ConfigError(f"workers need a temporary directory: {error}; set TMPDIR to one") from None
+    if len(os.fsencode(path)) > _PATH:
+        path.rmdir()
+        raise ConfigError(f"the path of the temporary directory {path.parent} is too long: set TMPDIR to a shorter one")
+    lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    fcntl.flock(lock, fcntl.LOCK_SH)
+    return path, lock
 
 
 def _forget_gauges(pid: int) -> None:

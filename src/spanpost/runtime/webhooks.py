@@ -41,7 +41,7 @@ def providers_of(settings: Settings) -> dict[str, Provider]:
 class Hooks:
     """The webhooks of one process: `carriers` for its dispatcher, and the present `providers`.
 
-    `take` gets what a request recorded.
+    `take` receives the records of a request.
     """
 
     def __init__(self, settings: Settings, store: Store, take: Callable[[Recorded], None]) -> None:

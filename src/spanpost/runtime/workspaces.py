@@ -147,7 +147,7 @@ class Workspaces:
         return is_gone
 
     async def reencrypt(self) -> int:
-        """Encrypt again with the first key what an older one encrypted; return the number. Raises
+        """Encrypt tokens of older keys again with the first key; return the number. Raises
         `StoreUnavailable`.
         """
         count = 0
@@ -238,7 +238,7 @@ class Workspaces:
                 if (one.team, one.revision) not in self._logged:
                     self._logged.add((one.team, one.revision))
                     log.warning(
-                        "workspace %s: the next token cannot be had (%s); if it stays so, install the app again",
+                        "workspace %s: the next token cannot be fetched (%s); if that continues, install the app again",
                         one.team,
                         error,
                     )

@@ -38,6 +38,6 @@ class ApiSettings(Section):
         default=timedelta(seconds=25),
         gt=timedelta(0),
         le=timedelta(minutes=5),
-        description="Time without an event after which a stream gets a heartbeat; set it below the idle timeout of your "
-        "proxies.",
+        description="Time without an event after which a stream gets a heartbeat; set it below the idle "
+        "timeout of your proxies.",
     )

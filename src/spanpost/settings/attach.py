@@ -17,5 +17,5 @@ class AttachSettings(Section):
         default=False,
         description="Flush at SIGTERM, then run the previous handler. Without it, a process that has no "
         "handler ends at "
-        "once and drops what is queued.",
+        "once and drops its queue.",
     )

@@ -12,7 +12,7 @@ from spanpost.settings.section import Section
 
 def _is_something(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
     if not value or (not isinstance(value, str) and any(not one for one in value)):
-        raise ValueError("matches nothing: name what is matched, or leave it out")
+        raise ValueError("matches nothing: give a word to match, or leave it out")
     return value
 
 
@@ -33,6 +33,7 @@ class ConditionSettings(Section, Match):
     repo: Words | None = Field(default=None, description="Matches tasks with this `agent.repo`.")
     attributes: dict[str, Words] = Field(
         default={},
-        description='Matches tasks with these attributes of their spans or their resource: `{"team.name" = "payments"}`. '
+        description='Matches tasks with these attributes of their spans or their resource: `{"team.name" = '
+        '"payments"}`. '
         "Attributes that are named here are kept with the task, 200 characters of each; no others are kept.",
     )

@@ -23,8 +23,9 @@ _HOST: Final = re.compile(r"^(\[[0-9a-f:.%]+\]|[^\s:\[\]]*)(?::([0-9]{1,5}))?$",
 #: Keywords that libpq and asyncpg both know; and those of them that have a place of their own in a URL.
 _KEYWORDS: Final = frozenset(
     {
-        "host", "port", "dbname", "user", "password", "sslmode", "sslcert", "sslkey", "sslrootcert", "sslcrl", "sslpassword",
-        "sslnegotiation", "passfile", "service", "target_session_attrs", "application_name", "krbsrvname", "gsslib",
+        "host", "port", "dbname", "user", "password", "sslmode", "sslcert", "sslkey", "sslrootcert", "sslcrl",
+        "sslpassword", "sslnegotiation", "passfile", "service", "target_session_attrs", "application_name",
+        "krbsrvname", "gsslib",
     }
 )  # fmt: skip
 _IN_URL: Final = ("user", "password", "dbname")
@@ -32,7 +33,8 @@ _IN_URL: Final = ("user", "password", "dbname")
 _OTHERS: Final = frozenset(
     {
         "sqlite", "sqlite3", "mysql", "mysql2", "mariadb", "mssql", "sqlserver", "oracle", "mongodb", "redis", "rediss",
-        "cockroachdb", "duckdb", "snowflake", "redshift", "bigquery", "clickhouse", "libsql", "firebird", "db2", "jdbc", "file",
+        "cockroachdb", "duckdb", "snowflake", "redshift", "bigquery", "clickhouse", "libsql", "firebird", "db2",
+        "jdbc", "file",
     }
 )  # fmt: skip
 _HOW: Final = (
@@ -89,7 +91,7 @@ def _of_url(text: str) -> str:
         parts = urlsplit(text)
         asked = parse_qsl(parts.query, strict_parsing=True) if parts.query else []
     except ValueError:
-        raise NotUnderstood("its host or what follows the question mark cannot be read") from None
+        raise NotUnderstood("its host or the part after the question mark cannot be read") from None
     if parts.fragment or "#" in text:
         raise NotUnderstood("it has a #")
     if "@" in parts.path or "@" in parts.query or "/" in parts.path.removeprefix("/"):
@@ -120,7 +122,7 @@ def _pairs(text: str) -> Iterator[tuple[str, str]]:
         found = _PAIR.match(text, at)
         if found is None:
             raise NotUnderstood(
-                "it is no list of key=value, parted by blanks (a value with a blank stands in single quotes)"
+                "it is no list of key=value, separated by blanks (a value with a blank needs single quotes)"
             )
         key = found[1].lower()
         if key not in _KEYWORDS:

@@ -11,7 +11,7 @@ from spanpost.settings.section import Duration, Section
 
 
 class IntakeSettings(Section):
-    """What is recorded of an agent's process, and how."""
+    """How an agent's process is recorded."""
 
     tenant: str = Field(
         default="default",

@@ -158,7 +158,7 @@ class AppSettings(Section):
     @model_validator(mode="after")
     def _rotates(self) -> AppSettings:
         if self.old_signing_secret is not None and self.signing_secret is None:
-            raise ValueError("old_signing_secret stands beside signing_secret: set that first")
+            raise ValueError("old_signing_secret needs signing_secret: set that first")
         return self
 
 
@@ -196,7 +196,7 @@ class ApiTokenSettings(Section):
     roles: tuple[ApiRole, ...] = Field(
         default=("viewer",),
         description="`viewer` sees tasks; `operator` may also cancel, pause, resume, retry, mute and send messages; "
-        "`approver` may decide approvals; `auditor` sees what was recorded, prompts and tool arguments "
+        "`approver` may decide approvals; `auditor` sees recorded content, prompts and tool arguments "
         "included.",
     )
 

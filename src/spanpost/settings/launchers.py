@@ -1,4 +1,4 @@
-"""Settings of the section `launchers`: what starts work, what retries a task, and what the end of a task
+"""Settings of the section `launchers`: launchers of work, retries of tasks, and work that the end of a task
 starts.
 """
 

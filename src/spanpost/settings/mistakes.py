@@ -51,14 +51,16 @@ def misspelt_variables(environment: Mapping[str, str], sinks: Models) -> Iterabl
             continue
         if upper.endswith("_PORT") and value.startswith(("tcp://", "udp://", "sctp://")):
             continue
-        yield f"{name}: there is no such setting{_nearest(upper, variable_names())}; rename or unset it ({REFERENCE} lists all)"
+        near = _nearest(upper, variable_names())
+        yield f"{name}: there is no such setting{near}; rename or unset it ({REFERENCE} lists all)"
 
 
 def misspelt_keys(document: Mapping[str, Any], sinks: Models) -> Iterable[str]:
     for section, fields in document.items():
         if section not in Settings.model_fields and section not in sinks:
             near = _nearest(section, (*Settings.model_fields, *registry.names()))
-            yield f"{CONFIG_FILE}: [{section}]: there is no such section{near}; rename or remove it ({REFERENCE} lists all)"
+            remedy = f"rename or remove it ({REFERENCE} lists all)"
+            yield f"{CONFIG_FILE}: [{section}]: there is no such section{near}; {remedy}"
             continue
         known = tuple((sinks.get(section) or section_model(section)).model_fields)
         for table in fields if isinstance(fields, list) else [fields]:

@@ -57,9 +57,8 @@ class PatternSettings(Section, SecretPattern):
             )
         if not _BOUNDED.fullmatch(value):
             raise ValueError(
-                f"{value!r} repeats without a bound, or holds what is not taken: write `{{1,64}}` for `+` and "
-                f"`{{0,64}}` for `*`, "
-                "`(?:...)` for a group, and repeat no group"
+                f"{value!r} repeats without a bound, or holds an expression that is not accepted: "
+                "write `{1,64}` for `+` and `{0,64}` for `*`, `(?:...)` for a group, and repeat no group"
             )
         ways = value.count("?") - value.count("(?:") + 1
         product = max(ways, 1)
@@ -115,7 +114,7 @@ class RedactionSettings(Section, RedactionRules):
     def _are_known(self) -> RedactionSettings:
         kinds = [one.kind for one in self.patterns]
         if twice := [kind for kind in kinds if kinds.count(kind) > 1]:
-            raise ValueError(f"patterns: {twice[0]!r} stands there twice: give each a name of its own")
+            raise ValueError(f"patterns: {twice[0]!r} is there twice: give each a name of its own")
         known = (*ALL_KINDS, *kinds)
         for where, off in (
             ("off", self.off),

@@ -16,8 +16,8 @@ _ENTERPRISE = re.compile(r"^E[A-Z0-9]{2,30}$")
 _SCOPE = re.compile(r"^[a-z_]+(:[a-z_.]+)*$")
 #: The scopes of `docs/slack/app-manifest-oauth.yaml`.
 SCOPES = (
-    "chat:write", "channels:history", "groups:history", "channels:read", "groups:read", "users:read", "users:read.email",
-    "files:write", "usergroups:read", "commands", "app_mentions:read",
+    "chat:write", "channels:history", "groups:history", "channels:read", "groups:read", "users:read",
+    "users:read.email", "files:write", "usergroups:read", "commands", "app_mentions:read",
 )  # fmt: skip
 
 
@@ -105,7 +105,7 @@ class SlackOauthSettings(Section):
             if lacks:
                 raise ValueError(f"needs {', '.join(lacks)}")
         if self.old_keys and self.key is None:
-            raise ValueError("old_keys stand beside key: set that first")
+            raise ValueError("old_keys need key: set that first")
         return self
 
     @property

@@ -85,7 +85,7 @@ class DoesSettings(Section, Does):
         if len(asked) > 1:
             raise ValueError(f"does one thing: say one of start, task and approval, not {' and '.join(asked)}")
         if bool(self.approval) is not bool(self.decision):
-            raise ValueError("approval and decision stand together")
+            raise ValueError("approval and decision belong together")
         for name in ("text", "task", "approval", "decision", "by"):
             if why := mistake(getattr(self, name)):
                 raise ValueError(f"{name}: {why}")

@@ -77,7 +77,7 @@ class Restarts(Protocol):
 
 
 class TokenSource(Protocol):
-    """**Protocol:** tokens of the workspaces where the app was installed; `spanpost.runtime.workspaces.Workspaces` is one."""
+    """**Protocol:** tokens of workspaces where the app is installed. `spanpost.runtime.workspaces` implements it."""
 
     async def token(self, team: str, *, refused: str = "") -> str:
         """Return a workspace's token, another than `refused` if there is one.

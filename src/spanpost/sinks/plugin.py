@@ -32,8 +32,8 @@ class SinkSettings(PluginSettings):
     interval: Duration | None = Field(
         default=None,
         ge=timedelta(0),
-        description="Minimum time between two milestones of one task, if the route does not say. Not given: 30 s if the "
-        "verbosity is `milestones`, else none.",
+        description="Minimum time between two milestones of one task, if the route does not say. Not given: "
+        "30 s if the verbosity is `milestones`, else none.",
     )
 
     def tenant_of(self, address: str) -> str | None:

@@ -17,8 +17,8 @@ from spanpost.store.rows import json_text
 
 _DOCUMENTS = ("links", "labels", "annotations")
 _COLUMNS = (
-    "id", "tenant", "source", "fingerprint", "starts_at", "ends_at", "name", "severity", "summary", "description", *_DOCUMENTS,
-    "trace_id", "span_id",
+    "id", "tenant", "source", "fingerprint", "starts_at", "ends_at", "name", "severity", "summary", "description",
+    *_DOCUMENTS, "trace_id", "span_id",
 )  # fmt: skip
 _READ = (
     "SELECT "
@@ -27,8 +27,8 @@ _READ = (
 )
 _VALUES = ", ".join(f"${i}" if c not in _DOCUMENTS else f"${i}::text::jsonb" for i, c in enumerate(_COLUMNS, 1))
 _WRITE = (
-    f"INSERT INTO alerts ({', '.join(_COLUMNS)}) VALUES ({_VALUES}) ON CONFLICT (id) DO UPDATE SET reported_at = now(), "
-    + ", ".join(f"{c} = excluded.{c}" for c in _COLUMNS[5:])
+    f"INSERT INTO alerts ({', '.join(_COLUMNS)}) VALUES ({_VALUES})"
+    " ON CONFLICT (id) DO UPDATE SET reported_at = now(), " + ", ".join(f"{c} = excluded.{c}" for c in _COLUMNS[5:])
 )
 _COUNT_DUPLICATES = "UPDATE alerts SET reported_at = now(), duplicates = duplicates + 1 WHERE id = ANY($1::uuid[])"
 _TASK = """

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -11,7 +12,7 @@ from uuid import UUID
 import msgspec
 
 from spanpost.model.observations import Observation, Origin, Part, Repair
-from spanpost.store.attribute_sets import SHARED, AttributeSets, Content
+from spanpost.store.attribute_sets import LARGE, OFTEN, SHARED, AttributeSets, Content
 from spanpost.store.copying import NULL, copy_into, jsonb, size, sized
 from spanpost.tasks.folded import Placed
 from spanpost.text.repair import DROPPED
@@ -27,11 +28,12 @@ _json = msgspec.json.Encoder(enc_hook=str).encode
 
 #: Columns in the order of COPY: those of fixed size that are never null come first.
 EVENT_COLUMNS = {
-    "occurred_at": "timestamptz", "received_at": "timestamptz", "content_hash": "int8", "event_id": "uuid", "repairs": "int2",
-    "part": "int2", "kind": "int2", "role": "int2", "status": "int2", "severity": "int2", "idx": "int4", "start_ns": "int8",
-    "end_ns": "int8", "seq": "int8", "tenant": "text", "trace_id": "bytea", "span_id": "bytea", "parent_span_id": "bytea",
-    "task_uid": "uuid", "subtree": "bytea", "set_id": "int8", "resource": "jsonb", "scope": "text", "name": "text",
-    "attributes": "jsonb", "status_message": "text", "links": "jsonb", "body": "jsonb", "producer": "text",
+    "occurred_at": "timestamptz", "received_at": "timestamptz", "content_hash": "int8", "event_id": "uuid",
+    "repairs": "int2", "part": "int2", "kind": "int2", "role": "int2", "status": "int2", "severity": "int2",
+    "idx": "int4", "start_ns": "int8", "end_ns": "int8", "seq": "int8", "tenant": "text", "trace_id": "bytea",
+    "span_id": "bytea", "parent_span_id": "bytea", "task_uid": "uuid", "subtree": "bytea", "set_id": "int8",
+    "resource": "jsonb", "scope": "text", "name": "text", "attributes": "jsonb", "status_message": "text",
+    "links": "jsonb", "body": "jsonb", "producer": "text",
 }  # fmt: skip
 _WIDTH = len(EVENT_COLUMNS)
 #: Bytes of a content's hash that are stored.
@@ -39,7 +41,7 @@ _HASH = 8
 
 
 def event_at(o: Observation) -> datetime:
-    """Return an observation's own time, a pure function of what its content hash covers."""
+    """Return an observation's own time, a pure function of the values that the content hash covers."""
     return _EPOCH + timedelta(microseconds=o.at_ns // 1000)
 
 
@@ -91,13 +93,14 @@ def events(
     recorded: Mapping[int, tuple[UUID | None, bytes]],
     now: datetime,
     sets: AttributeSets | None = None,
+    own_sets: Collection[int] = (),
 ) -> list[tuple[tuple[int, bytes, bytes], bytes]]:
     """Return the audit rows encoded for COPY, each with its key, sorted by key.
 
-    A row names one of the `sets` where its content has one. Raises `ValueError` or `OverflowError` for a
-    value that does not fit its column.
+    A row names one of the `sets`, or of `own_sets` that this transaction made, where its content has one.
+    Raises `ValueError` or `OverflowError` for a value that does not fit its column.
     """
-    shared = _Shared(sets if sets is not None else AttributeSets(), now)
+    shared = _Shared(sets if sets is not None else AttributeSets(), now, own_sets)
     try:
         found = sorted(_events(placed, recorded, (now - _EPOCH) // timedelta(microseconds=1) - _YEAR_2000, shared))
     except struct.error as error:
@@ -106,19 +109,38 @@ def events(
     return found
 
 
-class _Origin:
-    """What the rows of one sender share: encoded as columns, and as the content of a set."""
+def large_resources(placed: Sequence[Placed], sets: AttributeSets, now: datetime) -> dict[int, Content]:
+    """Return the contents with a large resource that many rows of a batch would repeat, by id."""
+    counts = Counter([(id(p.source.origin), p.source.tenant) for p in placed])
+    origins = {id(p.source.origin): p.source.origin for p in placed}
+    often = [_content(origins[each], tenant) for (each, tenant), count in counts.items() if count >= OFTEN]
+    return {c.id: c for c in often if len(c.resource) > LARGE and sets.find(c, now) is None}
 
-    def __init__(self, origin: Origin, tenant: str, sets: AttributeSets, now: datetime) -> None:
+
+def _content(origin: Origin, tenant: str) -> Content:
+    # In jsonb's own order, so that the server need not sort the members for each row.
+    resource = _json(dict(sorted(origin.resource.items(), key=_laid_out)))
+    return Content(tenant, msgspec.Raw(resource), f"{origin.scope} {origin.scope_version}".strip())
+
+
+class _Origin:
+    """The shared part of one sender's rows: encoded as columns, and as the content of a set."""
+
+    def __init__(
+        self, origin: Origin, tenant: str, sets: AttributeSets, now: datetime, own_sets: Collection[int]
+    ) -> None:
         self.origin = origin
-        scope = f"{origin.scope} {origin.scope_version}".strip()
-        # In jsonb's own order, so that the server need not sort the members for each row.
-        resource = _json(dict(sorted(origin.resource.items(), key=_laid_out)))
-        self.content = Content(tenant, msgspec.Raw(resource), scope)
-        id = sets.find(self.content, now)
-        #: set_id, resource and scope of rows whose name and attributes are their own.
-        self.columns = NULL + jsonb(resource) + sized(scope.encode()) if id is None else _int8(8, id) + NULL * 2
+        self.content = content = _content(origin, tenant)
+        id = sets.find(content, now)
         self.has_set = id is not None
+        self.is_large = len(content.resource) > LARGE
+        if id is None and self.is_large and content.id in own_sets:
+            id = content.id
+        #: set_id, resource and scope of rows whose name and attributes are their own.
+        if id is None:
+            self.columns = NULL + jsonb(bytes(content.resource)) + sized(content.scope.encode())
+        else:
+            self.columns = _int8(8, id) + NULL * 2
         #: By name and shared attributes: the full content, its columns if it has a set, and its rows.
         self.full: dict[tuple[str, bytes], list[Any]] = {}
         self.rows = 0
@@ -127,9 +149,10 @@ class _Origin:
 class _Shared:
     """Attribute sets of the rows of one batch."""
 
-    def __init__(self, sets: AttributeSets, now: datetime) -> None:
+    def __init__(self, sets: AttributeSets, now: datetime, own_sets: Collection[int]) -> None:
         self._sets = sets
         self._now = now
+        self._own_sets = own_sets
         self._origins: dict[tuple[int, str], _Origin] = {}
 
     def columns(self, o: Observation) -> bytes:
@@ -137,9 +160,12 @@ class _Shared:
         key = id(o.origin), o.tenant
         sent_by = self._origins.get(key)
         if sent_by is None:
-            sent_by = self._origins[key] = _Origin(o.origin, o.tenant, self._sets, self._now)
+            sent_by = self._origins[key] = _Origin(o.origin, o.tenant, self._sets, self._now, self._own_sets)
         sent_by.rows += 1
         name, attributes = o.name, o.attributes if not o.unread else {DROPPED: o.unread}
+        if sent_by.is_large:
+            own = _json(attributes)
+            return b"".join((sent_by.columns, sized(name.encode()), size(len(own) + 1), b"\x01", own))
         shared = {said: value for said, value in attributes.items() if said in SHARED}
         raw = _json(shared) if shared else b""
         full = sent_by.full.get((name, raw))
@@ -220,8 +246,8 @@ def _events(
             b"".join(
                 (
                     _fixed(
-                        _WIDTH, 8, at, 8, now, 8, content_hash, 16, event_id, 2, flags, 2, part, 2, o.kind, 2, p.reading.role,
-                        2, o.status, 2, o.severity,
+                        _WIDTH, 8, at, 8, now, 8, content_hash, 16, event_id, 2, flags, 2, part, 2, o.kind, 2,
+                        p.reading.role, 2, o.status, 2, o.severity,
                     ),
                     _int4(4, o.index) if o.index and part <= _LINK else NULL,
                     times,

@@ -26,8 +26,8 @@ from spanpost.tasks.budgets import Budget, SpentKey, key_of
 from spanpost.tasks.provider_limits import of_account
 
 _COLUMNS = (
-    "budget", "tenant", "scope", "began_at", "ends_at", "cost_usd", "tokens", "calls", "unpriced", "limit_usd", "limit_tokens",
-    "warned",
+    "budget", "tenant", "scope", "began_at", "ends_at", "cost_usd", "tokens", "calls", "unpriced", "limit_usd",
+    "limit_tokens", "warned",
 )  # fmt: skip
 _SELECT = "SELECT " + ", ".join(f"s.{c}" if c != "scope" else "s.scope::text" for c in _COLUMNS) + " FROM spending s"
 _KEYS = "unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[])"
@@ -42,16 +42,19 @@ _OF = f"""
   ON s.budget = k.budget AND s.tenant = k.tenant AND s.scope = k.scope::jsonb AND s.began_at = k.began_at
 ORDER BY s.budget, s.tenant, s.scope, s.began_at"""
 _WRITE = """
-UPDATE spending SET cost_usd = $5, tokens = $6, calls = $7, unpriced = $8, limit_usd = $9, limit_tokens = $10, warned = $11,
+UPDATE spending SET cost_usd = $5, tokens = $6, calls = $7, unpriced = $8,
+  limit_usd = $9, limit_tokens = $10, warned = $11,
   changed_at = clock_timestamp()
 WHERE budget = $1 AND tenant = $2 AND scope = $3::text::jsonb AND began_at = $4"""
 _NOW = f"""
-{_SELECT} WHERE s.ends_at > clock_timestamp() AND ($1::text IS NULL OR s.tenant = $1) ORDER BY s.changed_at DESC LIMIT $2"""
+{_SELECT} WHERE s.ends_at > clock_timestamp() AND ($1::text IS NULL OR s.tenant = $1)
+ORDER BY s.changed_at DESC LIMIT $2"""
 
 _LIMIT = """
 INSERT INTO provider_limits AS l (tenant, account, provider, model, kind, day, count)
 SELECT k.tenant, k.account, k.provider, k.model, k.kind, (clock_timestamp() AT TIME ZONE 'UTC')::date, k.n
-FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[]) AS k(tenant, account, provider, model, kind, n)
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[])
+  AS k(tenant, account, provider, model, kind, n)
 ON CONFLICT (tenant, account, provider, model, kind, day)
 DO UPDATE SET count = l.count + excluded.count, last_at = clock_timestamp()"""
 _LIMITS = """
@@ -62,7 +65,7 @@ WHERE ($1::text IS NULL OR tenant = $1) ORDER BY last_at DESC LIMIT $2"""
 async def keep(
     connection: Any, growths: Sequence[Growth], budgets: Sequence[Budget], now: datetime, begun: usage.Begun
 ) -> list[Observation]:
-    """Add what was spent; return the records of the thresholds that it passed.
+    """Add spending; return the records of the thresholds that it passed.
 
     Call it before `usage.keep` of the same growths.
     """
@@ -89,7 +92,7 @@ async def keep(
 async def _begin(
     connection: Any, budgets: Sequence[tuple[Budget, datetime]], now: datetime, begun: usage.Begun
 ) -> None:
-    """Write what was spent before budgets were set, for new budgets."""
+    """Write the earlier spending of new budgets."""
     for budget, growths in await usage.begin(connection, budgets, begun):
         rows = sorted(spend.begun(budget, growths, now), key=key_of)
         if rows:
@@ -104,7 +107,7 @@ def _row(spent: Spent) -> tuple[Any, ...]:
 
 
 async def allowance(connection: Any, budgets: Sequence[Budget], task: Task, begun: usage.Begun) -> list[Spent]:
-    """Return each budget that a task spends from, with what is spent."""
+    """Return each budget that a task spends from, with its spending."""
     now = await connection.fetchval("SELECT clock_timestamp()")
     asked = [budget for budget in budgets if spend.scope_of(budget, task) is not None]
     await _begin(connection, [(budget, spend.period_of(budget, now)[0]) for budget in asked], now, begun)
@@ -114,7 +117,7 @@ async def allowance(connection: Any, budgets: Sequence[Budget], task: Task, begu
 
 
 async def listed(connection: Any, tenant: str | None, limit: int) -> list[Spent]:
-    """List what is spent in the current periods, last changed first."""
+    """List the spending in the current periods, last changed first."""
     return [_spent(row) for row in await connection.fetch(_NOW, tenant, limit)]
 
 
@@ -163,7 +166,7 @@ class PostgresBudgets:
         return await self._run(lambda c: allowance(c, budgets, task, self._begun)) if budgets else []
 
     async def spending(self, tenant: str | None = None, limit: int = 1000) -> list[Spent]:
-        """List what is spent in the current periods."""
+        """List the spending in the current periods."""
         return await self._run(lambda c: listed(c, tenant, limit))
 
     async def limits(self, tenant: str | None = None, limit: int = 1000) -> list[Limits]:

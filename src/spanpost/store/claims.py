@@ -9,19 +9,14 @@ A claim is one transaction:
 
 Locks are taken in one order everywhere: ordering keys, deliveries, buckets by key. Ordering keys that
 another transaction has locked are skipped.
-
-`address` and `call` in the row of an ordering key are hints for the choice; the delivery itself decides what
-is drawn.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
-
-import msgspec
 
 from spanpost.model.checkpoints import Checkpoint
 from spanpost.model.deliveries import Delivery, RateLimit, RateLimits, Receipt, SinkCall
@@ -32,13 +27,12 @@ from spanpost.routing.claiming import Claimed, alert_of
 from spanpost.routing.delivery_states import OutboxEntry
 from spanpost.routing.launch_orders import blank_task
 from spanpost.routing.message_owner import carries, last, ordering_keys_of
-from spanpost.routing.planned import ON_THE_WAY
 from spanpost.routing.rate_limiting import OpenCircuit
 from spanpost.routing.routes import Routes
-from spanpost.store import alert_rows, delivery_rows, launch_order_rows, takeovers
+from spanpost.store import alert_rows, delivery_rows, launch_order_rows, ordering_key_rows, takeovers
 from spanpost.store import rate_limit_rows as bucket_rows
 from spanpost.store.delivery_rows import COLUMNS
-from spanpost.store.rows import CHECKPOINT_COLUMNS, checkpoint_of, json_text, task_of
+from spanpost.store.rows import CHECKPOINT_COLUMNS, checkpoint_of, task_of
 from spanpost.tasks.stall import now_shown
 
 _NONE = UUID(int=0)
@@ -52,7 +46,8 @@ SPARE = 4
 #: keys.
 _SORTS = """
 WITH RECURSIVE sort AS (
-  (SELECT sink, address, call, rank, due_at FROM ordering_keys WHERE due_at IS NOT NULL ORDER BY sink, address, call, rank, due_at LIMIT 1)
+  (SELECT sink, address, call, rank, due_at FROM ordering_keys WHERE due_at IS NOT NULL
+    ORDER BY sink, address, call, rank, due_at LIMIT 1)
   UNION ALL
   SELECT following.* FROM sort CROSS JOIN LATERAL (
     SELECT l.sink, l.address, l.call, l.rank, l.due_at FROM ordering_keys l
@@ -80,73 +75,9 @@ ORDER BY l.rank, l.due_at, l.sink, l.ordering_key LIMIT $7 FOR UPDATE OF l SKIP 
 _SENDING = f"""
 SELECT {COLUMNS} FROM unnest($1::text[], $2::text[]) AS g(sink, ordering_key)
 JOIN deliveries d ON d.sink = g.sink AND d.ordering_key = g.ordering_key WHERE d.state = 'sending' FOR UPDATE OF d"""
-_FREE = """
-UPDATE ordering_keys SET lease_until = NULL FROM unnest($1::text[], $2::text[]) AS g(sink, ordering_key)
-WHERE ordering_keys.sink = g.sink AND ordering_keys.ordering_key = g.ordering_key"""
-
-
-def _place(receipt: str) -> str:
-    """Return `claiming.place` of a delivery `d` as SQL.
-
-    `receipt` is the SQL of its ordering key's receipt.
-    """
-    checkpoint, on_the_way, root, edit = (
-        claiming.place(is_state=is_state, is_on_the_way=flag, has_message_receipt=flag)
-        for is_state in (False, True)
-        for flag in (False, True)
-    )
-    return (
-        f"CASE WHEN d.mode = 'checkpoint' THEN CASE WHEN d.key LIKE '%{ON_THE_WAY}' THEN {on_the_way} ELSE {checkpoint} END"
-        f" WHEN {receipt} IS NULL THEN {root} ELSE {edit} END"
-    )
-
-
-def _first(receipt: str) -> str:
-    """Return a subquery: the waiting delivery of ordering key `l` that goes first."""
-    return f"""
-SELECT d.id, d.born_at, d.not_before, d.rank, d.mode, d.unsure, d.address, coalesce(d.receipt -> 'ref', '{{}}') <> '{{}}' AS has_receipt
-FROM deliveries d WHERE d.sink = l.sink AND d.ordering_key = l.ordering_key AND d.state = 'waiting' ORDER BY {_place(receipt)}, d.id LIMIT 1"""
-
-
-#: The first delivery of each given ordering key, if it is due.
-_FIRST = f"""
-SELECT {COLUMNS} FROM unnest($1::text[], $2::text[]) AS g(sink, ordering_key)
-JOIN ordering_keys l ON l.sink = g.sink AND l.ordering_key = g.ordering_key
-CROSS JOIN LATERAL ({_first("l.receipt")}) AS head
-JOIN deliveries d ON d.id = head.id
-WHERE d.state = 'waiting' AND (d.not_before IS NULL OR d.not_before <= $3) FOR UPDATE OF d"""
-
-
-def _refresh(lease: str, receipt: str, more: str = "") -> str:
-    return f"""
-UPDATE ordering_keys AS target SET {more}
-  due_at = coalesce({lease}, head.not_before, head.born_at),
-  rank = coalesce(head.most, 3), address = coalesce(head.address, l.address),
-  call = CASE WHEN {lease} IS NOT NULL OR head.unsure THEN 'reconcile'
-    WHEN CASE WHEN coalesce(head.mode, 'state') = 'state' THEN {receipt} IS NOT NULL ELSE head.has_receipt END THEN 'edit'
-    ELSE 'post' END
-FROM unnest($1::text[], $2::text[]) AS g(sink, ordering_key)
-JOIN ordering_keys l ON l.sink = g.sink AND l.ordering_key = g.ordering_key
-LEFT JOIN LATERAL (
-  SELECT first.*, (SELECT min(d.rank) FROM deliveries d WHERE d.sink = l.sink AND d.ordering_key = l.ordering_key AND d.state = 'waiting') AS most
-  FROM ({_first(receipt)}) AS first
-) AS head ON true
-WHERE target.sink = l.sink AND target.ordering_key = l.ordering_key"""
-
-
-#: Updates the ordering keys in $1, $2: when each may be claimed, how urgent it is, and which call comes next.
-REFRESH = _refresh("l.lease_until", "l.receipt")
-_RECEIPT = "coalesce($3::text::jsonb, l.receipt)"
-#: The same for ordering keys whose lease ends. Their receipt becomes $3, or stays when $3 is null.
-_END_LEASE = _refresh("NULL::timestamptz", _RECEIPT, f"lease_until = NULL, receipt = {_RECEIPT},")
-#: A leased ordering key is due again when its lease ends; the next call then reconciles.
-_LEASE = """
-UPDATE ordering_keys SET lease_until = $3, due_at = $3, call = 'reconcile' FROM unnest($1::text[], $2::text[]) AS g(sink, ordering_key)
-WHERE ordering_keys.sink = g.sink AND ordering_keys.ordering_key = g.ordering_key"""
-_RECEIPTS = """
-SELECT l.sink, l.ordering_key, l.receipt::text FROM unnest($1::text[], $2::text[]) AS g(sink, ordering_key)
-JOIN ordering_keys l ON l.sink = g.sink AND l.ordering_key = g.ordering_key WHERE l.receipt IS NOT NULL"""
-_BELOW = "SELECT root_uid, doc, spanpost_phase(agent_tasks) FROM agent_tasks WHERE root_uid = ANY($1::uuid[]) AND uid <> root_uid ORDER BY started_at, uid"
+_BELOW = """
+SELECT root_uid, doc, spanpost_phase(agent_tasks) FROM agent_tasks
+WHERE root_uid = ANY($1::uuid[]) AND uid <> root_uid ORDER BY started_at, uid"""
 
 #: Locks the ordering key and returns whether a plain success would change one of the buckets.
 _OPEN = f"""
@@ -191,14 +122,11 @@ async def claim(
     ordering_keys = {(row["sink"], row["ordering_key"]): row for row in picked}
     expired = [at for at, row in ordering_keys.items() if row["is_expired"]]
     if expired:
-        sending = [
-            delivery_rows.entry_of(row) for row in await connection.fetch(_SENDING, *ordering_key_columns(expired))
-        ]
-        await delivery_rows.write(connection, [delivery_states.expire(entry) for entry in sending])
-        await connection.execute(_FREE, *ordering_key_columns(expired))
-    entries = [
-        delivery_rows.entry_of(row) for row in await connection.fetch(_FIRST, *ordering_key_columns(ordering_keys), now)
-    ]
+        sending = await connection.fetch(_SENDING, *ordering_key_rows.columns(expired))
+        entries = [delivery_states.expire(delivery_rows.entry_of(row)) for row in sending]
+        await delivery_rows.write(connection, entries)
+        await ordering_key_rows.free(connection, expired)
+    entries = await ordering_key_rows.first(connection, ordering_keys, now)
     first = {(entry.sink, entry.ordering_key): entry for entry in entries}
     calls = {
         at: (entry.address, claiming.call_of(entry, has_message_receipt=ordering_keys[at]["receipt"] is not None))
@@ -212,18 +140,18 @@ async def claim(
         deliveries, strays = list[Delivery](), list[int]()
     else:
         await bucket_rows.write(connection, changed, {b.key: b for found in wanted.values() for b in found})
-        receipts = {at: receipt_of(ordering_keys[at]["receipt"]) for at in drawn}
+        receipts = {at: ordering_key_rows.receipt_of(ordering_keys[at]["receipt"]) for at in drawn}
         turns = [_Turn(first[at], calls[at][1], receipts[at], keys) for at, keys in drawn.items()]
         deliveries, strays, entries = await _lease(connection, turns, routes, now, lease, owner)
         await delivery_rows.write(connection, entries)
     leased = [(d.sink, d.ordering_key) for d in deliveries]
     if leased:
-        await connection.execute(_LEASE, *ordering_key_columns(leased), now + lease)
+        await ordering_key_rows.lease(connection, leased, now + lease)
     hinted = {at: (row["address"], row["call"]) for at, row in ordering_keys.items()}
     wrong = [at for at in ordering_keys if at not in leased and (at in drawn or hinted[at] != calls.get(at))]
     if wrong or expired:
         rest = (at for at in expired if at not in leased and at not in wrong)
-        await connection.execute(REFRESH, *ordering_key_columns([*wrong, *rest]))
+        await ordering_key_rows.refresh(connection, [*wrong, *rest])
     return deliveries, strays
 
 
@@ -377,8 +305,7 @@ async def _moved(
         d.id: list(ordering_keys_of(d.sink, root, routes)) for d in deliveries if (root := moved.get(d.id)) is not None
     }
     ordering_keys = sorted({(d.sink, ordering_key) for d in deliveries for ordering_key in asked.get(d.id, ())})
-    rows = await connection.fetch(_RECEIPTS, *ordering_key_columns(ordering_keys)) if ordering_keys else []
-    receipts = {(row["sink"], row["ordering_key"]): receipt_of(row["receipt"]) for row in rows}
+    receipts = await ordering_key_rows.receipts(connection, ordering_keys) if ordering_keys else {}
     out = []
     for d in deliveries:
         if d.id in moved:
@@ -401,8 +328,8 @@ async def settle(
     Return whether its lease still held, and the circuits that it stopped. A delivery that another process
     has claimed since keeps its state. If it was sent nevertheless, it is marked to be reconciled once more.
     """
-    ordering_key = ([delivery.sink], [delivery.ordering_key])
-    is_troubled = await connection.fetchval(_OPEN, delivery.sink, delivery.ordering_key, list(delivery.drawn))
+    ordering_key = (delivery.sink, delivery.ordering_key)
+    is_troubled = await connection.fetchval(_OPEN, *ordering_key, list(delivery.drawn))
     row = await connection.fetchrow(_HELD, delivery.id)
     entry = delivery_rows.entry_of(row) if row is not None else None
     is_held = entry is not None and delivery_states.is_held(entry, delivery, owner)
@@ -423,11 +350,11 @@ async def settle(
         )
         await delivery_rows.write(connection, [new])
         receipt = delivery_states.kept_receipt(outcome) if entry.is_state else None
-        await connection.execute(_END_LEASE, *ordering_key, json_text(receipt) if receipt is not None else None)
+        await ordering_key_rows.end_lease(connection, ordering_key, receipt)
         return True, closed
     if entry is not None and entry.claimed_at != delivery.claimed_at and delivery_states.has_sent(delivery, outcome):
         await delivery_rows.write(connection, [delivery_states.report_late(entry)])
-    await connection.execute(REFRESH, *ordering_key)
+    await ordering_key_rows.refresh(connection, [ordering_key])
     return False, closed
 
 
@@ -460,17 +387,6 @@ async def _answer(
     )
     await bucket_rows.write(connection, changed, concerned)
     return closed, rate_limiting.is_held((locked | changed).values(), outcome)
-
-
-def ordering_key_columns(ordering_keys: Iterable[tuple[str, str]]) -> tuple[list[str], list[str]]:
-    """Return ordering keys as two parameters: their sinks and their names."""
-    ordering_keys = list(ordering_keys)
-    return [sink for sink, _ in ordering_keys], [ordering_key for _, ordering_key in ordering_keys]
-
-
-def receipt_of(text: str | None) -> Receipt | None:
-    """Decode a receipt; None for NULL."""
-    return msgspec.json.decode(text, type=Receipt) if text is not None else None
 
 
 def _at(sort: Any) -> tuple[str, str, SinkCall]:

@@ -18,8 +18,10 @@ MOST: Final = 600
 _SHORT: Final = 300
 _CALLS: Final = f"""
 SELECT e.part, e.name, e.kind, e.start_ns, e.end_ns, e.occurred_at, e.scope, e.trace_id, e.span_id,
-  (SELECT jsonb_object_agg(a.key, a.value) FROM jsonb_each(e.attributes) a WHERE length(a.value::text) <= {_SHORT})::text AS attributes,
-  (SELECT jsonb_object_agg(r.key, r.value) FROM jsonb_each(e.resource) r WHERE length(r.value::text) <= {_SHORT})::text AS resource
+  (SELECT jsonb_object_agg(a.key, a.value) FROM jsonb_each(e.attributes) a
+    WHERE length(a.value::text) <= {_SHORT})::text AS attributes,
+  (SELECT jsonb_object_agg(r.key, r.value) FROM jsonb_each(e.resource) r
+    WHERE length(r.value::text) <= {_SHORT})::text AS resource
 FROM agent_events e
 WHERE e.task_uid = $1 AND e.part <> {int(Part.STARTED)}
   AND ((e.part = {int(Part.ENDED)} AND e.role = {int(Role.LLM)}) OR e.attributes ? '{CONTEXT_USED}')

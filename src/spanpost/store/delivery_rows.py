@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 
 from spanpost.model.deliveries import Mode, Receipt, Urgency
-from spanpost.routing.delivery_states import RANK, DeliveryState, OutboxEntry
+from spanpost.routing.delivery_states import RANK, OutboxEntry
+from spanpost.routing.delivery_transitions import DeliveryState
 from spanpost.store.rows import json_text
 
 _decode_receipt = msgspec.json.Decoder(Receipt).decode
@@ -20,11 +21,11 @@ _decode_receipt = msgspec.json.Decoder(Receipt).decode
 _FIXED = {"tenant": "text", "sink": "text", "mode": "text"}
 #: Columns that the state machine writes.
 _WRITTEN = {
-    "address": "text", "ordering_key": "text", "key": "text", "urgency": "text", "rank": "int2", "task_uid": "uuid", "checkpoint_id": "uuid",
-    "state": "text", "attempt": "int4", "born_at": "timestamptz", "not_before": "timestamptz", "owner": "uuid",
-    "claimed_at": "timestamptz", "lease_until": "timestamptz", "revision": "int8", "claimed_revision": "int8", "sent_at": "timestamptz",
-    "lookups": "int4", "unsure": "boolean", "recheck": "boolean", "receipt": "jsonb", "reason": "text", "error": "text",
-    "finalized_at": "timestamptz",
+    "address": "text", "ordering_key": "text", "key": "text", "urgency": "text", "rank": "int2", "task_uid": "uuid",
+    "checkpoint_id": "uuid", "state": "text", "attempt": "int4", "born_at": "timestamptz",
+    "not_before": "timestamptz", "owner": "uuid", "claimed_at": "timestamptz", "lease_until": "timestamptz",
+    "revision": "int8", "claimed_revision": "int8", "sent_at": "timestamptz", "lookups": "int4", "unsure": "boolean",
+    "recheck": "boolean", "receipt": "jsonb", "reason": "text", "error": "text", "finalized_at": "timestamptz",
 }  # fmt: skip
 #: Columns whose field has another name.
 _FIELD = {"unsure": "is_unsure", "recheck": "is_rechecked"}
@@ -36,7 +37,8 @@ _NAMES = [_FIELD.get(name, name) for name in _READ]
 _GIVEN = ", ".join(f"{_FIELD.get(name, name)} {kind}" for name, kind in {"id": "int8", **_FIXED, **_WRITTEN}.items())
 _UPDATE = f"""
 UPDATE deliveries SET {", ".join(f"{name} = g.{_FIELD.get(name, name)}" for name in _WRITTEN)}
-FROM json_to_recordset($1::text::json) AS g({_GIVEN}) WHERE deliveries.id = ANY($2::bigint[]) AND deliveries.id = g.id"""
+FROM json_to_recordset($1::text::json) AS g({_GIVEN})
+WHERE deliveries.id = ANY($2::bigint[]) AND deliveries.id = g.id"""
 #: The tenant is that of the delivery's task or launch order.
 _INSERT = f"""
 INSERT INTO deliveries (tenant, sink, mode, {", ".join(_WRITTEN)})
@@ -50,9 +52,14 @@ _THESE = f"SELECT {COLUMNS} FROM deliveries d WHERE d.id = ANY($1::bigint[]) ORD
 _KNOWN = f"""
 SELECT {COLUMNS} FROM deliveries d WHERE d.id = ANY(ARRAY(
   SELECT n.id FROM unnest($1::text[], $2::text[]) AS g(sink, key)
-  CROSS JOIN LATERAL (SELECT n.id FROM deliveries n WHERE n.sink = g.sink AND n.key = g.key AND n.mode = 'checkpoint' LIMIT 1) AS n
+  CROSS JOIN LATERAL (
+    SELECT n.id FROM deliveries n WHERE n.sink = g.sink AND n.key = g.key AND n.mode = 'checkpoint' LIMIT 1
+  ) AS n
   UNION ALL SELECT s.id FROM unnest($3::text[], $4::text[]) AS g(sink, ordering_key)
-  CROSS JOIN LATERAL (SELECT s.id FROM deliveries s WHERE s.sink = g.sink AND s.ordering_key = g.ordering_key AND s.mode = 'state' LIMIT 1) AS s
+  CROSS JOIN LATERAL (
+    SELECT s.id FROM deliveries s
+    WHERE s.sink = g.sink AND s.ordering_key = g.ordering_key AND s.mode = 'state' LIMIT 1
+  ) AS s
 )) ORDER BY d.id FOR UPDATE"""
 
 

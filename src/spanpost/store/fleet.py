@@ -1,4 +1,4 @@
-"""Figures of all open work on a database, and whose turn it is to publish them: one process at a time."""
+"""Figures of all open work on a database. One process at a time publishes them."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ _LIVING = "status NOT IN ('complete', 'error', 'cancelled')"
 _TASKS = f"""
 SELECT spanpost_phase(t) AS status, t.agent_name, t.type AS task_type, t.environment, t.tenant, count(*)::int AS count,
   greatest(max(extract(epoch FROM clock_timestamp() -
-    CASE WHEN clock_timestamp() - t.last_seen_at < '1 min' THEN t.last_seen_at ELSE spanpost_last_seen(t) END)), 0)::float8 AS stall,
+    CASE WHEN clock_timestamp() - t.last_seen_at < '1 min' THEN t.last_seen_at
+      ELSE spanpost_last_seen(t) END)), 0)::float8 AS stall,
   max(t.context_used_tokens::float8 / nullif(t.context_window_tokens, 0)) AS context_share,
   min((t.context_forecast->>'seconds')::float8) AS context_ahead
-FROM agent_tasks t WHERE t.{_LIVING} AND NOT (t.type IS NOT DISTINCT FROM '{ALERT}' AND t.agent_name IS NULL) GROUP BY 1, 2, 3, 4, 5"""
+FROM agent_tasks t WHERE t.{_LIVING} AND NOT (t.type IS NOT DISTINCT FROM '{ALERT}' AND t.agent_name IS NULL)
+GROUP BY 1, 2, 3, 4, 5"""
 #: A question with an id is open until it is decided here, whatever telemetry says. Without an id, telemetry
 #: closes it.
 _APPROVALS = f"""
@@ -32,7 +34,8 @@ SELECT t.agent_name, t.environment, t.tenant, count(*)::int AS count,
 FROM agent_tasks t JOIN approvals a ON a.task_uid = t.uid AND a.state = 'open' WHERE t.{_LIVING} GROUP BY 1, 2, 3"""
 _DELIVERIES = """
 SELECT sink, sum(waiting)::int AS waiting, max(oldest)::float8 AS oldest, sum(dead)::int AS dead FROM (
-  SELECT sink, count(*) AS waiting, greatest(max(extract(epoch FROM clock_timestamp() - born_at)), 0) AS oldest, 0 AS dead
+  SELECT sink, count(*) AS waiting, greatest(max(extract(epoch FROM clock_timestamp() - born_at)), 0) AS oldest,
+    0 AS dead
   FROM deliveries WHERE state IN ('waiting', 'sending') GROUP BY sink
   UNION ALL SELECT sink, 0, 0, count(*) FROM deliveries WHERE state = 'dead' GROUP BY sink
 ) AS each GROUP BY sink"""

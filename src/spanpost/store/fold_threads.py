@@ -19,8 +19,8 @@ from spanpost.tasks.work import Interrupted
 
 T = TypeVar("T")
 
-#: Seconds that one query counts for: the thread's clock does not measure what it costs the server and the
-#: event loop.
+#: Seconds that one query counts for: the thread's clock does not measure the cost for the server and
+#: the event loop.
 QUESTION = 0.001
 #: Seconds that cancelled work is given to end.
 _CANCELLED = 1.0

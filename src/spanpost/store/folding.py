@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
@@ -23,15 +23,16 @@ from spanpost.model.tasks import Task
 from spanpost.readers.redaction import Redaction
 from spanpost.store import audit, heartbeats, intervention_rows, launch_orders, outbox, rows, takeovers, usage
 from spanpost.store import budgets as spend
-from spanpost.store.attribute_sets import AttributeSets
+from spanpost.store.attribute_sets import AttributeSets, add
 from spanpost.store.fold_threads import FoldThreads, TimeMeter
 from spanpost.store.locks import lock, try_lock
 from spanpost.store.task_state import Changed, FetchedRecords
 from spanpost.store.transactions import unfoldable
 from spanpost.tasks import batches, durations, provider_limits
 from spanpost.tasks.folded import Folded, FoldRules, Placed
+from spanpost.tasks.prefetch import Prefetch
 from spanpost.tasks.questions import speaks_of_approvals
-from spanpost.tasks.records import node_key
+from spanpost.tasks.record_keys import node_key
 from spanpost.tasks.work import Interrupted, Key
 
 T = TypeVar("T")
@@ -135,8 +136,10 @@ class Folding(ABC):
         if not new:
             return Recorded(duplicates=duplicates)
         await self._follow(connection, records, locked, new, meter)
+        large = audit.large_resources(new, self._sets, now)
+        own_sets = await add(connection, large) if large else ()
         folded, ready = await self._fold(
-            meter, records, new, now, lambda: batches.fold(records, new, self.rules, now, meter.tick)
+            meter, records, new, now, lambda: batches.fold(records, new, self.rules, now, meter.tick), own_sets
         )
         is_first = touched is not None and not asks_all
         recorded = await self._write(connection, new, folded, ready, now, is_first=is_first)
@@ -202,9 +205,7 @@ class Folding(ABC):
 
         Beyond `_LEVELS`, which no normal trace has, in pages.
         """
-        trail = await self._threads.run(
-            meter, lambda: batches.Prefetch(records.loaded, records.whole, records.leads, new)
-        )
+        trail = await self._threads.run(meter, lambda: Prefetch(records.loaded, records.whole, records.leads, new))
         level = 0
         while wanted := await self._threads.run(meter, trail.step):
             level += 1
@@ -221,13 +222,14 @@ class Folding(ABC):
         placed: Sequence[Placed],
         now: datetime,
         fold: Callable[[], Folded],
+        own_sets: Collection[int] = (),
     ) -> tuple[Folded, Ready]:
         """Fold in a thread, and encode the results there."""
 
         def work() -> tuple[Folded, Ready]:
             with unfoldable():
                 folded = fold()
-            events = [row for _, row in audit.events(placed, folded.recorded, now, self._sets)]
+            events = [row for _, row in audit.events(placed, folded.recorded, now, self._sets, own_sets)]
             return folded, Ready(records.changed(), events, *rows.ready_tasks(folded.tasks))
 
         return await self._threads.run(meter, work)
@@ -255,10 +257,11 @@ class Folding(ABC):
         new: set[UUID] = set()
         if folded.checkpoints or folded.retracted:
             new = await rows.write_checkpoints(connection, folded, is_first=is_first)
+        if folded.moved_spans:
+            await rows.write_span_moves(connection, folded.moved_spans)
         if folded.tasks:
-            has_moved = bool(folded.moves or folded.gone)
             await rows.write_tasks(
-                connection, ready.tasks, ready.given, has_moved=has_moved, has_telemetry=_has_telemetry(placed)
+                connection, ready.tasks, ready.given, has_moved=folded.has_moved, has_telemetry=_has_telemetry(placed)
             )
             await heartbeats.watch_tasks(connection, folded.tasks, folded.started, self.rules.stall_rules)
         owed: list[Observation] = []

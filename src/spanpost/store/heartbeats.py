@@ -22,7 +22,8 @@ _READ = f"SELECT {_COLUMNS} FROM processes WHERE key = ANY($1::bytea[]) ORDER BY
 _WRITE = """
 INSERT INTO processes (key, tenant, producer, seq, at_ns, last_seen_at, lag, heartbeat_interval, roots, traces, gone_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, NULL)
-ON CONFLICT (key) DO UPDATE SET seq = excluded.seq, at_ns = excluded.at_ns, last_seen_at = excluded.last_seen_at, lag = excluded.lag,
+ON CONFLICT (key) DO UPDATE SET seq = excluded.seq, at_ns = excluded.at_ns, last_seen_at = excluded.last_seen_at,
+  lag = excluded.lag,
   heartbeat_interval = excluded.heartbeat_interval, roots = excluded.roots, traces = excluded.traces, gone_at = NULL"""
 _TIMERS = """
 INSERT INTO timers (key, at) SELECT * FROM unnest($1::bytea[], $2::timestamptz[]) ON CONFLICT (key) DO NOTHING"""
@@ -31,11 +32,13 @@ _INTERRUPTED = (
     "SELECT doc FROM agent_tasks WHERE tenant = $1 AND trace_id = ANY($2::bytea[]) AND end_reason = 'interrupted'"
 )
 _OTHERS = """
-SELECT DISTINCT unnest(traces) FROM processes WHERE gone_at IS NULL AND key <> $1 AND tenant = $2 AND traces && $3::bytea[]"""
+SELECT DISTINCT unnest(traces) FROM processes
+WHERE gone_at IS NULL AND key <> $1 AND tenant = $2 AND traces && $3::bytea[]"""
 _RESUMED = "SELECT resumed_at FROM heartbeats"
 #: Notes that the receiver runs. After an outage of the receiver, every stall timeout restarts.
 RECEIVER_RUNS = """
-UPDATE heartbeats SET resumed_at = CASE WHEN seen_at < clock_timestamp() - outage THEN clock_timestamp() ELSE resumed_at END,
+UPDATE heartbeats
+SET resumed_at = CASE WHEN seen_at < clock_timestamp() - outage THEN clock_timestamp() ELSE resumed_at END,
   seen_at = clock_timestamp()
 WHERE seen_at < clock_timestamp() - interval '3 s'"""
 RESTART = "UPDATE heartbeats SET resumed_at = clock_timestamp(), seen_at = clock_timestamp()"
@@ -52,7 +55,8 @@ async def record(connection: Any, beats: Sequence[Observation], stall_rules: Sta
     keys = [stall.producer_key(b.tenant, b.producer) for b in fresh]
     # An advisory lock per process: for its first heartbeat there is no row to lock yet.
     await connection.execute(
-        "SELECT pg_advisory_xact_lock(hashtextextended('spanpost:' || encode(key, 'hex'), 0)) FROM unnest($1::bytea[]) AS key",
+        "SELECT pg_advisory_xact_lock(hashtextextended('spanpost:' || encode(key, 'hex'), 0))"
+        " FROM unnest($1::bytea[]) AS key",
         keys,
     )
     known = {bytes(row["key"]): _producer(row) for row in await connection.fetch(_READ, keys)}
@@ -129,7 +133,8 @@ async def give_up(connection: Any, gone: Sequence[Producer]) -> list[Observation
     back: list[Observation] = []
     for producer in gone:
         done = await connection.fetchval(
-            "UPDATE processes SET gone_at = clock_timestamp() WHERE key = $1 AND seq = $2 AND gone_at IS NULL RETURNING true",
+            "UPDATE processes SET gone_at = clock_timestamp()"
+            " WHERE key = $1 AND seq = $2 AND gone_at IS NULL RETURNING true",
             producer.key,
             producer.seq,
         )
@@ -168,7 +173,8 @@ async def check_tasks(connection: Any, keys: Sequence[bytes], stall_rules: Stall
     )
     uids = [UUID(bytes=bytes(row[0])[:16]) for row in due]
     rows = await connection.fetch(
-        "SELECT t.doc, spanpost_phase(t) AS phase, spanpost_last_seen(t) AS last_seen_at, root.doc AS root, spanpost_phase(root) AS root_phase"
+        "SELECT t.doc, spanpost_phase(t) AS phase, spanpost_last_seen(t) AS last_seen_at,"
+        "  root.doc AS root, spanpost_phase(root) AS root_phase"
         " FROM agent_tasks t JOIN agent_tasks root ON root.uid = coalesce(t.root_uid, t.uid)"
         " WHERE t.uid = ANY($1::uuid[]) AND t.ended_at IS NULL ORDER BY t.uid",
         uids,

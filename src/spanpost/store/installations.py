@@ -38,7 +38,8 @@ ON CONFLICT (client, team) DO UPDATE SET {", ".join(f'"{name}" = excluded."{name
   revision = slack_installations.revision + 1
 RETURNING {", ".join(_READ)}"""
 _REMOVE: Final = """
-UPDATE slack_installations SET encrypted = NULL, expires_at = NULL, refreshing_until = NULL, removed_at = clock_timestamp(), why = $3,
+UPDATE slack_installations SET encrypted = NULL, expires_at = NULL, refreshing_until = NULL,
+  removed_at = clock_timestamp(), why = $3,
   revision = revision + 1
 WHERE client = $1 AND team = $2 AND removed_at IS NULL AND ($4::bigint IS NULL OR revision = $4) RETURNING true"""
 _CLAIM: Final = """

@@ -32,9 +32,9 @@ CHANNEL = "spanpost_last_seen"
 REMEMBERED = timedelta(hours=1)
 
 _COLUMNS = (
-    "key", "tenant", "approval_id", "mark", "is_asked", "is_cut", "task_uid", "span", "question", "detail", "options", "risk",
-    "requested_at", "expires_at", "at_expiry", "escalated_at", "state", "decision", "by", "by_id", "comment", "source", "decided_at",
-    "reported_decision",
+    "key", "tenant", "approval_id", "mark", "is_asked", "is_cut", "task_uid", "span", "question", "detail", "options",
+    "risk", "requested_at", "expires_at", "at_expiry", "escalated_at", "state", "decision", "by", "by_id", "comment",
+    "source", "decided_at", "reported_decision",
 )  # fmt: skip
 _JSON = ("options", "reported_decision")
 #: The columns of `approvals a` that `row_of` reads.
@@ -50,20 +50,27 @@ _LISTED = f"""{_SELECT} WHERE ($1::text IS NULL OR a.tenant = $1) AND ($2::text 
   AND ($7::text IS NULL OR split_part(a.span, '-', 1) = $7)
 ORDER BY a.requested_at DESC, a.key LIMIT $5"""
 #: Decisions of people on the same wording under the same id, in any trace.
-_DECIDED = f"""{_SELECT.replace("SELECT", "SELECT DISTINCT ON (a.tenant, a.approval_id, a.mark)", 1)} JOIN unnest($1::text[], $2::text[], $3::text[]) AS asked(tenant, id, mark)
+_DECIDED = f"""
+SELECT DISTINCT ON (a.tenant, a.approval_id, a.mark) {COLUMNS} FROM approvals a
+JOIN unnest($1::text[], $2::text[], $3::text[]) AS asked(tenant, id, mark)
   ON a.tenant = asked.tenant AND a.approval_id = asked.id AND a.mark = asked.mark
 WHERE a.state = 'decided' AND a.source <> '' ORDER BY a.tenant, a.approval_id, a.mark, a.decided_at, a.key"""
 _LOCK_WORDS = """
-SELECT a.key FROM approvals a JOIN approvals k ON a.tenant = k.tenant AND a.approval_id = k.approval_id AND a.mark = k.mark
+SELECT a.key FROM approvals a
+JOIN approvals k ON a.tenant = k.tenant AND a.approval_id = k.approval_id AND a.mark = k.mark
 WHERE k.key = $1 ORDER BY a.key FOR UPDATE OF a"""
 _ANSWER_OTHERS = """
-UPDATE approvals a SET state = 'decided', decision = $4, by = $5, by_id = $6, comment = $7, source = $8, decided_at = $9, reported_decision = NULL
-WHERE a.tenant = $1 AND a.approval_id = $2 AND a.mark = $3 AND (a.state = 'open' OR (a.state = 'decided' AND a.source = ''))
+UPDATE approvals a
+SET state = 'decided', decision = $4, by = $5, by_id = $6, comment = $7, source = $8, decided_at = $9,
+  reported_decision = NULL
+WHERE a.tenant = $1 AND a.approval_id = $2 AND a.mark = $3
+  AND (a.state = 'open' OR (a.state = 'decided' AND a.source = ''))
 RETURNING a.span"""
 _TASK = """
 SELECT t.doc, spanpost_phase(t) FROM agent_tasks t WHERE t.uid = $1
 UNION ALL
-SELECT t.doc, spanpost_phase(t) FROM task_redirects r JOIN agent_tasks t ON t.uid = r.merged_into WHERE r.uid = $1 LIMIT 1"""
+SELECT t.doc, spanpost_phase(t) FROM task_redirects r JOIN agent_tasks t ON t.uid = r.merged_into
+WHERE r.uid = $1 LIMIT 1"""
 _REFERRED = """
 SELECT t.doc, spanpost_phase(t) FROM agent_tasks t
 WHERE t.tenant = $1 AND (t.task_id = $2 OR t.aliases @> to_jsonb($2::text))
@@ -73,25 +80,29 @@ SELECT t.doc, spanpost_phase(t) FROM agent_tasks t
 WHERE t.tenant = $1 AND t.trace_id = $2 AND (t.ended_at IS NULL OR t.end_reason = 'interrupted')
 ORDER BY t.parent_uid IS NULL DESC, t.started_at NULLS LAST, t.uid LIMIT 1"""
 _SHOWN = """
-SELECT d.task_uid, d.ordering_key FROM deliveries d WHERE d.sink = $1 AND d.receipt IS NOT NULL AND d.receipt -> 'ref' @> $2::text::jsonb
+SELECT d.task_uid, d.ordering_key FROM deliveries d
+WHERE d.sink = $1 AND d.receipt IS NOT NULL AND d.receipt -> 'ref' @> $2::text::jsonb
 ORDER BY d.mode = 'state' DESC, d.id DESC LIMIT 1"""
 _TIMERS = """
-INSERT INTO timers (key, at) SELECT * FROM unnest($1::bytea[], $2::timestamptz[]) ON CONFLICT (key) DO UPDATE SET at = excluded.at"""
+INSERT INTO timers (key, at) SELECT * FROM unnest($1::bytea[], $2::timestamptz[])
+ON CONFLICT (key) DO UPDATE SET at = excluded.at"""
 _VERDICT = "SELECT verdict::text FROM human_interventions WHERE tenant = $1 AND idempotency_key = $2"
 _ACT = """
-INSERT INTO human_interventions (id, tenant, task_uid, approval_id, action, question, detail, options, risk, expires_at, decision,
-  actor, comment, via, at, trace_id, span_id, key, idempotency_key, verb, result, refusal, actor_id, actor_email, verdict)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8::text::jsonb, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24,
-  $25::text::jsonb)"""
+INSERT INTO human_interventions (id, tenant, task_uid, approval_id, action, question, detail, options, risk,
+  expires_at, decision, actor, comment, via, at, trace_id, span_id, key, idempotency_key, verb, result, refusal,
+  actor_id, actor_email, verdict)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8::text::jsonb, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
+  $22, $23, $24, $25::text::jsonb)"""
 _DEADLINE = """
-INSERT INTO human_interventions (id, tenant, task_uid, approval_id, action, question, detail, options, risk, expires_at, decision,
-  actor, comment, via, at, trace_id, span_id, key)
+INSERT INTO human_interventions (id, tenant, task_uid, approval_id, action, question, detail, options, risk,
+  expires_at, decision, actor, comment, via, at, trace_id, span_id, key)
 VALUES ($1, $2, $3, $4, 'resolved', $5, $6, $7::text::jsonb, $8, $9, $10, '', '', $11, $12, $13, $14, $15)
 ON CONFLICT (id) DO NOTHING"""
 _OPERATION = """
-INSERT INTO human_interventions (id, tenant, task_uid, approval_id, action, question, detail, options, risk, expires_at, decision,
-  actor, comment, via, at, trace_id, span_id, verb, result, actor_id)
-VALUES (gen_random_uuid(), '', $1, '', $2, '', $3, '[]', '', '', '', $4, '', 'cli', clock_timestamp(), '', '', $2, 'done', 'cli:' || $4)"""
+INSERT INTO human_interventions (id, tenant, task_uid, approval_id, action, question, detail, options, risk,
+  expires_at, decision, actor, comment, via, at, trace_id, span_id, verb, result, actor_id)
+VALUES (gen_random_uuid(), '', $1, '', $2, '', $3, '[]', '', '', '', $4, '', 'cli', clock_timestamp(), '', '', $2,
+  'done', 'cli:' || $4)"""
 _DEEDS = """
 SELECT number, verb, actor AS by, comment AS text, recorded_at AS at FROM human_interventions
 WHERE task_uid = $1 AND number > $2 AND result = 'done' AND verb = ANY($3::text[])
@@ -255,8 +266,8 @@ async def write_act(connection: Any, act: Intervention, verdict: Verdict, row: A
         json_text(row.options if row is not None else ()), row.risk if row is not None else "",
         row.expires_at.isoformat() if row is not None and row.expires_at is not None else "",
         decision, rules.name_of(act.actor), act.text, act.source or act.actor.provider, act.at, bytes.fromhex(trace),
-        bytes.fromhex(span), act.key, act.idempotency_key, str(act.verb), str(verdict.result), act.refusal, rules.id_of(act.actor),
-        act.actor.email, json_text(msgspec.structs.replace(verdict, recorded=None)),
+        bytes.fromhex(span), act.key, act.idempotency_key, str(act.verb), str(verdict.result), act.refusal,
+        rules.id_of(act.actor), act.actor.email, json_text(msgspec.structs.replace(verdict, recorded=None)),
     )  # fmt: skip
 
 
@@ -266,8 +277,8 @@ async def write_deadline(connection: Any, row: ApprovalRow) -> None:
     trace, _, span = row.span.partition("-")
     await connection.execute(
         _DEADLINE,
-        UUID(bytes=named(f"{row.tenant}\0deadline\0{row.key}\0{row.requested_at.isoformat()}")), row.tenant, row.task_uid,
-        row.approval_id, row.question, row.detail, json_text(row.options), row.risk,
+        UUID(bytes=named(f"{row.tenant}\0deadline\0{row.key}\0{row.requested_at.isoformat()}")), row.tenant,
+        row.task_uid, row.approval_id, row.question, row.detail, json_text(row.options), row.risk,
         row.expires_at.isoformat() if row.expires_at is not None else "", row.decision, row.source, row.decided_at,
         bytes.fromhex(trace), bytes.fromhex(span), row.key,
     )  # fmt: skip

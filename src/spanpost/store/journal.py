@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 
 #: Most rows of one transaction, and the observations a row is assumed to hold before the first was read.
 _ROWS, _PER_ROW = 256, 512.0
+#: Bytes of the rows of one transaction, compressed as well as decoded; the last one may exceed them.
+_BYTES = 4 * 1024 * 1024
 #: Weight of a row's observations in the moving average `_per_row`.
 _RECENT = 0.3
 
@@ -48,14 +50,22 @@ _APPEND = """
 INSERT INTO journal (tenant, key, observations, body)
 SELECT * FROM unnest($1::text[], $2::bytea[], $3::int4[], $4::bytea[])"""
 _TAKE = """
-SELECT id, key, observations, body FROM journal WHERE tenant = $1 AND key = ANY($3::bytea[])
-ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED"""
+WITH held AS MATERIALIZED (
+  SELECT id, key, observations, body FROM journal WHERE tenant = $1 AND key = ANY($3::bytea[])
+  ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED
+), sized AS (SELECT *, sum(octet_length(body)) OVER (ORDER BY id) - octet_length(body) AS before FROM held)
+SELECT id, key, observations, body FROM sized WHERE before < $4 ORDER BY id"""
 _TAKE_THESE = "SELECT id FROM journal WHERE tenant = $1 AND id = ANY($2::int8[]) ORDER BY id FOR UPDATE SKIP LOCKED"
 _DELETE = "DELETE FROM journal WHERE tenant = $1 AND id = ANY($2::int8[])"
 _DEPTH = """
 SELECT tenant, count(*)::int8 AS rows, sum(octet_length(body))::int8 AS size, sum(observations)::int8 AS observations,
-  greatest(extract(epoch FROM clock_timestamp() - min(received_at)), 0)::float8 AS age
-FROM journal GROUP BY tenant ORDER BY min(id)"""
+  greatest(extract(epoch FROM clock_timestamp() - min(received_at)), 0)::float8 AS age,
+  (count(*) FILTER (WHERE NOT is_own))::int8 AS undecryptable,
+  coalesce(
+    greatest(extract(epoch FROM clock_timestamp() - min(received_at) FILTER (WHERE is_own)), 0), 0
+  )::float8 AS own_age
+FROM journal CROSS JOIN LATERAL (SELECT $1::bytea[] IS NULL OR key = ANY($1::bytea[]) AS is_own) AS whose
+GROUP BY tenant ORDER BY min(id)"""
 
 
 class Opener(Protocol):
@@ -71,7 +81,7 @@ class Opener(Protocol):
         ...
 
     def count(self, opened: Opened, /) -> None:
-        """Count what was left out of a row, once it is recorded."""
+        """Count the elements left out of a row, once it is recorded."""
         ...
 
 
@@ -108,9 +118,9 @@ class _Wide(Exception):
     """A row has traces for several transactions."""
 
 
-async def depth(connection: Any) -> list[Backlog]:
-    """Return the backlog by tenant, the tenant with the oldest row first."""
-    return [Backlog(**dict(row)) for row in await connection.fetch(_DEPTH)]
+async def depth(connection: Any, keys: Sequence[bytes] | None = None) -> list[Backlog]:
+    """Return the backlog by tenant, the tenant with the oldest row first; `keys`: those that the gateway has."""
+    return [Backlog(**dict(row)) for row in await connection.fetch(_DEPTH, keys)]
 
 
 class Journaling(Recording):
@@ -130,9 +140,9 @@ class Journaling(Recording):
         values = [(row.tenant, row.key, row.observations, row.body) for row in rows]
         await self.run(lambda c: c.execute(_APPEND, *map(list, zip(*values, strict=True))))
 
-    async def journal_depth(self) -> list[Backlog]:
-        """Return the backlog by tenant, the tenant with the oldest row first."""
-        return await self.run(depth)
+    async def journal_depth(self, keys: Sequence[bytes] | None = None) -> list[Backlog]:
+        """Return the backlog as `depth` does."""
+        return await self.run(partial(depth, keys=keys))
 
     # --- recording ---------------------------------------------------------------------------------------------------
 
@@ -176,12 +186,12 @@ class Journaling(Recording):
         `quarantine`.
         """
         limit = max(1, min(_ROWS, round(most / self._per_row)))
-        found = _fitting(await connection.fetch(_TAKE, tenant, limit, opener.keys), most)
+        found = _fitting(await connection.fetch(_TAKE, tenant, limit, opener.keys, _BYTES), most)
         for each in found:
             self._per_row += _RECENT * (each["observations"] - self._per_row)
-        opened = await self._threads.run(TimeMeter(math.inf), lambda: [_opened(tenant, row, opener) for row in found])
+        opened = await self._threads.run(TimeMeter(math.inf), lambda: _all_opened(tenant, found, opener, most))
         dropped = 0
-        for row, result in zip(found, opened, strict=True):
+        for row, result in zip(found, opened, strict=False):  # the others stay for the next transaction
             if isinstance(result, Exception):
                 message = "row %d of the journal, of tenant %s, is damaged and is kept in quarantine: %s"
                 log.error(message, row["id"], tenant, result)
@@ -274,7 +284,7 @@ class Journaling(Recording):
         return recorded
 
     async def _delete(self, connection: Any, tenant: str, rows: Sequence[_Row]) -> None:
-        """Delete recorded rows. What could not be read of them goes to `quarantine`."""
+        """Delete recorded rows. Their unreadable parts go to `quarantine`."""
         redaction = self.redaction
         for source, error, body in (each for row in rows for each in row.opened.unreadable):
             if redaction is not None:
@@ -283,7 +293,7 @@ class Journaling(Recording):
         await connection.execute(_DELETE, tenant, [row.id for row in rows])
 
     async def _finished(self, recorded: Recorded, taken: _Taken, opener: Opener) -> Recorded:
-        """Count what was left out of recorded rows, and record their heartbeats."""
+        """Count the elements left out of recorded rows, and record their heartbeats."""
         beats = [beat for each in taken.ready for beat in each.row.beats]
         for each in taken.ready:
             opener.count(each.row.opened)
@@ -341,9 +351,25 @@ class Journaling(Recording):
             return Recorded(dropped={UNFOLDABLE: len(batch)})
 
 
+def _all_opened(tenant: str, rows: Sequence[Any], opener: Opener, most: int) -> list[_Row | Exception]:
+    """Open the first rows, at least one, until they hold `most` observations or `_BYTES`."""
+    opened: list[_Row | Exception] = []
+    size = 0
+    for row in rows:
+        opened.append(result := _opened(tenant, row, opener))
+        if not isinstance(result, Exception):
+            size += result.opened.size
+            most -= len(result.batch)
+            if size > _BYTES or most <= 0:
+                break
+    return opened
+
+
 def _opened(tenant: str, row: Any, opener: Opener) -> _Row | Exception:
     try:
         opened = opener.open(tenant, row["key"], row["body"])
+    except MemoryError:
+        raise
     except Exception as error:  # whatever a damaged row holds
         return error
     return _Row(row["id"], opened, *without_beats(opened.observations))

@@ -12,8 +12,8 @@ from spanpost.model.launch_orders import Order
 from spanpost.store.rows import json_text, tidy
 
 COLUMNS = (
-    "id", "tenant", "carrier", "text", "parameters", "retry_of", "caused_by", "task_uid", "run", "depth", "source", "by", "by_id",
-    "rule", "body", "at",
+    "id", "tenant", "carrier", "text", "parameters", "retry_of", "caused_by", "task_uid", "run", "depth", "source",
+    "by", "by_id", "rule", "body", "at",
 )  # fmt: skip
 SELECT = ", ".join(f"o.{c}" if c != "parameters" else "o.parameters::text" for c in COLUMNS)
 PLACE = (

@@ -1,4 +1,4 @@
-"""Launch orders in PostgreSQL: placed with their deliveries, in the transaction of what caused them."""
+"""Launch orders in PostgreSQL: each is placed with its delivery, in the transaction of its cause."""
 
 from __future__ import annotations
 
@@ -34,13 +34,16 @@ _LISTED = f"""
 SELECT {SELECT}, coalesce(d.state, '') AS state, coalesce(d.reason, '') AS reason, coalesce(d.error, '') AS error,
   coalesce(d.receipt -> 'ref', '{{}}')::text AS ref
 FROM launch_orders o {_DELIVERY}
-WHERE ($1::text IS NULL OR o.tenant = $1) AND ($2::text IS NULL OR o.carrier = $2) AND ($3::uuid IS NULL OR o.task_uid = $3)
+WHERE ($1::text IS NULL OR o.tenant = $1) AND ($2::text IS NULL OR o.carrier = $2)
+  AND ($3::uuid IS NULL OR o.task_uid = $3)
   AND ($4::uuid IS NULL OR o.id = $4)
 ORDER BY o.recorded_at DESC, o.id LIMIT $5"""
 _HOURLY = "SELECT count(*) FROM launch_orders WHERE rule = $1 AND recorded_at > clock_timestamp() - $2::interval"
 _TIDY_DELIVERIES = """
 DELETE FROM deliveries d WHERE d.sink = $1 AND d.ordering_key = $2 AND d.state IN ('delivered', 'dead') AND d.id < (
-  SELECT min(newest.id) FROM (SELECT id FROM deliveries WHERE sink = $1 AND ordering_key = $2 ORDER BY id DESC LIMIT $3) AS newest)"""
+  SELECT min(newest.id) FROM (
+    SELECT id FROM deliveries WHERE sink = $1 AND ordering_key = $2 ORDER BY id DESC LIMIT $3
+  ) AS newest)"""
 _TIDY_ORDERS = """
 DELETE FROM launch_orders o WHERE o.task_uid = $2 AND o.carrier = $1
   AND NOT EXISTS (SELECT FROM deliveries d WHERE d.sink = o.carrier AND d.key = o.id::text AND d.mode = 'checkpoint')"""

@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import Any
 from zlib import crc32
 
-from spanpost.tasks.records import is_tenant
+from spanpost.tasks.record_keys import is_tenant
 
 #: More domains than this are locked by their tenants. Only a single trace has more: larger batches are split.
 FINE = 512
@@ -32,14 +32,15 @@ _LOCK = (
 )
 #: Takes the free locks and returns the others. Trying does not wait, so the order cannot cause a deadlock.
 _TRY_LOCK = (
-    "SELECT clock_timestamp(), array_agg(key) FILTER (WHERE NOT CASE WHEN NOT is_fine THEN pg_try_advisory_xact_lock($1, key)"
+    "SELECT clock_timestamp(), array_agg(key) FILTER (WHERE NOT"
+    " CASE WHEN NOT is_fine THEN pg_try_advisory_xact_lock($1, key)"
     " WHEN key < 0 THEN pg_try_advisory_xact_lock_shared($1, -1 - key) ELSE pg_try_advisory_xact_lock($2, key) END)"
     " FROM unnest($3::int4[], $4::boolean[]) AS given(key, is_fine)"
 )
 
 
 async def lock(connection: Any, domains: Iterable[bytes]) -> datetime:
-    """Lock domains and their tenants (`records.tenant_key`) until the transaction ends.
+    """Lock domains and their tenants (`record_keys.tenant_key`) until the transaction ends.
 
     Return the time after that.
     """

@@ -33,7 +33,7 @@ from spanpost.store.memory_reader import MemoryReader
 from spanpost.store.memory_sessions import MemorySessions
 from spanpost.store.memory_tables import MemoryTables, own_domains_of
 from spanpost.tasks import batches, durations, provider_limits
-from spanpost.tasks.folded import Folded, FoldRules, Move, Placed
+from spanpost.tasks.folded import Folded, FoldRules, Move, Placed, SpanMove
 from spanpost.tasks.health import health
 from spanpost.tasks.interventions import TIMER
 from spanpost.tasks.questions import speaks_of_approvals
@@ -44,9 +44,9 @@ from spanpost.tasks.work import Key, Work
 class MemoryStore:
     """A `Store` without a database. It keeps no audit rows, only the identities of the newest `remember` observations.
 
-    It lives as long as an agent's process, so it is bounded: beyond `keep` traces it drops those without activity for the
-    longest time, with their tasks, checkpoints and finished deliveries. Open tasks are dropped only beyond ten times as
-    many traces (counted as dropped, reason ``memory``). With `keep` None nothing is dropped. `clock` replaces the
+    It lives as long as an agent's process, so it is bounded. Beyond `keep` traces it drops the least recently
+    active ones with their tasks, checkpoints and finished deliveries. It drops open tasks only beyond ten times
+    `keep` traces (counted as dropped, reason ``memory``). With `keep` None it drops nothing. `clock` replaces the
     database's clock.
     """
 
@@ -268,11 +268,21 @@ class MemoryStore:
             if ids:
                 known.setdefault((move.trace_id, move.subtree_to), []).extend(ids)
 
+    def _move_spans(self, moves: Sequence[SpanMove]) -> None:
+        """Move checkpoints of spans that hang below another owning span than before."""
+        for move in moves:
+            for id, checkpoint in list(self._tables.checkpoints.items()):
+                if (checkpoint.trace_id, checkpoint.span_id) == (move.trace_id, move.span_id):
+                    self._tables.checkpoints[id] = msgspec.structs.replace(
+                        checkpoint, subtree=move.subtree, task_uid=move.task_uid
+                    )
+
     def _write(self, folded: Folded) -> Recorded:
         for timer in folded.timers:
             self._tables.timers[timer.key] = timer.at
         if folded.moves:
             self._move(folded.moves)
+        self._move_spans(folded.moved_spans)
         for id in folded.retracted:
             self._tables.checkpoints.pop(id, None)
             self._tables.ends.pop(id, None)

@@ -113,7 +113,7 @@ class MemoryBudgets:
         return spend.standing(budgets, self._spent, task, self._clock())
 
     async def spending(self, tenant: str | None = None, limit: int = 1000) -> list[Spent]:
-        """List what was spent in current periods, the latest change first."""
+        """List the spending in the current periods, the latest change first."""
         now = self._clock()
         found = [
             spent for spent in reversed(self._spent.values()) if spent.ends_at > now and tenant in (None, spent.tenant)

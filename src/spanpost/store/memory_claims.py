@@ -21,7 +21,7 @@ from spanpost.store.memory_queue import CallKind, Head, is_urgent
 
 
 class Claims(Posting):
-    """What the dispatcher does with deliveries."""
+    """Claims and outcomes of the dispatcher's deliveries."""
 
     async def claim(self, sinks: Sequence[str], limit: int, rate_limits: RateLimits = unlimited) -> list[Delivery]:
         """Lease the first due delivery of each ordering key whose rate limits allow its call, most urgent first."""

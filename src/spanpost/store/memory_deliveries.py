@@ -1,4 +1,4 @@
-"""Deliveries of the memory store: what operators see and do. `memory_outbox` and `memory_claims` have the rest."""
+"""Deliveries of the memory store: listing, retries, discards. `memory_outbox` and `memory_claims` have the rest."""
 
 from __future__ import annotations
 

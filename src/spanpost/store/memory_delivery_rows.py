@@ -12,7 +12,8 @@ from spanpost.model.deliveries import RateLimit, Receipt
 from spanpost.model.launch_orders import Order
 from spanpost.model.tasks import Task
 from spanpost.routing import claiming
-from spanpost.routing.delivery_states import GONE, RANK, DeliveryState, OutboxEntry
+from spanpost.routing.delivery_states import GONE, RANK, OutboxEntry
+from spanpost.routing.delivery_transitions import DeliveryState
 from spanpost.routing.message_owner import carries
 from spanpost.routing.rate_limiting import Bucket
 from spanpost.store.memory_heartbeats import MemoryHeartbeats

@@ -1,4 +1,4 @@
-"""Figures of open tasks and questions in memory: what `fleet` reads from PostgreSQL."""
+"""Figures of open tasks and questions in memory, as `fleet` reads them from PostgreSQL."""
 
 from __future__ import annotations
 

@@ -11,14 +11,15 @@ import msgspec
 
 from spanpost.model.deliveries import Mode
 from spanpost.routing import delivery_states
-from spanpost.routing.delivery_states import DeliveryState, OutboxEntry
+from spanpost.routing.delivery_states import OutboxEntry
+from spanpost.routing.delivery_transitions import DeliveryState
 from spanpost.routing.message_owner import anew
 from spanpost.routing.planned import PlannedDelivery
 from spanpost.store.memory_delivery_rows import DeliveryRows, ordering_key_of
 
 
 class Posting(DeliveryRows):
-    """What recording does with deliveries."""
+    """Changes of deliveries by recording."""
 
     def post(self, delivery: PlannedDelivery, *, is_new: bool) -> None:
         """Put a delivery into the outbox.

@@ -1,4 +1,4 @@
-"""Read access to the memory store: the same answers as `browse`, over dictionaries. It keeps no audit rows."""
+"""Read access to the memory store: the same answers as `reader`, over dictionaries. It keeps no audit rows."""
 
 from __future__ import annotations
 

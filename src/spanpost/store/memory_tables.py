@@ -1,4 +1,4 @@
-"""The rows of the memory store, which its parts share: what tables are to the Postgres store."""
+"""The rows of the memory store, shared by its parts: its counterpart of the tables in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from spanpost.model.tasks import Task
 from spanpost.readers.redaction import Redaction
 from spanpost.store.memory_tasks import Tasks
 from spanpost.tasks.folded import FoldRules
-from spanpost.tasks.records import STARTED, Node, Subtree, TaskState, domain_of, node_key, subtree_key
+from spanpost.tasks.record_keys import domain_of, node_key, subtree_key
+from spanpost.tasks.records import STARTED, Node, Subtree, TaskState
 from spanpost.tasks.work import Key, R
 
 #: Requests that are remembered, and for how long; the oldest are dropped.
@@ -114,7 +115,7 @@ class MemoryTables:
         self._requests[request] = now
         return True
 
-    # --- span trees -----------------------------------------------------------------------------------------------------
+    # --- span trees ---------------------------------------------------------------------------------------------------
 
     def has_open_call(self, tasks: Collection[Task], since: datetime) -> bool:
         """Tell whether these tasks have an open tool or model call that began after `since`."""

@@ -19,30 +19,34 @@ from uuid import UUID
 
 from spanpost.model.deliveries import DeliveryRow, Mode
 from spanpost.routing import delivery_states
-from spanpost.routing.delivery_states import RANK, DeliveryState, OutboxEntry
+from spanpost.routing.delivery_states import RANK, OutboxEntry
+from spanpost.routing.delivery_transitions import DeliveryState
 from spanpost.routing.planned import Again, PlannedDelivery
-from spanpost.store import delivery_rows, takeovers
-from spanpost.store.claims import REFRESH, ordering_key_columns
+from spanpost.store import delivery_rows, ordering_key_rows, takeovers
 from spanpost.store.takeovers import Takeover
 
 #: A leased ordering key keeps its next call: settling updates it. Without a receipt, or for a checkpoint,
 #: that call is a post.
 _ORDERING_KEYS = """
 INSERT INTO ordering_keys AS known (sink, ordering_key, due_at, rank, address, call)
-SELECT g.sink, g.ordering_key, now(), g.rank, g.address, CASE WHEN g.has_checkpoint OR l.receipt IS NULL THEN 'post' ELSE 'edit' END
-FROM unnest($1::text[], $2::text[], $3::int2[], $4::text[], $5::boolean[]) WITH ORDINALITY AS g(sink, ordering_key, rank, address, has_checkpoint, i)
+SELECT g.sink, g.ordering_key, now(), g.rank, g.address,
+  CASE WHEN g.has_checkpoint OR l.receipt IS NULL THEN 'post' ELSE 'edit' END
+FROM unnest($1::text[], $2::text[], $3::int2[], $4::text[], $5::boolean[])
+  WITH ORDINALITY AS g(sink, ordering_key, rank, address, has_checkpoint, i)
 LEFT JOIN ordering_keys l ON l.sink = g.sink AND l.ordering_key = g.ordering_key ORDER BY g.i
 ON CONFLICT (sink, ordering_key) DO UPDATE
 SET due_at = CASE WHEN known.lease_until IS NULL THEN least(known.due_at, excluded.due_at) ELSE known.lease_until END,
     rank = CASE WHEN known.due_at IS NULL THEN excluded.rank ELSE least(known.rank, excluded.rank) END,
     address = excluded.address,
-    call = CASE WHEN known.lease_until IS NOT NULL THEN 'reconcile' WHEN known.due_at IS NULL OR excluded.call = 'post' THEN excluded.call
+    call = CASE WHEN known.lease_until IS NOT NULL THEN 'reconcile'
+      WHEN known.due_at IS NULL OR excluded.call = 'post' THEN excluded.call
       ELSE known.call END
 RETURNING clock_timestamp() AS now"""
 #: Ordering keys under which a checkpoint was sent before its task's message changed: it is edited there.
 _SENT_UNDER = """
 SELECT d.sink, d.ordering_key FROM unnest($1::text[], $2::text[], $3::text[]) AS g(sink, ordering_key, key)
-JOIN deliveries d ON d.sink = g.sink AND d.key = g.key AND d.mode = 'checkpoint' WHERE d.ordering_key <> g.ordering_key"""
+JOIN deliveries d ON d.sink = g.sink AND d.key = g.key AND d.mode = 'checkpoint'
+WHERE d.ordering_key <> g.ordering_key"""
 #: Ordering keys whose message was sent or is about to be.
 _STATES = """
 SELECT d.sink, d.ordering_key FROM unnest($1::text[], $2::text[]) AS g(sink, ordering_key)
@@ -63,7 +67,8 @@ WHERE ($1::text IS NULL OR d.state = $1) AND ($2::text IS NULL OR d.sink = $2)
 ORDER BY d.id LIMIT $3"""
 
 _DEAD = """
-SELECT id, sink, ordering_key FROM deliveries WHERE state = 'dead' AND ($1::bigint[] IS NULL OR id = ANY($1)) AND ($2::text IS NULL OR sink = $2)"""
+SELECT id, sink, ordering_key FROM deliveries
+WHERE state = 'dead' AND ($1::bigint[] IS NULL OR id = ANY($1)) AND ($2::text IS NULL OR sink = $2)"""
 _WAITING = "SELECT id, sink, ordering_key FROM deliveries WHERE state = 'waiting' AND id = ANY($1::bigint[])"
 
 
@@ -98,7 +103,7 @@ async def put(
     if ordering_keys:
         ordered = sorted(ordering_keys)
         figures = (list(column) for column in zip(*(ordering_keys[at] for at in ordered), strict=True))
-        now = await connection.fetchval(_ORDERING_KEYS, *ordering_key_columns(ordered), *figures)
+        now = await connection.fetchval(_ORDERING_KEYS, *ordering_key_rows.columns(ordered), *figures)
     if retracted:  # first: the same checkpoint may be put again, perhaps under another ordering key
         await connection.execute(_WITHDRAW, list(retracted))
     count, coalesced = 0, Counter[str]()
@@ -119,7 +124,7 @@ async def put(
     if concerned:
         # The insert above assumed a post or an edit now; an existing delivery may need another call or a
         # later time.
-        await connection.execute(REFRESH, *ordering_key_columns(sorted(set(concerned))))
+        await ordering_key_rows.refresh(connection, sorted(set(concerned)))
     return count, dict(coalesced)
 
 
@@ -165,7 +170,7 @@ async def _without_quiet(connection: Any, deliveries: Sequence[PlannedDelivery])
     quiet = sorted({(x.sink, x.ordering_key) for x in deliveries if x.is_quiet})
     if not quiet:
         return deliveries
-    begun = {(row[0], row[1]) for row in await connection.fetch(_STATES, *ordering_key_columns(quiet))}
+    begun = {(row[0], row[1]) for row in await connection.fetch(_STATES, *ordering_key_rows.columns(quiet))}
     kept = []
     for x in deliveries:
         if not x.is_quiet or (x.sink, x.ordering_key) in begun:
@@ -203,5 +208,5 @@ async def _change(
     now = await connection.fetchval("SELECT clock_timestamp()")
     entries = [e for e in await delivery_rows.lock(connection, [row["id"] for row in found]) if e.state is state]
     await delivery_rows.write(connection, [event(entry, now) for entry in entries])
-    await connection.execute(REFRESH, *ordering_key_columns(ordering_keys))
+    await ordering_key_rows.refresh(connection, ordering_keys)
     return len(entries)

@@ -111,7 +111,8 @@ class PostgresStore(Journaling, Elapsing):
         try:
             pool = await asyncpg.create_pool(
                 self._dsn,
-                min_size=0,  # the pool would log a traceback for each attempt to restore more while the database is down
+                # With a minimum, the pool logs a traceback for each failed connection while the database is down.
+                min_size=0,
                 max_size=self._pool_size,
                 timeout=10,
                 command_timeout=transactions.WAIT,
@@ -142,7 +143,7 @@ class PostgresStore(Journaling, Elapsing):
                 f"the database refuses its table redaction_key: {error}; grant SELECT and INSERT on it"
             ) from None
         stall = self.rules.stall_rules
-        if not stall.is_endless:  # endless rules belong to a replayed recording: live processes keep their own
+        if not stall.is_endless:  # a replay has endless rules: live processes keep theirs
             await self.run(
                 lambda c: c.execute(heartbeats.SET_RULES, stall.stall_after, stall.open_call_after, self.rules.outage)
             )
@@ -197,7 +198,8 @@ class PostgresStore(Journaling, Elapsing):
                 " AND ($2::text IS NULL OR task_id = $2 OR aliases @> to_jsonb($2::text))"
                 " AND ($3::text IS NULL OR (ended_at IS NULL OR status = $3) AND spanpost_phase(t) = $3)"
                 " AND ($4::text IS NULL OR agent_name = $4)"
-                " AND ($5::boolean IS NULL OR announced = $5) ORDER BY started_at DESC NULLS LAST, task_id DESC LIMIT $6",
+                " AND ($5::boolean IS NULL OR announced = $5)"
+                " ORDER BY started_at DESC NULLS LAST, task_id DESC LIMIT $6",
                 query.tenant,
                 query.task_id,
                 query.status,

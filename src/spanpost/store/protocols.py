@@ -123,7 +123,7 @@ class Outbox(Protocol):
 
 
 class CheckpointStream(Protocol):
-    """**Protocol:** what changes, in order, for streams of events. All methods only read."""
+    """**Protocol:** changes in order, for streams of events. All methods only read."""
 
     async def head(self) -> Position:
         """**Protocol:** return the end of the stream: checkpoints recorded from now on come after it."""
@@ -309,18 +309,18 @@ class Alerts(Protocol):
 
 
 class Budgets(Protocol):
-    """**Protocol:** what tasks spent of budgets of money and tokens. All methods only read."""
+    """**Protocol:** budgets of money and tokens, and their spending. All methods only read."""
 
     async def usage(self, task_uid: UUID) -> list[Used]:
         """**Protocol:** return the finalized usage of a task, by model."""
         ...
 
     async def allowance(self, task: Task) -> list[Spent]:
-        """**Protocol:** return each budget that a task spends from, with what finalized calls have spent."""
+        """**Protocol:** return each budget that a task spends from, with the spending of finalized calls."""
         ...
 
     async def spending(self, tenant: str | None = None, limit: int = 1000) -> list[Spent]:
-        """**Protocol:** list what is spent in the current periods, last changed first."""
+        """**Protocol:** list the spending in the current periods, last changed first."""
         ...
 
     async def limits(self, tenant: str | None = None, limit: int = 1000) -> list[Limits]:

@@ -23,7 +23,8 @@ _AT_ONCE = 500
 
 _DISCARD = """
 INSERT INTO quarantine AS known (key, tenant, source, reason, error, bytes) VALUES ($1, $2, $3, $4, $5, $6)
-ON CONFLICT (key) DO UPDATE SET attempts = known.attempts + 1, last_at = now(), error = excluded.error, reason = excluded.reason"""
+ON CONFLICT (key) DO UPDATE
+SET attempts = known.attempts + 1, last_at = now(), error = excluded.error, reason = excluded.reason"""
 
 
 def mended(o: Observation) -> Observation:

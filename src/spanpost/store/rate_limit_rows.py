@@ -12,9 +12,9 @@ from spanpost.routing.rate_limiting import Bucket
 from spanpost.text.repair import mend_text
 
 _FIELDS = {
-    "key": "text", "tokens": "float8", "at": "timestamptz", "blocked_until": "timestamptz", "reason": "text", "error": "text",
-    "failures": "int4", "window_at": "timestamptz", "calls": "int4", "failed": "int4", "opened": "int4", "refused": "boolean",
-    "probe_at": "timestamptz", "probe_until": "timestamptz",
+    "key": "text", "tokens": "float8", "at": "timestamptz", "blocked_until": "timestamptz", "reason": "text",
+    "error": "text", "failures": "int4", "window_at": "timestamptz", "calls": "int4", "failed": "int4",
+    "opened": "int4", "refused": "boolean", "probe_at": "timestamptz", "probe_until": "timestamptz",
 }  # fmt: skip
 _OF = {"refused": "is_refused"}
 _NAMES = ", ".join(_FIELDS)
@@ -26,8 +26,9 @@ SELECT key, cap, cap, rate, reserve, clock_timestamp()
 FROM unnest($1::text[], $2::float8[], $3::float8[], $4::float8[]) AS g(key, cap, rate, reserve) ORDER BY key
 ON CONFLICT (key) DO NOTHING"""
 _UPDATE = f"""
-UPDATE rate_limits SET {", ".join(f"{name} = g.{name}" for name in list(_FIELDS)[1:])}, cap = g.cap, rate = g.rate, reserve = g.reserve
-FROM unnest({", ".join(f"${i}::{kind}[]" for i, kind in enumerate([*_FIELDS.values(), "float8", "float8", "float8"], 1))})
+UPDATE rate_limits SET {", ".join(f"{name} = g.{name}" for name in list(_FIELDS)[1:])},
+  cap = g.cap, rate = g.rate, reserve = g.reserve
+FROM unnest({", ".join(f"${i}::{kind}[]" for i, kind in enumerate([*_FIELDS.values(), *["float8"] * 3], 1))})
   AS g({_NAMES}, cap, rate, reserve)
 WHERE rate_limits.key = g.key"""
 #: Rate limits with failures or a stopped circuit, which a sink's answer may end.

@@ -41,7 +41,8 @@ from spanpost.tasks.context_curve import Point
 
 _START: Final = "coalesce(t.started_at, '-infinity'::timestamptz)"
 _ANY_ID = """
-SELECT t.doc, spanpost_phase(t) FROM agent_tasks t WHERE t.tenant = $1 AND (t.task_id = $2 OR t.aliases @> to_jsonb($2::text))
+SELECT t.doc, spanpost_phase(t) FROM agent_tasks t
+WHERE t.tenant = $1 AND (t.task_id = $2 OR t.aliases @> to_jsonb($2::text))
 ORDER BY t.task_id = $2 DESC, t.started_at DESC NULLS LAST, t.uid LIMIT 1"""
 _OF_TRACE = """
 SELECT t.doc, spanpost_phase(t) FROM agent_tasks t WHERE t.tenant = $1 AND t.trace_id = $2
@@ -50,24 +51,31 @@ _CHECKPOINTS = """
 SELECT c.id, c.at, c.kind, c.text, c.message, c.status, c.detail, c.span_id FROM agent_checkpoints c
 WHERE c.task_uid = $1 AND (c.at, c.id) > ($2, $3) ORDER BY c.at, c.id LIMIT $4"""
 _EVENTS = """
-SELECT e.event_id AS id, e.occurred_at AS at, e.role, e.name, e.status, e.status_message, e.span_id, (e.end_ns - e.start_ns) / 1e9 AS seconds,
+SELECT e.event_id AS id, e.occurred_at AS at, e.role, e.name, e.status, e.status_message, e.span_id,
+  (e.end_ns - e.start_ns) / 1e9 AS seconds,
   CASE WHEN $5 THEN e.attributes::text END AS content
 FROM agent_events e
-WHERE e.task_uid = $1 AND e.part = 0 AND e.role = ANY($6::smallint[]) AND e.occurred_at >= $2 AND (e.occurred_at, e.event_id) > ($2, $3)
+WHERE e.task_uid = $1 AND e.part = 0 AND e.role = ANY($6::smallint[])
+  AND e.occurred_at >= $2 AND (e.occurred_at, e.event_id) > ($2, $3)
 ORDER BY e.occurred_at, e.event_id LIMIT $4"""
 _ACTS = """
-SELECT i.id, i.recorded_at AS at, i.verb, i.comment, i.actor, i.result, i.refusal, i.decision, i.question FROM human_interventions i
-WHERE i.task_uid = $1 AND i.idempotency_key IS NOT NULL AND (i.recorded_at, i.id) > ($2, $3) ORDER BY i.recorded_at, i.id LIMIT $4"""
+SELECT i.id, i.recorded_at AS at, i.verb, i.comment, i.actor, i.result, i.refusal, i.decision, i.question
+FROM human_interventions i
+WHERE i.task_uid = $1 AND i.idempotency_key IS NOT NULL AND (i.recorded_at, i.id) > ($2, $3)
+ORDER BY i.recorded_at, i.id LIMIT $4"""
 _STATS = f"""
-SELECT grouping(agent_name, day, status) AS which, agent_name, day::text, status, count(*) AS tasks, sum(input_tokens) AS input_tokens,
-  sum(output_tokens) AS output_tokens, sum(cost_usd) AS cost_usd, sum(unpriced_calls) AS unpriced_calls, sum(llm_calls) AS llm_calls,
+SELECT grouping(agent_name, day, status) AS which, agent_name, day::text, status, count(*) AS tasks,
+  sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens, sum(cost_usd) AS cost_usd,
+  sum(unpriced_calls) AS unpriced_calls, sum(llm_calls) AS llm_calls,
   sum(tool_calls) AS tool_calls, sum(tool_errors) AS tool_errors, count(seconds) AS ended, avg(seconds) AS seconds_mean,
   percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds) AS seconds_p50,
   percentile_cont(0.95) WITHIN GROUP (ORDER BY seconds) AS seconds_p95
 FROM (
-  SELECT t.agent_name, (t.started_at AT TIME ZONE 'UTC')::date AS day, spanpost_phase(t) AS status, t.input_tokens, t.output_tokens,
-    t.cost_usd, t.unpriced_calls, t.llm_calls, t.tool_calls, t.tool_errors, extract(epoch FROM t.ended_at - t.started_at)::float8 AS seconds
-  FROM agent_tasks t WHERE t.tenant = $1 AND {_START} >= $2 AND {_START} < $3 AND t.started_at IS NOT NULL AND t.announced
+  SELECT t.agent_name, (t.started_at AT TIME ZONE 'UTC')::date AS day, spanpost_phase(t) AS status,
+    t.input_tokens, t.output_tokens, t.cost_usd, t.unpriced_calls, t.llm_calls, t.tool_calls, t.tool_errors,
+    extract(epoch FROM t.ended_at - t.started_at)::float8 AS seconds
+  FROM agent_tasks t
+  WHERE t.tenant = $1 AND {_START} >= $2 AND {_START} < $3 AND t.started_at IS NOT NULL AND t.announced
 ) found
 GROUP BY GROUPING SETS ((), (agent_name), (day), (status))"""
 _HEAD = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text"
@@ -85,7 +93,8 @@ SELECT t.uid, t.updated_at FROM agent_tasks t
 WHERE (t.ended_at IS NULL OR t.end_reason = 'interrupted') AND t.updated_at > $1 ORDER BY t.updated_at LIMIT $2"""
 _SHOWN_AT = """
 SELECT DISTINCT ON (d.task_uid) d.task_uid, (d.receipt -> 'ref')::text AS ref FROM deliveries d
-WHERE d.sink = $1 AND d.task_uid = ANY($2::uuid[]) AND d.mode = 'state' AND d.receipt ? 'ref' ORDER BY d.task_uid, d.id DESC"""
+WHERE d.sink = $1 AND d.task_uid = ANY($2::uuid[]) AND d.mode = 'state' AND d.receipt ? 'ref'
+ORDER BY d.task_uid, d.id DESC"""
 #: The range over `at`, which has an index, bounds the scan; `recorded_at` selects.
 _ENDED = """
 SELECT t.doc, spanpost_phase(t) FROM agent_tasks t WHERE t.parent_uid IS NULL AND t.uid IN (
@@ -238,7 +247,8 @@ class PostgresReader:
             where.append(f"(a.requested_at, a.key) < (${len(values) - 1}, ${len(values)})")
         values.append(limit + 1)
         query = (
-            f"SELECT {intervention_rows.COLUMNS}, t.doc AS doc, CASE WHEN t.uid IS NOT NULL THEN spanpost_phase(t) END AS phase"
+            f"SELECT {intervention_rows.COLUMNS}, t.doc AS doc,"
+            " CASE WHEN t.uid IS NOT NULL THEN spanpost_phase(t) END AS phase"
             f" FROM approvals a LEFT JOIN agent_tasks t ON t.uid = a.task_uid WHERE {' AND '.join(where)}"
             f" ORDER BY a.requested_at DESC, a.key DESC LIMIT ${len(values)}"
         )
@@ -283,7 +293,7 @@ class PostgresReader:
     async def changed(self, since: datetime, limit: int) -> list[tuple[UUID, datetime]]:
         """Return the open tasks that changed after `since`, with the time, oldest first.
 
-        See `Browses.changed`.
+        See `CheckpointStream.changed`.
         """
         rows = await self._run(lambda c: c.fetch(_CHANGED, since, limit))
         return [(row["uid"], row["updated_at"]) for row in rows]
@@ -298,7 +308,7 @@ class PostgresReader:
         return [shown(*row) for row in await self._run(lambda c: c.fetch(_OF_UIDS, list(uids)))]
 
     async def ended(self, since: datetime, until: datetime, latest: timedelta) -> list[Task]:
-        """Return the root tasks whose end was first recorded in `[since, until)`. See `Browses.ended`."""
+        """Return the root tasks whose end was first recorded in `[since, until)`. See `Reader.ended`."""
         return [shown(*row) for row in await self._run(lambda c: c.fetch(_ENDED, since, until, latest))]
 
     async def shown_at(self, sink: str, uids: Iterable[UUID]) -> dict[UUID, dict[str, Any]]:

@@ -1,6 +1,6 @@
 """The part of the Postgres store that records observations.
 
-A batch is one transaction as far as no other process is recording the same traces. Observations that the
+A batch is one transaction unless another process is recording some of its traces. Observations that the
 database refuses go to quarantine.
 """
 
@@ -104,7 +104,8 @@ class Recording(Folding):
         if len(self._slow) > _SLOW:
             del self._slow[next(iter(self._slow))]
         log.error(
-            "%d observations of tenant %s, trace %s, are kept in quarantine, and their sender is told not to repeat them: %s",
+            "%d observations of tenant %s, trace %s, are kept in quarantine, and their sender is told not to repeat"
+            " them: %s",
             len(part), trace[0], trace[1].hex(), error,
         )  # fmt: skip
         kept = map(self._clean, part if self.rules.keeps_content else map(without_content, part))

@@ -26,15 +26,8 @@ import msgspec
 from spanpost.semconv import FINAL_STATUSES
 from spanpost.store.locks import lock
 from spanpost.store.task_state import FetchedRecords, unpacked
-from spanpost.tasks.records import (
-    DuplicateCalls,
-    LinkedTraces,
-    Members,
-    RunCandidates,
-    domain_of,
-    members_key,
-    state_key,
-)
+from spanpost.tasks.record_keys import domain_of, members_key, state_key
+from spanpost.tasks.records import DuplicateCalls, Members, RunCandidates
 
 #: Rows of one transaction: short transactions delay neither vacuum nor recording.
 CHUNK = 10_000
@@ -64,14 +57,18 @@ _DROP_DOMAINS = """
 WITH old AS (SELECT domain FROM unnest($1::bytea[]) AS domain WHERE NOT EXISTS (
   SELECT FROM task_state WHERE key >= domain AND key < domain || '\\xff'::bytea AND touched_at >= $2))
 DELETE FROM task_state USING old WHERE key >= domain AND key < domain || '\\xff'::bytea"""
-_DROP_TIMERS = "DELETE FROM timers WHERE substr(key, 1, 16) = ANY($1::bytea[]) AND NOT EXISTS (SELECT FROM task_state WHERE task_state.key = substr(timers.key, 1, 16))"
+_DROP_TIMERS = """
+DELETE FROM timers WHERE substr(key, 1, 16) = ANY($1::bytea[])
+  AND NOT EXISTS (SELECT FROM task_state WHERE task_state.key = substr(timers.key, 1, 16))"""
 _ORDERING_KEYS = """
-SELECT d.sink, d.ordering_key, count(*) AS deliveries FROM deliveries d JOIN ordering_keys l ON l.sink = d.sink AND l.ordering_key = d.ordering_key
+SELECT d.sink, d.ordering_key, count(*) AS deliveries FROM deliveries d
+JOIN ordering_keys l ON l.sink = d.sink AND l.ordering_key = d.ordering_key
 WHERE l.due_at IS NULL AND l.lease_until IS NULL GROUP BY d.sink, d.ordering_key
 HAVING bool_and(d.state = 'delivered' AND coalesce(d.finalized_at, d.born_at) < $1 AND d.task_uid <> ALL($2::uuid[]))
 ORDER BY d.sink, d.ordering_key"""
 _LOCK_ORDERING_KEYS = """
-SELECT l.sink, l.ordering_key FROM ordering_keys l JOIN unnest($1::text[], $2::text[]) AS g(sink, ordering_key) ON g.sink = l.sink AND g.ordering_key = l.ordering_key
+SELECT l.sink, l.ordering_key FROM ordering_keys l
+JOIN unnest($1::text[], $2::text[]) AS g(sink, ordering_key) ON g.sink = l.sink AND g.ordering_key = l.ordering_key
 WHERE l.due_at IS NULL AND l.lease_until IS NULL ORDER BY l.sink, l.ordering_key FOR UPDATE OF l"""
 _GIVEN = "USING unnest($1::text[], $2::text[]) AS g(sink, ordering_key)"
 _DROP_DELIVERIES = f"DELETE FROM deliveries d {_GIVEN} WHERE d.sink = g.sink AND d.ordering_key = g.ordering_key"
@@ -79,7 +76,7 @@ _DROP_ORDERING_KEYS = f"DELETE FROM ordering_keys l {_GIVEN} WHERE l.sink = g.si
 
 
 class Pruned(msgspec.Struct, kw_only=True):
-    """The result of pruning: what was deleted, or would be."""
+    """The result of pruning: deleted rows, or rows to delete."""
 
     before: datetime
     is_done: bool
@@ -193,11 +190,9 @@ def _tied(kind: bytes, doc: bytes) -> Iterable[bytes]:
     """Return the keys that a record ties to its domain."""
     if kind == b"s":
         return msgspec.msgpack.decode(doc, type=DuplicateCalls).call_copies
-    if kind == b"r":
-        return msgspec.msgpack.decode(doc, type=RunCandidates).runs
-    if kind == b"l":
-        linked_traces = msgspec.msgpack.decode(doc, type=LinkedTraces)
-        return [*linked_traces.runs, linked_traces.into]
+    if kind in (b"r", b"l"):
+        candidates = msgspec.msgpack.decode(doc, type=RunCandidates)
+        return [*candidates.runs, candidates.into]
     return ()
 
 

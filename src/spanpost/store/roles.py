@@ -69,7 +69,8 @@ _WITHOUT: Final = {"quarantine": ("bytes",), "launch_orders": ("body",)}
 #: Tables that only the owner may use.
 OWNERS: Final = ("granted_roles",)
 VIEWS: Final = (
-    "agent_events", "agent_spans", "agent_timeline", "agent_tasks_now", "agent_task_totals", "agent_health", "grafana_annotations",
+    "agent_events", "agent_spans", "agent_timeline", "agent_tasks_now", "agent_task_totals", "agent_health",
+    "grafana_annotations",
 )  # fmt: skip
 #: Function that adds months to `audit_rows` with the owner's rights; a writer may call it.
 _MONTHS: Final = "spanpost_keep_months()"
@@ -79,11 +80,13 @@ _INSPECT: Final = """
 SELECT r.rolname, r.rolsuper, pg_has_role(r.oid, c.relowner, 'MEMBER') AS is_owner
 FROM pg_roles r, pg_class c WHERE c.oid = 'spanpost_version'::regclass AND r.rolname = $1"""
 _REMEMBER: Final = """
-INSERT INTO granted_roles (role, kind) VALUES ($1, $2) ON CONFLICT (role) DO UPDATE SET kind = excluded.kind, granted_at = clock_timestamp()"""
+INSERT INTO granted_roles (role, kind) VALUES ($1, $2)
+ON CONFLICT (role) DO UPDATE SET kind = excluded.kind, granted_at = clock_timestamp()"""
 _GRANTED: Final = "SELECT role, kind FROM granted_roles ORDER BY 1"
 _IS_OWNER: Final = "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = 'spanpost_version'::regclass"
 _COLUMNS: Final = """
-SELECT attname FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum"""
+SELECT attname FROM pg_attribute
+WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum"""
 
 
 async def grant(connection: Any, names: Mapping[Kind, str]) -> list[str]:
@@ -154,7 +157,7 @@ async def _unfit(connection: Any, role: str) -> str:
     if found is None:
         return f"there is no role {role!r} in this database's server: CREATE ROLE it first, with LOGIN"
     if found["rolsuper"] or found["is_owner"]:
-        return f"role {role!r} owns the tables, or is a superuser: it can do all whatever is granted; name another role"
+        return f"role {role!r} owns the tables or is a superuser, so grants do not limit it; name another role"
     return ""
 
 

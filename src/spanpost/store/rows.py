@@ -19,7 +19,7 @@ from spanpost.model.messages import LocaleMessage
 from spanpost.model.tasks import Task
 from spanpost.store.compression import compressed, decompressed
 from spanpost.store.copying import NULL, copy_into, jsonb, sized
-from spanpost.tasks.folded import Folded, Move
+from spanpost.tasks.folded import Folded, Move, SpanMove
 from spanpost.text.repair import mend_value
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -91,20 +91,20 @@ def _given(columns: dict[str, str], names: Mapping[str, str] = {}, defaults: Map
 #: Columns whose Task field has another name: column names carry no is_.
 _OF_TASK = {"inferred": "is_inferred", "announced": "is_announced"}
 _TASK_COLUMNS = {
-    "uid": "uuid", "tenant": "text", "task_id": "text", "aliases": "jsonb", "parent_uid": "uuid", "parent_task_id": "text",
-    "root_uid": "uuid", "message_uid": "uuid", "trace_id": "bytea", "span_id": "bytea", "name": "text", "type": "text",
-    "agent_name": "text", "agent_id": "text", "agent_version": "text", "service": "text", "environment": "text", "repo": "text",
-    "topic": "text", "requested_by": "text", "retry_of": "text", "caused_by": "text", "order_id": "text", "session_id": "text",
-    "status": "text", "end_reason": "text",
-    "inferred": "boolean", "rule": "text", "announced": "boolean", "progress": "float8", "action": "text", "step_name": "text",
-    "step_index": "int8", "step_count": "int8", "started_at": "timestamptz", "ended_at": "timestamptz",
-    "last_event_at": "timestamptz", "runs": "int8", "input_tokens": "int8", "output_tokens": "int8",
-    "cache_read_tokens": "int8", "cache_write_tokens": "int8", "reasoning_tokens": "int8", "cost_usd": "numeric",
-    "unpriced_calls": "int8", "context_used_tokens": "int8", "context_window_tokens": "int8", "context_window_source": "text",
-    "context_forecast": "jsonb", "model": "text",
+    "uid": "uuid", "tenant": "text", "task_id": "text", "aliases": "jsonb", "parent_uid": "uuid",
+    "parent_task_id": "text", "root_uid": "uuid", "message_uid": "uuid", "trace_id": "bytea", "span_id": "bytea",
+    "name": "text", "type": "text", "agent_name": "text", "agent_id": "text", "agent_version": "text",
+    "service": "text", "environment": "text", "repo": "text", "topic": "text", "requested_by": "text",
+    "retry_of": "text", "caused_by": "text", "order_id": "text", "session_id": "text", "status": "text",
+    "end_reason": "text", "inferred": "boolean", "rule": "text", "announced": "boolean", "progress": "float8",
+    "action": "text", "step_name": "text", "step_index": "int8", "step_count": "int8", "started_at": "timestamptz",
+    "ended_at": "timestamptz", "last_event_at": "timestamptz", "runs": "int8", "input_tokens": "int8",
+    "output_tokens": "int8", "cache_read_tokens": "int8", "cache_write_tokens": "int8", "reasoning_tokens": "int8",
+    "cost_usd": "numeric", "unpriced_calls": "int8", "context_used_tokens": "int8", "context_window_tokens": "int8",
+    "context_window_source": "text", "context_forecast": "jsonb", "model": "text",
     "llm_calls": "int8", "tool_calls": "int8", "tool_errors": "int8", "error_count": "int8", "child_count": "int8",
-    "child_failed": "int8", "steps": "jsonb", "artifacts": "jsonb", "approvals": "jsonb", "links": "jsonb", "results": "jsonb",
-    "error": "jsonb", "doc": "bytea",
+    "child_failed": "int8", "steps": "jsonb", "artifacts": "jsonb", "approvals": "jsonb", "links": "jsonb",
+    "results": "jsonb", "error": "jsonb", "doc": "bytea",
 }  # fmt: skip
 #: Defaults of the fields that a row and its document leave out when they have this value: most fields of a
 #: task do.
@@ -125,8 +125,9 @@ UPSERT_TASKS = (
 UPSERT_STALLED_TASKS = UPSERT_TASKS
 UPSERT_TASKS += ", last_seen_at = now()"
 _COUNTS = (
-    "step_index", "step_count", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens",
-    "unpriced_calls", "context_used_tokens", "context_window_tokens", "llm_calls", "tool_calls", "tool_errors",
+    "step_index", "step_count", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens",
+    "reasoning_tokens", "unpriced_calls", "context_used_tokens", "context_window_tokens", "llm_calls", "tool_calls",
+    "tool_errors",
 )  # fmt: skip
 
 
@@ -165,15 +166,16 @@ def task_of(doc: bytes) -> Task:
 # --- checkpoints ----------------------------------------------------------------------------------------------------
 
 _CHECKPOINT_COLUMNS = {
-    "id": "uuid", "tenant": "text", "task_uid": "uuid", "kind": "text", "status": "text", "text": "text", "detail": "text",
-    "ref": "text", "progress": "float8", "at": "timestamptz", "trace_id": "bytea", "span_id": "bytea", "subtree": "bytea",
-    "message": "jsonb",
+    "id": "uuid", "tenant": "text", "task_uid": "uuid", "kind": "text", "status": "text", "text": "text",
+    "detail": "text", "ref": "text", "progress": "float8", "at": "timestamptz", "trace_id": "bytea",
+    "span_id": "bytea", "subtree": "bytea", "message": "jsonb",
 }  # fmt: skip
 CHECKPOINT_COLUMNS = ", ".join(_CHECKPOINT_COLUMNS)
 #: `first_at` is written once: it orders the stream (`store.reader`).
 _NEW_CHECKPOINT = {**_CHECKPOINT_COLUMNS, "first_at": "timestamptz"}
 UPSERT_CHECKPOINTS = (
-    f"INSERT INTO agent_checkpoints ({', '.join(_NEW_CHECKPOINT)}) {_given(_NEW_CHECKPOINT, names={'first_at': 'at'})} ON CONFLICT (id) DO UPDATE SET "
+    f"INSERT INTO agent_checkpoints ({', '.join(_NEW_CHECKPOINT)})"
+    f" {_given(_NEW_CHECKPOINT, names={'first_at': 'at'})} ON CONFLICT (id) DO UPDATE SET "
     + ", ".join(f"{c} = excluded.{c}" for c in list(_CHECKPOINT_COLUMNS)[1:])
     + " RETURNING id, xmax = 0 AS is_new"
 )
@@ -248,12 +250,14 @@ def checkpoint_of(row: Any) -> Checkpoint:
 _UPSERT_ARTIFACTS = """
 INSERT INTO task_artifacts AS known (task_uid, key, tenant, name, uri, kind, at, checkpoint_id)
 SELECT given.*, newest.at, newest.id
-FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[]) AS given(task_uid, key, tenant, name, uri, kind)
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[])
+  AS given(task_uid, key, tenant, name, uri, kind)
 LEFT JOIN LATERAL (
   SELECT c.id, c.at FROM agent_checkpoints c
   WHERE c.task_uid = given.task_uid AND c.kind = 'artifact' AND c.ref = given.key ORDER BY c.at, c.id LIMIT 1
 ) AS newest ON true
-ON CONFLICT (task_uid, key) DO UPDATE SET name = excluded.name, uri = excluded.uri, kind = excluded.kind, at = excluded.at,
+ON CONFLICT (task_uid, key) DO UPDATE SET name = excluded.name, uri = excluded.uri, kind = excluded.kind,
+  at = excluded.at,
   checkpoint_id = excluded.checkpoint_id
 WHERE (known.name, known.uri, known.kind, known.at, known.checkpoint_id)
   IS DISTINCT FROM (excluded.name, excluded.uri, excluded.kind, excluded.at, excluded.checkpoint_id)"""
@@ -266,6 +270,14 @@ _MOVES = [
     " LATERAL (SELECT decode(given.trace, 'hex') AS trace_id, decode(given.subtree_from, 'hex') AS subtree_from,"
     " decode(given.subtree_to, 'hex') AS subtree_to, given.task_uid OFFSET 0) AS g"
     " WHERE moved.trace_id = g.trace_id AND moved.subtree = g.subtree_from"
+    for table in ("audit_rows", "agent_checkpoints")
+]
+
+
+_SPAN_MOVES = [
+    f"UPDATE {table} AS moved SET subtree = g.subtree, task_uid = g.task_uid"
+    " FROM unnest($1::bytea[], $2::bytea[], $3::bytea[], $4::uuid[]) AS g(trace_id, span_id, subtree, task_uid)"
+    " WHERE moved.trace_id = g.trace_id AND moved.span_id = g.span_id"
     for table in ("audit_rows", "agent_checkpoints")
 ]
 
@@ -285,6 +297,18 @@ async def write_moves(connection: Any, moves: Sequence[Move]) -> None:
     )
     for statement in _MOVES:
         await connection.execute(statement, given)
+
+
+async def write_span_moves(connection: Any, moves: Sequence[SpanMove]) -> None:
+    """Re-point the rows of spans that hang below another owning span than before."""
+    for statement in _SPAN_MOVES:
+        await connection.execute(
+            statement,
+            [m.trace_id for m in moves],
+            [m.span_id for m in moves],
+            [m.subtree for m in moves],
+            [m.task_uid for m in moves],
+        )
 
 
 def final_moves(moves: Sequence[Move]) -> dict[tuple[bytes, bytes], tuple[bytes, UUID]]:

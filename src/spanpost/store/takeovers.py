@@ -17,16 +17,19 @@ from spanpost.routing import delivery_states
 from spanpost.routing.message_owner import anew, carries
 from spanpost.routing.planned import PlannedDelivery
 from spanpost.routing.routes import Routes
-from spanpost.store import delivery_rows
+from spanpost.store import delivery_rows, ordering_key_rows
 from spanpost.store.rows import CHECKPOINT_COLUMNS, checkpoint_of, task_of
 from spanpost.tasks.stall import now_shown
 
 _TASKS = """
 SELECT asked.uid, t.doc, spanpost_phase(t) FROM unnest($1::uuid[]) AS asked(uid)
 LEFT JOIN task_redirects r ON r.uid = asked.uid
-JOIN agent_tasks t ON t.uid = coalesce((SELECT own.uid FROM agent_tasks own WHERE own.uid = asked.uid), r.merged_into)"""
+JOIN agent_tasks t
+  ON t.uid = coalesce((SELECT own.uid FROM agent_tasks own WHERE own.uid = asked.uid), r.merged_into)"""
 _STATES = """
-SELECT sink, address, ordering_key, task_uid FROM deliveries WHERE mode = 'state' AND task_uid = ANY($1::uuid[]) ORDER BY sink, ordering_key"""
+SELECT sink, address, ordering_key, task_uid FROM deliveries
+WHERE mode = 'state' AND task_uid = ANY($1::uuid[])
+ORDER BY sink, ordering_key"""
 _UNSEEN = "d.mode = 'checkpoint' AND d.receipt IS NULL AND NOT d.unsure"
 _WAITS = f"{_UNSEEN} AND d.state = 'waiting'"
 #: Deliveries that were set aside because their task did not exist yet.
@@ -40,11 +43,14 @@ _THESE = f"{_DELIVERY} FROM deliveries d WHERE d.id = ANY($1::bigint[]) AND {_WA
 _TAKE = f"DELETE FROM deliveries d WHERE d.id = ANY($1::bigint[]) AND (({_WAITS}) OR ({_ASIDE})) RETURNING d.id"
 #: Ordering keys whose message was sent or is about to be.
 _BEGUN = """
-SELECT l.sink, l.ordering_key FROM unnest($1::text[], $2::text[]) AS g(sink, ordering_key) JOIN ordering_keys l ON l.sink = g.sink AND l.ordering_key = g.ordering_key
+SELECT l.sink, l.ordering_key FROM unnest($1::text[], $2::text[]) AS g(sink, ordering_key)
+JOIN ordering_keys l ON l.sink = g.sink AND l.ordering_key = g.ordering_key
 WHERE l.receipt IS NOT NULL OR EXISTS (SELECT FROM deliveries d
-  WHERE d.sink = l.sink AND d.ordering_key = l.ordering_key AND d.mode = 'state' AND d.state IN ('waiting', 'sending'))"""
+  WHERE d.sink = l.sink AND d.ordering_key = l.ordering_key AND d.mode = 'state'
+    AND d.state IN ('waiting', 'sending'))"""
 _LOCK = """
-SELECT FROM ordering_keys l JOIN unnest($1::text[], $2::text[]) AS g(sink, ordering_key) ON l.sink = g.sink AND l.ordering_key = g.ordering_key
+SELECT FROM ordering_keys l
+JOIN unnest($1::text[], $2::text[]) AS g(sink, ordering_key) ON l.sink = g.sink AND l.ordering_key = g.ordering_key
 ORDER BY l.sink, l.ordering_key FOR UPDATE OF l"""
 
 
@@ -91,7 +97,7 @@ async def plan(connection: Any, woken: Collection[UUID], routes: Routes) -> Take
         root = root_of(tasks.get(row["task_uid"]), roots)
         if root is None or not carries(row["ordering_key"], row["sink"], row["address"], root, routes):
             left.append((row["sink"], row["ordering_key"]))
-    rows = await connection.fetch(_UNSENT, *_columns(left), uids)
+    rows = await connection.fetch(_UNSENT, *ordering_key_rows.columns(left), uids)
     if not (states or rows):
         return None
     return await _plan(connection, [(row["sink"], row["ordering_key"]) for row in states], rows, routes)
@@ -125,7 +131,7 @@ async def _plan(connection: Any, ordering_keys: list[tuple[str, str]], rows: Seq
 
 async def lock(connection: Any, ordering_keys: Collection[tuple[str, str]]) -> None:
     """Lock the rows of existing ordering keys, in their order."""
-    await connection.execute(_LOCK, *_columns(sorted(set(ordering_keys))))
+    await connection.execute(_LOCK, *ordering_key_rows.columns(sorted(set(ordering_keys))))
 
 
 async def take(connection: Any, takeover: Takeover) -> tuple[list[PlannedDelivery], list[tuple[str, str, int]]]:
@@ -145,14 +151,13 @@ async def take(connection: Any, takeover: Takeover) -> tuple[list[PlannedDeliver
     deliveries = [delivery for id, _, found in takeover.moves if id in taken for delivery in found]
     messages = sorted({(x.sink, x.ordering_key) for x in deliveries if x.mode is Mode.STATE})
     begun = (
-        {(row["sink"], row["ordering_key"]) for row in await connection.fetch(_BEGUN, *_columns(messages))}
+        {
+            (row["sink"], row["ordering_key"])
+            for row in await connection.fetch(_BEGUN, *ordering_key_rows.columns(messages))
+        }
         if messages
         else set()
     )
     deliveries = [x for x in deliveries if x.mode is Mode.CHECKPOINT or (x.sink, x.ordering_key) not in begun]
     counts = [(x.sink, x.key, by) for id, by, found in takeover.moves if id in taken and by for x in found]
     return deliveries, counts
-
-
-def _columns(ordering_keys: Sequence[tuple[str, str]]) -> tuple[list[str], list[str]]:
-    return [sink for sink, _ in ordering_keys], [ordering_key for _, ordering_key in ordering_keys]

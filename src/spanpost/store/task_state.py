@@ -19,6 +19,7 @@ import msgspec
 from spanpost.store.compression import compressed, decompressed
 from spanpost.store.copying import copy_into, size
 from spanpost.tasks import records
+from spanpost.tasks.record_keys import is_tenant
 from spanpost.tasks.work import Key
 
 #: Record types by the byte after the domain in the key.
@@ -32,11 +33,11 @@ _KINDS: dict[int, type[msgspec.Struct]] = {
     ord("s"): records.DuplicateCalls,
     ord("o"): records.Seen,
     ord("r"): records.RunCandidates,
-    ord("l"): records.LinkedTraces,
+    ord("l"): records.RunCandidates,
     ord("w"): records.Conversation,
 }
 _decoders = {byte: msgspec.msgpack.Decoder(kind).decode for byte, kind in _KINDS.items()}
-#: Records that link to other domains: subtrees and task states. `batches.Prefetch` follows them.
+#: Records that link to other domains: subtrees and task states. `prefetch.Prefetch` follows them.
 _LEADING = frozenset(b"ug")
 #: Records that tie traces together: duplicate calls, run candidates, linked traces. `retention` reads them.
 TIES = frozenset(b"srl")
@@ -66,7 +67,8 @@ _FETCH_DOMAIN = "SELECT key, doc FROM task_state WHERE key > $1 AND key < $2 ORD
 _SAVE = (
     "INSERT INTO task_state (key, doc, ties)"
     " SELECT substr($1::bytea, before + 1, key_size), substr($1::bytea, before + key_size + 1, doc_size), ties FROM ("
-    "SELECT key_size, doc_size, ties, (sum(key_size + doc_size) OVER (ORDER BY i) - key_size - doc_size)::int AS before FROM ("
+    "SELECT key_size, doc_size, ties,"
+    " (sum(key_size + doc_size) OVER (ORDER BY i) - key_size - doc_size)::int AS before FROM ("
     "SELECT given.k::int AS key_size, given.d::int AS doc_size, given.t = 't' AS ties, i FROM unnest("
     "string_to_array($2::text, ','), string_to_array($3::text, ','), string_to_array($4::text, ',')"
     ") WITH ORDINALITY AS given(k, d, t, i)) AS sized ORDER BY i) AS laid"
@@ -102,7 +104,7 @@ def _cannot(records: FetchedRecords, keys: Sequence[Key]) -> None:
 
 
 class FetchedRecords:
-    """The fold's `Work` over fetched records; `batches.Prefetch` reads `loaded`.
+    """The fold's `Work` over fetched records; `prefetch.Prefetch` reads `loaded`.
 
     `ask` fetches missing records while the fold waits: it is called in the fold's thread and runs `fetch` or
     `fetch_around` in the event loop. It is given the records, and must not hold them: a cycle would keep all
@@ -169,7 +171,7 @@ class FetchedRecords:
 
     async def fetch_domains(self, connection: Any, domains: Iterable[bytes]) -> None:
         """Fetch the packs of domains."""
-        await self.fetch(connection, [d for d in domains if not records.is_tenant(d) and d not in self._apart])
+        await self.fetch(connection, [d for d in domains if not is_tenant(d) and d not in self._apart])
 
     async def fetch(self, connection: Any, keys: Iterable[Key]) -> None:
         """Fetch records by key, and the packs of their domains.

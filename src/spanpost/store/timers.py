@@ -21,7 +21,7 @@ from spanpost.store.task_state import tenants_of
 from spanpost.tasks import batches
 from spanpost.tasks.interventions import TIMER
 from spanpost.tasks.milestones import state_of
-from spanpost.tasks.records import tenant_key
+from spanpost.tasks.record_keys import tenant_key
 
 log = logging.getLogger(__name__)
 

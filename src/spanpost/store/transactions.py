@@ -94,8 +94,9 @@ async def bound(connection: Any, scope: str = "SESSION") -> None:
 #: A session that waits for the data of a COPY is active to the server, so the idle limit does not end it.
 _END_FROZEN = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-WHERE datname = current_database() AND usename = current_user AND application_name = 'spanpost' AND pid <> pg_backend_pid()
-  AND state = 'active' AND wait_event = 'ClientRead' AND query LIKE 'COPY %' AND state_change < clock_timestamp() - $1::interval"""
+WHERE datname = current_database() AND usename = current_user AND application_name = 'spanpost'
+  AND pid <> pg_backend_pid() AND state = 'active' AND wait_event = 'ClientRead' AND query LIKE 'COPY %'
+  AND state_change < clock_timestamp() - $1::interval"""
 
 
 async def end_frozen(pool: Any) -> None:

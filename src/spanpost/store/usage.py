@@ -31,27 +31,35 @@ _COUNTS: Final = (
 _SUMS: Final = (*_COUNTS, "cost_usd")
 _KEEP = f"""
 INSERT INTO model_usage AS u (task_uid, model, at, tenant, {", ".join(_SUMS)})
-SELECT k.task_uid, k.model, date_bin('15 min', clock_timestamp(), 'epoch'), k.tenant, {", ".join(f"k.{c}" for c in _SUMS)}
+SELECT k.task_uid, k.model, date_bin('15 min', clock_timestamp(), 'epoch'), k.tenant,
+  {", ".join(f"k.{c}" for c in _SUMS)}
 FROM unnest($1::uuid[], $2::text[], $3::text[], {", ".join(f"${n}::bigint[]" for n in range(4, 11))}, $11::numeric[])
   AS k(task_uid, model, tenant, {", ".join(_SUMS)})
 ON CONFLICT (task_uid, model, at) DO UPDATE SET {", ".join(f"{c} = u.{c} + excluded.{c}" for c in _SUMS)}"""
 _OF = f"""
-SELECT tenant, model, {", ".join(f"sum({c})::bigint" for c in _COUNTS)}, sum(cost_usd) FROM model_usage WHERE task_uid = $1
-GROUP BY tenant, model ORDER BY model"""
+SELECT tenant, model, {", ".join(f"sum({c})::bigint" for c in _COUNTS)}, sum(cost_usd)
+FROM model_usage WHERE task_uid = $1 GROUP BY tenant, model ORDER BY model"""
 # New rows are returned with true. Rows that existed before this transaction are returned with false: they
 # stay even if it is rolled back.
 _BEGIN = """
 WITH k AS (SELECT * FROM unnest($1::text[], $2::timestamptz[]) AS k(budget, began_at)),
-new AS (INSERT INTO budgets_begun (budget, began_at) SELECT * FROM k ORDER BY 1, 2 ON CONFLICT DO NOTHING RETURNING budget, began_at)
+new AS (
+  INSERT INTO budgets_begun (budget, began_at) SELECT * FROM k ORDER BY 1, 2
+  ON CONFLICT DO NOTHING RETURNING budget, began_at
+)
 SELECT budget, began_at, true FROM new
 UNION ALL SELECT b.budget, b.began_at, false FROM budgets_begun b JOIN k USING (budget, began_at) WHERE b.at < now()"""
 #: Roles 4 to 6 are spans that own a subtree: their attribute wins over the resource, and that over spans
 #: below.
 _ATTRIBUTE = """
 LEFT JOIN LATERAL (
-  SELECT coalesce(CASE WHEN e.role BETWEEN 4 AND 6 THEN e.attributes->>{name} END, e.resource->>{name}, e.attributes->>{name}) AS said
+  SELECT coalesce(
+    CASE WHEN e.role BETWEEN 4 AND 6 THEN e.attributes->>{name} END, e.resource->>{name}, e.attributes->>{name}
+  ) AS said
   FROM agent_events e WHERE e.task_uid = u.task_uid AND (e.attributes ? {name} OR e.resource ? {name})
-  ORDER BY CASE WHEN e.role BETWEEN 4 AND 6 AND e.attributes ? {name} THEN 0 WHEN e.resource ? {name} THEN 1 ELSE 2 END, e.occurred_at
+  ORDER BY
+    CASE WHEN e.role BETWEEN 4 AND 6 AND e.attributes ? {name} THEN 0 WHEN e.resource ? {name} THEN 1 ELSE 2 END,
+    e.occurred_at
   LIMIT 1
 ) AS {alias} ON true"""
 #: Budgets whose period is known to have begun: (name, start of the period).
@@ -117,9 +125,11 @@ async def _before(connection: Any, budget: Budget, began: datetime) -> list[Grow
             columns.append(f"said_{n}.said")
     shown = "".join(f", {column}" for column in columns)
     rows = await connection.fetch(
-        f"SELECT u.tenant, sum(u.calls)::bigint, sum(u.unpriced)::bigint, sum(u.tokens)::bigint, sum(u.cost_usd){shown} FROM ("
-        " SELECT task_uid, tenant, sum(calls) AS calls, sum(unpriced) AS unpriced, sum(input_tokens + output_tokens) AS tokens,"
-        " sum(cost_usd) AS cost_usd FROM model_usage WHERE at >= $1 GROUP BY 1, 2"
+        "SELECT u.tenant, sum(u.calls)::bigint, sum(u.unpriced)::bigint, sum(u.tokens)::bigint,"
+        f" sum(u.cost_usd){shown} FROM ("
+        " SELECT task_uid, tenant, sum(calls) AS calls, sum(unpriced) AS unpriced,"
+        " sum(input_tokens + output_tokens) AS tokens, sum(cost_usd) AS cost_usd"
+        " FROM model_usage WHERE at >= $1 GROUP BY 1, 2"
         f") AS u JOIN agent_tasks t ON t.uid = u.task_uid {' '.join(joins)} GROUP BY u.tenant{shown}",
         began,
         *given,

@@ -8,7 +8,7 @@ from spanpost.model.readings import Act
 from spanpost.tasks.fact_values import ActFact
 from spanpost.tasks.facts import Fact, Facts, newest, value_of
 from spanpost.tasks.records import TaskState
-from spanpost.tasks.runs import newest_run
+from spanpost.tasks.runs import newest_run, runs_of
 from spanpost.text.wording import message
 
 #: The fact in which a verb is kept. A message is in none: the agent fetches it.
@@ -54,10 +54,11 @@ def _since_last_run(state: TaskState, asked: Fact[ActFact] | None) -> ActFact | 
 
     The comparison uses what the person had seen of the task, not our clock.
     """
-    if asked is None or len(state.runs) < 2:
+    runs = runs_of(state)
+    if asked is None or len(runs) < 2:
         return value_of(asked)
     newest = newest_run(state)
-    ends = [s.ending.closed.at_ns for s in state.runs.values() if s is not newest and s.ending.closed is not None]
+    ends = [s.ending.closed.at_ns for s in runs.values() if s is not newest and s.ending.closed is not None]
     seen_ns = asked.value.seen_ns
     # `seen_ns` is exact to the microsecond.
     return asked.value if (seen_ns + 999 if seen_ns else asked.at_ns - 1) >= max(ends, default=0) else None

@@ -1,37 +1,66 @@
-"""Use of model calls, as sums that can be added and subtracted.
-
-`Amounts` is a tuple of 13 integers: calls, then pairs (how many calls stated it, the sum) for input, output,
-cache read, cache write, reasoning, cost in nano-dollars. The count of calls that stated it keeps "unknown"
-apart from 0.
-"""
+"""Use of model calls, as sums that can be added and subtracted."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from decimal import Decimal
-from operator import add, neg, sub
-from typing import NamedTuple
+
+import msgspec
+from msgspec.structs import astuple
 
 from spanpost.model.usage import Usage
 
-Amounts = tuple[int, int, int, int, int, int, int, int, int, int, int, int, int]
 
-#: Tool calls: how many, and how many of them failed; and the same by tool name.
-Count = tuple[int, int]
-Tools = dict[str, Count]
+class Amounts(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Model calls and what they used.
 
+    Beside each figure stands how many of the calls stated it: that keeps "unknown" apart from 0.
+    """
+
+    calls: int = 0
+    input_calls: int = 0
+    input: int = 0
+    output_calls: int = 0
+    output: int = 0
+    cache_read_calls: int = 0
+    cache_read: int = 0
+    cache_write_calls: int = 0
+    cache_write: int = 0
+    reasoning_calls: int = 0
+    reasoning: int = 0
+    cost_calls: int = 0
+    #: Cost in nano-dollars.
+    cost: int = 0
+
+    @property
+    def has_tokens(self) -> bool:
+        """True when a call stated its input or output."""
+        return bool(self.input_calls or self.output_calls)
+
+    @property
+    def tokens(self) -> int:
+        """Input and output together."""
+        return self.input + self.output
+
+
+class ToolCount(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Tool calls, and how many of them failed."""
+
+    calls: int = 0
+    failed: int = 0
+
+
+#: Tool calls by tool name.
+Tools = dict[str, ToolCount]
 #: Amounts by model, as each call names it.
 Models = dict[str, Amounts]
-#: Parts of an `Amount` by model: its `plain`, `slotted` and `barred`.
-Others = dict[str, tuple[Amounts, Amounts, Amounts]]
 
-ZERO: Amounts = (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
-ONE_CALL: Amounts = (1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+ZERO = Amounts()
+ONE_CALL = Amounts(1)
+NO_COUNT = ToolCount()
 _NANO = Decimal(10) ** 9
 NO_TOOLS: Tools = {}
 NO_MODELS: Models = {}
-NO_OTHERS: Others = {}
-_NO_PART = (ZERO, ZERO, ZERO)
 #: Names kept apart in one sum, of tools and of models. Those that sort last are summed together: tools as
 #: `OTHER_TOOLS`, which is no tool's name, models with the calls that name none.
 NAME_CAP = 32
@@ -58,7 +87,7 @@ def of_call(usage: Usage | None) -> Amounts:
     for value in (usage.input, usage.output, usage.cache_read, usage.cache_write, usage.reasoning):
         amounts += (0, 0) if value is None else (1, min(value, _CAP))
     amounts += (0, 0) if usage.cost_usd is None else (1, nano(usage.cost_usd))
-    return tuple(amounts)  # type: ignore[return-value]  # 13 by construction
+    return Amounts(*amounts)
 
 
 def plus(a: Amounts, b: Amounts) -> Amounts:
@@ -67,7 +96,21 @@ def plus(a: Amounts, b: Amounts) -> Amounts:
         return b
     if b is ZERO:
         return a
-    return tuple(map(add, a, b))
+    return Amounts(
+        a.calls + b.calls,
+        a.input_calls + b.input_calls,
+        a.input + b.input,
+        a.output_calls + b.output_calls,
+        a.output + b.output,
+        a.cache_read_calls + b.cache_read_calls,
+        a.cache_read + b.cache_read,
+        a.cache_write_calls + b.cache_write_calls,
+        a.cache_write + b.cache_write,
+        a.reasoning_calls + b.reasoning_calls,
+        a.reasoning + b.reasoning,
+        a.cost_calls + b.cost_calls,
+        a.cost + b.cost,
+    )
 
 
 def minus(a: Amounts, b: Amounts) -> Amounts:
@@ -76,10 +119,26 @@ def minus(a: Amounts, b: Amounts) -> Amounts:
         return a
     if a is b or a == b:
         return ZERO
-    if a is ZERO:
-        return tuple(map(neg, b))  # type: ignore[return-value]
-    difference: Amounts = tuple(map(sub, a, b))
-    return difference
+    return Amounts(
+        a.calls - b.calls,
+        a.input_calls - b.input_calls,
+        a.input - b.input,
+        a.output_calls - b.output_calls,
+        a.output - b.output,
+        a.cache_read_calls - b.cache_read_calls,
+        a.cache_read - b.cache_read,
+        a.cache_write_calls - b.cache_write_calls,
+        a.cache_write - b.cache_write,
+        a.reasoning_calls - b.reasoning_calls,
+        a.reasoning - b.reasoning,
+        a.cost_calls - b.cost_calls,
+        a.cost - b.cost,
+    )
+
+
+def each(combine: Callable[[int, int], int], a: Amounts, b: Amounts) -> Amounts:
+    """Combine each figure of one with the same figure of the other."""
+    return Amounts(*map(combine, astuple(a), astuple(b)))
 
 
 def as_usage(amounts: Amounts) -> Usage:
@@ -87,14 +146,14 @@ def as_usage(amounts: Amounts) -> Usage:
 
     The difference of two sums may have a figure although its count of calls is 0.
     """
-    _, n_in, s_in, n_out, s_out, n_cr, s_cr, n_cw, s_cw, n_rs, s_rs, n_cost, s_cost = amounts
+    a = amounts
     return Usage(
-        input=s_in if n_in or s_in else None,
-        output=s_out if n_out or s_out else None,
-        cache_read=s_cr if n_cr or s_cr else None,
-        cache_write=s_cw if n_cw or s_cw else None,
-        reasoning=s_rs if n_rs or s_rs else None,
-        cost_usd=dollars(s_cost) if n_cost or s_cost else None,
+        input=a.input if a.input_calls or a.input else None,
+        output=a.output if a.output_calls or a.output else None,
+        cache_read=a.cache_read if a.cache_read_calls or a.cache_read else None,
+        cache_write=a.cache_write if a.cache_write_calls or a.cache_write else None,
+        reasoning=a.reasoning if a.reasoning_calls or a.reasoning else None,
+        cost_usd=dollars(a.cost) if a.cost_calls or a.cost else None,
     )
 
 
@@ -102,12 +161,8 @@ def tools_minus(a: Tools, b: Tools) -> Tools:
     """Return the difference by name, without names that did not change."""
     if a is b or a == b:
         return NO_TOOLS
-    out: Tools = {}
-    for name in a.keys() | b.keys():
-        x, y = a.get(name, (0, 0)), b.get(name, (0, 0))
-        if x != y:
-            out[name] = (x[0] - y[0], x[1] - y[1])
-    return out
+    found = {name: count_minus(a.get(name, NO_COUNT), b.get(name, NO_COUNT)) for name in a.keys() | b.keys()}
+    return {name: count for name, count in found.items() if count != NO_COUNT}
 
 
 def tools_plus(a: Tools, delta: Tools) -> Tools:
@@ -115,19 +170,24 @@ def tools_plus(a: Tools, delta: Tools) -> Tools:
     if not delta:
         return a
     out = dict(a)
-    for name, (calls, failed) in delta.items():
-        known = out.get(name, (0, 0))
-        total = (known[0] + calls, known[1] + failed)
-        if total == (0, 0):
+    for name, count in delta.items():
+        known = out.get(name)
+        total = count if known is None else count_plus(known, count)
+        if total == NO_COUNT:
             out.pop(name, None)
         else:
             out[name] = total
     return out
 
 
-def count_plus(a: Count, b: Count) -> Count:
+def count_plus(a: ToolCount, b: ToolCount) -> ToolCount:
     """Return the sum."""
-    return (a[0] + b[0], a[1] + b[1])
+    return ToolCount(a.calls + b.calls, a.failed + b.failed)
+
+
+def count_minus(a: ToolCount, b: ToolCount) -> ToolCount:
+    """Return the difference."""
+    return ToolCount(a.calls - b.calls, a.failed - b.failed)
 
 
 def models_plus(a: Models, delta: Models) -> Models:
@@ -155,11 +215,34 @@ def models_minus(a: Models, b: Models) -> Models:
     return {model: amounts for model, amounts in found.items() if amounts is not ZERO}
 
 
-#: A named tuple's constructor is a Python function, and too slow for the number of sums.
-_tuple = tuple.__new__
+class SubtreeFigures(msgspec.Struct, frozen=True, gc=False):
+    """What a subtree adds to its task: model calls, tool calls, model calls by model."""
+
+    amounts: Amounts = ZERO
+    tools: ToolCount = NO_COUNT
+    models: Models = NO_MODELS
 
 
-class Amount(NamedTuple):
+class ModelPart(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One model's part of an `Amount`."""
+
+    plain: Amounts = ZERO
+    slotted: Amounts = ZERO
+    barred: Amounts = ZERO
+
+    @property
+    def calls(self) -> Amounts:
+        """All model calls in it."""
+        return plus(plus(self.plain, self.slotted), self.barred)
+
+
+#: Parts of an `Amount` by model.
+Others = dict[str, ModelPart]
+NO_OTHERS: Others = {}
+_NO_PART = ModelPart()
+
+
+class Amount(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Model and tool calls below a span.
 
     An outer call covers the model calls in `plain` and `slotted` (those with a response id); those in
@@ -167,62 +250,56 @@ class Amount(NamedTuple):
     most amounts have one model, and then only its name is kept.
     """
 
-    plain: Amounts
-    slotted: Amounts
-    barred: Amounts
-    tools: Tools
-    model: str
-    others: Others
+    plain: Amounts = ZERO
+    slotted: Amounts = ZERO
+    barred: Amounts = ZERO
+    tools: Tools = NO_TOOLS
+    model: str = ""
+    others: Others = NO_OTHERS
 
     def minus(self, other: Amount) -> Amount:
         """Return the difference."""
         if other is NOTHING:
             return self
-        plain, slotted, barred, tools, model, others = self
-        o_plain, o_slotted, o_barred, o_tools, o_model, o_others = other
-        if o_others or (
-            (others or model != o_model) and not (o_plain is ZERO and o_slotted is ZERO and o_barred is ZERO)
-        ):
-            model, others = _mixed(self, other, minus)
-        return _tuple(
-            Amount,
-            (
-                plain if o_plain is ZERO else minus(plain, o_plain),
-                slotted if o_slotted is ZERO else minus(slotted, o_slotted),
-                barred if o_barred is ZERO else minus(barred, o_barred),
-                tools_minus(tools, o_tools),
-                model,
-                others,
-            ),
+        return Amount(
+            minus(self.plain, other.plain),
+            minus(self.slotted, other.slotted),
+            minus(self.barred, other.barred),
+            tools_minus(self.tools, other.tools),
+            *self._models_with(other, minus),
         )
 
     def plus(self, other: Amount) -> Amount:
         """Return the sum."""
-        plain, slotted, barred, tools, model, others = self
-        o_plain, o_slotted, o_barred, o_tools, o_model, o_others = other
-        if o_others or (
-            (others or model != o_model) and not (o_plain is ZERO and o_slotted is ZERO and o_barred is ZERO)
-        ):
-            model, others = _mixed(self, other, plus)
-        return _tuple(
-            Amount,
-            (
-                plain if o_plain is ZERO else plus(plain, o_plain),
-                slotted if o_slotted is ZERO else plus(slotted, o_slotted),
-                barred if o_barred is ZERO else plus(barred, o_barred),
-                tools_plus(tools, o_tools) if o_tools else tools,
-                model,
-                others,
-            ),
+        return Amount(
+            plus(self.plain, other.plain),
+            plus(self.slotted, other.slotted),
+            plus(self.barred, other.barred),
+            tools_plus(self.tools, other.tools),
+            *self._models_with(other, plus),
         )
+
+    def _models_with(self, other: Amount, add_up: Callable[[Amounts, Amounts], Amounts]) -> tuple[str, Others]:
+        """Return the main model and the parts of the others, in the sum or the difference with another amount."""
+        if not other.others and ((not self.others and self.model == other.model) or not other.has_calls):
+            return self.model, self.others
+        found = _parts(self)
+        for model, part in _parts(other).items():
+            known = found.get(model, _NO_PART)
+            found[model] = ModelPart(
+                add_up(known.plain, part.plain), add_up(known.slotted, part.slotted), add_up(known.barred, part.barred)
+            )
+        return _named(found)
+
+    @property
+    def has_calls(self) -> bool:
+        """True when it has model calls."""
+        return self.plain is not ZERO or self.slotted is not ZERO or self.barred is not ZERO
 
     @property
     def calls(self) -> Amounts:
         """All model calls in it."""
-        plain, slotted, barred, _, _, _ = self
-        if slotted is not ZERO:
-            plain = plus(plain, slotted)
-        return plain if barred is ZERO else plus(plain, barred)
+        return plus(plus(self.plain, self.slotted), self.barred)
 
     @property
     def models(self) -> Models:
@@ -230,7 +307,7 @@ class Amount(NamedTuple):
         calls = self.calls
         if not self.others:
             return {self.model: calls} if calls is not ZERO and calls != ZERO else NO_MODELS
-        found = {model: plus(plus(*part[:2]), part[2]) for model, part in self.others.items()}
+        found = {model: part.calls for model, part in self.others.items()}
         for amounts in found.values():
             calls = minus(calls, amounts)
         found[self.model] = calls
@@ -239,66 +316,49 @@ class Amount(NamedTuple):
     @property
     def all_barred(self) -> Others:
         """The parts of other models, after a tool call lies around all of it."""
-        return (
-            {m: (ZERO, ZERO, plus(plus(p, s), b)) for m, (p, s, b) in self.others.items()} if self.others else NO_OTHERS
-        )
+        return {m: ModelPart(ZERO, ZERO, part.calls) for m, part in self.others.items()} if self.others else NO_OTHERS
 
     @property
     def is_nothing(self) -> bool:
         """True when it is empty."""
-        plain, slotted, barred, tools, _, others = self
-        return plain is ZERO and slotted is ZERO and barred is ZERO and not tools and not others
+        return not (self.has_calls or self.tools or self.others)
 
 
-NOTHING = Amount(ZERO, ZERO, ZERO, NO_TOOLS, "", NO_OTHERS)
+NOTHING = Amount()
 
 
 def together(amounts: Sequence[Amount]) -> Amount:
     """Return the sum of many amounts, each added once."""
     plain, slotted, barred = ZERO, ZERO, ZERO
     tools: Tools = {}
-    parts: dict[str, tuple[Amounts, Amounts, Amounts]] = {}
+    parts: dict[str, ModelPart] = {}
     for amount in amounts:
-        a_plain, a_slotted, a_barred, a_tools, a_model, a_others = amount
-        plain, slotted, barred = plus(plain, a_plain), plus(slotted, a_slotted), plus(barred, a_barred)
-        for name, count in a_tools.items():
+        plain, slotted, barred = plus(plain, amount.plain), plus(slotted, amount.slotted), plus(barred, amount.barred)
+        for name, count in amount.tools.items():
             tools[name] = count_plus(tools[name], count) if name in tools else count
-        for model, part in _parts(amount).items() if a_others else ((a_model, (a_plain, a_slotted, a_barred)),):
+        for model, part in _parts(amount).items():
             known = parts.get(model)
             parts[model] = part if known is None else _part_plus(known, part)
-    model, others = _named(parts)
-    return _tuple(Amount, (plain, slotted, barred, _few(tools), model, others))
+    return Amount(plain, slotted, barred, _few(tools), *_named(parts))
 
 
 def _few(tools: Tools) -> Tools:
     """Return tool calls by name, without zeros and with at most `NAME_CAP` names."""
-    if not all(map(any, tools.values())):
-        tools = {name: count for name, count in tools.items() if any(count)}
+    tools = {name: count for name, count in tools.items() if count != NO_COUNT}
     if len(tools) <= NAME_CAP:
         return tools
     names = sorted(tools.keys() - {OTHER_TOOLS})
     found = {name: tools[name] for name in names[: NAME_CAP - 1]}
     rest = [tools[name] for name in (*names[NAME_CAP - 1 :], OTHER_TOOLS) if name in tools]
-    found[OTHER_TOOLS] = (sum(calls for calls, _ in rest), sum(failed for _, failed in rest))
+    found[OTHER_TOOLS] = ToolCount(sum(count.calls for count in rest), sum(count.failed for count in rest))
     return found
 
 
-def _part_plus(
-    a: tuple[Amounts, Amounts, Amounts], b: tuple[Amounts, Amounts, Amounts]
-) -> tuple[Amounts, Amounts, Amounts]:
-    return (plus(a[0], b[0]), plus(a[1], b[1]), plus(a[2], b[2]))
+def _part_plus(a: ModelPart, b: ModelPart) -> ModelPart:
+    return ModelPart(plus(a.plain, b.plain), plus(a.slotted, b.slotted), plus(a.barred, b.barred))
 
 
-def _mixed(a: Amount, b: Amount, add_up: Callable[[Amounts, Amounts], Amounts]) -> tuple[str, Others]:
-    """Return the main model and the parts of the others, in the sum or difference of two amounts."""
-    found = _parts(a)
-    for model, part in _parts(b).items():
-        known = found.get(model, _NO_PART)
-        found[model] = (add_up(known[0], part[0]), add_up(known[1], part[1]), add_up(known[2], part[2]))
-    return _named(found)
-
-
-def _named(parts: dict[str, tuple[Amounts, Amounts, Amounts]]) -> tuple[str, Others]:
+def _named(parts: dict[str, ModelPart]) -> tuple[str, Others]:
     """Return the main model, and the parts of the others, at most as many as are kept.
 
     The main model has all that is in no part; where there are too many models, it is the empty name.
@@ -309,10 +369,13 @@ def _named(parts: dict[str, tuple[Amounts, Amounts, Amounts]]) -> tuple[str, Oth
     return (left[0], {model: parts[model] for model in left[1:]}) if left else ("", NO_OTHERS)
 
 
-def _parts(amount: Amount) -> dict[str, tuple[Amounts, Amounts, Amounts]]:
-    plain, slotted, barred = amount[:3]
+def _parts(amount: Amount) -> dict[str, ModelPart]:
+    """Return all parts of an amount, the main model's among them."""
+    plain, slotted, barred = amount.plain, amount.slotted, amount.barred
+    if not amount.others:
+        return {amount.model: ModelPart(plain, slotted, barred)}
     found = dict(amount.others)
-    for p, s, b in amount.others.values():
-        plain, slotted, barred = minus(plain, p), minus(slotted, s), minus(barred, b)
-    found[amount.model] = (plain, slotted, barred)
+    for part in amount.others.values():
+        plain, slotted, barred = minus(plain, part.plain), minus(slotted, part.slotted), minus(barred, part.barred)
+    found[amount.model] = ModelPart(plain, slotted, barred)
     return found

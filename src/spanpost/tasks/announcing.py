@@ -38,14 +38,14 @@ def is_root(states: TaskStates, key: Key, state: TaskState) -> bool:
 
 def _is_seen_at_work(state: TaskState) -> bool:
     """Tell whether work is known of a task without a run: a session that was joined in the middle."""
-    return state.amounts[0] > 0 or any(state.tools) or value_of(state.facts.is_session) is not None
+    return state.amounts.calls > 0 or state.tools.calls > 0 or value_of(state.facts.is_session) is not None
 
 
 def is_worth_a_message(state: TaskState) -> bool:
     """Tell whether to announce a task: not a lone model call, nor tools without a model (a tool server)."""
-    if state.has_root_span or state.task_id or state.amounts[0] > 1 or (state.amounts[0] and any(state.tools)):
+    if state.has_root_span or state.task_id or state.amounts.calls > 1 or (state.amounts.calls and state.tools.calls):
         return True
-    if state.amounts[0] and value_of(state.facts.failed_turn) is not None:
+    if state.amounts.calls and value_of(state.facts.failed_turn) is not None:
         return True  # a run whose root never arrives, as smolagents' does not when its model fails
     return state.facts.has_entries(apart_from=("acts", "attributes")) or value_of(state.facts.status) is not None
 

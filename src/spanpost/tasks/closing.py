@@ -31,7 +31,8 @@ from spanpost.tasks.folded import Difference, FoldRules, Timer
 from spanpost.tasks.hierarchy import KeyedTask
 from spanpost.tasks.judging import Judgements, judge_all
 from spanpost.tasks.ownership import TaskStates
-from spanpost.tasks.records import ChildTasks, Seen, TaskState, seen_key
+from spanpost.tasks.record_keys import seen_key
+from spanpost.tasks.records import ChildTasks, Seen, TaskState
 from spanpost.tasks.reported import NOWHERE, Reached, Reported
 from spanpost.tasks.runs import newest_keyed_run
 from spanpost.tasks.status import judge
@@ -186,7 +187,10 @@ def show(before: Reported, status: str, below: bytes) -> Reported:
 
 
 class Milestones(msgspec.Struct, frozen=True, gc=False):
-    """What tasks have newly reached; the ids of all milestones, those that were made, and the keys by which they are known."""
+    """What tasks have newly reached.
+
+    The ids of all milestones, those that were made, and the keys by which they are known.
+    """
 
     reached: dict[Key, Reached | None]
     ids: set[UUID]

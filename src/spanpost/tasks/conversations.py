@@ -30,7 +30,8 @@ from spanpost.tasks.facts import Facts, time_of, value_of
 from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.forecast import DROP, STEPS, climb_of, forecast, may_reach
 from spanpost.tasks.ownership import TaskStates
-from spanpost.tasks.records import Conversation, Seen, TaskState, seen_key
+from spanpost.tasks.record_keys import seen_key
+from spanpost.tasks.records import Conversation, Seen, TaskState
 from spanpost.tasks.work import Key, RecordSet
 
 #: Conversations kept of one task, by model.

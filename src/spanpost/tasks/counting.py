@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import msgspec
+from msgspec.structs import astuple
 
 from spanpost.model.budgets import Growth, Used
 from spanpost.model.recorded import FinalizedUsage
-from spanpost.tasks.amounts import ZERO, Amounts, Models, as_usage, dollars, minus, models_minus
+from spanpost.tasks.amounts import ZERO, Amounts, Models, as_usage, dollars, each, minus, models_minus
 from spanpost.tasks.context_use import use_of
 from spanpost.tasks.facts import value_of
 from spanpost.tasks.folded import Difference, FoldRules
-from spanpost.tasks.ownership import MovedUse
+from spanpost.tasks.hierarchy import MovedUse
 from spanpost.tasks.records import TaskState
 from spanpost.tasks.reported import CountedUse
 from spanpost.tasks.status import judge
@@ -44,14 +45,14 @@ def count(state: TaskState, rules: FoldRules, *, is_announced: bool) -> NewCount
     agent, environment = value_of(facts.agent_name) or value_of(facts.agent_label), value_of(facts.environment)
     found = Difference(
         used=used(state.uid, state.tenant, by),
-        corrections=1 if min(grown) < 0 else 0,
+        corrections=1 if min(astuple(grown)) < 0 else 0,
         finalized=[
             FinalizedUsage(
                 agent_name=agent,
                 tenant=state.tenant,
                 environment=environment,
                 model=model or value_of(facts.model),
-                calls=more[0],
+                calls=more.calls,
                 usage=as_usage(more),
                 unpriced=unpriced(more),
             )
@@ -60,8 +61,7 @@ def count(state: TaskState, rules: FoldRules, *, is_announced: bool) -> NewCount
     )
     if rules.budgets and grown is not ZERO:
         found.growths.append(_spent(state, whole, rules, is_announced=is_announced))
-    most: Amounts = tuple(map(max, before.most, whole))  # type: ignore[assignment]
-    return NewCount(CountedUse(whole, models, most), found)
+    return NewCount(CountedUse(whole, models, each(max, before.most, whole)), found)
 
 
 def _spent(state: TaskState, whole: Amounts, rules: FoldRules, *, is_announced: bool) -> Growth:
@@ -71,10 +71,10 @@ def _spent(state: TaskState, whole: Amounts, rules: FoldRules, *, is_announced: 
     return Growth(
         # Budgets need the task that spends and its message, not its parent or children.
         task=as_task(state, verdict, use, rules, parent=None, root=state, is_announced=is_announced, children={}),
-        calls=grown[0],
+        calls=grown.calls,
         unpriced=unpriced(whole) - unpriced(before),
-        tokens=grown[2] + grown[4],
-        cost_usd=dollars(grown[12]),
+        tokens=grown.tokens,
+        cost_usd=dollars(grown.cost),
     )
 
 

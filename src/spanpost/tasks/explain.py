@@ -14,17 +14,8 @@ from spanpost.model.readings import Reading, Role
 from spanpost.model.tasks import Task
 from spanpost.readers import read
 from spanpost.tasks.facts import value_of
-from spanpost.tasks.records import (
-    DuplicateCalls,
-    Members,
-    Node,
-    Subtree,
-    TaskState,
-    domain_of,
-    members_key,
-    node_key,
-    subtree_key,
-)
+from spanpost.tasks.record_keys import domain_of, members_key, node_key, subtree_key
+from spanpost.tasks.records import DuplicateCalls, Members, Node, Subtree, TaskState
 from spanpost.tasks.work import Key, Work
 
 #: What gave a task its name, by the priority of the fact (see `absorb`).
@@ -121,7 +112,7 @@ class Explaining:
         return "its service" if task.name == task.service else "its model" if task.name else "nothing names it"
 
     def _tokens(self, state: TaskState, task: Task, subtrees: list[tuple[Place, Subtree]]) -> str:
-        if state.amounts[0] == 0:
+        if state.amounts.calls == 0:
             if task.input_tokens is not None or task.output_tokens is not None:
                 text = "totals of the agent's own span: no model call was reported"
                 return f"{text}; less what the agent had used before" if state.before is not None else text
@@ -138,10 +129,10 @@ class Explaining:
                 duplicates = self._work.get(node.duplicates, DuplicateCalls)
             if duplicates is not None:  # copies in other traces
                 copies += sum(self._owner(one[:16], one[17:]) not in places for one in duplicates.call_copies)
-        duplicate_calls = max(copies - state.amounts[0], 0)
-        text = f"the sum of {state.amounts[0]} model call{'s' if state.amounts[0] > 1 else ''}, each once"
+        duplicate_calls = max(copies - state.amounts.calls, 0)
+        text = f"the sum of {state.amounts.calls} model call{'s' if state.amounts.calls > 1 else ''}, each once"
         if task.input_tokens is None and task.output_tokens is None:
-            text = f"unknown: none of {state.amounts[0]} model calls reported any"
+            text = f"unknown: none of {state.amounts.calls} model calls reported any"
         return text + (f"; {duplicate_calls} reported by another span, too" if duplicate_calls else "")
 
     def _owner(self, domain: bytes, span_id: bytes) -> Place:

@@ -24,12 +24,13 @@ from spanpost.tasks.checkpoints import kind_of
 from spanpost.tasks.closing import Batch, Closed, close
 from spanpost.tasks.conversations import Conversations
 from spanpost.tasks.facts import Facts
-from spanpost.tasks.folded import Folded, FoldRules, Move, Placed
+from spanpost.tasks.folded import Folded, FoldRules, Move, Placed, SpanMove
 from spanpost.tasks.matching_runs import RunMatching
 from spanpost.tasks.occurrences import Occurrences
 from spanpost.tasks.ownership import TaskStates
 from spanpost.tasks.rebuild import gather, rebuild
-from spanpost.tasks.records import ENDED, PLACEHOLDER, STARTED, Node, Seen, domain_of
+from spanpost.tasks.record_keys import domain_of
+from spanpost.tasks.records import ENDED, PLACEHOLDER, STARTED, UNDECIDED, UNDECIDED_ROLES, Node, Seen
 from spanpost.tasks.span_tree import SpanTree
 from spanpost.tasks.spans import Spans, link_of
 from spanpost.tasks.succession import gone_to, move_messages
@@ -76,7 +77,10 @@ class Fold:
             return
         tree = self.states.tree(p.domain)
         node = tree.nodes.get(span_id)
-        state, end_ns = (ENDED, o.end_ns) if o.part is _PART_ENDED else (STARTED, o.at_ns)
+        if o.part is _PART_ENDED:
+            state, end_ns = ENDED, o.end_ns
+        else:
+            state, end_ns = UNDECIDED if r.role in UNDECIDED_ROLES else STARTED, o.at_ns
         rank = (end_ns, len(o.attributes) + o.unread, p.content_hash)
         if r is STALL and node is None and state == ENDED and o.parent_id and o.parent_id != span_id:
             self.spans.edge(tree, span_id, o.parent_id, rank, link_of(o) if o.links else b"")
@@ -214,11 +218,16 @@ class Fold:
         for key, uid in self._uids.items():
             if states.state(key) is None:
                 out.gone.append(gone_to(states, key, uid))
-        for domain, trace_id, subtree_from, subtree_to, state_key in states.moves:
+        for move in states.moves:
             # A task that existed only in between is gone by now: use the task that the subtree moved on to.
-            state = states.state(state_key) or states.state_of(domain, subtree_to)
+            state = states.state(move.state) or states.state_of(move.domain, move.subtree_to)
             if state is not None:
-                out.moves.append(Move(trace_id, subtree_from, subtree_to, uuid_of(state.uid)))
+                out.moves.append(Move(move.trace_id, move.subtree_from, move.subtree_to, uuid_of(state.uid)))
+        for (domain, span_id), trace_id in states.moved_spans.items():
+            owner = states.tree(domain).owner(span_id)
+            state = states.state_of(domain, owner)
+            if state is not None:
+                out.moved_spans.append(SpanMove(trace_id, span_id, owner, uuid_of(state.uid)))
         reported = self.reported.resolved() + self.conversations.judged()
         overtaken = self.conversations.overtaken()
         reported = [item for item in reported if item.checkpoint.id not in overtaken]
@@ -253,7 +262,7 @@ class Fold:
         """Write all changed records to the work."""
         for records in (
             self.states,
-            self.matching,
+            self.matching.candidates,
             self.spans.duplicates_of,
             self.reported.seen,
             self.conversations.shared_conversations,

@@ -126,6 +126,15 @@ class Move(msgspec.Struct, frozen=True, gc=False):
     task_uid: UUID
 
 
+class SpanMove(msgspec.Struct, frozen=True, gc=False):
+    """The records of one span are now below this owning span, in this task. It comes after every `Move`."""
+
+    trace_id: bytes
+    span_id: bytes
+    subtree: bytes
+    task_uid: UUID
+
+
 class Difference(msgspec.Struct):
     """What the close of a batch adds to what was reported before."""
 
@@ -174,6 +183,12 @@ class Folded(Difference):
     #: By position in the batch: the task and the owning span under which it is recorded. Others are ignored.
     recorded: dict[int, tuple[UUID | None, bytes]] = {}
     moves: list[Move] = []
+    moved_spans: list[SpanMove] = []
     #: By position in the batch: steps and calls that ended for the first time.
     ended_spans: list[int] = []
     dropped: dict[str, int] = {}
+
+    @property
+    def has_moved(self) -> bool:
+        """True when rows that were written before now belong to other tasks."""
+        return bool(self.moves or self.moved_spans or self.gone)

@@ -11,18 +11,10 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
+from spanpost.tasks.amounts import Models
 from spanpost.tasks.placement import root_span_above
-from spanpost.tasks.records import (
-    DEPTH,
-    ChildTasks,
-    Members,
-    Seen,
-    Subtree,
-    TaskState,
-    child_tasks_key,
-    members_key,
-    task_keys,
-)
+from spanpost.tasks.record_keys import child_tasks_key, members_key, task_keys
+from spanpost.tasks.records import DEPTH, ChildTasks, Members, Seen, Subtree, TaskState
 from spanpost.tasks.span_tree import SpanTree
 from spanpost.tasks.work import Key, RecordSet, Work
 
@@ -50,6 +42,15 @@ class KeyedTask(msgspec.Struct, frozen=True, gc=False):
     state: TaskState
 
 
+class MovedUse(msgspec.Struct, frozen=True, gc=False):
+    """CountedUse figures, by model, that moved from one task to another; `after` is empty for none."""
+
+    before: bytes
+    after: bytes
+    tenant: str
+    models: Models
+
+
 class Hierarchy:
     """The task records that one transaction touches, and their relations."""
 
@@ -66,6 +67,8 @@ class Hierarchy:
         self._child_tasks = RecordSet(work, ChildTasks)
         #: How often other tasks took over a task's message, by `given_key`.
         self.given = RecordSet(work, Seen)
+        #: Counted figures that moved from one task to another.
+        self.moved_use: list[MovedUse] = []
         #: Tasks whose row may have changed.
         self.touched: dict[Key, None] = {}
         #: Tasks below which rows must be rewritten, and the levels already done.

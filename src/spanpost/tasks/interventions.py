@@ -110,13 +110,14 @@ def why_not_whole(row: ApprovalRow) -> str:
     """Return why a question cannot be approved as it stands, in words for the agent that asked; empty where it can."""
     if row.is_cut:
         return (
-            f"the question cannot be approved, only denied: not all of it came, or its mark is of other words; ask with at most"
-            f" {c.QUESTION_LIMIT} characters of question and of detail, {c.OPTIONS_LIMIT} options and {c.OPTION_LIMIT} characters of each"
+            "the question cannot be approved, only denied: not all of it came, or its mark is of other words; ask"
+            f" with at most {c.QUESTION_LIMIT} characters of question and of detail, {c.OPTIONS_LIMIT} options and"
+            f" {c.OPTION_LIMIT} characters of each"
         )
     if not is_whole(row):
         return (
-            "the question cannot be approved, only denied: part of it is hidden from people because it looks like a secret, or"
-            " cannot be seen; ask without it"
+            "the question cannot be approved, only denied: part of it is hidden from people because it looks like a"
+            " secret, or cannot be seen; ask without it"
         )
     return ""
 

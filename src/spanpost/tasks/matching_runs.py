@@ -2,15 +2,8 @@
 
 Rules. A *run* here is a root span without a root span above it and without a task id of its own. Runs are
 matched by a tool call's id, by their conversation, by the traces that a framework's message links join, and
-by a link of their own (of their root span or of a span above it, such as a queue's consumer). Of the
-candidates
-- a run continues the one that ended, before it began, waiting for a person: if it begins with the tool call
-  that was left open, without a model call before; or, where the wait was reported and no tool call was left
-  open, if it is the same agent's. One run continues each wait, the earliest;
-- runs of linked traces are one task if they are the same agent's; those of other agents are children of the
-  earliest;
-- a run that links to another trace continues the same agent's run there, else it is a child of the earliest
-  run that began before it. A span that links to several traces (a batch consumer) joins nothing.
+by a link of their own (of their root span or of a span above it, such as a queue's consumer). `run_matches`
+says which of the candidates match.
 
 Theory. A run's `RunCandidate` is a function of the facts of its own subtrees, never of what it was joined
 to; the matches are a function of the candidates. Both are computed again whenever they may have changed, so
@@ -20,23 +13,16 @@ order does not matter.
 from __future__ import annotations
 
 from heapq import nlargest
-from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from spanpost.tasks.facts import Facts, value_of
 from spanpost.tasks.last_calls import last, last_by
 from spanpost.tasks.ownership import TaskStates
 from spanpost.tasks.placement import root_span_above
-from spanpost.tasks.records import (
-    DEPTH,
-    LinkedTraces,
-    Run,
-    RunCandidate,
-    RunCandidates,
-    Subtree,
-    TaskState,
-    candidates_key,
-    linked_traces_key,
-)
+from spanpost.tasks.record_keys import candidates_key, linked_traces_key
+from spanpost.tasks.records import DEPTH, Run, RunCandidate, RunCandidates, Subtree, TaskState
+from spanpost.tasks.run_matches import continued, may_go_on, of_links
 from spanpost.tasks.span_tree import SpanTree
 from spanpost.tasks.status import how_it_waits
 from spanpost.tasks.work import Key, RecordSet
@@ -57,33 +43,19 @@ RULES = {
 }
 
 
-class _Former(NamedTuple):
-    """A candidate set as it was before the batch."""
-
-    runs: dict[Key, RunCandidate]
-    linked: dict[Key, RunCandidate]
-    is_joined: bool
-
-
 class RunMatching:
     """The runs that one transaction touches, and the candidates for joining them."""
 
     def __init__(self, states: TaskStates) -> None:
         self.states = states
         self.candidates = RecordSet(states.work, RunCandidates)
-        self.linked_traces_of = RecordSet(states.work, LinkedTraces)
         #: Changed candidate sets as they were before: runs whose match stays the same are left alone.
-        self._changed: dict[Key, _Former] = {}
+        self._changed: dict[Key, RunCandidates] = {}
         self._has_moved = False
         #: The changed runs: the sets each belongs in, as which candidate, and the set that it only links to.
         self._wanted: list[tuple[Key, Subtree, dict[Key, RunCandidate], Key]] = []
         #: The facts of each run of tasks with several runs.
         self._facts: dict[Key, dict[Key, Facts]] = {}
-
-    def flush(self) -> None:
-        """Write the changed records to the work."""
-        self.candidates.flush()
-        self.linked_traces_of.flush()
 
     def examine(self) -> None:
         """Compute the candidate sets of the runs that changed."""
@@ -105,9 +77,7 @@ class RunMatching:
 
     def match(self) -> bool:
         """Match the changed runs with others; return whether a run changed its task."""
-        asked = [candidates for _, _, wanted, _ in self._wanted for candidates in wanted]
-        self.candidates.want(candidates for candidates in asked if candidates[16:17] != b"l")
-        self.linked_traces_of.want(candidates for candidates in asked if candidates[16:17] == b"l")
+        self.candidates.want([candidates for _, _, wanted, _ in self._wanted for candidates in wanted])
         for key, subtree, wanted, link_of in self._wanted:
             self._enter_all(key, subtree, wanted, link_of)
         self._wanted.clear()
@@ -218,23 +188,17 @@ class RunMatching:
         return runs.get(root) or Facts()
 
     def _enter(self, candidates: Key, key: Key, candidate: RunCandidate, *, is_link: bool) -> bool:
-        if candidates[16:17] == b"l":
-            linked_traces = self.linked_traces_of.get(candidates) or LinkedTraces()
-            runs = linked_traces.linked if is_link else linked_traces.runs
-            if runs.get(key) == candidate:
-                return True
-            self._change(candidates)
-            runs[key] = candidate
-            self.linked_traces_of.put(candidates, linked_traces)
-            return key not in self._drop_excess(candidates, runs)
-        runs = self._runs(candidates)
+        record = self._set(candidates)
+        runs = record.linked if is_link else record.runs
         if runs.get(key) == candidate:
             return True
-        self._change(candidates)
+        self._change(candidates, record)
         runs[key] = candidate
+        self.candidates.put(candidates, record)
+        if candidates[16:17] == b"l":
+            return key not in self._drop_excess(candidates, runs)
         if len(runs) > RUNS_CAP:
             del runs[min(runs, key=lambda k: (runs[k].waits > 0, runs[k].start_ns, k))]
-        self.candidates.put(candidates, self.candidates.get(candidates) or RunCandidates(runs=runs))
         return True
 
     def _drop_excess(self, linked_traces: Key, runs: dict[Key, RunCandidate]) -> list[Key]:
@@ -248,31 +212,23 @@ class RunMatching:
                 self._show(key, subtree)
         return gone
 
-    def _change(self, candidates: Key) -> None:
+    def _set(self, candidates: Key) -> RunCandidates:
+        return self.candidates.get(candidates) or RunCandidates()
+
+    def _change(self, candidates: Key, record: RunCandidates) -> None:
         """Remember a candidate set as it was when it was last matched."""
         if candidates not in self._changed:
-            linked_traces = self.linked_traces_of.get(candidates) if candidates[16:17] == b"l" else None
-            linked, is_joined = (
-                (dict(linked_traces.linked), linked_traces.is_joined) if linked_traces is not None else ({}, False)
-            )
-            self._changed[candidates] = _Former(dict(self._runs(candidates)), linked, is_joined)
+            self._changed[candidates] = replace(record, runs=dict(record.runs), linked=dict(record.linked))
 
     def _withdraw(self, candidates: Key, key: Key) -> None:
         if candidates[16:17] == b"l":
             candidates = self._linked_traces(candidates[:16])[0]
-            linked_traces = self.linked_traces_of.get(candidates)
-            if linked_traces is None or not (key in linked_traces.runs or key in linked_traces.linked):
-                return
-            self._change(candidates)
-            if linked_traces.runs.pop(key, None) is None:
-                del linked_traces.linked[key]
-            self.linked_traces_of.put(candidates, linked_traces)
+        record = self._set(candidates)
+        if not (key in record.runs or key in record.linked):
             return
-        record = self.candidates.get(candidates)
-        if record is None or key not in record.runs:
-            return
-        self._change(candidates)
-        del record.runs[key]
+        self._change(candidates, record)
+        if record.runs.pop(key, None) is None:
+            del record.linked[key]
         self.candidates.put(candidates, record)
         subtree = self.states.subtree(key) if candidates[16:] == _TOTALS else None
         state = self.states.state(subtree.state) if subtree is not None else None
@@ -280,10 +236,6 @@ class RunMatching:
             # The task is no longer a run of its own: nothing is subtracted from its total.
             state.before = None
             self.states.touch(subtree.state, state)
-
-    def _runs(self, candidates: Key) -> dict[Key, RunCandidate]:
-        record = self.linked_traces_of.get(candidates) if candidates[16:17] == b"l" else self.candidates.get(candidates)
-        return record.runs if record is not None else {}
 
     def _link(self, tree: SpanTree, span_id: bytes) -> bytes:
         """Return the domain that a run links to: by its root span, or the nearest linked span above."""
@@ -298,11 +250,11 @@ class RunMatching:
 
     # --- linked traces -----------------------------------------------------------------------------------------------
 
-    def _linked_traces(self, domain: bytes) -> tuple[Key, LinkedTraces]:
+    def _linked_traces(self, domain: bytes) -> tuple[Key, RunCandidates]:
         """Return the linked traces of a domain: of joined ones the record that holds the runs."""
-        linked_traces = LinkedTraces()
+        linked_traces = RunCandidates()
         for _ in range(DEPTH):
-            linked_traces = self.linked_traces_of.get(linked_traces_key(domain)) or LinkedTraces()
+            linked_traces = self._set(linked_traces_key(domain))
             if not linked_traces.into:
                 break
             domain = linked_traces.into
@@ -314,7 +266,7 @@ class RunMatching:
             return
         if (-len(its.runs) - len(its.linked), b) < (-len(mine.runs) - len(mine.linked), a):  # the smaller set moves
             (a, mine), (b, its) = (b, its), (a, mine)
-        self._change(a)
+        self._change(a, mine)
         for of, to in ((its.runs, mine.runs), (its.linked, mine.linked)):
             for key, candidate in of.items():
                 self.states.tick()
@@ -326,23 +278,21 @@ class RunMatching:
             self._drop_excess(a, to)
         mine.is_joined, its.into, its.runs, its.linked = True, a[:16], {}, {}
         self.states.runs.update(mine.runs)  # runs that linked from elsewhere are part of it now
-        self.linked_traces_of.put(a, mine)
-        self.linked_traces_of.put(b, its)
+        self.candidates.put(a, mine)
+        self.candidates.put(b, its)
 
     # --- matches -----------------------------------------------------------------------------------------------------
 
-    def _decide(self, candidates: Key, former: _Former) -> None:
+    def _decide(self, candidates: Key, former: RunCandidates) -> None:
+        record = self._set(candidates)
         if candidates[16:17] == b"l":
-            linked_traces = self.linked_traces_of.get(candidates)
-            if linked_traces is None:
-                return
-            on, below, runs = of_links(linked_traces.runs, linked_traces.linked, linked_traces.is_joined)
+            on, below, runs = of_links(record.runs, record.linked, record.is_joined)
             was_on, was_below, were = of_links(former.runs, former.linked, former.is_joined)
         elif candidates[16:] == _TOTALS:
-            self._take_off(self._runs(candidates))
+            self._take_off(record.runs)
             return
         else:
-            runs, were = self._runs(candidates), former.runs
+            runs, were = record.runs, former.runs
             on, was_on = continued(runs), continued(were)
             below = was_below = {}
         is_talk = candidates[16:] == b"rc"
@@ -406,99 +356,6 @@ class RunMatching:
 def totals_of(facts: Facts, state: TaskState) -> tuple[int, int] | None:
     """Return the lifetime totals that a run reported at its end, if none of its calls reports tokens."""
     total = value_of(facts.aggregate)
-    if value_of(facts.totals_of) is None or total is None or state.amounts[0]:
+    if value_of(facts.totals_of) is None or total is None or state.amounts.calls:
         return None
     return (total.input or 0, total.output or 0)
-
-
-def continued(runs: dict[Key, RunCandidate]) -> dict[Key, Key]:
-    """Return for each run that continues another the task of that other."""
-    out: dict[Key, Key] = {}
-    waiting: list[Key] = []
-    for key in sorted(runs, key=lambda key: (runs[key].start_ns, key)):
-        candidate, best = runs[key], b""
-        for former in waiting:
-            before = runs[former]
-            if before.end_ns > candidate.start_ns or not goes_on(before, candidate):
-                continue
-            if not best or (before.end_ns, former) > (runs[best].end_ns, best):
-                best = former
-        if best:
-            waiting.remove(best)
-            out[key] = runs[best].state
-        if candidate.waits and candidate.end_ns:
-            waiting.append(key)
-    return out
-
-
-def may_go_on(runs: dict[Key, RunCandidate], key: Key, on: dict[Key, Key]) -> bool:
-    """Tell whether a run that did nothing yet may still continue one that waits."""
-    candidate = runs[key]
-    if not candidate.is_idle or candidate.end_ns or key in on:
-        return False
-    return any(former.waits and 0 < former.end_ns <= candidate.start_ns for former in runs.values())
-
-
-def goes_on(before: RunCandidate, candidate: RunCandidate) -> bool:
-    """Tell whether a run does what the waiting one left open."""
-    name, call_id = before.pending
-    if not name and not call_id and before.waits == 2:
-        return not before.agent_name or not candidate.agent_name or before.agent_name == candidate.agent_name
-    if candidate.began_with is None:
-        return False
-    its_name, its_id = candidate.began_with
-    if call_id and its_id:
-        return call_id == its_id
-    return not name or not its_name or name == its_name
-
-
-def of_links(
-    runs: dict[Key, RunCandidate], linked: dict[Key, RunCandidate], is_joined: bool
-) -> tuple[dict[Key, Key], dict[Key, Key], dict[Key, RunCandidate]]:
-    """Return continued tasks, parent tasks and matched runs of linked traces and of runs linked to them."""
-    on, below = of_linked_runs(runs, linked)
-    if not is_joined:  # a single trace: its own spans say how its runs relate
-        return on, below, linked
-    one, other = of_linked_traces(runs)
-    return {**on, **one}, {**below, **other}, {**linked, **runs}
-
-
-def of_linked_runs(
-    runs: dict[Key, RunCandidate], linked: dict[Key, RunCandidate]
-) -> tuple[dict[Key, Key], dict[Key, Key]]:
-    """Return for each run that links to a trace the task there that it continues, else its parent task."""
-    on: dict[Key, Key] = {}
-    below: dict[Key, Key] = {}
-    earlier = sorted((candidate.start_ns, other) for other, candidate in runs.items())
-    by_agent: dict[str, list[tuple[int, Key]]] = {}
-    for at in earlier:
-        by_agent.setdefault(runs[at[1]].agent_name, []).append(at)
-    for key, run in linked.items():
-        began = (run.start_ns, key)
-        same = _earliest(by_agent.get(run.agent_name, []), began) if run.agent_name else b""
-        if same:
-            on[key] = runs[same].state
-        elif first := _earliest(earlier, began):
-            below[key] = runs[first].state
-    return on, below
-
-
-def _earliest(earlier: list[tuple[int, Key]], began: tuple[int, Key]) -> Key:
-    """Return the earliest of the runs that began before, in another trace; empty for none."""
-    return next((other for at, other in earlier if other[:16] != began[1][:16] and (at, other) < began), b"")
-
-
-def of_linked_traces(runs: dict[Key, RunCandidate]) -> tuple[dict[Key, Key], dict[Key, Key]]:
-    """Return for each run the task that it continues, and for each agent's first run the parent task."""
-    on: dict[Key, Key] = {}
-    below: dict[Key, Key] = {}
-    first: dict[str, Key] = {}
-    for key in sorted(runs, key=lambda key: (runs[key].start_ns, key)):
-        agent = runs[key].agent_name
-        if agent in first:
-            on[key] = runs[first[agent]].state
-        else:
-            if first:
-                below[key] = runs[next(iter(first.values()))].state
-            first[agent] = key
-    return on, below

@@ -17,7 +17,8 @@ from spanpost.tasks.approvals import answered_id
 from spanpost.tasks.checkpoints import TaskCheckpoint
 from spanpost.tasks.folded import Placed
 from spanpost.tasks.ownership import TaskStates
-from spanpost.tasks.records import Node, Seen, Subtree, seen_key
+from spanpost.tasks.record_keys import seen_key
+from spanpost.tasks.records import Node, Seen, Subtree
 from spanpost.tasks.span_tree import SpanTree
 from spanpost.tasks.work import Key, RecordSet
 
@@ -59,7 +60,8 @@ class Occurrences:
         if kind is _ERROR and seen is None:
             if o.name == c.EVENT_EXCEPTION and o.part is not _ENDED and len(node.errors) < 16:
                 node.errors = (*node.errors, id.bytes)
-                tree.nodes.put(o.span_id, node)
+            node.error_count += 1
+            tree.nodes.put(o.span_id, node)
             self._count_error(tree, owner, 1)
         subtree = tree.subtrees.get(owner)
         assert subtree is not None
@@ -96,6 +98,7 @@ class Occurrences:
             if subtree is not None:
                 subtree.doubtful = [d for d in subtree.doubtful if d.id != uid]
             self._count_error(tree, tree.owner(span_id), -1)
+        node.error_count -= len(node.errors)
         node.errors = ()
         tree.nodes.put(span_id, node)
 
@@ -109,28 +112,17 @@ class Occurrences:
             if known is None or checkpoint.kind in _OF_QUESTIONS or checkpoint.at <= known.checkpoint.at:
                 resolved[checkpoint.id] = TaskCheckpoint(checkpoint, key)
 
-        for domain, _, _, subtree_to, state_key in self.states.moves:
-            state = self.states.state(state_key)
-            tree = self.states.tree(domain)
-            subtree = tree.subtrees.get(subtree_to)
-            if (
-                state is not None
-                and state.has_root_span
-                and subtree is not None
-                and subtree.doubtful
-                and subtree.state == state_key
-            ):
-                self._keep_all(tree, subtree_to, subtree, keep)
-        for state_key in self.states.gained_root:
-            for own in self.states.members(state_key).subtrees:
-                subtree = self.states.subtree(own)
-                if subtree is not None and subtree.doubtful and subtree.state == state_key:
+        for own in self.states.moved_subtrees():
+            subtree = self.states.subtree(own)
+            if subtree is not None and subtree.doubtful:
+                state = self.states.state(subtree.state)
+                if state is not None and state.has_root_span:
                     self._keep_all(self.states.tree(own[:16]), own[17:], subtree, keep)
         for number, (checkpoint, domain, is_doubtful) in enumerate(self.found):
             if number < self._retracted_at.get(checkpoint.id, 0):
                 continue
             tree = self.states.tree(domain)
-            owner = tree.owner(checkpoint.subtree)
+            owner = tree.owner(checkpoint.span_id)
             subtree = tree.subtrees.get(owner)
             state = self.states.state(subtree.state) if subtree is not None else None
             if subtree is None or state is None:

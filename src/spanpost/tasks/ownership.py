@@ -10,30 +10,28 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
-import msgspec
-
 from spanpost.model.ids import end_id, explicit_uid, message_of, root_span_uid, start_id
 from spanpost.model.observations import Observation
-from spanpost.model.readings import METERED
-from spanpost.tasks.amounts import ZERO, Amounts, Count, Models, count_plus, models_plus, plus
 from spanpost.tasks.facts import Ending, Facts
 from spanpost.tasks.hierarchy import Hierarchy
 from spanpost.tasks.placement import hint_of, is_of_one_agent, place, place_of, says
-from spanpost.tasks.records import STARTED, ChildRoot, Node, Subtree, TaskState, given_key, subtree_key
-from spanpost.tasks.reported import CountedUse, Reported
+from spanpost.tasks.record_keys import given_key, subtree_key
+from spanpost.tasks.records import PLACEHOLDER, STARTED, ChildRoot, Node, Subtree, TaskState
+from spanpost.tasks.reported import Reported
 from spanpost.tasks.runs import enter_run
 from spanpost.tasks.span_tree import SpanTree, total
-from spanpost.tasks.usage import counter_growth
+from spanpost.tasks.task_figures import add_figures, move_counted
 from spanpost.tasks.work import Key, Work
 
 
-class MovedUse(NamedTuple):
-    """CountedUse figures, by model, that moved from one task to another; `after` is empty for none."""
+class SubtreeMove(NamedTuple):
+    """What was recorded below one owning span is now below another, or in another task."""
 
-    before: bytes
-    after: bytes
-    tenant: str
-    models: Models
+    domain: bytes
+    trace_id: bytes
+    subtree_from: bytes
+    subtree_to: bytes
+    state: Key
 
 
 class TaskStates(Hierarchy):
@@ -47,8 +45,9 @@ class TaskStates(Hierarchy):
         self._orphaning: dict[tuple[bytes, bytes], None] = {}
         #: Tasks to rebuild from their subtrees.
         self.stale: set[Key] = set()
-        #: (domain, trace id, old owning span, new owning span, state key)
-        self.moves: list[tuple[bytes, bytes, bytes, bytes, Key]] = []
+        self.moves: list[SubtreeMove] = []
+        #: Spans that hang below another owning span than before, by domain and id, with their trace.
+        self.moved_spans: dict[tuple[bytes, bytes], bytes] = {}
         #: Tasks that lost their last subtree, and the task it moved to.
         self.gone: dict[Key, Key] = {}
         #: Tasks that lost a subtree, and the task that the last one moved to; the former states of tasks
@@ -65,12 +64,18 @@ class TaskStates(Hierarchy):
         #: Roots of runs that changed (for `matching_runs`); traces joined by links.
         self.runs: set[Key] = set()
         self.links: list[tuple[bytes, bytes]] = []
-        self.moved_use: list[MovedUse] = []
         self.withdrawn: dict[Key, list[Key]] = {}
 
     def retracted_ids(self) -> list[UUID]:
         """Return the ids of the start and end of runs that are gone."""
         return [id for root in sorted(self.retracted) for id in (start_id(root), end_id(root))]
+
+    def moved_subtrees(self) -> dict[Key, None]:
+        """Return the keys of the subtrees that may have come to a task with a root span."""
+        found = {subtree_key(move.domain, move.subtree_to): None for move in self.moves}
+        for state in self.gained_root:
+            found.update(self.members(state).subtrees)
+        return found
 
     def where_outdone(self) -> dict[Key, Key]:
         """Return, by task whose copy of a call no longer counts, the task of the copy that does.
@@ -94,7 +99,9 @@ class TaskStates(Hierarchy):
             return subtree
         made = []
         while subtree is None:
-            new = self._new_subtree(tree, span_id, trace_id, tenant)
+            new, node = Subtree(trace_id=trace_id, tenant=tenant), tree.nodes.get(span_id)
+            if node is not None:
+                _hang(tree, node, new)
             tree.subtrees.put(span_id, new)
             made.append((span_id, new))
             span_id = new.up
@@ -103,45 +110,30 @@ class TaskStates(Hierarchy):
             subtree = tree.subtrees.get(span_id)
         for span_id, new in reversed(made):
             if new.up:
-                tree.add_child_root(new.up, span_id, _child_root(tree, span_id, new))
+                _add_child_root(tree, span_id, new)
             self.regroup(tree, span_id)
         return made[0][1]
-
-    @staticmethod
-    def _new_subtree(tree: SpanTree, span_id: bytes, trace_id: bytes, tenant: str) -> Subtree:
-        node = tree.nodes.get(span_id)
-        subtree = Subtree(trace_id=trace_id, tenant=tenant)
-        if node is not None:
-            subtree.role = node.role
-            subtree.up, subtree.is_via_tool = tree.above(node)
-            subtree.is_top = node.state != 0 and not node.parent
-            if node.closed is not None:
-                subtree.facts.ending.merge(Ending(closed=node.closed))
-        return subtree
 
     def update(self, tree: SpanTree, span_id: bytes, subtree: Subtree) -> None:
         """Place a subtree again after its owning span, or the span above, changed."""
         node = tree.nodes.get(span_id)
         if node is None:
             return
-        up, via_tool = tree.above(node)
         old_up = subtree.up
+        _hang(tree, node, subtree)
+        up = subtree.up
         if up != old_up and old_up:
             tree.drop_child_root(old_up, span_id)
-        subtree.up, subtree.is_via_tool, subtree.role = up, via_tool, node.role
-        subtree.is_top = node.state != 0 and not node.parent
-        if node.closed is not None:
-            subtree.facts.ending.merge(Ending(closed=node.closed))
         tree.subtrees.put(span_id, subtree)
         if up:
             self.need_subtree(tree, up, subtree.trace_id, subtree.tenant)
-            tree.add_child_root(up, span_id, _child_root(tree, span_id, subtree))
+            _add_child_root(tree, span_id, subtree)
         if old_up and old_up != up:
             self._recount(tree, old_up)
         if up:
             self._recount(tree, up)
         self.regroup(tree, span_id)
-        shape = (int(subtree.role), subtree.agent_name, subtree.task_id, up, via_tool)
+        shape = (int(subtree.role), subtree.agent_name, subtree.task_id, up, subtree.is_via_tool)
         if subtree.shape != shape:
             subtree.shape = shape
             tree.subtrees.put(span_id, subtree)
@@ -154,7 +146,10 @@ class TaskStates(Hierarchy):
         assert node is not None
         up, _ = tree.above(node)
         successor = self.need_subtree(tree, up, subtree.trace_id, subtree.tenant)
-        successor.facts.merge(subtree.facts)
+        if node.state == STARTED:
+            successor.unended.setdefault(span_id, Facts()).merge(subtree.facts)
+        else:
+            successor.facts.merge(subtree.facts)
         for below, facts in subtree.unended.items():
             successor.unended.setdefault(below, Facts()).merge(facts)
         successor.errors += subtree.errors
@@ -170,11 +165,11 @@ class TaskStates(Hierarchy):
         tree.drop_child_roots(span_id)
         self._leave(tree, span_id, subtree, successor.state)
         if successor.state != subtree.state:
-            self._move_counted(tree, span_id, subtree.state, successor.state)
+            move_counted(self, tree, span_id, subtree.state, successor.state)
         tree.subtrees.drop(span_id)
         if subtree.candidate_sets:
             self.withdrawn[subtree_key(tree.domain, span_id)] = list(subtree.candidate_sets)
-        self.moves.append((tree.domain, subtree.trace_id, span_id, up, successor.state))
+        self.moves.append(SubtreeMove(tree.domain, subtree.trace_id, span_id, up, successor.state))
         successor_state = self.state(successor.state)
         if successor_state is not None and successor.state != subtree.state:
             successor_state.errors += subtree.errors
@@ -187,7 +182,7 @@ class TaskStates(Hierarchy):
                 assert child_node is not None
                 child.up, child.is_via_tool = tree.above(child_node)
                 tree.subtrees.put(child_root, child)
-                tree.add_child_root(child.up, child_root, _child_root(tree, child_root, child))
+                _add_child_root(tree, child_root, child)
         self._recount(tree, up)
         for child_root in moved:
             self.regroup(tree, child_root)
@@ -228,14 +223,13 @@ class TaskStates(Hierarchy):
             return None
         owner = tree.owner(node.parent)
         subtree = tree.subtrees.get(owner)
-        facts = subtree.unended.pop(span_id, None) if subtree is not None else None
-        if subtree is None or facts is None:
+        if subtree is None or (facts := subtree.unended.pop(span_id, None)) is None:
             return None
         tree.subtrees.put(owner, subtree)
         return owner, facts
 
     def put_unended(self, tree: SpanTree, node: Node, o: Observation, taken: tuple[bytes, Facts]) -> None:
-        """Give these facts to the owning span that is above now; mark the task that lost them stale."""
+        """Give these facts to the owning span that is above now, with all else that was reported on the span."""
         former, facts = taken
         owner = o.span_id if node.owns_subtree else tree.owner(node.parent)
         subtree = self.need_subtree(tree, owner, o.trace_id, o.tenant)
@@ -246,8 +240,13 @@ class TaskStates(Hierarchy):
         tree.subtrees.put(owner, subtree)
         tree.learned[owner] = None
         loser = tree.subtrees.get(former)
-        if owner != former and loser is not None and loser.state:
-            self.stale.add(loser.state)
+        if owner == former or loser is None:
+            return
+        self.moved_spans[tree.domain, o.span_id] = o.trace_id
+        loser.errors -= node.error_count
+        subtree.errors += node.error_count
+        tree.subtrees.put(former, loser)
+        self.stale.update({loser.state, subtree.state} - {b""})
 
     # --- placement --------------------------------------------------------------------------------------------------
 
@@ -287,13 +286,13 @@ class TaskStates(Hierarchy):
         old = subtree.state
         if old and old != state:
             self._leave(tree, span_id, subtree, state)
-            self.moves.append((tree.domain, subtree.trace_id, span_id, span_id, state))
+            self.moves.append(SubtreeMove(tree.domain, subtree.trace_id, span_id, span_id, state))
         elif old:
             self.stale.add(old)
         subtree.state, subtree.root = state, root
         if old != state:
             self._join(tree, span_id, subtree)
-            self._move_counted(tree, span_id, old, state)
+            move_counted(self, tree, span_id, old, state)
         elif root == subtree_key(tree.domain, span_id):
             self.relate(tree, subtree)  # it was shown there already, without a known root span
         return True
@@ -305,7 +304,7 @@ class TaskStates(Hierarchy):
         """
         subtree = tree.subtrees.get(span_id)
         while subtree is not None and not subtree.is_root_span:
-            if not subtree.up or not tree.add_child_root(subtree.up, span_id, _child_root(tree, span_id, subtree)):
+            if not subtree.up or not _add_child_root(tree, span_id, subtree):
                 return
             span_id, subtree = subtree.up, tree.subtrees.get(subtree.up)
         if subtree is None or subtree.agent_name:
@@ -347,7 +346,7 @@ class TaskStates(Hierarchy):
         node = tree.nodes.get(span_id)
         if node is not None:
             tree.former.pop(span_id, None)
-            add_figures(state, span_id, *total(node))
+            add_figures(state, span_id, total(node))
         enter_run(state, subtree, subtree_key(tree.domain, span_id), span_id)
         self.touch(key, state)
         if subtree.root == subtree_key(tree.domain, span_id):
@@ -383,55 +382,18 @@ class TaskStates(Hierarchy):
             self.went[key] = successor
         self.stale.add(key)
 
-    def _move_counted(self, tree: SpanTree, span_id: bytes, old: Key, new: Key) -> None:
-        """Move the counted share of a subtree's figures to the task that it moves to."""
-        before, after, node = self.state(old) if old else None, self.state(new), tree.nodes.get(span_id)
-        if before is None or before.reported.counted.whole == ZERO or after is None or node is None:
-            return
-        if span_id == METERED and before.amounts != ZERO:
-            return
-        _, _, models = total(node)
-        counted = before.reported.counted
-        known = {model: tuple(map(min, own, counted.models.get(model, ZERO))) for model, own in models.items()}
-        moved = counter_growth(counted.whole, ZERO, known)  # type: ignore[arg-type]
-        share: Amounts = tuple(map(sum, zip(*moved.values(), strict=True))) if moved else ZERO  # type: ignore[assignment]
-        self.moved_use.append(MovedUse(before.uid, after.uid, before.tenant, moved))
-        set_counted(before, counted.minus(CountedUse(share, moved, share)))
-        set_counted(after, after.reported.counted.plus(CountedUse(share, moved, share)))
-        self.states.put(old, before)
-        self.states.put(new, after)
+
+def _hang(tree: SpanTree, node: Node, subtree: Subtree) -> None:
+    """Take over into a subtree where its owning span hangs, what it is, and how it ended."""
+    subtree.role = node.role
+    subtree.up, subtree.is_via_tool = tree.above(node)
+    subtree.is_top = node.state != PLACEHOLDER and not node.parent
+    if node.closed is not None:
+        subtree.facts.ending.merge(Ending(closed=node.closed))
 
 
-def set_counted(state: TaskState, counted: CountedUse) -> None:
-    """Store other counted figures of a task: calls moved between tasks."""
-    state.reported = msgspec.structs.replace(state.reported, counted=counted)
-
-
-def pass_on_counted(states: TaskStates, key: Key, successor_key: Key, successor: TaskState | None) -> None:
-    """Pass the counted figures of a task that is gone to its successor."""
-    former = states.state(key)
-    if former is None or former.reported.counted.whole == ZERO:
-        return
-    counted = former.reported.counted
-    if successor is not None:
-        set_counted(successor, successor.reported.counted.plus(counted))
-        states.touch(successor_key, successor)
-    to = successor.uid if successor is not None else b""
-    states.moved_use.append(MovedUse(former.uid, to, former.tenant, counted.models))
-
-
-def add_figures(state: TaskState, span_id: bytes, amounts: Amounts, tools: Count, models: Models) -> None:
-    """Add a subtree's figures, or their change, to its task; metric data points are kept apart."""
-    if span_id == METERED:
-        state.metered = plus(state.metered, amounts)
-        state.metered_models = models_plus(state.metered_models, models)
-    else:
-        state.amounts = plus(state.amounts, amounts)
-        state.models = models_plus(state.models, models)
-        state.tools = count_plus(state.tools, tools)
-
-
-def _child_root(tree: SpanTree, span_id: bytes, subtree: Subtree) -> ChildRoot:
-    return ChildRoot(
-        subtree.role, subtree.agent_name, subtree.task_id, subtree.is_via_tool, says(tree, span_id, subtree)
-    )
+def _add_child_root(tree: SpanTree, span_id: bytes, subtree: Subtree) -> bool:
+    """Enter a subtree below the owning span above it; return whether that changed anything."""
+    said = says(tree, span_id, subtree)
+    child_root = ChildRoot(subtree.role, subtree.agent_name, subtree.task_id, subtree.is_via_tool, said)
+    return tree.add_child_root(subtree.up, span_id, child_root)

@@ -24,7 +24,8 @@ from typing import NamedTuple
 
 from spanpost.model.ids import explicit_uid
 from spanpost.model.readings import Role
-from spanpost.tasks.records import DEPTH, MANY, Subtree, state_key, subtree_key
+from spanpost.tasks.record_keys import state_key, subtree_key
+from spanpost.tasks.records import DEPTH, MANY, Subtree
 from spanpost.tasks.span_tree import SpanTree, agent_below
 from spanpost.tasks.work import Key
 

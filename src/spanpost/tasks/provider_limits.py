@@ -16,7 +16,8 @@ from spanpost.tasks.folded import Folded, Placed
 #: Spent for longer than a minute: a short wait does not help. In the words of OpenAI, Anthropic, Google,
 #: Azure, Bedrock and LiteLLM.
 _QUOTA: Final = re.compile(
-    r"insufficient.?quota|quota.{0,20}(exceed|exhaust|spent|reached)|exceed.{0,30}quota|billing|credit balance|usage.?limit|spend.?limit",
+    r"insufficient.?quota|quota.{0,20}(exceed|exhaust|spent|reached)|exceed.{0,30}quota"
+    r"|billing|credit balance|usage.?limit|spend.?limit",
     re.IGNORECASE,
 )
 _RATE: Final = re.compile(

@@ -47,8 +47,7 @@ def speaks_of_approvals(placed: Sequence[Placed], folded: Folded) -> bool:
     """Return whether kept questions may have to change."""
     if any(p.reading.approval is not None for p in placed):
         return True
-    has_moved = bool(folded.moves or folded.gone)
-    return any(has_moved or a.is_open for task in folded.tasks for a in task.approvals)
+    return any(folded.has_moved or a.is_open for task in folded.tasks for a in task.approvals)
 
 
 def questions_of(tasks: Iterable[Task]) -> tuple[set[UUID], set[tuple[str, str, str]]]:

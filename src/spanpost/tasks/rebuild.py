@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import msgspec
 
-from spanpost.tasks.amounts import ZERO
+from spanpost.tasks.amounts import NO_COUNT, ZERO
 from spanpost.tasks.facts import Facts
-from spanpost.tasks.ownership import TaskStates, add_figures, pass_on_counted
-from spanpost.tasks.records import Subtree, TaskState, node_key, subtree_key
+from spanpost.tasks.ownership import TaskStates
+from spanpost.tasks.record_keys import node_key, subtree_key
+from spanpost.tasks.records import Subtree, TaskState
 from spanpost.tasks.runs import enter_run
-from spanpost.tasks.span_tree import NO_COUNT, total
+from spanpost.tasks.span_tree import total
 from spanpost.tasks.succession import pass_on_held
+from spanpost.tasks.task_figures import add_figures, pass_on_counted
 from spanpost.tasks.work import Key
 
 
@@ -22,11 +24,11 @@ def gather(states: TaskStates) -> None:
     """Merge what the batch taught their subtrees into tasks, and add the change of their figures."""
     for tree in list(states.trees.values()):
         tree.carry()
-        for span_id, amounts, tools, models in tree.changes():
+        for span_id, figures in tree.changes():
             subtree = tree.subtrees.get(span_id)
             state = states.state(subtree.state) if subtree is not None and subtree.state else None
             if subtree is not None and state is not None:
-                add_figures(state, span_id, amounts, tools, models)
+                add_figures(state, span_id, figures)
                 states.touch(subtree.state, state)
         tree.former.clear()
         for span_id in {**tree.learned, **dict.fromkeys(tree.recorded)}:
@@ -78,7 +80,7 @@ def rebuild(states: TaskStates) -> None:
             state.errors += subtree.errors
             node = states.tree(domain).nodes.get(span_id)
             if node is not None:
-                add_figures(state, span_id, *total(node))
+                add_figures(state, span_id, total(node))
             enter_run(state, subtree, subtree_key(domain, span_id), span_id)
         for root in old_runs.keys() & state.runs.keys():
             state.runs[root].waited = old_runs[root].waited

@@ -13,13 +13,11 @@ wrote.
 
 from __future__ import annotations
 
-from hashlib import blake2b
-
 import msgspec
 
 from spanpost.model.checkpoints import Checkpoint
 from spanpost.model.readings import Role
-from spanpost.tasks.amounts import NO_OTHERS, ZERO, Amounts, Count, Models, Others, Tools
+from spanpost.tasks.amounts import NO_COUNT, ZERO, Amount, Amounts, Models, ToolCount
 from spanpost.tasks.fact_values import SpanEnd
 from spanpost.tasks.facts import Ending, Facts
 from spanpost.tasks.reported import NOT_REPORTED, Reported
@@ -30,87 +28,10 @@ from spanpost.tasks.work import Key
 #: are followed to any depth.
 DEPTH = 64
 
-PLACEHOLDER, STARTED, ENDED = 0, 1, 2
-#: Roles of a running span that may still become a root span.
-_UNDECIDED = (Role.OTHER, Role.STEP, Role.PLUMBING)
-
-
-def domain_of(tenant: str, trace_id: bytes) -> bytes:
-    """Return the 16 bytes under which a trace's records are stored and locked."""
-    return blake2b(trace_id + tenant.encode("utf-8", "replace"), digest_size=16).digest()
-
-
-def tenant_key(tenant: str) -> bytes:
-    """Return the tenant's key: locked (shared) with its domains, or in place of very many of them."""
-    return blake2b(tenant.encode("utf-8", "replace"), digest_size=16, person=b"tenant").digest() + b"t"
-
-
-def is_tenant(domain: bytes) -> bool:
-    """Tell whether a lock key is a tenant's, not a domain."""
-    return len(domain) > 16
-
-
-def node_key(domain: bytes, span_id: bytes) -> Key:
-    return domain + b"c" + span_id
-
-
-def subtree_key(domain: bytes, span_id: bytes) -> Key:
-    return domain + b"u" + span_id
-
-
-def child_roots_key(domain: bytes, span_id: bytes) -> Key:
-    return domain + b"k" + span_id
-
-
-def state_key(domain: bytes, span_id: bytes = b"") -> Key:
-    """Return a task's key: of a root span, of a trace without one, of an explicit id (its own domain)."""
-    return domain + b"g" + span_id
-
-
-def members_key(state: Key) -> Key:
-    return state[:16] + b"m" + state[17:]
-
-
-def child_tasks_key(state: Key) -> Key:
-    return state[:16] + b"n" + state[17:]
-
-
-def duplicates_key(tenant: str, response_id: str) -> Key:
-    return blake2b(f"{tenant}\0response\0{response_id}".encode("utf-8", "replace"), digest_size=16).digest() + b"s"
-
-
-def candidates_key(tenant: str, kind: bytes, id: str) -> Key:
-    """Return the key under which runs are matched: by tool call id (kind ``a``) or conversation (``c``)."""
-    raw = f"{tenant}\0{kind.decode()}\0{id}".encode("utf-8", "replace")
-    return blake2b(raw, digest_size=16, person=b"meeting").digest() + b"r" + kind
-
-
-def linked_traces_key(domain: bytes) -> Key:
-    return domain + b"l"
-
-
-def seen_key(domain: bytes, id: bytes) -> Key:
-    """Return the key of a reported occurrence."""
-    return domain + b"o" + id
-
-
-def given_key(state: Key) -> Key:
-    """Return the key of the count of other tasks that took over this task's message (`Seen.at_ns`).
-
-    The count outlives the task: a task that comes back must not write into a message that belongs to another
-    now.
-    """
-    return state[:16] + b"o" + blake2b(state, digest_size=16, person=b"given").digest()
-
-
-def span_keys(domain: bytes, span_id: bytes) -> tuple[Key, Key, Key]:
-    """Return the keys of the records that the fold reads of an owning span."""
-    return node_key(domain, span_id), subtree_key(domain, span_id), child_roots_key(domain, span_id)
-
-
-def task_keys(state: Key) -> tuple[Key, Key, Key, Key]:
-    """Return the keys of the records that the fold reads of a task."""
-    return state, members_key(state), child_tasks_key(state), given_key(state)
+#: States of a span. A copy in a greater state outranks the others, so a state only grows: a running span is
+#: `UNDECIDED` until a copy gives it another role than `UNDECIDED_ROLES`, because it may become a root span.
+PLACEHOLDER, UNDECIDED, STARTED, ENDED = 0, 1, 2, 3
+UNDECIDED_ROLES = (Role.OTHER, Role.STEP, Role.PLUMBING)
 
 
 #: State and rank of one copy of a span.
@@ -131,7 +52,7 @@ class Node(msgspec.Struct, omit_defaults=True, array_like=True, gc=False):
     own: Amounts | None = None
     wins: bool = True
     #: Sums of the spans below; None, as for most spans, when they are empty.
-    below: tuple[Amounts, Amounts, Amounts, Tools] | None = None
+    below: Amount | None = None
     tool_name: str = ""
     failed: bool = False
     #: Checkpoint ids of errors reported on this span; retracted when it turns out to be a root span.
@@ -146,10 +67,10 @@ class Node(msgspec.Struct, omit_defaults=True, array_like=True, gc=False):
     lent: int = 0
     #: Domain of the trace that it links to, if that is exactly one other trace.
     link: bytes = b""
-    #: Model of its own usage; model of the spans below; usage of other models below (`Amount`).
+    #: Model of its own usage.
     model: str = ""
-    model_below: str = ""
-    others: Others = NO_OTHERS
+    #: Errors reported on this span.
+    error_count: int = 0
 
     @property
     def is_root_span(self) -> bool:
@@ -158,16 +79,12 @@ class Node(msgspec.Struct, omit_defaults=True, array_like=True, gc=False):
     @property
     def is_open_question(self) -> bool:
         """True while the span may still turn out to be a root span."""
-        state = self.state
-        return state == PLACEHOLDER or (state == STARTED and self.role in _UNDECIDED)
+        return self.state <= UNDECIDED
 
     @property
     def owns_subtree(self) -> bool:
         """True for a span that owns the subtree below it, for now or for good."""
-        role, state = self.role, self.state
-        if not self.parent or self.is_cut or 4 <= role <= 6 or state == PLACEHOLDER:
-            return True
-        return state == STARTED and role in _UNDECIDED
+        return not self.parent or self.is_cut or self.state <= UNDECIDED or 4 <= self.role <= 6
 
 
 class Subtree(msgspec.Struct, omit_defaults=True, gc=False):
@@ -193,7 +110,7 @@ class Subtree(msgspec.Struct, omit_defaults=True, gc=False):
     named_by: Copy = NO_COPY
     identified_by: Copy = NO_COPY
     facts: Facts = msgspec.field(default_factory=Facts)
-    #: Facts of spans that have not ended, by span. They move with the span if it ends under another parent.
+    #: Facts of spans that have not ended, by span: they move with a span that ends under another parent.
     unended: dict[bytes, Facts] = {}
     #: The task that shows it, and the root of its run there.
     state: Key = b""
@@ -317,7 +234,7 @@ class TaskState(msgspec.Struct, omit_defaults=True, gc=False):
     models: Models = {}
     metered_models: Models = {}
     #: Tool calls, and how many of them failed.
-    tools: Count = (0, 0)
+    tools: ToolCount = NO_COUNT
     runs: dict[Key, Run] = {}
     #: The parent task's key; of several runs the earliest that has a parent decides.
     parent: Key = b""
@@ -383,21 +300,15 @@ class RunCandidate(msgspec.Struct, array_like=True, gc=False):
     totals: tuple[int, int] | None = None
 
 
-class RunCandidates(msgspec.Struct, gc=False):
+class RunCandidates(msgspec.Struct, omit_defaults=True, gc=False):
     """Runs that may continue one another, by the key of their root's subtree."""
 
     runs: dict[Key, RunCandidate] = {}
-
-
-class LinkedTraces(msgspec.Struct, omit_defaults=True, gc=False):
-    """Traces joined by links of a framework's messages. `into`: the domain with the runs, when another."""
-
-    into: bytes = b""
-    #: It holds more traces than its own.
-    is_joined: bool = False
-    runs: dict[Key, RunCandidate] = {}
-    #: Runs of other traces that link to this one.
+    #: Of traces joined by links of a framework's messages: runs of other traces that link to these; the domain
+    #: with the runs, when another; whether they are more than one trace.
     linked: dict[Key, RunCandidate] = {}
+    into: bytes = b""
+    is_joined: bool = False
 
 
 class Seen(msgspec.Struct, omit_defaults=True, gc=False):

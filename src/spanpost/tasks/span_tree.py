@@ -27,21 +27,24 @@ from collections.abc import Callable, Iterable, Iterator
 
 from spanpost.model.readings import Role
 from spanpost.tasks.amounts import (
-    NO_MODELS,
+    NO_COUNT,
     NO_OTHERS,
     NO_TOOLS,
     NOTHING,
     ZERO,
     Amount,
     Amounts,
-    Count,
-    Models,
+    ModelPart,
+    SubtreeFigures,
+    ToolCount,
+    count_minus,
     minus,
     models_minus,
     together,
 )
-from spanpost.tasks.records import MANY, CallCopy, ChildRoot, ChildRoots, DuplicateCalls, Node, Subtree, span_keys
-from spanpost.tasks.work import Key, RecordSet, Work
+from spanpost.tasks.record_keys import span_keys
+from spanpost.tasks.records import MANY, ChildRoot, ChildRoots, Node, Subtree
+from spanpost.tasks.work import RecordSet, Work
 
 #: Bound once: looking up an enum's member is slow.
 _LLM = Role.LLM
@@ -49,13 +52,9 @@ _TOOL = Role.TOOL
 
 #: The name of a tool call that is part of the one above it and is not counted by itself.
 SAME_CALL = "\0"
-#: A named tuple's own constructor is a Python function; this one is not.
-_tuple = tuple.__new__
-NO_COUNT: Count = (0, 0)
-_NO_FIGURES: tuple[Amounts, Count, Models] = (ZERO, NO_COUNT, NO_MODELS)
-#: Copies kept of one response id. Honest telemetry has fewer; those that rank last are counted by
-#: themselves.
-CALL_COPY_CAP = 16
+#: One tool call.
+_DONE, _FAILED = ToolCount(1), ToolCount(1, 1)
+_NO_FIGURES = SubtreeFigures()
 
 
 def passes(node: Node) -> Amount:
@@ -73,10 +72,9 @@ def hands(node: Node) -> Amount:
     role, own = node.role, node.own
     if node.below is None and node.wins:  # most nodes: nothing lies below them
         if role is _TOOL:
-            return _tuple(Amount, (ZERO, ZERO, ZERO, {node.tool_name: (1, 1 if node.failed else 0)}, "", NO_OTHERS))
+            return Amount(ZERO, ZERO, ZERO, {node.tool_name: _FAILED if node.failed else _DONE}, "", NO_OTHERS)
         if role is _LLM and own is not None:
-            plain, slotted = (ZERO, own) if node.duplicates else (own, ZERO)
-            return _tuple(Amount, (plain, slotted, ZERO, NO_TOOLS, node.model, NO_OTHERS))
+            return _call(node, own)
         return NOTHING
     below = below_of(node)
     if role is _TOOL:
@@ -86,41 +84,44 @@ def hands(node: Node) -> Amount:
             return below
         name, failed = node.tool_name, node.failed
         if not below.tools:
-            return Amount(ZERO, ZERO, below.calls, {name: (1, 1 if failed else 0)}, below.model, below.all_barred)
+            tools = {name: _FAILED if failed else _DONE}
+            return Amount(ZERO, ZERO, below.calls, tools, below.model, below.all_barred)
         tools = {n: t for n, t in below.tools.items() if n and n != name and n != SAME_CALL}
-        inner = next((t[1] for n in (name, "", SAME_CALL) if (t := below.tools.get(n)) is not None and t[1]), 0)
-        tools[name] = (1, 1 if failed or inner else 0)
+        inner = any(t.failed for n in (name, "", SAME_CALL) if (t := below.tools.get(n)) is not None)
+        tools[name] = _FAILED if failed or inner else _DONE
         return Amount(ZERO, ZERO, below.calls, tools, below.model, below.all_barred)
     if role is _LLM and own is not None:
         if not node.wins:
-            others = {m: (ZERO, s, b) for m, (_, s, b) in below.others.items()} if below.others else NO_OTHERS
+            others = {m: ModelPart(ZERO, part.slotted, part.barred) for m, part in below.others.items()}
             return Amount(ZERO, below.slotted, below.barred, below.tools, below.model, others)
-        if own[1] or own[3] or not (below.plain[0] or below.slotted[0]):
-            barred, plain, slotted = below.barred, *((ZERO, own) if node.duplicates else (own, ZERO))
-            if barred is ZERO or barred == ZERO:
-                return Amount(plain, slotted, ZERO, below.tools, node.model, NO_OTHERS)
-            others = {m: (ZERO, ZERO, b) for m, (_, _, b) in below.others.items()} if below.others else NO_OTHERS
-            return Amount(ZERO, ZERO, barred, below.tools, below.model, others).plus(
-                Amount(plain, slotted, ZERO, NO_TOOLS, node.model, NO_OTHERS)
-            )
+        if own.has_tokens or not (below.plain.calls or below.slotted.calls):
+            if below.barred == ZERO:
+                return Amount(tools=below.tools).plus(_call(node, own))
+            others = {m: ModelPart(barred=part.barred) for m, part in below.others.items()}
+            return Amount(ZERO, ZERO, below.barred, below.tools, below.model, others).plus(_call(node, own))
     return below
+
+
+def _call(node: Node, own: Amounts) -> Amount:
+    """Return a model call by itself."""
+    plain, slotted = (ZERO, own) if node.duplicates else (own, ZERO)
+    return Amount(plain, slotted, ZERO, NO_TOOLS, node.model, NO_OTHERS)
 
 
 def below_of(node: Node) -> Amount:
     """Return the sums below a node."""
-    below = node.below
-    return NOTHING if below is None else _tuple(Amount, (*below, node.model_below, node.others))
+    return NOTHING if node.below is None else node.below
 
 
-def total(node: Node) -> tuple[Amounts, Count, Models]:
-    """Return the figures of a node's subtree: model calls, tool calls (all, failed), calls by model."""
+def total(node: Node) -> SubtreeFigures:
+    """Return the figures of a node's subtree."""
     # The top of a trace that is not a root span counts itself.
     amount = below_of(node) if node.is_root_span or node.is_open_question else hands(node)
     calls = failed = 0
     for name, count in amount.tools.items():
         if name != SAME_CALL:
-            calls, failed = calls + count[0], failed + count[1]
-    return amount.calls, (calls, failed), amount.models
+            calls, failed = calls + count.calls, failed + count.failed
+    return SubtreeFigures(amount.calls, ToolCount(calls, failed), amount.models)
 
 
 class SpanTree:
@@ -135,7 +136,7 @@ class SpanTree:
         self._child_roots = RecordSet(work, ChildRoots, domain + b"k")
         #: Figures of subtrees that change, as they were before the batch: the tasks that show them hold
         #: these.
-        self.former: dict[bytes, tuple[Amounts, Count, Models]] = {}
+        self.former: dict[bytes, SubtreeFigures] = {}
         #: Owning spans whose subtree changed: their tasks merge its facts when the batch closes.
         self.learned: dict[bytes, None] = {}
         #: Positions of the batch by the owning span under which they were recorded.
@@ -288,14 +289,13 @@ class SpanTree:
         old = hands(node) if not owns_subtree and (role is _TOOL or role is _LLM) else None
         if owns_subtree and span_id not in self.former:
             self.former[span_id] = total(node)
-        below = change if node.below is None else together((below_of(node), change))
-        node.below, node.model_below, node.others = below[:4], below[4], below[5]
+        node.below = change if node.below is None else together((node.below, change))
         self.nodes.put(span_id, node)
         if old is not None:
             return hands(node).minus(old)
         return NOTHING if owns_subtree else change
 
-    def recast(self, span_id: bytes, node: Node, old: Amount, before: tuple[Amounts, Count, Models] | None) -> None:
+    def recast(self, span_id: bytes, node: Node, old: Amount, before: SubtreeFigures | None) -> None:
         """Carry the difference after a node changed. `old`: what it passed up; `before`: its figures."""
         self.nodes.put(span_id, node)
         owns_subtree = node.owns_subtree
@@ -306,15 +306,15 @@ class SpanTree:
             if not change.is_nothing:
                 self.push(node.parent, change)
 
-    def changes(self) -> Iterator[tuple[bytes, Amounts, Count, Models]]:
+    def changes(self) -> Iterator[tuple[bytes, SubtreeFigures]]:
         """Yield the owning spans whose figures changed, with the differences."""
-        for span_id, (amounts, tools, models) in self.former.items():
+        for span_id, former in self.former.items():
             node = self.nodes.get(span_id)
             now = total(node) if node is not None and node.owns_subtree else _NO_FIGURES
-            more = (now[1][0] - tools[0], now[1][1] - tools[1])
-            amounts, models = minus(now[0], amounts), models_minus(now[2], models)
-            if amounts is not ZERO or more != NO_COUNT or models:
-                yield span_id, amounts, more, models
+            amounts, models = minus(now.amounts, former.amounts), models_minus(now.models, former.models)
+            tools = count_minus(now.tools, former.tools)
+            if amounts is not ZERO or tools != NO_COUNT or models:
+                yield span_id, SubtreeFigures(amounts, tools, models)
 
     # --- cycles -----------------------------------------------------------------------------------------------------
 
@@ -333,8 +333,8 @@ class SpanTree:
             at = above.parent
         return first[1]
 
-    def cut_anew(self, span_id: bytes) -> tuple[bytes, bytes]:
-        """Return the span of a cycle that is cut and the one to cut instead; empty when the cut stays.
+    def cycle_cut(self, span_id: bytes) -> tuple[bytes, bytes]:
+        """Return the span of the span's cycle that is cut, and the one to cut now; empty when it is in no cycle.
 
         The choice changes when a span of the cycle becomes a root span, or stops being one.
         """
@@ -350,7 +350,7 @@ class SpanTree:
             first = min(first, (not above.is_root_span, at))
             is_in = is_in or at == span_id
             at = above.parent
-        return (cut, first[1]) if is_in and first[1] != cut else (b"", b"")
+        return (cut, first[1]) if is_in else (b"", b"")
 
 
 def _count(child_roots: ChildRoots, child_root: ChildRoot | None, by: int) -> None:
@@ -365,41 +365,3 @@ def _count(child_roots: ChildRoots, child_root: ChildRoot | None, by: int) -> No
 def agent_below(child_roots: ChildRoots) -> str | None:
     """Return the name of the only agent directly below an owning span; None: no agent, `MANY`: several."""
     return next(iter(child_roots.names), None) if len(child_roots.names) <= 1 else MANY
-
-
-def claim(
-    duplicates_of: RecordSet[DuplicateCalls], duplicates_key: Key, node_key: Key, call_copy: CallCopy | None
-) -> Key:
-    """Enter, change or remove (None) a copy of a call. Return the copy beyond the cap; empty for none."""
-    duplicates = duplicates_of.get(duplicates_key) or DuplicateCalls()
-    out = b""
-    if call_copy is None:
-        duplicates.call_copies.pop(node_key, None)
-    else:
-        duplicates.call_copies[node_key] = call_copy
-        if len(duplicates.call_copies) > CALL_COPY_CAP:
-            out = min(duplicates.call_copies, key=lambda key: duplicates.call_copies[key].rank)
-            del duplicates.call_copies[out]
-    if out != node_key:
-        duplicates_of.put(duplicates_key, duplicates)
-    return out
-
-
-def winners(duplicates: DuplicateCalls) -> set[Key]:
-    """Return the nodes that count: of copies that overlap in time the greatest; others are separate calls."""
-    if len(duplicates.call_copies) <= 1:
-        return set(duplicates.call_copies)
-    won: list[tuple[Key, CallCopy]] = []
-    for key, c in sorted(duplicates.call_copies.items(), key=lambda item: item[1].rank, reverse=True):
-        if not any(c.start_ns <= w.end_ns and w.start_ns <= c.end_ns for _, w in won):
-            won.append((key, c))
-    return {key for key, _ in won}
-
-
-def borrowed(duplicates: DuplicateCalls, holder: Key) -> int:
-    """Return the cost that a duplicate of the call knows and the holder does not; 0 for none."""
-    own = duplicates.call_copies[holder]
-    if own.cost >= 0:
-        return 0
-    costs = [c.cost for c in duplicates.call_copies.values() if c.start_ns <= own.end_ns and own.start_ns <= c.end_ns]
-    return max(0, *costs)

@@ -2,20 +2,25 @@
 
 A span is reported in several copies (its start, a later state, its end, duplicates with other content). The
 greatest by (state, end time, number of attributes, hash) stands; a greater copy replaces a smaller one, and
-what the smaller one added to the spans above is taken back. All of it happens in the span tree of the span's
-domain.
+what the smaller one added to the spans above is taken back. What was recorded of a span that has not ended is
+kept apart (`TaskStates.put_unended`), and goes with it if a greater copy names another parent. All of it
+happens in the span tree of the span's domain.
 """
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from spanpost.model.observations import Observation, Part, Status
 from spanpost.model.readings import Reading, Role
 from spanpost.tasks.amounts import NOTHING, of_call
+from spanpost.tasks.duplicate_calls import borrowed, claim, winners
 from spanpost.tasks.fact_values import SpanEnd
 from spanpost.tasks.folded import Placed
 from spanpost.tasks.ownership import TaskStates
-from spanpost.tasks.records import ENDED, CallCopy, Copy, DuplicateCalls, Node, Subtree, domain_of, node_key
-from spanpost.tasks.span_tree import SAME_CALL, SpanTree, borrowed, claim, hands, passes, total, winners
+from spanpost.tasks.record_keys import domain_of, node_key
+from spanpost.tasks.records import ENDED, CallCopy, Copy, DuplicateCalls, Node, Subtree
+from spanpost.tasks.span_tree import SAME_CALL, SpanTree, hands, passes, total
 from spanpost.tasks.work import Key, RecordSet
 from spanpost.text.wording import TEXT_CAP
 
@@ -40,6 +45,9 @@ class Spans:
         o, r = p.observation, p.reading
         span_id, role = o.span_id, r.role
         parent = o.parent_id if o.parent_id != span_id else b""
+        has_other_parent = node is not None and node.parent not in (b"", parent) and bool(parent)
+        if has_other_parent:
+            self._open_cycle(tree, span_id)
         is_cut = bool(parent) and self._link(tree, span_id, parent, node, is_root_span=role.is_root_span)
         is_new = node is None
         old, before, owned_subtree, former, was_root_span = NOTHING, None, False, (b"", False), False
@@ -50,11 +58,11 @@ class Spans:
             former = (node.parent, node.role is _TOOL)
             old = passes(node)
             before = total(node) if owned_subtree else None
-            if parent and node.parent and parent != node.parent and not node.is_cut:
+            if has_other_parent and not node.is_cut:
                 tree.push(node.parent, NOTHING.minus(old))
                 old = NOTHING
         node.parent = parent or node.parent
-        node.is_cut = node.is_cut or is_cut
+        node.is_cut = is_cut or (node.is_cut and not has_other_parent)
         node.state, node.rank, node.role = state, rank, role
         if o.links:
             node.link = link_of(o)
@@ -63,7 +71,7 @@ class Spans:
         node.own = of_call(r.usage) if role is _LLM else None
         node.model = (r.model or "")[:MODEL_CAP] if role is _LLM else ""
         if (r.is_metered or r.is_same_call) and node.own is not None:
-            node.own = (0, *node.own[1:])  # an unknown number of calls; or another span counts the call
+            node.own = replace(node.own, calls=0)  # an unknown number of calls; or another span counts the call
         node.lent = 0
         node.closed = _closed(p) if state == ENDED and not node.parent and not node.is_root_span else None
         contests = (
@@ -114,13 +122,20 @@ class Spans:
         self._set_cut(tree, cut, is_cut=True)
         return False
 
+    def _open_cycle(self, tree: SpanTree, span_id: bytes) -> None:
+        """Join the cut edge of a cycle that a span leaves: the span's own edge is cut, until it has the new parent."""
+        cut, _ = tree.cycle_cut(span_id)
+        if cut and cut != span_id:
+            self._set_cut(tree, span_id, is_cut=True)
+            self._set_cut(tree, cut, is_cut=False)
+
     def _cut_anew(self, tree: SpanTree, span_id: bytes) -> None:
         """Move the cut of a cycle to where it belongs now.
 
         The new edge is cut before the old one is joined, so that the cycle is never closed.
         """
-        was_cut, cut = tree.cut_anew(span_id)
-        if cut:
+        was_cut, cut = tree.cycle_cut(span_id)
+        if cut != was_cut:
             self._set_cut(tree, cut, is_cut=True)
             self._set_cut(tree, was_cut, is_cut=False)
 
@@ -190,7 +205,7 @@ class Spans:
             # A span knows its parent; a record that stands for one knows only the span around it.
             place = -1 if r.stands_for is not None else 1 if node.parent else 0
             ranks = (place, 1 if r.usage is not None and r.usage.is_known else 0, own)
-            cost = node.own[12] if node.own is not None and node.own[11] else -1
+            cost = node.own.cost if node.own is not None and node.own.cost_calls else -1
             out = claim(self.duplicates_of, key, own, CallCopy(o.start_ns or o.at_ns, o.end_ns or o.at_ns, ranks, cost))
             if out == own:
                 return contests
@@ -232,7 +247,7 @@ class Spans:
         old, before = passes(node), total(node) if node.owns_subtree else None
         node.wins = wins
         if node.lent != lent and node.own is not None:
-            node.own = (*node.own[:11], 1 if lent else 0, lent)
+            node.own = replace(node.own, cost_calls=1 if lent else 0, cost=lent)
             node.lent = lent
         tree.recast(span_id, node, old, before)
 

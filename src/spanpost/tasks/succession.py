@@ -28,14 +28,15 @@ from spanpost.tasks.facts import value_of
 from spanpost.tasks.folded import Folded
 from spanpost.tasks.hierarchy import KeyedTask
 from spanpost.tasks.ownership import TaskStates
-from spanpost.tasks.records import Seen, TaskState, domain_of, given_key, node_key
+from spanpost.tasks.record_keys import domain_of, given_key, node_key
+from spanpost.tasks.records import Seen, TaskState
 from spanpost.tasks.reported import NOWHERE
 from spanpost.tasks.work import Key
 
 
 def is_shown(state: TaskState) -> bool:
     """Tell whether a task is shown: it has a root span, counted calls, or facts beyond attributes."""
-    if state.has_root_span or state.amounts[0] > 0 or any(state.tools) or state.metered != ZERO:
+    if state.has_root_span or state.amounts.calls > 0 or state.tools.calls or state.metered != ZERO:
         return True
     if state.facts.has_entries(apart_from=("attributes",)):  # routes decide which attributes are kept
         return True

@@ -46,7 +46,7 @@ def as_task(
     run = newest_run(state) or Run()
     whole = figures(state)
     usage = as_usage(whole)
-    is_aggregate = usage.input is None and usage.output is None and state.amounts[0] == 0
+    is_aggregate = usage.input is None and usage.output is None and state.amounts.calls == 0
     aggregate = value_of(facts.aggregate) if is_aggregate else None
     window = use.window
     if aggregate is not None and state.before is not None and value_of(facts.totals_of) is not None:
@@ -130,9 +130,9 @@ def as_task(
         context_max_output_tokens=window_of(use.model, rules.outputs) if rules.outputs else None,
         context_forecast=None if verdict.is_over else ahead(use, rules),
         model=value_of(facts.model),
-        llm_calls=state.amounts[0],
-        tool_calls=state.tools[0],
-        tool_errors=state.tools[1],
+        llm_calls=state.amounts.calls,
+        tool_calls=state.tools.calls,
+        tool_errors=state.tools.failed,
         error_count=state.errors,
         child_count=len(children),
         child_failed=sum(children.values()),

@@ -10,13 +10,12 @@ counts under the model that it names.
 from __future__ import annotations
 
 from decimal import Decimal
-from operator import le, sub
 
-import msgspec
+from msgspec.structs import replace
 
 from spanpost.model.budgets import Used
 from spanpost.model.ids import uuid_of
-from spanpost.tasks.amounts import ZERO, Amounts, Models, as_usage, dollars, minus, nano, plus
+from spanpost.tasks.amounts import ZERO, Amounts, Models, as_usage, dollars, each, minus, nano, plus
 from spanpost.tasks.records import TaskState
 from spanpost.tasks.runs import runs_of
 
@@ -31,10 +30,13 @@ def figures(state: TaskState) -> Amounts:
     if metered is ZERO or metered == ZERO:
         found = amounts
     else:
-        tokens = amounts if amounts[1] or amounts[3] else metered
-        cost = amounts[11:] if amounts[11] else (max(metered[11], amounts[0]), metered[12]) if metered[11] else (0, 0)
-        found = (amounts[0], *tokens[1:11], *cost)
-    return found if whole is None else (*found[:11], max(found[0], 1), nano(whole))
+        tokens = amounts if amounts.has_tokens else metered
+        priced = amounts if amounts.cost_calls else metered
+        cost_calls = (
+            max(metered.cost_calls, amounts.calls) if priced is metered and metered.cost_calls else priced.cost_calls
+        )
+        found = replace(tokens, calls=amounts.calls, cost_calls=cost_calls, cost=priced.cost)
+    return found if whole is None else replace(found, cost_calls=max(found.calls, 1), cost=nano(whole))
 
 
 def by_model(state: TaskState, whole: Amounts) -> Models:
@@ -43,16 +45,17 @@ def by_model(state: TaskState, whole: Amounts) -> Models:
     Calls that name no model are under the empty name.
     """
     amounts, metered = state.amounts, state.metered
-    has_calls = bool(amounts[1] or amounts[3]) or metered == ZERO
+    has_calls = amounts.has_tokens or metered == ZERO
     tokens = _parts(amounts, state.models) if has_calls else _parts(metered, state.metered_models)
-    if state.metered == ZERO and said_cost(state) is None:
+    if metered == ZERO and said_cost(state) is None:
         return tokens
     calls = _parts(amounts, state.models)
-    costs = calls if amounts[11] or metered == ZERO else _parts(metered, state.metered_models)
+    costs = calls if amounts.cost_calls or metered == ZERO else _parts(metered, state.metered_models)
     found: Models = {}
     for model in sorted(tokens.keys() | calls.keys() | costs.keys()):
-        n, cost = calls.get(model, ZERO)[0], costs.get(model, ZERO)
-        found[model] = (n, *tokens.get(model, ZERO)[1:11], cost[11] if costs is calls else max(cost[11], n), cost[12])
+        n, cost = calls.get(model, ZERO).calls, costs.get(model, ZERO)
+        cost_calls = cost.cost_calls if costs is calls else max(cost.cost_calls, n)
+        found[model] = replace(tokens.get(model, ZERO), calls=n, cost_calls=cost_calls, cost=cost.cost)
     return _at_cost(found, whole)
 
 
@@ -75,21 +78,19 @@ def said_cost(state: TaskState) -> Decimal | None:
 
 def counter_growth(whole: Amounts, reported: Amounts, grown: Models) -> Models:
     """Return what counters grow by: at most what the whole grew beyond the most that they were given."""
-    left = [n if n > 0 else 0 for n in map(sub, whole, reported)]
+    left = each(max, minus(whole, reported), ZERO)
     found: Models = {}
     for model, amounts in sorted(grown.items()):
-        more = amounts
-        if min(amounts) < 0 or not all(map(le, amounts, left)):
-            more = tuple(min(n, max(0, d)) for n, d in zip(left, amounts, strict=True))  # type: ignore[assignment]
+        more = each(min, left, each(max, amounts, ZERO))
         if more != ZERO:
             found[model] = more
-            left = list(map(sub, left, more))
+            left = minus(left, more)
     return found
 
 
 def unpriced(amounts: Amounts) -> int:
     """Return the number of calls without a known cost."""
-    return max(0, amounts[0] - amounts[11])
+    return max(0, amounts.calls - amounts.cost_calls)
 
 
 def used(uid: bytes, tenant: str, grown: Models) -> list[Used]:
@@ -99,9 +100,9 @@ def used(uid: bytes, tenant: str, grown: Models) -> list[Used]:
             task_uid=uuid_of(uid),
             tenant=tenant,
             model=model,
-            calls=amounts[0],
-            unpriced=amounts[0] - amounts[11],
-            usage=msgspec.structs.replace(as_usage(amounts), cost_usd=dollars(amounts[12])),
+            calls=amounts.calls,
+            unpriced=amounts.calls - amounts.cost_calls,
+            usage=replace(as_usage(amounts), cost_usd=dollars(amounts.cost)),
         )
         for model, amounts in sorted(grown.items())
         if amounts != ZERO
@@ -122,15 +123,15 @@ def _parts(whole: Amounts, models: Models) -> Models:
 
 def _at_cost(found: Models, whole: Amounts) -> Models:
     """Share out the cost of the whole: by the calls' cost where all of them state it, else by their tokens."""
-    if sum(amounts[12] for amounts in found.values()) == whole[12] or not found:
+    if sum(amounts.cost for amounts in found.values()) == whole.cost or not found:
         return found or {"": whole}
-    is_priced = all(amounts[11] >= amounts[0] and amounts[12] for amounts in found.values())
-    weights = {model: amounts[12] if is_priced else amounts[2] + amounts[4] for model, amounts in found.items()}
-    total, left = sum(weights.values()), whole[12]
+    is_priced = all(amounts.cost_calls >= amounts.calls and amounts.cost for amounts in found.values())
+    weights = {model: amounts.cost if is_priced else amounts.tokens for model, amounts in found.items()}
+    total, left = sum(weights.values()), whole.cost
     for model, amounts in found.items():
-        share = whole[12] * weights[model] // total if total else 0
+        share = whole.cost * weights[model] // total if total else 0
         left -= share
-        found[model] = (*amounts[:11], max(amounts[11], amounts[0], 1), share)
+        found[model] = replace(amounts, cost_calls=max(amounts.cost_calls, amounts.calls, 1), cost=share)
     most = max(found, key=lambda model: (weights[model], model))
-    found[most] = (*found[most][:12], found[most][12] + left)
+    found[most] = replace(found[most], cost=found[most].cost + left)
     return found

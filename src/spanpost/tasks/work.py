@@ -6,7 +6,7 @@ task, a response id). The domains of a transaction cover everything that it touc
 sorted order is all the locking.
 
 A store in memory answers at once. A store that must fetch (PostgreSQL) prefetches the keys of
-`batches.Prefetch` and those that the fold passes to `want`. It fetches any other key when the fold asks,
+`prefetch.Prefetch` and those that the fold passes to `want`. It fetches any other key when the fold asks,
 while the fold waits in its own thread. The caller can stop the fold by raising `Interrupted` from `get` or
 from `tick`.
 """

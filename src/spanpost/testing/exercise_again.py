@@ -11,14 +11,18 @@ from spanpost.model.checkpoints import Kind
 from spanpost.model.deliveries import Delivery, Mode, Receipt
 from spanpost.model.observations import Observation
 from spanpost.model.outcomes import Arrived, GiveUp, NotArrived, RetryAt
+from spanpost.model.queries import TaskQuery
 from spanpost.routing.routes import Route, Routes, Verbosity
 from spanpost.store.protocols import Store
 from spanpost.tasks.folded import FoldRules
 from spanpost.testing.exercise_pacing import limits, paced
 from spanpost.testing.exercise_store import POSTED, SINK, MakeStore, drain, in_seconds, moved, steps
-from spanpost.testing.observed import an_event, started
+from spanpost.testing.observed import an_event, ended, started
 
 EDITING = FoldRules(routes=Routes(sinks=(SINK,), editing=frozenset({SINK})))
+
+
+FAILURE = {"exception.type": "Timeout", "exception.message": "timed out"}
 
 
 def failed(index: int, text: str = "timed out after {} s", trace: int = 1) -> Observation:
@@ -75,6 +79,24 @@ class ExerciseAgain:
         [again] = _checkpoints(await drain(store))
         assert again.checkpoint is not None
         assert (again.count, again.checkpoint.text.rpartition(" after ")[2]) == (3, "5 s")
+
+    async def test_a_call_that_ends_elsewhere_takes_its_checkpoints_along(self, make_store: MakeStore) -> None:
+        """What was reported on a call is in the task in which the call ends, and in that task's count."""
+        store = await make_store(EDITING)
+        agent, tool = "gen_ai.agent.name", {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "grep"}
+        await store.record(
+            [
+                ended(trace=1, span=span, name=name, attributes={"gen_ai.operation.name": "invoke_agent", agent: name})
+                for span, name in ((1, "ann"), (2, "bob"))
+            ]
+        )
+        await store.record([started(trace=1, span=3, parent=1, name="grep", attributes=tool)])
+        await store.record([an_event(trace=1, span=3, name="agent.error", attributes=FAILURE, index=1)])
+        await store.record([ended(trace=1, span=3, parent=2, name="grep", attributes=tool)])
+        tasks = {task.name: task for task in await store.tasks(TaskQuery())}
+        assert {name: task.error_count for name, task in tasks.items()} == {"ann": 0, "bob": 1}
+        [reported] = [c for c in await store.reader.checkpoints() if c.kind is Kind.ERROR]
+        assert reported.task_uid == tasks["bob"].uid
 
     async def test_a_duplicate_is_not_counted(self, make_store: MakeStore) -> None:
         """The same occurrences, recorded again, change nothing."""

@@ -1,1 +1,1 @@
-"""Foreign text: what must not be kept or shown of it. Pure."""
+"""Foreign text: removal of the parts that must not be kept or shown. Pure."""

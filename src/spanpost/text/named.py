@@ -17,12 +17,13 @@ _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345678
 _NAME_ON = re.compile(r"[\w.$-]{0,64}")
 #: Words that form a name with the next one: "api key", "secret access key".
 _BEFORE = VENDORS | words(
-    "api access private secret account client auth authentication refresh bot bearer session signing encryption shared personal service webhook "
-    "connection master license app security admin root"
+    "api access private secret account client auth authentication refresh bot bearer session signing encryption "
+    "shared personal service webhook connection master license app security admin root"
 )
 _QUOTE = r"(?:\\{0,8}[\"'`]|&quot;|&#(?:34|39|x22|x27);|%2[27]|\\{1,2}u00(?:22|27)|[“”‘’])"
 _SET = re.compile(
-    rf"(?P<closing>{_QUOTE})?[\])]?(?:\*\*|__)?(?P<sep>[ \t]{{0,8}}(?:=>|\|(?!\|)|:=|={{1,3}}|:{{1,2}}(?!//)|\?=|<-|%3[adAD]|\\{{1,2}}u003[adAD])(?:\*\*|__)?[ \t]{{0,8}})"
+    rf"(?P<closing>{_QUOTE})?[\])]?(?:\*\*|__)?"
+    r"(?P<sep>[ \t]{0,8}(?:=>|\|(?!\|)|:=|={1,3}|:{1,2}(?!//)|\?=|<-|%3[adAD]|\\{1,2}u003[adAD])(?:\*\*|__)?[ \t]{0,8})"
     rf"(?:(?:\r?\n|\\n)[ \t]{{1,24}})?(?P<prefix>[rbfuRBFU]{{1,2}}(?=[\"']))?(?P<opening>{_QUOTE})?"
 )
 #: {"name": "password", "value": "x"}, ("password", "x"), ["--password", "x"], <add key="password"
@@ -38,14 +39,18 @@ _FLAG = re.compile(r"[ \t]{1,4}(?P<opening>[\"'])?(?!-)")
 _BARE = re.compile(r"(?:[^\s\"'`<>,;&|\\\x00]|[,;&](?![\s\"'&;,]|$|[A-Za-z_.-]{1,40}=)|\\(?![nrtu\"'`\\])|\|(?!\s))++")
 _QUERY = re.compile(r"[^\s\"'`<>&#;\\\x00]++")
 _SCHEME = re.compile(
-    r"(?:bearer|basic|token|apikey|api-key|negotiate|ssws|splunk|bot|geniekey|digest|aws4-hmac-sha256|key|oauth|dpop|hmac|[A-Za-z][\w-]{1,20}(?=[ \t]+[^\s=,\"']{8}))[ \t]{1,4}",
+    r"(?:bearer|basic|token|apikey|api-key|negotiate|ssws|splunk|bot|geniekey|digest|aws4-hmac-sha256|key|oauth|dpop|hmac"
+    r"|[A-Za-z][\w-]{1,20}(?=[ \t]+[^\s=,\"']{8}))[ \t]{1,4}",
     re.IGNORECASE,
 )
 _LINE = re.compile(r"[^\r\n\"'`\\\x00]++")
 _COOKIE = re.compile(r"[^\r\n\"'`\\;,\s=\x00]{1,64}=(?P<v>[^\r\n\"'`\\;,\s\x00]++)")
 _CONNECTED = re.compile(
-    r"(?:[ \t]+(?:for|of|to|on|in|at|from|by)[ \t]+(?:the[ \t]+|my[ \t]+|our[ \t]+)?[\w.@/-]{1,40}(?:[ \t]+(?!is\b|was\b|=)[\w.@/-]{1,30})?)?"
-    r"[ \t]*(?:(?:[ \t](?:is|was|are|be|equals|reads|became|like|as|to|of|with|used|set[ \t]to|changed[ \t]to|reset[ \t]to|now|just|still|this|value)\b|[:=]|[ \t](?:-|–|—|->|→)(?=[ \t])))"
+    r"(?:[ \t]+(?:for|of|to|on|in|at|from|by)[ \t]+(?:the[ \t]+|my[ \t]+|our[ \t]+)?"
+    r"[\w.@/-]{1,40}(?:[ \t]+(?!is\b|was\b|=)[\w.@/-]{1,30})?)?"
+    r"[ \t]*(?:(?:[ \t](?:is|was|are|be|equals|reads|became|like|as|to|of|with"
+    r"|used|set[ \t]to|changed[ \t]to|reset[ \t]to|now|just|still|this|value)\b"
+    r"|[:=]|[ \t](?:-|–|—|->|→)(?=[ \t])))"
     r"{1,3}(?:[ \t]*[:=])?[ \t]*(?:\r?\n[ \t]*)?(?P<opening>[\"'`“‘])?",
     re.IGNORECASE,
 )
@@ -53,7 +58,8 @@ _ADJACENT = re.compile(r"s?[ \t]{1,2}\(?(?P<opening>[\"'`“‘])?")
 _SPOKEN = re.compile(r"[^\s\"'`<>“”‘’\x00]{3,256}+")
 _HEX = re.compile(r"[0-9a-f]+|[0-9A-F]+")
 _DIGEST = re.compile(
-    r"(?:sha\d{0,3}|md5|digest|commit|etag|integrity|checksum|fingerprint|trace|span|request|uuid|id|rev|revision|build|hash|version)[-_ =:@\"']{1,4}\Z",
+    r"(?:sha\d{0,3}|md5|digest|commit|etag|integrity|checksum|fingerprint|trace|span|request|uuid|id"
+    r"|rev|revision|build|hash|version)[-_ =:@\"']{1,4}\Z",
     re.IGNORECASE,
 )
 #: Characters of a secret's value, at most; longer values are taken whole.

@@ -75,41 +75,45 @@ _WEAK = {
 }
 #: Words before "key" that make it a credential.
 _KEYS = words(
-    "api access private secret signing sign encryption encrypt decryption shared account master auth service app application client "
-    "deploy license storage subscription session webhook hmac aes rsa jwt ssh gpg pgp bot host root admin consumer project server "
+    "api access private secret signing sign encryption encrypt decryption shared account master auth service app "
+    "application client deploy license storage subscription session webhook hmac aes rsa jwt ssh gpg pgp bot "
+    "host root admin consumer project server "
     "integration ingest integrity ssl tls crypto cipher symmetric wallet seed security recovery user"
 )
 #: Keys in capitals (environment variables) count if the value looks random, except these.
 _PLAIN_KEYS = words(
-    "primary foreign public cache partition sort routing idempotency dict hot map object row index shard group message record hash "
-    "lookup unique composite natural surrogate redis registry column json yaml data meta metadata translation i18n label sequence "
+    "primary foreign public cache partition sort routing idempotency dict hot map object row index shard group "
+    "message record hash lookup unique composite natural surrogate redis registry column json yaml data meta "
+    "metadata translation i18n label sequence "
     "event state queue topic issue project_key dedup ordering config configuration env variable parent child"
 )
 #: Vendors whose keys are secrets: "the cohere key".
 VENDORS = words(
-    "openai anthropic claude cohere mistral gemini vertex groq xai grok perplexity deepseek openrouter together fireworks replicate huggingface "
-    "nvidia pinecone weaviate qdrant tavily serper serpapi exa firecrawl elevenlabs deepgram assemblyai stability langsmith langfuse helicone "
-    "aws azure gcp google github gitlab bitbucket slack discord telegram twilio sendgrid mailgun mailchimp postmark stripe square paypal plaid "
-    "shopify datadog newrelic sentry grafana posthog okta auth0 supabase firebase algolia mapbox notion linear figma airtable asana jira "
-    "cloudflare digitalocean heroku vercel netlify linode hetzner snowflake databricks mongodb redis confluent kafka alibaba tencent yandex"
+    "openai anthropic claude cohere mistral gemini vertex groq xai grok perplexity deepseek openrouter together "
+    "fireworks replicate huggingface nvidia pinecone weaviate qdrant tavily serper serpapi exa firecrawl "
+    "elevenlabs deepgram assemblyai stability langsmith langfuse helicone aws azure gcp google github gitlab "
+    "bitbucket slack discord telegram twilio sendgrid mailgun mailchimp postmark stripe square paypal plaid "
+    "shopify datadog newrelic sentry grafana posthog okta auth0 supabase firebase algolia mapbox notion linear "
+    "figma airtable asana jira cloudflare digitalocean heroku vercel netlify linode hetzner snowflake databricks "
+    "mongodb redis confluent kafka alibaba tencent yandex"
 )
 #: Words after a secret's word that do not change its meaning.
 _MORE = words(
-    "value new old current confirm confirmation base data text plain plaintext raw string str hash digest prod production dev test "
-    "staging live main backup pem header b64 base64 encoded encrypted hex file_content contents v v1 v2 "
-    "v3 1 2 3 0 a b primary secondary default"
+    "value new old current confirm confirmation base data text plain plaintext raw string str hash digest prod "
+    "production dev test staging live main backup pem header b64 base64 encoded encrypted hex file_content "
+    "contents v v1 v2 v3 1 2 3 0 a b primary secondary default"
 )
 #: Words before "token" that make it a piece of text, a count or a position.
 _PIECES = words(
-    "input output max min num eos bos pad unk sep cls mask special stop next page continuation sync cancellation first prompt "
-    "completion per total reasoning cached start end begin last previous prev this each every image audio text word sub cost price "
-    "count of design semantic lexer parser syntax pagination scroll"
+    "input output max min num eos bos pad unk sep cls mask special stop next page continuation sync cancellation "
+    "first prompt completion per total reasoning cached start end begin last previous prev this each every image "
+    "audio text word sub cost price count of design semantic lexer parser syntax pagination scroll"
 )
 #: First words that make the name a question about a secret, or an action on one.
 _ABOUT = words(
-    "is has have no use uses using need needs require requires required show hide forgot reset forget change without with missing "
-    "invalid expired empty enable enabled disable disabled allow skip verify validate get set create delete list rotate revoke "
-    "generate update check ignore store save supports"
+    "is has have no use uses using need needs require requires required show hide forgot reset forget change "
+    "without with missing invalid expired empty enable enabled disable disabled allow skip verify validate get "
+    "set create delete list rotate revoke generate update check ignore store save supports"
 )
 
 

@@ -131,8 +131,10 @@ PLACES: tuple[TextPlace, ...] = (
         "password",
         ("identified", "password"),
         re.compile(
-            r"(?i)\b(?:identified[ \t]{1,4}(?:with[ \t]{1,4}\S{1,40}[ \t]{1,4})?by(?:[ \t]{1,4}password)?|with[ \t]{1,4}(?:encrypted[ \t]{1,4})?password|"
-            r"(?:user|role)[ \t]{1,4}\S{1,64}[ \t]{1,4}(?:with[ \t]{1,4})?(?:encrypted[ \t]{1,4})?password)[ \t]{1,4}'(?P<v>[^'\n]{1,200}+)'"
+            r"(?i)\b(?:identified[ \t]{1,4}(?:with[ \t]{1,4}\S{1,40}[ \t]{1,4})?by(?:[ \t]{1,4}password)?"
+            r"|with[ \t]{1,4}(?:encrypted[ \t]{1,4})?password|"
+            r"(?:user|role)[ \t]{1,4}\S{1,64}[ \t]{1,4}(?:with[ \t]{1,4})?"
+            r"(?:encrypted[ \t]{1,4})?password)[ \t]{1,4}'(?P<v>[^'\n]{1,200}+)'"
         ),
     ),
     # files

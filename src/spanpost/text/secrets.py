@@ -37,7 +37,8 @@ SHORTEST = 6
 #: `://` have further words.
 _WORDS = tuple(
     words(
-        "pass token key auth secret cred cookie bearer basic signature pwd hook identified kty ----- :5432: :*: pw: pat: oracle"
+        "pass token key auth secret cred cookie bearer basic signature pwd hook identified kty ----- :5432: "
+        ":*: pw: pat: oracle"
     )
 )
 _WORDS_SET = tuple(words("sig= code= hash= response= otp= session= ticket= sas= pw= pat= sid= s="))

@@ -10,35 +10,40 @@ from math import log2
 
 from spanpost.text.names import Strength, words
 
-#: What is written in place of a secret; compared in lower case, without brackets and quotes.
+#: Words that are written in place of a secret; compared in lower case, without brackets and quotes.
 _NOTHING = words(
-    "none null nil undefined nan true false yes no on off empty unset missing invalid required optional default disabled enabled "
-    "n/a na tbd todo fixme placeholder redacted masked hidden filtered removed omitted scrubbed censored unknown expired ok "
-    "changeme change-me change_me changethis replaceme replace-me example sample dummy fake foobar foo bar baz test testing demo mock "
-    "string str text bytes int integer bool boolean float number object any void char varchar secretstr type value values "
-    "password passwd pass pwd pw passphrase secret secrets token tokens key keys apikey api_key api-key auth credential credentials "
-    "cookie signature bearer basic digest negotiate ntlm oauth oauth2 jwt oidc saml user username admin root me "
-    "include same-origin omit forbidden unauthorized authentication authorization "
-    "your yours mine the this that here there see above below self cls config settings env environ args kwargs request response "
+    "none null nil undefined nan true false yes no on off empty unset missing invalid required optional default "
+    "disabled enabled n/a na tbd todo fixme placeholder redacted masked hidden filtered removed omitted scrubbed "
+    "censored unknown expired ok changeme change-me change_me changethis replaceme replace-me example sample "
+    "dummy fake foobar foo bar baz test testing demo mock string str text bytes int integer bool boolean float "
+    "number object any void char varchar secretstr type value values password passwd pass pwd pw passphrase "
+    "secret secrets token tokens key keys apikey api_key api-key auth credential credentials cookie signature "
+    "bearer basic digest negotiate ntlm oauth oauth2 jwt oidc saml user username admin root me include "
+    "same-origin omit forbidden unauthorized authentication authorization your yours mine the this that here "
+    "there see above below self cls config settings env environ args kwargs request response "
     "data result input output file path name id url uri arn is are was to from for with and or not of in a an it"
 )
 #: Words that make up names of functions, variables and fields.
 _VOCABULARY = _NOTHING | words(
-    "my new old current get set has use access refresh client server private public shared session header field param parameter "
-    "parameters option options variable vars var prefix suffix store manager provider service handler helper util utils base model "
-    "hash hashed salt raw plain encoded decoded encrypted csrf xsrf id ids app application db database github gitlab slack aws azure "
-    "google openai anthropic hugging face huggingface hf com org default defaults make create build load read fetch next page "
-    "cancellation count limit max min first last end start begin eos bos pad unk special sign signing verify check validate "
-    "callable function lambda method class instance constant const let static final async await return yield import export "
-    "string bytes list dict tuple sequence mapping iterable iterator generator optional union literal annotated scheme schema error "
-    "exception message info debug warning context state status code body content query form json xml yaml html user_id "
-    "encoder decoder tokenizer parser lexer stream reader writer buffer chunk event events log logs account email login logout "
-    "supplied given provided specified passed using used inside outside without required expired invalid missing wrong correct"
+    "my new old current get set has use access refresh client server private public shared session header field "
+    "param parameter parameters option options variable vars var prefix suffix store manager provider service "
+    "handler helper util utils base model hash hashed salt raw plain encoded decoded encrypted csrf xsrf id ids "
+    "app application db database github gitlab slack aws azure google openai anthropic hugging face huggingface "
+    "hf com org default defaults make create build load read fetch next page cancellation count limit max min "
+    "first last end start begin eos bos pad unk special sign signing verify check validate callable function "
+    "lambda method class instance constant const let static final async await return yield import export string "
+    "bytes list dict tuple sequence mapping iterable iterator generator optional union literal annotated scheme "
+    "schema error exception message info debug warning context state status code body content query form json "
+    "xml yaml html user_id encoder decoder tokenizer parser lexer stream reader writer buffer chunk event events "
+    "log logs account email login logout supplied given provided specified passed using used inside outside "
+    "without required expired invalid missing wrong correct"
 )
 _TEMPLATE = re.compile(
-    r"<[^>]{0,80}>?$|\$\{|\$\(|\$[A-Za-z_]\w*$|\$[A-Z]|\$\d?$|\{\{|[{\[(][\w .:!|-]{0,60}[}\])]?$|%[sdr](?![A-Za-z0-9])|%\(\w+\)|%[A-Z_]+%|@@|"
+    r"<[^>]{0,80}>?$|\$\{|\$\(|\$[A-Za-z_]\w*$|\$[A-Z]|\$\d?$|\{\{"
+    r"|[{\[(][\w .:!|-]{0,60}[}\])]?$|%[sdr](?![A-Za-z0-9])|%\(\w+\)|%[A-Z_]+%|@@|"
     r"(?:\*|x|X|•|\.|…|-|_|#|\?){3,}$|(?:\*{3}|x{4}|X{4}|•{2}|…|\.{3})|.{0,8}(?:\*{3,}|•{3,}|…|\.{3})$|"
-    r"(?:your|my|some|insert|enter|put|replace|example|dummy|fake|change|a|the|new)[-_ ](?:own|api|secret|token|password|key|access|client|"
+    r"(?:your|my|some|insert|enter|put|replace|example|dummy|fake|change|a|the|new)[-_ ]"
+    r"(?:own|api|secret|token|password|key|access|client|"
     r"auth|me|this|here|with|it)",
     re.IGNORECASE,
 )

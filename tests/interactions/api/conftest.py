@@ -1,4 +1,4 @@
-"""A gateway with an API, in this process, before a real PostgreSQL: two tenants, a token for each role."""
+"""A gateway with an API, in this process, with a real PostgreSQL: two tenants, a token for each role."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ def api_dsn(server: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def served(api_dsn: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A gateway for all tests, with a gateway's rights in the database and no more: each uses ids of its own."""
+    """A gateway for all tests, with a gateway's rights in the database and no more: each uses ids of its
+    own.
+    """
     home: Path = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):

@@ -1,4 +1,4 @@
-"""A small OpenID Connect provider: code flow with PKCE, as RFC 6749, 7636 and OpenID Connect Core have it. Everybody consents."""
+"""A small OpenID Connect provider: code flow with PKCE by RFC 6749, 7636 and OpenID Connect Core."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from tests.eventually import free_port
 
 
 class Provider:
-    """Listens on a free port: ``with Provider() as provider``. `claims` are those of whoever logs in next."""
+    """Listens on a free port: ``with Provider() as provider``. `claims` are those of the next login."""
 
     client_id, client_secret = "spanpost", "s3cret-of-the-client"
 
     def __init__(self) -> None:
         self.key = RSAKey.generate_key(2048, {"kid": "k1", "use": "sig"})
-        #: Signs in place of `key`, which is still the one that is published: a forger's.
+        #: Signs in place of `key`, which stays the published one: a forger's.
         self.forged: RSAKey | None = None
         self.claims: dict[str, Any] = {"sub": "u1", "name": "Ann", "email": "ann@example.com", "email_verified": True}
-        #: Put in place of what the token would say.
+        #: Replaces claims of the token.
         self.lies: dict[str, Any] = {}
-        #: In place of the token: anything at all.
+        #: Replaces the token: anything at all.
         self.token: Any = None
-        #: In place of the published keys.
+        #: Replaces the published keys.
         self.published: Any = None
-        #: What it says of itself besides; None takes a word away.
+        #: Further fields of its metadata; None removes a field.
         self.metadata: dict[str, Any] = {}
-        #: What userinfo answers; without it there is no such endpoint.
+        #: The answer of userinfo; without it there is no such endpoint.
         self.userinfo: Any = None
-        #: Bearer tokens that userinfo was asked with.
+        #: Bearer tokens of requests to userinfo.
         self.shown: list[str] = []
         self._codes: dict[str, dict[str, str]] = {}
         provider = self
@@ -70,14 +70,15 @@ class Provider:
     def _get(self, request: BaseHTTPRequestHandler) -> None:
         parts = urlsplit(request.path)
         if parts.path == "/.well-known/openid-configuration":
-            told: dict[str, Any] = {
-                "issuer": self.url, "authorization_endpoint": f"{self.url}/authorize", "token_endpoint": f"{self.url}/token",
-                "jwks_uri": f"{self.url}/keys", "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+            document: dict[str, Any] = {
+                "issuer": self.url, "authorization_endpoint": f"{self.url}/authorize",
+                "token_endpoint": f"{self.url}/token", "jwks_uri": f"{self.url}/keys",
+                "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
             }  # fmt: skip
             if self.userinfo is not None:
-                told["userinfo_endpoint"] = f"{self.url}/userinfo"
-            told |= self.metadata
-            self._tell(request, 200, {name: value for name, value in told.items() if value is not None})
+                document["userinfo_endpoint"] = f"{self.url}/userinfo"
+            document |= self.metadata
+            self._tell(request, 200, {name: value for name, value in document.items() if value is not None})
         elif parts.path == "/keys":
             keys = {"keys": [self.key.as_dict(private=False)]} if self.published is None else self.published
             self._tell(request, 200, keys)
@@ -105,7 +106,7 @@ class Provider:
         if (form.get("client_id"), form.get("client_secret")) != (self.client_id, self.client_secret):
             self._tell(
                 request, 401, {"error": "invalid_client"}
-            )  # as of a client that is registered to send it in the body
+            )  # like a client that is registered to send it in the body
             return
         asked = self._codes.pop(form.get("code", ""), None)
         challenge = (
@@ -132,8 +133,8 @@ class Provider:
         self._tell(request, 200, {"access_token": "the-access-token", "token_type": "Bearer", "id_token": token})
 
     @staticmethod
-    def _tell(request: BaseHTTPRequestHandler, status: int, told: Any) -> None:
-        body = json.dumps(told).encode()
+    def _tell(request: BaseHTTPRequestHandler, status: int, document: Any) -> None:
+        body = json.dumps(document).encode()
         request.send_response(status)
         request.send_header("content-type", "application/json")
         request.send_header("content-length", str(len(body)))

@@ -1,4 +1,4 @@
-"""A gateway with an API on a free port of this process, and programs that ask it."""
+"""A gateway with an API on a free port of this process, and clients of it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ def tokens() -> list[dict[str, Any]]:
 
 
 class Served:
-    """Runs in the block. `as_of(role)` is a client with that role's token; `theirs` is another tenant's."""
+    """A gateway that runs in the block. `as_of(role)` is a client with that role's token; `theirs` is
+    another tenant's.
+    """
 
     def __init__(self, dsn: str | None, **settings: Any) -> None:
         self._home = TemporaryDirectory()  # where this machine's token is kept
@@ -65,7 +67,7 @@ class Served:
         self.stop()
 
     def reload(self, **settings: Any) -> bool:
-        """Have the gateway read its settings again, of which these have changed."""
+        """Let the gateway read its settings again, with these changes."""
         self.gateway._reread = lambda: load(**(self._given | settings))
         return self.gateway.reload()
 
@@ -97,25 +99,25 @@ class Served:
         return self.client(f"spt_{role}")
 
     def record(self, *batch: Observation) -> None:
-        """Have observations recorded."""
+        """Record observations."""
         self.gateway.pipeline.ask(self.gateway.pipeline.record(batch))
 
     def trace(self) -> int:
-        """Return a trace's number that no test had."""
+        """Return a trace's number that no test has used."""
         self._traces += 1
         return self._traces
 
     def task(self, name: str, *, tenant: str = "default", **said: Any) -> dict[str, Any]:
-        """Have a task begin; return it as the API tells it."""
+        """Start a task; return it as the API shows it."""
         trace = self.trace()
         attributes = {"agent.task.name": name} | {key.replace("__", "."): value for key, value in said.items()}
         self.record(started(trace=trace, span=1, name="agent", attributes=attributes, tenant=tenant))
         client = self.client("spt_theirs" if tenant == "other" else "spt_auditor")
-        told: dict[str, Any] = client.get(f"/api/tasks/{trace:032x}").raise_for_status().json()
-        return told | {"trace": trace}
+        found: dict[str, Any] = client.get(f"/api/tasks/{trace:032x}").raise_for_status().json()
+        return found | {"trace": trace}
 
     def question(self, id: str, **more: Any) -> dict[str, Any]:
-        """Have a task ask something; return the question."""
+        """Let a task ask something; return the question."""
         trace = self.trace()
         self.record(at_work(f"asks {id}", trace=trace), asking(id, f"{id}?", trace=trace, **more))
         [found] = (
@@ -127,7 +129,7 @@ class Served:
         return dict(found)
 
     def checkpoint(self, task: dict[str, Any], index: int, text: str, *, tenant: str = "default") -> Observation:
-        """Return a checkpoint of a task."""
+        """Report a checkpoint of a task."""
         said = {"agent.action": text}
         at = 1 + index / 1000  # of one moment they would be one occurrence
         return an_event(
@@ -135,14 +137,14 @@ class Served:
         )
 
     def end(self, task: dict[str, Any], *, tenant: str = "default", **more: Any) -> None:
-        """Have a task end, well where nothing else is said."""
+        """End a task, by default as complete."""
         said = {"agent.task.name": task["name"]}
         self.record(ended(trace=task["trace"], span=1, name="agent", attributes=said, tenant=tenant, **more))
 
 
 @contextmanager
 def streamed(client: httpx.Client, after: str | None = None, **params: Any) -> Iterator[Iterator[dict[str, Any]]]:
-    """Open a stream; lend its events as they come, each with `event`, `id` and `data` as far as they were said."""
+    """Open a stream; yield its events as they come, each with those of `event`, `id` and `data` that it has."""
     headers = {"last-event-id": after} if after is not None else {}
     with client.stream("GET", "/api/events", params=params, headers=headers) as answer:
         if answer.status_code != 200:

@@ -1,4 +1,4 @@
-"""Acting over HTTP: the same rules, rows and repeats as a click in Slack."""
+"""Acts over HTTP: the same rules, rows and repeats as a click in Slack."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.needs("postgres")]
 
 
 def acts(served: Served, task_uid: str) -> list[tuple[str, str, str]]:
-    """Return verb, result and who, of what was done to a task."""
+    """Return verb, result and person of each act on a task."""
     items = served.as_of("viewer").get(f"/api/tasks/{task_uid}/timeline").json()["items"]
     return [(one["kind"], one["result"], one["by"]) for one in items if one["source"] == "intervention"]
 
@@ -26,7 +26,9 @@ def decide(client: httpx.Client, question: dict[str, Any], decision: str, **head
 
 
 def test_a_decision_is_an_approvers(served: Served) -> None:
-    """Who is no approver is refused, which is kept; an approver decides; the first decision stands, and later ones are told it."""
+    """A caller who is no approver is refused, which is recorded; an approver decides; later answers get the
+    first decision.
+    """
     question = served.question("decide-1")
     for role in ("viewer", "operator", "auditor"):
         answer = decide(served.as_of(role), question, "approve")
@@ -43,17 +45,18 @@ def test_a_decision_is_an_approvers(served: Served) -> None:
     late = decide(served.as_of("approver"), question, "approve")
     assert (late.status_code, reason_of(late.json())) == (409, "decided")
     assert "deny by approver" in late.json()["message"]
-    [told] = served.as_of("viewer").get("/api/approvals", params={"task": question["task_uid"]}).json()["items"]
-    assert (told["state"], told["decision"], told["by"], told["comment"], told["source"]) == (
+    [approval] = served.as_of("viewer").get("/api/approvals", params={"task": question["task_uid"]}).json()["items"]
+    assert (approval["state"], approval["decision"], approval["by"], approval["comment"], approval["source"]) == (
         "decided", "deny", "approver", "as agreed", "api",
     )  # fmt: skip
     assert [one[1:] for one in acts(served, question["task_uid"])] == [
-        ("refused", "viewer"), ("refused", "operator"), ("refused", "auditor"), ("done", "approver"), ("decided", "approver"),
+        ("refused", "viewer"), ("refused", "operator"), ("refused", "auditor"), ("done", "approver"),
+        ("decided", "approver"),
     ]  # fmt: skip
 
 
 def test_options_are_answers(served: Served) -> None:
-    """A question with options takes those and no other word; it is decided by the agent's id of it, too."""
+    """A question with options accepts those and no other word; the agent's own id of it works too."""
     question = served.question("choose/1", options=["blue", "green"])
     client = served.as_of("approver")
     wrong = decide(client, question, "approve")
@@ -62,7 +65,7 @@ def test_options_are_answers(served: Served) -> None:
 
 
 def test_what_operators_do(served: Served) -> None:
-    """Acts reach the task; a viewer's are refused; what cannot be started again says so; after the end it is too late."""
+    """Acts reach the task; viewers, tasks that cannot restart and ended tasks are refused with the reason."""
     task = served.task("operate")
     client = served.as_of("operator")
     assert served.as_of("viewer").post(f"/api/tasks/{task['uid']}/cancel").status_code == 403
@@ -72,8 +75,8 @@ def test_what_operators_do(served: Served) -> None:
     assert client.post(f"/api/tasks/{task['uid']}/mute").status_code == 200
     assert client.post(f"/api/tasks/{task['uid']}/messages", json={"text": "look at the log"}).status_code == 200
     assert client.post(f"/api/tasks/{task['uid']}/cancel").status_code == 200
-    told = client.get(f"/api/tasks/{task['uid']}").json()
-    assert (told["paused_by"], told["muted"], told["cancel_by"]) == (None, True, "operator")
+    shown = client.get(f"/api/tasks/{task['uid']}").json()
+    assert (shown["paused_by"], shown["muted"], shown["cancel_by"]) == (None, True, "operator")
     retry = client.post(f"/api/tasks/{task['uid']}/retry")
     assert (retry.status_code, reason_of(retry.json())) == (403, "refused")
     served.end(task)
@@ -82,13 +85,15 @@ def test_what_operators_do(served: Served) -> None:
 
 
 def test_a_repeat_with_a_key_is_the_same_act(served: Served) -> None:
-    """Twenty requests at once with one Idempotency-Key are one act and one answer; another body with that key is another act."""
+    """Twenty requests with one Idempotency-Key are one act; another body with that key is another act."""
     task = served.task("repeat")
     client = served.as_of("operator")
 
     def say(text: str) -> dict[str, Any]:
-        told = client.post(f"/api/tasks/{task['uid']}/messages", json={"text": text}, headers={"idempotency-key": "k1"})
-        return dict(told.raise_for_status().json())
+        answer = client.post(
+            f"/api/tasks/{task['uid']}/messages", json={"text": text}, headers={"idempotency-key": "k1"}
+        )
+        return dict(answer.raise_for_status().json())
 
     with ThreadPoolExecutor(20) as pool:
         answers = list(pool.map(say, ["hello"] * 20))
@@ -99,7 +104,7 @@ def test_a_repeat_with_a_key_is_the_same_act(served: Served) -> None:
 
 
 def test_two_callers_with_one_key_are_two(served: Served) -> None:
-    """An Idempotency-Key is its sender's own: with the same key another's refused act is not answered for mine."""
+    """An Idempotency-Key belongs to its sender: with the same key another caller gets an act of its own."""
     question = served.question("own-key")
     headers = {"idempotency-key": "shared"}
     assert decide(served.as_of("viewer"), question, "approve", **headers).status_code == 403
@@ -128,7 +133,7 @@ def test_two_callers_with_one_key_are_two(served: Served) -> None:
 def test_bodies_that_are_not_understood(
     served: Served, body: bytes, content_type: str, status: int, field: str | None
 ) -> None:
-    """Bodies that are malformed, of another type, too large or nested without end are refused with the field; nothing is done."""
+    """Malformed, mistyped, oversized or deeply nested bodies are refused with the field and change nothing."""
     task = served.task("bodies")
     headers = {"content-type": content_type}
     answer = served.as_of("operator").post(f"/api/tasks/{task['uid']}/messages", content=body, headers=headers)
@@ -137,7 +142,7 @@ def test_bodies_that_are_not_understood(
 
 
 def test_pages_of_elsewhere_cannot_act(served: Served) -> None:
-    """Without a token nothing is done here, whatever a page of elsewhere has a browser send; with one its Host does not matter."""
+    """Without a token no foreign page's browser request acts here; with one the Host does not matter."""
     task = served.task("elsewhere")
     path = f"/api/tasks/{task['uid']}/cancel"
     for headers in ({"origin": "http://evil.example"}, {"host": "evil.example"}):

@@ -1,4 +1,4 @@
-"""The command line asks a gateway as it asks the database: tasks, approvals, watch."""
+"""The command line with a gateway and with the database: tasks, approvals, watch."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def run(directory: Path, *arguments: str, **more: str) -> tuple[int, str, str]:
 
 
 def test_tasks_of_a_gateway_and_of_its_database(served: Served, api_dsn: str, tmp_path: Path) -> None:
-    """Both list the same tasks for the same filters; a gateway's refusal is told with what to set, and never the token."""
+    """Gateway and database list the same tasks; a refusal names the setting to change and never the token."""
     for n in range(3):
         served.task(f"listed {n}", agent__topic="listing")
     asked = (
@@ -56,29 +56,29 @@ def test_tasks_of_a_gateway_and_of_its_database(served: Served, api_dsn: str, tm
     )
     at_gateway = run(tmp_path, *asked, SPANPOST_URL=served.url, SPANPOST_TOKEN="spt_viewer")
     in_database = run(tmp_path, *asked, DATABASE_URL=api_dsn)
-    names = [[task["name"] for task in json.loads(told[1])["tasks"]] for told in (at_gateway, in_database)]
+    names = [[task["name"] for task in json.loads(out[1])["tasks"]] for out in (at_gateway, in_database)]
     assert names[0] == names[1]
     assert sorted(names[0]) == ["listed 0", "listed 1", "listed 2"]
     table = run(tmp_path, "tasks", "--url", served.url, "--topic", "listing", SPANPOST_TOKEN="spt_viewer")
     assert "listed 1" in table[1]
-    code, told, why = run(tmp_path, "tasks", "--url", served.url, SPANPOST_TOKEN="spt_wrong")
-    assert (code, told) == (1, "")
+    code, out, why = run(tmp_path, "tasks", "--url", served.url, SPANPOST_TOKEN="spt_wrong")
+    assert (code, out) == (1, "")
     assert "SPANPOST_TOKEN" in why
     assert "spt_wrong" not in why
 
 
 def test_approvals_are_listed_and_answered(served: Served, api_dsn: str, tmp_path: Path) -> None:
-    """At a gateway its rules hold and the name is the token's; in the database a name must be said; the first decision stands."""
+    """The gateway applies its rules and the token's name; in the database a name is required; the first decides."""
     served.question("cli-1")
     served.question("cli-2")
     code, _, why = run(
         tmp_path, "approvals", "approve", "cli-1", "--yes", "--url", served.url, SPANPOST_TOKEN="spt_viewer"
     )
     assert (code, "may not approve" in why) == (1, True)
-    code, told, _ = run(
+    code, out, _ = run(
         tmp_path, "approvals", "approve", "cli-1", "--yes", "--url", served.url, "--json", SPANPOST_TOKEN="spt_approver"
     )
-    assert (code, json.loads(told)["by"]) == (0, "approver")
+    assert (code, json.loads(out)["by"]) == (0, "approver")
     code, _, why = run(tmp_path, "approvals", "deny", "cli-2", "--yes", DATABASE_URL=api_dsn)
     assert (code, "--as" in why) == (2, True)
     assert run(tmp_path, "approvals", "deny", "cli-2", "--yes", "--as", "alice", DATABASE_URL=api_dsn)[0] == 0
@@ -86,18 +86,18 @@ def test_approvals_are_listed_and_answered(served: Served, api_dsn: str, tmp_pat
         tmp_path, "approvals", "approve", "cli-2", "--yes", "--url", served.url, SPANPOST_TOKEN="spt_approver"
     )
     assert (code, "deny by alice" in why) == (1, True)
-    told = run(tmp_path, "approvals", "list", "--state", "decided", "--json", DATABASE_URL=api_dsn)[1]
-    found = {one["id"]: one["decision"] for one in json.loads(told)["approvals"]}
+    out = run(tmp_path, "approvals", "list", "--state", "decided", "--json", DATABASE_URL=api_dsn)[1]
+    found = {one["id"]: one["decision"] for one in json.loads(out)["approvals"]}
     assert (found["cli-1"], found["cli-2"]) == ("approve", "deny")
 
 
 def test_a_question_is_read_whole_before_it_is_answered(served: Served, api_dsn: str, tmp_path: Path) -> None:
-    """All of it is shown, however long; on a terminal it is asked whether that is meant, and without one `--yes` is needed."""
+    """A question is shown whole; a terminal asks for confirmation, and without one `--yes` is required."""
     long = "x" * 7000 + " and then DROP ALL DATABASES"
     served.question("cli-read", detail=long)
     answer = ("approvals", "approve", "cli-read", "--as", "alice")
-    code, told, why = run(tmp_path, *answer, DATABASE_URL=api_dsn)
-    assert (code, told, "--yes" in why) == (2, "", True)
+    code, out, why = run(tmp_path, *answer, DATABASE_URL=api_dsn)
+    assert (code, out, "--yes" in why) == (2, "", True)
     for where in ({"DATABASE_URL": api_dsn}, {"SPANPOST_URL": served.url, "SPANPOST_TOKEN": "spt_approver"}):
         code, shown = at_a_terminal(tmp_path, "n", *answer, **where)
         assert (code, "DROP ALL DATABASES" in shown, "Answer 'approve'?" in shown) == (1, True, True), shown
@@ -107,7 +107,7 @@ def test_a_question_is_read_whole_before_it_is_answered(served: Served, api_dsn:
 
 
 def at_a_terminal(directory: Path, says: str, *arguments: str, **more: str) -> tuple[int, str]:
-    """Run a command at a terminal at which this is typed; return its exit code and all that it shows."""
+    """Run a command at a terminal with this input; return its exit code and its whole output."""
     ours, theirs = os.openpty()
     command = [sys.executable, "-m", "spanpost", *arguments]
     with subprocess.Popen(
@@ -125,7 +125,7 @@ def at_a_terminal(directory: Path, says: str, *arguments: str, **more: str) -> t
 
 
 def test_the_systems_user_is_kept_beside_the_name_that_is_claimed(served: Served, api_dsn: str, tmp_path: Path) -> None:
-    """Whatever `--as` says, the row names user and host of the system and the database's role; prune and deliveries leave a row, too."""
+    """Beside the name of `--as` the row has the system's user and host and the database role; prune too."""
     served.question("cli-who")
     at = {"DATABASE_URL": api_dsn, "USER": "mallory", "LOGNAME": "mallory"}
     assert run(tmp_path, "approvals", "approve", "cli-who", "--yes", "--as", "the CEO", **at)[0] == 0
@@ -145,7 +145,9 @@ def test_the_systems_user_is_kept_beside_the_name_that_is_claimed(served: Served
 
 
 def test_an_id_with_several_wordings_is_answered_by_a_key(served: Served, api_dsn: str, tmp_path: Path) -> None:
-    """Another trace asks other words under the same id: neither the command line nor the API guesses which is meant."""
+    """If another trace has other words under the same id, neither the command line nor the API guesses the
+    question.
+    """
     mine = served.question("cli-bait", detail="delete all customers")
     other = served.question("cli-bait", detail="print hello")
     code, _, why = run(tmp_path, "approvals", "approve", "cli-bait", "--yes", "--as", "alice", DATABASE_URL=api_dsn)
@@ -158,12 +160,12 @@ def test_an_id_with_several_wordings_is_answered_by_a_key(served: Served, api_ds
 
 
 def test_work_is_started(served: Served, api_dsn: str, tmp_path: Path) -> None:
-    """At a gateway its rules hold; in the database a name must be said, and a launcher of the settings. Each is one order."""
+    """The gateway applies its rules; in the database a name and a configured launcher are required."""
     at = {"SPANPOST_URL": served.url, "SPANPOST_TOKEN": "spt_operator"}
-    code, told, _ = run(
+    code, out, _ = run(
         tmp_path, "start", "fix", "Fix the till", "-p", "repo=acme/till", "-p", "note=a=b", "--json", **at
     )
-    assert (code, json.loads(told)["launcher"]) == (0, "fix")
+    assert (code, json.loads(out)["launcher"]) == (0, "fix")
     code, _, why = run(tmp_path, "start", "locked", "x", **at)
     assert (code, "may not start" in why) == (1, True)
     (tmp_path / "spanpost.toml").write_text('[launchers.named.fix]\nkind = "command"\ncommand = ["/bin/true"]\n')
@@ -174,15 +176,15 @@ def test_work_is_started(served: Served, api_dsn: str, tmp_path: Path) -> None:
     ):
         code, _, why = run(tmp_path, "start", *more, DATABASE_URL=api_dsn)
         assert (code, says in why) == (2, True), why
-    code, told, _ = run(tmp_path, "start", "fix", "Sweep", "--as", "alice", DATABASE_URL=api_dsn)
-    assert (code, "order " in told) == (0, True)
+    code, out, _ = run(tmp_path, "start", "fix", "Sweep", "--as", "alice", DATABASE_URL=api_dsn)
+    assert (code, "order " in out) == (0, True)
     found = {text: by for text, *by in Database(api_dsn).fetch('SELECT text, "by", source FROM launch_orders')}
     assert (found["Fix the till"], found["Sweep"]) == (["operator", "api"], ["alice", "cli"])
 
 
 @pytest.mark.parametrize("where", ["gateway", "database"])
 def test_watching(served: Served, api_dsn: str, tmp_path: Path, where: str) -> None:
-    """What is told from now on is printed as it happens, a JSON object a line, as the filter says."""
+    """New checkpoints are printed as they happen, a JSON object a line, selected by the filter."""
     more = (
         {"SPANPOST_URL": served.url, "SPANPOST_TOKEN": "spt_viewer"}
         if where == "gateway"
@@ -195,6 +197,6 @@ def test_watching(served: Served, api_dsn: str, tmp_path: Path, where: str) -> N
         served.task("unwatched")
         task = served.task("watched", agent__topic=f"watch {where}")
         served.record(served.checkpoint(task, 1, "one"))
-        told, _ = process.communicate(timeout=60)
-    assert [json.loads(line)["text"] for line in told.splitlines()] == ["Started: watched", "one"]
+        out, _ = process.communicate(timeout=60)
+    assert [json.loads(line)["text"] for line in out.splitlines()] == ["Started: watched", "one"]
     assert process.returncode == 0

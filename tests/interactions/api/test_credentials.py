@@ -1,4 +1,4 @@
-"""The table in SECURITY.md of who may do what, with which credential: each cell tried at a real gateway."""
+"""The table of rights by credential in SECURITY.md: each entry is tried at a real gateway."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.interactions.api.served import Served, tokens
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.needs("postgres")]
 
-#: The credentials of the table that can be tried, by the beginning of their row: what is sent as a bearer token.
+#: The table's credentials that can be tried, by the beginning of their row: the bearer token to send.
 CREDENTIALS: dict[str, str | None] = {
     "no token": None,
     "a tenant's token": "spt_tenant",
@@ -36,10 +36,10 @@ CREDENTIALS: dict[str, str | None] = {
 
 
 def table() -> dict[str, dict[str, str]]:
-    """Return the table: by credential, what each column says."""
+    """Return the table: by credential, the content of each column."""
     text = (ROOT / "SECURITY.md").read_text()
     rows = [
-        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| ")
+        [part.strip() for part in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| ")
     ]
     header, *body = rows
     return {row[0]: dict(zip(header[1:], row[1:], strict=True)) for row in body}
@@ -50,7 +50,7 @@ TABLE = table()
 
 @pytest.fixture(scope="module")
 def asked(api_dsn: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A gateway that asks everybody for a token."""
+    """A gateway that always requires a token."""
     gateway = {
         "http_port": 0,
         "grpc_port": -1,
@@ -67,7 +67,7 @@ def asked(api_dsn: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
 
 @pytest.fixture(scope="module")
 def unasked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A gateway that asks nobody: `spanpost run` as it comes."""
+    """A gateway that requires none: `spanpost run` by default."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("unasked"))
         made = Served(None, interactions=None)
@@ -76,7 +76,7 @@ def unasked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 def a_question(served: Served) -> tuple[str, str]:
-    """Have something asked; return the keys of the question and of its task."""
+    """Open a question; return the keys of the question and of its task."""
     trace = served.trace()
     served.record(at_work(f"asks {trace}", trace=trace), asking(f"q-{trace}", trace=trace, is_marked=True))
     pipeline = served.gateway.pipeline
@@ -90,7 +90,7 @@ def _content(served: Served, client: httpx.Client) -> httpx.Response:
     return client.get(f"/api/tasks/{trace:032x}/timeline", params={"content": True})
 
 
-#: What is tried for each column.
+#: The request for each column.
 TRIES: dict[str, Callable[[Served, httpx.Client], httpx.Response]] = {
     "sends": lambda served, client: client.post("/v1/logs", json={"resourceLogs": []}),
     "receives": lambda served, client: client.get("/control/v1/approvals/nothing"),
@@ -106,43 +106,45 @@ TRIES: dict[str, Callable[[Served, httpx.Client], httpx.Response]] = {
     "starts": lambda served, client: client.post("/api/launchers/fix/start", headers={"origin": served.url}),
     "operates": lambda served, client: client.get("/health/detailed"),
 }
-CELLS = [
+CASES = [
     (who, credential, column)
     for who, credential in ((who, row) for row in TABLE for who in CREDENTIALS if row.startswith(who))
     for column in TRIES
 ]
 
 
-@pytest.mark.parametrize(("who", "row", "column"), CELLS)
-def test_each_cell_is_so(asked: Served, unasked: Served, who: str, row: str, column: str) -> None:
-    """What the table says is allowed is done, and what it says is not is refused for want of a right."""
+@pytest.mark.parametrize(("who", "row", "column"), CASES)
+def test_each_right_is_granted_or_refused(asked: Served, unasked: Served, who: str, row: str, column: str) -> None:
+    """An allowed request works, and any other is refused for a missing right."""
     served = unasked if who.startswith("this machine") else asked
     client = served.here() if CREDENTIALS[who] == "local" else served.client(CREDENTIALS[who])
     answer = TRIES[column](served, client)
-    # To receive an answer it is enough not to be refused: no question has that id.
+    # Not being refused proves the right: no question has that id.
     outcome = {401: "no", 403: "no", 404: "yes" if column == "receives" else "404"}.get(answer.status_code, "yes")
     assert answer.status_code < 500
     assert outcome == TABLE[row][column], (answer.status_code, answer.text[:300])
 
 
 def test_every_row_is_tried_or_names_its_test() -> None:
-    """No row of the table is left out: it is tried here, or has the number of a test that is there."""
+    """Each row of the table is tried here, or has the number of an existing test."""
     text = (ROOT / "SECURITY.md").read_text()
     held = dict(re.findall(r"^(\d+)\. `([\w/.]+::\w+)`$", text, re.MULTILINE))
     numbered = {row: found[1] for row in TABLE if (found := re.search(r"\((\d+)\)$", row))}
     assert sorted(numbered.values()) == sorted(held)
-    for row, cells in TABLE.items():
+    for row, columns in TABLE.items():
         assert row in numbered or sum(row.startswith(who) for who in CREDENTIALS) == 1, row
-        assert set(cells) == {*TRIES}
-        assert {*cells.values()} <= ({"yes", "no", "rules", "roles", "declared"} if row in numbered else {"yes", "no"})
-    assert {who for who, _, _ in CELLS} == {*CREDENTIALS}
+        assert set(columns) == {*TRIES}
+        assert {*columns.values()} <= (
+            {"yes", "no", "rules", "roles", "declared"} if row in numbered else {"yes", "no"}
+        )
+    assert {who for who, _, _ in CASES} == {*CREDENTIALS}
     for named in held.values():
         file, _, name = named.partition("::")
         assert re.search(rf"def {name}\(", (ROOT / file).read_text()), named
 
 
 def test_grafanas_role_reads_and_writes_nothing(asked: Served, api_dsn: str) -> None:
-    """The role that docs/how-to/grafana.md makes, granted what it says there, reads tasks and questions and changes nothing."""
+    """The role of docs/how-to/grafana.md reads tasks and questions, and cannot change anything."""
     page = (ROOT / "docs" / "how-to" / "grafana.md").read_text()
     made = re.search(r"```sql\n(CREATE ROLE.*?)```", page, re.DOTALL)
     assert made is not None

@@ -1,4 +1,4 @@
-"""Cursors and answers: what is written comes back, and nothing else is taken or breaks an answer."""
+"""Cursors and answers: written ones are read back, and nothing else is accepted or breaks an answer."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def as_cursor(value: Any) -> str:
 @thorough(100)
 @given(keys)
 def test_a_cursor_comes_back(key: Any) -> None:
-    """A key that was written is read as it was, and needs no quoting in a URL."""
+    """A cursor's key is read as it was written, and needs no quoting in a URL."""
     text = written(key)
     assert text is not None
     assert text.isascii()
@@ -56,7 +56,7 @@ def test_a_position_comes_back(position: Position) -> None:
 
 
 def refused(take: Any, text: str) -> bool:
-    """Tell whether a text is refused as the client's mistake; other errors are raised."""
+    """Return whether a text is refused as the client's mistake; other errors are raised."""
     try:
         take(text)
     except HttpError as error:
@@ -69,7 +69,7 @@ def refused(take: Any, text: str) -> bool:
 @example("=" * 401)
 @example("é")
 def test_no_text_breaks_a_cursor(text: str) -> None:
-    """Whatever comes as a cursor is a key, is empty, or is refused: never an error of ours."""
+    """Any text as a cursor is a key, is empty, or is refused: never an error of ours."""
     for kind in KINDS:
         assert refused(lambda said, kind=kind: read(said, kind), text) or text == ""
     assert refused(position_of, text)
@@ -92,7 +92,7 @@ FORGED = {
 
 @pytest.mark.parametrize(("kind", "value"), FORGED.values(), ids=FORGED)
 def test_a_forged_cursor_is_refused(kind: type, value: Any) -> None:
-    """A cursor that was made by hand names no position that no list has."""
+    """A forged cursor is refused unless it names a valid position."""
     assert refused(lambda text: read(text, kind), as_cursor(value))
 
 
@@ -113,11 +113,11 @@ def test_a_forged_cursor_is_refused(kind: type, value: Any) -> None:
     ],
 )
 def test_a_forged_position_is_refused(text: str) -> None:
-    """An event's id that was made by hand is refused: numbers beyond the calendar, other digits, other parts."""
+    """A forged event id is refused: numbers beyond the calendar, other digits, other parts."""
     assert refused(position_of, text)
 
 
-#: What a task may hold, and what it may not, but an agent sent all the same.
+#: Values that a task may hold, and others that an agent sent all the same.
 values = st.recursive(
     st.none()
     | st.booleans()
@@ -139,7 +139,7 @@ values = st.recursive(
 @example({"\ud800": ["\x1b[2J", float("nan"), Decimal("sNaN"), Decimal("-Infinity")]})
 @example({"content": "\u202eevil", "text": "\u202eevil"})
 def test_writing_an_answer_cannot_fail(value: Any) -> None:
-    """Whatever a task holds is one line of JSON in ASCII, without what steers a terminal or is no number."""
+    """Any task is one line of ASCII JSON, without terminal sequences and invalid numbers."""
     text = dumped(value)
     assert text.isascii()
     assert text.isprintable()
@@ -147,7 +147,7 @@ def test_writing_an_answer_cannot_fail(value: Any) -> None:
 
 
 def test_money_and_times_are_text() -> None:
-    """Dollars keep their digits, times their zone; what is no number is null; ids and content are exact, other texts are stripped."""
+    """Money keeps its digits and times their zone, NaN is null, and ids and content are exact."""
     hostile = "a\x00\u202eb"
     assert plain(
         {

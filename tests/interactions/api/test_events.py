@@ -1,4 +1,4 @@
-"""Following tasks over HTTP: nothing missing, nothing twice, whatever breaks."""
+"""Event streams over HTTP: nothing missing, nothing twice, despite interruptions."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def begun(events: Any) -> dict[str, Any]:
 
 
 def said(events: Any) -> dict[str, Any]:
-    """Return what is told next, heartbeats aside."""
+    """Return the next event that is no heartbeat."""
     return next(event for event in events if "event" in event)
 
 
 def test_a_stream_is_resumed_where_it_was_cut(served: Served) -> None:
-    """From any event's id a stream goes on with the next one, read from memory or from the store; states come as they are now."""
+    """From any event's id a stream continues with the next, from memory or store; tasks come as they are now."""
     task = served.task("resumed")
     client = served.as_of("viewer")
     with streamed(client, task=task["uid"], event="checkpoint") as events:
@@ -43,8 +43,10 @@ def test_a_stream_is_resumed_where_it_was_cut(served: Served) -> None:
             assert until(events, "r4") == seen[n + 1 :]
 
 
-def test_states_are_told_as_they_are_now(served: Served) -> None:
-    """A task's state is told when it changes; one that the filter takes no more is told once more, then not again."""
+def test_states_are_sent_when_they_change(served: Served) -> None:
+    """A task's state is sent when it changes; one that the filter no longer matches is sent once more, then
+    not again.
+    """
     client = served.as_of("viewer")
     with streamed(client, event="task", status=["starting", "working"], topic="states") as events:
         begun(events)
@@ -60,7 +62,7 @@ def test_states_are_told_as_they_are_now(served: Served) -> None:
 
 
 def test_filters_and_tenants(served: Served) -> None:
-    """A stream has what its filter takes and nothing of another tenant, whose resumption with the same id has only its own."""
+    """A stream and its resumption hold only events of its filter and tenant."""
     with streamed(served.as_of("viewer"), agent="red") as ours, streamed(served.client("spt_theirs")) as theirs:
         place = begun(ours)["id"]
         begun(theirs)
@@ -68,16 +70,16 @@ def test_filters_and_tenants(served: Served) -> None:
             served.task(f"ours {name}", agent__name=name)
         served.task("theirs", tenant="other", agent__name="red")
         for events, name in ((ours, "ours red"), (theirs, "theirs")):
-            told = [said(events), said(events)]
-            assert {one["event"] for one in told} == {"checkpoint", "task"}
-            assert {one["data"].get("task_name") or one["data"]["name"] for one in told} == {name}
+            received = [said(events), said(events)]
+            assert {one["event"] for one in received} == {"checkpoint", "task"}
+            assert {one["data"].get("task_name") or one["data"]["name"] for one in received} == {name}
     with streamed(served.client("spt_theirs"), place, event="checkpoint") as theirs:
         begun(theirs)
         assert said(theirs)["data"]["task_name"] == "theirs"
 
 
 def test_heartbeats_carry_the_place(served: Served) -> None:
-    """Where nothing is told a stream says that it is there, with an id from which it is resumed; an id of elsewhere is said to be."""
+    """A quiet stream sends heartbeats with an id for resumption, and an unknown id is reported."""
     with streamed(served.as_of("viewer"), agent="nobody") as events:
         begun(events)
         beat = next(events)
@@ -89,8 +91,8 @@ def test_heartbeats_carry_the_place(served: Served) -> None:
         assert next(events)["event"] == "reset"
 
 
-def test_another_process_is_heard(served: Served, api_dsn: str) -> None:
-    """What another gateway on the same database records is told here, checkpoints and states; and an id of there is good here."""
+def test_another_process_is_streamed(served: Served, api_dsn: str) -> None:
+    """Checkpoints and states that another gateway records arrive here, and its ids are valid here."""
     with Served(api_dsn) as other:
         other._traces = 5_000
         with streamed(served.as_of("viewer"), q="far away") as events:
@@ -108,18 +110,18 @@ def test_another_process_is_heard(served: Served, api_dsn: str) -> None:
 
 
 def test_a_hundred_breaks_under_load(served: Served) -> None:
-    """A stream that is cut a hundred times at any byte while four writers tell has each checkpoint once, in order for each task."""
+    """A stream cut a hundred times under four writers has each checkpoint once, in order for each task."""
     tasks = [served.task(f"load {n}", agent__topic="load") for n in range(4)]
     dice = random.Random(7)
     with streamed(served.as_of("viewer"), topic="load", event="checkpoint") as events:
         place = begun(events)["id"]
     is_over = threading.Event()
-    told: list[str] = []
+    received: list[str] = []
 
     def write(task: dict[str, Any]) -> None:
         for n in range(10_000):
             served.record(served.checkpoint(task, n, f"{task['name']} {n}"))
-            told.append(f"{task['name']} {n}")
+            received.append(f"{task['name']} {n}")
             if is_over.is_set():
                 return
 
@@ -135,17 +137,17 @@ def test_a_hundred_breaks_under_load(served: Served) -> None:
             is_over.set()
             for writer in writers:
                 writer.join()
-        if is_over.is_set() and len(found) >= len(told):
+        if is_over.is_set() and len(found) >= len(received):
             break
     assert len({one["id"] for one in found}) == len(found)
-    assert sorted(one["text"] for one in found) == sorted(told)
+    assert sorted(one["text"] for one in found) == sorted(received)
     for task in tasks:
         own = [int(one["text"].rpartition(" ")[2]) for one in found if one["task_uid"] == task["uid"]]
         assert own == sorted(own)
 
 
 def cut(url: str, token: str, place: str, most: int) -> list[dict[str, Any]]:
-    """Read a stream over a connection that is reset after so many bytes, or when it is silent; return the events that came whole."""
+    """Read a stream whose connection is reset after some bytes or when silent; return the whole events."""
     host, _, port = url.removeprefix("http://").partition(":")
     with socket.create_connection((host, int(port)), timeout=0.4) as connection:
         request = (
@@ -163,7 +165,7 @@ def cut(url: str, token: str, place: str, most: int) -> list[dict[str, Any]]:
 
 
 def unchunked(body: bytes) -> str:
-    """Return what came of a chunked body."""
+    """Return the content of a chunked body."""
     out = b""
     while b"\r\n" in body:
         size, _, rest = body.partition(b"\r\n")
@@ -180,7 +182,9 @@ def whole_events(text: str) -> Any:
 
 
 def test_streams_are_bounded_and_end(api_dsn: str, clean_environment: Any) -> None:
-    """One stream more than may be is asked to come back; a slow reader holds nobody up; at the stop all end, at a reload too."""
+    """A stream too many gets a Retry-After; a slow reader delays no other; at the stop, and at a reload, all
+    end.
+    """
     with Served(api_dsn, api={"max_streams": 2, "heartbeat": 1}) as served:
         client = served.as_of("viewer")
         with streamed(client) as one:
@@ -199,7 +203,7 @@ def test_streams_are_bounded_and_end(api_dsn: str, clean_environment: Any) -> No
             slow.close()
             assert served.reload(interactions={"tokens": tokens()[1:]})
             assert list(one)[-1]["comment"].startswith("the stream ends")
-        assert served.as_of("viewer").get("/api/me").status_code == 401  # its token was taken back
+        assert served.as_of("viewer").get("/api/me").status_code == 401  # its token was revoked
         with streamed(served.as_of("operator")) as last:
             begun(last)
             ending = threading.Thread(target=served.stop)
@@ -209,8 +213,9 @@ def test_streams_are_bounded_and_end(api_dsn: str, clean_environment: Any) -> No
 
 
 def test_one_token_does_not_take_all_streams(api_dsn: str, clean_environment: Any) -> None:
-    """M11: where one token has all streams, another tenant's is opened, and another token's of the same
-    tenant: the longest ends for each."""
+    """M11: while one token has all streams, another tenant or another token gets one: the longest stream
+    ends for it.
+    """
     with Served(api_dsn, api={"max_streams": 4, "heartbeat": 1}) as served, ExitStack() as open_streams:
         many = [open_streams.enter_context(streamed(served.as_of("viewer"))) for _ in range(4)]
         for one in many:
@@ -227,16 +232,16 @@ def test_one_token_does_not_take_all_streams(api_dsn: str, clean_environment: An
 
 
 def test_streams_that_begin_together(served: Served) -> None:
-    """Streams that are opened in one moment, the first there are, have each checkpoint once: one reader reads for all of them."""
+    """Streams opened at the same moment each have every checkpoint once, with one reader for all."""
     task = served.task("together")
     count = 12
-    begun_all, told = threading.Barrier(count + 1, timeout=60), list[list[str]]()
+    begun_all, received = threading.Barrier(count + 1, timeout=60), list[list[str]]()
 
     def follow() -> None:
         with streamed(served.as_of("viewer"), task=task["uid"], event="checkpoint") as events:
             begun(events)
             begun_all.wait()
-            told.append(texts(until(events, "last")))
+            received.append(texts(until(events, "last")))
 
     threads = [threading.Thread(target=follow) for _ in range(count)]
     for thread in threads:
@@ -247,4 +252,4 @@ def test_streams_that_begin_together(served: Served) -> None:
         served.record(served.checkpoint(task, n, text))
     for thread in threads:
         thread.join()
-    assert told == [said] * count
+    assert received == [said] * count

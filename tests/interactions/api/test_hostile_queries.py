@@ -1,4 +1,4 @@
-"""Whatever a query says, it is answered or refused: never a 500, never a 503, never a traceback."""
+"""Any query is answered or refused: never a 500, never a 503, never a traceback."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.needs("postgres")]
 #: Times at the calendar's edges and beyond, with offsets that lead beyond.
 TIMES = (
     "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59.999999-23:59", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z",
-    "0001-01-01T00:00:00", "2026-02-30T00:00:00Z", "2026-01-01T24:00:00Z", "-0001-01-01T00:00:00Z", "10000-01-01T00:00:00Z",
-    "1969-12-31T23:59:59-00:01", "infinity", "-infinity", "now",
+    "0001-01-01T00:00:00", "2026-02-30T00:00:00Z", "2026-01-01T24:00:00Z", "-0001-01-01T00:00:00Z",
+    "10000-01-01T00:00:00Z", "1969-12-31T23:59:59-00:01", "infinity", "-infinity", "now",
 )  # fmt: skip
 NUMBERS = (
     "-1",
@@ -61,7 +61,7 @@ IDS = ("0" * 32, "f" * 32, "00000000-0000-0000-0000-000000000000", "{" + "0" * 3
 
 
 def forged(**said: Any) -> str:
-    """Return a cursor as somebody else writes it."""
+    """Return a cursor as a forger writes it."""
     return urlsafe_b64encode(json.dumps(said).encode()).decode().rstrip("=")
 
 
@@ -81,7 +81,7 @@ values = st.one_of(
 
 @cache
 def operations(url: str) -> list[tuple[str, list[str]]]:
-    """Return each path that is read, with the names of its query parameters."""
+    """Return each readable path, with the names of its query parameters."""
     document = httpx.get(f"{url}/api/openapi.json", headers={"authorization": "Bearer spt_auditor"}).json()
     return [
         (path, [one["name"] for one in method["get"].get("parameters", ()) if one["in"] == "query"])
@@ -115,7 +115,7 @@ def test_no_query_breaks_the_api(served: Served, data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("at", TIMES)
 def test_forged_cursors(served: Served, at: str) -> None:
-    """A cursor with a time that no clock shows is a page or a 422 in the API's own words, in each list."""
+    """A cursor with an impossible time is a page or a 422 in the API's own words, in each list."""
     task = served.task("forged")
     client = served.as_of("viewer")
     for path, name, cursor in (
@@ -132,7 +132,9 @@ def test_forged_cursors(served: Served, at: str) -> None:
 
 @pytest.mark.parametrize("text", [r"\ud800", r"\u0000", r"\udfff\ud800", r"\uffff", "1e400"])
 def test_bodies_that_no_column_holds(served: Served, text: str) -> None:
-    """Half of a surrogate pair, NUL and the like in a body are taken as text or refused as the caller's mistake."""
+    """Half of a surrogate pair, NUL and the like in a body are accepted as text or refused as the caller's
+    mistake.
+    """
     task = served.task("bodies")
     for path, field in (
         (f"/api/tasks/{task['trace']:032x}/message", "text"),

@@ -1,4 +1,4 @@
-"""People log in at a real, small OpenID Connect provider; and what forgers and pages of elsewhere come to."""
+"""Logins at a real, small OpenID Connect provider, and attempts of forgers and foreign pages."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def provider() -> Iterator[Provider]:
 
 @pytest.fixture(scope="module")
 def app(provider: Provider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A gateway where people log in. It keeps what it records in memory: no database is asked."""
+    """A gateway with logins. It keeps its rows in memory, without a database."""
     oidc = {
         "issuer": provider.url,
         "client_id": provider.client_id,
@@ -48,14 +48,15 @@ def app(provider: Provider, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         patch.chdir(tmp_path_factory.mktemp("house"))
         made = Served(None, oidc=oidc)
     with made:
-        assert made.reload(oidc=oidc | {"public_url": made.url})  # where it listens is known now
+        assert made.reload(oidc=oidc | {"public_url": made.url})  # its address is known now
         yield made
 
 
 @pytest.fixture(autouse=True)
 def _ann(provider: Provider) -> None:
     provider.claims = {
-        "sub": "u1", "name": "Ann", "email": "ann@example.com", "email_verified": True, "groups": ["sre"], "org": "default",
+        "sub": "u1", "name": "Ann", "email": "ann@example.com", "email_verified": True, "groups": ["sre"],
+        "org": "default",
     }  # fmt: skip
     provider.lies, provider.forged = {}, None
 
@@ -66,10 +67,11 @@ def logged_in(app: Served, path: str = "/api/login?next=/api/me") -> tuple[httpx
 
 
 def test_somebody_logs_in(app: Served) -> None:
-    """By code and PKCE somebody comes back as who the provider says, to where they wanted to go; scripts cannot read the cookie."""
+    """A login by code and PKCE returns to the wanted page as the provider's user; scripts cannot read the cookie."""
     client, answer = logged_in(app)
     assert answer.json() == {
-        "name": "Ann", "provider": "oidc", "email": "ann@example.com", "tenant": "default", "roles": ["approver", "viewer"],
+        "name": "Ann", "provider": "oidc", "email": "ann@example.com", "tenant": "default",
+        "roles": ["approver", "viewer"],
     }  # fmt: skip
     set_cookie = answer.history[-1].headers["set-cookie"]
     assert "HttpOnly" in set_cookie
@@ -79,7 +81,7 @@ def test_somebody_logs_in(app: Served) -> None:
 
 
 def test_a_person_decides_from_our_own_pages_alone(app: Served) -> None:
-    """With a session a decision counts, in the person's name, if it comes from our own origin, and not otherwise."""
+    """A decision with a session counts, in the person's name, only if it comes from our own origin."""
     trace = app.trace()
     app.record(at_work("asks", trace=trace), asking("login-q", trace=trace))
     client, _ = logged_in(app)
@@ -91,8 +93,8 @@ def test_a_person_decides_from_our_own_pages_alone(app: Served) -> None:
     unnamed = client.post(path, json=body)
     assert (unnamed.status_code, reason_of(unnamed.json())) == (403, "foreign_origin")
     assert client.post(path, json=body, headers={"origin": app.url}).json()["by"] == "Ann"
-    [told] = client.get("/api/approvals").json()["items"]
-    assert (told["decision"], told["source"]) == ("approve", "oidc")
+    [approval] = client.get("/api/approvals").json()["items"]
+    assert (approval["decision"], approval["source"]) == ("approve", "oidc")
 
 
 @pytest.mark.parametrize(
@@ -107,7 +109,7 @@ def test_a_person_decides_from_our_own_pages_alone(app: Served) -> None:
     ids=str,
 )
 def test_tokens_that_are_not_for_us(app: Served, provider: Provider, lies: dict[str, Any]) -> None:
-    """An ID token for another, of another, of another login or of the past lets nobody in."""
+    """An ID token for another client, from another issuer, of another login or expired is refused."""
     provider.lies = lies
     client, answer = logged_in(app)
     assert (answer.status_code, reason_of(answer.json())) == (403, "login_failed")
@@ -115,7 +117,7 @@ def test_tokens_that_are_not_for_us(app: Served, provider: Provider, lies: dict[
 
 
 def test_a_forged_token(app: Served, provider: Provider) -> None:
-    """A token that another key signed is not believed; one of a key that was replaced since is."""
+    """A token signed by another key is refused; one signed by a rotated key is accepted."""
     provider.forged = RSAKey.generate_key(2048, {"kid": "k1"})
     assert logged_in(app)[1].status_code == 403
     provider.forged, provider.key = None, RSAKey.generate_key(2048, {"kid": "k1", "use": "sig"})
@@ -123,7 +125,7 @@ def test_a_forged_token(app: Served, provider: Provider) -> None:
 
 
 def test_a_login_that_was_not_begun_here(app: Served, provider: Provider) -> None:
-    """A code without the cookie of its login, or with another's state, is not taken: nobody is logged in as somebody else."""
+    """A code without its login's cookie, or with another state, logs nobody in."""
     client = httpx.Client(base_url=app.url, timeout=20)
     begun = client.get("/api/login")
     there = httpx.get(begun.headers["location"]).headers["location"]
@@ -136,15 +138,15 @@ def test_a_login_that_was_not_begun_here(app: Served, provider: Provider) -> Non
 @pytest.mark.parametrize(
     "next", ["//evil.example", "https://evil.example", "/\\evil.example", "javascript:alert(1)", "", "/ä"]
 )
-def test_nobody_is_sent_elsewhere(app: Served, next: str) -> None:
-    """After the login one goes to a path of ours, whatever was asked for."""
+def test_the_redirect_stays_on_this_host(app: Served, next: str) -> None:
+    """After the login the redirect leads to a path of ours, whatever was requested."""
     client = httpx.Client(base_url=app.url, timeout=20)
     there = httpx.get(client.get("/api/login", params={"next": next}).headers["location"]).headers["location"]
     assert client.get(there).headers["location"] == "/"
 
 
 def test_who_has_no_role_or_tenant(app: Served, provider: Provider) -> None:
-    """Who has no group that means anything here, or no tenant, may nothing; an address that is not confirmed is none."""
+    """A user without a known group or tenant has no rights, and an unconfirmed address counts as none."""
     provider.claims["groups"] = ["guests"]
     assert reason_of(logged_in(app)[1].json()) == "no_role"
     provider.claims |= {"groups": ["sre"], "org": None}
@@ -160,7 +162,7 @@ def test_who_has_no_role_or_tenant(app: Served, provider: Provider) -> None:
 
 
 def test_a_rebound_name_is_refused(app: Served) -> None:
-    """With a session, a name that somebody else's DNS leads here is refused; so is beginning a login under it."""
+    """With a session, a rebound name is refused; so is beginning a login under it."""
     client, _ = logged_in(app)
     for path in ("/api/me", "/api/login"):
         answer = client.get(path, headers={"host": "rebound.example"}, follow_redirects=False)
@@ -169,7 +171,7 @@ def test_a_rebound_name_is_refused(app: Served) -> None:
 
 @pytest.mark.slow
 def test_a_stream_ends_with_its_session(app: Served) -> None:
-    """What somebody follows goes on as long as their session does, and no longer: then they are asked who they are. Four seconds."""
+    """A stream ends when its session does, and the user must log in again. Four seconds."""
     pipeline = app.gateway.pipeline
     client = app.client(cookie=f"{COOKIE}={pipeline.ask(Sessions(pipeline.store.sessions, 4).begin(ANN))}")
     with streamed(client) as events:
@@ -178,7 +180,7 @@ def test_a_stream_ends_with_its_session(app: Served) -> None:
 
 
 def test_what_a_provider_answers_instead(app: Served, provider: Provider) -> None:
-    """A provider that does not know us is told with the settings to check, in a page where a browser asks; never with the secret."""
+    """A provider that does not know the client is reported with the settings to check, without the secret."""
     provider.client_secret = "another"
     try:
         client = httpx.Client(base_url=app.url, follow_redirects=True, timeout=20, headers={"accept": "text/html"})
@@ -194,7 +196,7 @@ def test_what_a_provider_answers_instead(app: Served, provider: Provider) -> Non
 
 
 async def test_sessions_end_and_cannot_be_made() -> None:
-    """A session holds for its time; one of another secret, of another purpose, changed or cut is nobody's."""
+    """A session is valid for its time; one of another secret, of another purpose, changed or cut is refused."""
     now = [1000.0]
     kept, other = MemoryStore().sessions, MemoryStore().sessions
     sessions = Sessions(kept, 60, clock=lambda: now[0])
@@ -225,7 +227,7 @@ async def test_sessions_end_and_cannot_be_made() -> None:
 
 
 async def test_logging_out_ends_one_session_everywhere() -> None:
-    """A cookie that was logged out is nobody's: at once where that was done, at other gateways when they look again; others stay."""
+    """A logged-out cookie is invalid at once here, and at other gateways after their next check."""
     kept, clock = MemoryStore().sessions, [0.0]
     here, there = (Sessions(kept, 60, monotonic=lambda: clock[0]) for _ in range(2))
     cookie, another = await here.begin(ANN), await there.begin(ANN)
@@ -238,8 +240,8 @@ async def test_logging_out_ends_one_session_everywhere() -> None:
     assert [await each.find(another) is not None for each in (here, there)] == [True, True]
 
 
-async def test_a_look_that_began_before_the_logout_does_not_undo_it() -> None:
-    """What was being read while somebody logged out is read anew: the cookie is nobody's at the next request."""
+async def test_a_query_that_began_before_the_logout_does_not_undo_it() -> None:
+    """A read that overlaps the logout is repeated: the cookie is invalid at the next request."""
     kept, reading, go_on, clock = MemoryStore().sessions, asyncio.Event(), asyncio.Event(), [0.0]
 
     class Slow:
@@ -267,7 +269,7 @@ async def test_a_look_that_began_before_the_logout_does_not_undo_it() -> None:
 
 
 async def test_what_is_kept_is_read_once_in_a_while() -> None:
-    """Requests with a session, and with what is none, cost one look at the database in `REFRESH` seconds between them all."""
+    """Requests with valid and invalid sessions together cost one query in `REFRESH` seconds."""
     lookups, clock, kept = [0], [0.0], MemoryStore().sessions
 
     class Counting:
@@ -288,7 +290,7 @@ async def test_what_is_kept_is_read_once_in_a_while() -> None:
 
 
 def test_a_cookie_is_nothing_after_logging_out(app: Served) -> None:
-    """Who kept a copy of the cookie is nobody after the logout, and the stream that they followed ends; another session goes on."""
+    """A copied cookie is invalid after the logout and its stream ends; another session continues."""
     client, _ = logged_in(app)
     other, _ = logged_in(app)
     cookie = client.cookies[COOKIE]
@@ -303,7 +305,7 @@ def test_a_cookie_is_nothing_after_logging_out(app: Served) -> None:
 
 @pytest.mark.parametrize("secret", ["", "c4nary", "x" * 31, "é" * 15])
 def test_a_short_secret_is_refused(provider: Provider, secret: str) -> None:
-    """A session secret of fewer than 32 bytes stops the start, and is not told; none at all is well, also for a client without a secret."""
+    """A session secret below 32 bytes stops the start and is not printed; a missing one is fine."""
     given = {"issuer": provider.url, "client_id": "x", "public_url": "http://127.0.0.1:1"}
     with pytest.raises(ConfigError, match=r"oidc\.session_secret: must have 32 bytes at least") as refused:
         load(oidc={**given, "session_secret": secret})
@@ -313,10 +315,10 @@ def test_a_short_secret_is_refused(provider: Provider, secret: str) -> None:
 
 
 @pytest.mark.parametrize("header", ["x-forwarded-for", "forwarded", "via", "cf-connecting-ip", "x-request-id"])
-def test_this_machine_looks_by_its_token_and_a_proxy_of_it_does_not(
+def test_this_machines_token_reads_and_a_proxy_of_it_does_not(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch, header: str
 ) -> None:
-    """Where nobody else is asked for a token, this machine's lets look and act on nothing; by way of a proxy it is good for nothing."""
+    """Without other tokens this machine's token reads and changes nothing; through a proxy it is invalid."""
     monkeypatch.chdir(tmp_path)
     with Served(None, interactions=None) as served:
         assert served.client().get("/api/me").status_code == 401
@@ -330,8 +332,8 @@ def test_this_machine_looks_by_its_token_and_a_proxy_of_it_does_not(
         assert (refused.status_code, reason_of(refused.json())) == (403, "refused")
 
 
-def test_a_plain_proxy_brings_nobody_in(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """nginx without further lines asks in HTTP/1.0 for the upstream's own name, others in 1.1, and no header tells: nobody is let in."""
+def test_a_plain_proxy_lets_no_remote_caller_in(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plain nginx proxy passes nobody: its requests carry the upstream's name and no other header."""
     monkeypatch.chdir(tmp_path)
     with Served(None, interactions=None, api={"local_roles": ["operator", "approver"]}) as served:
         host = served.url.removeprefix("http://")
@@ -344,7 +346,7 @@ def test_a_plain_proxy_brings_nobody_in(tmp_path: Any, monkeypatch: pytest.Monke
 
 
 def test_this_machine_may_be_turned_off(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With `api.local = false` there is no token of this machine, and nobody looks."""
+    """With `api.local = false` this machine has no token, and no caller reads."""
     monkeypatch.chdir(tmp_path)
     with Served(None, interactions=None, api={"local": False}) as served:
         assert served.gateway.local_token == ""

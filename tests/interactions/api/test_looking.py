@@ -1,4 +1,4 @@
-"""Looking at tasks over HTTP: lists, one task, timelines, sums; and what is refused."""
+"""Reading tasks over HTTP: lists, one task, timelines, sums; and refused requests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.needs("postgres")]
 
 
 def test_who_one_is(served: Served) -> None:
-    """A token says whose it is and what it may; none, another scheme, and a stranger's are refused with what to do."""
+    """A token gives its name and rights; a missing, mistyped or unknown one is refused with a next step."""
     assert served.as_of("operator").get("/api/me").json() == {
         "name": "operator", "provider": "api", "email": None, "tenant": "default", "roles": ["operator"],
     }  # fmt: skip
@@ -30,7 +30,7 @@ def test_who_one_is(served: Served) -> None:
 
 
 def test_pages_of_tasks(served: Served) -> None:
-    """Pages by cursor come to all tasks of the filter, newest first, each once."""
+    """Pages by cursor contain all tasks of the filter, newest first, each once."""
     names = [f"page {n}" for n in range(7)]
     for name in names:
         served.task(name, agent__topic="pages")
@@ -52,7 +52,7 @@ def test_pages_of_tasks(served: Served) -> None:
 
 
 def test_a_task_whole(served: Served) -> None:
-    """A task has its children, artifacts and figures; money is text; its id may hold slashes; it tells in which trace it is."""
+    """A task has its children, artifacts, figures and trace; money is text and ids may hold slashes."""
     trace = served.trace()
     served.record(*a_run("whole", trace=trace))
     client = served.as_of("viewer")
@@ -67,7 +67,7 @@ def test_a_task_whole(served: Served) -> None:
 
 
 def test_content_is_for_auditors(served: Served) -> None:
-    """Steps and calls stand in the timeline for all; what was recorded with them only for an auditor who asks."""
+    """Steps and calls are in the timeline for all; recorded content only for an auditor who requests it."""
     trace = served.trace()
     served.record(*a_run("content", trace=trace))
     path = f"/api/tasks/{trace:032x}/timeline"
@@ -93,7 +93,7 @@ def test_sums(served: Served) -> None:
 
 
 def test_what_is_spent(served: Served) -> None:
-    """A tenant's budgets and limits are told to it, and to no other."""
+    """A tenant sees its own budgets and limits, and no other tenant does."""
     call = {
         "gen_ai.operation.name": "chat",
         "gen_ai.request.model": "m",
@@ -109,10 +109,10 @@ def test_what_is_spent(served: Served) -> None:
         *a_costly_run(served.trace(), "3"),
         ended(trace=trace, span=1, name="invoke_agent miner", attributes=root_span),
     )
-    told = served.as_of("viewer").get("/api/usage").json()
-    [spent] = told["budgets"]
+    usage = served.as_of("viewer").get("/api/usage").json()
+    [spent] = usage["budgets"]
     assert (spent["budget"], spent["cost_usd"], spent["left_usd"], spent["share"]) == ("miners", "3", "7", 0.3)
-    assert [(one["account"], one["kind"], one["count"]) for one in told["provider_limits"]] == [
+    assert [(one["account"], one["kind"], one["count"]) for one in usage["provider_limits"]] == [
         ("key-1", "rate_limit", 1)
     ]
     assert served.client("spt_theirs").get("/api/usage").json() == {"budgets": [], "provider_limits": []}
@@ -145,7 +145,7 @@ def test_what_is_spent(served: Served) -> None:
     ],
 )
 def test_what_is_not_understood(served: Served, path: str, status: int, field: str | None) -> None:
-    """Malformed and unknown things are refused in JSON with the field, and never with what was sent."""
+    """Malformed and unknown values are refused in JSON with the field, and never repeated."""
     answer = served.as_of("viewer").get(path)
     assert answer.status_code == status
     assert field_of(answer.json()) == field
@@ -153,13 +153,13 @@ def test_what_is_not_understood(served: Served, path: str, status: int, field: s
 
 
 def test_times_at_the_ends_of_time(served: Served) -> None:
-    """Any time that can be written is taken."""
+    """Any time that can be written is accepted."""
     for since in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2026-01-01", "2026-01-01T00:00:00"):
         assert served.as_of("viewer").get("/api/tasks", params={"since": since, "until": since}).status_code == 200
 
 
 def test_nothing_of_another_tenant(served: Served) -> None:
-    """By no id, filter, timeline, question, decision or act is another tenant's task reached: it does not exist."""
+    """No id, filter, timeline, question, decision or act reaches another tenant's task: it does not exist."""
     own = served.task("ours", agent__task__id="shared-id", agent__topic="leak")
     theirs = served.task("theirs", tenant="other", agent__task__id="shared-id", agent__topic="leak")
     question = served.question("tenant-q")

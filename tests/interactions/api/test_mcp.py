@@ -1,4 +1,4 @@
-"""An assistant asks by the Model Context Protocol: a real `spanpost mcp`, spoken to by the protocol's own client."""
+"""An assistant with the Model Context Protocol: a real `spanpost mcp`, called by the protocol's own client."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 def with_assistant(served: Served, role: str, talk: Callable[[ClientSession], Awaitable[T]], *options: str) -> T:
-    """Speak to a server that has this role's token."""
+    """Talk to a server that has this role's token."""
     environment = {**os.environ, "SPANPOST_TOKEN": f"spt_{role}", "SPANPOST_URL": served.url}
     command = "import sys; from spanpost.cli import main; sys.exit(main())"
     started = StdioServerParameters(command=sys.executable, args=["-c", command, "mcp", *options], env=environment)
@@ -33,13 +33,13 @@ def with_assistant(served: Served, role: str, talk: Callable[[ClientSession], Aw
 
 
 async def ask(session: ClientSession, tool: str, **said: Any) -> Any:
-    """Return what a tool tells, or what went wrong as text."""
+    """Return a tool's result, or its error as text."""
     answer = await session.call_tool(tool, said)
     return answer.content[0].text if answer.is_error else answer.structured_content
 
 
-def test_an_assistant_looks(served: Served) -> None:
-    """It is told what runs, what waits and what failed, and can do nothing; what an agent wrote comes as data."""
+def test_an_assistant_reads(served: Served) -> None:
+    """An assistant reads running, waiting and failed tasks, and can do nothing; an agent's words are data."""
     trace = served.trace()
     served.record(*a_run("broken by mcp", trace=trace, is_failed=True))
     served.task("seen by mcp", gen_ai__agent__name="mcp-agent")
@@ -68,7 +68,9 @@ def test_an_assistant_looks(served: Served) -> None:
 
 
 def test_acts_are_asked_for(served: Served) -> None:
-    """With `--allow-acts` it decides and starts work in the token's name, and what that may not is refused in words."""
+    """With `--allow-acts` it decides and starts work in the token's name, and is refused with a message
+    beyond its rights.
+    """
     served.question("mcp-decides")
 
     async def talk(session: ClientSession) -> Any:
@@ -88,8 +90,8 @@ def test_acts_are_asked_for(served: Served) -> None:
     assert with_assistant(served, "approver", talk, "--allow-acts")["decision"] == "approve"
 
 
-def test_who_is_not_known_is_told_so(served: Served) -> None:
-    """A wrong token is an error of the tool, with where the token is read from."""
+def test_a_wrong_token_is_an_error_of_the_tool(served: Served) -> None:
+    """A wrong token is an error of the tool, which says where the token is read from."""
 
     async def talk(session: ClientSession) -> Any:
         return await ask(session, "running")

@@ -1,4 +1,4 @@
-"""Logging in, against a provider that lies: whom `Oidc` believes, and what it says of the rest."""
+"""Logins with a lying provider: which answers `Oidc` accepts, and its refusals of the rest."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ async def refused(oidc: Oidc) -> tuple[int, str]:
 
 
 def written(header: dict[str, Any], claims: dict[str, Any]) -> str:
-    """Return the part of a token that is signed."""
+    """Return the signed part of a token."""
     return ".".join(base64url(json.dumps(part).encode()) for part in (header, claims))
 
 
@@ -89,7 +89,7 @@ def base64url(data: bytes) -> str:
 
 
 async def test_a_login_asks_for_code_and_proof(provider: Provider) -> None:
-    """The browser is sent to the provider with a state, a nonce and a challenge that are new each time, and never with the secret."""
+    """The browser is redirected with a new state, nonce and challenge each time, and without the secret."""
     oidc = client_of(provider)
     first, second = [parse_qs(urlsplit((await oidc.begin("/"))[0]).query) for _ in range(2)]
     assert (first["response_type"], first["code_challenge_method"], first["scope"]) == (
@@ -110,7 +110,7 @@ async def test_a_provider_whose_address_has_a_query_is_asked_there(provider: Pro
 
 
 async def test_a_person_is_who_the_provider_says(provider: Provider) -> None:
-    """Id, name, verified address and roles come from the signed token, and the way back is the one that was asked for."""
+    """Id, name, verified address and roles come from the signed token, and the login returns to its page."""
     oidc = client_of(provider)
     person, then = await oidc.finish(*await code_for(oidc, "/tasks/7"))
     assert (person.provider, person.id, person.name, person.email, person.tenant) == (
@@ -128,19 +128,19 @@ OURS: dict[str, Any] = {"alg": "RS256", "kid": "k1"}
 
 
 def of_public_key(provider: Provider, claims: dict[str, Any]) -> str:
-    """Sign with what everybody knows: HS256, with the public key as the secret (the confusion of algorithms)."""
+    """Sign with a public value: HS256, with the public key as the secret (the confusion of algorithms)."""
     text = written({"alg": "HS256", "kid": "k1"}, claims)
     signature = hmac.digest(provider.key.as_pem(private=False), text.encode(), hashlib.sha256)
     return f"{text}.{base64url(signature)}"
 
 
 def changed(provider: Provider, claims: dict[str, Any]) -> str:
-    """Put other claims above a signature that is good for what stood there."""
+    """Put other claims under a signature of the original ones."""
     signature = jwt.encode(OURS, claims, provider.key).rpartition(".")[2]
     return f"{written(OURS, claims | {'sub': 'root'})}.{signature}"
 
 
-#: ID tokens that no key of the provider's signed, made of the claims that would be right.
+#: ID tokens that no key of the provider signed, made of correct claims.
 FORGED = {
     "no signature": lambda provider, claims: f"{written({'alg': 'none'}, claims)}.",
     "a signature with the public key": of_public_key,
@@ -156,13 +156,13 @@ FORGED = {
 
 @pytest.mark.parametrize("forge", FORGED.values(), ids=FORGED)
 async def test_a_token_that_the_provider_did_not_sign(provider: Provider, forge: Any) -> None:
-    """Whatever stands in a token, without a signature by one of the provider's keys nobody is let in."""
+    """Any token without a signature by one of the provider's keys is refused."""
     provider.token = lambda claims: forge(provider, claims)
     status, said = await refused(client_of(provider))
     assert (status, "not to be believed" in said) == (403, True)
 
 
-#: Claims of a good signature that make the token another's, another login's or another time's; None: missing.
+#: Claims under a good signature that belong to another client, login or time; None: missing.
 NOT_FOR_US = {
     "another issuer": {"iss": "https://evil.example"},
     "no issuer": {"iss": None},
@@ -183,7 +183,7 @@ NOT_FOR_US = {
 
 @pytest.mark.parametrize("lies", NOT_FOR_US.values(), ids=NOT_FOR_US)
 async def test_a_token_that_is_not_for_this_login(provider: Provider, lies: dict[str, Any]) -> None:
-    """A token that the provider signed for another client, login, time or issuer lets nobody in."""
+    """A token that the provider signed for another client, login, time or issuer is refused."""
     provider.token = lambda claims: jwt.encode(
         OURS,
         {name: value for name, value in (claims | lies).items() if value is not None},
@@ -194,12 +194,12 @@ async def test_a_token_that_is_not_for_this_login(provider: Provider, lies: dict
 
 
 async def test_a_token_for_several_that_we_asked_for(provider: Provider) -> None:
-    """A token for several clients counts where it says that it was asked for by us."""
+    """A token for several clients counts if it names us as the requester."""
     provider.lies = {"aud": ["another", "spanpost"], "azp": "spanpost"}
     assert (await login(client_of(provider))).id == "u1"
 
 
-#: What a provider answers that is broken, and the word that says so.
+#: Broken answers of a provider, and the word that reports each.
 BROKEN = {
     "no keys": ({"published": {"keys": []}}, 503, "keys"),
     "keys of no form": ({"published": {}}, 503, "keys"),
@@ -228,7 +228,7 @@ BROKEN = {
 
 @pytest.mark.parametrize(("given", "status", "word"), BROKEN.values(), ids=BROKEN)
 async def test_a_provider_that_is_broken(provider: Provider, given: dict[str, Any], status: int, word: str) -> None:
-    """Whatever a provider answers instead, it is a refusal in words that name what is wrong, and no error of ours."""
+    """Any broken answer of a provider is a refusal that names the fault, and no error of ours."""
     for name, value in given.items():
         setattr(provider, name, value)
     found_status, said = await refused(client_of(provider))
@@ -236,7 +236,7 @@ async def test_a_provider_that_is_broken(provider: Provider, given: dict[str, An
 
 
 async def test_a_key_that_was_replaced(provider: Provider) -> None:
-    """After the provider changed its key the next login works: keys are fetched anew for a token that they do not fit."""
+    """After the provider replaced its key the next login fetches the new one and succeeds."""
     oidc = client_of(provider)
     await login(oidc)
     provider.published, provider.forged = {"keys": [OTHER.as_dict(private=False)]}, OTHER
@@ -246,7 +246,7 @@ async def test_a_key_that_was_replaced(provider: Provider) -> None:
 
 
 async def test_a_code_is_of_one_login(provider: Provider) -> None:
-    """A code with another login's cookie, another state, no cookie, or used twice is nobody's."""
+    """A code with another login's cookie, another state, no cookie, or used twice is refused."""
     oidc = client_of(provider)
     code, state, cookie = await code_for(oidc)
     _, other_state, other_cookie = await code_for(oidc)
@@ -264,12 +264,12 @@ async def test_a_code_is_of_one_login(provider: Provider) -> None:
         with pytest.raises(HttpError) as caught:
             await oidc.finish(*wrong)
         assert caught.value.status_code in (403, 503)
-    with pytest.raises(HttpError):  # it was spent by the try with another's proof
+    with pytest.raises(HttpError):  # it was spent by the attempt with another's proof
         await oidc.finish(code, state, cookie)
 
 
 async def test_what_the_token_does_not_say_is_asked(provider: Provider, caplog: pytest.LogCaptureFixture) -> None:
-    """Groups and names that only userinfo has count; what the token says itself is not replaced by it."""
+    """Groups and names that only userinfo has count; the token's own claims are not replaced."""
     provider.claims = {"sub": "u1", "name": "Ann"}
     provider.userinfo = {"sub": "u1", "name": "Root", "groups": ["boss"], "email": "a@b.c", "email_verified": True}
     person = await login(client_of(provider))
@@ -284,7 +284,7 @@ async def test_what_the_token_does_not_say_is_asked(provider: Provider, caplog: 
 
 @pytest.mark.parametrize("verified", [False, None, "true", 1])
 async def test_an_address_that_is_not_verified_is_none(provider: Provider, verified: Any) -> None:
-    """An address counts with `email_verified` true beside it, and by no word of userinfo about another one."""
+    """An address counts with `email_verified` true beside it, whatever userinfo says about another one."""
     provider.claims = {"sub": "u1", "groups": ["sre"], "email": "boss@example.com"}
     if verified is not None:
         provider.claims["email_verified"] = verified
@@ -302,13 +302,13 @@ CLAIMS = {
 
 @pytest.mark.parametrize(("claims", "roles"), CLAIMS.values(), ids=CLAIMS)
 def test_roles_of_claims(provider: Provider, claims: dict[str, Any], roles: set[str]) -> None:
-    """Words of the roles claim have the roles that the settings give them, and nothing else in it has any."""
+    """Words of the roles claim have the roles of the settings, and nothing else in it has any."""
     assert client_of(provider).person_of({"sub": "u1"} | claims).roles == roles
 
 
 @pytest.mark.parametrize("groups", [None, [], "sre,boss", {"boss": True}, 7, ["SRE"], [["boss"]], "operator"])
 def test_no_role_is_no_entry(provider: Provider, groups: Any) -> None:
-    """Without a word that has a role, also if it is the name of one, nobody gets in."""
+    """Without a word that has a role nobody gets in, even with the name of a role."""
     with pytest.raises(HttpError) as caught:
         client_of(provider).person_of({"sub": "u1", "name": "Ann", "groups": groups})
     assert (caught.value.status_code, "Ann has no role here" in caught.value.message) == (403, True)
@@ -316,7 +316,9 @@ def test_no_role_is_no_entry(provider: Provider, groups: Any) -> None:
 
 @pytest.mark.parametrize("tenant", [None, "", 7, ["acme"], {"acme": 1}])
 def test_no_tenant_is_no_entry(provider: Provider, tenant: Any) -> None:
-    """Where a claim says the tenant, whoever has none gets in nowhere, and not into the default."""
+    """With a tenant claim in the settings, a person without one gets in nowhere, not into the default
+    either.
+    """
     with pytest.raises(HttpError) as caught:
         client_of(provider, tenant_claim="org").person_of({"sub": "u1", "groups": ["sre"], "org": tenant})
     assert (caught.value.status_code, caught.value.reason) == (403, "no_tenant")
@@ -331,7 +333,7 @@ def test_no_tenant_is_no_entry(provider: Provider, tenant: Any) -> None:
 @example("javascript:alert(1)")
 @example("/a//b?next=//evil.example#x")
 def test_one_goes_to_this_host_alone(path: str) -> None:
-    """Wherever somebody is to go after the login, a browser stays on this host, and the header is one line."""
+    """Any requested redirect stays on this host, and the header is one line."""
     where = _own(path)
     assert urlsplit(urljoin(f"{HOME}/api/login", where))[:2] == ("https", "tasks.example")
     assert where.isprintable()

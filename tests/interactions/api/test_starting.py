@@ -1,4 +1,4 @@
-"""Work that is started over HTTP, what followed a task, and what whoever asks is told that they may."""
+"""Starting work over HTTP, the successors of a task, and the acts that a caller may do."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ def orders(served: Served, **asked: Any) -> list[OrderRow]:
 
 
 def failed(served: Served, name: str, **said: Any) -> dict[str, Any]:
-    """Return a task that failed."""
+    """Return a failed task."""
     task = served.task(name, **said)
     served.end(task, status=Status.ERROR, status_message="no such till")
     return task
 
 
 def test_launchers_are_those_that_one_may_start(served: Served) -> None:
-    """Each is told of the launchers that the rules let them start: a rule of its own, else the role."""
-    told = {role: served.as_of(role).get("/api/launchers").json() for role in ("viewer", "operator", "approver")}
-    assert told == {
+    """Each caller sees the launchers that the rules let them start: by a rule of its own, else by the role."""
+    answers = {role: served.as_of(role).get("/api/launchers").json() for role in ("viewer", "operator", "approver")}
+    assert answers == {
         "viewer": {"items": [], "next": None},
         "operator": {"items": [{"name": "fix"}], "next": None},
         "approver": {"items": [{"name": "locked"}], "next": None},
@@ -37,7 +37,7 @@ def test_launchers_are_those_that_one_may_start(served: Served) -> None:
 
 
 def test_work_is_started_once(served: Served) -> None:
-    """A start is an order in the caller's name, once for its key; the task that comes of it is found by the order."""
+    """A start is an order in the caller's name, once for its key; its task is found by the order."""
     client = served.as_of("operator")
     body = {"text": "Fix the till", "parameters": {"repo": "acme/till"}}
     answers = [
@@ -57,7 +57,7 @@ def test_work_is_started_once(served: Served) -> None:
 
 
 def test_starts_that_are_refused(served: Served) -> None:
-    """Who may not start is refused, whether there is such a launcher or not; who may is told that there is none. Nothing is ordered."""
+    """Without the right to start every launcher is refused; with it an unknown one is reported as missing."""
     before = len(orders(served))
     for name in ("fix", "locked", "nothere"):
         assert reason_of(served.as_of("viewer").post(f"/api/launchers/{name}/start").json()) == "refused"
@@ -77,7 +77,7 @@ def test_starts_that_are_refused(served: Served) -> None:
 
 
 def test_a_task_says_what_may_be_done(served: Served) -> None:
-    """`acts` holds what stands and what the rules let one: by role, as the task is; retry only where something would start it again."""
+    """`acts` lists the possible acts that the rules allow the role; retry only if something would start it."""
     task = served.task("acts", agent__name="again")
     path = f"/api/tasks/{task['uid']}"
     operator = served.as_of("operator")
@@ -97,15 +97,15 @@ def test_a_task_says_what_may_be_done(served: Served) -> None:
 
 
 def test_a_question_says_how_it_is_answered(served: Served) -> None:
-    """A question's `acts` are those of who may decide it, while it is open; a task in a list says what it asks, and why it failed."""
+    """A question's `acts` are its decider's while it is open; a listed task has its question and failure."""
     question = served.question("Deploy\n1.2")
     choice = served.question("may-2", options=["blue", "green"])
     for role, expected in (("operator", [[], []]), ("approver", [["approve", "deny"], ["choose"]])):
         client = served.as_of(role)
-        told = [
+        answers = [
             client.get(f"/api/tasks/{one['task_uid']}").json()["approvals"][0]["acts"] for one in (question, choice)
         ]
-        assert told == expected
+        assert answers == expected
         listed = {
             one["key"]: one["acts"] for one in client.get("/api/approvals", params={"state": "open"}).json()["items"]
         }
@@ -122,7 +122,7 @@ def test_a_question_says_how_it_is_answered(served: Served) -> None:
 
 
 def test_what_followed_a_task(served: Served) -> None:
-    """A retry, and what a task's end started, are told with it and found by any of its ids; another tenant's are not."""
+    """A task's retry and the work after its end are listed with it, found by any id, in its tenant only."""
     task = failed(served, "first", agent__task__id="follow-1", agent__name="again")
     answer = served.as_of("operator").post("/api/tasks/follow-1/retry").json()
     again = served.task("again", agent__retry_of="follow-1", agent__order__id=answer["order_id"])
@@ -130,8 +130,8 @@ def test_what_followed_a_task(served: Served) -> None:
     served.task("theirs", agent__retry_of="follow-1", tenant="other")
     client = served.as_of("viewer")
     expected = {again["uid"]: ("follow-1", None, answer["order_id"]), after["uid"]: (None, "follow-1", None)}
-    told = [client.get(f"/api/tasks/{task['uid']}").json()["followed_by"]]
-    told += [client.get("/api/tasks", params={"follows": id}).json()["items"] for id in ("follow-1", task["uid"])]
-    for found in told:
+    answers = [client.get(f"/api/tasks/{task['uid']}").json()["followed_by"]]
+    answers += [client.get("/api/tasks", params={"follows": id}).json()["items"] for id in ("follow-1", task["uid"])]
+    for found in answers:
         assert {one["uid"]: (one["retry_of"], one["caused_by"], one["order_id"]) for one in found} == expected
     assert field_of(client.get("/api/tasks", params={"follows": "nobody"}).json()) == "follows"

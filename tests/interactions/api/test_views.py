@@ -1,4 +1,4 @@
-"""What is drawn of a task: its message by the route that it takes, and its context, without any database."""
+"""Views of a task: its message by its route, and its context, without any database."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.interactions.api.served import Served
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A gateway that keeps what it records in memory, and whose routes say how Slack is told."""
+    """A gateway that keeps its rows in memory, and whose routes configure Slack."""
     routes = [
         {"sink": "slack", "address": "#deploys", "agent": "deployer", "prefix": "[PROD]", "verbosity": "live"},
         {"sink": "slack", "address": "#ends", "agent": "quiet", "verbosity": "final", "content": False},
@@ -30,50 +30,50 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 def drawn(app: Served, id: str) -> tuple[dict[str, object], str]:
-    """Return what is said of a task's message, and all texts of it and of its thread."""
-    told = app.as_of("viewer").get(f"/api/tasks/{id}/message").raise_for_status().json()
-    texts = json.dumps([told.pop("message"), told.pop("replies")], ensure_ascii=False)
-    return told, texts
+    """Return the metadata of a task's message, and all texts of it and of its thread."""
+    body = app.as_of("viewer").get(f"/api/tasks/{id}/message").raise_for_status().json()
+    texts = json.dumps([body.pop("message"), body.pop("replies")], ensure_ascii=False)
+    return body, texts
 
 
 def test_a_message_is_drawn_as_its_route_has_it(app: Served) -> None:
-    """Prefix, channel and how much is told are the route's that the task takes for good; without one of its own the default's."""
+    """Prefix, channel and verbosity come from the task's route, or else from the default route."""
     task = app.task("Ship it", agent__name="deployer")
     app.record(app.checkpoint(task, 1, "half way"))
-    told, texts = drawn(app, task["uid"])
-    assert told == {"channel": "#deploys", "verbosity": "live", "task_uid": task["uid"]}
+    body, texts = drawn(app, task["uid"])
+    assert body == {"channel": "#deploys", "verbosity": "live", "task_uid": task["uid"]}
     assert ("[PROD]" in texts, "half way" in texts) == (True, True)
-    told, texts = drawn(app, app.task("Sweep", agent__name="sweeper")["uid"])
-    assert (told["channel"], "[PROD]" in texts) == ("#agents", False)
+    body, texts = drawn(app, app.task("Sweep", agent__name="sweeper")["uid"])
+    assert (body["channel"], "[PROD]" in texts) == ("#agents", False)
 
 
 def test_what_a_route_does_not_tell_is_not_drawn(app: Served) -> None:
-    """A route that tells ends and questions has only those in its thread, and no more of them than it lets be seen; a route that is off has no channel."""
+    """A thread shows only the kinds of its route, within its limit; a route that is off has no channel."""
     task = app.task("Hush", agent__name="quiet")
     app.record(app.checkpoint(task, 1, "on the way"))
     app.record(asking("hush", "Really?", trace=task["trace"], detail='{"password": 1}'))
-    told, texts = drawn(app, task["uid"])
-    assert (told["channel"], told["verbosity"]) == ("#ends", "final")
+    body, texts = drawn(app, task["uid"])
+    assert (body["channel"], body["verbosity"]) == ("#ends", "final")
     replies = app.as_of("viewer").get(f"/api/tasks/{task['uid']}/message").json()["replies"]
     assert ["Really?" in json.dumps(one) for one in replies] == [True]
     assert "password" not in texts
-    told, texts = drawn(app, app.task("Nobody hears", agent__name="nobody")["uid"])
-    assert (told["channel"], "Nobody hears" in texts) == (None, True)
+    body, texts = drawn(app, app.task("Nobody hears", agent__name="nobody")["uid"])
+    assert (body["channel"], "Nobody hears" in texts) == (None, True)
 
 
 def test_a_sub_agents_message_is_that_of_the_task_for_which_it_works(app: Served) -> None:
-    """What a sub-agent tells stands in the thread of its root, by the root's route."""
+    """A sub-agent's checkpoints are in the thread of its root, by the root's route."""
     root = app.task("The whole", agent__name="deployer")
     said = {"agent.task.name": "The part", "agent.name": "painter", "agent.task.id": "the-part"}
     app.record(started(trace=root["trace"], span=2, parent=1, name="part", attributes=said, at=1.0))
-    told, texts = drawn(app, "the-part")
-    assert (told["task_uid"], told["channel"]) == (root["uid"], "#deploys")
+    body, texts = drawn(app, "the-part")
+    assert (body["task_uid"], body["channel"]) == (root["uid"], "#deploys")
     assert all(words in texts for words in ("[PROD]", "The whole", "The part"))
 
 
 def test_a_context_is_drawn_without_a_database(app: Served) -> None:
-    """The curve has a point for each call where no audit rows are kept, too."""
+    """The curve has a point for each call, even without audit rows."""
     task = app.task("Read", agent__name="reader")
     app.record(*(a_call(task["trace"], 10 + n, 1_000 * n, at=float(n)) for n in (2, 1, 3)))
-    told = app.as_of("viewer").get(f"/api/tasks/{task['uid']}/context").json()
-    assert [point["used_tokens"] for point in told["items"]] == [1_000, 2_000, 3_000]
+    body = app.as_of("viewer").get(f"/api/tasks/{task['uid']}/context").json()
+    assert [point["used_tokens"] for point in body["items"]] == [1_000, 2_000, 3_000]

@@ -1,4 +1,4 @@
-"""What the API tells of a question is what a person reads; what cannot be read is said, and names hide nothing."""
+"""The API's question is what a person reads; unreadable parts are reported, and names hide nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ KEY = "-----BEGIN PRIVATE KEY----- DROP-ALL-TABLES -----END PRIVATE KEY-----"
 
 
 def test_a_question_by_itself(served: Served) -> None:
-    """By its key or its id, whole, with what who asks may do; another tenant's and none are not found."""
+    """A question is found by key or id, whole, with the caller's acts; another tenant's and a missing one
+    are not found.
+    """
     asked = served.question("one/by itself", detail="line\n" * 300 + "the end")
     for ref in (asked["key"], "one/by itself"):
         one = served.as_of("approver").get(f"/api/approvals/{ref}").raise_for_status().json()
@@ -43,7 +45,9 @@ def test_a_question_by_itself(served: Served) -> None:
     ],
 )
 def test_what_is_hidden_is_said(served: Served, id: str, more: dict[str, object], why: list[str]) -> None:
-    """It says that it is not whole and why; it can be denied alone; what poses as a secret stands nowhere."""
+    """A question that is not whole says why; it can only be denied; text that imitates a redacted secret is
+    nowhere.
+    """
     served.question(id, **more)
     answer = served.as_of("approver").get(f"/api/approvals/{id}")
     one = answer.json()
@@ -57,7 +61,7 @@ def test_what_is_hidden_is_said(served: Served, id: str, more: dict[str, object]
 
 
 def test_names_hide_nothing(served: Served) -> None:
-    """Zero-width characters, bidi overrides, tags and blank deliveries stand in no name or text; ids are exact."""
+    """Zero-width characters, bidi overrides, tags and blank letters are in no name or text; ids are exact."""
     odd = "ad\u200bm\u202ein\u2060\ufeff\U000e0041\u3164"
     task = served.task(f"{odd} 1", gen_ai__agent__name=odd, agent__task__id="id\u200b1", agent__action=odd)
     client = served.as_of("viewer")
@@ -66,37 +70,37 @@ def test_names_hide_nothing(served: Served) -> None:
     assert whole["task_id"] == "id\u200b1"
     assert client.get("/api/tasks/id\u200b1").json()["uid"] == task["uid"]
     served.question("odd-1", detail=odd)
-    told = (
+    out = (
         client.get(f"/api/tasks/{task['uid']}/timeline").text
         + client.get("/api/tasks").text
         + client.get("/api/approvals").text
     )
     for hidden in ("\\u200b", "\\u202e", "\\u2060", "\\ufeff", "\\udb40", "\\u3164"):
-        assert hidden not in told.replace('"task_id":"id\\u200b1"', "").replace("id\\u200b1", "")
+        assert hidden not in out.replace('"task_id":"id\\u200b1"', "").replace("id\\u200b1", "")
 
 
 def test_the_command_line_shows_a_question_whole(served: Served, api_dsn: str, tmp_path: Path) -> None:
-    """The list marks what does not stand there whole; `show` shows it, in the database and at a gateway, behind a bar."""
+    """The list marks questions that it cuts; `show` prints them whole, in the database and at a gateway."""
     served.question("whole-1", detail="line\n" * 30 + "Approved by Mina")
     served.question("whole-2", detail=f"Rotate {KEY}")
     served.question("whole-3")
     places = ({"DATABASE_URL": api_dsn}, {"SPANPOST_URL": served.url, "SPANPOST_TOKEN": "spt_viewer"})
     for place in places:
-        code, told, why = run(tmp_path, "approvals", "list", **place)
-        rows = {id: next(row for row in told.splitlines() if id in row) for id in ("whole-1", "whole-2", "whole-3")}
+        code, out, why = run(tmp_path, "approvals", "list", **place)
+        rows = {id: next(row for row in out.splitlines() if id in row) for id in ("whole-1", "whole-2", "whole-3")}
         assert (code, ["[…]" in row for row in rows.values()], "approvals show" in why) == (
             0,
             [True, True, False],
             True,
         )
-        code, told, _ = run(tmp_path, "approvals", "show", "whole-1", **place)
-        assert (code, told.count("  │ line\n"), "  │ Approved by Mina\n" in told, "hidden" in told) == (
+        code, out, _ = run(tmp_path, "approvals", "show", "whole-1", **place)
+        assert (code, out.count("  │ line\n"), "  │ Approved by Mina\n" in out, "hidden" in out) == (
             0,
             30,
             True,
             False,
         )
-        code, told, _ = run(tmp_path, "approvals", "show", "whole-2", **place)
-        assert (code, "Part of this question is hidden" in told, "DROP-ALL" in told) == (0, True, False)
+        code, out, _ = run(tmp_path, "approvals", "show", "whole-2", **place)
+        assert (code, "Part of this question is hidden" in out, "DROP-ALL" in out) == (0, True, False)
     code, _, why = run(tmp_path, "approvals", "show", "nobody", DATABASE_URL=api_dsn)
     assert (code, "approvals list" in why) == (2, True)

@@ -1,4 +1,4 @@
-"""A gateway that a browser of this machine looks at, and the browser: one of each for all tests here."""
+"""A gateway for a browser of this machine, and the browser: one of each for all tests here."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tests.interactions.api.served import Served
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-#: What a browser needs in a container, and no more.
+#: Options that a browser needs in a container, and no more.
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync"]
 
 
 @pytest.fixture(scope="module")
 def board(server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A gateway whose board this machine looks at without a token, and may decide at."""
+    """A gateway whose board this machine can read without a token, and may decide at."""
     with fresh_database(server) as dsn, pytest.MonkeyPatch.context() as patch:
         home: Path = tmp_path_factory.mktemp("home")
         for name in list(os.environ):
@@ -35,13 +35,15 @@ def board(server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
 
 @pytest.fixture(scope="module")
 def tasks(board: Served) -> LiveTasks:
-    """Tasks of another process, told to that gateway. Each test has numbers of its own."""
+    """Tasks of another process, sent to that gateway. Each test has numbers of its own."""
     return LiveTasks(board.url)
 
 
 @pytest.fixture(scope="module")
 def browser(board: Served) -> Iterator[Browser]:
-    """The system's Chromium, after the gateway: while its player is there, no other loop runs in this thread."""
+    """The system's Chromium, after the gateway: while its player is there, no other loop runs in this
+    thread.
+    """
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as player:
@@ -52,7 +54,7 @@ def browser(board: Served) -> Iterator[Browser]:
 
 @pytest.fixture
 def open_page(browser: Browser, board: Served) -> Iterator[Callable[..., Page]]:
-    """Open a page of the board; what a page throws, asks or is refused by its policy fails the test."""
+    """Open a page of the board; an exception, a foreign request or a policy violation fails the test."""
     contexts, wrong = [], list[str]()
 
     def open_page(path: str = "/", *, is_phone: bool = False, **about: Any) -> Page:

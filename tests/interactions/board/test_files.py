@@ -1,4 +1,4 @@
-"""The board's files: what they are served with, and what may not stand in them."""
+"""The board's files: their headers, and forbidden content."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SCRIPTS = sorted(STATIC.glob("*.js"))
 
 
 async def ask(path: str, method: str = "GET", **headers: str) -> tuple[int, dict[str, str], bytes]:
-    """Ask the application; return status, headers and body."""
+    """Send a request to the application; return status, headers and body."""
     sent: list[dict[str, Any]] = []
 
     async def send(message: Any) -> None:
@@ -30,8 +30,8 @@ async def ask(path: str, method: str = "GET", **headers: str) -> tuple[int, dict
 
     named = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
     await HttpRouter(board_routes())({"type": "http", "method": method, "path": path, "headers": named}, receive, send)
-    told = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
-    return sent[0]["status"], told, sent[1]["body"]
+    answered = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+    return sent[0]["status"], answered, sent[1]["body"]
 
 
 def static(name: str) -> str:
@@ -56,7 +56,7 @@ async def test_the_page_names_files_that_there_are() -> None:
 
 
 async def test_files_are_kept_for_ever_and_pages_asked_for() -> None:
-    """A file has an address of its content and need not be asked for again; of another version's address the file is fresh."""
+    """A file's address contains its hash and is cached for ever; an older address gives the new file."""
     _, kept, body = await ask(static("main.js"))
     assert "immutable" in kept["cache-control"]
     status, fresh, same = await ask("/board/static/0123456789abcdef/main.js")
@@ -65,7 +65,7 @@ async def test_files_are_kept_for_ever_and_pages_asked_for() -> None:
 
 @pytest.mark.parametrize("coding", ["", "gzip", "br, gzip;q=0.5"])
 async def test_what_is_known_is_not_sent_again(coding: str) -> None:
-    """With the tag of what a browser has the answer is 304 and empty, packed or not; the tags of both differ."""
+    """A request with the current tag gets an empty 304, compressed or not; the tags of both differ."""
     status, first, body = await ask("/", accept_encoding=coding)
     assert (status, bool(first.get("content-encoding"))) == (200, "gzip" in coding)
     assert (gzip.decompress(body) if coding else body) == parts().page.body
@@ -74,7 +74,7 @@ async def test_what_is_known_is_not_sent_again(coding: str) -> None:
     assert (await ask("/", accept_encoding=other, if_none_match=first["etag"]))[0] == 200
 
 
-async def test_who_takes_no_gzip_gets_none() -> None:
+async def test_a_client_without_gzip_gets_none() -> None:
     """`gzip;q=0` is a refusal."""
     _, headers, body = await ask("/", accept_encoding="gzip;q=0, br")
     assert "content-encoding" not in headers
@@ -83,7 +83,7 @@ async def test_who_takes_no_gzip_gets_none() -> None:
 
 @pytest.mark.parametrize("path", ["/", "/board/static/x/none.js"])
 async def test_every_answer_is_guarded(path: str) -> None:
-    """Whatever is answered, nothing is fetched from elsewhere, no script stands in a page, nobody frames it, no text becomes HTML."""
+    """No answer loads foreign content, holds inline script, can be framed or turns text into HTML."""
     _, headers, _ = await ask(path)
     policy = dict(one.strip().partition(" ")[::2] for one in headers["content-security-policy"].split(";"))
     assert policy["default-src"] == "'none'"
@@ -103,12 +103,12 @@ async def test_every_answer_is_guarded(path: str) -> None:
     ],
 )
 async def test_nothing_else_is_served(path: str) -> None:
-    """What is no file of the board is 404, whatever the path says."""
+    """A path that is no file of the board is 404."""
     assert (await ask(path))[0] == 404
 
 
 async def test_it_is_read_and_nothing_more() -> None:
-    """HEAD is answered as GET; any other method is refused and told what is taken."""
+    """HEAD is answered like GET; any other method is refused with the allowed ones."""
     status, headers, _ = await ask("/", "HEAD")
     assert (status, int(headers["content-length"])) == (200, len(parts().page.body))
     status, headers, _ = await ask("/", "POST")
@@ -116,7 +116,7 @@ async def test_it_is_read_and_nothing_more() -> None:
 
 
 def test_nothing_stands_in_the_page() -> None:
-    """The page holds no script, style or handler of its own, and names nothing elsewhere."""
+    """The page has no script, style or handler of its own, and names no other host."""
     page = (STATIC / "index.html").read_text()
     assert re.findall(r"<style|<script(?![^>]*\bsrc=)|\son\w+=|\sstyle=|https?:|//", page) == []
 
@@ -125,7 +125,8 @@ def test_nothing_stands_in_the_page() -> None:
 def test_no_text_becomes_html(script: Path) -> None:
     """No script reads text as HTML or code, and none names another host."""
     found = re.findall(
-        r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function|srcdoc|DOMParser|setHTML|importScripts",
+        r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function|srcdoc|DOMParser|setHTML"
+        r"|importScripts",
         script.read_text(),
     )
     assert found == []
@@ -134,6 +135,6 @@ def test_no_text_becomes_html(script: Path) -> None:
 
 
 def test_files_are_small() -> None:
-    """All of the board is less than a picture: 45 kB packed."""
+    """All of the board is smaller than a picture: 45 kB compressed."""
     packed = len(parts().page.packed) + sum(len(part.packed) for part in parts().parts.values())
     assert 5_000 < packed < 45_000

@@ -1,4 +1,4 @@
-"""Pages of elsewhere in a real browser: what they have it send to a gateway of this machine comes to nothing."""
+"""Foreign pages in a real browser: their requests to a gateway of this machine have no effect."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.needs("postgres", "chromium")]
 
-#: Sends by every way that needs no leave of the gateway, and tells what came back.
+#: Sends in every way that needs no permission of the gateway, and reports the answers.
 ATTACK = """async (gateway) => {
-  const alert = JSON.stringify({alerts: [{status: "firing", labels: {alertname: "Your password ended"}, startsAt: "2026-03-01T12:00:00Z"}]});
+  const fired = {status: "firing", labels: {alertname: "Your password ended"}, startsAt: "2026-03-01T12:00:00Z"};
+  const alert = JSON.stringify({alerts: [fired]});
   const tell = (path, more) => fetch(gateway + path, more).then((answer) => answer.type, () => "refused");
   const simple = {method: "POST", mode: "no-cors", body: alert, headers: {"content-type": "text/plain"}};
   return [
@@ -30,9 +31,18 @@ ATTACK = """async (gateway) => {
     await tell("/alerts/grafana", {method: "POST", body: alert, headers: {"content-type": "application/json"}}),
     await tell("/control/v1/approvals/x", {}),
     await tell("/metrics", {mode: "no-cors"}),
-    await new Promise((done) => { const image = new Image(); image.onerror = image.onload = () => done("opaque"); image.src = gateway + "/health/detailed"; }),
-    await new Promise((done) => { const script = document.createElement("script"); script.onload = () => done("ran"); script.onerror = () => done("refused");
-      script.src = gateway + "/board/static/now/main.js"; document.body.append(script); }),
+    await new Promise((done) => {
+      const image = new Image();
+      image.onerror = image.onload = () => done("opaque");
+      image.src = gateway + "/health/detailed";
+    }),
+    await new Promise((done) => {
+      const script = document.createElement("script");
+      script.onload = () => done("ran");
+      script.onerror = () => done("refused");
+      script.src = gateway + "/board/static/now/main.js";
+      document.body.append(script);
+    }),
   ];
 }"""
 
@@ -47,12 +57,12 @@ class _InstalledApps(BaseHTTPRequestHandler):
         )
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
 def installed_apps() -> Iterator[int]:
-    """The port of a web server of somebody else."""
+    """Return the port of a foreign web server."""
     with ThreadingHTTPServer(("127.0.0.1", 0), _InstalledApps) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server.server_port
@@ -75,7 +85,7 @@ def open_page(browser: Browser) -> Iterator[Callable[[str], Page]]:
 
 
 def rows(dsn: str) -> list[Any]:
-    """Count what there is, in a thread: the browser's player has this one's loop."""
+    """Count the rows, in a thread: the browser's player has this one's loop."""
     counts = (
         "SELECT (SELECT count(*) FROM alerts), (SELECT count(*) FROM quarantine), (SELECT count(*) FROM agent_events)"
     )
@@ -87,7 +97,7 @@ def rows(dsn: str) -> list[Any]:
 def test_what_a_page_of_elsewhere_sends_comes_to_nothing(
     board: Served, installed_apps: int, open_page: Callable[[str], Page], name: str
 ) -> None:
-    """M1: by fetch, form, image and script, of another site and of another port of this host, no row is made and nothing is told."""
+    """M1: fetch, form, image and script of another site or port make no row and no message."""
     before = rows(str(board.gateway.settings.dsn))
     page = open_page(f"http://{name}:{installed_apps}/")
     answers = page.evaluate(ATTACK, board.url)
@@ -102,7 +112,7 @@ def test_what_a_page_of_elsewhere_sends_comes_to_nothing(
 def test_a_link_from_elsewhere_opens_the_board(
     board: Served, installed_apps: int, open_page: Callable[[str], Page]
 ) -> None:
-    """Who opened the board once comes back to it by a link of any page, a chat's or a dashboard's."""
+    """After the board was opened once, a link in any page, a chat or a dashboard opens it again."""
     page = open_page(board.opens(board.url + "/"))
     page.locator("#link.live").wait_for()
     assert "token" not in page.url
@@ -112,8 +122,8 @@ def test_a_link_from_elsewhere_opens_the_board(
     page.locator("h1", has_text="History").wait_for()
 
 
-def test_who_has_no_token_is_told_where_it_is(board: Served, open_page: Callable[[str], Page]) -> None:
-    """Without the token the page says what to open; with it, in a tab that stands there, it goes on, and other tabs have it, too."""
+def test_without_a_token_the_page_says_where_it_is(board: Served, open_page: Callable[[str], Page]) -> None:
+    """Without the token the page says what to open; opened in one tab, the token works in others too."""
     page = open_page(board.url)
     page.get_by_text("spanpost token local").wait_for()
     page.goto(board.opens(board.url + "/"))

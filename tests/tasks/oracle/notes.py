@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from spanpost.model.observations import Observation, Part
-from spanpost.model.readings import Reading
+from spanpost.model.readings import Reading, Role
+
+#: Roles of a running span that may still turn out to be a box.
+UNDECIDED = (Role.OTHER, Role.STEP, Role.PLUMBING)
 
 
 @dataclass(eq=False)
@@ -50,10 +53,10 @@ class Note:
         return self.o.start_ns or self.at
 
     @cached_property
-    def rank(self) -> tuple[bool, int, int, bytes]:
-        """Its rank among the copies of its span: an ended copy, the newest, the fullest."""
-        o = self.o
-        return self.is_end, o.end_ns if self.is_end else o.at_ns, len(o.attributes) + o.unread, self.key
+    def rank(self) -> tuple[bool, bool, int, int, bytes]:
+        """Its rank among the copies of its span: an ended copy, one with a role, the newest, the fullest."""
+        o, has_role = self.o, self.is_end or self.r.role not in UNDECIDED
+        return self.is_end, has_role, o.end_ns if self.is_end else o.at_ns, len(o.attributes) + o.unread, self.key
 
     @cached_property
     def call_name(self) -> str:

@@ -28,8 +28,8 @@ def row(task: Task, tasks: Tasks, rules: Rules) -> Row:
         step = (steps[-1].name, None, None)
     starts = [s.start_ns for s in task.task_runs if s.start_ns]
     cancelled, paused = (
-        asked(facts, task.all_task_runs, Verb.CANCEL),
-        asked(facts, task.all_task_runs, Verb.PAUSE, Verb.RESUME),
+        asked(facts, task.task_runs, Verb.CANCEL),
+        asked(facts, task.task_runs, Verb.PAUSE, Verb.RESUME),
     )
     muted = asked(facts, [], Verb.MUTE, Verb.UNMUTE)
     failure = verdict.failure if verdict.status == c.ERROR else None

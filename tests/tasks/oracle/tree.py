@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING
 from spanpost.model.observations import Status
 from spanpost.model.readings import Role
 from tests.tasks.oracle.ids import domain
-from tests.tasks.oracle.notes import Note
+from tests.tasks.oracle.notes import UNDECIDED, Note
 
 if TYPE_CHECKING:
     from tests.tasks.oracle.counting import Amount
     from tests.tasks.oracle.placement import Run
 
 _TRANSPARENT = (Role.OTHER, Role.PLUMBING)
-_UNDECIDED = (Role.OTHER, Role.STEP, Role.PLUMBING)
 
 
 class Span:
@@ -62,7 +61,7 @@ class Span:
     @property
     def is_open(self) -> bool:
         """True while it may still turn out to be a box."""
-        return self.best is None or (not self.has_ended and self.role in _UNDECIDED)
+        return self.best is None or (not self.has_ended and self.role in UNDECIDED)
 
     @property
     def owns_subtree(self) -> bool:

@@ -22,5 +22,5 @@ class AppriseSettings(SinkSettings):
         "without one all are notified.",
     )
     verbosity: Literal["live", "milestones", "final", "mute"] = Field(
-        default="final", description="How much is let through where no route says."
+        default="final", description="How much is sent if the route does not say."
     )

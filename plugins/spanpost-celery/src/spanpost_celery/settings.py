@@ -19,7 +19,7 @@ class CelerySettings(LauncherSettings):
         description="Name of the Celery task, as its worker knows it: `agents.run`. It is called with `order=`.",
     )
     queue: str | None = Field(
-        default=None, min_length=1, description="Queue that it is put into; not given: the broker's default."
+        default=None, min_length=1, description="Queue of the task; not given: the broker's default."
     )
     expires: float | None = Field(
         default=None,
@@ -28,7 +28,6 @@ class CelerySettings(LauncherSettings):
     )
     retry_uncertain: bool = Field(
         default=True,
-        description="Put it into the queue again where it is not known whether it was; the Celery task's id is "
-        "the order's, by which a worker "
-        "can tell. `false`: a person decides.",
+        description="Queue the order again if it is unknown whether it was queued; the Celery task's id is the "
+        "order's id, by which a worker recognises a repeat. `false`: a person decides.",
     )

@@ -41,7 +41,7 @@ _ANSWERS: dict[int | str, dict[str, Any]] = INVALID | NOT_FOUND | REFUSED
 _NO_EFFECT = {
     Result.DECIDED: "it was decided before, and the first answer stands",
     Result.VOID: "the agent has asked this again in other words: answer that question",
-    Result.HIDDEN: "part of the question is hidden or was cut, so nobody can read what they would approve; it can be denied",
+    Result.HIDDEN: "part of the question is hidden or was cut, so it cannot be approved; it can be denied",
     Result.EXPIRED: "the time for an answer is over",
     Result.TOO_LATE: "the task has ended, or is in a state in which this cannot be done",
 }
@@ -225,7 +225,7 @@ def result_of(outcome: ActOutcome) -> ApiJson:
                 }
             )
         case Result.REFUSED:
-            raise HttpError(403, "refused", outcome.refusal or "the rules of who may refused it")
+            raise HttpError(403, "refused", outcome.refusal or "the authorization rules refused it")
         case Result.UNKNOWN:
             raise HttpError(404, "not_found", outcome.refusal or "there is no such thing")
     why = _NO_EFFECT[verdict.result]

@@ -64,8 +64,9 @@ class EventQuery(TaskWords):
     | NOT_FOUND
     | {
         200: {
-            "description": "A stream that does not end: `event: checkpoint` (with an id), `event: task` (a task as it is now), "
-            "`event: hello` at its beginning, `event: reset` when the client must ask for the tasks again, and comments as heartbeats.",
+            "description": "A stream that does not end: `event: checkpoint` (with an id), "
+            "`event: task` (a task as it is now), `event: hello` at its beginning, `event: reset` when the "
+            "client must ask for the tasks again, and comments as heartbeats.",
             "content": {"text/event-stream": {"schema": {"type": "string"}}},
         }
     },
@@ -102,7 +103,7 @@ async def events(
 
 
 def _too_many() -> HttpError:
-    said = "as many streams as may be are open (api.max_streams); come back"
+    said = "all streams of api.max_streams are open; come back"
     return HttpError(503, "too_many", said, headers={"retry-after": "5"})
 
 

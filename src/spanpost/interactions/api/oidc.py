@@ -43,12 +43,14 @@ _ALGORITHMS: Final = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES2
 _MOST: Final = 1024 * 1024
 #: Page of a failed login, in the style of the board.
 _PAGE: Final = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Not signed in</title><meta name="viewport" content="width=device-width, initial-scale=1">
+<html lang="en"><head><meta charset="utf-8"><title>Not signed in</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark"><link rel="stylesheet" href="/board/static/now/board.css"></head>
-<body><main><section class="empty failed"><h1>Not signed in</h1><p>{said}</p><p><a class="button" href="/">Try again</a></p></section></main></body></html>
+<body><main><section class="empty failed"><h1>Not signed in</h1><p>{said}</p>
+<p><a class="button" href="/">Try again</a></p></section></main></body></html>
 """
 _POLICY: Final = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-#: How a client authenticates, in the providers' words.
+#: Methods of client authentication, in the providers' words.
 _BASIC, _POST = "client_secret_basic", "client_secret_post"
 #: Further claims that are read.
 _ABOUT: Final = ("preferred_username", "email_verified")
@@ -157,10 +159,10 @@ class Oidc:
         try:
             found = await _ask("GET", url, authorization=f"Bearer {token}")
         except HttpError as error:
-            log.warning("oidc: of somebody who logs in only the ID token is known: %s", error.message)
+            log.warning("oidc: userinfo cannot be read, so only the ID token's claims count: %s", error.message)
             return {}
         if found.get("sub") != claims["sub"]:
-            raise HttpError(403, "login_failed", "the provider tells of somebody else than its ID token is for")
+            raise HttpError(403, "login_failed", "the provider's userinfo is about another person than its ID token")
         # An address and its verification must come from the same source.
         known = claims.keys() | ({"email_verified"} if "email" in claims else set())
         return {name: value for name, value in found.items() if name in (*wanted, *_ABOUT) and name not in known}
@@ -179,7 +181,7 @@ class Oidc:
             except (JoseError, ValueError) as error:
                 if is_last:
                     raise HttpError(
-                        403, "login_failed", f"the provider's ID token is not to be believed ({type(error).__name__})"
+                        403, "login_failed", f"the provider's ID token is not valid ({type(error).__name__})"
                     ) from None
         claims = dict(found.claims)
         registry = jwt.JWTClaimsRegistry(
@@ -194,10 +196,14 @@ class Oidc:
             registry.validate(claims)
         except JoseError as error:
             raise HttpError(
-                403, "login_failed", f"the provider's ID token is not for us or of now ({error.description})"
+                403,
+                "login_failed",
+                f"the provider's ID token is for another client or another time ({error.description})",
             ) from None
         if isinstance(claims["aud"], list) and len(claims["aud"]) > 1 and claims.get("azp") != self.terms.client_id:
-            raise HttpError(403, "login_failed", "the provider's ID token is for several, and was not asked for by us")
+            raise HttpError(
+                403, "login_failed", "the provider's ID token is for several clients, and this one did not request it"
+            )
         return claims
 
     def person_of(self, claims: Mapping[str, Any]) -> Caller:
@@ -223,11 +229,11 @@ class Oidc:
             raise HttpError(
                 403,
                 "no_role",
-                f"{name[:200]} has no role here: oidc.roles says whose words of {terms.roles_claim!r} have one",
+                f"{name[:200]} has no role here: oidc.roles maps values of the claim {terms.roles_claim!r} to roles",
             )
         if not isinstance(tenant, str) or not tenant:
             raise HttpError(
-                403, "no_tenant", f"the provider says no tenant for {name[:200]} (claim {terms.tenant_claim!r})"
+                403, "no_tenant", f"the provider names no tenant for {name[:200]} (claim {terms.tenant_claim!r})"
             )
         return Caller(
             provider="oidc",
@@ -245,7 +251,9 @@ class Oidc:
             missing = {"issuer", "authorization_endpoint", "token_endpoint", "jwks_uri"} - said.keys()
             if missing or str(said["issuer"]).rstrip("/") != self.terms.issuer:
                 raise HttpError(
-                    503, "login_failed", "oidc.issuer: what it says of itself does not fit; check the setting"
+                    503,
+                    "login_failed",
+                    "oidc.issuer: its metadata is incomplete or names another issuer; check the setting",
                 )
             self._metadata = (time.monotonic(), said)
         return said
@@ -388,5 +396,5 @@ def _oidc(parts: TheParts, request: Request) -> Oidc:
     require_own_page(request)
     oidc: Oidc | None = parts.oidc
     if oidc is None:
-        raise HttpError(404, "not_found", "nobody can log in here: set [oidc], or use a token")
+        raise HttpError(404, "not_found", "there is no login here: set [oidc], or use a token")
     return oidc

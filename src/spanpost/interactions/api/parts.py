@@ -33,7 +33,7 @@ BY_ROLE: Final = (
 class ApiParts:
     """Shared state of the routes. New values hold from the next request on.
 
-    `take` gets what an intervention recorded.
+    `take` receives the records of an intervention.
     """
 
     def __init__(

@@ -19,7 +19,7 @@ _RESOLVER: Final = 1.5
 
 
 class OnePerson:
-    """Answers lookups about the caller, and about nobody else."""
+    """Answers lookups about the caller only."""
 
     def __init__(self, caller: Caller, resolvers: Mapping[str, Resolver]) -> None:
         self._caller = caller

@@ -1,4 +1,4 @@
-"""What a caller may do now, by the same rules as the acts themselves. Nothing is recorded."""
+"""Possible acts of a caller, by the same rules as the acts themselves. Nothing is recorded."""
 
 from __future__ import annotations
 

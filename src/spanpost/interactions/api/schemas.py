@@ -168,7 +168,8 @@ class QuestionBody(BaseModel):
         description="The question can be read completely. Otherwise it can be denied, and not approved."
     )
     hidden: list[Literal["secret", "cut", "invisible", "alike"]] = Field(
-        description="Why it is not whole: a part looks like a secret, was cut when it was recorded, cannot be seen, or two options read alike."
+        description="Why it is not whole: a part looks like a secret, was cut when it was recorded, cannot be "
+        "seen, or two options read alike."
     )
     requested_at: str
     expires_at: str | None
@@ -325,6 +326,7 @@ class ActResult(BaseModel):
     decision: str | None
     by: str | None
     order_id: str | None = Field(
-        description="For a start or a retry: the id of the order. The resulting task has the same; `GET /api/tasks?order=` finds it."
+        description="For a start or a retry: the id of the order. The resulting task has the same; "
+        "`GET /api/tasks?order=` finds it."
     )
     is_repeat: bool = Field(description="The act is a repeat; this is the first answer.")

@@ -19,7 +19,7 @@ from spanpost.model.sessions import SessionState
 from spanpost.store.directory import LoginSessions
 
 COOKIE: Final = "spanpost_session"
-#: Seconds for which a gateway uses what it read of ended sessions.
+#: Seconds for which a gateway caches the list of ended sessions.
 REFRESH: Final = 5.0
 _LONGEST: Final = 4_096
 

@@ -145,7 +145,7 @@ class Hub:
     # --- reading ------------------------------------------------------------------------------------------
 
     def add(self, tasks: Iterable[Task]) -> None:
-        """Add what this process has recorded. Must run in the loop."""
+        """Add this process's new records. Must run in the loop."""
         if not self._streams:
             return
         self._keep(tasks)
@@ -185,7 +185,7 @@ class Hub:
                 async with asyncio.timeout(pause):
                     await self._hint.wait()
                 self._hint.clear()
-                soon = 4  # another transaction may delay what was just committed
+                soon = 4  # another transaction may hide the row that was just committed
 
     async def _read_checkpoints(self) -> bool:
         """Read a page of checkpoints; True if there may be more."""

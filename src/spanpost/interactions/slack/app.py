@@ -109,9 +109,7 @@ class SlackApp:
             try:
                 return await handle(body, context["origin"])
             except Exception as error:
-                log.error(
-                    "something that Slack sent could not be taken: %s: %s", type(error).__name__, first_line(error)
-                )
+                log.error("a payload from Slack could not be handled: %s: %s", type(error).__name__, first_line(error))
                 return answer(503, "fault")
 
         return listen
@@ -138,7 +136,7 @@ class SlackApp:
         except SlackRefused as refused:
             return SlackAnswered(status=refused.status, word=refused.why)
         except Trouble as trouble:
-            log.warning("Slack could not be asked whose a request is: %s", trouble)
+            log.warning("the workspace of a request could not be looked up in Slack: %s", trouble)
             return SlackAnswered(status=503, word="slack")
         except StoreUnavailable:
             return SlackAnswered(status=503, word="unavailable")
@@ -188,7 +186,7 @@ class SlackApp:
             except StoreUnavailable:
                 self._send_answer(installation, click, locale.say("interactions.unsure"))
             except Exception as error:
-                log.error("a click could not be taken: %s: %s", type(error).__name__, first_line(error))
+                log.error("a click could not be handled: %s: %s", type(error).__name__, first_line(error))
                 self._send_answer(installation, click, locale.say("interactions.unsure"))
 
         if not await self._within(work(), origin.until):
@@ -343,7 +341,7 @@ class SlackApp:
                     text=locale.say("interactions.unsure" if spoken.word in ACTS else "interactions.away")
                 )
             except Exception as error:
-                log.error("a command could not be taken: %s: %s", type(error).__name__, first_line(error))
+                log.error("a command could not be handled: %s: %s", type(error).__name__, first_line(error))
                 reply = SlackAnswer(text=locale.say("interactions.uncertain"))
             if reply is not None:
                 self._in_background(self._say(installation, spoken, reply))

@@ -17,24 +17,24 @@ _AGAIN: Final = "add it to the app (OAuth & Permissions) and install the app aga
 def wanted(rules: AuthorizationRules, *, hears_replies: bool, joins: bool) -> dict[str, str]:
     """Return the needed scopes, and what is impossible without each."""
     needs = {
-        "chat:write": "nobody can be told what became of their click",
-        "users:read": "nobody can be known, so that nobody may do anything",
+        "chat:write": "people are not told the result of their click",
+        "users:read": "people cannot be identified, so every act is refused",
     }
     if any(rule.groups for rule in rules.rules):
-        needs["usergroups:read"] = "rules with groups let nobody through"
+        needs["usergroups:read"] = "rules with groups allow no one"
     if any(rule.emails for rule in rules.rules) or any("@" in who for who in rules.people.values()):
         needs["users:read.email"] = (
-            "rules with emails let nobody through, and who a task runs for is known by user id alone"
+            "rules with emails allow no one, and the person for whom a task runs is known by user id only"
         )
     if any(rule.channels for rule in rules.rules):
-        needs["channels:read"] = "rules with channels let nobody through"
+        needs["channels:read"] = "rules with channels allow no one"
     if any(HERE in rule.channels for rule in rules.rules):
-        needs["groups:read"] = "in private channels rules with channels let nobody through"
+        needs["groups:read"] = "rules with private channels allow no one"
     needs["commands"] = "the command /agents is not there"
-    needs["app_mentions:read"] = "messages that mention the app are not heard"
+    needs["app_mentions:read"] = "messages that mention the app are not received"
     if hears_replies:
-        needs["channels:history"] = "replies in threads of public channels are not heard"
-        needs["groups:history"] = "replies in threads of private channels are not heard"
+        needs["channels:history"] = "replies in threads of public channels are not received"
+        needs["groups:history"] = "replies in threads of private channels are not received"
     if joins:
         needs["channels:join"] = "public channels are not joined"
     return needs
@@ -49,7 +49,7 @@ def of_rules(rules: AuthorizationRules) -> Iterable[Finding]:
     if not rules.rules:
         yield Finding(
             ok=False,
-            found="no rule says who may do anything, so nobody may",
+            found="no rule allows anything, so every act is refused",
             cure="add a [[interactions.rules]] to spanpost.toml",
         )
         return
@@ -61,12 +61,12 @@ def of_rules(rules: AuthorizationRules) -> Iterable[Finding]:
     ]:
         yield Finding(
             ok=True,
-            found=f"no rule names {', '.join(missing)}: nobody may",
+            found=f"no rule names {', '.join(missing)}: no one may do it",
             cure="add them to the actions of a [[interactions.rules]]",
         )
     for number, rule in enumerate(rules.rules, 1):
         if not (rule.users or rule.groups or rule.channels or rule.emails or rule.requester or rule.resolver):
-            yield Finding(ok=True, found=f"rule {number} names nobody, so nobody may do what it is about")
+            yield Finding(ok=True, found=f"rule {number} names no people, so it allows no one")
 
 
 async def check_app(one: Installation, *, hears_replies: bool, joins: bool) -> list[Finding]:

@@ -1,4 +1,4 @@
-"""Decisions in Slack: what a press opens or does, and what a submitted dialogue decides.
+"""Decisions in Slack: the effects of a press and of a submitted dialogue.
 
 One press decides only if the whole question is visible beside the button. A longer question is approved in
 a dialogue that shows it whole; a question that is partly unreadable is not approved in Slack. This is
@@ -41,7 +41,7 @@ class PressedAnswer(msgspec.Struct, frozen=True, kw_only=True):
 async def pressed(
     interactions: Interactions, click: Click, comments: Comments, conceal: Callable[[Task], Task]
 ) -> PressedAnswer:
-    """Do what a press asks for. Raises `StoreUnavailable`: nothing was done."""
+    """Carry out a press. Raises `StoreUnavailable`: nothing was done."""
     if click.action in (VIEW, READ):
         asked = await interactions.find(click.key, click.message)
         locale = interactions.locale(asked, click.message)
@@ -95,7 +95,7 @@ async def _read(interactions: Interactions, click: Click, asked: Asked, locale: 
 
 
 async def submitted(interactions: Interactions, sent: Submission) -> PressedAnswer | None:
-    """Do what a submitted dialogue decides; None if it is not ours.
+    """Carry out the decision of a submitted dialogue; None if it is not ours.
 
     Raises `StoreUnavailable`: nothing was done.
     """

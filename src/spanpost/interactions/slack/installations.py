@@ -81,7 +81,7 @@ class Installation:
         try:
             await self.web.call("chat.postEphemeral", channel=message.channel, user=user, text=text, **more)
         except Trouble as trouble:
-            log.warning("somebody could not be told what became of their click or command: %s", trouble)
+            log.warning("a person could not be told the result of a click or command: %s", trouble)
 
     def is_app_of(self, body: dict[str, Any]) -> bool:
         """Tell whether a payload is for this app.
@@ -190,7 +190,7 @@ def secrets_of(apps: Sequence[App]) -> list[Secret]:
 async def authorize(
     context: AsyncBoltContext, enterprise_id: str | None, team_id: str | None, user_id: str | None
 ) -> AuthorizeResult:
-    """Tell Bolt what it would otherwise ask Slack with every request."""
+    """Give Bolt the identity that it would otherwise request from Slack each time."""
     installation: Installation = context["origin"].installation
     me = await installation.whoami()
     return AuthorizeResult(

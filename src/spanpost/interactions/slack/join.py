@@ -1,4 +1,4 @@
-"""Join the public channels of the routes, if configured: nobody has to invite the app."""
+"""Join the public channels of the routes, if configured, so that no one has to invite the app."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ _WHY: Final = {
     "invalid_browser": f"This installation was not begun in this browser, or too long ago. {_BEGIN_AGAIN}",
     "invalid_state": f"This installation is finished already, or was begun too long ago. {_BEGIN_AGAIN}",
     "missing_code": f"Slack sent no code. {_BEGIN_AGAIN}",
-    "invalid_code": f"Slack does not take the code that it sent. {_BEGIN_AGAIN}",
+    "invalid_code": f"Slack does not accept the code. {_BEGIN_AGAIN}",
 }
 
 
@@ -133,15 +133,16 @@ class SlackInstallations(AsyncInstallationStore):
         """Store an installation. Raises `BoltError` with a text that may be shown, and `StoreUnavailable`."""
         if installation.is_enterprise_install or not installation.team_id:
             raise _InstallRefused(
-                "This app is installed in single workspaces, not in an organisation as a whole. Install it in one of them."
+                "This app is installed in single workspaces, not in an organisation as a whole. "
+                "Install it in one of them."
             )
         if not installation.bot_token or not _ID.match(installation.team_id):
             raise _InstallRefused("Slack gave no bot token. Nothing was installed.")
         if self._terms.app_id and installation.app_id != self._terms.app_id:
-            raise _InstallRefused("This is another app than the one that is heard here. Nothing was installed.")
+            raise _InstallRefused("This is another app than the one that is set up here. Nothing was installed.")
         ends = installation.bot_token_expires_at
         if (ends is not None) is not bool(installation.bot_refresh_token):
-            raise _InstallRefused("Slack gave a token that ends, and nothing to renew it with. Nothing was installed.")
+            raise _InstallRefused("Slack gave a token that expires and no refresh token. Nothing was installed.")
         given = Installed(
             client=self._terms.client_id,
             team=installation.team_id,
@@ -265,8 +266,8 @@ class OauthHttp:
         team = done.installation.team_id or ""
         name = self._keeps.name_of(team)
         text = (
-            f"The app is installed in {line(done.installation.team_name or team, 200)}. Invite it to a channel, and have routes lead there: "
-            f"they call this workspace {name}."
+            f"The app is installed in {line(done.installation.team_name or team, 200)}. "
+            f"Invite it to a channel, and set a route to that channel: routes call this workspace {name}."
         )
         return self._ended(200, "Installed", text, "installed")
 
@@ -304,8 +305,10 @@ _HEADERS: Final = {
 def _page(status: int, title: str, text: str) -> BoltResponse:
     page = (
         '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>{html.escape(title)}</title><style>body{{font:1rem/1.5 system-ui,sans-serif;max-width:36rem;margin:4rem auto;"
+        f"<title>{html.escape(title)}</title>"
+        "<style>body{font:1rem/1.5 system-ui,sans-serif;max-width:36rem;margin:4rem auto;"
         "padding:0 1rem;color-scheme:light dark}</style>"
-        f'<h1>{html.escape(title)}</h1><p>{html.escape(text)}</p><p><a href="{INSTALL}">Begin the installation</a></p></html>'
+        f"<h1>{html.escape(title)}</h1><p>{html.escape(text)}</p>"
+        f'<p><a href="{INSTALL}">Begin the installation</a></p></html>'
     )
     return BoltResponse(status=status, body=page, headers={_TEXT: text})

@@ -68,4 +68,4 @@ async def rest(web: Web, root: PersonMessage) -> None:
     try:
         await web.call("agents.sessions.setStatus", channel_id=root.channel, thread_ts=root.ts, status="active")
     except Trouble as trouble:
-        log.warning("Slack goes on showing that a task works which somebody stopped: %s", trouble)
+        log.warning("a stopped task is still shown as working in Slack: %s", trouble)

@@ -1,4 +1,4 @@
-"""Webhooks: their providers, and what is done with a request."""
+"""Webhooks: providers, and the acts for their requests."""
 
 from __future__ import annotations
 

@@ -25,9 +25,9 @@ _WORDS, _NAME, _PARAMETER = 4_000, 100, 1_000
 
 
 class HookCarrier:
-    """Does what a provider's settings make of a request. Safe to repeat, however an earlier attempt ended.
+    """Does the act that a provider's settings choose for a request.
 
-    `take` gets what a request recorded.
+    Safe to repeat, however an earlier attempt ended. `take` receives the records of a request.
     """
 
     def __init__(
@@ -112,7 +112,10 @@ class HookCarrier:
                 f"there is no question {line(id, 100)!r}: once there is, retry this delivery", reason="no_question"
             )
         if len(found) > 1:
-            said = f"{line(id, 100)!r} was asked in {len(found)} wordings: give each question an id of its own, or name it by its key"
+            said = (
+                f"{line(id, 100)!r} was asked in {len(found)} wordings: give each question an id of its own, "
+                "or name it by its key"
+            )
             raise Rejected(said, reason="several_questions")
         [question], decision = found, render(does.decision, document).strip()
         verb = verb_of(question, decision)

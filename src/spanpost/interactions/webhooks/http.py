@@ -38,7 +38,7 @@ _WHY: Final[Mapping[str, str]] = {
 
 
 class HooksHttp:
-    """The endpoint. `providers` by name; `take` gets what an order recorded; `clock` returns Unix time."""
+    """The endpoint. `providers` by name; `take` receives the records of an order; `clock` returns Unix time."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class HooksHttp:
         # The signature covers time and id: a repeated signature is a repeated request.
         taken = await self._launch_orders.place(order, signature=f"hook:{provider.name}:{proven.signature}")
         if taken is Taken.REPLAYED:
-            raise HttpError(409, "replayed", "the very same request was heard before")
+            raise HttpError(409, "replayed", "this request was received before")
         if taken is Taken.NEW:
             self._take_recorded(Recorded(deliveries=1))
         status, word = (202, "taken") if taken is Taken.NEW else (200, "known")

@@ -119,7 +119,7 @@ def key_of(secret: str, scheme: Scheme) -> bytes:
     try:
         key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
     except (binascii.Error, ValueError):
-        raise ValueError("must be base64, after whsec_ where that stands there") from None
+        raise ValueError("must be base64, after whsec_ if that is there") from None
     if len(key) < _LEAST:
         raise ValueError(f"must hold {_LEAST} bytes at least, in base64")
     return key

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("spanpost.runtime.gateway")
 _limited_log = RateLimitedLog(log)
 _NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
-#: What pages of `gateway.allowed_origins` may do: send telemetry.
+#: Pages of `gateway.allowed_origins` may do this alone: send telemetry.
 _PREFLIGHT: Final = {
     "access-control-allow-methods": "POST",
     "access-control-allow-headers": "authorization, content-type, content-encoding, traceparent, tracestate",
@@ -40,7 +40,7 @@ _PREFLIGHT: Final = {
 
 
 class EndpointContext(msgspec.Struct, frozen=True, kw_only=True):
-    """What an endpoint gets from its gateway."""
+    """The parts of the gateway that an endpoint uses."""
 
     pipeline: Pipeline
     settings: Settings

@@ -23,7 +23,7 @@ def endpoints(context: EndpointContext) -> list[Endpoint]:
             if before is not None and again(before, alert) is None:
                 return False  # most repeats: one query covers all of them
             taken = await kept.take(alert)
-            pipeline.take(taken.recorded)
+            pipeline.components.take(taken.recorded)
             return not taken.is_repeat
 
         return await take_each(alerts, one, until)

@@ -52,7 +52,7 @@ def endpoints(context: EndpointContext) -> list[Endpoint]:
         store.interventions,
         store.budgets,
         hub,
-        take=pipeline.take,
+        take=pipeline.components.take,
         resolvers=resolvers_of(settings.interactions or InteractionsSettings()),
         watch=pipeline.metrics,
     )
@@ -64,7 +64,7 @@ def endpoints(context: EndpointContext) -> list[Endpoint]:
         drawing.settings = settings
         hub.renew()
 
-    pipeline.recorded.subscribe(lambda recorded: hub.add(recorded.tasks))
+    pipeline.components.recorded.subscribe(lambda recorded: hub.add(recorded.tasks))
     return [Endpoint(routes=[HttpRoute(PREFIX, application(parts, drawing.draw))], reload=reload, end=hub.end)]
 
 

@@ -10,7 +10,7 @@ from spanpost.settings.gateway import GatewaySettings
 def endpoints(context: EndpointContext) -> list[Endpoint]:
     """Return ``/control/``."""
     section = context.settings.gateway or GatewaySettings()
-    answers = context.pipeline.answers
+    answers = context.pipeline.components.answers
     control = ControlHttp(answers, context.sender_tokens, most=section.max_waiters)
     answers.begin()  # decisions of other processes also start deliveries at once
     return [Endpoint(routes=control.routes, end=control.end)]

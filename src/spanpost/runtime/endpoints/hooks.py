@@ -9,7 +9,7 @@ from spanpost.settings import Settings
 
 def endpoints(context: EndpointContext) -> list[Endpoint]:
     """Return ``/hooks/``."""
-    hooks = context.pipeline.hooks
+    hooks = context.pipeline.components.hooks
     if hooks is None:
         return []
     section = context.settings.webhooks
@@ -17,7 +17,7 @@ def endpoints(context: EndpointContext) -> list[Endpoint]:
     application = HooksHttp(
         pipeline.store.launch_orders,
         hooks.providers,
-        take=pipeline.take,
+        take=pipeline.components.take,
         max_body=section.max_body,
         watch=pipeline.metrics,
     )

@@ -18,7 +18,8 @@ log = logging.getLogger("spanpost.interactions")
 def endpoints(context: EndpointContext) -> list[Endpoint]:
     """Return ``/slack/events``, and ``/slack/install`` with its redirect. Raises `ConfigError`."""
     opened = []
-    interactions_runtime, workspaces = context.pipeline.interactions_runtime, context.pipeline.workspaces
+    components = context.pipeline.components
+    interactions_runtime, workspaces = components.interactions_runtime, components.workspaces
     if interactions_runtime is not None and interactions_runtime.has_http:
         opened.append(Endpoint(routes=interactions_runtime.http().routes))
     if workspaces is not None:
@@ -29,7 +30,7 @@ def endpoints(context: EndpointContext) -> list[Endpoint]:
                 f"slack_oauth: {error.name} is missing; install it with: pip install 'spanpost[interactions]'"
             ) from error
         if workspaces.encryption is None:
-            log.warning("nobody can install the Slack app: slack_oauth.key is not set; `spanpost slack key` makes one")
+            log.warning("the Slack app cannot be installed: slack_oauth.key is not set; `spanpost slack key` makes one")
     return opened
 
 

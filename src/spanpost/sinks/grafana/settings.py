@@ -20,7 +20,8 @@ class GrafanaSettings(SinkSettings):
     )
     token: SecretStr | None = Field(
         default=None,
-        description="Token of a service account that may write annotations (`annotations:write` and `:read`; role Editor).",
+        description="Token of a service account that may write annotations (`annotations:write` and `:read`; "
+        "role Editor).",
     )
     api: Literal["legacy", "apis"] = Field(
         default="legacy",

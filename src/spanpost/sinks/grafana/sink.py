@@ -150,7 +150,10 @@ class GrafanaSink:
                 found.append(Finding(ok=False, found=f"dashboard {uid}: {error}", cure=getattr(error, "cure", "")))
                 continue
             if answer.status == 404:
-                cure = "Grafana would take its annotations and show them nowhere: mend grafana.dashboard, or the route's address"
+                cure = (
+                    "Grafana would accept its annotations and show them nowhere: correct grafana.dashboard, or the "
+                    "route's address"
+                )
                 found.append(Finding(ok=False, found=f"there is no dashboard {uid!r}", cure=cure))
             else:
                 found.append(Finding(ok=True, found=f"dashboard {uid} is there"))
@@ -194,7 +197,7 @@ def meaning(answer: GrafanaAnswer, request: GrafanaRequest, *, now: float) -> De
         cure = "set SPANPOST_GRAFANA__TOKEN to a service account's that may read and write annotations (role Editor)"
         return DeliveryRefused(told, cure=cure, reason="token")
     if status in (404, 405) or 300 <= status < 400:
-        cure = "set SPANPOST_GRAFANA__URL to Grafana's own address and path, and grafana.api to what it has"
+        cure = "set SPANPOST_GRAFANA__URL to Grafana's own address and path, and grafana.api to the API that it has"
         return DeliveryRefused(told, cure=cure, reason="no_api")
     if status >= 500 or status in (408, 425):
         return Unavailable(told, reason="server") if request.is_safe else DeliveryUncertain(told, reason="server")

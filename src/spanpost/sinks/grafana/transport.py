@@ -1,4 +1,4 @@
-"""HTTP connection to Grafana: one call returns its answer or raises what its absence means.
+"""HTTP connection to Grafana: one call returns an answer, or raises the error for a missing one.
 
 No error holds the token.
 """

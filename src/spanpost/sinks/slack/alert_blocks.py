@@ -31,8 +31,9 @@ from spanpost.sinks.slack.blocks import (
     small_parsed,
     text,
 )
+from spanpost.sinks.slack.cards import CARDS, cards_of
 from spanpost.sinks.slack.impersonation import disarmed
-from spanpost.sinks.slack.render import ANONYMOUS, CARDS, COLOURS, SlackMessage, Style, cards_of, marker
+from spanpost.sinks.slack.render import ANONYMOUS, COLOURS, SlackMessage, Style, marker
 from spanpost.sinks.slack.style import SlackStyle
 from spanpost.text.locales import Locale
 from spanpost.text.sanitise import cut, line, link, paragraph

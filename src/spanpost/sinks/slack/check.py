@@ -14,7 +14,7 @@ from spanpost.text.sanitise import line
 
 NO_TOKEN: Final = Finding(
     ok=True,
-    found="no token: what would be posted is written down as a preview",
+    found="no token: messages are written to the preview",
     cure="to post, set SPANPOST_SLACK__TOKEN",
 )
 _LATER: Final = "see whether this machine reaches Slack (network, proxy, SPANPOST_SLACK__BASE_URL), and try again"
@@ -23,12 +23,12 @@ SCOPES: Final = (
     ("chat:write", "nothing can be posted"),
     (
         "channels:history",
-        "a message whose posting was in doubt cannot be looked up in public channels, and is given up",
+        "an uncertain message cannot be looked up in public channels, and becomes a dead letter",
     ),
     ("groups:history", "the same in private channels"),
     ("channels:read", "a public channel must be named by its id"),
     ("groups:read", "a private channel must be named by its id"),
-    ("files:write", "of a long log the end alone is shown"),
+    ("files:write", "only the end of a long log is shown"),
 )
 
 

@@ -46,21 +46,27 @@ _ASK_ADMIN = "ask an administrator of the workspace to let the app post"
 _WORKSPACE: Final[dict[str, str]] = {
     "token_revoked": f"the token was revoked: {_INSTALL}",
     "account_inactive": f"the app's account was removed: {_INSTALL}",
-    "invalid_auth": "the token is wrong, or this machine's address is not allowed: set SPANPOST_SLACK__TOKEN to the app's bot token (xoxb-...)",
+    "invalid_auth": "the token is wrong, or this machine's address is not allowed: set SPANPOST_SLACK__TOKEN "
+    "to the app's bot token (xoxb-...)",
     "not_authed": "no token arrived: set SPANPOST_SLACK__TOKEN to the app's bot token (xoxb-...)",
     "token_expired": f"the token has expired; turn token rotation off for the app, {_INSTALL}",
-    "not_allowed_token_type": "this kind of token may not post: set SPANPOST_SLACK__TOKEN to the app's bot token (xoxb-...)",
+    "not_allowed_token_type": "this kind of token may not post: set SPANPOST_SLACK__TOKEN to the app's bot "
+    "token (xoxb-...)",
     "is_bot": "this is a legacy bot's token: make an app and set SPANPOST_SLACK__TOKEN to its bot token (xoxb-...)",
     "missing_scope": "give the app the scope {needed} (OAuth & Permissions) and install it again",
-    "org_login_required": "the workspace moves to an Enterprise organization: wait until it has, then install the app again",
-    "team_added_to_org": "the workspace moves to an Enterprise organization: wait until it has, then install the app again",
+    "org_login_required": "the workspace moves to an Enterprise organization: wait until it has, then install "
+    "the app again",
+    "team_added_to_org": "the workspace moves to an Enterprise organization: wait until it has, then install "
+    "the app again",
     "enterprise_is_restricted": "the token is an organization's: set SPANPOST_SLACK__TOKEN to that of one workspace",
     "team_access_not_granted": f"the app has no access to this workspace: {_ASK_ADMIN}",
     "app_access_restricted": f"the app is restricted: {_ASK_ADMIN}",
     "ekm_access_denied": f"an administrator has suspended posting: {_ASK_ADMIN}",
-    "accesslimited": "Slack may not be called from this network: call from another, or ask an administrator to allow its addresses",
+    "accesslimited": "Slack may not be called from this network: call from another, or ask an administrator "
+    "to allow its addresses",
     "two_factor_setup_required": "the account must set up two-factor authentication first",
-    "metadata_must_be_sent_from_app": "this is not an app's token: set SPANPOST_SLACK__TOKEN to an app's bot token (xoxb-...)",
+    "metadata_must_be_sent_from_app": "this is not an app's token: set SPANPOST_SLACK__TOKEN to an app's bot "
+    "token (xoxb-...)",
     "unknown_method": "SPANPOST_SLACK__BASE_URL does not lead to Slack's Web API: unset it",
     "method_deprecated": "Slack has retired this method: upgrade spanpost",
     "deprecated_endpoint": "Slack has retired this method: upgrade spanpost",
@@ -68,16 +74,18 @@ _WORKSPACE: Final[dict[str, str]] = {
 _INVITE = "invite the app: /invite @<app> in {channel}"
 #: This channel is blocked until an operator fixes it.
 _CHANNEL: Final[dict[str, str]] = {
-    "channel_not_found": "no such channel {channel}, or it is private and the app is not in it: mend the name, or /invite @<app> there",
+    "channel_not_found": "no such channel {channel}, or it is private and the app is not in it: mend the "
+    "name, or /invite @<app> there",
     "not_in_channel": _INVITE,
     "no_permission": _INVITE,
     "access_denied": _INVITE,
     "is_archived": "{channel} is archived: unarchive it, or route to another channel",
     "is_inactive": "{channel} is frozen or archived: unarchive it, or route to another channel",
-    "restricted_action": "who may post in {channel} is restricted: allow the app in the channel's posting permissions",
+    "restricted_action": "posting in {channel} is restricted: allow the app in the channel's posting permissions",
     "restricted_action_read_only_channel": "{channel} is read-only: allow the app in the channel's posting permissions",
     "restricted_action_thread_only_channel": "{channel} takes replies only: route to another channel",
-    "posting_to_channel_denied": "who may post in {channel} is restricted: allow the app in the channel's posting permissions",
+    "posting_to_channel_denied": "posting in {channel} is restricted: allow the app in the channel's "
+    "posting permissions",
     "channel_is_limited_access": "{channel} is closed to apps: route to another channel",
     "method_not_supported_for_channel_type": "{channel} is no channel to post in: route to another one",
     "messages_tab_disabled": "turn on the app's Messages tab (App Home), or route to a channel",

@@ -3,7 +3,8 @@ receipt.
 
 The sink, the preview and the tests drive the same generator. Rules:
 
-1. State: the root message. It is edited (`chat.update`) if a receipt says where it is, else posted (`chat.postMessage`).
+1. State: the root message. It is edited (`chat.update`) if a receipt says where it is, else posted
+   (`chat.postMessage`).
 2. An unchanged rendering is not sent, unless the delivery was in doubt: the visible message may then be older.
 3. Checkpoint: a reply in the root message's thread. The state goes first; if it was given up there is no thread:
    `Rejected`.
@@ -61,7 +62,7 @@ STEADY: Final = timedelta(minutes=5)
 _SPACE: Final = UUID("0c6f9a52-5a0e-4f0e-9d0e-6c1f1d6a2b11")
 
 DELETED, CLOSED_FOR_EDITS = "deleted", "closed"
-MOVED: Final = "what it would tell stands in another message"
+MOVED: Final = "another message already shows it"
 #: Reasons for doing nothing (`Receipt.skipped`), for people.
 WHY: Final = {
     DELETED: "its message was deleted in Slack",
@@ -235,7 +236,7 @@ def _checkpoint(
     known = known_of(delivery)
     if "ts" not in known:
         # Not `Unavailable`, which would count against Slack: the state's delivery came first, and failed.
-        raise Rejected("there is no message to hang it below: retry the task's state first", reason="no_root")
+        raise Rejected("there is no message for its thread: retry the task's state first", reason="no_root")
     if known.get("ended") == DELETED:
         return Receipt(skipped=WHY[DELETED])
     own = delivery.receipt.ref if delivery.receipt is not None else {}

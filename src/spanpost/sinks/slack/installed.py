@@ -46,13 +46,13 @@ class InstalledApi:
 
     async def _wire(self, *, refused: str = "") -> Transport:
         if self._tokens is None:
-            raise self._none("nothing is set up here that knows its token", "set [slack_oauth] as on the gateways")
+            raise self._none("no source of its token is set up here", "set [slack_oauth] as on the gateways")
         try:
             token = await self._tokens.token(self._team, refused=refused)
         except NoToken as error:
             raise self._none(str(error), error.cure) from None
         except StoreUnavailable:
-            raise Unavailable("the token cannot be looked up: the database is away", reason="no_database") from None
+            raise Unavailable("the token cannot be looked up: the database is down", reason="no_database") from None
         if self._now is None or token != self._token:
             if self._before is not None:
                 await self._before.close()

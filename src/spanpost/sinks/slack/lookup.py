@@ -89,7 +89,7 @@ def unanswered(group: DoubtfulDeliveries, error: DeliveryError, now: datetime) -
         if isinstance(error, DeliveryRefused) and error.reason == "missing_scope":
             answers[delivery.id] = _impossible(group, "looking is not allowed", error.cure)
         elif isinstance(error, Throttled) and _elapsed(delivery, now) > LONGEST_THROTTLE:
-            cure = "install the app as an internal one: others may look once a minute"
+            cure = "install the app as an internal one: other apps may look up messages once a minute"
             answer = _impossible(group, f"looking was not allowed for {LONGEST_THROTTLE}", cure)
             answer.closes, answer.retry_after = error.closes, error.retry_after
             answers[delivery.id] = answer
@@ -150,7 +150,7 @@ def settle(group: DoubtfulDeliveries, memory: Memory, *, wait: timedelta, now: d
         elif not is_whole:
             if _elapsed(delivery, now) > LONGEST_THROTTLE:
                 answers[delivery.id] = _impossible(
-                    group, "and too much was said there since", f"look in {group.place.channel} yourself"
+                    group, "and too many messages were posted there since", f"look in {group.place.channel} yourself"
                 )
         elif _elapsed(delivery, now) >= wait and delivery.lookups >= 1:
             answers[delivery.id] = None
@@ -253,7 +253,7 @@ def _me(place: SlackPlace, memory: Memory) -> Talk[tuple[str, str]]:
     body = yield from _ask(SlackRequest(method="auth.test"), place)
     me = tuple(value for key in ("user_id", "bot_id") if isinstance(value := body.get(key), str) and value)
     if not me:
-        raise Unavailable("auth.test does not say who we are", reason="bad_answer")
+        raise Unavailable("auth.test does not identify the app", reason="bad_answer")
     memory.me = (me[0], me[-1])
     return memory.me
 

@@ -164,7 +164,8 @@ def _container(block: Block) -> str:
     inner = "".join(_block(one) for one in block.get("child_blocks") or ())
     sign = "▸" if block.get("default_collapsed") else "▾"
     shown = "folded" if block.get("default_collapsed") else "open"
-    return f'<div class="container {shown}"><p class="title">{sign} {_text_of(block.get("title"))}</p><div class="inner">{inner}</div></div>'
+    title = f'<p class="title">{sign} {_text_of(block.get("title"))}</p>'
+    return f'<div class="container {shown}">{title}<div class="inner">{inner}</div></div>'
 
 
 def _plan(block: Block) -> str:
@@ -180,7 +181,8 @@ def _card(card: Block) -> str:
     status = status if status in _SIGNS else "pending"
     details = _block(card["details"]) if isinstance(card.get("details"), Mapping) else ""
     return (
-        f'<div class="card {status}"><span class="sign" role="img" aria-label="{status.replace("_", " ")}">{_SIGNS[status]}</span>'
+        f'<div class="card {status}">'
+        f'<span class="sign" role="img" aria-label="{status.replace("_", " ")}">{_SIGNS[status]}</span>'
         f'<div><p class="title">{_text_of(card.get("title"))}</p>{details}</div></div>'
     )
 
@@ -195,7 +197,8 @@ def _actions(block: Block) -> str:
         if one.get("type") == "static_select":
             entries = ", ".join(_text_of(option.get("text")) for option in one.get("options") or ())
             buttons.append(
-                f'<span class="button list" role="listbox" aria-label="{entries}">{_text_of(one.get("placeholder"))} ▾</span>'
+                f'<span class="button list" role="listbox" aria-label="{entries}">'
+                f"{_text_of(one.get('placeholder'))} ▾</span>"
             )
             continue
         style = one.get("style") if one.get("style") in ("primary", "danger") else ""

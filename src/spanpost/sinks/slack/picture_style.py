@@ -6,8 +6,8 @@ STYLE = """
 :root { --text: #1d1c1d; --soft: #616061; --back: #fff; --line: #ddd; --link: #1264a3; --code: #f8f8f8; --card: #f8f8f8;
         --bad: #c01343; --good: #007a5a; --busy: #1264a3; --mention: #f2c74466; }
 @media (prefers-color-scheme: dark) {
-  :root { --text: #d1d2d3; --soft: #ababad; --back: #1a1d21; --line: #3d4045; --link: #1d9bd1; --code: #222529; --card: #222529;
-          --bad: #e8426d; --good: #2bac76; --busy: #1d9bd1; --mention: #f2c74433; }
+  :root { --text: #d1d2d3; --soft: #ababad; --back: #1a1d21; --line: #3d4045; --link: #1d9bd1; --code: #222529;
+          --card: #222529; --bad: #e8426d; --good: #2bac76; --busy: #1d9bd1; --mention: #f2c74433; }
 }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--back); color: var(--text); overflow-wrap: anywhere;
@@ -21,14 +21,14 @@ h3 { font-size: 18px; }
 .face { flex: none; width: 36px; height: 36px; border-radius: 6px; background: #3f2a6b; color: #fff; font-weight: 700;
         display: grid; place-items: center; }
 .said { min-width: 0; flex: 1; }
-.app { font-size: 10px; color: var(--soft); background: var(--card); border: 1px solid var(--line); border-radius: 3px; padding: 0 3px;
-       vertical-align: 1px; }
+.app { font-size: 10px; color: var(--soft); background: var(--card); border: 1px solid var(--line); border-radius: 3px;
+       padding: 0 3px; vertical-align: 1px; }
 .rich { white-space: pre-wrap; }
 a { color: var(--link); text-decoration: none; }
 a:hover { text-decoration: underline; }
 code, pre { font: 12px/1.5 Monaco, Menlo, Consolas, "DejaVu Sans Mono", monospace; background: var(--code); }
-pre { white-space: pre-wrap; border: 1px solid var(--line); border-radius: 4px; padding: .5rem; margin: .25rem 0; max-height: 20rem;
-      overflow: auto; }
+pre { white-space: pre-wrap; border: 1px solid var(--line); border-radius: 4px; padding: .5rem; margin: .25rem 0;
+      max-height: 20rem; overflow: auto; }
 blockquote { border-left: 4px solid var(--line); padding-left: .75rem; margin: .25rem 0; white-space: pre-wrap; }
 .attachment { border-left: 4px solid var(--line); border-radius: 2px; padding: .1rem 0 .1rem .75rem; margin: .35rem 0; }
 .context { font-size: 12.5px; color: var(--soft); margin-top: .2rem; }
@@ -36,8 +36,10 @@ blockquote { border-left: 4px solid var(--line); padding-left: .75rem; margin: .
 .plan { border: 1px solid var(--line); border-radius: 8px; margin: .4rem 0; padding: .5rem .75rem; }
 .plan > .title { font-weight: 700; margin-bottom: .25rem; }
 .card { display: flex; gap: .5rem; padding: .15rem 0; }
-.card .sign { flex: none; width: 1.1rem; text-align: center; color: var(--soft); font-family: "DejaVu Sans", sans-serif; }
-.card.complete .sign { color: var(--good); } .card.error .sign { color: var(--bad); } .card.in_progress .sign { color: var(--busy); }
+.card .sign { flex: none; width: 1.1rem; text-align: center; color: var(--soft);
+              font-family: "DejaVu Sans", sans-serif; }
+.card.complete .sign { color: var(--good); } .card.error .sign { color: var(--bad); }
+.card.in_progress .sign { color: var(--busy); }
 .card .rich { color: var(--soft); font-size: 13px; }
 .actions { display: flex; flex-wrap: wrap; gap: .5rem; margin: .4rem 0; }
 .button { border: 1px solid var(--line); border-radius: 4px; padding: .2rem .75rem; font-weight: 700; font-size: 13px; }

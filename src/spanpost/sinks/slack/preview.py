@@ -14,7 +14,10 @@ PREVIEWED: Final = "0."
 
 
 class Transport(Protocol):
-    """**Protocol:** makes a call of the Web API. `Unavailable`: nothing was sent; `DeliveryUncertain`: it may have been."""
+    """**Protocol:** make calls of the Web API.
+
+    Raises `Unavailable` when nothing was sent, and `DeliveryUncertain` when the call may have been sent.
+    """
 
     async def call(self, request: SlackRequest) -> Response: ...
 

@@ -30,13 +30,14 @@ class WorkspaceSettings(PluginSettings, Rates):
     team: str = Field(
         default="",
         pattern=r"^(T[A-Z0-9]{2,30})?$",
-        description="In place of a token: the id (`T...`) of a workspace in which people install the app (`slack_oauth`).",
+        description="In place of a token: the id (`T...`) of a workspace in which people install the app "
+        "(`slack_oauth`).",
     )
     tenant: str = Field(
         default="",
         max_length=200,
-        description="Only tasks of this tenant are posted there and answered from there; required with `team`. Not given: "
-        "any.",
+        description="Only tasks of this tenant are posted there and answered from there; required with "
+        "`team`. Not given: any.",
     )
     channel: str = Field(
         default="#agents",
@@ -84,9 +85,9 @@ class WorkspaceSettings(PluginSettings, Rates):
     @model_validator(mode="after")
     def _is_installed_or_has_a_token(self) -> WorkspaceSettings:
         if self.team and self.token is not None:
-            raise ValueError("say either token or team: whose token comes by an installation has none here")
+            raise ValueError("give either token or team: the token of a team comes from its installation")
         if self.team and not self.tenant.strip():
-            raise ValueError("team needs tenant: whose tasks are told in that workspace")
+            raise ValueError("team needs tenant: only that tenant's tasks are posted there")
         if "*" in self.tenant:
             raise ValueError("tenant is one tenant's name, without *")
         return self
@@ -111,13 +112,13 @@ class SlackSettings(WorkspaceSettings, SinkSettings):
     )
     language: Language = Field(
         default="en",
-        description="Language of spanpost's own text if the route does not say: `en` (English) or `ko` (Korean). Text of "
-        "agents is not translated.",
+        description="Language of spanpost's own text if the route does not say: `en` (English) or `ko` "
+        "(Korean). Text of agents is not translated.",
     )
     workspaces: dict[str, WorkspaceSettings] = Field(
         default={},
-        description="More workspaces under names of your choice, each with its `token`, `channel` and rates; the address "
-        "of a route is then `name/#channel`. Each token can be set by a variable: "
+        description="More workspaces under names of your choice, each with its `token`, `channel` and rates; "
+        "the address of a route is then `name/#channel`. Each token can be set by a variable: "
         "`SPANPOST_SLACK__WORKSPACES__<NAME>__TOKEN`.",
     )
     mention: tuple[str, ...] = Field(
@@ -127,8 +128,8 @@ class SlackSettings(WorkspaceSettings, SinkSettings):
     )
     fallback: str = Field(
         default="",
-        description="Channel for messages that their own channel refuses: it is archived or unknown, or the app is not a "
-        "member.",
+        description="Channel for messages that their own channel refuses: it is archived or unknown, or the "
+        "app is not a member.",
     )
     links: dict[str, str] = Field(
         default={},
@@ -139,7 +140,8 @@ class SlackSettings(WorkspaceSettings, SinkSettings):
     )
     content: bool = Field(
         default=False,
-        description="Show prompts, and the tool arguments in the details of questions. An agent's own text (`agent.*`) is "
+        description="Show prompts, and the tool arguments in the details of questions. An agent's own text "
+        "(`agent.*`) is "
         "always shown. A question whose arguments are hidden can be denied in Slack, or decided on the board.",
     )
     logs: bool = Field(
@@ -148,15 +150,16 @@ class SlackSettings(WorkspaceSettings, SinkSettings):
     )
     redact: tuple[str, ...] = Field(
         default=(),
-        description="Regular expressions of text to hide in Slack, besides the secrets that are removed everywhere. The "
-        "audit rows do not change.",
+        description="Regular expressions of text to hide in Slack, besides the secrets that are removed "
+        "everywhere. The audit rows do not change.",
     )
     interactive: bool | None = Field(
         default=None, description="Show buttons. Not given: if `interactions` receives answers."
     )
     stop_button: bool = Field(
         default=False,
-        description="Show in each task's thread that the task is working, with Slack's button *Stop*: it cancels the task "
+        description="Show in each task's thread that the task is working, with Slack's button *Stop*: it "
+        "cancels the task "
         "for a person who may cancel it. For an app that is declared an agent, with `interactions`.",
     )
     dry_run: bool = Field(
@@ -165,7 +168,8 @@ class SlackSettings(WorkspaceSettings, SinkSettings):
     )
     preview_file: Path | None = Field(
         default=None,
-        description="Without a token, or with `dry_run`: write messages to this file as JSON lines instead of to stderr.",
+        description="Without a token, or with `dry_run`: write messages to this file as JSON lines instead of "
+        "to stderr.",
     )
     base_url: str = Field(
         default="https://slack.com/api/", description="Address of the Web API, or of an emulator or proxy."
@@ -179,8 +183,8 @@ class SlackSettings(WorkspaceSettings, SinkSettings):
     reconcile_timeout: Duration | None = Field(
         default=None,
         ge=timedelta(0),
-        description="How long an uncertain message is looked up before it is posted again. Default: twice `timeout` plus "
-        "30 s; by then Slack's history shows what was posted.",
+        description="How long an uncertain message is looked up before it is posted again. Default: twice "
+        "`timeout` plus 30 s; by then Slack's history shows what was posted.",
     )
 
     @field_validator("base_url")

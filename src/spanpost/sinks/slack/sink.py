@@ -99,7 +99,8 @@ class SlackSink:
             if space and self._known(space) is None:
                 known = ", ".join(sorted(self._spaces))
                 raise ConfigError(
-                    f"routes: {route.address!r}: no workspace {space!r} is set (set: {known}); set slack.workspaces.{space}.token"
+                    f"routes: {route.address!r}: no workspace {space!r} is set (set: {known}); set "
+                    f"slack.workspaces.{space}.token"
                 )
             if "/" in route.fallback:
                 raise ConfigError(
@@ -135,7 +136,7 @@ class SlackSink:
         space = self._space(delivery.address)
         if space.tenant is not None and delivery.task.tenant != space.tenant:
             # Its route changed: the delivery was addressed before the workspace had this tenant.
-            raise Rejected(f"the workspace {space.name!r} is told of no tasks but its own tenant's", reason="tenant")
+            raise Rejected(f"the workspace {space.name!r} gets only its own tenant's tasks", reason="tenant")
         route = self._route(delivery)
         is_dry = route.dry_run or space.is_preview
         delivery, place = _real(delivery, is_dry), self._place(delivery.address, route)
@@ -157,7 +158,7 @@ class SlackSink:
         if ended and not known.get("ended") and delivery.mode is Mode.STATE:
             log.warning("task %s: %s; said once", named, flow.WHY[str(ended)])
         elif known.get("ts") and receipt.ref.get("g", 0) != known.get("g", 0) and delivery.mode is Mode.STATE:
-            log.warning("task %s: its message was deleted in Slack, and it needs a person: posted anew", named)
+            log.warning("task %s: its message was deleted in Slack, and it needs a person: posted again", named)
         if "instead_of" in receipt.ref and "ts" not in known:
             why = str(receipt.ref.get("why"))
             if not place.refused:
@@ -219,7 +220,7 @@ class SlackSink:
                 if not isinstance(error, (Unverifiable, DeliveryRefused)) or error.closes == group.place.whole:
                     failed = error  # the others would fail too: Slack is down, throttles, or wants another token
         if space.memory.duplicates > duplicates:
-            log.warning("slack: %d messages stood twice and were deleted", space.memory.duplicates - duplicates)
+            log.warning("slack: %d duplicate messages were deleted", space.memory.duplicates - duplicates)
         return answers
 
     def rate_limits(self, address: str, call: SinkCall) -> tuple[RateLimit, ...]:
@@ -309,7 +310,10 @@ class SlackSink:
         name = address.rpartition("/")[0] or self._own.name
         space = self._known(name)
         if space is None:
-            cure = f"set slack.workspaces.{name}.token again, or discard its deliveries: spanpost deliveries list --state waiting"
+            cure = (
+                f"set slack.workspaces.{name}.token again, or discard its deliveries: spanpost deliveries list "
+                "--state waiting"
+            )
             raise DeliveryRefused(
                 f"no workspace {name!r} is set", cure=cure, reason="no_workspace", closes=f"slack:{name}"
             )

@@ -165,7 +165,8 @@ async def _is_redirected(
 def _redirected(request: SlackRequest) -> DeliveryError:
     return DeliveryRefused(
         f"{request.method}: redirected, which Slack's Web API never does",
-        cure="SPANPOST_SLACK__BASE_URL, or the proxy of this machine, does not lead to Slack's Web API: mend or unset it",
+        cure="SPANPOST_SLACK__BASE_URL, or the proxy of this machine, does not lead to Slack's Web API: mend "
+        "or unset it",
         reason="redirect",
     )
 
@@ -217,6 +218,7 @@ def proxy_for(base_url: str) -> str | None:
     proxy = proxy if "://" in proxy else f"http://{proxy}"
     if urlsplit(proxy).scheme not in ("http", "https"):
         raise ConfigError(
-            f"slack: the proxy in {parts.scheme.upper()}_PROXY is not an http:// one; name one, or put Slack's host in NO_PROXY"
+            f"slack: the proxy in {parts.scheme.upper()}_PROXY is not an http:// one; name one, or put Slack's "
+            "host in NO_PROXY"
         )
     return proxy

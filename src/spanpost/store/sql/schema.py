@@ -60,7 +60,10 @@ async def upgrade(dsn: str, *, reader: str = "") -> tuple[str | None, str]:
         raise ConfigError(unreachable(error)) from None
     except (asyncpg.PostgresError, SQLAlchemyError) as error:
         cause = getattr(error, "orig", None) or error
-        todo = f"The role in DATABASE_URL needs the right to create tables in its schema; {_NEXT_STEP} with one that has it"
+        todo = (
+            "The role in DATABASE_URL needs the right to create tables in its schema; "
+            f"{_NEXT_STEP} with one that has it"
+        )
         if getattr(cause, "sqlstate", None) in _TAKEN:
             todo = f"spanpost did not make what has that name; {_USE_ANOTHER}"
         raise ConfigError(f"the schema could not be upgraded: {cause}. {todo}") from error
@@ -129,5 +132,8 @@ async def check(connection: Any) -> str | None:
     if found is None or number(found) < number(HEAD):
         return f"the database's schema is {found}, this spanpost needs {HEAD}: {_NEXT_STEP}"
     if number(found)[0] > number(HEAD)[0]:
-        return f"the database's schema is {found}, made by a newer spanpost than this one (which knows {HEAD}): upgrade spanpost"
+        return (
+            f"the database's schema is {found}, made by a newer spanpost than this one (which knows {HEAD}): "
+            "upgrade spanpost"
+        )
     return None

@@ -10,10 +10,11 @@ to.
 
 from __future__ import annotations
 
+from spanpost.testing.fake_slack.channels import Channel
 from spanpost.testing.fake_slack.faults import Fault, Faults
 from spanpost.testing.fake_slack.server import TOKEN, FakeRequest, FakeSlack
 from spanpost.testing.fake_slack.tiers import TIERS, Early, Tiers
-from spanpost.testing.fake_slack.workspace import SCOPES, Channel, Workspace
+from spanpost.testing.fake_slack.workspace import SCOPES, Workspace
 
 __all__ = [
     "SCOPES",

@@ -14,10 +14,11 @@ from typing import Any
 
 from aiohttp import web
 
+from spanpost.testing.fake_slack.channels import Message
 from spanpost.testing.fake_slack.faults import Fault, Faults
 from spanpost.testing.fake_slack.rules import SlackError
 from spanpost.testing.fake_slack.tiers import TIERS, Tiers
-from spanpost.testing.fake_slack.workspace import Message, Workspace
+from spanpost.testing.fake_slack.workspace import Workspace
 
 TOKEN = "xoxb-fake-000000000000-spanpost"
 

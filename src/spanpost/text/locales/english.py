@@ -1,4 +1,4 @@
-"""What spanpost says, in English."""
+"""spanpost's texts in English."""
 
 from __future__ import annotations
 
@@ -119,8 +119,10 @@ PHRASES: Final[dict[str, Phrase]] = {
     "reply.options": "{options} and {n} more",
     "reply.long": "This is long: read it whole to decide.",
     # --- why part of a question is hidden ---
-    "hidden.nowhere": "Part of this question is hidden: {what}. It can be denied, or the agent can ask again without it.",
-    "hidden.here": "Part of this question is not shown in Slack: {what}. It can be denied here, or decided on the board.",
+    "hidden.nowhere": "Part of this question is hidden: {what}. It can be denied, or the agent can ask again "
+    "without it.",
+    "hidden.here": "Part of this question is not shown in Slack: {what}. It can be denied here, or decided on "
+    "the board.",
     "hidden.secret": "something that looks like a secret",
     "hidden.cut": "the end of a text that is too long to keep",
     "hidden.invisible": "invisible characters",
@@ -246,8 +248,10 @@ PHRASES: Final[dict[str, Phrase]] = {
     "board.nothing": "Nothing is under way",
     # --- answers to people (`interactions`) ---
     "interactions.late": "This takes longer than it should. Wait for the message to change; if it does not, try again.",
-    "interactions.unsure": "It could not be recorded, because the database does not answer. Nothing has changed; please try again.",
-    "interactions.uncertain": "Something went wrong, and the result is not known. Look at the task before you try again.",
+    "interactions.unsure": "It could not be recorded, because the database does not answer. Nothing has "
+    "changed; please try again.",
+    "interactions.uncertain": "Something went wrong, and the result is not known. Look at the task before you "
+    "try again.",
     "interactions.away": "The database does not answer now; please ask again.",
     "interactions.unknown": "This button is not known here: it may belong to another installation, or be too old.",
     "interactions.elsewhere": "This button does not belong to this message.",
@@ -266,8 +270,10 @@ PHRASES: Final[dict[str, Phrase]] = {
     "interactions.already": "Already {decision}: the first answer stands.",
     "interactions.already_by": "Already {decision} by {by}: the first answer stands.",
     "interactions.void": "The agent has asked this again in other words; please answer the newer question.",
-    "interactions.changed": "What is asked, or what is shown of it, has changed since you read it. Nothing was decided; please read it again.",
-    "interactions.hidden": "Part of this question is hidden or was cut, so people cannot read what they would approve. You can deny it.",
+    "interactions.changed": "What is asked, or what is shown of it, has changed since you read it. Nothing "
+    "was decided; please read it again.",
+    "interactions.hidden": "Part of this question is hidden or was cut, so people cannot read what they would "
+    "approve. You can deny it.",
     "interactions.expired": "The time for an answer is over.",
     "interactions.too_late": "Too late: the task has ended, or is in a state in which this cannot be done.",
     "interactions.too_late_to_hear": "Too late: the task has ended, or is in a state in which it receives no messages.",

@@ -1,4 +1,4 @@
-"""What spanpost says, in Korean: labels as nouns, sentences in the formal polite style (합쇼체).
+"""spanpost's texts in Korean: labels as nouns, sentences in the formal polite style (합쇼체).
 
 No particle follows a placeholder whose last sound is not known: a word of ours stands in between (님, 작업, 채널).
 """
@@ -116,8 +116,10 @@ PHRASES: Final[dict[str, Phrase]] = {
     "reply.options": "{options} 외 {n}개",
     "reply.long": "질문이 깁니다. 전체 내용을 읽고 결정해 주십시오.",
     # --- why part of a question is hidden ---
-    "hidden.nowhere": "이 질문의 일부가 가려져 있습니다: {what}. 거부할 수 있으며, 에이전트가 그 부분 없이 다시 물을 수 있습니다.",
-    "hidden.here": "이 질문의 일부는 슬랙에 표시되지 않습니다: {what}. 여기에서 거부하거나 보드에서 결정할 수 있습니다.",
+    "hidden.nowhere": "이 질문의 일부가 가려져 있습니다: {what}. 거부할 수 있으며, "
+    "에이전트가 그 부분 없이 다시 물을 수 있습니다.",
+    "hidden.here": "이 질문의 일부는 슬랙에 표시되지 않습니다: {what}. "
+    "여기에서 거부하거나 보드에서 결정할 수 있습니다.",
     "hidden.secret": "비밀 정보로 보이는 내용",
     "hidden.cut": "보관 한도를 넘는 글의 뒷부분",
     "hidden.invisible": "보이지 않는 문자",
@@ -239,11 +241,15 @@ PHRASES: Final[dict[str, Phrase]] = {
     "board.head": "진행 중인 작업 {n}건",
     "board.nothing": "진행 중인 작업이 없습니다",
     # --- answers to people (`interactions`) ---
-    "interactions.late": "처리가 예상보다 오래 걸리고 있습니다. 메시지가 바뀔 때까지 기다려 주시고, 바뀌지 않으면 다시 시도해 주십시오.",
-    "interactions.unsure": "데이터베이스가 응답하지 않아 기록하지 못했습니다. 변경된 내용은 없습니다. 다시 시도해 주십시오.",
-    "interactions.uncertain": "문제가 발생하여 처리 결과를 확인할 수 없습니다. 다시 시도하기 전에 실행 중인 작업을 확인해 주십시오.",
+    "interactions.late": "처리가 예상보다 오래 걸리고 있습니다. 메시지가 바뀔 때까지 기다려 주시고, "
+    "바뀌지 않으면 다시 시도해 주십시오.",
+    "interactions.unsure": "데이터베이스가 응답하지 않아 기록하지 못했습니다. 변경된 내용은 없습니다. "
+    "다시 시도해 주십시오.",
+    "interactions.uncertain": "문제가 발생하여 처리 결과를 확인할 수 없습니다. "
+    "다시 시도하기 전에 실행 중인 작업을 확인해 주십시오.",
     "interactions.away": "지금은 데이터베이스가 응답하지 않습니다. 잠시 후 다시 요청해 주십시오.",
-    "interactions.unknown": "이 버튼에 해당하는 항목을 찾을 수 없습니다. 다른 설치본의 버튼이거나 오래된 버튼일 수 있습니다.",
+    "interactions.unknown": "이 버튼에 해당하는 항목을 찾을 수 없습니다. "
+    "다른 설치본의 버튼이거나 오래된 버튼일 수 있습니다.",
     "interactions.elsewhere": "이 버튼은 이 메시지에 속하지 않습니다.",
     "interactions.no_dialogue": "대화 상자를 열지 못했습니다. 버튼을 다시 눌러 주십시오.",
     "interactions.nobody_listens": "이 작업을 다시 시작할 수 있는 수단이 설정되어 있지 않습니다.",
@@ -260,8 +266,10 @@ PHRASES: Final[dict[str, Phrase]] = {
     "interactions.already": "이미 {decision} 상태입니다. 첫 번째 답변이 유효합니다.",
     "interactions.already_by": "이미 {decision} 상태입니다({by} 님). 첫 번째 답변이 유효합니다.",
     "interactions.void": "에이전트가 질문을 변경하여 다시 물었습니다. 새 질문에 답해 주십시오.",
-    "interactions.changed": "읽으신 뒤에 질문이나 표시되는 내용이 변경되었습니다. 아무것도 결정되지 않았습니다. 다시 읽어 주십시오.",
-    "interactions.hidden": "이 질문의 일부가 가려졌거나 잘려서, 승인할 내용을 모두 읽을 수 없습니다. 거부는 할 수 있습니다.",
+    "interactions.changed": "읽으신 뒤에 질문이나 표시되는 내용이 변경되었습니다. "
+    "아무것도 결정되지 않았습니다. 다시 읽어 주십시오.",
+    "interactions.hidden": "이 질문의 일부가 가려졌거나 잘려서, 승인할 내용을 모두 읽을 수 없습니다. "
+    "거부는 할 수 있습니다.",
     "interactions.expired": "답변 기한이 지났습니다.",
     "interactions.too_late": "작업이 이미 끝났거나 지금은 처리할 수 없는 상태입니다.",
     "interactions.too_late_to_hear": "작업이 이미 끝났거나 지금은 메시지를 전달할 수 없는 상태입니다.",
@@ -366,9 +374,11 @@ PHRASES: Final[dict[str, Phrase]] = {
     "command.more_questions_or_more": "… 외 질문 {n}건 이상",
     "command.more_questions_open": "… 그 밖에도 질문이 더 있습니다",
     "command.unknown_task": "“{what}” 검색 결과가 없습니다. 실행 중인 작업은 {way} 명령으로 확인할 수 있습니다.",
-    "command.candidates": "“{what}” 식별자의 작업은 없지만 다음 작업이 검색되었습니다. 각 줄 끝의 식별자로 다시 지정해 주십시오:",
+    "command.candidates": "“{what}” 식별자의 작업은 없지만 다음 작업이 검색되었습니다. "
+    "각 줄 끝의 식별자로 다시 지정해 주십시오:",
     "command.cancelled": "중지를 요청했습니다: {task}. 에이전트가 요청을 처리할 때까지는 계속 실행됩니다.",
-    "command.which": "대상을 지정해 주십시오: {way}. {list} 명령으로 실행 중인 작업과 줄 끝의 식별자를 확인할 수 있습니다.",
+    "command.which": "대상을 지정해 주십시오: {way}. "
+    "{list} 명령으로 실행 중인 작업과 줄 끝의 식별자를 확인할 수 있습니다.",
     "command.which_launcher": "실행기를 지정해 주십시오: {way}. 실행기: {known}.",
     "command.no_launcher": "“{launcher}” 실행기는 없습니다. 실행기: {known}.",
     "command.no_launchers": "없음 (설정에서 지정해야 합니다)",

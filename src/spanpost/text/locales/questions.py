@@ -19,7 +19,7 @@ class Reason(Protocol):
 
 
 def why_hidden(reasons: Sequence[Reason], locale: Locale = ENGLISH) -> str:
-    """Return what is hidden of a question, and the next step.
+    """Return why a part of a question is hidden, and the next step.
 
     A question that is readable elsewhere is decided there.
     """

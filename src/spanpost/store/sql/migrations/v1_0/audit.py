@@ -116,7 +116,8 @@ EVENTS: Final = table(
 
 SETS: Final = table(
     "attribute_sets",
-    "What many audit rows share, once. Rows are never changed; `spanpost db prune` deletes those that no row names.",
+    "Values that many audit rows share, stored once. Rows are never changed; `spanpost db prune` deletes those "
+    "that no row names.",
     [
         ("id", "bigint PRIMARY KEY", "Hash of tenant and content."),
         ("used_at", "timestamptz NOT NULL DEFAULT now()", "When a process last asked for it; for pruning."),
@@ -181,7 +182,9 @@ END $$""",
 CREATE FUNCTION spanpost_keep_months() RETURNS integer LANGUAGE sql AS $$
   SELECT count(*)::integer
   FROM generate_series(-1, 2) AS ahead
-  WHERE spanpost_add_month(((date_trunc('month', now() AT TIME ZONE 'UTC') + ahead * interval '1 month') AT TIME ZONE 'UTC'))
+  WHERE spanpost_add_month(
+    (date_trunc('month', now() AT TIME ZONE 'UTC') + ahead * interval '1 month') AT TIME ZONE 'UTC'
+  )
 $$""",
     "COMMENT ON FUNCTION spanpost_keep_months IS 'Make the months of audit_rows around now; return how "
     "many were missing.'",
@@ -189,7 +192,9 @@ $$""",
     # A role that may not make tables calls this function, which has the owner's rights and takes no argument.
     """
 DO $$ BEGIN
-  EXECUTE format('ALTER FUNCTION spanpost_keep_months() SECURITY DEFINER SET search_path = %I, pg_temp', current_schema());
+  EXECUTE format(
+    'ALTER FUNCTION spanpost_keep_months() SECURITY DEFINER SET search_path = %I, pg_temp', current_schema()
+  );
 END $$""",
     "REVOKE EXECUTE ON FUNCTION spanpost_keep_months(), spanpost_add_month(timestamptz) FROM PUBLIC",
 ]

@@ -15,9 +15,11 @@ CREATE FUNCTION spanpost_last_seen(task agent_tasks) RETURNS timestamptz LANGUAG
   )
   SELECT greatest(
     (SELECT max(b.last_seen_at) FROM below b),
-    (SELECT max(p.last_seen_at) FROM processes p WHERE p.tenant = task.tenant AND p.traces @> ARRAY[task.trace_id] AND p.gone_at IS NULL),
+    (SELECT max(p.last_seen_at) FROM processes p
+      WHERE p.tenant = task.tenant AND p.traces @> ARRAY[task.trace_id] AND p.gone_at IS NULL),
     -- Without a receiver no time counts.
-    (SELECT CASE WHEN w.seen_at < clock_timestamp() - w.outage THEN clock_timestamp() ELSE w.resumed_at END FROM heartbeats w)
+    (SELECT CASE WHEN w.seen_at < clock_timestamp() - w.outage THEN clock_timestamp() ELSE w.resumed_at END
+      FROM heartbeats w)
   )
 $$""",
     "COMMENT ON FUNCTION spanpost_last_seen IS 'When telemetry of a task was last recorded: its own, that of "
@@ -31,19 +33,22 @@ BEGIN
     RETURN task.status;
   END IF;
   SELECT * INTO bears FROM heartbeats;
-  IF clock_timestamp() - task.last_seen_at < bears.stall OR clock_timestamp() - spanpost_last_seen(task) < bears.stall THEN
+  IF clock_timestamp() - task.last_seen_at < bears.stall
+    OR clock_timestamp() - spanpost_last_seen(task) < bears.stall THEN
     RETURN task.status;
   END IF;
   IF EXISTS (
     WITH RECURSIVE below AS (
       SELECT task.uid AS uid, 0 AS depth
       UNION ALL
-      SELECT t.uid, b.depth + 1 FROM below b JOIN agent_tasks t ON t.parent_uid = b.uid WHERE t.ended_at IS NULL AND b.depth < 16
+      SELECT t.uid, b.depth + 1 FROM below b JOIN agent_tasks t ON t.parent_uid = b.uid
+      WHERE t.ended_at IS NULL AND b.depth < 16
     )
     SELECT FROM below b JOIN audit_rows s ON s.task_uid = b.uid
     WHERE s.part = 1 AND s.role IN (2, 3) AND s.received_at > clock_timestamp() - bears.call
       AND NOT EXISTS (
-        SELECT FROM audit_rows e WHERE e.task_uid = b.uid AND e.part = 0 AND e.trace_id = s.trace_id AND e.span_id = s.span_id
+        SELECT FROM audit_rows e
+        WHERE e.task_uid = b.uid AND e.part = 0 AND e.trace_id = s.trace_id AND e.span_id = s.span_id
       )
   ) THEN
     RETURN task.status;

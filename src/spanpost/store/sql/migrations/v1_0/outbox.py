@@ -39,7 +39,7 @@ DELIVERIES: Final = table(
         ),
         ("urgency", "text NOT NULL", "approval, end, error or normal."),
         ("rank", "smallint NOT NULL", "Order of urgency, 0 first."),
-        # How it stands.
+        # Its state.
         (
             "state",
             "text NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'sending', 'delivered', 'dead'))",

@@ -142,7 +142,8 @@ INTERVENTIONS: Final = table(
         RECORDED,
     ],
     indexes=[
-        "CREATE UNIQUE INDEX human_interventions_idempotency_key ON human_interventions (idempotency_key, tenant) WHERE idempotency_key IS NOT NULL",
+        "CREATE UNIQUE INDEX human_interventions_idempotency_key ON human_interventions (idempotency_key, tenant) "
+        "WHERE idempotency_key IS NOT NULL",
         "CREATE UNIQUE INDEX human_interventions_numbers ON human_interventions (number)",
         # What agents ask for: the acts on a task that were granted.
         "CREATE INDEX human_interventions_number ON human_interventions (task_uid, number) WHERE result = 'done'",

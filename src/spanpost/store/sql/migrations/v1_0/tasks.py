@@ -46,7 +46,7 @@ TASKS: Final = table(
         ("repo", "text", "Repository or scope of the work."),
         ("topic", "text", "Topic by which routes choose a channel."),
         ("requested_by", "text", "Person for whom it runs."),
-        # How it stands.
+        # Its state.
         (
             "status",
             "text NOT NULL",

@@ -119,7 +119,9 @@ TOTALS: Final = view(
 ) s""",
 )
 
-_TAGS = "array_to_string(array_remove(ARRAY['spanpost', {what}, 'agent:' || translate(t.agent_name, ',', ' '), 'env:' || translate(t.environment, ',', ' ')], NULL), ',')"
+_TAGS = """array_to_string(array_remove(ARRAY[
+      'spanpost', {what}, 'agent:' || translate(t.agent_name, ',', ' '), 'env:' || translate(t.environment, ',', ' ')
+    ], NULL), ',')"""
 ANNOTATIONS: Final = view(
     "grafana_annotations",
     "Tasks as annotations for Grafana: each a region from start to end, its warnings, errors and approvals as points.",
@@ -138,19 +140,24 @@ ANNOTATIONS: Final = view(
     f"""FROM (
   SELECT t.uid AS id, t.started_at AS time, coalesce(t.ended_at, greatest(now(), t.started_at)) AS timeend,
     left(coalesce(nullif(t.name, ''), t.task_id), 200) || ' · ' || t.status
-      || coalesce((SELECT string_agg(' ' || l.value, '') FROM jsonb_each_text(t.links) l WHERE l.value ~ '^https?://'), '') AS text,
+      || coalesce((
+        SELECT string_agg(' ' || l.value, '') FROM jsonb_each_text(t.links) l WHERE l.value ~ '^https?://'
+      ), '') AS text,
     {_TAGS.format(what="'task'")} AS tags, 'task' AS kind, t.tenant, t.agent_name, t.task_id, t.uid AS task_uid
   FROM agent_tasks t WHERE t.announced AND t.started_at IS NOT NULL
   UNION ALL
   SELECT c.id, c.at, NULL, left(coalesce(nullif(t.name, ''), t.task_id), 200) || ' · ' || left(c.text, 500),
     {_TAGS.format(what="c.kind")}, c.kind, t.tenant, t.agent_name, t.task_id, t.uid
   FROM agent_checkpoints c JOIN agent_tasks t ON t.uid = c.task_uid
-  WHERE t.announced AND c.kind IN ('error', 'context_warning', 'context_forecast', 'compaction', 'stalled', 'approval_requested',
-    'approval_resolved')
+  WHERE t.announced AND c.kind IN (
+    'error', 'context_warning', 'context_forecast', 'compaction', 'stalled', 'approval_requested', 'approval_resolved'
+  )
 ) n""",
 )
 
-_SHARE = """(SELECT max(greatest(coalesce(s.cost_usd / nullif(s.limit_usd, 0), 0), coalesce(s.tokens::numeric / nullif(s.limit_tokens, 0), 0)))
+_SHARE = """(SELECT max(greatest(
+      coalesce(s.cost_usd / nullif(s.limit_usd, 0), 0), coalesce(s.tokens::numeric / nullif(s.limit_tokens, 0), 0)
+    ))
     FROM spending s WHERE s.tenant = g.tenant AND s.ends_at > now()
       AND s.scope IN ('{}'::jsonb, jsonb_build_object('agent.name', g.agent_name)))"""
 HEALTH: Final = view(
@@ -183,16 +190,20 @@ HEALTH: Final = view(
     floor(15.0 * least(greatest(coalesce({_SHARE}, 0) - 0.8, 0), 0.2) / 0.2 + 0.5)::int AS budget
   FROM (
     SELECT t.tenant, t.agent_name, count(*)::int AS tasks,
-      (count(*) FILTER (WHERE t.status IN ('complete', 'error') AND t.end_reason IS DISTINCT FROM 'interrupted'))::int AS ended,
+      (count(*) FILTER (
+        WHERE t.status IN ('complete', 'error') AND t.end_reason IS DISTINCT FROM 'interrupted'
+      ))::int AS ended,
       (count(*) FILTER (WHERE t.status = 'error' AND t.end_reason IS DISTINCT FROM 'interrupted'))::int AS failed,
       (count(*) FILTER (WHERE t.end_reason = 'interrupted' AND NOT t.is_open))::int AS interrupted,
       (count(*) FILTER (WHERE t.is_open))::int AS open,
       (count(*) FILTER (WHERE t.is_open AND t.phase = 'stalled'))::int AS stalled,
       (count(*) FILTER (WHERE t.is_open AND EXISTS (
-        SELECT FROM approvals a WHERE a.task_uid = t.uid AND a.state = 'open' AND a.requested_at < now() - interval '15 min'
+        SELECT FROM approvals a
+        WHERE a.task_uid = t.uid AND a.state = 'open' AND a.requested_at < now() - interval '15 min'
       )))::int AS kept_waiting
     FROM (
-      SELECT o.uid, o.tenant, o.agent_name, o.status, o.end_reason, true AS is_open, spanpost_phase(o) AS phase FROM agent_tasks o
+      SELECT o.uid, o.tenant, o.agent_name, o.status, o.end_reason, true AS is_open, spanpost_phase(o) AS phase
+      FROM agent_tasks o
       WHERE o.status NOT IN ('complete', 'error', 'cancelled') AND o.announced AND o.agent_name <> ''
       UNION ALL
       SELECT e.uid, e.tenant, e.agent_name, e.status, e.end_reason, false, e.status FROM agent_tasks e

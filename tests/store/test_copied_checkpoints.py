@@ -1,4 +1,4 @@
-"""News that is not there yet is copied in; what comes of it is what one statement for each would make."""
+"""New checkpoints are written by COPY, with the same result as one INSERT for each."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ BEGAN = datetime(2026, 3, 1, 12, 30, 15, 123457, UTC)
 _ROWS = "SELECT to_jsonb(c) - 'recorded_at' - 'xid' FROM agent_checkpoints c ORDER BY id"
 
 
-def news(number: int, **fields: Any) -> Checkpoint:
-    """Return a checkpoint of every kind in turn, with what it may hold or lack."""
+def copied(number: int, **fields: Any) -> Checkpoint:
+    """Return a checkpoint of every kind in turn, with and without optional fields."""
     kinds = list(Kind)
     made: dict[str, Any] = {
         "id": UUID(int=number),
@@ -48,30 +48,32 @@ def news(number: int, **fields: Any) -> Checkpoint:
 
 
 async def test_what_is_copied_is_what_would_be_inserted(postgres_dsn: str, database: Any) -> None:
-    """Rows are the same by either way, NUL and lone surrogates mended alike, and the same of them are told to be new."""
-    of_old = [news(n, kind=Kind.CHECKPOINT, text="as it was") for n in (3, 5)]
+    """Copied rows equal inserted ones, NUL and lone surrogates included, and the same ones are new."""
+    of_old = [copied(n, kind=Kind.CHECKPOINT, text="as it was") for n in (3, 5)]
     given = [
-        *map(news, range(1, 14)),
-        news(14, text="nul \0"),
-        news(15, detail="half \ud83d"),
-        news(16, message=message("checkpoint.started", name="nul \0")),
+        *map(copied, range(1, 14)),
+        copied(14, text="nul \0"),
+        copied(15, detail="half \ud83d"),
+        copied(16, message=message("checkpoint.started", name="nul \0")),
     ]
     given = [c for c in given if c.kind not in (Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED)]
-    told, found = [], []
+    written, found = [], []
     for is_first in (True, False):
         transaction = database.transaction()
         await transaction.start()
         await write_checkpoints(database, Folded(checkpoints=of_old))
-        told.append(await write_checkpoints(database, Folded(checkpoints=given), is_first=is_first))
+        written.append(await write_checkpoints(database, Folded(checkpoints=given), is_first=is_first))
         found.append(await database.fetch(_ROWS))
         await transaction.rollback()
     assert found[0] == found[1]
     assert len(found[0]) == len({c.id for c in (*of_old, *given)})
-    assert told == [{c.id for c in given} - {c.id for c in of_old}] * 2
+    assert written == [{c.id for c in given} - {c.id for c in of_old}] * 2
 
 
-async def test_somebody_else_tells_the_same_meanwhile(postgres_dsn: str, store: PostgresStore, database: Any) -> None:
-    """Told by another after it was looked for, and before it is copied, news is met as a repeat: all of the batch is recorded."""
+async def test_a_checkpoint_of_another_process_is_a_duplicate(
+    postgres_dsn: str, store: PostgresStore, database: Any
+) -> None:
+    """A checkpoint that another process writes before the copy is a duplicate, and the batch is recorded."""
     batch = [o for trace in range(1, 6) for o in a_run(f"run {trace}", trace=trace)]
     memory = MemoryStore(rules=ROUTED_RULES)
     expected = (await memory.record(batch)).checkpoints

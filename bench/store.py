@@ -1,11 +1,11 @@
 """Spans per second through the Postgres store, beside a bare `unnest` insert of the same rows in the same
 run.
 
-    python bench/ledger.py [--spans 20000] [--batch 512] [--system] [--rounds 3] [--profile]
+    python bench/store.py [--spans 20000] [--batch 512] [--system] [--rounds 3] [--profile]
 
 fsync and synchronous_commit are on. The load: traces of an agent with model and tool calls, each trace in
-one batch (whole) or spread over several (split, children first). Rounds of the two designs alternate; the
-median is told.
+one batch (whole) or spread over several (split, children first). Rounds of the two designs alternate; each
+figure is the median.
 """
 
 from __future__ import annotations
@@ -64,12 +64,12 @@ def traces(first: int, count: int) -> list[list[Observation]]:
                     "server.address": "api.openai.com",
                 }
             spans.append(ended(trace=trace, span=i, parent=1, name="work", attributes=more, at=float(i), seconds=0.5))
-        box = {
+        attributes = {
             "agent.task.name": f"task {trace}",
             "gen_ai.operation.name": "invoke_agent",
             "gen_ai.agent.name": "coder",
         }
-        out.append([*spans, ended(trace=trace, span=1, name="agent", attributes=box, seconds=60.0)])
+        out.append([*spans, ended(trace=trace, span=1, name="agent", attributes=attributes, seconds=60.0)])
     return out
 
 

@@ -1,0 +1,150 @@
+"""Health of a gateway: whether it is ready, and the pages that say so."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Final
+
+from spanpost.http.tokens import SenderTokens
+from spanpost.model.errors import StoreUnavailable
+from spanpost.receivers.receiver import Receiver
+from spanpost.runtime import workers
+from spanpost.runtime.assembly import enabled_sinks
+from spanpost.runtime.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from spanpost.http.routing import HttpRoute
+    from spanpost.settings import Settings
+
+    Show = Callable[[Request], Awaitable[Response]]
+
+#: Also answered on connections beyond the limit.
+LIVE: Final = "/health/live"
+READY: Final = "/health/ready"
+#: How long one database check answers readiness requests; and its timeout. Seconds.
+_CHECK_INTERVAL: Final = 1.0
+_CHECK_TIMEOUT: Final = 1.0
+
+
+class GatewayHealth:
+    """The state of one gateway, in its loop. `connections` returns the number of its HTTP connections."""
+
+    def __init__(
+        self, pipeline: Pipeline, receiver: Receiver, settings: Settings, connections: Callable[[], int]
+    ) -> None:
+        self._pipeline = pipeline
+        self._receiver = receiver
+        self._settings = settings
+        self._connections = connections
+        self.is_stopping = False
+        self._began = time.monotonic()
+        self._checked_at = float("-inf")
+        self._trouble = ""
+        self._check: asyncio.Task[str] | None = None
+
+    def why_not(self) -> str:
+        """Return why requests would be refused now; empty if they would be accepted."""
+        return "stopping" if self.is_stopping else self._receiver.trouble or self._trouble
+
+    def routes(self, tokens: SenderTokens) -> list[HttpRoute]:
+        """Return the routes of health and metrics. Where tokens are required, pages about all tenants need
+        an operator's token.
+        """
+        from spanpost.http.authentication import Authenticator
+        from spanpost.http.routing import HttpRoute
+
+        authenticator = Authenticator(tokens)
+
+        def operators(show: Show) -> Show:
+            async def shown(request: Request) -> Response:
+                authenticator.require_operator(request.scope)
+                return await show(request)
+
+            return shown
+
+        return [
+            HttpRoute(LIVE, self._live, ["GET"]),
+            HttpRoute(READY, self._ready, ["GET"]),
+            HttpRoute("/health/detailed", operators(self._detailed), ["GET"]),
+            HttpRoute("/metrics", operators(self._metrics), ["GET"]),
+        ]
+
+    async def _check_database(self) -> None:
+        """Query the database, at most once a second for all readiness requests together."""
+        if time.monotonic() - self._checked_at < _CHECK_INTERVAL:
+            return
+        if self._check is None or self._check.done():
+            self._check = asyncio.create_task(self._checked())
+        await asyncio.wait((self._check,), timeout=_CHECK_TIMEOUT)
+        self._trouble = self._check.result() if self._check.done() else "the database does not answer"
+        if self._check.done():
+            self._checked_at = time.monotonic()
+            if not self._trouble:
+                self._receiver.trouble = ""  # no sender has tried since the outage
+
+    async def _checked(self) -> str:
+        try:
+            await self._pipeline.store.outbox.due_in()
+        except StoreUnavailable:
+            return "the database cannot be reached"
+        return ""
+
+    async def _live(self, request: Request) -> Response:
+        return _json(200, {"status": "live"})
+
+    async def _ready(self, request: Request) -> Response:
+        from spanpost.http.errors import HttpError
+
+        if not self.is_stopping:
+            await self._check_database()
+        why = self.why_not()
+        if not why and workers.current is not None and (missing := workers.current.missing()):
+            why = f"of {workers.current.total} workers {len(missing)} are not ready"
+        if why:
+            raise HttpError(503, "not_ready", why)
+        return _json(200, {"status": "ready"})
+
+    async def _detailed(self, request: Request) -> Response:
+        await self._check_database()
+        receiver, why = self._receiver, self.why_not()
+        section = self._settings.gateway
+        details: dict[str, Any] = {
+            "status": "not ready" if why else "ready",
+            "reason": why,
+            "version": version("spanpost"),
+            "uptime_seconds": round(time.monotonic() - self._began),
+            "in_flight_bytes": receiver.in_flight,
+            "waiting_bytes": receiver.waiting,
+            "recorded_bytes_per_second": round(receiver.pace or 0),
+            "journal_bytes": receiver.journal.size if receiver.journal is not None else 0,
+            "journal_lag_seconds": receiver.journal.lag if receiver.journal is not None else 0,
+            "connections": self._connections(),
+            "sinks": list(enabled_sinks(self._settings)),
+            "tenants": sorted({token.tenant for token in section.tokens}) if section is not None else [],
+        }
+        return _json(503 if why else 200, details)
+
+    async def _metrics(self, request: Request) -> Response:
+        from starlette.responses import Response
+
+        from spanpost.http.errors import HttpError
+
+        metrics = self._pipeline.metrics
+        if metrics is None:
+            raise HttpError(
+                404, "not_found", "prometheus_client is missing; install it with: pip install 'spanpost[metrics]'"
+            )
+        content_type, page = metrics.page(request.headers.get("accept", ""))
+        return Response(page, headers={"content-type": content_type})
+
+
+def _json(status: int, content: dict[str, Any]) -> Response:
+    from starlette.responses import JSONResponse
+
+    return JSONResponse(content, status)

@@ -1,0 +1,111 @@
+"""Which run continues which: the matches among the candidates of one set.
+
+Rules. Of the candidates
+- a run continues the one that ended, before it began, waiting for a person: if it begins with the tool call
+  that was left open, without a model call before; or, where the wait was reported and no tool call was left
+  open, if it is the same agent's. One run continues each wait, the earliest;
+- runs of linked traces are one task if they are the same agent's; those of other agents are children of the
+  earliest;
+- a run that links to another trace continues the same agent's run there, else it is a child of the earliest
+  run that began before it. A span that links to several traces (a batch consumer) joins nothing.
+
+Theory. The matches are a function of the candidates alone, so order does not matter.
+"""
+
+from __future__ import annotations
+
+from spanpost.tasks.records import RunCandidate
+from spanpost.tasks.work import Key
+
+
+def continued(runs: dict[Key, RunCandidate]) -> dict[Key, Key]:
+    """Return for each run that continues another the task of that other."""
+    out: dict[Key, Key] = {}
+    waiting: list[Key] = []
+    for key in sorted(runs, key=lambda key: (runs[key].start_ns, key)):
+        candidate, best = runs[key], b""
+        for former in waiting:
+            before = runs[former]
+            if before.end_ns > candidate.start_ns or not goes_on(before, candidate):
+                continue
+            if not best or (before.end_ns, former) > (runs[best].end_ns, best):
+                best = former
+        if best:
+            waiting.remove(best)
+            out[key] = runs[best].state
+        if candidate.waits and candidate.end_ns:
+            waiting.append(key)
+    return out
+
+
+def may_go_on(runs: dict[Key, RunCandidate], key: Key, on: dict[Key, Key]) -> bool:
+    """Tell whether a run that did nothing yet may still continue one that waits."""
+    candidate = runs[key]
+    if not candidate.is_idle or candidate.end_ns or key in on:
+        return False
+    return any(former.waits and 0 < former.end_ns <= candidate.start_ns for former in runs.values())
+
+
+def goes_on(before: RunCandidate, candidate: RunCandidate) -> bool:
+    """Tell whether a run does what the waiting one left open."""
+    name, call_id = before.pending
+    if not name and not call_id and before.waits == 2:
+        return not before.agent_name or not candidate.agent_name or before.agent_name == candidate.agent_name
+    if candidate.began_with is None:
+        return False
+    its_name, its_id = candidate.began_with
+    if call_id and its_id:
+        return call_id == its_id
+    return not name or not its_name or name == its_name
+
+
+def of_links(
+    runs: dict[Key, RunCandidate], linked: dict[Key, RunCandidate], is_joined: bool
+) -> tuple[dict[Key, Key], dict[Key, Key], dict[Key, RunCandidate]]:
+    """Return continued tasks, parent tasks and matched runs of linked traces and of runs linked to them."""
+    on, below = of_linked_runs(runs, linked)
+    if not is_joined:  # a single trace: its own spans say how its runs relate
+        return on, below, linked
+    one, other = of_linked_traces(runs)
+    return {**on, **one}, {**below, **other}, {**linked, **runs}
+
+
+def of_linked_runs(
+    runs: dict[Key, RunCandidate], linked: dict[Key, RunCandidate]
+) -> tuple[dict[Key, Key], dict[Key, Key]]:
+    """Return for each run that links to a trace the task there that it continues, else its parent task."""
+    on: dict[Key, Key] = {}
+    below: dict[Key, Key] = {}
+    earlier = sorted((candidate.start_ns, other) for other, candidate in runs.items())
+    by_agent: dict[str, list[tuple[int, Key]]] = {}
+    for at in earlier:
+        by_agent.setdefault(runs[at[1]].agent_name, []).append(at)
+    for key, run in linked.items():
+        began = (run.start_ns, key)
+        same = _earliest(by_agent.get(run.agent_name, []), began) if run.agent_name else b""
+        if same:
+            on[key] = runs[same].state
+        elif first := _earliest(earlier, began):
+            below[key] = runs[first].state
+    return on, below
+
+
+def _earliest(earlier: list[tuple[int, Key]], began: tuple[int, Key]) -> Key:
+    """Return the earliest of the runs that began before, in another trace; empty for none."""
+    return next((other for at, other in earlier if other[:16] != began[1][:16] and (at, other) < began), b"")
+
+
+def of_linked_traces(runs: dict[Key, RunCandidate]) -> tuple[dict[Key, Key], dict[Key, Key]]:
+    """Return for each run the task that it continues, and for each agent's first run the parent task."""
+    on: dict[Key, Key] = {}
+    below: dict[Key, Key] = {}
+    first: dict[str, Key] = {}
+    for key in sorted(runs, key=lambda key: (runs[key].start_ns, key)):
+        agent = runs[key].agent_name
+        if agent in first:
+            on[key] = runs[first[agent]].state
+        else:
+            if first:
+                below[key] = runs[next(iter(first.values()))].state
+            first[agent] = key
+    return on, below
