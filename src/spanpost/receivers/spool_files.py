@@ -116,15 +116,17 @@ def _payload(data: bytes, at: int) -> bytes | None:
 
 
 def _next_start(data: bytes, at: int) -> int:
-    """Return where to continue after a damaged record: by its length if a mark follows, else at the next
-    valid record.
+    """Return where to continue after a damaged record: by its length if a mark follows, but never beyond the
+    next valid record, because the length may be what is damaged.
     """
+    whole = _next_whole(data, at + 1)
     if at + _FRAME.size <= len(data):
         mark, length, _ = _FRAME.unpack_from(data, at)
         end = at + _FRAME.size + int(length)
-        if mark == _MARK and (data[end : end + len(_MARK)] == _MARK or end == len(data)):
+        follows = data[end : end + len(_MARK)] == _MARK or end == len(data)
+        if mark == _MARK and follows and (whole < 0 or end <= whole):
             return end
-    return _next_whole(data, at + 1)
+    return whole
 
 
 def _next_whole(data: bytes, at: int) -> int:
