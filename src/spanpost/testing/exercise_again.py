@@ -98,6 +98,20 @@ class ExerciseAgain:
         [reported] = [c for c in await store.reader.checkpoints() if c.kind is Kind.ERROR]
         assert reported.task_uid == tasks["bob"].uid
 
+    async def test_what_moves_is_one_tenants(self, make_store: MakeStore) -> None:
+        """A root span that arrives late takes the checkpoints of its own tenant along, not another's with equal ids."""
+        store = await make_store(EDITING)
+        tool = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "grep"}
+        for tenant in ("red", "blue"):
+            await store.record([ended(trace=1, span=3, parent=2, name="grep", attributes=tool, tenant=tenant)])
+            error = an_event(trace=1, span=3, name="agent.error", attributes=FAILURE, index=1, tenant=tenant)
+            await store.record([error])
+        agent = {"gen_ai.operation.name": "invoke_agent"}
+        await store.record([ended(trace=1, span=2, name="agent", attributes=agent, tenant="red")])
+        tasks = {task.uid: task.tenant for task in await store.tasks(TaskQuery())}
+        errors = [c for c in await store.reader.checkpoints() if c.kind is Kind.ERROR]
+        assert sorted((c.tenant, tasks[c.task_uid]) for c in errors) == [("blue", "blue"), ("red", "red")]
+
     async def test_a_duplicate_is_not_counted(self, make_store: MakeStore) -> None:
         """The same occurrences, recorded again, change nothing."""
         store = await make_store(EDITING)
