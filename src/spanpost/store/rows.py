@@ -38,9 +38,7 @@ def json_text(value: Any) -> str:
 
 
 def tidy(record: S) -> S:
-    """Return a record whose text PostgreSQL accepts (no NUL, no lone surrogate).
-
-    The same object when it is clean.
+    """Return a record whose text PostgreSQL accepts (no NUL, no lone surrogate); the same object when it is clean.
 
     *Derived* rows must never be refused: the error would be blamed on observations that did not cause it.
     """
@@ -53,10 +51,7 @@ def tidy(record: S) -> S:
 
 
 def _tidied(records: list[S], encode: Callable[[list[S]], str]) -> tuple[list[S], str]:
-    """Return records as `tidy` does, and their encoding.
-
-    One scan of the whole text finds that all are clean.
-    """
+    """Return records as `tidy` does, and their encoding. One scan of the whole text finds that all are clean."""
     try:
         given = encode(records)
         if r"\u0000" not in given:

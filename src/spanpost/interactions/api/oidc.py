@@ -218,15 +218,14 @@ class Oidc:
             if isinstance(said, list)
             else []
         )
-        known = {str(role) for role in CallerRole}
-        roles = {role for word in words for role in terms.roles.get(word, ())} | set(terms.default_roles)
+        given = {role for word in words for role in terms.roles.get(word, ())}.union(terms.default_roles)
         tenant = claims.get(terms.tenant_claim) if terms.tenant_claim else self._tenant
         email = claims.get("email") if claims.get("email_verified") is True else None
         name = next(
             (one for key in ("name", "preferred_username", "email", "sub") if isinstance(one := claims.get(key), str)),
             "",
         )
-        if not roles & known:
+        if not (roles := given.intersection(CallerRole)):
             raise HttpError(
                 403,
                 "no_role",
@@ -242,7 +241,7 @@ class Oidc:
             name=name[:200],
             email=email[:320] if isinstance(email, str) else "",
             tenant=tenant[:200],
-            roles=frozenset(roles & known),
+            roles=frozenset(roles),
         )
 
     async def _provider(self) -> dict[str, Any]:
