@@ -106,7 +106,7 @@ class InteractionStore:
             for d, keys in zip(taken, drawn, strict=True)
         ]
 
-    async def settle(self, delivery, outcome):
+    async def finish(self, delivery, outcome):
         self._check()
         self.sending.pop(delivery.id)
         self.finished.append((delivery, outcome))

@@ -333,7 +333,7 @@ async def test_two_dispatchers_never_hold_one_ordering_key(postgres_dsn: str, st
                 held.add(delivery.ordering_key)
             for delivery in claimed:
                 held.discard(delivery.ordering_key)
-                await who.outbox.settle(delivery, POSTED)
+                await who.outbox.finish(delivery, POSTED)
                 sent.append(delivery.id)
 
     held: set[str] = set()
@@ -351,7 +351,7 @@ async def test_another_process_cannot_finish_a_delivery(postgres_dsn: str, store
     await other.open()
     await store.record(a_run("fenced"))
     [delivery] = await store.outbox.claim([SINK], 1)
-    await other.outbox.settle(delivery, GiveUp(reason="stranger"))
+    await other.outbox.finish(delivery, GiveUp(reason="stranger"))
     assert [r.state for r in await store.outbox.deliveries() if r.id == delivery.id] == ["sending"]
     await other.close()
 
@@ -362,7 +362,7 @@ async def test_without_prepared_statements(postgres_dsn: str) -> None:
     await store.open()
     assert (await store.record(a_run("pooled"))).events == 4
     [delivery] = await store.outbox.claim([SINK], 1)
-    await store.outbox.settle(delivery, POSTED)
+    await store.outbox.finish(delivery, POSTED)
     assert await store.run(lambda c: c.fetchval("SELECT count(*) FROM pg_prepared_statements WHERE name <> ''")) == 0
     await store.close()
 

@@ -145,7 +145,7 @@ class _Store:
         if isinstance(outcome, _Retry):
             flags = {name: getattr(outcome, name) for name in ("reason", "reconcile", "is_unsent", "has_looked")}
             outcome = RetryAt(at=self.now() + timedelta(seconds=outcome.seconds), **flags)
-        await self.store.outbox.settle(delivery, outcome)
+        await self.store.outbox.finish(delivery, outcome)
 
 
 class _Memory(_Store):

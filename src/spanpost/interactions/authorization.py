@@ -32,7 +32,6 @@ ACTIONS: Final = (*(str(verb) for verb in Verb), VIEW)
 #: In place of a channel: the channel of the message.
 HERE: Final = "here"
 _FOREIGN: Final = LocaleMessage("why.foreign")
-FOREIGN: Final = ENGLISH.tell(_FOREIGN)
 _WHO_YOU_ARE: Final = LocaleMessage("why.who_you_are")
 _DECISIONS: Final = frozenset(str(verb) for verb in Verb if verb.is_decision)
 _SLACK_ID: Final = re.compile(r"^(?:slack:|<@|@)?([UW][A-Z0-9]{2,30})>?\Z")

@@ -31,9 +31,8 @@ class OidcSettings(Section, OidcTerms):
     )
     session_secret: SecretStr | None = Field(
         default=None,
-        description="Signs the sessions, together with a random secret in the database: at least 32 bytes "
-        "(`openssl rand "
-        "-base64 32`), the same in all gateways. With it, a copy of the database is not enough to forge a "
+        description="Signs the sessions, together with a random secret in the database: at least 32 bytes (`openssl "
+        "rand -base64 32`), the same in all gateways. With it, a copy of the database is not enough to forge a "
         "session. A new value ends all sessions. Never printed.",
     )
     public_url: str = Field(description="Address of the gateway in browsers: `https://agents.example.com`.")

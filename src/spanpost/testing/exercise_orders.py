@@ -68,7 +68,7 @@ class ExerciseOrders(Exercised):
         [delivery] = await carried(store)
         assert delivery.order == order
         assert (delivery.tenant, delivery.sink, delivery.checkpoint) == ("acme", "launch:fix", None)
-        await store.outbox.settle(delivery, Receipt(ref={"pid": 7}))
+        await store.outbox.finish(delivery, Receipt(ref={"pid": 7}))
         assert await carried(store) == []
         [row] = await store.launch_orders.listed(OrderQuery(tenant="acme"))
         assert (row.order, row.state, row.ref) == (order, "delivered", {"pid": 7})
@@ -136,10 +136,10 @@ class ExerciseOrders(Exercised):
         assert await ask() is Result.DONE
         assert await ask() is Result.DECIDED
         [delivery] = await carried(store)
-        await store.outbox.settle(delivery, GiveUp(reason="exit", error="no"))
+        await store.outbox.finish(delivery, GiveUp(reason="exit", error="no"))
         assert await ask() is Result.DONE
         [delivery] = await carried(store)
-        await store.outbox.settle(delivery, Receipt())
+        await store.outbox.finish(delivery, Receipt())
         assert await ask() is Result.DECIDED
 
     async def test_a_retry_repeats_the_order(self, make_store: MakeStore) -> None:
@@ -224,7 +224,7 @@ class ExerciseOrders(Exercised):
             await store.record([done("analysis", said, trace=trace)])
             deliveries = await carried(store)
             for delivery in deliveries:
-                await store.outbox.settle(delivery, Receipt())
+                await store.outbox.finish(delivery, Receipt())
             return deliveries[0].order.id if deliveries and deliveries[0].order is not None else None
 
         by: UUID | None = None

@@ -91,7 +91,7 @@ async def delivered(store: Store) -> list[str]:
     while claimed := await store.outbox.claim([SINK], 10):
         for d in claimed:
             said.append(f"[{d.task.status}]" if d.mode is Mode.STATE or d.checkpoint is None else d.checkpoint.text)
-            await store.outbox.settle(d, POSTED)
+            await store.outbox.finish(d, POSTED)
     return said
 
 

@@ -45,7 +45,7 @@ async def drain(store: Store, outcome: Callable[[Delivery], Any] = lambda _: POS
     out: list[Delivery] = []
     while claimed := await store.outbox.claim([SINK], 100):
         for delivery in claimed:
-            await store.outbox.settle(delivery, outcome(delivery))
+            await store.outbox.finish(delivery, outcome(delivery))
             out.append(delivery)
     return out
 

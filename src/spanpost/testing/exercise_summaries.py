@@ -75,7 +75,7 @@ async def carry(store: Store, summaries: Summaries) -> int:
     count = 0
     while claimed := await store.outbox.claim([CARRIER], 50):
         for delivery in claimed:
-            await store.outbox.settle(delivery, await summaries.carriers[CARRIER].deliver(delivery))
+            await store.outbox.finish(delivery, await summaries.carriers[CARRIER].deliver(delivery))
         count += len(claimed)
     return count
 
@@ -123,7 +123,7 @@ class ExerciseSummaries(Exercised):
         while claimed := await store.outbox.claim(["slack"], 50):
             delivered += [(str(delivery.mode), delivery.task.status) for delivery in claimed]
             for delivery in claimed:
-                await store.outbox.settle(delivery, Receipt(ref={"ts": "1"}))
+                await store.outbox.finish(delivery, Receipt(ref={"ts": "1"}))
         assert delivered == [("state", "waiting"), ("checkpoint", "waiting")]
         await store.record([done("editor", trace=4)])
         assert [(str(one.mode), one.task.status) for one in await store.outbox.claim(["slack"], 50)] == [
@@ -215,7 +215,7 @@ class ExerciseSummaries(Exercised):
             assert await app.scan(now + n * timedelta(minutes=1)) == 1
         [first] = await store.outbox.claim([CARRIER], 50)
         assert await store.outbox.claim([CARRIER], 50) == []
-        await store.outbox.settle(first, await app.carriers[CARRIER].deliver(first))
+        await store.outbox.finish(first, await app.carriers[CARRIER].deliver(first))
         assert await carry(store, app) == 2
         [(_, delivered)] = wall.shown
         assert isinstance(delivered, Board)
@@ -245,7 +245,7 @@ class ExerciseSummaries(Exercised):
         answers = await app.carriers[CARRIER].reconcile([delivery])
         assert answers == {delivery.id: None}
         assert [one.key for one in wall.asked] == [f"summary|{delivery.order.task_uid}" if delivery.order else ""]
-        await store.outbox.settle(delivery, await app.carriers[CARRIER].deliver(delivery))
+        await store.outbox.finish(delivery, await app.carriers[CARRIER].deliver(delivery))
         await store.record([at_work("editor", 2)])
         await app.scan(now + timedelta(minutes=1))
         [edit] = await store.outbox.claim([CARRIER], 50)
