@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from spanpost.cli.examination import NamedFinding, examine
 from spanpost.settings import load
 from spanpost.testing.gateway import GrpcGateway, RunningGateway
+from tests.eventually import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean_environment")]
 
@@ -36,8 +36,7 @@ def test_where_it_is_forwarded_to_is_tried() -> None:
 
 def test_what_is_wrong_there_is_said() -> None:
     """An unreachable target, a refused token and a wrong path are each reported with a next step."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        nobody = taken.getsockname()[1]
+    nobody = free_port()
     for finding in forward(f"http://127.0.0.1:{nobody}", timeout=1):
         assert not finding.ok
         assert "spanpost run" in finding.next_step

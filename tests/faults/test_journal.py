@@ -214,6 +214,15 @@ async def test_two_gateways_work_off_one_journal(dsn: str, start: Callable[..., 
     await check(dsn)
 
 
+async def test_a_journal_that_was_turned_off_is_worked_off(dsn: str, start: Callable[..., Gateway]) -> None:
+    """With `journal_bytes = 0` the rows that wait are recorded all the same: their senders were answered 200."""
+    before = await journaled(dsn, start)
+    gateway = await asyncio.to_thread(start, SPANPOST_GATEWAY__JOURNAL_BYTES="0")
+    rest = Senders(partial(_url, gateway), [number for number in range(REQUESTS) if number not in before.answered])
+    await asyncio.to_thread(rest.join)
+    await check(dsn)
+
+
 async def test_a_burst_is_answered_and_recorded_once(dsn: str, start: Callable[..., Gateway]) -> None:
     """Requests that come all at once each get 200 and never 503; the tables hold each span once."""
     gateway = await asyncio.to_thread(start)

@@ -28,6 +28,7 @@ from spanpost.receivers.forwarder import ForwardedSpans, Forwarder
 from spanpost.receivers.other_exporters import endpoints_of, is_same_place
 from spanpost.receivers.worker import MAX_FLUSH
 from spanpost.testing.gateway import GrpcGateway, RunningGateway
+from tests.eventually import free_port
 
 AGENT = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "ann"}
 
@@ -201,9 +202,7 @@ def test_a_gateway_that_hangs_costs_the_agent_nothing(gateway: RunningGateway, p
 
 def test_a_batch_that_cannot_be_sent_is_dropped_by_count(process: Process) -> None:
     """A batch that failed until the deadline of its retries is given up, and each observation of it counted."""
-    with RunningGateway() as gone:
-        url = gone.url
-    pipeline, provider = process.attach(url, timeout=0.2)
+    pipeline, provider = process.attach(f"http://127.0.0.1:{free_port()}", timeout=0.2)
     pipeline._forwarder._retry_time = 0.3
     span(provider).end()
     assert pipeline.force_flush() is False

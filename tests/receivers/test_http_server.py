@@ -408,6 +408,20 @@ async def test_a_port_that_is_taken_is_not_shared(server: Served) -> None:
         listen("127.0.0.1", server.port)
 
 
+def test_who_shares_a_port_takes_no_connection_before_it_serves() -> None:
+    """A worker that starts has bound the port, so that it stays its own, and connections go to those that answer."""
+    serving = listen("127.0.0.1", 0, is_shared=True)
+    address = serving.getsockname()
+    serving.listen()
+    starting = listen(*address, is_shared=True)
+    clients = [socket.create_connection(address) for _ in range(32)]
+    with pytest.raises(OSError, match="Invalid argument"):
+        starting.accept()
+    serving.setblocking(True)
+    for each in (*(serving.accept()[0] for _ in clients), *clients, serving, starting):
+        each.close()
+
+
 @pytest.mark.parametrize(
     "send", [pytest.param(lambda w: None, id="idle"), pytest.param(lambda w: w.write(POST), id="in headers")]
 )

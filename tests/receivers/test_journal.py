@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from hashlib import sha256
@@ -11,6 +12,7 @@ from typing import NamedTuple
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
+from spanpost.http.rate_limited_log import RateLimitedLog
 from spanpost.model.errors import OverBudget, StoreUnavailable
 from spanpost.model.journal import Backlog
 from spanpost.model.observations import Observation
@@ -321,8 +323,11 @@ async def test_stall_timeouts_restart_while_the_journal_is_late(journal: MemoryJ
     assert journal.postponed == 1
 
 
-async def test_rows_of_a_lost_key_delay_nothing(journal: MemoryJournal, caplog: pytest.LogCaptureFixture) -> None:
+async def test_rows_of_a_lost_key_delay_nothing(
+    journal: MemoryJournal, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Rows that no key decrypts keep no task from counting as stalled, and show: as lag, and in the log."""
+    monkeypatch.setattr("spanpost.receivers.journal._limited_log", RateLimitedLog(logging.getLogger("spanpost")))
     journal.age, journal.has_key = 86_400.0, False
     journal.rows.append(Row("default", []))
     async with opened(BUSY, journal=journal) as endpoint:
@@ -331,15 +336,3 @@ async def test_rows_of_a_lost_key_delay_nothing(journal: MemoryJournal, caplog: 
         await until(lambda: queue.lag == 86_400.0)
         assert "1 rows of the journal wait for a key" in caplog.text
     assert (journal.postponed, len(journal.rows)) == (0, 1)
-
-
-async def test_a_journal_that_was_turned_off_is_worked_off(journal: MemoryJournal) -> None:
-    """With `journal_bytes = 0` nothing is written to the journal, and the rows that it has are recorded."""
-    observations = [Observation(part=0, trace_id=bytes(16), span_id=bytes(8), tenant="default")]  # type: ignore[arg-type]
-    journal.rows.append(Row("default", observations))
-    journal.gate.set()
-    limits = AdmissionLimits(writers=1, direct_bytes=0, direct=0.0, journal=0)
-    async with busy(journal, limits):
-        await until(lambda: journal.recorded)
-        assert journal.appends == 0
-    assert journal.recorded == observations

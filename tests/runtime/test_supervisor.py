@@ -1,9 +1,11 @@
-"""The directory that workers share: its path, and programs that clean up."""
+"""The supervisor without its workers: the directory that they share, and those that hang."""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,7 +13,9 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from spanpost.model.errors import ConfigError
-from spanpost.runtime.supervisor import _new_directory
+from spanpost.runtime.supervisor import _SILENT, Supervisor, _new_directory
+from spanpost.runtime.workers import Worker
+from spanpost.settings import Settings
 
 
 @pytest.fixture
@@ -49,3 +53,36 @@ def test_a_directory_that_cannot_be_made_is_refused(parent: Path, monkeypatch: p
     monkeypatch.setattr("tempfile.tempdir", str(parent / "none"))
     with pytest.raises(ConfigError, match="set TMPDIR"):
         _new_directory()
+
+
+def test_a_worker_that_shows_no_life_is_killed(tmp_path: Path) -> None:
+    """Of two processes the one whose worker is silent for all checks ends; one that is not ready yet has time."""
+    supervisor = Supervisor(Settings, lambda _: True)
+    supervisor._directory = tmp_path
+    processes = [subprocess.Popen(["sleep", "600"]) for _ in range(3)]
+    workers = [Worker(number, 3, 0, tmp_path) for number in range(3)]
+    try:
+        supervisor._pids = {number: process.pid for number, process in enumerate(processes)}
+        for worker in workers[:2]:
+            worker.begin()
+        for check in range(_SILENT + 1):
+            os.utime(tmp_path / "ready-0", (check, check))
+            workers[2].show_life()
+            supervisor._kill_hanging()
+        assert processes[1].wait(60) == -signal.SIGKILL
+        assert [process.poll() for process in (processes[0], processes[2])] == [None, None]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def test_a_ready_worker_shows_life(tmp_path: Path) -> None:
+    """Each sign changes what the supervisor compares; before a worker is ready there is none."""
+    worker = Worker(0, 1, 0, tmp_path)
+    worker.show_life()
+    assert worker.missing() == [0]
+    worker.begin()
+    os.utime(tmp_path / "ready-0", (1, 1))
+    worker.show_life()
+    assert (tmp_path / "ready-0").stat().st_mtime > 1

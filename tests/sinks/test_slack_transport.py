@@ -17,6 +17,7 @@ from spanpost.testing.exercise_sink import CHECKS
 from spanpost.testing.fake_slack import FakeSlack, Fault
 from spanpost.testing.http import HttpAnswer, HttpReceiver
 from spanpost.testing.nouns import a_checkpoint, a_delivery, a_task
+from tests.eventually import free_port
 
 SECRET = "xoxb-1234567890-canary-of-this-test"
 #: For what never answers; and for answers, however slow the machine is.
@@ -104,18 +105,13 @@ async def test_any_retry_after_is_taken(retry_after):
     assert response.retry_after == (2.5 if retry_after == "2.5" else None)
 
 
-async def unused_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
-
-
 @pytest.mark.parametrize(
     "base_url", ["http://127.0.0.1:{port}/", "http://no-such-host.invalid/", "https://127.0.0.1:{plain}/"]
 )
 async def test_what_never_left_is_no_doubt(base_url):
     """After a refused connection, an unknown name, or a failed TLS handshake nothing was sent."""
     async with HttpReceiver() as receiver:
-        url = base_url.format(port=await unused_port(), plain=receiver.url.rpartition(":")[2])
+        url = base_url.format(port=free_port(), plain=receiver.url.rpartition(":")[2])
         api = WebApi(SECRET, base_url=url, timeout=SHORT)
         with pytest.raises(Unavailable) as caught:
             await api.call(POST)

@@ -10,12 +10,14 @@ import pytest
 
 from spanpost.http.shares import Sender
 from spanpost.model.errors import OverBudget
-from spanpost.model.observations import Observation
+from spanpost.model.observations import Observation, Origin
 from spanpost.model.recorded import OVER_BUDGET
 from spanpost.readers.redaction import Redaction
 from spanpost.receivers.receiver import AdmissionLimits, Receiver
 from spanpost.store.postgres import PostgresStore
+from spanpost.store.quarantine import discarded
 from spanpost.tasks.folded import FoldRules
+from spanpost.testing.observed import ended
 from tests.tasks.hostile_traces import SHAPES, agent, span
 
 pytestmark = pytest.mark.acceptance
@@ -109,3 +111,16 @@ async def test_the_sender_of_a_poison_is_answered_and_another_tenant_is_recorded
     assert await receiver.close(10)
     events, rows = await kept(store)
     assert (events, {row[0] for row in rows}) == (4, {"evil"})
+
+
+def test_a_large_resource_is_quarantined_once() -> None:
+    """What is set aside takes about the bytes that were sent: a resource is not repeated by each of its spans."""
+    large, small = (Origin(resource={"key": "x" * size}) for size in (100_000, 10))
+    batch = [
+        msgspec.structs.replace(ended(trace=1, span=n, name="chat"), origin=large if n % 2 else small)
+        for n in range(1, 101)
+    ]
+    rows = list(discarded(batch, OverBudget("too long")))
+    assert [len(row[-1]) > 100_000 for row in rows] == [True] + [False] * 99
+    assert [b"xxxxxxxxxx" in row[-1] for row in rows[:4]] == [True, True, False, True]
+    assert len({row[0] for row in rows}) == 100

@@ -15,6 +15,7 @@ from spanpost.tasks.records import Node
 from spanpost.testing.observed import a_run, ended
 
 DOMAIN = b"d" * 16
+AGENT = {"gen_ai.operation.name": "invoke_agent"}
 
 
 def key(n: int) -> bytes:
@@ -135,6 +136,24 @@ async def test_one_task_however_its_trace_grows(store: PostgresStore, database: 
     assert await database.fetchval(
         "SELECT input_tokens FROM agent_tasks WHERE span_id = $1", calls[0].parent_id
     ) == len(calls)
+
+
+@pytest.mark.parametrize("damaged", [b"\x28no frame", b"\xc1", b"\x93\x01\x02\x03"])
+async def test_damaged_state_is_its_own_traces_trouble(store: PostgresStore, database: Any, damaged: bytes) -> None:
+    """Spans of a trace whose state is unreadable go to quarantine; other traces are recorded, and their timers fire."""
+    at = "clock_timestamp() - interval '1 hour'"
+    await store.record([ended(trace=1, span=1, name="invoke_agent a", attributes=AGENT, parent=9)])
+    await database.execute("UPDATE task_state SET doc = $1 WHERE length(key) = 16", damaged)
+    recorded = await store.record([ended(trace=n, span=2, name="invoke_agent b", attributes=AGENT) for n in (1, 2)])
+    assert (recorded.events, recorded.dropped) == (1, {"unfoldable": 1})
+    await store.record([ended(trace=3, span=1, name="invoke_agent c", attributes=AGENT, parent=9)])
+    timers = await database.fetchval(
+        f"WITH due AS (UPDATE timers SET at = {at} RETURNING key) SELECT count(*) FROM due"
+    )
+    assert timers >= 2
+    await store.elapse()
+    assert await database.fetchval("SELECT count(*) FROM timers WHERE at <= clock_timestamp()") == 0
+    assert await database.fetchval("SELECT count(*) FROM timers") >= 1
 
 
 async def test_records_are_freed_with_their_transaction(store: PostgresStore) -> None:

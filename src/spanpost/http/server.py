@@ -30,6 +30,8 @@ _REST: Final = 256 * 1024
 _REST_TIMEOUT: Final = 1.0
 #: Seconds after which a client that does not read its response is disconnected.
 _STUCK: Final = 60.0
+#: Connections that wait to be accepted.
+_BACKLOG: Final = 2048
 #: Seconds between two attempts to accept, if the system refuses.
 _REFUSED: Final = 0.1
 #: Seconds. Longer than the five between two batches of the SDKs: a batch on a closing connection is lost.
@@ -264,6 +266,7 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup([])
+        self._listener.listen(_BACKLOG)
         self._accepting = asyncio.create_task(self._accept(), name="spanpost-accept")
         self.has_started.set()
 
@@ -373,7 +376,8 @@ class HttpServer:
 def listen(host: str, port: int, *, is_shared: bool = False) -> socket.socket:
     """Return a listening socket; raises OSError.
 
-    With `is_shared`, other processes that also set it may bind the port.
+    With `is_shared`, other processes that also set it may bind the port; the kernel gives them all connections
+    until the server starts, so the socket listens only then.
     """
     family, kind, protocol, _, address = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -386,7 +390,8 @@ def listen(host: str, port: int, *, is_shared: bool = False) -> socket.socket:
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if host == "::" else 1)
         listener.bind(address)
-        listener.listen(2048)
+        if not is_shared:
+            listener.listen(_BACKLOG)
         listener.setblocking(False)
     except BaseException:
         listener.close()

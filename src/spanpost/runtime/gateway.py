@@ -48,7 +48,7 @@ _CLOSE: Final = 1.0
 _BODIES: Final = 2.0
 #: Interval of checks for renewed certificates, seconds.
 _RENEW_INTERVAL: Final = 30.0
-#: Interval at which a worker writes its bytes in flight to the shared metrics, seconds.
+#: Interval at which a worker shows that it lives, and writes its bytes in flight to the shared metrics, seconds.
 _SHOW_INTERVAL: Final = 1.0
 
 
@@ -124,13 +124,13 @@ class Gateway:
         worker = workers.current
         self._dealer = dealer = Dealer(worker.number, worker.total, worker.directory) if worker is not None else None
         self._receiver = receiver = Receiver(self.pipeline.record, keep, metrics, limits, journal, dealer)
-        if metrics is not None:
-            if workers.current is None:
-                metrics.in_flight.set_function(lambda: receiver.in_flight)
-            else:  # workers share metrics by files, which never show the value of a function
-                self._showing = asyncio.create_task(self._show_in_flight(receiver, metrics.in_flight))
-            if workers.current is not None and workers.current.restarts:
+        if worker is not None:
+            gauge = metrics.in_flight if metrics is not None else None
+            self._showing = asyncio.create_task(self._show(worker, receiver, gauge))
+            if metrics is not None and worker.restarts:
                 metrics.worker_restarts.inc()
+        elif metrics is not None:
+            metrics.in_flight.set_function(lambda: receiver.in_flight)
         self._health = health = GatewayHealth(
             self.pipeline, receiver, self.settings, lambda: self._http.connections if self._http is not None else 0
         )
@@ -262,9 +262,11 @@ class Gateway:
         return True
 
     @staticmethod
-    async def _show_in_flight(receiver: Receiver, gauge: Gauge) -> None:
+    async def _show(worker: workers.Worker, receiver: Receiver, gauge: Gauge | None) -> None:
         while True:
-            gauge.set(receiver.in_flight)
+            worker.show_life()
+            if gauge is not None:  # workers share metrics by files, which never show the value of a function
+                gauge.set(receiver.in_flight)
             await asyncio.sleep(_SHOW_INTERVAL)
 
     async def _renewing(self) -> None:

@@ -10,7 +10,8 @@ The rules:
 3. Worker 0 starts first. If the settings are refused, only worker 0 meets the error, and the supervisor
    raises `ConfigError`. Worker 0 alone has what exists once: the metrics port, `grpc_socket`, Slack's
    Socket Mode.
-4. A worker that ends without a stop signal is counted and started again, after a pause that doubles.
+4. A worker that ends without a stop signal is counted and started again, after a pause that doubles. A
+   worker that shows no life for a minute is killed.
 5. A worker whose supervisor is gone stops.
 """
 
@@ -47,6 +48,8 @@ _WELL: Final = 60.0
 #: Time limits of start and stop of a worker, seconds.
 _START: Final = 300.0
 _STOP: Final = 12.0
+#: Seconds between two checks of the workers, and after how many without a sign of life one is killed.
+_CHECK, _SILENT = 5.0, 12
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 #: Most bytes of the path of a worker's directory: a socket's path has at most 107.
 _PATH: Final = 107 - len("/worker-63.sock")
@@ -66,6 +69,9 @@ class Supervisor:
         self._restarts: dict[int, int] = {}
         self._pauses: dict[int, float] = {}
         self._due: dict[int, float] = {}
+        #: Of each process that is ready its last sign of life, and the checks since.
+        self._signs: dict[int, tuple[int, int]] = {}
+        self._checked_at = time.monotonic()
         self._is_stopping = False
         self._is_done = True
 
@@ -207,15 +213,29 @@ class Supervisor:
     def _watch(self) -> None:
         """Restart workers until a stop signal."""
         while True:
-            pause = min(self._due.values(), default=time.monotonic() + 3600.0) - time.monotonic()
+            pause = min([*self._due.values(), self._checked_at + _CHECK]) - time.monotonic()
             received = signal.sigtimedwait(_SIGNALS, max(pause, 0.0))
             if received is not None:
                 self._handle(received.si_signo)
             if self._is_stopping:
                 return
+            if time.monotonic() - self._checked_at >= _CHECK:
+                self._checked_at = time.monotonic()
+                self._kill_hanging()
             for number in [n for n, due in self._due.items() if due <= time.monotonic()]:
                 del self._due[number]
                 self._start(number)
+
+    def _kill_hanging(self) -> None:
+        """Kill workers that show no life. Checks are counted, not seconds: a machine that slept is no hang."""
+        for number, pid in self._pids.items():
+            with suppress(FileNotFoundError):  # it is not ready yet
+                sign = (self._directory / f"ready-{number}").stat().st_mtime_ns
+                last, checks = self._signs.get(pid, (0, 0))
+                self._signs[pid] = sign, checks + 1 if sign == last else 0
+                if self._signs[pid][1] == _SILENT:
+                    log.error("worker %d (process %d) hangs and is killed", number, pid)
+                    os.kill(pid, signal.SIGKILL)
 
     def _handle(self, number: int) -> None:
         if number in (signal.SIGTERM, signal.SIGINT):
@@ -240,6 +260,7 @@ class Supervisor:
     def _ended(self, number: int, pid: int) -> None:
         (self._directory / f"ready-{number}").unlink(missing_ok=True)
         del self._pids[number]
+        self._signs.pop(pid, None)
         _forget_gauges(pid)
 
         if self._is_stopping:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +25,11 @@ class Worker(NamedTuple):
     def begin(self) -> None:
         """Mark this worker as ready."""
         (self.directory / f"ready-{self.number}").touch()
+
+    def show_life(self) -> None:
+        """Show the supervisor that this worker's loop runs, once it is ready."""
+        with suppress(FileNotFoundError):
+            os.utime(self.directory / f"ready-{self.number}")
 
     def missing(self) -> list[int]:
         """Return the numbers of the workers that are not ready."""

@@ -31,4 +31,8 @@ def compressed(document: bytes) -> bytes:
 
 
 def decompressed(stored: bytes) -> bytes:
-    return _contexts.decompress(stored) if stored[:1] == _MAGIC else stored
+    """Return a document; raises ValueError if it is damaged."""
+    try:
+        return _contexts.decompress(stored) if stored[:1] == _MAGIC else stored
+    except zstandard.ZstdError as error:
+        raise ValueError(f"a compressed document is damaged: {error}") from None

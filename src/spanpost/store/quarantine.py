@@ -11,6 +11,7 @@ import msgspec
 from spanpost.model.errors import OverBudget
 from spanpost.model.observations import Observation, Origin, Repair
 from spanpost.model.recorded import OVER_BUDGET
+from spanpost.store.attribute_sets import LARGE
 from spanpost.text.repair import mend, mend_text, mend_value
 
 _INT64 = 2**63 - 1
@@ -75,11 +76,20 @@ async def discard(connection: Any, o: Observation, error: BaseException) -> None
 
 
 def discarded(batch: Iterable[Observation], error: BaseException) -> Iterator[tuple[Any, ...]]:
-    """Yield the rows of `quarantine` for observations that cannot be recorded."""
+    """Yield the rows of `quarantine` for observations that cannot be recorded.
+
+    A large resource is kept with the first of its observations alone.
+    """
     said, _ = mend_text(f"{type(error).__name__}: {error}", 2000)
     reason = _REASONS.get(type(error)) or str(getattr(error, "sqlstate", None) or type(error).__name__)
+    origins: dict[int, tuple[Origin, bool]] = {}
     for o in batch:
         try:
+            origin, is_large = origins.get(id(o.origin), (None, False))
+            if origin is not o.origin:
+                origins[id(o.origin)] = o.origin, len(_encode(o.origin.resource)) > LARGE
+            elif is_large:
+                o = msgspec.structs.replace(o, origin=msgspec.structs.replace(origin, resource={}))
             kept = _encode(o)
         except Exception:
             kept = repr(o).encode("utf-8", "backslashreplace")

@@ -13,11 +13,12 @@ from typing import Any
 from spanpost.model.errors import OverBudget, StoreUnavailable
 from spanpost.model.observations import Observation
 from spanpost.model.recorded import Recorded
-from spanpost.store import heartbeats, outbox, rows
+from spanpost.store import faults, heartbeats, outbox, rows
 from spanpost.store.fold_threads import TimeMeter
 from spanpost.store.folding import Folding
 from spanpost.store.interventions import PostgresInterventions
 from spanpost.store.task_state import tenants_of
+from spanpost.store.transactions import Unfoldable, is_of_data
 from spanpost.tasks import batches
 from spanpost.tasks.interventions import TIMER
 from spanpost.tasks.milestones import state_of
@@ -33,7 +34,7 @@ _DUE = 100
 _ROUNDS = 2
 
 
-#: How long a timer is postponed when its fold takes too long.
+#: How long a timer is postponed when its fold fails or takes too long.
 PUT_OFF = timedelta(hours=1)
 _PUT_OFF = "UPDATE timers SET at = clock_timestamp() + $2 WHERE key = $1"
 
@@ -104,15 +105,19 @@ class Elapsing(Folding):
     async def _elapse(self, asked: Sequence[bytes], ahead: timedelta = timedelta(0)) -> Recorded:
         """Fold these timers: together, else one by one.
 
-        A timer that takes too long by itself is postponed.
+        A timer that takes too long by itself, or whose task state cannot be read or folded, is postponed.
         """
         if not asked:
             return Recorded()
         try:
             return await self._elapse_at_once(asked, ahead)
-        except OverBudget as error:
+        except Exception as error:
+            if not isinstance(error, OverBudget) and not is_of_data(error):
+                raise
+            if isinstance(error, Unfoldable):
+                faults.tell(error)
             if len(asked) == 1:
-                log.error("the timer of a task is put off for %s: %s", PUT_OFF, error)
+                log.error("the timer of a task is put off for %s: %s: %s", PUT_OFF, type(error).__name__, error)
                 await self.run(lambda c: c.execute(_PUT_OFF, asked[0], PUT_OFF))
                 return Recorded()
         recorded = Recorded()

@@ -1,4 +1,4 @@
-"""What every store does with launch orders: they are rows first, delivered like others, once for each request."""
+"""Tests of launch orders in every store: they are rows first, delivered like others, once for each request."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from spanpost.testing.exercise_store import MakeStore
 from spanpost.testing.exercised import Exercised
 from spanpost.testing.observed import ended
 
-#: What is carried by the launchers of these tests.
+#: Carriers of the launchers in these tests.
 CARRIERS = ("launch:fix", "launch:review")
 
 
@@ -58,7 +58,7 @@ async def carried(store: Store) -> list[Delivery]:
 
 
 class ExerciseOrders(Exercised):
-    """What every store does with launch orders."""
+    """Tests of launch orders in every store."""
 
     async def test_an_order_is_delivered_once(self, make_store: MakeStore) -> None:
         """An order is placed once however often it is submitted, is delivered whole, and its receipt is stored."""

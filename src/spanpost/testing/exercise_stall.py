@@ -1,4 +1,4 @@
-"""What every store does about stalled tasks, as a class of tests: subclass it with a fixture named
+"""Tests of stalled tasks in every store, as a class of tests: subclass it with a fixture named
 `make_store`.
 
 See `spanpost.testing.exercise_store`. The stall timeout is a fraction of a second here, and the store's own
@@ -96,7 +96,7 @@ async def delivered(store: Store) -> list[str]:
 
 
 class ExerciseStall:
-    """What every store does about stalled tasks."""
+    """Tests of stalled tasks in every store."""
 
     # --- stalled -----------------------------------------------------------------------------------------------------
 

@@ -51,7 +51,7 @@ async def drain(store: Store, outcome: Callable[[Delivery], Any] = lambda _: POS
 
 
 class ExerciseStore:
-    """What every store records, and how it is read back."""
+    """Tests of recording and reading in every store."""
 
     async def test_a_run_becomes_a_task_with_its_own_figures(self, make_store: MakeStore) -> None:
         """A run of an agent is one task: named, ended, with its calls counted once."""

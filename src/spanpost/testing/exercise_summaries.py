@@ -1,4 +1,6 @@
-"""What every store does with digests and boards: each is placed once, by any process, and shown as one message."""
+"""Tests of digests and boards in every store: each is placed once, by any process, and shown as one
+message.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ from spanpost.testing.exercise_store import MakeStore
 from spanpost.testing.exercised import Exercised
 from spanpost.testing.observed import an_event, started
 
-#: What agents of these tests are told by.
+#: Routes of the agents in these tests.
 DIGEST = Route(sink="slack", address="#daily", agent=("writer", "editor"), digest="hourly")
 BOARD = Route(sink="slack", address="#board", board=True)
 CARRIER = "summary:slack"
@@ -92,7 +94,7 @@ def asks(trace: int) -> Observation:
 
 
 class ExerciseSummaries(Exercised):
-    """What every store does with digests and boards."""
+    """Tests of digests and boards in every store."""
 
     async def test_ends_are_found_by_when_they_were_recorded(self, make_store: MakeStore) -> None:
         """A root task whose end was recorded within a period is found then, whatever its sender's clock
