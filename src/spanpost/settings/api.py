@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from pydantic import Field
 
-from spanpost.settings.interactions import ApiRole
+from spanpost.interactions.authorization import CallerRole
 from spanpost.settings.section import Duration, Section
 
 
@@ -21,7 +21,7 @@ class ApiSettings(Section):
         description="Accept this machine's token (`spanpost token local`) on a loopback address where no other token "
         "is required. `false`: the API always requires a token of `interactions.tokens` or a login.",
     )
-    local_roles: tuple[ApiRole, ...] = Field(
+    local_roles: tuple[CallerRole, ...] = Field(
         default=(),
         description='Roles of this machine\'s token besides `viewer`: `["operator", "approver"]` for yourself.',
     )

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, StringConstraints, field_validator, model_validator
 
-from spanpost.interactions.authorization import ACTIONS, DECIDE, HERE, AuthorizationRules, Rule
+from spanpost.interactions.authorization import ACTIONS, DECIDE, HERE, AuthorizationRules, CallerRole, Rule
 from spanpost.settings.gateway import digests
 from spanpost.settings.section import Duration, Section
 
@@ -17,9 +17,6 @@ _GROUP = re.compile(r"^S[A-Z0-9]{2,30}$")
 _CHANNEL = re.compile(r"^[CG][A-Z0-9]{2,30}$")
 _EMAIL = re.compile(r"^[^@\s<>]+@[^@\s<>]+$")
 Word = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
-
-
-ApiRole = Literal["viewer", "operator", "approver", "auditor"]
 
 
 class RuleSettings(Section, Rule):
@@ -57,7 +54,7 @@ class RuleSettings(Section, Rule):
     emails: tuple[Word, ...] = Field(
         default=(), description="Email addresses that are allowed, as Slack knows them. Needs `users:read.email`."
     )
-    roles: tuple[ApiRole, ...] = Field(
+    roles: tuple[CallerRole, ...] = Field(
         default=(),
         description="Roles at the HTTP API that are allowed (`interactions.tokens`, `oidc`). If no rule decides there, "
         "an `operator` may act on tasks and an `approver` may decide.",
@@ -190,8 +187,8 @@ class ApiTokenSettings(Section):
         description="Hash of the token, as `spanpost token new` prints it; two while it is replaced."
     )
     tenant: Word | None = Field(default=None, description="Tenant that it gives access to; not given: `intake.tenant`.")
-    roles: tuple[ApiRole, ...] = Field(
-        default=("viewer",),
+    roles: tuple[CallerRole, ...] = Field(
+        default=(CallerRole.VIEWER,),
         description="`viewer` sees tasks; `operator` may also cancel, pause, resume, retry, mute and send messages; "
         "`approver` may decide approvals; `auditor` sees recorded content, prompts and tool arguments included.",
     )

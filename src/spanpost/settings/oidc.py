@@ -9,7 +9,8 @@ from pydantic import Field, SecretStr, field_validator
 
 from spanpost.http.urls import http_url
 from spanpost.interactions.api.oidc_terms import OidcTerms
-from spanpost.settings.interactions import ApiRole, Word
+from spanpost.interactions.authorization import CallerRole
+from spanpost.settings.interactions import Word
 from spanpost.settings.section import Duration, Section
 
 #: Minimum bytes of a signing secret: a shorter one can be guessed from a signed value.
@@ -39,11 +40,11 @@ class OidcSettings(Section, OidcTerms):
     tenant: Word | None = Field(default=None, description="Tenant whose tasks people see; not given: `intake.tenant`.")
     tenant_claim: str = Field(default="", description="Claim that holds the tenant, in place of `tenant`.")
     roles_claim: str = Field(default="groups", description="Claim whose values `roles` maps.")
-    roles: dict[str, tuple[ApiRole, ...]] = Field(
+    roles: dict[str, tuple[CallerRole, ...]] = Field(
         default={},
         description='Roles by value of that claim: `{"sre": ["operator", "approver"], "audit": ["auditor"]}`.',
     )
-    default_roles: tuple[ApiRole, ...] = Field(
+    default_roles: tuple[CallerRole, ...] = Field(
         default=(), description="Roles of everybody who can log in. A person without any role may do nothing."
     )
     scopes: tuple[Word, ...] = Field(default=OidcTerms.scopes, description="Scopes requested from the provider.")
