@@ -300,15 +300,9 @@ async def write_moves(connection: Any, moves: Sequence[Move]) -> None:
 
 async def write_span_moves(connection: Any, moves: Sequence[SpanMove]) -> None:
     """Re-point the rows of spans that hang below another owning span than before."""
+    columns = [list(column) for column in zip(*map(msgspec.structs.astuple, moves), strict=True)]
     for statement in _SPAN_MOVES:
-        await connection.execute(
-            statement,
-            [m.tenant for m in moves],
-            [m.trace_id for m in moves],
-            [m.span_id for m in moves],
-            [m.subtree for m in moves],
-            [m.task_uid for m in moves],
-        )
+        await connection.execute(statement, *columns)
 
 
 def final_moves(moves: Sequence[Move]) -> dict[tuple[str, bytes, bytes], tuple[bytes, UUID]]:
