@@ -86,7 +86,7 @@ async def measure(dsn: str, ordering_keys: int, rounds: int) -> dict[str, float]
     await connection.execute("DELETE FROM timers")
     far = RetryAt(at=datetime.now(UTC) + timedelta(hours=1), reason="ratelimited", closes=("edits",))
     [planned] = await store.outbox.claim([SINK], 1, lambda *_: ())
-    await store.outbox.settle(planned, far)
+    await store.outbox.finish(planned, far)
     await connection.execute(CLONE, ordering_keys, CHANNELS)
     await connection.execute(CLONE_DELIVERIES, ordering_keys, CHANNELS)
     await connection.execute("CREATE INDEX IF NOT EXISTS bare ON ordering_keys (rank, due_at) WHERE due_at IS NOT NULL")
@@ -108,7 +108,7 @@ async def measure(dsn: str, ordering_keys: int, rounds: int) -> dict[str, float]
     async def beside() -> None:
         [found] = await store.outbox.claim([SINK], 8, lambda s, a, c: () if a == "" else budgets(s, a, c))
         # The dispatcher gives these back unsent, so that the next round finds the same.
-        await store.outbox.settle(found, RetryAt(at=datetime.now(UTC), reason="late", is_unsent=True))
+        await store.outbox.finish(found, RetryAt(at=datetime.now(UTC), reason="late", is_unsent=True))
 
     uid = await connection.fetchval("SELECT uid FROM agent_tasks LIMIT 1")
 
@@ -122,7 +122,7 @@ async def measure(dsn: str, ordering_keys: int, rounds: int) -> dict[str, float]
         found = await store.outbox.claim([SINK], SENT)
         assert len(found) == min(SENT, ordering_keys), len(found)
         for delivery in found:
-            await store.outbox.settle(delivery, Receipt(ref={"ts": str(delivery.id), "channel": delivery.address}))
+            await store.outbox.finish(delivery, Receipt(ref={"ts": str(delivery.id), "channel": delivery.address}))
 
     for _ in range(rounds):
         for name, work in (("bare pick", bare), ("claim, all closed", closed), ("due_in, all closed", due)):

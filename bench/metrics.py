@@ -15,7 +15,7 @@ from uuid import UUID
 
 from options import parse
 
-from spanpost.metrics import Metrics
+from spanpost.metrics.recorder import Metrics
 from spanpost.model.readings import Role
 from spanpost.model.recorded import FinalizedUsage, Recorded, Timed
 from spanpost.model.usage import Usage

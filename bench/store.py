@@ -216,7 +216,7 @@ async def main(dsn: str, spans: int, size: int, rounds: int, profiled: bool) -> 
         lambda c: c.fetchrow("SELECT count(*), pg_total_relation_size('task_state') FROM task_state")
     )
     print(
-        f"  {size_of / kept:,.0f} B an event with its indexes; {tree[0] / kept:.2f} kin records an event, "
+        f"  {size_of / kept:,.0f} B an event with its indexes; {tree[0] / kept:.2f} state records an event, "
         f"{tree[1] / kept:,.0f} B"
     )
     await store.close()

@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Write the table and say what was made."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("source", type=Path, help="litellm's wheel, or the JSON file out of it")
-    parser.add_argument("--version", help="litellm's version; told by the name of a wheel, required for a JSON file")
+    parser.add_argument("--version", help="litellm's version; the name of a wheel has it, a JSON file needs it")
     today = datetime.now(UTC).date()
     parser.add_argument("--date", type=date.fromisoformat, default=today, help="date of the list; default: today")
     parser.add_argument("--target", type=Path, default=TARGET)

@@ -23,9 +23,9 @@ from pydantic_core import PydanticUndefined
 from spanpost.cli.program import program
 from spanpost.interactions.api.app import application
 from spanpost.interactions.api.parts import ApiParts
-from spanpost.metrics import Metrics
 from spanpost.metrics.fleet import FleetGauges
-from spanpost.metrics.labels import BYPASSED, CALLED, DROPPED, WARNINGS
+from spanpost.metrics.labels import BYPASSED, CALLED, DROPPED, WARNINGS, SeriesLimits
+from spanpost.metrics.recorder import Metrics
 from spanpost.metrics.series import OPEN, Registry
 from spanpost.readers.known_dialects import DIALECTS
 from spanpost.runtime.replay import replay
@@ -151,7 +151,7 @@ def metrics_page() -> str:
         "`unknown`. Series without a count for `metrics.expire_after` (48 hours) are removed.",
     ]
     found = [one for one in Metrics().registry._collector_to_names if isinstance(one, MetricWrapperBase)]
-    gauges = FleetGauges(Registry(max_values=1, max_series=1, expire=1.0, clock=float))
+    gauges = FleetGauges(Registry(SeriesLimits(), float))
     of_fleet = {family.metric._name for family in vars(gauges).values()}
     rows = ["| metric | type | labels | meaning |", "|---|---|---|---|"]
     for one in sorted(found, key=lambda one: one._name):

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from spanpost.metrics import Metrics
+from spanpost.metrics.recorder import Metrics
 from spanpost.receivers.alerts_http import PATHS
 from tests.conftest import find
 

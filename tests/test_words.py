@@ -134,8 +134,8 @@ def _module_names() -> Iterator[str]:
 def _metric_names() -> Iterator[str]:
     from prometheus_client.metrics import MetricWrapperBase
 
-    from spanpost.metrics import Metrics
     from spanpost.metrics.labels import BYPASSED, CALLED, DROPPED
+    from spanpost.metrics.recorder import Metrics
 
     for metric in Metrics().registry._collector_to_names:
         if isinstance(metric, MetricWrapperBase):
@@ -303,7 +303,7 @@ def test_a_dead_letter_is_kept(unit, room):
     class Desk:  # a pump
         "News of the ledger."
     told = store.ledger
-    store.outbox.settle(told)
+    store.outbox.finish(told)
 '''
     assert _found_in("tests/test_lanes.py", source) == {
         "name: tests/test_lanes.py: Desk",

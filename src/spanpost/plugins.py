@@ -6,17 +6,21 @@ Only metadata are read until a plugin is used: an unused plugin costs nothing an
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sequence
 from copy import copy
 from datetime import timedelta
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from inspect import get_annotations
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from spanpost.model.errors import ConfigError
 from spanpost.text.sanitise import line
+
+P = TypeVar("P")
+T = TypeVar("T")
 
 
 def _seconds(value: object) -> object:
@@ -86,11 +90,38 @@ class PluginGroup:
         except Exception as error:
             raise self.refusal(name, f"{found[0].value} cannot be imported: {error_line(error)}") from error
 
+    def find(self, name: str, kind: type[P], settings: type[PluginSettings], named_by: str) -> P:
+        """Return a plugin of this type whose attribute `named_by` is its name. Raises `ConfigError` with the plugin,
+        its distribution and what is missing.
+        """
+        plugin = self.load(name)
+        if not isinstance(plugin, kind):
+            raise self.refusal(name, f"{self._lead(name)} is a {type(plugin).__name__}, not a spanpost.{kind.__name__}")
+        own, its_settings = getattr(plugin, named_by), getattr(plugin, "settings", None)
+        if own != name:
+            raise self.refusal(name, f"it calls itself {own!r}, its entry point {name!r}; they must be one name")
+        if not (isinstance(its_settings, type) and issubclass(its_settings, settings)):
+            raise self.refusal(name, f"its settings must be a class derived from spanpost.{settings.__name__}")
+        return plugin
+
+    def opened(self, name: str, make: Callable[[], T], methods: Sequence[str], *, what: str, called: str = "it") -> T:
+        """Return what a plugin makes. Raises `ConfigError` if it fails, or has not all of the methods."""
+        try:
+            made = make()
+        except ConfigError:
+            raise
+        except Exception as error:
+            raise self.refusal(name, f"{called} could not be opened: {error_line(error)}") from error
+        missing = [method for method in methods if not callable(getattr(made, method, None))]
+        if missing:
+            raise self.refusal(name, f"what it opens is no {what}: {', '.join(missing)} missing")
+        return made
+
     def refusal(self, name: str, why: str) -> ConfigError:
         """Return the error about a plugin that breaks the contract."""
         return ConfigError(f"{self._what} {name!r} (of {self.distribution(name)}): {why}; see {self._page}")
 
-    def lead(self, name: str) -> str:
+    def _lead(self, name: str) -> str:
         """Return the target of an entry point: ``package.module:attribute``."""
         return next(entry.value for entry in self._entries() if entry.name == name)
 

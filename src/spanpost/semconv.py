@@ -94,7 +94,6 @@ EVENT_ERROR: Final = "agent.error"
 EVENT_EXCEPTION: Final = "exception"
 EXCEPTION_TYPE: Final = "exception.type"
 EXCEPTION_MESSAGE: Final = "exception.message"
-EXCEPTION_STACKTRACE: Final = "exception.stacktrace"
 ERROR_LOG_TAIL: Final = "agent.error.log_tail"
 
 # --- recorded by spanpost itself: what people asked through it -----------------------------------------------------

@@ -360,7 +360,7 @@ def host(tmp_path: Path, open_dir: Callable[[], Path]) -> Iterator[dict[str, str
         "STATE": str(state),
         "SYSTEMCTL": str(systemctl),
         "HEALTH_URL": f"http://127.0.0.1:{ports[0]}/health/ready",
-        "PATIENCE": "90",
+        "READY_TIMEOUT": "90",
         # Most of what is installed is never imported here.
         "UV_COMPILE_BYTECODE": "0",
     }

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from spanpost.metrics import Metrics
+from spanpost.metrics.recorder import Metrics
 from spanpost.model.observations import Status
 from spanpost.store.memory import MemoryStore
 from spanpost.testing.observed import ended

@@ -373,7 +373,7 @@ def test_mutual_tls(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     https, target = gateway.http, gateway.grpc.removeprefix("https://")
     assert https.startswith("https://")
 
-    def timeout_of(name: str) -> int:
+    def seconds(name: str) -> int:
         return 60 if name == "client" else 3  # the others are tried again until then
 
     def by_http(name: str) -> Any:
@@ -383,7 +383,7 @@ def test_mutual_tls(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             else {}
         )
         exporter = HttpExporter(
-            f"{https}/v1/traces", certificate_file=str(tmp_path / "ca.pem"), timeout=timeout_of(name), **files
+            f"{https}/v1/traces", certificate_file=str(tmp_path / "ca.pem"), timeout=seconds(name), **files
         )
         try:
             return exporter.export(spans(0, 10))
@@ -393,7 +393,7 @@ def test_mutual_tls(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def by_grpc(name: str) -> Any:
         pair = [(tmp_path / f"{name}.{end}").read_bytes() for end in ("key", "pem")] if name else [None, None]
         credentials = grpc.ssl_channel_credentials((tmp_path / "ca.pem").read_bytes(), *pair)
-        exporter = GrpcExporter(target, credentials=credentials, timeout=timeout_of(name))
+        exporter = GrpcExporter(target, credentials=credentials, timeout=seconds(name))
         try:
             return exporter.export(spans(10, 10))
         finally:

@@ -264,7 +264,7 @@ def test_a_closed_circuit_is_listed_and_opened(
         no = RetryAt(
             at=in_seconds(0), reason="token_revoked", error="revoked: make a new token", closes=(key,), is_refusal=True
         )
-        await store.outbox.settle(delivery, no)
+        await store.outbox.finish(delivery, no)
         await store.close()
 
     asyncio.run(refused())

@@ -106,7 +106,7 @@ class InteractionStore:
             for d, keys in zip(taken, drawn, strict=True)
         ]
 
-    async def settle(self, delivery, outcome):
+    async def finish(self, delivery, outcome):
         self._check()
         self.sending.pop(delivery.id)
         self.finished.append((delivery, outcome))
@@ -568,7 +568,7 @@ async def test_an_outage_of_the_store_is_survived(caplog):
         await interaction_store.until(5)
     await dispatcher.close()
     assert len(window.got) == 5
-    assert len([r for r in caplog.records if "away" in r.getMessage()]) == 1
+    assert len([r for r in caplog.records if "the store is down" in r.getMessage()]) == 1
 
 
 async def test_a_receipt_is_brought_home_through_an_outage():

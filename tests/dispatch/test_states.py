@@ -64,7 +64,7 @@ def delivery(
 
 def sent(entry: OutboxEntry, outcome: Outcome, call: SinkCall = SinkCall.POST) -> OutboxEntry:
     """Return a waiting entry after one call with this outcome."""
-    return delivery_states.settle(delivery_states.claim(entry, call, NOW, LEASE), outcome, NOW)
+    return delivery_states.finish(delivery_states.claim(entry, call, NOW, LEASE), outcome, NOW)
 
 
 class OneDelivery(RuleBasedStateMachine):
@@ -136,7 +136,7 @@ class OneDelivery(RuleBasedStateMachine):
             self.may_stand = True
         wait = delivery_states.wait_of(outcome, NOW)
         was_behind = self.entry.is_behind
-        self.become(delivery_states.settle(self.entry, outcome, self.tick(), wait=wait, sent_before=delivery.sent_at))
+        self.become(delivery_states.finish(self.entry, outcome, self.tick(), wait=wait, sent_before=delivery.sent_at))
         if self.mode is Mode.STATE and (receipt := delivery_states.kept_receipt(outcome)) is not None:
             self.is_ordering_key_shown = bool(receipt)
         assert self.entry.state is DeliveryState.WAITING or not was_behind, "something newer would never be sent"
@@ -204,11 +204,11 @@ def test_an_event_that_the_table_does_not_have_is_refused(
     entry = msgspec.structs.replace(delivery_states.begin(delivery(mode=Mode.STATE), NOW), state=state)
     events = {
         DeliveryEvent.CLAIM: lambda e: delivery_states.claim(e, SinkCall.POST, NOW, LEASE),
-        DeliveryEvent.RECEIPT: lambda e: delivery_states.settle(e, POSTED, NOW),
-        DeliveryEvent.FOUND: lambda e: delivery_states.settle(e, Arrived(receipt=POSTED), NOW),
-        DeliveryEvent.ABSENT: lambda e: delivery_states.settle(e, NotArrived(), NOW),
-        DeliveryEvent.RETRY: lambda e: delivery_states.settle(e, RetryAt(at=NOW, reason="busy"), NOW),
-        DeliveryEvent.GIVE_UP: lambda e: delivery_states.settle(e, GiveUp(reason="expired"), NOW),
+        DeliveryEvent.RECEIPT: lambda e: delivery_states.finish(e, POSTED, NOW),
+        DeliveryEvent.FOUND: lambda e: delivery_states.finish(e, Arrived(receipt=POSTED), NOW),
+        DeliveryEvent.ABSENT: lambda e: delivery_states.finish(e, NotArrived(), NOW),
+        DeliveryEvent.RETRY: lambda e: delivery_states.finish(e, RetryAt(at=NOW, reason="busy"), NOW),
+        DeliveryEvent.GIVE_UP: lambda e: delivery_states.finish(e, GiveUp(reason="expired"), NOW),
         DeliveryEvent.EXPIRE: delivery_states.expire,
         DeliveryEvent.REPORT_LATE: delivery_states.report_late,
         DeliveryEvent.PUT_AGAIN: lambda e: delivery_states.put(e, delivery(mode=Mode.STATE), NOW),
@@ -245,7 +245,7 @@ def test_what_is_put_while_a_delivery_is_given_up_gets_attempts_of_its_own() -> 
     claimed = delivery_states.claim(delivery_states.begin(delivery(mode=Mode.STATE), NOW), SinkCall.POST, NOW, LEASE)
     behind = delivery_states.put(claimed, delivery(mode=Mode.STATE), NOW)
     later = NOW + timedelta(days=2)
-    after = delivery_states.settle(behind, GiveUp(reason="expired"), later)
+    after = delivery_states.finish(behind, GiveUp(reason="expired"), later)
     assert (after.state, after.attempt, after.born_at) == (DeliveryState.WAITING, 0, later)
 
 
@@ -254,11 +254,11 @@ def test_a_milestone_put_during_a_call_is_a_new_message() -> None:
     claimed = delivery_states.claim(
         delivery_states.begin(delivery(1, again=Again.NEWEST), NOW), SinkCall.POST, NOW, LEASE
     )
-    during = delivery_states.settle(
+    during = delivery_states.finish(
         delivery_states.put(claimed, delivery(2, again=Again.NEWEST), NOW, is_newer=True), POSTED, NOW
     )
     after = delivery_states.put(
-        delivery_states.settle(claimed, POSTED, NOW), delivery(2, again=Again.NEWEST), NOW, is_newer=True
+        delivery_states.finish(claimed, POSTED, NOW), delivery(2, again=Again.NEWEST), NOW, is_newer=True
     )
     assert [claiming.call_of(e, has_message_receipt=True) for e in (during, after)] == [SinkCall.POST, SinkCall.POST]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -46,14 +47,22 @@ def test_each_step_links_to_its_file() -> None:
     assert [name for name, link in links if link != f"../../src/spanpost/{name}"] == []
 
 
-def test_the_page_counts_the_files_of_each_way() -> None:
-    """The figures are the numbers of different files from each beginning to each end."""
-    rows = re.findall(r"^\| .*?(agent|gateway).*? \| (\d+) \| (\d+) \| (\d+) \|$", PAGE, re.MULTILINE)
+def test_the_page_counts_each_way() -> None:
+    """The figures are the different files from each beginning to each end, and the returns to a file that was left."""
+    rows = re.findall(
+        r"^\| .*?(agent|gateway).*? \| (\d+), (\d+) \| (\d+), (\d+) \| (\d+), (\d+) \|$", PAGE, re.MULTILINE
+    )
     ends = ("The audit row", "The Slack call", "The metric")
-    said = {(start, end): int(n) for start, *figures in rows for end, n in zip(ends, figures, strict=True)}
-    beginnings = {"agent": "In the agent", "gateway": "At the gateway"}
-    assert said == {
-        (start, end): len({file for head in (heading, "The fold", end) for file, _ in STEPS[head]})
-        for start, heading in beginnings.items()
-        for end in ends
+    said = {
+        (start, end): (int(files), int(returns))
+        for start, *figures in rows
+        for end, files, returns in zip(ends, figures[::2], figures[1::2], strict=True)
     }
+    beginnings = {"agent": "In the agent", "gateway": "At the gateway"}
+    found = {}
+    for start, heading in beginnings.items():
+        for end in ends:
+            files = [file for head in (heading, "The fold", end) for file, _ in STEPS[head]]
+            stays = [file for before, file in pairwise(["", *files]) if file != before]
+            found[start, end] = (len(set(stays)), len(stays) - len(set(stays)))
+    assert said == found

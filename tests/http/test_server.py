@@ -13,7 +13,7 @@ import pytest
 
 from spanpost.http.guard import ENDPOINTS, READ, UNKNOWN, endpoint_of
 from spanpost.http.tokens import hash_of
-from spanpost.metrics import Metrics
+from spanpost.metrics.recorder import Metrics
 from spanpost.settings import load
 from spanpost.settings.guards import metrics_guard
 from tests.interactions.api.served import Served

@@ -31,7 +31,7 @@ class InteractionStore:
         self.rows: list[Intervention] = []
         self.verdicts: dict[str, Verdict] = {}
         self.decided: dict[UUID, str] = {}
-        self.known: set[str] = set()
+        self.seen_requests: set[str] = set()
         self.is_away = False
         #: Held, no request is answered.
         self.gate = asyncio.Event()
@@ -128,8 +128,8 @@ class InteractionStore:
     async def is_first(self, key: str) -> bool:
         if self.is_away:
             raise StoreUnavailable("away")
-        is_first = key not in self.known
-        self.known.add(key)
+        is_first = key not in self.seen_requests
+        self.seen_requests.add(key)
         return is_first
 
 

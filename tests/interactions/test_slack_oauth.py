@@ -13,7 +13,7 @@ import pytest
 
 from spanpost.encryption import Broken, Encryption, new_key
 from spanpost.http.routing import HttpRouter
-from spanpost.interactions.slack.oauth import INSTALL, REDIRECT, InstallTerms, OauthHttp
+from spanpost.interactions.slack.oauth import INSTALL, REDIRECT, OauthHttp
 from spanpost.model.errors import StoreUnavailable
 from spanpost.runtime.installed_apps import InstalledApps
 from spanpost.runtime.interactions import InteractionsRuntime
@@ -51,14 +51,9 @@ class App:
         assert found is not None
         self.workspaces: Workspaces = found
         self.said: list[str] = []
-        terms = InstallTerms(
-            client_id="11.22",
-            client_secret=found.section.client_secret.get_secret_value() if found.section.client_secret else "",
-            public_url=URL,
-            scopes=("chat:write",),
-            base_url=slack.url,
-        )
-        self.http = HttpRouter(OauthHttp(terms, found, self.store.interventions, watch=self).routes)
+        secret = found.section.client_secret.get_secret_value() if found.section.client_secret else ""
+        oauth_http = OauthHttp(found.section, secret, found, self.store.interventions, base_url=slack.url, watch=self)
+        self.http = HttpRouter(oauth_http.routes)
 
     def wake(self) -> None:
         self.woken += 1

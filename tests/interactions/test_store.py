@@ -47,7 +47,7 @@ async def test_a_working_task_is_found_with_its_message() -> None:
     store = MemoryStore(rules=FoldRules(routes=Routes(sinks=("slack",))))
     await store.record([at_work("told")])
     for delivery in await store.outbox.claim(["slack"], 10):
-        await store.outbox.settle(delivery, Receipt(ref={"channel": "C1", "ts": "1.5"}))
+        await store.outbox.finish(delivery, Receipt(ref={"channel": "C1", "ts": "1.5"}))
     await store.record([at_work("untold", trace=2)])
     tasks = {task.name: task for task in (await store.reader.tasks(TaskFilter(tenant="default"), None, 9)).items}
     found = await places(store.reader, [task.uid for task in tasks.values()])

@@ -10,8 +10,8 @@ from decimal import Decimal
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from spanpost.metrics import Metrics
-from spanpost.metrics.labels import DROPPED
+from spanpost.metrics.labels import DROPPED, SeriesLimits
+from spanpost.metrics.recorder import Metrics
 from spanpost.model.checkpoints import Kind
 from spanpost.model.deliveries import Receipt
 from spanpost.model.errors import ConfigError
@@ -96,7 +96,7 @@ def test_open_tasks_are_shown_by_one_process():
 
 def test_label_values_are_capped():
     """After the maximum of distinct agents the rest is "other", and known ones stay."""
-    metrics = Metrics(max_values=3)
+    metrics = Metrics(SeriesLimits(max_values=3))
     for i in range(10):
         task = a_task(f"t{i}", agent_name=f"agent-{i}")
         metrics.recorded(Recorded(tasks=[task], started=[task.uid]))

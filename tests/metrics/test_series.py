@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
-from spanpost.metrics import Metrics
 from spanpost.metrics.bridge import Bridge
+from spanpost.metrics.labels import SeriesLimits
+from spanpost.metrics.recorder import Metrics
 from spanpost.model.checkpoints import Kind
 from spanpost.model.fleet import Fleet, OpenApprovals, SinkQueue
 from spanpost.model.observations import Status
@@ -36,7 +37,7 @@ def used(agent: str | None, model: str | None, **more: str) -> FinalizedUsage:
 @given(st.lists(st.tuples(st.text(max_size=20), st.text(max_size=20), st.text(max_size=5)), max_size=60))
 def test_no_label_value_makes_more_series_than_are_allowed(given_names):
     """Any agent names give few values and few combinations, and every token is counted."""
-    metrics = Metrics(max_values=5, max_series=8)
+    metrics = Metrics(SeriesLimits(max_values=5, max_series=8))
     for agent, model, tenant in given_names:
         metrics.recorded(Recorded(finalized=[used(agent, model, tenant=tenant)]))
     calls = [s for m in metrics.registry.collect() for s in m.samples if s.name == "spanpost_model_calls_total"]
@@ -47,7 +48,7 @@ def test_no_label_value_makes_more_series_than_are_allowed(given_names):
 
 def test_a_value_is_other_in_all_metrics_or_in_none():
     """An agent that one metric distinguishes is distinguished by the others too."""
-    metrics = Metrics(max_values=1)
+    metrics = Metrics(SeriesLimits(max_values=1))
     for name in ("first", "second"):
         task = a_task(name, agent_name=name)
         metrics.recorded(Recorded(tasks=[task], started=[task.uid], ended=[task.uid], finalized=[used(name, "m")]))
@@ -60,7 +61,7 @@ def test_a_value_is_other_in_all_metrics_or_in_none():
 def test_what_nobody_counted_under_for_long_goes():
     """An agent without activity loses its series and makes room; an active one keeps its own."""
     now = 0.0
-    metrics = Metrics(max_values=2, expire_after=timedelta(hours=1), clock=lambda: now)
+    metrics = Metrics(SeriesLimits(max_values=2, expire_after=timedelta(hours=1)), clock=lambda: now)
     metrics.recorded(Recorded(finalized=[used("old", "m"), used("busy", "m")]))
     now = 3000.0
     metrics.recorded(Recorded(finalized=[used("busy", "m"), used("late", "m")]))
@@ -147,7 +148,7 @@ def test_exemplars_lead_to_the_trace():
 
 def test_the_fleet_is_shown_whole_and_taken_back():
     """For equal labels counts add up and ages take the maximum; without rows the series disappear."""
-    metrics = Metrics(max_values=1)
+    metrics = Metrics(SeriesLimits(max_values=1))
     fleet = Fleet(
         tasks=[
             an_open("working", 2, "a", stall=5.0, share=0.5),

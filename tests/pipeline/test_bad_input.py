@@ -95,7 +95,7 @@ async def test_the_clock_of_a_sender_moves_nothing_of_ours(store: MemoryStore, y
     assert isinstance(failed, RetryAt)
     assert timedelta(0) < failed.at - off.claimed_at < timedelta(seconds=2)
     for delivery in claimed:
-        await store.outbox.settle(delivery, Receipt(ref={"ts": "1"}))
+        await store.outbox.finish(delivery, Receipt(ref={"ts": "1"}))
     names = await _rest(store)
     assert "right" in names
 
@@ -105,7 +105,7 @@ async def _rest(store: MemoryStore) -> set[str]:
     while claimed := await store.outbox.claim(["slack"], 10):
         names |= {d.task.name for d in claimed}
         for delivery in claimed:
-            await store.outbox.settle(delivery, Receipt(ref={"ts": "1"}))
+            await store.outbox.finish(delivery, Receipt(ref={"ts": "1"}))
     return names
 
 

@@ -101,7 +101,7 @@ class Crowd:
     async def _deliver(self, delivery: Delivery) -> None:
         before = len(self.wire.calls)
         receipt = await self.sink.deliver(delivery)
-        await self.store.outbox.settle(delivery, receipt)
+        await self.store.outbox.finish(delivery, receipt)
         task = delivery.task.task_id
         self.skipped += bool(receipt.skipped)
         if delivery.mode is Mode.STATE:

@@ -59,7 +59,7 @@ class Channel:
         await self._store.elapse()
         while claimed := await self._store.outbox.claim(["slack"], 10):
             for delivery in claimed:
-                await self._store.outbox.settle(delivery, await self.sink.deliver(delivery))
+                await self._store.outbox.finish(delivery, await self.sink.deliver(delivery))
 
     def texts(self) -> list[str]:
         return [m["text"] for m in self.slack.messages()]

@@ -48,7 +48,7 @@ class World:
         """Run until that time, or until no delivery waits."""
         while True:
             for delivery in await self.store.outbox.claim(["slack"], 8, self.rate_limits):
-                await self.store.outbox.settle(delivery, self._answer(delivery))
+                await self.store.outbox.finish(delivery, self._answer(delivery))
             await self.store.elapse()
             wait = await self.store.outbox.due_in(["slack"], self.rate_limits)
             then = self.now + timedelta(seconds=wait) if wait is not None else None

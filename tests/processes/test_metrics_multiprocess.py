@@ -22,7 +22,7 @@ WORKER = """
 import sys
 from spanpost.model.fleet import Fleet, OpenTasks
 from spanpost.model.recorded import Recorded
-from spanpost.metrics import Metrics
+from spanpost.metrics.recorder import Metrics
 from spanpost.testing.builders import a_task
 
 metrics, task = Metrics(), a_task(agent_name="coder")

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from google.rpc.error_details_pb2 import RetryInfo
@@ -17,13 +18,13 @@ from starlette.responses import Response
 
 from spanpost.http.routing import HttpRoute, HttpRouter
 from spanpost.http.tokens import SenderTokens
-from spanpost.metrics import Metrics
+from spanpost.metrics.recorder import Metrics
 from spanpost.model.errors import OverBudget, StoreUnavailable
 from spanpost.model.observations import Observation
 from spanpost.model.recorded import OVER_BUDGET, Recorded
-from spanpost.receivers.admission import AdmissionLimits
 from spanpost.receivers.dealing import Dealer
 from spanpost.receivers.journal import Journal
+from spanpost.receivers.limits import AdmissionLimits
 from spanpost.receivers.otlp_http import OtlpHttp, log_fault
 from spanpost.receivers.receiver import Receiver
 
@@ -196,6 +197,18 @@ class Endpoint:
             sent["content-encoding"] = encoding
         pieces = [body] if isinstance(body, bytes) else body
         return await self.ask("POST", path, pieces, {**sent, **{n.replace("_", "-"): v for n, v in headers.items()}})
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetLimits(AdmissionLimits):
+    """Limits with constants that a test sets."""
+
+    lingering: float = AdmissionLimits.lingering
+    queue: float = AdmissionLimits.queue
+    queue_bytes: int = AdmissionLimits.queue_bytes
+    direct: float = AdmissionLimits.direct
+    direct_bytes: int = AdmissionLimits.direct_bytes
+    commit_timeout: float = AdmissionLimits.commit_timeout
 
 
 @asynccontextmanager

@@ -13,9 +13,10 @@ from spanpost.http.asgi import read_body
 from spanpost.http.routing import HttpRoute, HttpRouter
 from spanpost.http.shares import Sender
 from spanpost.http.tokens import SenderTokens
-from spanpost.receivers.admission import Admission, AdmissionLimits
+from spanpost.receivers.admission import Admission
 from spanpost.receivers.alerts_http import AlertsHttp
 from spanpost.receivers.counted import Counted
+from spanpost.receivers.limits import AdmissionLimits
 
 LIMIT = 10_000
 
@@ -63,7 +64,7 @@ async def test_bodies_of_other_endpoints_have_the_same_shares() -> None:
     """Item 6: a body counts while it is read; beyond the address's share it is 503, others have theirs, and
     all is released.
     """
-    admission = Admission(AdmissionLimits(in_flight=LIMIT, body=LIMIT))
+    admission = Admission(AdmissionLimits(max_in_flight=LIMIT, max_body=LIMIT))
     app = counted([HttpRoute("/alerts/", echo, ["POST"])], admission)
     held = Request(app, "192.0.2.1", LIMIT)
     await held.has_read.wait()
@@ -83,5 +84,5 @@ async def test_a_body_without_a_share_is_answered_503(address: str) -> None:
         raise AssertionError("it was taken")
 
     alerts = AlertsHttp(never, SenderTokens("default"), keep=never)
-    app = counted(alerts.routes, Admission(AdmissionLimits(in_flight=LIMIT, body=LIMIT)))
+    app = counted(alerts.routes, Admission(AdmissionLimits(max_in_flight=LIMIT, max_body=LIMIT)))
     assert await Request(app, address, 2 * LIMIT).status() == 503

@@ -20,8 +20,9 @@ from spanpost.receivers import decoding
 from spanpost.receivers.decoded import Undecodable
 from spanpost.receivers.elements import KEPT, SMALL, SPARSE, Elements
 from spanpost.receivers.encodings import BodyTooLarge, inflate
+from spanpost.receivers.limits import AdmissionLimits
 from spanpost.receivers.pieces import LEAST, PIECE, Piece, pieces
-from spanpost.receivers.receiver import AdmissionLimits, Receiver
+from spanpost.receivers.receiver import Receiver
 from tests.conftest import ROOT
 from tests.hostile_bodies import (
     PACKED,

@@ -17,13 +17,13 @@ from spanpost.model.errors import OverBudget, StoreUnavailable
 from spanpost.model.journal import Backlog
 from spanpost.model.observations import Observation
 from spanpost.model.recorded import Recorded
-from spanpost.receivers.admission import AdmissionLimits
 from spanpost.receivers.decode import decode_traces
+from spanpost.receivers.limits import AdmissionLimits
 from spanpost.receivers.pressure import Pressure
 from spanpost.receivers.request_parts import Body, RequestPart
-from tests.receivers.endpoints import JSON, PROTOBUF, Answer, Endpoint, opened, traces
+from tests.receivers.endpoints import JSON, PROTOBUF, Answer, Endpoint, SetLimits, opened, traces
 
-BUSY = AdmissionLimits(writers=1, direct_bytes=0, direct=0.0)
+BUSY = SetLimits(writers=1, direct_bytes=0, direct=0.0)
 SIZE = 100
 
 
@@ -161,7 +161,7 @@ async def test_what_would_have_to_wait_is_answered_when_it_is_in_the_journal(jou
 
 async def test_a_full_journal_sends_senders_away_as_a_full_queue_does(journal: MemoryJournal) -> None:
     """A tenant may fill half of the journal; beyond that and its queue share it is 503 with Retry-After."""
-    limits = AdmissionLimits(writers=1, direct_bytes=0, direct=0.0, queue=0.0, queue_bytes=10, journal=6 * SIZE)
+    limits = SetLimits(writers=1, direct_bytes=0, direct=0.0, queue=0.0, queue_bytes=10, journal_bytes=6 * SIZE)
     async with busy(journal, limits) as (endpoint, _):
         answers = [await endpoint.post("/v1/traces", traces(number)) for number in range(1, 6)]
         assert [answer.status for answer in answers] == [200, 200, 200, 200, 503]
@@ -172,7 +172,7 @@ async def test_a_full_journal_sends_senders_away_as_a_full_queue_does(journal: M
 async def test_another_tenant_has_a_share_of_a_full_journal(journal: MemoryJournal) -> None:
     """When one tenant's share is used up another is still answered."""
     tokens = [(tenant, sha256(tenant.encode()).hexdigest()) for tenant in ("greedy", "modest")]
-    limits = AdmissionLimits(writers=1, direct_bytes=0, direct=0.0, queue=0.0, queue_bytes=10, journal=6 * SIZE)
+    limits = SetLimits(writers=1, direct_bytes=0, direct=0.0, queue=0.0, queue_bytes=10, journal_bytes=6 * SIZE)
     async with busy(journal, limits, tokens, authorization="Bearer greedy") as (endpoint, _):
         greedy = [
             (await endpoint.post("/v1/traces", traces(n), authorization="Bearer greedy")).status for n in range(1, 6)

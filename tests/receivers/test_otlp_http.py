@@ -22,7 +22,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from spanpost.http.tokens import hash_of, new_token
 from spanpost.model.observations import Repair
 from spanpost.receivers import otlp_protobuf
-from spanpost.receivers.admission import AdmissionLimits
+from spanpost.receivers.limits import AdmissionLimits
 from spanpost.receivers.receiver import KEPT
 from tests.receivers.endpoints import JSON, PROTOBUF, Endpoint, away, opened, traces
 
@@ -32,7 +32,7 @@ LIMIT = 200_000
 @pytest.fixture
 async def endpoint() -> AsyncIterator[Endpoint]:
     """Lend an endpoint that accepts bodies of 200 kB."""
-    async with opened(AdmissionLimits(body=LIMIT)) as lent:
+    async with opened(AdmissionLimits(max_body=LIMIT)) as lent:
         yield lent
 
 
@@ -161,7 +161,7 @@ async def test_bombs_are_refused(endpoint: Endpoint, encoding: str, encode: Any)
 async def test_a_body_of_exactly_the_limit_is_taken() -> None:
     """A body of exactly the limit is accepted, plain or encoded."""
     body = traces(1, filler="x" * 5000)
-    async with opened(AdmissionLimits(body=len(body))) as endpoint:
+    async with opened(AdmissionLimits(max_body=len(body))) as endpoint:
         assert (await endpoint.post("/v1/traces", body)).status == 200
         assert (await endpoint.post("/v1/traces", gzip.compress(body), encoding="gzip")).status == 200
         assert (await endpoint.post("/v1/traces", body + b"\0")).status == 413

@@ -10,10 +10,11 @@ import pytest
 
 from spanpost.http.shares import Sender
 from spanpost.model.observations import Observation
-from spanpost.receivers.admission import AdmissionLimits, Busy, MemoryReservation
+from spanpost.receivers.admission import Busy, MemoryReservation
+from spanpost.receivers.limits import AdmissionLimits
 from spanpost.receivers.pieces import PIECE
 from spanpost.receivers.receiver import TakenRequest
-from tests.receivers.endpoints import Answer, Endpoint, away, opened, traces
+from tests.receivers.endpoints import Answer, Endpoint, SetLimits, away, opened, traces
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ async def test_what_waits_is_committed_together(endpoint: Endpoint) -> None:
 
 async def test_two_writers_overlap() -> None:
     """During one transaction another one begins, once half a group is waiting for it."""
-    async with opened(AdmissionLimits(writers=2, group=6)) as endpoint:
+    async with opened(AdmissionLimits(writers=2, group_size=6)) as endpoint:
         first = await held(endpoint, 1)
         endpoint.interaction_store.entered.clear()
         rest = await posted(endpoint, 2, 3)
@@ -69,7 +70,7 @@ async def test_two_writers_overlap() -> None:
 
 async def test_what_is_little_is_taken_by_who_is_done_first() -> None:
     """Waiting requests too few for a second transaction go to the first writer that is free."""
-    async with opened(AdmissionLimits(writers=2, group=6)) as endpoint:
+    async with opened(AdmissionLimits(writers=2, group_size=6)) as endpoint:
         first = await held(endpoint, 1)
         rest = await posted(endpoint, 2, 3)
         endpoint.interaction_store.gate.set()
@@ -79,7 +80,7 @@ async def test_what_is_little_is_taken_by_who_is_done_first() -> None:
 
 async def test_a_group_has_bounds() -> None:
     """A transaction takes no more than its limit; a larger request is answered after its last part."""
-    async with opened(AdmissionLimits(writers=1, group=10)) as endpoint:
+    async with opened(AdmissionLimits(writers=1, group_size=10)) as endpoint:
         first = await held(endpoint)
         rest = await posted(endpoint, *range(2, 17))
         big = asyncio.create_task(endpoint.post("/v1/traces", traces(*range(100, 135))))
@@ -93,7 +94,7 @@ async def test_a_group_has_bounds() -> None:
 @pytest.mark.parametrize(("numbers", "groups"), [((1, 1, 1, 1), [1, 1, 2]), ((1, 2, 3, 4), [1, 1, 1, 1])])
 async def test_parts_of_the_same_traces_are_awaited(numbers: tuple[int, ...], groups: list[int]) -> None:
     """When two groups hold parts of one trace, the next waits for as many requests as were in progress."""
-    async with opened(AdmissionLimits(writers=1, lingering=1e9)) as endpoint:
+    async with opened(SetLimits(writers=1, lingering=1e9)) as endpoint:
         gate, entered = endpoint.interaction_store.gate, endpoint.interaction_store.entered
 
         def let_one_through() -> None:
@@ -118,7 +119,7 @@ async def test_parts_of_the_same_traces_are_awaited(numbers: tuple[int, ...], gr
 
 async def test_a_request_of_many_parts_is_answered_when_all_are_committed() -> None:
     """A store that goes down between two parts of a request gives 503; its repeat is recorded whole."""
-    async with opened(AdmissionLimits(writers=1, group=10)) as endpoint:
+    async with opened(AdmissionLimits(writers=1, group_size=10)) as endpoint:
         endpoint.interaction_store.fail = lambda batch: away(batch) if any(o.span_id[-1] == 25 for o in batch) else None
         assert (await endpoint.post("/v1/traces", traces(*range(1, 31)))).status == 503
         endpoint.interaction_store.fail = lambda batch: None
@@ -170,7 +171,7 @@ async def test_while_the_store_is_down_one_request_tries(endpoint: Endpoint) -> 
 
 async def test_no_request_waits_for_ever_on_a_store_that_hangs() -> None:
     """Without a commit for the time limit, waiting requests are rejected, and new ones at once."""
-    async with opened(AdmissionLimits(writers=1, commit_timeout=0.05)) as endpoint:
+    async with opened(SetLimits(writers=1, commit_timeout=0.05)) as endpoint:
         first = await held(endpoint)
         assert (await first).status == 503
         assert endpoint.receiver.in_flight > 0  # it is still under way
@@ -190,7 +191,7 @@ async def test_what_is_more_than_a_share_is_sent_away() -> None:
     is accepted.
     """
     body = traces(1, filler="x" * 3000)
-    async with opened(AdmissionLimits(writers=1, body=len(body), in_flight=1)) as endpoint:
+    async with opened(AdmissionLimits(writers=1, max_body=len(body), max_in_flight=1)) as endpoint:
         assert (await endpoint.post("/v1/traces", body)).status == 200
         first = await held(endpoint)
         assert endpoint.receiver.in_flight > 0
@@ -213,7 +214,7 @@ async def test_a_sender_that_fills_the_memory_leaves_some_for_others(hostile: tu
     announce.
     """
     body = traces(1, filler="x" * 3000)
-    async with opened(AdmissionLimits(in_flight=20_000, body=20_000)) as endpoint:
+    async with opened(AdmissionLimits(max_in_flight=20_000, max_body=20_000)) as endpoint:
         seats: list[MemoryReservation] = []
         with suppress(Busy):
             while True:
@@ -232,7 +233,7 @@ async def test_what_was_announced_takes_no_memory(endpoint: Endpoint) -> None:
     """
     sender = Sender("default", "")
     for _ in range(100):
-        endpoint.receiver.admit(sender, endpoint.receiver.limits.body)
+        endpoint.receiver.admit(sender, endpoint.receiver.limits.max_body)
     assert endpoint.receiver.in_flight == 0
     assert (await endpoint.post("/v1/traces", traces(1))).status == 200
 
@@ -242,7 +243,7 @@ async def test_a_flood_of_one_tenant_refuses_no_other() -> None:
     recorded.
     """
     size = len(traces(1))
-    async with opened(AdmissionLimits(writers=1, queue=0.0, queue_bytes=3 * size)) as endpoint:
+    async with opened(SetLimits(writers=1, queue=0.0, queue_bytes=3 * size)) as endpoint:
         first = await held(endpoint)
         await posted(endpoint, 2, 3, 4)
         flooding, other = Sender("default", ""), Sender("other", "")
@@ -260,7 +261,7 @@ async def test_a_flood_of_one_tenant_refuses_no_other() -> None:
 async def test_more_than_can_be_recorded_in_time_is_sent_away() -> None:
     """The queue is limited by the recent recording rate, so that accepted requests are answered soon."""
     size = len(traces(1))
-    async with opened(AdmissionLimits(writers=1, queue=0.0, queue_bytes=3 * size)) as endpoint:
+    async with opened(SetLimits(writers=1, queue=0.0, queue_bytes=3 * size)) as endpoint:
         first = await held(endpoint)
         rest = await posted(endpoint, 2, 3, 4)
         assert (await endpoint.post("/v1/traces", traces(5))).status == 503

@@ -11,8 +11,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from spanpost.http.shares import Sender
 from spanpost.model.errors import StoreUnavailable
 from spanpost.model.observations import Observation
-from spanpost.receivers.admission import AdmissionLimits
 from spanpost.receivers.decode import decode_traces
+from spanpost.receivers.limits import AdmissionLimits
 from spanpost.receivers.request_parts import SHARED, RequestPart
 from tests.receivers.endpoints import Endpoint, opened, traces
 
@@ -42,7 +42,7 @@ async def busy(endpoint: Endpoint, writers: int) -> None:
 
 async def test_tenants_take_turns() -> None:
     """A tenant's one request is in the next group however many another has; each tenant's order stays."""
-    async with opened(AdmissionLimits(writers=1, group=3)) as endpoint:
+    async with opened(AdmissionLimits(writers=1, group_size=3)) as endpoint:
         parts = [put(endpoint, "loud", n) for n in range(1, 6)] + [put(endpoint, "quiet", 7), put(endpoint, "other", 8)]
         for part in parts:
             assert await part.done == 0
@@ -55,7 +55,7 @@ async def test_tenants_take_turns() -> None:
 
 async def test_a_tenant_has_not_all_writers() -> None:
     """While one tenant's groups block their writers, another tenant commits, and the first gets no more."""
-    async with opened(AdmissionLimits(writers=2, group=2)) as endpoint:
+    async with opened(AdmissionLimits(writers=2, group_size=2)) as endpoint:
         endpoint.interaction_store.is_held = lambda batch: batch[0].tenant == "loud"
         loud = [put(endpoint, "loud", n) for n in range(1, 9)]
         await busy(endpoint, 2)

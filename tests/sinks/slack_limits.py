@@ -40,7 +40,7 @@ DATED = r"<!date\^\d{1,12}\^\{[a-z_]{1,20}\}(?: \{time\})?\|\d\d:\d\d:\d\d UTC>"
 _MOMENTS = [
     re.escape(locale.say(key, at="@")).replace("@", DATED)
     for locale in LOCALES.values()
-    for key in ("root.heard", "root.ended", "reply.until", "alert.since", "alert.resolved_at")
+    for key in ("root.last_seen", "root.ended", "reply.until", "alert.since", "alert.resolved_at")
 ] + [re.escape(locale.say("digest.period", since="@", until="@")).replace("@", DATED) for locale in LOCALES.values()]
 PARSED = re.compile(
     rf"(?:·  )?(?:{'|'.join(_MOMENTS)})"

@@ -67,7 +67,7 @@ async def test_a_delivery_waits_until_the_app_is_installed_and_after_its_removal
     A database that is down says nothing about the workspace.
     """
     sink, tokens = opened(slack), Tokens()
-    with pytest.raises(DeliveryRefused, match="knows its token"):
+    with pytest.raises(DeliveryRefused, match="no source of its token"):
         await sink.deliver(ACMES)
     sink.installed(tokens)
     with pytest.raises(DeliveryRefused) as caught:

@@ -154,7 +154,7 @@ async def test_duplicates_are_removed(slack, sink, caplog):
     assert answers[1].ref["ts"] == oldest
     assert [message["ts"] for message in slack.messages()] == [oldest]
     assert sink.duplicates == 2
-    assert "2 messages" in caplog.text
+    assert "2 duplicate messages" in caplog.text
 
 
 async def test_nobody_elses_message_is_taken_for_ours(slack, sink):

@@ -151,7 +151,7 @@ class Channel:
                 except DeliveryUncertain:
                     outcome = Arrived(receipt=(await carrier.reconcile([delivery]))[delivery.id])  # type: ignore[arg-type]
                 outcomes.append(outcome)
-                await self.store.outbox.settle(delivery, outcome)
+                await self.store.outbox.finish(delivery, outcome)
         return outcomes
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from spanpost.metrics import Metrics
+from spanpost.metrics.recorder import Metrics
 from spanpost.model.checkpoints import REPORTED_KINDS
 from spanpost.model.errors import OverBudget, StoreUnavailable
 from spanpost.model.journal import JournalRow, Opened

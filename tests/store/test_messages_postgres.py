@@ -41,7 +41,7 @@ class _Carried:
     async def _answer_claimed(self) -> None:
         held, self.far.held = self.far.held, []
         for delivery in held:
-            await self.store.outbox.settle(delivery, self.far.answer(delivery))
+            await self.store.outbox.finish(delivery, self.far.answer(delivery))
 
     async def take(self, batch: list[Placed]) -> None:
         for part in torn(batch, self.random):
@@ -52,7 +52,7 @@ class _Carried:
             for _ in range(self.random.randrange(4)):
                 for delivery in await self.store.outbox.claim(SINKS, 2):
                     if not self.far.holds(delivery):
-                        await self.store.outbox.settle(delivery, self.far.answer(delivery))
+                        await self.store.outbox.finish(delivery, self.far.answer(delivery))
 
     async def finish(self) -> None:
         for _ in range(3):
@@ -60,7 +60,7 @@ class _Carried:
             await self._answer_claimed()
             while claimed := await self.store.outbox.claim(SINKS, 50):
                 for delivery in claimed:
-                    await self.store.outbox.settle(delivery, self.far.answer(delivery, is_sure=True))
+                    await self.store.outbox.finish(delivery, self.far.answer(delivery, is_sure=True))
 
 
 async def test_torn_histories_leave_true_messages(postgres_dsn: str) -> None:

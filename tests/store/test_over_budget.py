@@ -13,7 +13,8 @@ from spanpost.model.errors import OverBudget
 from spanpost.model.observations import Observation, Origin
 from spanpost.model.recorded import OVER_BUDGET
 from spanpost.readers.redaction import Redaction
-from spanpost.receivers.receiver import AdmissionLimits, Receiver
+from spanpost.receivers.limits import AdmissionLimits
+from spanpost.receivers.receiver import Receiver
 from spanpost.store.postgres import PostgresStore
 from spanpost.store.quarantine import discarded
 from spanpost.tasks.folded import FoldRules

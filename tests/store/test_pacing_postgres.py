@@ -46,7 +46,7 @@ async def test_a_retry_after_is_shared_by_processes(postgres_dsn: str) -> None:
             await one.record(steps(0, trace=trace))
         rate_limits = limits(post=[RateLimit(key="post")])
         [first] = await one.outbox.claim([SINK], 1, rate_limits)
-        await one.outbox.settle(first, RetryAt(at=in_seconds(600), reason="ratelimited", closes=("post",)))
+        await one.outbox.finish(first, RetryAt(at=in_seconds(600), reason="ratelimited", closes=("post",)))
         assert await other.outbox.claim([SINK], 10, rate_limits) == []
         due = await other.outbox.due_in([SINK], rate_limits)
         assert due is not None
@@ -72,12 +72,12 @@ async def test_one_probe_for_all_processes(postgres_dsn: str, database: Any) -> 
         await stores[0].record([o for trace in range(1, 21) for o in steps(0, trace=trace)])
         claimed = await stores[0].outbox.claim([SINK], 5, BROKEN)
         for delivery in claimed:
-            await stores[0].outbox.settle(delivery, RetryAt(at=in_seconds(-1), reason="connect", is_failure=True))
+            await stores[0].outbox.finish(delivery, RetryAt(at=in_seconds(-1), reason="connect", is_failure=True))
         await database.execute("UPDATE rate_limits SET blocked_until = now()")
         found = await asyncio.gather(*(store.outbox.claim([SINK], 3, BROKEN) for store in stores * 2))
         assert sum(map(len, found)) == 1
         [(probe, prober)] = [(each[0], store) for each, store in zip(found, stores * 2, strict=True) if each]
-        await prober.outbox.settle(probe, POSTED)
+        await prober.outbox.finish(probe, POSTED)
         assert len(await stores[2].outbox.claim([SINK], 10, BROKEN)) == 10
 
 
@@ -147,6 +147,6 @@ async def test_a_healthy_breaker_writes_no_row(postgres_dsn: str, database: Any)
         await store.record([o for trace in range(1, 6) for o in steps(0, trace=trace)])
         while claimed := await store.outbox.claim([SINK], 10, BROKEN):
             for delivery in claimed:
-                assert await store.outbox.settle(delivery, POSTED) == []
+                assert await store.outbox.finish(delivery, POSTED) == []
         assert await database.fetchval("SELECT count(*) FROM rate_limits") == 0
         assert BROKEN(SINK, "", SinkCall.POST) != ()

@@ -55,6 +55,22 @@ async def test_every_event_is_a_row_under_its_task(store: PostgresStore, databas
     assert tuple(artifact) == (task.uid, "https://example.org/1", "pr", checkpoint_id)
 
 
+async def test_rows_of_another_tenant_stay(store: PostgresStore, database: Any) -> None:
+    """What arrives late moves the rows of its own tenant alone, also where another has rows with equal ids."""
+    tool = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "grep"}
+    agent = {"gen_ai.operation.name": "invoke_agent"}
+    for tenant in ("red", "blue"):
+        call = ended(trace=1, span=3, parent=1, name="grep", attributes=tool, tenant=tenant)
+        start = started(trace=1, span=4, parent=1, name="grep", attributes=tool, tenant=tenant)
+        await store.record([call, start])
+    await store.record([ended(trace=1, span=span, name="agent", attributes=agent, tenant="red") for span in (1, 2)])
+    await store.record([ended(trace=1, span=4, parent=2, name="grep", attributes=tool, tenant="red")])
+    tasks = {task.uid: task.tenant for task in await store.tasks(TaskQuery())}
+    rows = await database.fetch("SELECT tenant, task_uid FROM agent_events")
+    assert len(rows) == 7
+    assert all(tasks[uid] == tenant for tenant, uid in rows)
+
+
 async def test_rows_of_a_call_go_where_it_ends(store: PostgresStore, database: Any) -> None:
     """All rows of a call are its last task's, also those that were written while it hung below another agent."""
     tool = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "grep"}
@@ -317,7 +333,7 @@ async def test_two_dispatchers_never_hold_one_ordering_key(postgres_dsn: str, st
                 held.add(delivery.ordering_key)
             for delivery in claimed:
                 held.discard(delivery.ordering_key)
-                await who.outbox.settle(delivery, POSTED)
+                await who.outbox.finish(delivery, POSTED)
                 sent.append(delivery.id)
 
     held: set[str] = set()
@@ -335,7 +351,7 @@ async def test_another_process_cannot_finish_a_delivery(postgres_dsn: str, store
     await other.open()
     await store.record(a_run("fenced"))
     [delivery] = await store.outbox.claim([SINK], 1)
-    await other.outbox.settle(delivery, GiveUp(reason="stranger"))
+    await other.outbox.finish(delivery, GiveUp(reason="stranger"))
     assert [r.state for r in await store.outbox.deliveries() if r.id == delivery.id] == ["sending"]
     await other.close()
 
@@ -346,7 +362,7 @@ async def test_without_prepared_statements(postgres_dsn: str) -> None:
     await store.open()
     assert (await store.record(a_run("pooled"))).events == 4
     [delivery] = await store.outbox.claim([SINK], 1)
-    await store.outbox.settle(delivery, POSTED)
+    await store.outbox.finish(delivery, POSTED)
     assert await store.run(lambda c: c.fetchval("SELECT count(*) FROM pg_prepared_statements WHERE name <> ''")) == 0
     await store.close()
 

@@ -50,7 +50,7 @@ async def deliver(store: PostgresStore) -> None:
     """Deliver everything that waits."""
     while claimed := await store.outbox.claim([SINK], 50):
         for delivery in claimed:
-            await store.outbox.settle(delivery, Receipt(ref={"ts": str(delivery.id)}))
+            await store.outbox.finish(delivery, Receipt(ref={"ts": str(delivery.id)}))
 
 
 async def counts(database: Any) -> dict[str, int]:

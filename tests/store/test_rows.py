@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from datetime import UTC
 from decimal import Decimal
+from itertools import product
 from uuid import UUID
 
 import msgspec
@@ -19,19 +20,27 @@ from spanpost.tasks.folded import Move
 
 SUBTREES = st.sampled_from([b"a", b"b", b"c", b"d"])
 MOVES = st.lists(
-    st.builds(Move, st.sampled_from([b"1", b"2"]), SUBTREES, SUBTREES, st.integers(0, 3).map(lambda n: UUID(int=n))),
+    st.builds(
+        Move,
+        st.sampled_from("ab"),
+        st.sampled_from([b"1", b"2"]),
+        SUBTREES,
+        SUBTREES,
+        st.integers(0, 3).map(lambda n: UUID(int=n)),
+    ),
     max_size=12,
 )
 
 
 @given(MOVES)
 def test_moves_at_once_come_to_what_they_do_one_by_one(moves: list[Move]) -> None:
-    """Rows below the moved spans of two traces end where the moves, one after another, take them."""
-    before = {(trace, subtree): (subtree, None) for trace in (b"1", b"2") for subtree in (b"a", b"b", b"c", b"d")}
-    one_by_one: dict[tuple[bytes, bytes], tuple[bytes, UUID | None]] = dict(before)
+    """Rows below the moved spans of two tenants' traces end where the moves, one after another, take them."""
+    rows = product("ab", (b"1", b"2"), (b"a", b"b", b"c", b"d"))
+    before = {(tenant, trace, subtree): (subtree, None) for tenant, trace, subtree in rows}
+    one_by_one: dict[tuple[str, bytes, bytes], tuple[bytes, UUID | None]] = dict(before)
     for m in moves:
         for row, (subtree, _) in one_by_one.items():
-            if row[0] == m.trace_id and subtree == m.subtree_from:
+            if row[:2] == (m.tenant, m.trace_id) and subtree == m.subtree_from:
                 one_by_one[row] = (m.subtree_to, m.task_uid)
     assert {**before, **final_moves(moves)} == one_by_one
 

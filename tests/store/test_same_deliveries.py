@@ -94,7 +94,7 @@ _acts = st.lists(
         st.tuples(st.just("settle all"), _outcomes),
         st.tuples(st.just("pass"), st.sampled_from([61, 4000])),
         st.tuples(st.just("retry"), st.none()),
-        st.tuples(st.just("bury"), st.integers(0, 20)),
+        st.tuples(st.just("discard"), st.integers(0, 20)),
     ),
     min_size=4,
     max_size=25,
@@ -136,7 +136,7 @@ class _Store:
                 await self.pass_time(given)
             case "retry":
                 return await self.store.outbox.retry()
-            case "bury":
+            case "discard":
                 entries = sorted(await self.entries(), key=_name)
                 return await self.store.outbox.discard([entries[given % len(entries)].id] if entries else [])
         return None
@@ -145,7 +145,7 @@ class _Store:
         if isinstance(outcome, _Retry):
             flags = {name: getattr(outcome, name) for name in ("reason", "reconcile", "is_unsent", "has_looked")}
             outcome = RetryAt(at=self.now() + timedelta(seconds=outcome.seconds), **flags)
-        await self.store.outbox.settle(delivery, outcome)
+        await self.store.outbox.finish(delivery, outcome)
 
 
 class _Memory(_Store):

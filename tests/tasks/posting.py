@@ -197,26 +197,26 @@ class Post(MemoryStore):
         """Have some deliveries go."""
         held, self.far.held = self.far.held, []
         for delivery in held:
-            self._settle(delivery, self.far.answer(delivery))
+            self._record_outcome(delivery, self.far.answer(delivery))
         for _ in range(self.random.randrange(4)):
             for delivery in at_once(self.outbox.claim(SINKS, 2)):
                 if not self.far.holds(delivery):
-                    self._settle(delivery, self.far.answer(delivery))
+                    self._record_outcome(delivery, self.far.answer(delivery))
 
-    def _settle(self, delivery: Delivery, outcome: Outcome) -> None:
-        at_once(self.outbox.settle(delivery, outcome))
+    def _record_outcome(self, delivery: Delivery, outcome: Outcome) -> None:
+        at_once(self.outbox.finish(delivery, outcome))
 
     def finish(self) -> None:
         """Have all deliveries go."""
         for delivery in self.far.held:
-            self._settle(delivery, self.far.answer(delivery))
+            self._record_outcome(delivery, self.far.answer(delivery))
         self.far.held = []
         for _ in range(1000):
             claimed = at_once(self.outbox.claim(SINKS, 50))
             if not claimed:
                 return
             for delivery in claimed:
-                self._settle(delivery, self.far.answer(delivery, is_sure=True))
+                self._record_outcome(delivery, self.far.answer(delivery, is_sure=True))
         self.far.wrongs.append("deliveries for ever")
 
     def faults(self) -> list[str]:

@@ -62,7 +62,7 @@ class App:
             for delivery in claimed:
                 if delivery.mode is Mode.CHECKPOINT and delivery.checkpoint is not None:
                     self.told.append(((self.now - NOON).total_seconds(), delivery.checkpoint))
-                await self.store.outbox.settle(delivery, self._answer(delivery))
+                await self.store.outbox.finish(delivery, self._answer(delivery))
 
     def _answer(self, delivery: Delivery) -> Outcome:
         return Receipt(ref={"ts": "1"})

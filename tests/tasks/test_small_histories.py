@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from spanpost import semconv as c
+from spanpost.model.checkpoints import Kind
 from spanpost.model.interventions import Verb
 from spanpost.model.observations import Observation, Part
 from spanpost.model.readings import Act, Approval, EventReport, Failure, Reading, Role
@@ -203,3 +204,16 @@ def test_a_small_history_comes_to_the_same_in_every_order(history: list[Placed],
             for _ in range(3):
                 twin.settle()
             assert differences(twin, expected) == [], sentence
+
+
+def test_a_held_checkpoint_goes_with_its_call() -> None:
+    """An error on a call below no known task is posted where the call ends; the former task names that task."""
+    twin, reported = Twin(ROUTED), a_note(Part.EVENT, "t", "", 0, 4, FAILED, name="agent.error")
+    twin.record([started("b", "", 1, AGENT)])
+    held = twin.record([started("t", "x", 3, TOOL), reported])
+    [error] = [checkpoint.id for checkpoint in held.checkpoints if checkpoint.kind is Kind.ERROR]
+    assert held.deliveries == []
+    folded = twin.record([ended("t", "b", 3, 8, TOOL)])
+    assert error in {delivery.checkpoint_id for delivery in folded.deliveries}
+    [task] = twin.tasks.values()
+    assert [successor for _, successor in folded.gone] == [task.uid]

@@ -162,7 +162,17 @@ def acts_of_people(random: Random, told: list[Placed]) -> list[Placed]:
             verb = random.choice((Verb.CANCEL, Verb.PAUSE, Verb.RESUME, Verb.MUTE, Verb.UNMUTE))
             r = Reading(act=Act(verb=str(verb), by=random.choice(("eve", "")), seen_ns=random.choice((0, at))))
         out.append(
-            placed(Observation(part=Part.INTERVENTION, trace_id=trace, span_id=o.span_id, name=name, at_ns=at), r)
+            placed(
+                Observation(
+                    part=Part.INTERVENTION,
+                    trace_id=trace,
+                    span_id=o.span_id,
+                    name=name,
+                    at_ns=at,
+                    attributes={"said": str(r.act or r.approval)},  # other words have another hash
+                ),
+                r,
+            )
         )
     return out
 

@@ -146,7 +146,7 @@ def fleet() -> d.Dashboard:
             exemplar=True,
         ),
         lines(
-            "Longest silence",
+            "Longest time without telemetry",
             "Time since the last telemetry of a running task, the longest of each agent.",
             (f"max by (agent) (spanpost_task_quiet_seconds{{{WHO}}})", "{{agent}}"),
             unit="s",

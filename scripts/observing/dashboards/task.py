@@ -121,7 +121,7 @@ def task() -> d.Dashboard:
             "s",
         ),
         rows(
-            "News",
+            "Checkpoints",
             "Its checkpoints, in order.",
             f'SELECT at AS "At", kind AS "Kind", status AS "Status", text AS "Text", progress AS "Progress" '
             f"FROM agent_checkpoints WHERE task_uid = {one} ORDER BY at, id LIMIT 500",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Final
 from uuid import uuid4
 
@@ -122,38 +122,28 @@ async def _whole(store: Store, tenant: str, ref: str) -> dict[str, Any]:
     return question_json(row, await store.reader.find(row.task_uid))
 
 
-@approvals.command()
-def approve(
-    approval: Approval,
-    by: By = None,
-    comment: Words = "",
-    is_sure: Yes = False,
-    tenant: Tenant = None,
-    as_json: Json = False,
-    url: Url = None,
-    database_url: DatabaseUrl = None,
-    data_dir: DataDir = None,
-) -> None:
-    """Approve what an agent asks, after you have read all of it. A gateway applies its rules; the database
-    allows everybody who can reach it.
-    """
-    answer(approval, "approve", by, comment, is_sure, tenant, as_json, url, database_url, data_dir)
+def _answering(decision: str) -> Callable[..., None]:
+    def command(
+        approval: Approval,
+        by: By = None,
+        comment: Words = "",
+        is_sure: Yes = False,
+        tenant: Tenant = None,
+        as_json: Json = False,
+        url: Url = None,
+        database_url: DatabaseUrl = None,
+        data_dir: DataDir = None,
+    ) -> None:
+        answer(approval, decision, by, comment, is_sure, tenant, as_json, url, database_url, data_dir)
+
+    return command
 
 
-@approvals.command()
-def deny(
-    approval: Approval,
-    by: By = None,
-    comment: Words = "",
-    is_sure: Yes = False,
-    tenant: Tenant = None,
-    as_json: Json = False,
-    url: Url = None,
-    database_url: DatabaseUrl = None,
-    data_dir: DataDir = None,
-) -> None:
-    """Deny what an agent asks. A gateway applies its rules; the database allows everybody who can reach it."""
-    answer(approval, "deny", by, comment, is_sure, tenant, as_json, url, database_url, data_dir)
+_WHO: Final = "A gateway applies its rules; the database allows everybody who can reach it."
+approvals.command("approve", help=f"Approve what an agent asks, after you have read all of it.\n{_WHO}")(
+    _answering("approve")
+)
+approvals.command("deny", help=f"Deny what an agent asks. {_WHO}")(_answering("deny"))
 
 
 def answer(

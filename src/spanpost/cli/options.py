@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from spanpost.model.errors import ConfigError
+from spanpost.semconv import STATUSES
 
 if TYPE_CHECKING:
     from spanpost.settings import Settings
@@ -85,6 +86,13 @@ def settings_of(
         )
     logs.configure(loaded.log, quiet=gateway is None)
     return loaded
+
+
+def refuse_unknown(statuses: Iterable[str] | None) -> None:
+    """Raise `ConfigError` for a word of `--status` that is no status."""
+    for one in statuses or ():
+        if one not in STATUSES:
+            raise ConfigError(f"--status {one}: there is no such status; use one of {', '.join(STATUSES)}")
 
 
 def ask(settings: Settings, question: Callable[[Store], Awaitable[T]]) -> T:

@@ -17,7 +17,7 @@ from spanpost.cli.database import db
 from spanpost.cli.decide import decide
 from spanpost.cli.deliveries import deliveries
 from spanpost.cli.emit import emit
-from spanpost.cli.options import DatabaseUrl, DataDir, Json, MetricsPort, print_json, settings_of
+from spanpost.cli.options import DatabaseUrl, DataDir, Json, MetricsPort, print_json, refuse_unknown, settings_of
 from spanpost.cli.preview import preview
 from spanpost.cli.remote import HERE, Url
 from spanpost.cli.slack import slack
@@ -284,9 +284,8 @@ def local_token(
     found = token_here(data_dir)
     if not found:
         raise ConfigError(
-            "this machine has no token yet: `spanpost run` makes it beside its data directory if the API "
-            "requires no other token; "
-            "--data-dir names that directory"
+            "this machine has no token yet: `spanpost run` makes it beside its data directory if the API requires no "
+            "other token; --data-dir names that directory"
         )
     if as_json:
         print_json({"token": found, "url": link(url, found)})
@@ -338,11 +337,8 @@ def tasks(
 ) -> None:
     """List tasks, newest first."""
     from spanpost.cli import listing
-    from spanpost.semconv import STATUSES
 
-    for one in status or ():
-        if one not in STATUSES:
-            raise ConfigError(f"--status {one}: there is no such status; use one of {', '.join(STATUSES)}")
+    refuse_unknown(status)
     words = {"status": status, "agent": agent, "topic": topic, "type": type, "environment": environment}
     asked = listing.ListRequest(
         words={name: tuple(said or ()) for name, said in words.items()},

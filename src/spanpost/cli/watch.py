@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from spanpost.cli.options import DatabaseUrl, DataDir, opened, settings_of
+from spanpost.cli.options import DatabaseUrl, DataDir, opened, refuse_unknown, settings_of
 from spanpost.cli.remote import Url
 from spanpost.model.errors import ConfigError
 
@@ -51,11 +51,7 @@ def watch(
     data_dir: DataDir = None,
 ) -> None:
     """Print checkpoints of tasks as they happen, from now on, until Ctrl-C."""
-    from spanpost.semconv import STATUSES
-
-    for one in status or ():
-        if one not in STATUSES:
-            raise ConfigError(f"--status {one}: there is no such status; use one of {', '.join(STATUSES)}")
+    refuse_unknown(status)
     show = _line if as_json else _row
     if url is not None:
         from spanpost.cli.remote import Remote

@@ -382,7 +382,7 @@ class Dispatcher:
         tries = 0
         while True:
             try:
-                for closed in await self._outbox.settle(delivery, outcome):
+                for closed in await self._outbox.finish(delivery, outcome):
                     self._reports.opened(delivery.sink, closed, self._clock())
                 return
             except StoreUnavailable as error:

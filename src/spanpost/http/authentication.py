@@ -13,23 +13,13 @@ from starlette.requests import Request
 from spanpost.http.asgi import Scope
 from spanpost.http.errors import HttpError
 from spanpost.http.guard import allowed_request
+from spanpost.http.tokens import SenderTokens
 
 C_co = TypeVar("C_co", covariant=True)
 C = TypeVar("C")
 
 _IN_QUERY: Final = re.compile(rb"(^|&)(access_?token|token|api_?key|authorization|auth)=", re.IGNORECASE)
 _READS: Final = ("GET", "HEAD", "OPTIONS")
-
-
-class KnowsTokens(Protocol):
-    """**Protocol:** resolves the tokens of tenants and operators."""
-
-    @property
-    def is_open(self) -> bool: ...
-
-    def tenant_of(self, authorization: str | None) -> str | None: ...
-
-    def is_operator(self, authorization: str | None) -> bool: ...
 
 
 class KnowsCallers(Protocol[C_co]):
@@ -47,7 +37,7 @@ class KnowsCallers(Protocol[C_co]):
 class Authenticator:
     """Resolves a request's credential, or raises the `HttpError` of the response."""
 
-    def __init__(self, tokens: KnowsTokens) -> None:
+    def __init__(self, tokens: SenderTokens) -> None:
         self._tokens = tokens
 
     def tenant(self, scope: Scope) -> str:

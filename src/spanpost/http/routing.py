@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, MutableMapping
-from typing import Any, Protocol
+from typing import Any
 
 from starlette.routing import BaseRoute, Route, Router
 
 from spanpost.http.asgi import HungUp, Receive, Scope, Send
 from spanpost.http.errors import error_of, log_fault, outcome_of, response_of
 
-
-class CountsAnswers(Protocol):
-    """**Protocol:** counts a response by status and outcome (an error's reason, or a label of the endpoint)."""
-
-    def __call__(self, status: int, outcome: str, /) -> None: ...
+#: Counts a response by status and outcome (an error's reason, or a label of the endpoint).
+CountsAnswers = Callable[[int, str], None]
 
 
 class HttpRoute(Route):

@@ -79,7 +79,7 @@ class Answers:
         self._on_topic(topic)
         self._wake()
 
-    async def ask(self, tenant: str, record: Observation) -> None:
+    async def ask(self, record: Observation) -> None:
         """Record a question. It is stored when this returns."""
         await self._record([record])
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Final, TypeAlias
 
 import msgspec
@@ -32,7 +33,6 @@ ACTIONS: Final = (*(str(verb) for verb in Verb), VIEW)
 #: In place of a channel: the channel of the message.
 HERE: Final = "here"
 _FOREIGN: Final = LocaleMessage("why.foreign")
-FOREIGN: Final = ENGLISH.tell(_FOREIGN)
 _WHO_YOU_ARE: Final = LocaleMessage("why.who_you_are")
 _DECISIONS: Final = frozenset(str(verb) for verb in Verb if verb.is_decision)
 _SLACK_ID: Final = re.compile(r"^(?:slack:|<@|@)?([UW][A-Z0-9]{2,30})>?\Z")
@@ -44,7 +44,7 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     #: slack, api (a token) or oidc (a person). Slack ids mean nothing for the other providers.
     provider: str = "slack"
-    #: Roles from a token or an identity provider (`interactions.api.callers.CallerRole`).
+    #: Roles from a token or an identity provider (`CallerRole`).
     roles: frozenset[str] = frozenset()
     team: str = ""
     name: str = ""
@@ -84,6 +84,18 @@ class Failed(msgspec.Struct, frozen=True):
 
 Lookup: TypeAlias = PersonOf | MembersOf | Ask
 Found: TypeAlias = Person | frozenset[str] | Answer | Failed
+
+
+class CallerRole(StrEnum):
+    """A caller's role. Public: settings, JSON. Every role may read."""
+
+    VIEWER = "viewer"
+    #: May cancel, pause, resume, retry, mute and send messages.
+    OPERATOR = "operator"
+    #: May decide approvals.
+    APPROVER = "approver"
+    #: May read recorded content, including prompts and tool arguments.
+    AUDITOR = "auditor"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,10 +18,11 @@ from starlette.responses import JSONResponse
 
 from spanpost.control_protocol import AFTER, APPROVALS, BUDGET, MARK, QUERY, TASKS, TRACE, UNKNOWN, WAIT
 from spanpost.http.asgi import HungUp, Receive, TooLong, address_of, read_body, until_hung_up
-from spanpost.http.authentication import Authenticator, KnowsTokens, authorization_of
+from spanpost.http.authentication import Authenticator, authorization_of
 from spanpost.http.errors import HttpError
 from spanpost.http.routing import HttpRoute
 from spanpost.http.shares import Full, Sender, SharedPlaces
+from spanpost.http.tokens import SenderTokens
 from spanpost.interactions.answers import Answers, UnknownQuestion
 from spanpost.text.repair import mend_value
 
@@ -41,7 +42,7 @@ class ControlHttp:
     At most `most` agents wait at once; tenants share the places, then a tenant's addresses do.
     """
 
-    def __init__(self, answers: Answers, sender_tokens: KnowsTokens, *, most: int) -> None:
+    def __init__(self, answers: Answers, sender_tokens: SenderTokens, *, most: int) -> None:
         self._answers = answers
         self._authenticator = Authenticator(sender_tokens)
         #: Waiting agents, each by the event that ends its wait.

@@ -7,6 +7,7 @@ from typing import Final
 
 from spanpost.interactions.authorization import Ruling
 from spanpost.model.interventions import Result, Verb, Verdict
+from spanpost.sinks.slack.blocks import escape
 from spanpost.text.locales import ENGLISH, Locale
 from spanpost.text.sanitise import line
 
@@ -24,11 +25,6 @@ WHOLE: Final = {
     NO_LAUNCHER: "interactions.nobody_listens",
     NO_OPTION: "interactions.no_option",
 }
-
-
-def escape(text: str) -> str:
-    """Escape the characters that mrkdwn reads as mentions and links."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def said(text: str, limit: int = 300) -> str:

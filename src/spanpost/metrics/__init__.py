@@ -3,6 +3,3 @@
 `recorder` counts, `fleet` shows all open work in the database, `series` limits the number of series,
 `serving` is the HTTP server, and `bridge` reports the same figures to an OpenTelemetry meter.
 """
-
-from spanpost.metrics.recorder import Metrics as Metrics
-from spanpost.metrics.serving import MetricsServer as MetricsServer

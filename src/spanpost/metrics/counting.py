@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
 from prometheus_client import Histogram
 
+from spanpost.metrics.bridge import Bridge
 from spanpost.metrics.families import MetricFamilies
 from spanpost.metrics.labels import CALLS, OTHER, WARNINGS
 from spanpost.model.checkpoints import Checkpoint, Kind
@@ -24,19 +25,13 @@ _AT_ONCE: Final = 200
 _MOST_CREATED: Final = 10_000
 
 
-class RecordedObserver(Protocol):
-    """**Protocol:** also receives recorded batches; `bridge.Bridge` is one."""
-
-    def recorded(self, recorded: Recorded, tasks: Mapping[UUID, Task]) -> None: ...
-
-
 class RecordedCounter:
-    """Counts recorded batches into the metrics of one process, then hands them to `observer`."""
+    """Counts recorded batches into the metrics of one process, then hands them to `bridge`."""
 
-    def __init__(self, metrics: MetricFamilies, observer: RecordedObserver | None) -> None:
+    def __init__(self, metrics: MetricFamilies, bridge: Bridge | None) -> None:
         self._metrics = metrics
         self._lock = metrics.registry.counting
-        self._observer = observer
+        self._bridge = bridge
         #: Combinations whose series were set to 0.
         self._created: dict[tuple[Any, ...], None] = {}
 
@@ -81,8 +76,8 @@ class RecordedCounter:
                 with self._lock:
                     count(each[start : start + _AT_ONCE])
                 yield
-        if self._observer is not None:
-            self._observer.recorded(recorded, tasks)
+        if self._bridge is not None:
+            self._bridge.recorded(recorded, tasks)
 
     def _create_all_series(self, tasks: Sequence[Task]) -> None:
         for task in tasks:

@@ -1,12 +1,26 @@
-"""Closed lists of label values, and buckets."""
+"""Closed lists of label values, the limits of open ones, and buckets."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import timedelta
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as version_of
 from typing import Final
 
 from spanpost.model.checkpoints import Kind
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeriesLimits:
+    """Limits of labels whose values come from agents. The section `metrics` is derived from it."""
+
+    #: Values of each label, and series of each metric; what exceeds them is counted as ``other``.
+    max_values: int = 200
+    max_series: int = 2_000
+    #: A series that was not used for so long is removed.
+    expire_after: timedelta = timedelta(hours=48)
+
 
 OTHER: Final = "other"
 UNKNOWN: Final = "unknown"

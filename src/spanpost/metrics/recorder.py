@@ -14,9 +14,10 @@ from datetime import timedelta
 from prometheus_client.exposition import choose_encoder
 
 from spanpost.http.guard import Guard
-from spanpost.metrics.counting import RecordedCounter, RecordedObserver
+from spanpost.metrics.bridge import Bridge
+from spanpost.metrics.counting import RecordedCounter
 from spanpost.metrics.families import MetricFamilies
-from spanpost.metrics.labels import BYPASSED, CALLED, OTHER
+from spanpost.metrics.labels import BYPASSED, CALLED, OTHER, SeriesLimits
 from spanpost.metrics.series import Registry
 from spanpost.metrics.serving import MetricsServer, shown
 from spanpost.model.deliveries import Delivery, Receipt
@@ -30,22 +31,17 @@ class Metrics(MetricFamilies):
     """The metrics of one process, in a registry of its own.
 
     Pass it to the dispatcher as `watch`, and subscribe `counting` to recorded batches. Safe to call from any
-    thread. Each label has at most `max_values` values and each metric at most `max_series` series; a
-    series that was not used for `expire_after` is removed.
+    thread.
     """
 
     def __init__(
         self,
+        limits: SeriesLimits | None = None,
         *,
-        max_values: int = 200,
-        max_series: int = 2_000,
-        expire_after: timedelta = timedelta(hours=48),
         clock: Callable[[], float] = time.monotonic,
-        bridge: RecordedObserver | None = None,
+        bridge: Bridge | None = None,
     ) -> None:
-        super().__init__(
-            Registry(max_values=max_values, max_series=max_series, expire=expire_after.total_seconds(), clock=clock)
-        )
+        super().__init__(Registry(limits or SeriesLimits(), clock))
         self._lock = self.registry.counting
         self._counter = RecordedCounter(self, bridge)
         self._server: MetricsServer | None = None

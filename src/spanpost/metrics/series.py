@@ -3,8 +3,8 @@
 A metric's labels are *closed* (a list of spanpost's: status, kind, outcome) or *open* (the agent's word:
 agent, task_type, model, environment, tenant, error_type). Each open label has a maximum number of values,
 which all metrics share, and each metric a maximum number of combinations. Values beyond them are counted
-as ``other``: sums stay right, only the label value is lost. A combination that was not used for `expire`
-seconds is removed and makes room. When it comes again it starts at 0, as after a restart.
+as ``other``: sums stay right, only the label value is lost. A combination that was not used for a while
+is removed and makes room. When it comes again it starts at 0, as after a restart.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric
 
-from spanpost.metrics.labels import OTHER, UNKNOWN
+from spanpost.metrics.labels import OTHER, UNKNOWN, SeriesLimits
 from spanpost.text.sanitise import line
 
 M = TypeVar("M", bound=MetricWrapperBase)
@@ -178,12 +178,11 @@ class Gauges(MetricFamily[ShownSeries]):
 class Registry(CollectorRegistry):
     """A registry that limits open labels. Old series are removed when it is next collected."""
 
-    def __init__(self, *, max_values: int, max_series: int, expire: float, clock: Callable[[], float]) -> None:
+    def __init__(self, limits: SeriesLimits, clock: Callable[[], float]) -> None:
         super().__init__(auto_describe=True)
+        self._limits = limits
         self._clock = clock
-        self._expire = expire
-        self._max_series = max_series
-        self._open = {label: Values(max_values) for label in OPEN}
+        self._open = {label: Values(limits.max_values) for label in OPEN}
         self._families: list[MetricFamily[Any]] = []
         #: Held while something is counted, and while old series are removed.
         self.counting = Lock()
@@ -191,7 +190,7 @@ class Registry(CollectorRegistry):
     def family(self, kind: type[M], name: str, help_text: str, labels: Sequence[str], **more: Any) -> MetricFamily[M]:
         """Create a metric with open labels."""
         metric = kind(name, help_text, labels, registry=self, **more)
-        made = MetricFamily(metric, labels, self._open, self._max_series, self._clock)
+        made = MetricFamily(metric, labels, self._open, self._limits.max_series, self._clock)
         self._families.append(made)
         return made
 
@@ -199,7 +198,7 @@ class Registry(CollectorRegistry):
         """Create a gauge whose series are replaced as a whole."""
         # One of a server's processes shows the figures at a time: the most recent value is right.
         metric = ShownSeries(name, help_text, labels, registry=self, multiprocess_mode="mostrecent")
-        made = Gauges(metric, labels, self._open, self._max_series, self._clock)
+        made = Gauges(metric, labels, self._open, self._limits.max_series, self._clock)
         self._families.append(made)
         return made
 
@@ -212,7 +211,7 @@ class Registry(CollectorRegistry):
         """Remove expired series."""
         if MULTIPROCESS in os.environ:
             return
-        before = self._clock() - self._expire
+        before = self._clock() - self._limits.expire_after.total_seconds()
         with self.counting:
             for family in self._families:
                 family.copy_uses()

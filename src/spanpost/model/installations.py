@@ -1,14 +1,24 @@
-"""An app installed in a workspace, as the store keeps it: its token encrypted, all else in clear."""
+"""An app that people install in workspaces, and its installations as the store keeps them."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 
 import msgspec
 
 
+@dataclass(frozen=True, kw_only=True)
+class InstallTerms:
+    """The app at Slack, and the public address at which people install it."""
+
+    client_id: str
+    public_url: str
+    scopes: tuple[str, ...]
+
+
 class Installed(msgspec.Struct, frozen=True, kw_only=True):
-    """One app in one workspace. Empty `encrypted`: it was removed and its token deleted."""
+    """One app in one workspace, its token encrypted. Empty `encrypted`: it was removed and its token deleted."""
 
     #: The app's id at its provider (Slack: `client_id`), and the workspace (`T...`).
     client: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import IntEnum
 from hashlib import blake2b
 from typing import Any
@@ -109,6 +110,11 @@ class Repair:
 
 _PARTS = [bytes((part,)) for part in Part]
 _FIRSTS = [part + bytes(16) for part in _PARTS]
+
+
+def nanoseconds(at: datetime) -> int:
+    """Return a time as Unix nanoseconds, in whole microseconds."""
+    return int(at.timestamp() * 1e6) * 1000
 
 
 def event_id(observation: Observation) -> bytes:

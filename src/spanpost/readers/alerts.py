@@ -24,7 +24,7 @@ import msgspec
 from spanpost import semconv as c
 from spanpost.model.alerts import Alert
 from spanpost.model.ids import named
-from spanpost.model.observations import Observation, Origin, Part, Status, log_index
+from spanpost.model.observations import Observation, Origin, Part, Status, log_index, nanoseconds
 from spanpost.model.tasks import Task
 from spanpost.text.repair import mend_text
 
@@ -210,7 +210,7 @@ def again(known: Alert, alert: Alert) -> Alert | None:
 
 def record_of(alert: Alert, now: datetime) -> Observation:
     """Return the record of a placed alert."""
-    at_ns = _ns(now)
+    at_ns = nanoseconds(now)
     if not alert.is_own:
         said = {
             c.ALERT_ID: str(alert.id),
@@ -230,7 +230,7 @@ def record_of(alert: Alert, now: datetime) -> Observation:
             attributes={key: value for key, value in said.items() if value},
         )
         return msgspec.structs.replace(record, index=log_index(record))
-    starts_ns = _ns(alert.starts_at)
+    starts_ns = nanoseconds(alert.starts_at)
     said = {
         c.TASK_ID: f"alert-{alert.fingerprint}-{int(alert.starts_at.timestamp())}",
         c.TASK_NAME: alert.name,
@@ -243,7 +243,7 @@ def record_of(alert: Alert, now: datetime) -> Observation:
     # Attributes that routes may match on.
     said |= {c.ALERT_SEVERITY: alert.severity} | {f"alert.label.{name}": value for name, value in alert.labels.items()}
     where = alert.labels.get("environment", "")
-    ends_ns = _ns(alert.ends_at) if alert.ends_at is not None else 0
+    ends_ns = nanoseconds(alert.ends_at) if alert.ends_at is not None else 0
     return Observation(
         part=Part.ENDED if alert.is_resolved else Part.STARTED,
         trace_id=alert.trace_id,
@@ -257,10 +257,6 @@ def record_of(alert: Alert, now: datetime) -> Observation:
         attributes={key: value for key, value in said.items() if value},
         origin=Origin(resource={"deployment.environment.name": where} if where else {}, scope="spanpost.alerts"),
     )
-
-
-def _ns(at: datetime) -> int:
-    return int(at.timestamp() * 1e6) * 1000
 
 
 # --- in words -------------------------------------------------------------------------------------------------------

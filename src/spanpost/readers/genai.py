@@ -14,7 +14,6 @@ from spanpost.readers.dialect import Dialect, ReadSpan
 _AGENT = Role.AGENT
 _WORKFLOW = Role.WORKFLOW
 
-_AGENTS = ("invoke_agent",)
 #: Operations that are never a run of their own, even at the top of a trace.
 _LEAVES = frozenset(
     {"embeddings", "retrieval", "rerank", "search_memory", "update_memory", "create_memory", "delete_memory"}

@@ -11,10 +11,9 @@ import asyncio
 import random
 from typing import Final
 
-import msgspec
-
 from spanpost.http.shares import Sender, SharedBytes
 from spanpost.receivers.encodings import BodyTooLarge, inflate
+from spanpost.receivers.limits import AdmissionLimits
 from spanpost.receivers.turns import Turns
 
 #: Bodies up to this size are inflated in the event loop; larger ones, also when inflated, in a thread.
@@ -28,37 +27,6 @@ class Busy(Exception):
     def __init__(self, message: str, retry_after: int = 0) -> None:
         super().__init__(message)
         self.retry_after = retry_after or jitter(1, 3)
-
-
-class AdmissionLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """Limits on sizes and times."""
-
-    #: Bytes of one body, after decompression.
-    body: int = 64 * 1024 * 1024
-    #: Bytes in progress of a sender that is alone; all senders together have at most twice as many.
-    in_flight: int = 64 * 1024 * 1024
-    #: Observations of one transaction; and the bytes of the requests in it.
-    group: int = 2048
-    group_bytes: int = 4 * 1024 * 1024
-    #: Concurrent transactions: one is folded while the database writes another (15 to 24 % more throughput
-    #: with ten senders, 2026-11).
-    writers: int = 2
-    #: How long a writer waits for requests with parts of the same traces: a fraction of the time of its last
-    #: transaction.
-    lingering: float = 0.1
-    #: Seconds of work, at the recent pace, that one sender may have waiting before requests are refused; and
-    #: the bytes that may always wait.
-    queue: float = 1.0
-    queue_bytes: int = 1024 * 1024
-    #: Bytes in the journal, of all tenants; 0: the journal is not used.
-    journal: int = 2048 * 1024 * 1024
-    #: Seconds of work, at the recent pace, that may wait to be recorded directly before requests go to the
-    #: journal; and the bytes that may always wait.
-    direct: float = 0.2
-    direct_bytes: int = 64 * 1024
-    #: Seconds without any commit after which waiting requests are refused. They may be recorded all the
-    #: same: the sender's retry is then ignored as a duplicate.
-    commit_timeout: float = 4.0
 
 
 class MemoryReservation:
@@ -91,8 +59,8 @@ class Admission:
 
     def __init__(self, limits: AdmissionLimits) -> None:
         self._limits = limits
-        #: A single body is always accepted, even if `in_flight` is smaller.
-        self._alone = max(limits.in_flight, limits.body)
+        #: A single body is always accepted, even if `max_in_flight` is smaller.
+        self._alone = max(limits.max_in_flight, limits.max_body)
         #: Bytes of requests in progress, and of those that wait to be recorded.
         self.held = SharedBytes()
         self.queue = SharedBytes()
@@ -120,7 +88,7 @@ class Admission:
 
     async def inflate(self, reservation: MemoryReservation, raw: bytes, encoding: str) -> bytes:
         """Return the decoded body; raises like `encodings.inflate`, and `Busy`."""
-        limit = self._limits.body
+        limit = self._limits.max_body
         try:
             if encoding and len(raw) > _INLINE:
                 raise BodyTooLarge(_INLINE)

@@ -15,9 +15,9 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from spanpost.receivers.follower import is_plumbing
 from spanpost.receivers.protocols import Receive
 from spanpost.receivers.queue import Loss, QueuedKind
-from spanpost.receivers.sdk import put_log
+from spanpost.receivers.sdk import FeedEndpoint, put_log
 from spanpost.receivers.spans import event_name_of
-from spanpost.receivers.worker import MAX_CLOSE, Feed
+from spanpost.receivers.worker import Feed
 
 if TYPE_CHECKING:
     from opentelemetry.sdk._logs import export as _export
@@ -38,44 +38,14 @@ else:
 _ENDED = int(QueuedKind.ENDED)
 
 
-def _feed(sink: Receive | Feed, tenant: str) -> Feed:
-    return sink if isinstance(sink, Feed) else Feed(sink, tenant=tenant)
-
-
-class _ExportPipeline:
-    """Base of both exporters: the feed and the shutdown."""
-
-    def __init__(self, sink: Receive | Feed, tenant: str) -> None:
-        self.feed = _feed(sink, tenant)
-        self.feed.open_endpoint()
-        self._is_shut = False
-
-    def shutdown(self) -> None:
-        """Pass on the queued items; at most 3 s, safe to repeat."""
-        try:
-            if not self._is_shut:
-                self._is_shut = True
-                self.feed.close_endpoint(MAX_CLOSE)
-        except Exception:
-            self.feed.losses.count(Loss.CALLBACK)
-
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Wait until everything exported so far is passed on, at most 2 s; False: not done."""
-        try:
-            return self.feed.flush(timeout_millis / 1000)
-        except Exception:
-            self.feed.losses.count(Loss.CALLBACK)
-            return False
-
-
-class SdkSpanExporter(_ExportPipeline, SpanExporter):
+class SdkSpanExporter(FeedEndpoint, SpanExporter):
     """Receives ended spans from a batch or simple processor.
 
     Prefer `SdkSpanProcessor`, which sees spans live.
     """
 
     def __init__(self, sink: Receive | Feed, *, tenant: str = "default") -> None:
-        super().__init__(sink, tenant)
+        super().__init__(sink, tenant=tenant)
         self.feed.remember_ends()
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
@@ -96,14 +66,11 @@ class SdkSpanExporter(_ExportPipeline, SpanExporter):
         return feed.put_durably((_ENDED, span, None), spool.write_end, span, False)
 
 
-class AgentLogExporter(_ExportPipeline, LogExporterBase):
+class AgentLogExporter(FeedEndpoint, LogExporterBase):
     """Receives log records that are events.
 
     Plain log lines are left to the processor, which knows their spans.
     """
-
-    def __init__(self, sink: Receive | Feed, *, tenant: str = "default") -> None:
-        super().__init__(sink, tenant)
 
     def export(self, batch: Sequence[Any]) -> Any:
         """Queue the events among the records; FAILURE: one was dropped (and counted)."""

@@ -26,7 +26,7 @@ from spanpost.http.shares import Sender, SharedBytes
 from spanpost.model.errors import OverBudget, StoreUnavailable
 from spanpost.model.journal import Backlog
 from spanpost.model.recorded import Recorded
-from spanpost.receivers.admission import AdmissionLimits
+from spanpost.receivers.limits import AdmissionLimits
 from spanpost.receivers.pieces import WHOLE
 from spanpost.receivers.pressure import Pressure
 from spanpost.receivers.recording_groups import SLOW, RecordingGroups
@@ -132,7 +132,7 @@ class JournalQueue:
 
     def has_space(self, tenant: str) -> bool:
         """Whether the tenant has space left in the journal. One tenant alone may fill half of it."""
-        most = self._limits.journal
+        most = self._limits.journal_bytes
         return most > 0 and not self._is_closed and self._held.fits(Sender(tenant, ""), 0, most // 2)
 
     def start(self) -> None:
@@ -284,7 +284,7 @@ class JournalQueue:
         self._turns[tenant] = None
         try:
             try:
-                recorded = await self._journal.record(tenant, 1 if is_slow else self._limits.group)
+                recorded = await self._journal.record(tenant, 1 if is_slow else self._limits.group_size)
             except OverBudget as error:
                 if not is_slow:
                     message = "the journal's rows of tenant %s are recorded apart for a while: %s"

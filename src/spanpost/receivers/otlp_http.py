@@ -119,8 +119,8 @@ class OtlpHttp:
     def _length(self, headers: Mapping[str, str]) -> int:
         length = headers.get("content-length", "")
         size = int(length) if length.isascii() and length.isdigit() and len(length) < 20 else 0
-        if size > self._receiver.limits.body:
-            raise BodyTooLarge(self._receiver.limits.body)
+        if size > self._receiver.limits.max_body:
+            raise BodyTooLarge(self._receiver.limits.max_body)
         return size
 
     async def _body(
@@ -140,7 +140,7 @@ class OtlpHttp:
             raise
 
     async def _read(self, receive: Receive, reservation: MemoryReservation) -> bytes:
-        limit = self._receiver.limits.body
+        limit = self._receiver.limits.max_body
         parts: list[bytes] = []
         size = 0
         while True:

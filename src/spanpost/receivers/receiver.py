@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -19,7 +19,7 @@ import msgspec
 from spanpost.http.rate_limited_log import RateLimitedLog
 from spanpost.http.shares import Sender
 from spanpost.model.errors import StoreUnavailable
-from spanpost.receivers.admission import Admission, AdmissionLimits, Busy, MemoryReservation, jitter
+from spanpost.receivers.admission import Admission, Busy, MemoryReservation, jitter
 from spanpost.receivers.dealing import Dealer, Outcome, Share, outcome_of, split
 from spanpost.receivers.decoded import Decoded, Spoiled, Undecodable
 from spanpost.receivers.decoding import Decoding
@@ -27,6 +27,7 @@ from spanpost.receivers.elements import KEPT_BYTES
 from spanpost.receivers.encodings import BodyTooLarge
 from spanpost.receivers.journal import Journal, JournalQueue
 from spanpost.receivers.json_pieces import NotStrict
+from spanpost.receivers.limits import AdmissionLimits
 from spanpost.receivers.otlp_protobuf import elements_of
 from spanpost.receivers.pieces import LEAST, WHOLE, checked_pieces, pieces
 from spanpost.receivers.recording_groups import RecordBatch, RecordingGroups
@@ -58,10 +59,8 @@ class _Step(NamedTuple):
     reason: str = ""
 
 
-class Keep(Protocol):
-    """**Protocol:** stores a body that cannot be decoded; raises `StoreUnavailable`."""
-
-    async def __call__(self, tenant: str, source: str, error: str, body: bytes, /) -> None: ...
+#: Stores a body that cannot be decoded: tenant, source, error, body. Raises `StoreUnavailable`.
+Keep = Callable[[str, str, str, bytes], Awaitable[None]]
 
 
 class ReceiverMetrics(Protocol):

@@ -28,7 +28,7 @@ from spanpost.http.shares import Sender, SharedBytes
 from spanpost.model.errors import OverBudget, StoreUnavailable
 from spanpost.model.observations import Observation
 from spanpost.model.recorded import OVER_BUDGET, Recorded
-from spanpost.receivers.admission import AdmissionLimits
+from spanpost.receivers.limits import AdmissionLimits
 from spanpost.receivers.lingering import Lingering
 from spanpost.receivers.request_parts import RequestPart, WaitingParts
 
@@ -133,7 +133,7 @@ class RecordingGroups:
     def put(self, sender: Sender, observations: Sequence[Observation], size: int) -> list[DirectPart]:
         """Queue a request's observations; return its parts, whose `done` is set when they are recorded."""
         loop = asyncio.get_running_loop()
-        most, count = self._limits.group, len(observations)
+        most, count = self._limits.group_size, len(observations)
         parts = []
         for start in range(0, count, most):
             share = size * min(most, count - start) // count
@@ -209,7 +209,7 @@ class RecordingGroups:
             await self._take_turn(self._at_work.keys())
 
     async def _take_turn(self, but: Collection[str]) -> None:
-        group = self._waiting.take(self._limits.group, self._limits.group_bytes, but=but)
+        group = self._waiting.take(self._limits.group_size, self._limits.group_bytes, but=but)
         tenants = {part.tenant for part in group}
         self._busy += 1
         self._at_work.update(tenants)
@@ -227,7 +227,7 @@ class RecordingGroups:
                 if self._closing:
                     return
                 await self._wait_for(self._slow_arrived, None)
-            group = self._slow.take(self._limits.group, self._limits.group_bytes, is_one_tenant=True)
+            group = self._slow.take(self._limits.group_size, self._limits.group_bytes, is_one_tenant=True)
             self._slow_busy = 1
             try:
                 await self._run(group, self._record_slow)
@@ -255,9 +255,9 @@ class RecordingGroups:
         waiting, limits = self._waiting, self._limits
         if not waiting:
             return None
-        if self._closing or waiting.count >= limits.group:
+        if self._closing or waiting.count >= limits.group_size:
             return 0.0
-        is_small = 2 * waiting.count < limits.group and 2 * waiting.size < limits.group_bytes
+        is_small = 2 * waiting.count < limits.group_size and 2 * waiting.size < limits.group_bytes
         if self._busy and is_small and self._at_work.keys() >= waiting.tenants:
             return None  # too little for a second transaction: the busy writer takes it next
         return self._lingering.left(waiting.parts, time.monotonic())

@@ -52,11 +52,33 @@ def put_log(feed: Feed, data: Any) -> bool:
     return feed.put_durably((_LOG, data, None), spool.write_log, data)
 
 
-def _feed(sink: Receive | Feed, tenant: str) -> Feed:
-    return sink if isinstance(sink, Feed) else Feed(sink, tenant=tenant)
+class FeedEndpoint:
+    """Base of the processors and exporters: a feed, which several may share."""
+
+    def __init__(self, sink: Receive | Feed, *, tenant: str = "default") -> None:
+        self.feed = sink if isinstance(sink, Feed) else Feed(sink, tenant=tenant)
+        self.feed.open_endpoint()
+        self._is_shut = False
+
+    def shutdown(self) -> None:
+        """Mark open spans as interrupted and pass on what is queued; at most 3 s, safe to repeat."""
+        try:
+            if not self._is_shut:
+                self._is_shut = True
+                self.feed.close_endpoint()
+        except Exception:
+            self.feed.losses.count(Loss.CALLBACK)
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Wait until everything reported so far is passed on, at most 2 s; False: not done."""
+        try:
+            return self.feed.flush(timeout_millis / 1000)
+        except Exception:
+            self.feed.losses.count(Loss.CALLBACK)
+            return False
 
 
-class SdkSpanProcessor(SpanProcessor):
+class SdkSpanProcessor(FeedEndpoint, SpanProcessor):
     """Follows live spans: their starts, added events, attribute changes and ends.
 
     ``provider.add_span_processor(SdkSpanProcessor(receive))``. `sink` receives the observations in a worker
@@ -67,13 +89,11 @@ class SdkSpanProcessor(SpanProcessor):
     """
 
     def __init__(self, sink: Receive | Feed, *, tenant: str = "default") -> None:
-        self.feed = _feed(sink, tenant)
-        self.feed.open_endpoint()
+        super().__init__(sink, tenant=tenant)
         self.feed.follows = True
         #: Spans that started while a non-`Exception` was in flight (its id): that exception does not cancel
         #: them.
         self._in_flight: dict[int, int] = {}
-        self._is_shut = False
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Start following a span. `span` is the live object that the agent holds."""
@@ -157,34 +177,12 @@ class SdkSpanProcessor(SpanProcessor):
         began_in = self._in_flight.pop(span_id, None) if self._in_flight else None
         return not isinstance(in_flight, (Exception, GeneratorExit, SystemExit)) and began_in != id(in_flight)
 
-    def shutdown(self) -> None:
-        """Mark open spans as interrupted and pass on the queued items; at most 3 s, safe to repeat."""
-        try:
-            if not self._is_shut:
-                self._is_shut = True
-                self.feed.close_endpoint()
-        except Exception:
-            self.feed.losses.count(Loss.CALLBACK)
 
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Wait until all spans ended so far are passed on, at most 2 s; False: not done."""
-        try:
-            return self.feed.flush(timeout_millis / 1000)
-        except Exception:
-            self.feed.losses.count(Loss.CALLBACK)
-            return False
-
-
-class SdkLogProcessor(_LogRecordProcessor):
+class SdkLogProcessor(FeedEndpoint, _LogRecordProcessor):
     """Queues log records that are events (they have an event name) or belong to a followed span.
 
     Records of the loggers of spanpost and of the SDK are ignored, or they would feed back.
     """
-
-    def __init__(self, sink: Receive | Feed, *, tenant: str = "default") -> None:
-        self.feed = _feed(sink, tenant)
-        self.feed.open_endpoint()
-        self._is_shut = False
 
     def on_emit(self, log_record: Any) -> None:
         """Queue a record if it is relevant.
@@ -207,19 +205,3 @@ class SdkLogProcessor(_LogRecordProcessor):
     def emit(self, log_data: Any) -> None:
         """The name of `on_emit` in older SDKs (1.33)."""
         self.on_emit(log_data)
-
-    def shutdown(self) -> None:
-        try:
-            if not self._is_shut:
-                self._is_shut = True
-                self.feed.close_endpoint()
-        except Exception:
-            self.feed.losses.count(Loss.CALLBACK)
-
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Wait until all records emitted so far are passed on, at most 2 s; False: not done."""
-        try:
-            return self.feed.flush(timeout_millis / 1000)
-        except Exception:
-            self.feed.losses.count(Loss.CALLBACK)
-            return False

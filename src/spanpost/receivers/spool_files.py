@@ -116,19 +116,20 @@ def _payload(data: bytes, at: int) -> bytes | None:
 
 
 def _next_start(data: bytes, at: int) -> int:
-    """Return where to continue after a damaged record: by its length if a mark follows, else at the next
-    valid record.
+    """Return where to continue after a damaged record: by its length if a mark follows, but never beyond the
+    next valid record, because the length may be what is damaged.
     """
     if at + _FRAME.size <= len(data):
         mark, length, _ = _FRAME.unpack_from(data, at)
         end = at + _FRAME.size + int(length)
         if mark == _MARK and (data[end : end + len(_MARK)] == _MARK or end == len(data)):
-            return end
-    return _next_whole(data, at + 1)
+            whole = _next_whole(data, at + 1, end)
+            return end if whole < 0 else whole
+    return _next_whole(data, at + 1, len(data))
 
 
-def _next_whole(data: bytes, at: int) -> int:
-    while (at := data.find(_MARK, at)) >= 0:
+def _next_whole(data: bytes, at: int, until: int) -> int:
+    while (at := data.find(_MARK, at, until)) >= 0:
         if _payload(data, at) is not None:
             return at
         at += 1

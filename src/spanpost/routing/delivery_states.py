@@ -252,7 +252,7 @@ def set_aside(entry: OutboxEntry, error: str) -> OutboxEntry:
     return _changed(entry, DeliveryEvent.SET_ASIDE, _DEAD, reason=GONE, error=_short(error))
 
 
-# --- settling -------------------------------------------------------------------------------------------------------
+# --- finishing ------------------------------------------------------------------------------------------------------
 
 
 def is_same_claim(entry: OutboxEntry, delivery: Delivery) -> bool:
@@ -290,7 +290,7 @@ def kept_receipt(outcome: Outcome) -> Receipt | None:
     return outcome if isinstance(outcome, Receipt) and (outcome.ref or not outcome.skipped) else None
 
 
-def settle(
+def finish(
     entry: OutboxEntry,
     outcome: Outcome,
     now: datetime,

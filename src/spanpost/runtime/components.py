@@ -25,7 +25,7 @@ from spanpost.tasks.folded import FoldRules
 if TYPE_CHECKING:
     from spanpost.dispatch.dispatcher import DeliveryCarrier, Dispatcher
     from spanpost.interactions.answers import Answers
-    from spanpost.metrics import Metrics
+    from spanpost.metrics.recorder import Metrics
     from spanpost.runtime.summaries import Summaries
     from spanpost.runtime.webhooks import Hooks
 

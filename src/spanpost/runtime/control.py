@@ -47,7 +47,7 @@ class InProcess:
             origin=Origin(resource=as_said(resource), scope="spanpost.agent"),
         )
         record = msgspec.structs.replace(record, index=log_index(record))
-        await self._in_loop(lambda answers, tenant: answers.ask(tenant, record))
+        await self._in_loop(lambda answers, tenant: answers.ask(record))
 
     async def approval(self, id: str, mark: str, trace_id: int, wait: float) -> ApprovalAnswer | None:
         """Return the state of a question of a trace."""

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Final
 from spanpost.http.connections import fit_descriptors
 from spanpost.http.tokens import SenderTokens
 from spanpost.model.errors import ConfigError, SpanpostError
-from spanpost.receivers.admission import AdmissionLimits
 from spanpost.receivers.dealing import Dealer
 from spanpost.receivers.receiver import Receiver
 from spanpost.runtime import workers
@@ -112,18 +111,11 @@ class Gateway:
 
     async def _open(self, listener: socket.socket | None) -> None:
         section, metrics = self.section, self.pipeline.metrics
-        limits = AdmissionLimits(
-            body=section.max_body,
-            in_flight=section.max_in_flight,
-            group=section.group_size,
-            writers=section.writers,
-            journal=section.journal_bytes,
-        )
         keep = getattr(self.pipeline.store, "keep_body", None)
         journal = await journal_of(self.pipeline, self.settings, section)
         worker = workers.current
         self._dealer = dealer = Dealer(worker.number, worker.total, worker.directory) if worker is not None else None
-        self._receiver = receiver = Receiver(self.pipeline.record, keep, metrics, limits, journal, dealer)
+        self._receiver = receiver = Receiver(self.pipeline.record, keep, metrics, section, journal, dealer)
         if worker is not None:
             gauge = metrics.in_flight if metrics is not None else None
             self._showing = asyncio.create_task(self._show(worker, receiver, gauge))

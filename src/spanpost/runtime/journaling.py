@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, cast
 
-from spanpost.model.journal import Backlog, JournalRow, Opened
+from spanpost.model.journal import Backlog, Opened
 from spanpost.model.recorded import Recorded
 from spanpost.receivers.journal_bodies import JournalCipher
 from spanpost.receivers.request_parts import Body, RequestPart
@@ -15,29 +15,17 @@ from spanpost.runtime.pipeline import Pipeline
 from spanpost.runtime.secret_files import kept_secret
 from spanpost.settings import Settings
 from spanpost.settings.gateway import GatewaySettings
-from spanpost.store.journal import Opener
+
+if TYPE_CHECKING:
+    from spanpost.store.postgres import PostgresStore
 
 log = logging.getLogger("spanpost.runtime.gateway")
-
-
-class JournalStore(Protocol):
-    """**Protocol:** the part of a store that keeps a journal (`spanpost.store.journal.Journaling`)."""
-
-    async def append(self, rows: Sequence[JournalRow]) -> None: ...
-
-    async def record_journal(self, tenant: str, most: int, opener: Opener) -> Recorded | None: ...
-
-    async def record_journal_alone(self, tenant: str, opener: Opener) -> Recorded | None: ...
-
-    async def journal_depth(self, keys: Sequence[bytes] | None = None) -> list[Backlog]: ...
-
-    async def listen_anew(self) -> None: ...
 
 
 class PipelineJournal:
     """A `spanpost.receivers.journal.Journal` in the pipeline's loop, and the `Opener` of its rows."""
 
-    def __init__(self, pipeline: Pipeline, store: JournalStore, cipher: JournalCipher) -> None:
+    def __init__(self, pipeline: Pipeline, store: PostgresStore, cipher: JournalCipher) -> None:
         self._pipeline = pipeline
         self._store = store
         self._cipher = cipher
@@ -105,7 +93,7 @@ async def journal_of(pipeline: Pipeline, settings: Settings, section: GatewaySet
         why = f"there is no key to encrypt it with: {error}"
     else:
         log.info("the journal is encrypted with key %s", cipher.keys[0].hex())
-        return PipelineJournal(pipeline, cast("JournalStore", store), cipher)
+        return PipelineJournal(pipeline, cast("PostgresStore", store), cipher)
     if section.journal_bytes:
         log.warning("there is no journal, so senders wait until their telemetry is recorded: %s", why)
     return None

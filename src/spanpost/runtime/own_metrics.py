@@ -15,7 +15,7 @@ from spanpost.settings import MetricsSettings
 from spanpost.sinks.base import CallingSink
 
 if TYPE_CHECKING:
-    from spanpost.metrics import Metrics
+    from spanpost.metrics.recorder import Metrics
     from spanpost.sinks.base import Sink
     from spanpost.store.protocols import Store
 
@@ -28,7 +28,7 @@ _PUBLISH = 10.0
 def metrics_of(section: MetricsSettings, sinks: Mapping[str, Sink]) -> Metrics | None:
     """Return the metrics of this process; None if their package is missing."""
     try:
-        from spanpost.metrics import Metrics
+        from spanpost.metrics.recorder import Metrics
     except ImportError:
         return None
     bridge = None
@@ -36,12 +36,7 @@ def metrics_of(section: MetricsSettings, sinks: Mapping[str, Sink]) -> Metrics |
         from spanpost.metrics.bridge import Bridge
 
         bridge = Bridge()
-    metrics = Metrics(
-        max_values=section.max_values,
-        max_series=section.max_series,
-        expire_after=section.expire_after,
-        bridge=bridge,
-    )
+    metrics = Metrics(section, bridge=bridge)
     for name, sink in sinks.items():
         # Start at 0, so that the first deliveries are an increase for `rate`.
         metrics.delivery_age.labels(name)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from spanpost.agent.control import Control
-    from spanpost.metrics import Metrics
+    from spanpost.metrics.recorder import Metrics
     from spanpost.model.interventions import ApprovalRow, Verdict
     from spanpost.receivers.attachment import Attachment
     from spanpost.receivers.follower import TellEnd

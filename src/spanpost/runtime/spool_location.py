@@ -24,9 +24,8 @@ def spool_settings(settings: Settings) -> SpoolSettings | None:
         return None
     if settings.forward is not None:
         raise ConfigError(
-            "intake.durable: a process that forwards to a gateway has no spool; put a Collector with a "
-            "persistent queue "
-            "in between, or unset SPANPOST_INTAKE__DURABLE and SPANPOST_INTAKE__SPOOL_DIR"
+            "intake.durable: a process that forwards to a gateway has no spool; put a Collector with a persistent "
+            "queue in between, or unset SPANPOST_INTAKE__DURABLE and SPANPOST_INTAKE__SPOOL_DIR"
         )
     if settings.dsn is None and not settings.database.embedded:
         raise ConfigError(

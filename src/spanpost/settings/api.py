@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from pydantic import Field
 
-from spanpost.settings.interactions import ApiRole
+from spanpost.interactions.authorization import CallerRole
 from spanpost.settings.section import Duration, Section
 
 
@@ -18,11 +18,10 @@ class ApiSettings(Section):
     enabled: bool = Field(default=True, description="`false` turns the API off.")
     local: bool = Field(
         default=True,
-        description="Accept this machine's token (`spanpost token local`) on a loopback address where no other "
-        "token is "
-        "required. `false`: the API always requires a token of `interactions.tokens` or a login.",
+        description="Accept this machine's token (`spanpost token local`) on a loopback address where no other token "
+        "is required. `false`: the API always requires a token of `interactions.tokens` or a login.",
     )
-    local_roles: tuple[ApiRole, ...] = Field(
+    local_roles: tuple[CallerRole, ...] = Field(
         default=(),
         description='Roles of this machine\'s token besides `viewer`: `["operator", "approver"]` for yourself.',
     )
@@ -30,9 +29,8 @@ class ApiSettings(Section):
         default=200,
         ge=0,
         le=100_000,
-        description="Maximum number of open event streams (`/api/events`), shared by tenant and by token or "
-        "person. One "
-        "more closes the longest stream of the sharer with the most, or is refused (503).",
+        description="Maximum number of open event streams (`/api/events`), shared by tenant and by token or person. "
+        "One more closes the longest stream of the sharer with the most, or is refused (503).",
     )
     heartbeat: Duration = Field(
         default=timedelta(seconds=25),

@@ -25,9 +25,8 @@ class ApprovalsSettings(Section, Expiry):
     )
     at_expiry: Literal["wait", "deny", "escalate", "expire"] = Field(
         default="expire",
-        description="What happens when a question is not answered in time. `expire`: it ends without a "
-        "decision, and the "
-        "agent gets `expired`. `deny`: it counts as denied and is marked as expired. `escalate`: it is posted once "
+        description="What happens when a question is not answered in time. `expire`: it ends without a decision, and "
+        "the agent gets `expired`. `deny`: it counts as denied and is marked as expired. `escalate`: it is posted once "
         "more as urgent, and expires after the same time again. `wait`: it stays open.",
     )
 

@@ -15,7 +15,6 @@ class AttachSettings(Section):
     )
     flush_on_sigterm: bool = Field(
         default=False,
-        description="Flush at SIGTERM, then run the previous handler. Without it, a process that has no "
-        "handler ends at "
-        "once and drops its queue.",
+        description="Flush at SIGTERM, then run the previous handler. Without it, a process that has no handler ends "
+        "at once and drops its queue.",
     )

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from spanpost.settings.conditions import ConditionSettings
-from spanpost.settings.section import Zone
+from spanpost.settings.section import Zone, are_ascending
 from spanpost.tasks.budgets import WORDS, Budget
 
 Level = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
@@ -46,12 +46,7 @@ class BudgetSettings(ConditionSettings, Budget):
         default="UTC", description="IANA name of the time zone in which days, months and years begin: `Asia/Seoul`."
     )
 
-    @field_validator("warn_at")
-    @classmethod
-    def _ascending(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if list(value) != sorted(set(value)):
-            raise ValueError("must be ascending, without repeats")
-        return value
+    _ascending = field_validator("warn_at")(are_ascending)
 
     @field_validator("per")
     @classmethod

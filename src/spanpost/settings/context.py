@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from spanpost.settings.section import Duration, Section
+from spanpost.settings.section import Duration, Section, are_ascending
 from spanpost.tasks.context import ContextRules
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -26,9 +26,8 @@ class ContextSettings(Section, ContextRules):
     ahead_calls: int = Field(
         default=ContextRules.ahead_calls,
         ge=0,
-        description="Warn ahead when the largest share or number of tokens is forecast to be reached within "
-        "this number "
-        "of model calls; 0: never.",
+        description="Warn ahead when the largest share or number of tokens is forecast to be reached within this "
+        "number of model calls; 0: never.",
     )
     ahead: Duration = Field(
         default=ContextRules.ahead,
@@ -43,9 +42,4 @@ class ContextSettings(Section, ContextRules):
         default=None, gt=0, description="Window in tokens of unknown models. Not given: no warnings for them."
     )
 
-    @field_validator("warn_at", "warn_tokens")
-    @classmethod
-    def _ascending(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if list(value) != sorted(set(value)):
-            raise ValueError("must be ascending, without repeats")
-        return value
+    _ascending = field_validator("warn_at", "warn_tokens")(are_ascending)

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import Field, SecretStr, field_validator
 
 from spanpost.settings.database_url import understood
-from spanpost.settings.section import Section
+from spanpost.settings.section import Section, expanded
 
 
 class DatabaseSettings(Section):
@@ -34,9 +34,8 @@ class DatabaseSettings(Section):
     batch_budget: timedelta = Field(
         default=timedelta(seconds=2),
         gt=timedelta(0),
-        description="Processor time allowed for one transaction that records several traces. Beyond it, they "
-        "are recorded "
-        "one by one, and for ten minutes that tenant's telemetry is recorded apart from that of other "
+        description="Processor time allowed for one transaction that records several traces. Beyond it, they are "
+        "recorded one by one, and for ten minutes that tenant's telemetry is recorded apart from that of other "
         "tenants.",
     )
     trace_budget: timedelta = Field(
@@ -67,10 +66,7 @@ class DatabaseSettings(Section):
             return None
         return understood(text if isinstance(text, str) else "")
 
-    @field_validator("data_dir", "pg_bin")
-    @classmethod
-    def _expand(cls, value: Path | None) -> Path | None:
-        return value.expanduser() if value else None
+    _expand = field_validator("data_dir", "pg_bin")(expanded)
 
 
 def default_data_dir() -> Path:

@@ -38,9 +38,8 @@ class ForwardSettings(Section):
     )
     spans: Literal["auto", "always", "never"] = Field(
         default="auto",
-        description="Which finished spans are sent too. `auto`: those that no OTLP exporter of the application "
-        "sends to "
-        "the same host (and port, or the standard ports 4317 and 4318).",
+        description="Which finished spans are sent too. `auto`: those that no OTLP exporter of the application sends "
+        "to the same host (and port, or the standard ports 4317 and 4318).",
     )
     certificate: Path | None = Field(default=None, description="CA certificates that verify the receiver, a PEM file.")
     client_certificate: Path | None = Field(

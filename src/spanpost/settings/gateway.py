@@ -12,10 +12,10 @@ from pydantic import Field, SecretStr, StringConstraints, field_validator, model
 
 from spanpost.http.hosts import is_loopback
 from spanpost.model.errors import ConfigError
+from spanpost.receivers.limits import AdmissionLimits
 from spanpost.settings.guards import are_hosts, are_networks, are_origins
-from spanpost.settings.section import Section
+from spanpost.settings.section import Section, expanded
 
-_MIB = 1024 * 1024
 #: Fewest characters of a secret that a key is derived from.
 _KEY = 32
 _DIGEST = re.compile(r"^[0-9a-f]{64}$")
@@ -39,7 +39,7 @@ class TokenSettings(Section):
     _digests = field_validator("sha256")(digests)
 
 
-class GatewaySettings(Section):
+class GatewaySettings(Section, AdmissionLimits):
     """The OTLP receiver of `spanpost run`, which turns it on with these defaults. `attach()` ignores this
     section.
     """
@@ -73,16 +73,14 @@ class GatewaySettings(Section):
     )
     tokens: tuple[TokenSettings, ...] = Field(
         default=(),
-        description="Who may send, and for which tenant: a list of `tenant` and `sha256`, a list of one hash, "
-        "or of two "
-        "while a token is replaced (`spanpost token new` makes them). Without any, all senders are "
+        description="Who may send, and for which tenant: a list of `tenant` and `sha256`, a list of one hash, or of "
+        "two while a token is replaced (`spanpost token new` makes them). Without any, all senders are "
         "`intake.tenant`.",
     )
     operator_tokens: tuple[str, ...] = Field(
         default=(),
-        description="Hashes of the tokens that `/metrics` and `/health/detailed` require. If `tokens` is set "
-        "and this is "
-        "not, the two pages are closed here; `metrics.port` serves metrics too.",
+        description="Hashes of the tokens that `/metrics` and `/health/detailed` require. If `tokens` is set and this "
+        "is not, the two pages are closed here; `metrics.port` serves metrics too.",
     )
     hosts: tuple[str, ...] = Field(
         default=(),
@@ -112,18 +110,17 @@ class GatewaySettings(Section):
     )
     allow_insecure: bool = Field(
         default=False,
-        description="Listen beyond loopback without requiring tokens or client certificates: every program "
-        "that reaches "
-        "the port may write.",
+        description="Listen beyond loopback without requiring tokens or client certificates: every program that "
+        "reaches the port may write.",
     )
     max_body: int = Field(
-        default=64 * _MIB,
+        default=AdmissionLimits.max_body,
         ge=1024,
-        le=1024 * _MIB,
+        le=1024 * 1024 * 1024,
         description="Maximum bytes of one request after decompression; a larger one gets 413.",
     )
     max_in_flight: int = Field(
-        default=64 * _MIB,
+        default=AdmissionLimits.max_in_flight,
         ge=1024,
         description="Maximum bytes in flight of a sender that is alone, at least `max_body`. Beyond its share a sender "
         "gets 503 and retries. All senders together have at most twice as much, shared by tenant and address.",
@@ -133,20 +130,20 @@ class GatewaySettings(Section):
         ge=1,
         le=100_000,
         description="Maximum number of connections, for HTTP and gRPC each. When all are used, a new HTTP connection "
-        "replaces one of the address with the most, an idle one first. Lower if the system allows fewer open "
-        "files.",
+        "replaces one of the address with the most, an idle one first. Lower if the system allows fewer open files.",
     )
     max_waiters: int = Field(
         default=1000,
         ge=0,
         le=100_000,
         description="Maximum number of agents that wait for a person's answer (`/control/v1`), besides "
-        "`max_connections`, "
-        "shared by tenant and address; 0: none.",
+        "`max_connections`, shared by tenant and address; 0: none.",
     )
-    group_size: int = Field(default=2048, ge=1, le=10_000, description="Maximum number of spans in one commit.")
+    group_size: int = Field(
+        default=AdmissionLimits.group_size, ge=1, le=10_000, description="Maximum number of spans in one commit."
+    )
     writers: int = Field(
-        default=2,
+        default=AdmissionLimits.writers,
         ge=1,
         le=16,
         description="Maximum number of parallel transactions; each after the first starts with at least half a "
@@ -155,7 +152,7 @@ class GatewaySettings(Section):
     )
 
     journal_bytes: int = Field(
-        default=2048 * _MIB,
+        default=AdmissionLimits.journal_bytes,
         ge=0,
         description="Maximum bytes in the journal, the table `journal`. Telemetry that cannot be recorded at once is "
         "written there, encrypted, answered with 200 and recorded later. One tenant may fill half of it; beyond "
@@ -180,10 +177,7 @@ class GatewaySettings(Section):
             raise ValueError(f"the first must have {_KEY} characters or more, as `spanpost token new` makes them")
         return value
 
-    @field_validator("grpc_socket", "tls_certificate", "tls_key", "client_ca")
-    @classmethod
-    def _expand(cls, value: Path | None) -> Path | None:
-        return value.expanduser() if value else None
+    _expand = field_validator("grpc_socket", "tls_certificate", "tls_key", "client_ca")(expanded)
 
     @model_validator(mode="after")
     def _whole(self) -> GatewaySettings:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import Field, field_validator
 
-from spanpost.settings.section import Duration, Section
+from spanpost.settings.section import Duration, Section, expanded
 
 
 class IntakeSettings(Section):
@@ -39,9 +39,8 @@ class IntakeSettings(Section):
     )
     durable: bool = Field(
         default=False,
-        description="Write telemetry to a file before the agent goes on, so that none is lost if the process "
-        "is killed. "
-        "Needs a database. It costs the agent's thread some microseconds per span, and the file holds prompts "
+        description="Write telemetry to a file before the agent goes on, so that none is lost if the process is "
+        "killed. Needs a database. It costs the agent's thread some microseconds per span, and the file holds prompts "
         "until they are recorded.",
     )
     spool_dir: Path | None = Field(
@@ -55,7 +54,4 @@ class IntakeSettings(Section):
         description="Maximum size of that directory; when it is full, nothing is written until space is free again.",
     )
 
-    @field_validator("spool_dir")
-    @classmethod
-    def _expand(cls, value: Path | None) -> Path | None:
-        return value.expanduser() if value else None
+    _expand = field_validator("spool_dir")(expanded)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, StringConstraints, field_validator, model_validator
 
-from spanpost.interactions.authorization import ACTIONS, DECIDE, HERE, AuthorizationRules, Rule
+from spanpost.interactions.authorization import ACTIONS, DECIDE, HERE, AuthorizationRules, CallerRole, Rule
 from spanpost.settings.gateway import digests
 from spanpost.settings.section import Duration, Section
 
@@ -17,9 +17,6 @@ _GROUP = re.compile(r"^S[A-Z0-9]{2,30}$")
 _CHANNEL = re.compile(r"^[CG][A-Z0-9]{2,30}$")
 _EMAIL = re.compile(r"^[^@\s<>]+@[^@\s<>]+$")
 Word = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
-
-
-ApiRole = Literal["viewer", "operator", "approver", "auditor"]
 
 
 class RuleSettings(Section, Rule):
@@ -57,11 +54,10 @@ class RuleSettings(Section, Rule):
     emails: tuple[Word, ...] = Field(
         default=(), description="Email addresses that are allowed, as Slack knows them. Needs `users:read.email`."
     )
-    roles: tuple[ApiRole, ...] = Field(
+    roles: tuple[CallerRole, ...] = Field(
         default=(),
-        description="Roles at the HTTP API that are allowed (`interactions.tokens`, `oidc`). If no rule "
-        "decides there, an "
-        "`operator` may act on tasks and an `approver` may decide.",
+        description="Roles at the HTTP API that are allowed (`interactions.tokens`, `oidc`). If no rule decides there, "
+        "an `operator` may act on tasks and an `approver` may decide.",
     )
     requester: bool = Field(
         default=False,
@@ -71,8 +67,7 @@ class RuleSettings(Section, Rule):
     not_requester: bool = Field(
         default=False,
         description="Denies the person for whom the task runs, whatever else holds; if that person cannot be "
-        "identified, "
-        "everybody is denied.",
+        "identified, everybody is denied.",
     )
     resolver: Word | None = Field(
         default=None,
@@ -121,9 +116,8 @@ class AppSettings(Section):
 
     app_token: SecretStr | None = Field(
         default=None,
-        description="App-level token (`xapp-...`, scope `connections:write`): Socket Mode, which needs no "
-        "public address. "
-        "Never printed.",
+        description="App-level token (`xapp-...`, scope `connections:write`): Socket Mode, which needs no public "
+        "address. Never printed.",
     )
     signing_secret: SecretStr | None = Field(
         default=None,
@@ -193,11 +187,10 @@ class ApiTokenSettings(Section):
         description="Hash of the token, as `spanpost token new` prints it; two while it is replaced."
     )
     tenant: Word | None = Field(default=None, description="Tenant that it gives access to; not given: `intake.tenant`.")
-    roles: tuple[ApiRole, ...] = Field(
-        default=("viewer",),
+    roles: tuple[CallerRole, ...] = Field(
+        default=(CallerRole.VIEWER,),
         description="`viewer` sees tasks; `operator` may also cancel, pause, resume, retry, mute and send messages; "
-        "`approver` may decide approvals; `auditor` sees recorded content, prompts and tool arguments "
-        "included.",
+        "`approver` may decide approvals; `auditor` sees recorded content, prompts and tool arguments included.",
     )
 
     _digests = field_validator("sha256")(digests)
@@ -215,9 +208,8 @@ class InteractionsSettings(AppSettings, AuthorizationRules):
     )
     rules: tuple[RuleSettings, ...] = Field(
         default=(),
-        description="Authorization rules, in order; each is a `[[interactions.rules]]` (below). Without any, "
-        "every action "
-        "is denied.",
+        description="Authorization rules, in order; each is a `[[interactions.rules]]` (below). Without any, every "
+        "action is denied.",
     )
     tokens: tuple[ApiTokenSettings, ...] = Field(
         default=(),
@@ -241,16 +233,14 @@ class InteractionsSettings(AppSettings, AuthorizationRules):
     replies: Literal["all", "mentions", "off"] = Field(
         default="all",
         description="Which replies in a task's thread reach the agent: `all` of people who may `message`, only "
-        "`mentions` "
-        "of the app, or none (`off`).",
+        "`mentions` of the app, or none (`off`).",
     )
     remember: Duration = Field(
         default=timedelta(minutes=5),
         ge=timedelta(0),
         le=timedelta(minutes=5),
-        description="How long the identity and the group and channel memberships of a person are cached before "
-        "Slack is "
-        "asked again.",
+        description="How long the identity and the group and channel memberships of a person are cached before Slack "
+        "is asked again.",
     )
     join_channels: bool = Field(
         default=False,

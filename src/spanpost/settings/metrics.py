@@ -7,12 +7,13 @@ from datetime import timedelta
 from pydantic import Field, field_validator
 
 from spanpost.http.hosts import is_loopback
+from spanpost.metrics.labels import SeriesLimits
 from spanpost.settings.gateway import digests
 from spanpost.settings.guards import are_hosts
 from spanpost.settings.section import Duration, Section
 
 
-class MetricsSettings(Section):
+class MetricsSettings(Section, SeriesLimits):
     """Prometheus metrics over HTTP. Off in `attach()` unless set; on in `run` and `demo`."""
 
     enabled: bool = Field(default=True, description="Serve metrics. If any setting of the section is set, it is on.")
@@ -24,22 +25,21 @@ class MetricsSettings(Section):
     )
     tokens: tuple[str, ...] = Field(
         default=(),
-        description="Hashes of the tokens that scrapers must send (`spanpost token new` makes one). Labels "
-        "name tenants "
-        "and agents: set a token if `host` is not loopback.",
+        description="Hashes of the tokens that scrapers must send (`spanpost token new` makes one). Labels name "
+        "tenants and agents: set a token if `host` is not loopback.",
     )
     max_values: int = Field(
-        default=200,
+        default=SeriesLimits.max_values,
         ge=1,
         description="Maximum number of values of a label (agents, models, …); more are counted under `other`.",
     )
     max_series: int = Field(
-        default=2_000,
+        default=SeriesLimits.max_series,
         ge=1,
         description="Maximum number of combinations of such labels in one metric; more are counted under `other`.",
     )
     expire_after: Duration = Field(
-        default=timedelta(hours=48),
+        default=SeriesLimits.expire_after,
         gt=timedelta(0),
         description="A series that was not counted for this long is removed; it starts at 0 again.",
     )

@@ -9,7 +9,8 @@ from pydantic import Field, SecretStr, field_validator
 
 from spanpost.http.urls import http_url
 from spanpost.interactions.api.oidc_terms import OidcTerms
-from spanpost.settings.interactions import ApiRole, Word
+from spanpost.interactions.authorization import CallerRole
+from spanpost.settings.interactions import Word
 from spanpost.settings.section import Duration, Section
 
 #: Minimum bytes of a signing secret: a shorter one can be guessed from a signed value.
@@ -31,20 +32,19 @@ class OidcSettings(Section, OidcTerms):
     )
     session_secret: SecretStr | None = Field(
         default=None,
-        description="Signs the sessions, together with a random secret in the database: at least 32 bytes "
-        "(`openssl rand "
-        "-base64 32`), the same in all gateways. With it, a copy of the database is not enough to forge a "
+        description="Signs the sessions, together with a random secret in the database: at least 32 bytes (`openssl "
+        "rand -base64 32`), the same in all gateways. With it, a copy of the database is not enough to forge a "
         "session. A new value ends all sessions. Never printed.",
     )
     public_url: str = Field(description="Address of the gateway in browsers: `https://agents.example.com`.")
     tenant: Word | None = Field(default=None, description="Tenant whose tasks people see; not given: `intake.tenant`.")
     tenant_claim: str = Field(default="", description="Claim that holds the tenant, in place of `tenant`.")
     roles_claim: str = Field(default="groups", description="Claim whose values `roles` maps.")
-    roles: dict[str, tuple[ApiRole, ...]] = Field(
+    roles: dict[str, tuple[CallerRole, ...]] = Field(
         default={},
         description='Roles by value of that claim: `{"sre": ["operator", "approver"], "audit": ["auditor"]}`.',
     )
-    default_roles: tuple[ApiRole, ...] = Field(
+    default_roles: tuple[CallerRole, ...] = Field(
         default=(), description="Roles of everybody who can log in. A person without any role may do nothing."
     )
     scopes: tuple[Word, ...] = Field(default=OidcTerms.scopes, description="Scopes requested from the provider.")

@@ -97,8 +97,7 @@ class RedactionSettings(Section, RedactionRules):
     hash_key: SecretStr | None = Field(
         default=None,
         description="Key of the hashes that replace secrets, at least 32 characters. Not given: a random key in the "
-        "database, or one per process without a database. A process that forwards should have the gateway's "
-        "key.",
+        "database, or one per process without a database. A process that forwards should have the gateway's key.",
     )
 
     @field_validator("hash_key")

@@ -34,9 +34,8 @@ class RouteSettings(ConditionSettings, Route):
     sink: str = Field(min_length=1, description="Sink to post to, e.g. `console` or `slack`.")
     address: str = Field(
         default="",
-        description="Address in the sink, e.g. `#deploys`, or `acme/#deploys` in the workspace `acme`; empty: "
-        "the sink's "
-        "default.",
+        description="Address in the sink, e.g. `#deploys`, or `acme/#deploys` in the workspace `acme`; empty: the "
+        "sink's default.",
     )
     status: Words | None = Field(
         default=None, description="Also receives tasks while they are in this status; other routes still apply."
@@ -57,9 +56,8 @@ class RouteSettings(ConditionSettings, Route):
     interval: Duration = Field(
         default=timedelta(0),
         ge=timedelta(0),
-        description="Minimum time between two milestones of one task; of several that come earlier, the newest "
-        "is posted "
-        "at the end of the interval. Not given: the sink's setting.",
+        description="Minimum time between two milestones of one task; of several that come earlier, the newest is "
+        "posted at the end of the interval. Not given: the sink's setting.",
     )
     mention: tuple[str, ...] = Field(
         default=(),
@@ -77,14 +75,12 @@ class RouteSettings(ConditionSettings, Route):
     language: Language | Literal[""] = Field(
         default="",
         description="Language of spanpost's own text: `en` (English) or `ko` (Korean). Text of agents is not "
-        "translated. "
-        "Not given: the sink's setting.",
+        "translated. Not given: the sink's setting.",
     )
     digest: Literal["hourly", "daily"] | None = Field(
         default=None,
-        description="One message for all tasks of an hour or a day instead of one message each: results, "
-        "failures, cost, "
-        "and what waits. Questions and alerts are still posted at once.",
+        description="One message for all tasks of an hour or a day instead of one message each: results, failures, "
+        "cost, and what waits. Questions and alerts are still posted at once.",
     )
     digest_at: time = Field(
         default=Route.digest_at,
@@ -96,9 +92,8 @@ class RouteSettings(ConditionSettings, Route):
     )
     board: bool = Field(
         default=False,
-        description="One message that lists the running tasks of this route and is edited; those that need a "
-        "person come "
-        "first.",
+        description="One message that lists the running tasks of this route and is edited; those that need a person "
+        "come first.",
     )
     board_interval: Duration = Field(
         default=timedelta(minutes=1),

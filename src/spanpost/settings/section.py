@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -18,6 +19,18 @@ def _is_zone(value: str) -> str:
         raise ValueError(
             f"{value!r} is no time zone known here; give an IANA name such as `Asia/Seoul`, or `UTC`"
         ) from None
+    return value
+
+
+def expanded(value: Path | None) -> Path | None:
+    """Return a path with its ``~`` expanded; None for an empty one."""
+    return value.expanduser() if value else None
+
+
+def are_ascending(value: tuple[float, ...]) -> tuple[float, ...]:
+    """Return limits; raises ValueError if they do not ascend."""
+    if list(value) != sorted(set(value)):
+        raise ValueError("must be ascending, without repeats")
     return value
 
 

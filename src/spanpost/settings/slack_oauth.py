@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from spanpost.encryption import is_key
 from spanpost.http.urls import http_url
+from spanpost.model.installations import InstallTerms
 from spanpost.settings.interactions import Word
 from spanpost.settings.section import Section
 
@@ -21,7 +22,7 @@ SCOPES = (
 )  # fmt: skip
 
 
-class SlackOauthSettings(Section):
+class SlackOauthSettings(Section, InstallTerms):
     """People install the app in more workspaces at the gateway's `/slack/install`: in those with a `team`
     in `slack`, or as `allow` says.
     """
@@ -35,9 +36,8 @@ class SlackOauthSettings(Section):
     client_secret: SecretStr | None = Field(default=None, description="Its *Client Secret*. Never printed.")
     key: SecretStr | None = Field(
         default=None,
-        description="Key that encrypts the tokens of installed workspaces, as `spanpost slack key` prints it; "
-        "the same in "
-        "all processes that post. Never printed. Without it, the app cannot be installed.",
+        description="Key that encrypts the tokens of installed workspaces, as `spanpost slack key` prints it; the same "
+        "in all processes that post. Never printed. Without it, the app cannot be installed.",
     )
     old_keys: tuple[SecretStr, ...] = Field(
         default=(), description="Previous keys, until `spanpost slack reencrypt` has run. Never printed."
@@ -49,10 +49,9 @@ class SlackOauthSettings(Section):
     )
     allow: Literal["listed", "any"] = Field(
         default="listed",
-        description="Which workspaces may install the app. `listed`: those with their `team` in the section "
-        "`slack`, or "
-        "in an organisation of `enterprises`; `any`: all. A workspace that is not listed has its id as its "
-        "name in routes (`T0222BBBB/#agents`) and as its tenant.",
+        description="Which workspaces may install the app. `listed`: those with their `team` in the section `slack`, "
+        "or in an organisation of `enterprises`; `any`: all. A workspace that is not listed has its id as its name in "
+        "routes (`T0222BBBB/#agents`) and as its tenant.",
     )
     enterprises: tuple[str, ...] = Field(
         default=(), description="Ids of organisations (`E...`) whose workspaces may all install the app."

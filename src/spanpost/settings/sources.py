@@ -16,13 +16,17 @@ CONFIG_VARIABLE: Final = "SPANPOST_CONFIG"
 CONFIG_FILE: Final = "spanpost.toml"
 
 
-class DatabaseUrl(PydanticBaseSettingsSource):
-    """``DATABASE_URL``, if it names a PostgreSQL. An application's MySQL is ignored: see
-    `database_url.foreign`.
-    """
+class _Source(PydanticBaseSettingsSource):
+    """Base of sources that return all their values at once."""
 
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
         return None, field_name, False
+
+
+class DatabaseUrl(_Source):
+    """``DATABASE_URL``, if it names a PostgreSQL. An application's MySQL is ignored: see
+    `database_url.foreign`.
+    """
 
     def __call__(self) -> dict[str, Any]:
         text = os.environ.get("DATABASE_URL", "")
@@ -35,11 +39,8 @@ class DatabaseUrl(PydanticBaseSettingsSource):
             raise ConfigError(f"DATABASE_URL: {error}") from None
 
 
-class Toml(PydanticBaseSettingsSource):
+class Toml(_Source):
     """The configuration file, if there is one."""
-
-    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
-        return None, field_name, False
 
     def __call__(self) -> dict[str, Any]:
         return read_config_file()

@@ -106,9 +106,8 @@ class ProviderSettings(Section):
     old_secret: SecretStr | None = Field(default=None, description="The previous secret, while it is replaced.")
     idempotency_key: str = Field(
         default="",
-        description="Identity of an event that may be sent twice, from its body: `{id}`. Not given: its signed "
-        "id, else "
-        "the request itself.",
+        description="Identity of an event that may be sent twice, from its body: `{id}`. Not given: its signed id, "
+        "else the request itself.",
     )
     tenant: str | None = Field(default=None, min_length=1, description="Tenant; not given: the gateway's own tenant.")
     does: tuple[DoesSettings, ...] = Field(

@@ -7,8 +7,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from spanpost.model.errors import ConfigError
-from spanpost.plugins import PluginGroup, error_line
+from spanpost.plugins import PluginGroup
 from spanpost.sinks.base import Sink
 from spanpost.sinks.plugin import GROUP, SinkPlugin, SinkSettings
 
@@ -36,13 +35,7 @@ def find(name: str) -> SinkPlugin[Any]:
         raise _group.refusal(
             name, "its name must be lower-case words of letters and digits, joined by single underscores"
         )
-    plugin = _group.load(name)
-    if not isinstance(plugin, SinkPlugin):
-        raise _group.refusal(name, f"{_group.lead(name)} is a {type(plugin).__name__}, not a spanpost.SinkPlugin")
-    if plugin.name != name:
-        raise _group.refusal(name, f"it calls itself {plugin.name!r}, its entry point {name!r}; they must be one name")
-    if not (isinstance(plugin.settings, type) and issubclass(plugin.settings, SinkSettings)):
-        raise _group.refusal(name, "its settings must be a class derived from spanpost.SinkSettings")
+    plugin = _group.find(name, SinkPlugin, SinkSettings, "name")
     if not callable(plugin.open):
         raise _group.refusal(name, "its open cannot be called; it takes the settings and returns the sink")
     return plugin
@@ -51,15 +44,7 @@ def find(name: str) -> SinkPlugin[Any]:
 def open_sink(name: str, settings: SinkSettings) -> Sink:
     """Create a sink from its settings. Raises `ConfigError` when it cannot be created or is not a sink."""
     plugin = find(name)
-    try:
-        sink = plugin.open(settings)
-    except ConfigError:
-        raise
-    except Exception as error:
-        raise _group.refusal(name, f"it could not be opened: {error_line(error)}") from error
-    missing = [method for method in _METHODS if not callable(getattr(sink, method, None))]
-    if missing:
-        raise _group.refusal(name, f"what it opens is no sink: {', '.join(missing)} missing")
+    sink: Sink = _group.opened(name, lambda: plugin.open(settings), _METHODS, what="sink")
     if getattr(sink, "name", None) != name:
         raise _group.refusal(name, f"its sink is named {getattr(sink, 'name', None)!r}, must be {name!r}")
     return sink

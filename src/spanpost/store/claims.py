@@ -315,7 +315,7 @@ async def _moved(
     return out
 
 
-async def settle(
+async def finish(
     connection: Any,
     delivery: Delivery,
     outcome: Outcome,
@@ -345,7 +345,7 @@ async def settle(
     ):
         closed, is_paced = await _answer(connection, delivery, outcome, rate_limits, wait, jitter)
     if entry is not None and is_held:
-        new = delivery_states.settle(
+        new = delivery_states.finish(
             entry, outcome, row["now"], wait=wait, sent_before=delivery.sent_at, is_paced=is_paced
         )
         await delivery_rows.write(connection, [new])

@@ -173,10 +173,9 @@ async def check_tasks(connection: Any, keys: Sequence[bytes], stall_rules: Stall
     )
     uids = [UUID(bytes=bytes(row[0])[:16]) for row in due]
     rows = await connection.fetch(
-        "SELECT t.doc, spanpost_phase(t) AS phase, spanpost_last_seen(t) AS last_seen_at,"
-        "  root.doc AS root, spanpost_phase(root) AS root_phase"
-        " FROM agent_tasks t JOIN agent_tasks root ON root.uid = coalesce(t.root_uid, t.uid)"
-        " WHERE t.uid = ANY($1::uuid[]) AND t.ended_at IS NULL ORDER BY t.uid",
+        "SELECT t.doc, spanpost_phase(t) AS phase, spanpost_last_seen(t) AS last_seen_at,  root.doc AS root, "
+        "spanpost_phase(root) AS root_phase FROM agent_tasks t JOIN agent_tasks root ON root.uid = "
+        "coalesce(t.root_uid, t.uid) WHERE t.uid = ANY($1::uuid[]) AND t.ended_at IS NULL ORDER BY t.uid",
         uids,
     )
     timed: list[tuple[bytes, datetime]] = []

@@ -32,10 +32,9 @@ _LOCK = (
 )
 #: Takes the free locks and returns the others. Trying does not wait, so the order cannot cause a deadlock.
 _TRY_LOCK = (
-    "SELECT clock_timestamp(), array_agg(key) FILTER (WHERE NOT"
-    " CASE WHEN NOT is_fine THEN pg_try_advisory_xact_lock($1, key)"
-    " WHEN key < 0 THEN pg_try_advisory_xact_lock_shared($1, -1 - key) ELSE pg_try_advisory_xact_lock($2, key) END)"
-    " FROM unnest($3::int4[], $4::boolean[]) AS given(key, is_fine)"
+    "SELECT clock_timestamp(), array_agg(key) FILTER (WHERE NOT CASE WHEN NOT is_fine THEN "
+    "pg_try_advisory_xact_lock($1, key) WHEN key < 0 THEN pg_try_advisory_xact_lock_shared($1, -1 - key) ELSE "
+    "pg_try_advisory_xact_lock($2, key) END) FROM unnest($3::int4[], $4::boolean[]) AS given(key, is_fine)"
 )
 
 

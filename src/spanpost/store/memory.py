@@ -255,24 +255,25 @@ class MemoryStore:
 
     def _move(self, moves: Sequence[Move]) -> None:
         """Move checkpoints of subtrees that were merged into other tasks to those tasks."""
-        known: dict[tuple[bytes, bytes], list[UUID]] = {}
+        known: dict[tuple[str, bytes, bytes], list[UUID]] = {}
         for checkpoint in self._tables.checkpoints.values():
-            known.setdefault((checkpoint.trace_id, checkpoint.subtree), []).append(checkpoint.id)
+            known.setdefault((checkpoint.tenant, checkpoint.trace_id, checkpoint.subtree), []).append(checkpoint.id)
         for move in moves:
-            ids = known.pop((move.trace_id, move.subtree_from), [])
+            ids = known.pop((move.tenant, move.trace_id, move.subtree_from), [])
             for id in ids:
                 moved = msgspec.structs.replace(
                     self._tables.checkpoints[id], subtree=move.subtree_to, task_uid=move.task_uid
                 )
                 self._tables.checkpoints[id] = moved
             if ids:
-                known.setdefault((move.trace_id, move.subtree_to), []).extend(ids)
+                known.setdefault((move.tenant, move.trace_id, move.subtree_to), []).extend(ids)
 
     def _move_spans(self, moves: Sequence[SpanMove]) -> None:
         """Move checkpoints of spans that hang below another owning span than before."""
         for move in moves:
             for id, checkpoint in list(self._tables.checkpoints.items()):
-                if (checkpoint.trace_id, checkpoint.span_id) == (move.trace_id, move.span_id):
+                its = (checkpoint.tenant, checkpoint.trace_id, checkpoint.span_id)
+                if its == (move.tenant, move.trace_id, move.span_id):
                     self._tables.checkpoints[id] = msgspec.structs.replace(
                         checkpoint, subtree=move.subtree, task_uid=move.task_uid
                     )

@@ -134,7 +134,7 @@ class Claims(Posting):
             waits.append(min(timers.values()))
         return max(0.0, (min(waits) - now).total_seconds()) if waits else None
 
-    async def settle(self, delivery: Delivery, outcome: Outcome) -> list[OpenCircuit]:
+    async def finish(self, delivery: Delivery, outcome: Outcome) -> list[OpenCircuit]:
         """Store the outcome of a claimed delivery. Without effect on it if another process took the lease over."""
         now = self._clock()
         entry = self._deliveries.get(delivery.id)
@@ -146,7 +146,7 @@ class Claims(Posting):
         if not is_repeat and (is_held or not rate_limiting.is_uncalled(outcome)):
             closed, is_paced = self._answer(delivery, outcome, wait, now)
         if entry is not None and is_held:
-            entry = delivery_states.settle(
+            entry = delivery_states.finish(
                 entry, outcome, now, wait=wait, sent_before=delivery.sent_at, is_paced=is_paced
             )
             if entry.is_state and (receipt := delivery_states.kept_receipt(outcome)) is not None:

@@ -1,6 +1,6 @@
 """The outbox: put, list, retry and discard deliveries. `claims` hands them out.
 
-Deliveries are kept in order within an *ordering key*. A transaction that puts, claims or settles a delivery
+Deliveries are kept in order within an *ordering key*. A transaction that puts, claims or finishes a delivery
 first locks the row of its ordering key, then the delivery; rows of ordering keys are locked in sorted order,
 and a claim skips those that another transaction holds. While a delivery is being sent, its ordering key is
 leased by the database's clock. A lease that ran out is taken over, and its delivery is then marked unsure.
@@ -25,7 +25,7 @@ from spanpost.routing.planned import Again, PlannedDelivery
 from spanpost.store import delivery_rows, ordering_key_rows, takeovers
 from spanpost.store.takeovers import Takeover
 
-#: A leased ordering key keeps its next call: settling updates it. Without a receipt, or for a checkpoint,
+#: A leased ordering key keeps its next call: the outcome updates it. Without a receipt, or for a checkpoint,
 #: that call is a post.
 _ORDERING_KEYS = """
 INSERT INTO ordering_keys AS known (sink, ordering_key, due_at, rank, address, call)

@@ -194,12 +194,11 @@ class PostgresStore(Journaling, Elapsing):
         """Return tasks, newest first."""
         found = await self.run(
             lambda c: c.fetch(
-                "SELECT t.doc, spanpost_phase(t) FROM agent_tasks t WHERE ($1::text IS NULL OR tenant = $1)"
-                " AND ($2::text IS NULL OR task_id = $2 OR aliases @> to_jsonb($2::text))"
-                " AND ($3::text IS NULL OR (ended_at IS NULL OR status = $3) AND spanpost_phase(t) = $3)"
-                " AND ($4::text IS NULL OR agent_name = $4)"
-                " AND ($5::boolean IS NULL OR announced = $5)"
-                " ORDER BY started_at DESC NULLS LAST, task_id DESC LIMIT $6",
+                "SELECT t.doc, spanpost_phase(t) FROM agent_tasks t WHERE ($1::text IS NULL OR tenant = $1) AND "
+                "($2::text IS NULL OR task_id = $2 OR aliases @> to_jsonb($2::text)) AND ($3::text IS NULL OR "
+                "(ended_at IS NULL OR status = $3) AND spanpost_phase(t) = $3) AND ($4::text IS NULL OR agent_name = "
+                "$4) AND ($5::boolean IS NULL OR announced = $5) ORDER BY started_at DESC NULLS LAST, task_id DESC "
+                "LIMIT $6",
                 query.tenant,
                 query.task_id,
                 query.status,

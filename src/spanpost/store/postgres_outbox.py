@@ -1,4 +1,4 @@
-"""The outbox in PostgreSQL: deliveries are claimed, settled and listed. `claims` and `outbox` have the SQL."""
+"""The outbox in PostgreSQL: deliveries are claimed, finished and listed. `claims` and `outbox` have the SQL."""
 
 from __future__ import annotations
 
@@ -55,11 +55,11 @@ class PostgresOutbox:
                     found, _ = await self._store.run(work)
         return found
 
-    async def settle(self, delivery: Delivery, outcome: Outcome) -> list[OpenCircuit]:
-        """Record the outcome of a claimed delivery. See `Outbox.settle`."""
+    async def finish(self, delivery: Delivery, outcome: Outcome) -> list[OpenCircuit]:
+        """Record the outcome of a claimed delivery. See `Outbox.finish`."""
         jitter = self._jitter()
         is_held, closed = await self._store.run(
-            lambda c: claims.settle(c, delivery, outcome, self._owner, self._rate_limits, jitter)
+            lambda c: claims.finish(c, delivery, outcome, self._owner, self._rate_limits, jitter)
         )
         if not is_held:
             log.info("delivery %d was claimed by another process before its outcome was recorded", delivery.id)

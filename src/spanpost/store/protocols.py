@@ -85,7 +85,7 @@ class Outbox(Protocol):
         """
         ...
 
-    async def settle(self, delivery: Delivery, outcome: Outcome) -> Sequence[OpenCircuit]:
+    async def finish(self, delivery: Delivery, outcome: Outcome) -> Sequence[OpenCircuit]:
         """**Protocol:** record the outcome of a claimed delivery; return the circuits that it stopped."""
         ...
 

@@ -129,7 +129,7 @@ class Recording(Folding):
                 keeps_content=rules.keeps_content,
                 prices=rules.prices,
                 redaction=self.redaction,
-                tick=meter.check,
+                tick=meter.tick,
             )
             return placed, batches.domains(placed)
 

@@ -266,18 +266,21 @@ DELETE FROM task_artifacts WHERE task_uid = ANY($1::uuid[])
   AND (task_uid, key) NOT IN (SELECT * FROM unnest($2::uuid[], $3::text[]))"""
 _MOVES = [
     f"UPDATE {table} AS moved SET subtree = g.subtree_to, task_uid = g.task_uid"
-    " FROM json_to_recordset($1::text::json) AS given(trace text, subtree_from text, subtree_to text, task_uid uuid),"
-    " LATERAL (SELECT decode(given.trace, 'hex') AS trace_id, decode(given.subtree_from, 'hex') AS subtree_from,"
-    " decode(given.subtree_to, 'hex') AS subtree_to, given.task_uid OFFSET 0) AS g"
-    " WHERE moved.trace_id = g.trace_id AND moved.subtree = g.subtree_from"
+    " FROM json_to_recordset($1::text::json)"
+    " AS given(tenant text, trace text, subtree_from text, subtree_to text, task_uid uuid),"
+    " LATERAL (SELECT given.tenant, decode(given.trace, 'hex') AS trace_id,"
+    " decode(given.subtree_from, 'hex') AS subtree_from, decode(given.subtree_to, 'hex') AS subtree_to,"
+    " given.task_uid OFFSET 0) AS g"
+    " WHERE moved.trace_id = g.trace_id AND moved.subtree = g.subtree_from AND moved.tenant = g.tenant"
     for table in ("audit_rows", "agent_checkpoints")
 ]
 
 
 _SPAN_MOVES = [
     f"UPDATE {table} AS moved SET subtree = g.subtree, task_uid = g.task_uid"
-    " FROM unnest($1::bytea[], $2::bytea[], $3::bytea[], $4::uuid[]) AS g(trace_id, span_id, subtree, task_uid)"
-    " WHERE moved.trace_id = g.trace_id AND moved.span_id = g.span_id"
+    " FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::bytea[], $5::uuid[])"
+    " AS g(tenant, trace_id, span_id, subtree, task_uid)"
+    " WHERE moved.trace_id = g.trace_id AND moved.span_id = g.span_id AND moved.tenant = g.tenant"
     for table in ("audit_rows", "agent_checkpoints")
 ]
 
@@ -287,12 +290,13 @@ async def write_moves(connection: Any, moves: Sequence[Move]) -> None:
     given = json_text(
         [
             {
+                "tenant": tenant,
                 "trace": trace_id.hex(),
                 "subtree_from": subtree_from.hex(),
                 "subtree_to": subtree_to.hex(),
                 "task_uid": task_uid,
             }
-            for (trace_id, subtree_from), (subtree_to, task_uid) in sorted(final_moves(moves).items())
+            for (tenant, trace_id, subtree_from), (subtree_to, task_uid) in sorted(final_moves(moves).items())
         ]
     )
     for statement in _MOVES:
@@ -301,25 +305,21 @@ async def write_moves(connection: Any, moves: Sequence[Move]) -> None:
 
 async def write_span_moves(connection: Any, moves: Sequence[SpanMove]) -> None:
     """Re-point the rows of spans that hang below another owning span than before."""
+    columns = [list(column) for column in zip(*map(msgspec.structs.astuple, moves), strict=True)]
     for statement in _SPAN_MOVES:
-        await connection.execute(
-            statement,
-            [m.trace_id for m in moves],
-            [m.span_id for m in moves],
-            [m.subtree for m in moves],
-            [m.task_uid for m in moves],
-        )
+        await connection.execute(statement, *columns)
 
 
-def final_moves(moves: Sequence[Move]) -> dict[tuple[bytes, bytes], tuple[bytes, UUID]]:
-    """Return where the moves lead in the end: (trace, first subtree) to (last subtree, task).
+def final_moves(moves: Sequence[Move]) -> dict[tuple[str, bytes, bytes], tuple[bytes, UUID]]:
+    """Return where the moves lead in the end: (tenant, trace, first subtree) to (last subtree, task).
 
     Rows that one move brought to a subtree go on with a later move from there, so the last move is read
     first.
     """
-    ends: dict[tuple[bytes, bytes], tuple[bytes, UUID]] = {}
+    ends: dict[tuple[str, bytes, bytes], tuple[bytes, UUID]] = {}
     for m in reversed(moves):
-        ends[m.trace_id, m.subtree_from] = ends.get((m.trace_id, m.subtree_to)) or (m.subtree_to, m.task_uid)
+        moved = ends.get((m.tenant, m.trace_id, m.subtree_to))
+        ends[m.tenant, m.trace_id, m.subtree_from] = moved or (m.subtree_to, m.task_uid)
     return ends
 
 

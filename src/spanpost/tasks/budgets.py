@@ -23,7 +23,7 @@ import msgspec
 from spanpost import semconv as c
 from spanpost.model.budgets import Growth, Spent
 from spanpost.model.messages import LocaleMessage, Value
-from spanpost.model.observations import Observation, Part, log_index
+from spanpost.model.observations import Observation, Part, log_index, nanoseconds
 from spanpost.model.tasks import Task
 from spanpost.routing.matching import FIELDS, Match, attribute
 from spanpost.text.wording import message, worded
@@ -225,7 +225,7 @@ def _passed(spent: Spent, level: float, task: Task, now: datetime) -> Observatio
         span_id=task.span_id,
         tenant=task.tenant,
         name=c.EVENT_BUDGET,
-        at_ns=int(now.timestamp() * 1e6) * 1000,
+        at_ns=nanoseconds(now),
         attributes=attributes,
     )
     return msgspec.structs.replace(record, index=log_index(record))

@@ -222,12 +222,14 @@ class Fold:
             # A task that existed only in between is gone by now: use the task that the subtree moved on to.
             state = states.state(move.state) or states.state_of(move.domain, move.subtree_to)
             if state is not None:
-                out.moves.append(Move(move.trace_id, move.subtree_from, move.subtree_to, uuid_of(state.uid)))
-        for (domain, span_id), trace_id in states.moved_spans.items():
+                out.moves.append(
+                    Move(move.tenant, move.trace_id, move.subtree_from, move.subtree_to, uuid_of(state.uid))
+                )
+        for (domain, span_id), o in states.moved_spans.items():
             owner = states.tree(domain).owner(span_id)
             state = states.state_of(domain, owner)
             if state is not None:
-                out.moved_spans.append(SpanMove(trace_id, span_id, owner, uuid_of(state.uid)))
+                out.moved_spans.append(SpanMove(o.tenant, o.trace_id, span_id, owner, uuid_of(state.uid)))
         reported = self.reported.resolved() + self.conversations.judged()
         overtaken = self.conversations.overtaken()
         reported = [item for item in reported if item.checkpoint.id not in overtaken]

@@ -120,6 +120,7 @@ class Timer(msgspec.Struct, frozen=True, gc=False):
 class Move(msgspec.Struct, frozen=True, gc=False):
     """The records below owning span `subtree_from` are now below `subtree_to`, in task `task_uid`."""
 
+    tenant: str
     trace_id: bytes
     subtree_from: bytes
     subtree_to: bytes
@@ -129,6 +130,7 @@ class Move(msgspec.Struct, frozen=True, gc=False):
 class SpanMove(msgspec.Struct, frozen=True, gc=False):
     """The records of one span are now below this owning span, in this task. It comes after every `Move`."""
 
+    tenant: str
     trace_id: bytes
     span_id: bytes
     subtree: bytes

@@ -17,7 +17,7 @@ import msgspec
 from spanpost import semconv as c
 from spanpost.model.interventions import Actor, ApprovalRow, Intervention, InterventionState, Result, Verb, Verdict
 from spanpost.model.launch_orders import Order
-from spanpost.model.observations import Observation, Part, log_index
+from spanpost.model.observations import Observation, Part, log_index, nanoseconds
 from spanpost.model.readings import Approval
 from spanpost.model.tasks import Task
 from spanpost.tasks.approvals import TASK, topic_of
@@ -223,7 +223,7 @@ def decided(row: ApprovalRow, at: datetime, *, again: datetime | None = None) ->
     }
     attributes[c.INTERVENTION_SOURCE] = row.source
     if again is not None:
-        attributes[c.INTERVENTION_AGAIN] = _ns(again)
+        attributes[c.INTERVENTION_AGAIN] = nanoseconds(again)
     if row.state is InterventionState.EXPIRED:
         return _of_approval(c.EVENT_APPROVAL_RESOLVED, row, at, attributes | {c.INTERVENTION_EXPIRED: True})
     return _of_approval(c.EVENT_APPROVAL_RESOLVED, row, at, attributes)
@@ -256,7 +256,7 @@ def done(act: Intervention, task: Task, at: datetime) -> Observation:
         c.INTERVENTION_SOURCE: act.source,
     }
     if task.last_event_at is not None:
-        attributes[c.INTERVENTION_SEEN] = _ns(task.last_event_at)
+        attributes[c.INTERVENTION_SEEN] = nanoseconds(task.last_event_at)
     return _record(c.EVENT_INTERVENTION, task.tenant, task.trace_id, task.span_id, at, attributes, task_id=task.task_id)
 
 
@@ -280,14 +280,10 @@ def _record(
         span_id=span_id,
         tenant=tenant,
         name=name,
-        at_ns=_ns(at),
+        at_ns=nanoseconds(at),
         attributes={key: value for key, value in attributes.items() if value != ""},
     )
     return msgspec.structs.replace(record, index=log_index(record))
-
-
-def _ns(at: datetime) -> int:
-    return int(at.timestamp() * 1e6) * 1000
 
 
 # --- deadlines ------------------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ class SubtreeMove(NamedTuple):
     """What was recorded below one owning span is now below another, or in another task."""
 
     domain: bytes
+    tenant: str
     trace_id: bytes
     subtree_from: bytes
     subtree_to: bytes
@@ -39,20 +40,19 @@ class TaskStates(Hierarchy):
 
     def __init__(self, work: Work, tick: Callable[[], None]) -> None:
         super().__init__(work, tick)
-        #: Owning spans below which subtrees must be placed again, and those whose child roots may have
-        #: moved: once a batch.
+        #: Owning spans below which subtrees must be placed again, and whose child roots may have moved.
         self._unsettled: dict[tuple[bytes, bytes], None] = {}
         self._orphaning: dict[tuple[bytes, bytes], None] = {}
         #: Tasks to rebuild from their subtrees.
         self.stale: set[Key] = set()
         self.moves: list[SubtreeMove] = []
-        #: Spans that hang below another owning span than before, by domain and id, with their trace.
-        self.moved_spans: dict[tuple[bytes, bytes], bytes] = {}
+        #: What was last observed of spans that hang below another owning span than before, by domain and id.
+        self.moved_spans: dict[tuple[bytes, bytes], Observation] = {}
         #: Tasks that lost their last subtree, and the task it moved to.
         self.gone: dict[Key, Key] = {}
-        #: Tasks that lost a subtree, and the task that the last one moved to; the former states of tasks
-        #: that are gone.
+        #: Tasks that lost a subtree or a span, and the task that the last one moved to.
         self.went: dict[Key, Key] = {}
+        #: Former states of tasks that are gone.
         self.dropped: dict[Key, TaskState] = {}
         #: Copies of a model call that no longer count, and the copy that does, by node.
         self.outdone: list[tuple[Key, Key]] = []
@@ -78,10 +78,7 @@ class TaskStates(Hierarchy):
         return found
 
     def where_outdone(self) -> dict[Key, Key]:
-        """Return, by task whose copy of a call no longer counts, the task of the copy that does.
-
-        Computed once, when the batch closes.
-        """
+        """Return, by task whose copy of a call no longer counts, the task of the copy that does (computed once)."""
         if self._where_outdone is None:
             self._where_outdone = {}
             for loser, winner in self.outdone:
@@ -169,7 +166,7 @@ class TaskStates(Hierarchy):
         tree.subtrees.drop(span_id)
         if subtree.candidate_sets:
             self.withdrawn[subtree_key(tree.domain, span_id)] = list(subtree.candidate_sets)
-        self.moves.append(SubtreeMove(tree.domain, subtree.trace_id, span_id, up, successor.state))
+        self.moves.append(SubtreeMove(tree.domain, subtree.tenant, subtree.trace_id, span_id, up, successor.state))
         successor_state = self.state(successor.state)
         if successor_state is not None and successor.state != subtree.state:
             successor_state.errors += subtree.errors
@@ -242,11 +239,13 @@ class TaskStates(Hierarchy):
         loser = tree.subtrees.get(former)
         if owner == former or loser is None:
             return
-        self.moved_spans[tree.domain, o.span_id] = o.trace_id
+        self.moved_spans[tree.domain, o.span_id] = o
         loser.errors -= node.error_count
         subtree.errors += node.error_count
         tree.subtrees.put(former, loser)
-        self.stale.update({loser.state, subtree.state} - {b""})
+        self.stale.update((loser.state, subtree.state))
+        if loser.state != subtree.state:
+            self.went[loser.state] = subtree.state
 
     # --- placement --------------------------------------------------------------------------------------------------
 
@@ -286,7 +285,7 @@ class TaskStates(Hierarchy):
         old = subtree.state
         if old and old != state:
             self._leave(tree, span_id, subtree, state)
-            self.moves.append(SubtreeMove(tree.domain, subtree.trace_id, span_id, span_id, state))
+            self.moves.append(SubtreeMove(tree.domain, subtree.tenant, subtree.trace_id, span_id, span_id, state))
         elif old:
             self.stale.add(old)
         subtree.state, subtree.root = state, root

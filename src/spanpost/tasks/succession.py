@@ -138,13 +138,13 @@ def _take_over(states: TaskStates, key: Key, former: TaskState, to: KeyedTask) -
 
 
 def _move_held(states: TaskStates, key: Key, former: TaskState | None) -> None:
-    """Move held checkpoints of a task that lost a subtree along with that subtree."""
+    """Move held checkpoints of a task that lost a subtree or a span along with it."""
     if former is None or not former.reported.held:
         return
     stays = []
     for checkpoint in former.reported.held:
         domain = domain_of(former.tenant, checkpoint.trace_id)
-        to = states.key_of(node_key(domain, checkpoint.subtree)) if checkpoint.subtree else b""
+        to = states.key_of(node_key(domain, checkpoint.span_id)) if checkpoint.subtree else b""
         successor = states.state(to) if to and to != key else None
         if successor is None:
             stays.append(checkpoint)

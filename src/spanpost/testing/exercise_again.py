@@ -45,7 +45,7 @@ async def _finish_until_checkpoint(store: Store, outcome: RetryAt) -> None:
     """Deliver everything before the next checkpoint, and finish that one with an outcome."""
     while True:
         for delivery in await store.outbox.claim([SINK], 10):
-            await store.outbox.settle(delivery, outcome if _checkpoints([delivery]) else POSTED)
+            await store.outbox.finish(delivery, outcome if _checkpoints([delivery]) else POSTED)
             if _checkpoints([delivery]):
                 return
 
@@ -98,6 +98,20 @@ class ExerciseAgain:
         [reported] = [c for c in await store.reader.checkpoints() if c.kind is Kind.ERROR]
         assert reported.task_uid == tasks["bob"].uid
 
+    async def test_what_moves_is_one_tenants(self, make_store: MakeStore) -> None:
+        """A root span that arrives late takes the checkpoints of its own tenant along, not another's with equal ids."""
+        store = await make_store(EDITING)
+        tool = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "grep"}
+        for tenant in ("red", "blue"):
+            await store.record([ended(trace=1, span=3, parent=2, name="grep", attributes=tool, tenant=tenant)])
+            error = an_event(trace=1, span=3, name="agent.error", attributes=FAILURE, index=1, tenant=tenant)
+            await store.record([error])
+        agent = {"gen_ai.operation.name": "invoke_agent"}
+        await store.record([ended(trace=1, span=2, name="agent", attributes=agent, tenant="red")])
+        tasks = {task.uid: task.tenant for task in await store.tasks(TaskQuery())}
+        errors = [c for c in await store.reader.checkpoints() if c.kind is Kind.ERROR]
+        assert sorted((c.tenant, tasks[c.task_uid]) for c in errors) == [("blue", "blue"), ("red", "red")]
+
     async def test_a_duplicate_is_not_counted(self, make_store: MakeStore) -> None:
         """The same occurrences, recorded again, change nothing."""
         store = await make_store(EDITING)
@@ -111,15 +125,15 @@ class ExerciseAgain:
         store = await make_store(EDITING)
         await store.record([*steps(0), failed(1)])
         [state] = await store.outbox.claim([SINK], 10)
-        await store.outbox.settle(state, POSTED)
+        await store.outbox.finish(state, POSTED)
         claimed = await store.outbox.claim([SINK], 10)
         while not _checkpoints(claimed):
             for delivery in claimed:
-                await store.outbox.settle(delivery, POSTED)
+                await store.outbox.finish(delivery, POSTED)
             claimed = await store.outbox.claim([SINK], 10)
         [sending] = claimed
         await store.record([failed(2)])
-        await store.outbox.settle(sending, POSTED)
+        await store.outbox.finish(sending, POSTED)
         [again] = _checkpoints(await drain(store))
         assert (again.id, again.count, again.receipt) == (sending.id, 2, POSTED)
 
@@ -132,7 +146,7 @@ class ExerciseAgain:
         await _finish_until_checkpoint(store, RetryAt(at=in_seconds(-1), reason="timeout", reconcile=True))
         [reconciliation] = _checkpoints(await store.outbox.claim([SINK], 10))
         await store.record([failed(2)])
-        await store.outbox.settle(reconciliation, Arrived(receipt=POSTED))
+        await store.outbox.finish(reconciliation, Arrived(receipt=POSTED))
         [again] = _checkpoints(await drain(store))
         assert (reconciliation.is_unknown, again.id, again.count, again.receipt, again.attempt) == (
             True,
@@ -151,7 +165,7 @@ class ExerciseAgain:
         await _finish_until_checkpoint(store, RetryAt(at=in_seconds(-1), reason="timeout", reconcile=True))
         [reconciliation] = _checkpoints(await store.outbox.claim([SINK], 10))
         await store.record([failed(3)])
-        await store.outbox.settle(reconciliation, NotArrived())
+        await store.outbox.finish(reconciliation, NotArrived())
         [again] = _checkpoints(await drain(store))
         assert (again.count, again.receipt, again.is_unknown) == (3, POSTED, False)
 
@@ -161,7 +175,7 @@ class ExerciseAgain:
         await store.record(moved(10.0, index=0))
         [state] = await store.outbox.claim([SINK], 10)
         await store.record(moved(20.0, index=1))
-        await store.outbox.settle(state, GiveUp(reason="expired", error="too old"))
+        await store.outbox.finish(state, GiveUp(reason="expired", error="too old"))
         [newer] = await store.outbox.claim([SINK], 10)
         assert (newer.id, newer.task.progress, newer.attempt) == (state.id, 20.0, 1)
         assert newer.born_at > state.born_at
@@ -171,7 +185,7 @@ class ExerciseAgain:
         store = await make_store(EDITING)
         await store.record(moved(10.0, index=0))
         [state] = await store.outbox.claim([SINK], 10)
-        await store.outbox.settle(state, GiveUp(reason="r" * 5000, error="e" * 5000))
+        await store.outbox.finish(state, GiveUp(reason="r" * 5000, error="e" * 5000))
         [row] = [row for row in await store.outbox.deliveries() if row.id == state.id]
         assert (row.state, len(row.reason) <= 4000, len(row.error) <= 4000) == ("dead", True, True)
         await store.record(moved(20.0, index=1))
@@ -193,13 +207,13 @@ class ExerciseAgain:
             for delivery in claimed:
                 if delivery.id == first.id and not delivery.is_unknown and not seen:
                     seen.append(delivery)
-                    await store.outbox.settle(delivery, RetryAt(at=in_seconds(-1), reason="timeout", reconcile=True))
+                    await store.outbox.finish(delivery, RetryAt(at=in_seconds(-1), reason="timeout", reconcile=True))
                 elif delivery.is_unknown:
                     seen.append(delivery)
-                    await store.outbox.settle(delivery, Arrived(receipt=POSTED))
+                    await store.outbox.finish(delivery, Arrived(receipt=POSTED))
                 else:
                     seen += [delivery] if delivery.id == first.id else []
-                    await store.outbox.settle(delivery, Receipt(ref=POSTED.ref))
+                    await store.outbox.finish(delivery, Receipt(ref=POSTED.ref))
         assert [d.drawn for d in seen] == [("edit",), ("look",), ("edit",)]
         assert {d.count for d in seen} == {2}
 

@@ -1,4 +1,4 @@
-"""What every store does with alerts: one message at the right place, edited when the alert is resolved."""
+"""Tests of alerts in every store: one message at the right place, edited when the alert is resolved."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _delivered(deliveries: list[Delivery]) -> list[tuple[str, str, bool | None]]
 
 
 class ExerciseAlerts:
-    """What every store does with alerts."""
+    """Tests of alerts in every store."""
 
     async def test_an_alert_that_names_no_task_is_one_message(self, make_store: MakeStore) -> None:
         """It has a message of its own, edited when it is resolved, without checkpoints below.

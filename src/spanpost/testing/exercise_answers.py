@@ -1,4 +1,4 @@
-"""What every store does with answers.
+"""Tests of answers in every store.
 
 If spanpost itself is asked, only a person's decision through spanpost, or a deadline, is an answer.
 """
@@ -77,7 +77,7 @@ async def of_trace(store: Store, trace: int, id: str = "a1") -> ApprovalRow:
 
 
 class ExerciseAnswers(Exercised):
-    """What every store does with answers."""
+    """Tests of answers in every store."""
 
     # --- what telemetry tells ----------------------------------------------------------------------------------------
 

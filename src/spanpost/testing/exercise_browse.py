@@ -1,4 +1,4 @@
-"""What every store returns to readers: pages by key, lookup by any id, timelines, sums, and a stream without gaps."""
+"""Tests of reading from every store: pages, lookup by any id, timelines, sums, a stream without gaps."""
 
 from __future__ import annotations
 

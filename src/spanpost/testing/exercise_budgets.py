@@ -1,6 +1,4 @@
-"""What every store does with budgets of money and tokens: finalized usage is spent once, and each passed
-share warns once.
-"""
+"""Tests of budgets in every store: finalized usage is spent once, and each passed share warns once."""
 
 from __future__ import annotations
 

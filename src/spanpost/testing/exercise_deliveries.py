@@ -49,7 +49,7 @@ class ExerciseDeliveries:
         await store.record(steps(1, trace=2))
         [other] = await store.outbox.claim([SINK], 10)
         assert other.ordering_key != first.ordering_key
-        await store.outbox.settle(first, POSTED)
+        await store.outbox.finish(first, POSTED)
         [second] = await store.outbox.claim([SINK], 10)
         assert (second.ordering_key, second.mode) == (first.ordering_key, Mode.CHECKPOINT)
 
@@ -68,7 +68,7 @@ class ExerciseDeliveries:
         await store.record(moved(10.0, index=0))
         [first] = await store.outbox.claim([SINK], 10)
         await store.record(moved(50.0, index=1))
-        await store.outbox.settle(first, POSTED)
+        await store.outbox.finish(first, POSTED)
         states = [d for d in await drain(store) if d.mode is Mode.STATE]
         assert [(d.task.progress, d.receipt) for d in states] == [(50.0, POSTED)]
 
@@ -98,9 +98,9 @@ class ExerciseDeliveries:
         store = await make_store()
         await store.record(steps(2))
         [state] = await store.outbox.claim([SINK], 10)
-        await store.outbox.settle(state, POSTED)
+        await store.outbox.finish(state, POSTED)
         [delivery] = await store.outbox.claim([SINK], 10)
-        await store.outbox.settle(delivery, RetryAt(at=in_seconds(3600), reason="unavailable", error="down"))
+        await store.outbox.finish(delivery, RetryAt(at=in_seconds(3600), reason="unavailable", error="down"))
         assert await store.outbox.claim([SINK], 10) == []
         [row] = [r for r in await store.outbox.deliveries() if r.id == delivery.id]
         assert (row.state, row.error, row.attempt) == ("waiting", "down", 1)
@@ -116,10 +116,10 @@ class ExerciseDeliveries:
         store = await make_store()
         await store.record(steps(1))
         [first] = await store.outbox.claim([SINK], 10)
-        await store.outbox.settle(first, RetryAt(at=in_seconds(-1), reason="timeout", reconcile=True))
+        await store.outbox.finish(first, RetryAt(at=in_seconds(-1), reason="timeout", reconcile=True))
         [again] = await store.outbox.claim([SINK], 10)
         assert (again.id, again.key, again.attempt, again.is_unknown) == (first.id, first.key, first.attempt, True)
-        await store.outbox.settle(again, POSTED)
+        await store.outbox.finish(again, POSTED)
         later = await drain(store)
         assert not any(d.is_unknown for d in later)
 
@@ -130,17 +130,17 @@ class ExerciseDeliveries:
         store = await make_store()
         await store.record(steps(0))
         [first] = await store.outbox.claim([SINK], 10)
-        await store.outbox.settle(first, RetryAt(at=in_seconds(-1), reason="timeout", reconcile=True))
+        await store.outbox.finish(first, RetryAt(at=in_seconds(-1), reason="timeout", reconcile=True))
         for _ in range(3):
             [look] = await store.outbox.claim([SINK], 10)
             assert (look.id, look.is_unknown, look.attempt) == (first.id, True, 1)
-            await store.outbox.settle(look, RetryAt(at=in_seconds(-1), reason="unreconciled", has_looked=True))
+            await store.outbox.finish(look, RetryAt(at=in_seconds(-1), reason="unreconciled", has_looked=True))
         [look] = await store.outbox.claim([SINK], 10)
         assert look.lookups == 3
-        await store.outbox.settle(look, NotArrived())
+        await store.outbox.finish(look, NotArrived())
         [again] = await store.outbox.claim([SINK], 10)
         assert (again.id, again.is_unknown, again.attempt) == (first.id, False, 2)
-        await store.outbox.settle(again, POSTED)
+        await store.outbox.finish(again, POSTED)
 
     async def test_a_lease_that_ran_out_is_taken_over(self, make_store: MakeStore) -> None:
         """When a worker stops answering its delivery is claimed again, marked doubtful.
@@ -152,9 +152,9 @@ class ExerciseDeliveries:
         [lost] = await store.outbox.claim([SINK], 10)
         [found] = await store.outbox.claim([SINK], 10)
         assert (found.id, found.is_unknown, found.attempt) == (lost.id, True, lost.attempt)
-        await store.outbox.settle(lost, GiveUp(reason="late"))
+        await store.outbox.finish(lost, GiveUp(reason="late"))
         assert [r.state for r in await store.outbox.deliveries() if r.id == lost.id] == ["sending"]
-        await store.outbox.settle(found, POSTED)
+        await store.outbox.finish(found, POSTED)
         assert [r.state for r in await store.outbox.deliveries() if r.id == lost.id] == ["delivered"]
 
     async def test_dead_letters_are_kept_listed_and_revived(self, make_store: MakeStore) -> None:
@@ -162,9 +162,9 @@ class ExerciseDeliveries:
         store = await make_store()
         await store.record(steps(2))
         [state] = await store.outbox.claim([SINK], 10)
-        await store.outbox.settle(state, POSTED)
+        await store.outbox.finish(state, POSTED)
         [delivery] = await store.outbox.claim([SINK], 10)
-        await store.outbox.settle(delivery, GiveUp(reason="rejected", error="archived channel"))
+        await store.outbox.finish(delivery, GiveUp(reason="rejected", error="archived channel"))
         rest = await drain(store)
         assert delivery.id not in {d.id for d in rest}
         [dead] = await store.outbox.deliveries(state="dead")
@@ -180,17 +180,17 @@ class ExerciseDeliveries:
         await store.record(steps(1))
         for reason, is_looked_up in (("expired", True), ("unverifiable", False)):
             [delivery] = await store.outbox.claim([SINK], 10)
-            await store.outbox.settle(
+            await store.outbox.finish(
                 delivery, RetryAt(at=delivery.claimed_at or delivery.born_at, reason="reset", reconcile=True)
             )
             [doubtful] = await store.outbox.claim([SINK], 10)
             assert doubtful.is_unknown
-            await store.outbox.settle(doubtful, GiveUp(reason=reason))
+            await store.outbox.finish(doubtful, GiveUp(reason=reason))
             assert await store.outbox.retry([doubtful.id]) == 1
             [again] = await store.outbox.claim([SINK], 10)
             assert again.is_unknown is is_looked_up
             if is_looked_up:
-                await store.outbox.settle(again, NotArrived())
+                await store.outbox.finish(again, NotArrived())
 
     async def test_waiting_deliveries_can_be_discarded(self, make_store: MakeStore) -> None:
         """Discarding takes waiting deliveries out of their ordering key.

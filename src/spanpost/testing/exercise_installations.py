@@ -1,5 +1,5 @@
-"""What every store does with installations: the newest stands, and a write that is based on an older read
-changes nothing.
+"""Tests of installations in every store: the newest stands, and a write after an older read changes
+nothing.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def an_installation(team: str = "T0222BBBB", encrypted: bytes = b"\x00one", *, c
 
 
 class ExerciseInstallations(Exercised):
-    """What every store does with installations."""
+    """Tests of installations in every store."""
 
     async def test_an_installation_replaces_the_one_before(self, make_store: MakeStore) -> None:
         """It is found by app and workspace, unchanged. Installed again, the newer one stands, with a later revision."""

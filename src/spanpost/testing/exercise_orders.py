@@ -1,4 +1,4 @@
-"""What every store does with launch orders: they are rows first, delivered like others, once for each request."""
+"""Tests of launch orders in every store: they are rows first, delivered like others, once for each request."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from spanpost.testing.exercise_store import MakeStore
 from spanpost.testing.exercised import Exercised
 from spanpost.testing.observed import ended
 
-#: What is carried by the launchers of these tests.
+#: Carriers of the launchers in these tests.
 CARRIERS = ("launch:fix", "launch:review")
 
 
@@ -58,7 +58,7 @@ async def carried(store: Store) -> list[Delivery]:
 
 
 class ExerciseOrders(Exercised):
-    """What every store does with launch orders."""
+    """Tests of launch orders in every store."""
 
     async def test_an_order_is_delivered_once(self, make_store: MakeStore) -> None:
         """An order is placed once however often it is submitted, is delivered whole, and its receipt is stored."""
@@ -68,7 +68,7 @@ class ExerciseOrders(Exercised):
         [delivery] = await carried(store)
         assert delivery.order == order
         assert (delivery.tenant, delivery.sink, delivery.checkpoint) == ("acme", "launch:fix", None)
-        await store.outbox.settle(delivery, Receipt(ref={"pid": 7}))
+        await store.outbox.finish(delivery, Receipt(ref={"pid": 7}))
         assert await carried(store) == []
         [row] = await store.launch_orders.listed(OrderQuery(tenant="acme"))
         assert (row.order, row.state, row.ref) == (order, "delivered", {"pid": 7})
@@ -136,10 +136,10 @@ class ExerciseOrders(Exercised):
         assert await ask() is Result.DONE
         assert await ask() is Result.DECIDED
         [delivery] = await carried(store)
-        await store.outbox.settle(delivery, GiveUp(reason="exit", error="no"))
+        await store.outbox.finish(delivery, GiveUp(reason="exit", error="no"))
         assert await ask() is Result.DONE
         [delivery] = await carried(store)
-        await store.outbox.settle(delivery, Receipt())
+        await store.outbox.finish(delivery, Receipt())
         assert await ask() is Result.DECIDED
 
     async def test_a_retry_repeats_the_order(self, make_store: MakeStore) -> None:
@@ -224,7 +224,7 @@ class ExerciseOrders(Exercised):
             await store.record([done("analysis", said, trace=trace)])
             deliveries = await carried(store)
             for delivery in deliveries:
-                await store.outbox.settle(delivery, Receipt())
+                await store.outbox.finish(delivery, Receipt())
             return deliveries[0].order.id if deliveries and deliveries[0].order is not None else None
 
         by: UUID | None = None

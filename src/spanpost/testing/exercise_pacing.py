@@ -123,7 +123,7 @@ class ExercisePacing(Exercised):
             await store.record(moved(12.0, index=1, trace=trace))
         [edit] = await store.outbox.claim([SINK], 10, rate_limits)
         assert (edit.mode, edit.drawn, edit.message_receipt) == (Mode.STATE, ("edit",), POSTED)
-        await store.outbox.settle(edit, POSTED)
+        await store.outbox.finish(edit, POSTED)
         for percent in (13.0, 14.0, 15.0):
             await store.record(moved(percent, index=int(percent), trace=2))
         assert await store.outbox.claim([SINK], 10, rate_limits) == []
@@ -134,7 +134,7 @@ class ExercisePacing(Exercised):
         passed = await store.outbox.claim([SINK], 10, rate_limits)
         assert sorted((d.mode, d.task.name) for d in passed) == [(Mode.CHECKPOINT, "moving"), (Mode.STATE, "steps 9")]
         for delivery in passed:
-            await store.outbox.settle(delivery, POSTED)
+            await store.outbox.finish(delivery, POSTED)
         rest = await drain(store)
         assert [d.task.progress for d in rest if d.mode is Mode.STATE and d.task.name == "moving"] == [15.0, 12.0]
 
@@ -180,10 +180,10 @@ class ExercisePacing(Exercised):
             await store.record(steps(0, trace=trace))
         rate_limits = limits(post=[paced("p")])
         first = await first_claimed(store, rate_limits)
-        await store.outbox.settle(first, RetryAt(at=in_seconds(-1), reason="late", is_unsent=True))
+        await store.outbox.finish(first, RetryAt(at=in_seconds(-1), reason="late", is_unsent=True))
         again = await first_claimed(store, rate_limits)
         assert (again.attempt, again.is_unknown, again.sent_at) == (1, False, None)
-        await store.outbox.settle(again, Receipt(skipped="muted"))
+        await store.outbox.finish(again, Receipt(skipped="muted"))
         assert len(await store.outbox.claim([SINK], 1, rate_limits)) == 1
         assert await store.outbox.claim([SINK], 1, rate_limits) == []
 
@@ -209,7 +209,7 @@ class ExercisePacing(Exercised):
         rate_limits = limits(post=[RateLimit(key="post")], edit=[RateLimit(key="edit")])
         first = await first_claimed(store, rate_limits)
         wait = RetryAt(at=in_seconds(600), reason="ratelimited", closes=("post",))
-        [closed] = await store.outbox.settle(first, wait)
+        [closed] = await store.outbox.finish(first, wait)
         assert (closed.key, closed.why, closed.reason) == ("post", "throttled", "ratelimited")
         await store.record(_asks(3))
         assert await store.outbox.claim([SINK], 10, rate_limits) == []
@@ -231,7 +231,7 @@ class ExercisePacing(Exercised):
             await store.record(steps(0, trace=trace))
         claimed = await store.outbox.claim([SINK], 6, BROKEN)
         down = RetryAt(at=in_seconds(-1), reason="connect", is_failure=True)
-        closed = [await store.outbox.settle(delivery, down) for delivery in claimed]
+        closed = [await store.outbox.finish(delivery, down) for delivery in claimed]
         assert [[c.why for c in each] for each in closed] == [[], [], [], [], ["failing"], []]
         assert await store.outbox.claim([SINK], 10, BROKEN) == []
         due = await store.outbox.due_in([SINK], BROKEN)
@@ -243,11 +243,11 @@ class ExercisePacing(Exercised):
         assert await store.outbox.claim([SINK], 10, BROKEN) == []
         [row] = await store.outbox.rate_limits(is_closed=True)
         assert (row.state, row.why) == ("probing", "failing")
-        [again] = await store.outbox.settle(probe, down)
+        [again] = await store.outbox.finish(probe, down)
         assert again.why == "failing"
         await self.pass_time(store, 25)
         probe = await first_claimed(store, BROKEN)
-        assert await store.outbox.settle(probe, POSTED) == []
+        assert await store.outbox.finish(probe, POSTED) == []
         assert len(await store.outbox.claim([SINK], 10, BROKEN)) == 8
         assert await store.outbox.rate_limits(is_closed=True) == []
 
@@ -259,17 +259,17 @@ class ExercisePacing(Exercised):
         down = RetryAt(at=in_seconds(600), reason="connect", is_failure=True)
         claimed = await store.outbox.claim([SINK], 8, BROKEN)
         for delivery in claimed:
-            await store.outbox.settle(delivery, down)
+            await store.outbox.finish(delivery, down)
         # The first four failed before it opened: those wait by themselves.
         held = {d.id for d in claimed[4:]}
         for _ in range(3):
             await self.pass_time(store, 80)
             probe = await first_claimed(store, BROKEN)
             assert probe.id in held
-            await store.outbox.settle(probe, down)
+            await store.outbox.finish(probe, down)
         await self.pass_time(store, 80)
         back = await first_claimed(store, BROKEN)
-        await store.outbox.settle(back, POSTED)
+        await store.outbox.finish(back, POSTED)
         assert held - {back.id} <= {d.id for d in await store.outbox.claim([SINK], 10, BROKEN)}
         await self.pass_time(store, 600)
         assert "steps 4" in names_of(await store.outbox.claim([SINK], 10, BROKEN))
@@ -283,11 +283,11 @@ class ExercisePacing(Exercised):
         for _ in range(5):
             guilty = await first_claimed(store, BROKEN)
             assert guilty.task.name == "steps 2"
-            await store.outbox.settle(guilty, down)
+            await store.outbox.finish(guilty, down)
         await self.pass_time(store, 13)
         other = await first_claimed(store, BROKEN)
         assert other.task.name == "steps 1"
-        await store.outbox.settle(other, down)
+        await store.outbox.finish(other, down)
         await self.pass_time(store, 25)
         assert (await first_claimed(store, BROKEN)).task.name == "steps 2"
 
@@ -304,7 +304,7 @@ class ExercisePacing(Exercised):
         for longest in (360, 720, 1440):
             probe = await first_claimed(store, BROKEN)
             assert longest == 360 or await store.outbox.claim([SINK], 10, BROKEN) == []
-            [closed] = await store.outbox.settle(probe, no)
+            [closed] = await store.outbox.finish(probe, no)
             assert (closed.why, closed.reason) == ("refused", "token_revoked")
             due = await store.outbox.due_in([SINK], BROKEN)
             assert due is not None
@@ -324,9 +324,9 @@ class ExercisePacing(Exercised):
             await store.record(steps(0, trace=trace))
         no = RetryAt(at=in_seconds(-1), reason="token_revoked", closes=("breaker",), is_refusal=True)
         first, second, third = await store.outbox.claim([SINK], 10, BROKEN)
-        [closed] = await store.outbox.settle(first, no)
-        assert await store.outbox.settle(second, no) == []
-        assert await store.outbox.settle(third, POSTED) == []
+        [closed] = await store.outbox.finish(first, no)
+        assert await store.outbox.finish(second, no) == []
+        assert await store.outbox.finish(third, POSTED) == []
         [row] = await store.outbox.rate_limits(is_closed=True)
         assert row.until == closed.until
 

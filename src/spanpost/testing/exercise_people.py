@@ -1,4 +1,4 @@
-"""What every store does with people's interventions on tasks; `exercise_questions` has the questions."""
+"""Tests of people's interventions on tasks in every store; `exercise_questions` has the questions."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ async def fold_timers(store: Store) -> None:
 
 
 class ExercisePeople(Exercised):
-    """What every store does with people's interventions."""
+    """Tests of people's interventions in every store."""
 
     # --- what does not stand -----------------------------------------------------------------------------------------
 

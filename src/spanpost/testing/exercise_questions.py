@@ -1,4 +1,4 @@
-"""What every store does with questions to people: they are stored, the first decision stands, deadlines pass."""
+"""Tests of questions to people in every store: they are stored, the first decision stands, deadlines pass."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from spanpost.testing.observed import an_event
 
 
 class ExerciseQuestions(Exercised):
-    """What every store does with questions, decisions and deadlines."""
+    """Tests of questions, decisions and deadlines in every store."""
 
     # --- questions ---------------------------------------------------------------------------------------------------
 

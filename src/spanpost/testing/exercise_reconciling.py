@@ -23,11 +23,11 @@ class ExerciseReconciling(Exercised):
         await store.record(steps(0, trace=1))
         rate_limits = limits(post=[RateLimit(key="post")], look=[RateLimit(key="look")])
         first = await first_claimed(store, rate_limits)
-        await store.outbox.settle(first, _unsure())
+        await store.outbox.finish(first, _unsure())
         look = await first_claimed(store, rate_limits)
         assert (look.drawn, look.is_unknown, look.lookups) == (("look",), True, 0)
         assert look.sent_at == first.claimed_at
-        await store.outbox.settle(look, RetryAt(at=in_seconds(600), reason="ratelimited", closes=("look",)))
+        await store.outbox.finish(look, RetryAt(at=in_seconds(600), reason="ratelimited", closes=("look",)))
         await store.record(steps(0, trace=2))
         assert names_of(await store.outbox.claim([SINK], 10, rate_limits)) == ["steps 2"]
         await self.pass_time(store, 601)
@@ -40,7 +40,7 @@ class ExerciseReconciling(Exercised):
         await store.record(steps(0))
         first = await first_claimed(store)
         late = RetryAt(at=in_seconds(-1), reason="late", is_unsent=True, reconcile=True, has_looked=True)
-        await store.outbox.settle(first, late)
+        await store.outbox.finish(first, late)
         again = await first_claimed(store)
         assert (again.id, again.attempt, again.is_unknown, again.lookups, again.sent_at) == (
             first.id,
@@ -58,28 +58,28 @@ class ExerciseReconciling(Exercised):
         store = await make_store()
         await store.record(steps(0))
         first = await first_claimed(store)
-        await store.outbox.settle(first, _unsure())
+        await store.outbox.finish(first, _unsure())
         for lookups, has_looked in ((0, True), (1, False), (1, True)):
             look = await first_claimed(store)
             assert (look.is_unknown, look.lookups, look.sent_at) == (True, lookups, first.claimed_at)
             more = RetryAt(at=in_seconds(-1), reason="unreconciled", reconcile=has_looked, has_looked=has_looked)
-            await store.outbox.settle(look, more)
+            await store.outbox.finish(look, more)
         look = await first_claimed(store)
         assert look.lookups == 2
-        await store.outbox.settle(look, NotArrived())
+        await store.outbox.finish(look, NotArrived())
         sent = await first_claimed(store)
         assert (sent.id, sent.is_unknown, sent.lookups, sent.sent_at) == (first.id, False, 0, first.claimed_at)
-        await store.outbox.settle(sent, _unsure())
+        await store.outbox.finish(sent, _unsure())
         assert (await first_claimed(store)).sent_at == sent.claimed_at
 
     async def test_a_found_checkpoint_is_delivered(self, make_store: MakeStore) -> None:
         """A checkpoint that a reconciliation finds is delivered, with the receipt that was found."""
         store = await make_store()
         await store.record(steps(1))
-        await store.outbox.settle(await first_claimed(store), POSTED)
+        await store.outbox.finish(await first_claimed(store), POSTED)
         delivery = await first_claimed(store)
-        await store.outbox.settle(delivery, _unsure())
-        await store.outbox.settle(await first_claimed(store), Arrived(receipt=Receipt(ref={"ts": "2.0"})))
+        await store.outbox.finish(delivery, _unsure())
+        await store.outbox.finish(await first_claimed(store), Arrived(receipt=Receipt(ref={"ts": "2.0"})))
         assert [r.state for r in await store.outbox.deliveries() if r.id == delivery.id] == ["delivered"]
         assert delivery.id not in {d.id for d in await drain(store)}
 
@@ -90,10 +90,10 @@ class ExerciseReconciling(Exercised):
         store = await make_store()
         await store.record(steps(0))
         state = await first_claimed(store)
-        await store.outbox.settle(state, _unsure())
+        await store.outbox.finish(state, _unsure())
         look = await first_claimed(store)
         found = Receipt(ref={"ts": "7.0"})
-        await store.outbox.settle(look, Arrived(receipt=found))
+        await store.outbox.finish(look, Arrived(receipt=found))
         rate_limits = limits(edit=[RateLimit(key="edit")])
         edits = [d for d in await drain_with(store, rate_limits) if d.id == state.id]
         assert [(d.is_unknown, d.message_receipt, d.drawn) for d in edits] == [(False, found, ("edit",))]
@@ -103,7 +103,7 @@ class ExerciseReconciling(Exercised):
         store = await make_store()
         await store.record(steps(0))
         first = await first_claimed(store)
-        await store.outbox.settle(first, GiveUp(reason="expired", reconcile=True))
+        await store.outbox.finish(first, GiveUp(reason="expired", reconcile=True))
         assert await store.outbox.retry([first.id]) == 1
         assert (await first_claimed(store)).is_unknown is True
 
@@ -133,15 +133,15 @@ class ExerciseReconciling(Exercised):
             await store.record(steps(0))
             late = await first_claimed(store)
             await self.pass_time(store, 61)
-            await store.outbox.settle(await first_claimed(store), NotArrived())
+            await store.outbox.finish(await first_claimed(store), NotArrived())
             second = await first_claimed(store)
             assert (second.id, second.is_unknown) == (late.id, False)
             if is_finished_before:
-                await store.outbox.settle(second, POSTED)
-            await store.outbox.settle(late, Receipt(ref={"ts": "late"}))
+                await store.outbox.finish(second, POSTED)
+            await store.outbox.finish(late, Receipt(ref={"ts": "late"}))
             if not is_finished_before:
                 assert await store.outbox.claim([SINK], 10) == []
-                await store.outbox.settle(second, POSTED)
+                await store.outbox.finish(second, POSTED)
             out = await drain(store, lambda d: Arrived(receipt=POSTED) if d.is_unknown else POSTED)
             again = [(d.is_unknown, d.message_receipt) for d in out if d.id == late.id]
             assert again == [(True, POSTED), (False, POSTED)]
@@ -155,17 +155,17 @@ class ExerciseReconciling(Exercised):
         """
         store = await make_store()
         await store.record(steps(1))
-        await store.outbox.settle(await first_claimed(store), POSTED)
+        await store.outbox.finish(await first_claimed(store), POSTED)
         late = await first_claimed(store)
         await self.pass_time(store, 61)
-        await store.outbox.settle(await first_claimed(store), NotArrived())
+        await store.outbox.finish(await first_claimed(store), NotArrived())
         second = await first_claimed(store)
         assert second.id == late.id
-        await store.outbox.settle(second, POSTED)
-        await store.outbox.settle(late, POSTED)
+        await store.outbox.finish(second, POSTED)
+        await store.outbox.finish(late, POSTED)
         look = await first_claimed(store)
         assert (look.id, look.is_unknown) == (late.id, True)
-        await store.outbox.settle(look, NotArrived())
+        await store.outbox.finish(look, NotArrived())
         assert late.id not in {d.id for d in await drain(store)}
         assert [r.state for r in await store.outbox.deliveries() if r.id == late.id] == ["delivered"]
 
@@ -178,11 +178,11 @@ class ExerciseReconciling(Exercised):
         await store.record(steps(0))
         late = await first_claimed(store)
         await self.pass_time(store, 61)
-        await store.outbox.settle(await first_claimed(store), Arrived(receipt=POSTED))
+        await store.outbox.finish(await first_claimed(store), Arrived(receipt=POSTED))
         for delivery in await drain(store):
-            await store.outbox.settle(delivery, POSTED)
+            await store.outbox.finish(delivery, POSTED)
         for outcome in (Receipt(skipped="muted"), RetryAt(at=in_seconds(-1), reason="down"), GiveUp(reason="no")):
-            await store.outbox.settle(late, outcome)
+            await store.outbox.finish(late, outcome)
         assert await store.outbox.claim([SINK], 10) == []
         assert {r.state for r in await store.outbox.deliveries()} == {"delivered"}
 
@@ -194,7 +194,7 @@ class ExerciseReconciling(Exercised):
         late = await first_claimed(store, rate_limits)
         await self.pass_time(store, 61)
         await first_claimed(store, rate_limits)
-        [closed] = await store.outbox.settle(late, RetryAt(at=in_seconds(600), reason="ratelimited", closes=("post",)))
+        [closed] = await store.outbox.finish(late, RetryAt(at=in_seconds(600), reason="ratelimited", closes=("post",)))
         assert closed.key == "post"
 
 
@@ -203,6 +203,6 @@ async def drain_with(store: Store, rate_limits: RateLimits) -> list[Delivery]:
     out: list[Delivery] = []
     while claimed := await store.outbox.claim([SINK], 100, rate_limits):
         for delivery in claimed:
-            await store.outbox.settle(delivery, POSTED)
+            await store.outbox.finish(delivery, POSTED)
             out.append(delivery)
     return out

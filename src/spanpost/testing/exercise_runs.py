@@ -1,4 +1,4 @@
-"""What every store does with requests to a task that runs again, and with late decisions."""
+"""Tests of requests to a task that runs again, and of late decisions, in every store."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _over(trace: int) -> Observation:
 
 
 class ExerciseRuns(Exercised):
-    """What every store does with requests to a task that runs again, and with late decisions."""
+    """Tests of requests to a task that runs again, and of late decisions, in every store."""
 
     async def test_a_question_before_its_task_waits_for_the_task(self, make_store: MakeStore) -> None:
         """A question names a task without a known run: its checkpoint waits until the run has a name."""

@@ -1,4 +1,4 @@
-"""What every store does about stalled tasks, as a class of tests: subclass it with a fixture named
+"""Tests of stalled tasks in every store, as a class of tests: subclass it with a fixture named
 `make_store`.
 
 See `spanpost.testing.exercise_store`. The stall timeout is a fraction of a second here, and the store's own
@@ -91,12 +91,12 @@ async def delivered(store: Store) -> list[str]:
     while claimed := await store.outbox.claim([SINK], 10):
         for d in claimed:
             said.append(f"[{d.task.status}]" if d.mode is Mode.STATE or d.checkpoint is None else d.checkpoint.text)
-            await store.outbox.settle(d, POSTED)
+            await store.outbox.finish(d, POSTED)
     return said
 
 
 class ExerciseStall:
-    """What every store does about stalled tasks."""
+    """Tests of stalled tasks in every store."""
 
     # --- stalled -----------------------------------------------------------------------------------------------------
 

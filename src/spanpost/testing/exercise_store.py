@@ -45,13 +45,13 @@ async def drain(store: Store, outcome: Callable[[Delivery], Any] = lambda _: POS
     out: list[Delivery] = []
     while claimed := await store.outbox.claim([SINK], 100):
         for delivery in claimed:
-            await store.outbox.settle(delivery, outcome(delivery))
+            await store.outbox.finish(delivery, outcome(delivery))
             out.append(delivery)
     return out
 
 
 class ExerciseStore:
-    """What every store records, and how it is read back."""
+    """Tests of recording and reading in every store."""
 
     async def test_a_run_becomes_a_task_with_its_own_figures(self, make_store: MakeStore) -> None:
         """A run of an agent is one task: named, ended, with its calls counted once."""

@@ -1,4 +1,6 @@
-"""What every store does with digests and boards: each is placed once, by any process, and shown as one message."""
+"""Tests of digests and boards in every store: each is placed once, by any process, and shown as one
+message.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ from spanpost.testing.exercise_store import MakeStore
 from spanpost.testing.exercised import Exercised
 from spanpost.testing.observed import an_event, started
 
-#: What agents of these tests are told by.
+#: Routes of the agents in these tests.
 DIGEST = Route(sink="slack", address="#daily", agent=("writer", "editor"), digest="hourly")
 BOARD = Route(sink="slack", address="#board", board=True)
 CARRIER = "summary:slack"
@@ -73,7 +75,7 @@ async def carry(store: Store, summaries: Summaries) -> int:
     count = 0
     while claimed := await store.outbox.claim([CARRIER], 50):
         for delivery in claimed:
-            await store.outbox.settle(delivery, await summaries.carriers[CARRIER].deliver(delivery))
+            await store.outbox.finish(delivery, await summaries.carriers[CARRIER].deliver(delivery))
         count += len(claimed)
     return count
 
@@ -92,7 +94,7 @@ def asks(trace: int) -> Observation:
 
 
 class ExerciseSummaries(Exercised):
-    """What every store does with digests and boards."""
+    """Tests of digests and boards in every store."""
 
     async def test_ends_are_found_by_when_they_were_recorded(self, make_store: MakeStore) -> None:
         """A root task whose end was recorded within a period is found then, whatever its sender's clock
@@ -121,7 +123,7 @@ class ExerciseSummaries(Exercised):
         while claimed := await store.outbox.claim(["slack"], 50):
             delivered += [(str(delivery.mode), delivery.task.status) for delivery in claimed]
             for delivery in claimed:
-                await store.outbox.settle(delivery, Receipt(ref={"ts": "1"}))
+                await store.outbox.finish(delivery, Receipt(ref={"ts": "1"}))
         assert delivered == [("state", "waiting"), ("checkpoint", "waiting")]
         await store.record([done("editor", trace=4)])
         assert [(str(one.mode), one.task.status) for one in await store.outbox.claim(["slack"], 50)] == [
@@ -213,7 +215,7 @@ class ExerciseSummaries(Exercised):
             assert await app.scan(now + n * timedelta(minutes=1)) == 1
         [first] = await store.outbox.claim([CARRIER], 50)
         assert await store.outbox.claim([CARRIER], 50) == []
-        await store.outbox.settle(first, await app.carriers[CARRIER].deliver(first))
+        await store.outbox.finish(first, await app.carriers[CARRIER].deliver(first))
         assert await carry(store, app) == 2
         [(_, delivered)] = wall.shown
         assert isinstance(delivered, Board)
@@ -243,7 +245,7 @@ class ExerciseSummaries(Exercised):
         answers = await app.carriers[CARRIER].reconcile([delivery])
         assert answers == {delivery.id: None}
         assert [one.key for one in wall.asked] == [f"summary|{delivery.order.task_uid}" if delivery.order else ""]
-        await store.outbox.settle(delivery, await app.carriers[CARRIER].deliver(delivery))
+        await store.outbox.finish(delivery, await app.carriers[CARRIER].deliver(delivery))
         await store.record([at_work("editor", 2)])
         await app.scan(now + timedelta(minutes=1))
         [edit] = await store.outbox.claim([CARRIER], 50)

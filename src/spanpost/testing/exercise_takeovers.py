@@ -146,7 +146,7 @@ class ExerciseTakeovers:
         job, other = _by_id(await store.outbox.claim([SINK], 10))
         await store.record([_root_span()])
         for delivery in (job, other):
-            await store.outbox.settle(delivery, POSTED)
+            await store.outbox.finish(delivery, POSTED)
         [end] = _moved(await drain(store))
         assert (end.ordering_key, end.message_receipt) == (other.ordering_key, POSTED)
 
@@ -237,8 +237,8 @@ class ExerciseTakeovers:
         store = await make_store(_AT_ONCE)
         await _two_messages(store)
         job, other = _by_id(await store.outbox.claim([SINK], 10))
-        await store.outbox.settle(job, POSTED)
-        await store.outbox.settle(other, RetryAt(at=other.born_at, reason="reset", reconcile=True))
+        await store.outbox.finish(job, POSTED)
+        await store.outbox.finish(other, RetryAt(at=other.born_at, reason="reset", reconcile=True))
         await store.record([_root_span()])
         delivered = await drain(store, lambda d: NotArrived() if d.is_unknown else POSTED)
         assert [d.ordering_key for d in delivered if d.is_unknown] == [other.ordering_key]

@@ -80,7 +80,7 @@ class FakeGrafana:
 
     @property
     def url(self) -> str:
-        """What `grafana.url` is set to."""
+        """The value of `grafana.url`."""
         return f"http://127.0.0.1:{self._port}"
 
     def script(self, method: str, faults: Iterable[GrafanaFault | None]) -> None:

@@ -1,4 +1,4 @@
-"""Any task, any checkpoint: what a renderer must bear. Needs hypothesis."""
+"""Any task and any checkpoint, as input of a renderer. Needs hypothesis."""
 
 from __future__ import annotations
 

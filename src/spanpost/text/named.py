@@ -134,7 +134,7 @@ def _beside(
     """Return the range of a name's value, if it is a secret."""
     name = plain[begin:end]
     set_ = _SET.match(plain, end)
-    if set_ is not None and not (set_.group("closing") is None and _ends_clause(plain, end, set_)):
+    if set_ is not None and not (set_.group("closing") is None and _ends_clause(plain, set_)):
         if (found := _assigned(plain, begin, said, set_, name, effort)) is not None:
             return found
         if set_.group("closing") is not None or "=" in set_.group("sep"):
@@ -166,7 +166,7 @@ def _beside(
     return _near(plain, begin, end, said, runs)
 
 
-def _ends_clause(plain: str, end: int, set_: re.Match[str]) -> bool:
+def _ends_clause(plain: str, set_: re.Match[str]) -> bool:
     """Tell whether a colon ends a clause: "the password: it has to be changed"."""
     return set_.group("sep").strip() == ":" and set_.group("opening") is None and set_.end() >= len(plain)
 

@@ -159,7 +159,7 @@ async def test_a_token_that_the_provider_did_not_sign(provider: Provider, forge:
     """Any token without a signature by one of the provider's keys is refused."""
     provider.token = lambda claims: forge(provider, claims)
     status, said = await refused(client_of(provider))
-    assert (status, "not to be believed" in said) == (403, True)
+    assert (status, "is not valid" in said) == (403, True)
 
 
 #: Claims under a good signature that belong to another client, login or time; None: missing.
@@ -190,7 +190,7 @@ async def test_a_token_that_is_not_for_this_login(provider: Provider, lies: dict
         provider.key,
     )
     status, said = await refused(client_of(provider))
-    assert (status, "not for us or of now" in said or "is for several" in said) == (403, True)
+    assert (status, "for another client or another time" in said or "is for several" in said) == (403, True)
 
 
 async def test_a_token_for_several_that_we_asked_for(provider: Provider) -> None:
@@ -220,9 +220,9 @@ BROKEN = {
     "userinfo of another person": (
         {"userinfo": {"sub": "u2", "groups": ["boss"]}, "claims": {"sub": "u1"}},
         403,
-        "somebody else",
+        "another person",
     ),
-    "userinfo of nobody": ({"userinfo": {"groups": ["boss"]}, "claims": {"sub": "u1"}}, 403, "somebody else"),
+    "userinfo of nobody": ({"userinfo": {"groups": ["boss"]}, "claims": {"sub": "u1"}}, 403, "another person"),
 }
 
 
@@ -279,7 +279,7 @@ async def test_what_the_token_does_not_say_is_asked(provider: Provider, caplog: 
     provider.claims = {"sub": "u1", "groups": ["sre"]}
     with caplog.at_level(logging.WARNING):
         assert (await login(client_of(provider))).roles == {"viewer", "approver"}
-    assert "only the ID token is known" in caplog.text
+    assert "only the ID token's claims count" in caplog.text
 
 
 @pytest.mark.parametrize("verified", [False, None, "true", 1])

@@ -3,24 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from enum import StrEnum
 
 import msgspec
 
 from spanpost.http.bearer import holder_of
 from spanpost.http.errors import HttpError
-
-
-class CallerRole(StrEnum):
-    """A caller's role. Public: settings, JSON. Every role may read."""
-
-    VIEWER = "viewer"
-    #: May cancel, pause, resume, retry, mute and send messages.
-    OPERATOR = "operator"
-    #: May decide approvals.
-    APPROVER = "approver"
-    #: May read recorded content, including prompts and tool arguments.
-    AUDITOR = "auditor"
+from spanpost.interactions.authorization import CallerRole
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):

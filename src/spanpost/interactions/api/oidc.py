@@ -26,10 +26,11 @@ from starlette.responses import RedirectResponse, Response
 
 from spanpost.http.authentication import require_own_page
 from spanpost.http.errors import HttpError
-from spanpost.interactions.api.callers import Caller, CallerRole
+from spanpost.interactions.api.callers import Caller
 from spanpost.interactions.api.oidc_terms import OidcTerms
 from spanpost.interactions.api.parts import TheParts
 from spanpost.interactions.api.sessions import COOKIE, Sessions
+from spanpost.interactions.authorization import CallerRole
 
 log = logging.getLogger("spanpost.interactions")
 

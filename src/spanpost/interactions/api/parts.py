@@ -11,10 +11,10 @@ from fastapi.security import HTTPBearer
 
 from spanpost.http.authentication import caller_of
 from spanpost.http.bearer import holder_of
-from spanpost.interactions.api.callers import Caller, CallerRole, CallerTokens
+from spanpost.interactions.api.callers import Caller, CallerTokens
 from spanpost.interactions.api.sessions import COOKIE, Sessions
 from spanpost.interactions.api.stream import Hub
-from spanpost.interactions.authorization import DECIDE, AuthorizationRules, Rule
+from spanpost.interactions.authorization import DECIDE, AuthorizationRules, CallerRole, Rule
 from spanpost.interactions.protocols import InteractionMetrics, Resolver
 from spanpost.model.interventions import Verb
 from spanpost.model.recorded import Recorded

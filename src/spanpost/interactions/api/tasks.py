@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query
 
 from spanpost.http.errors import HttpError
 from spanpost.interactions.api import schemas
-from spanpost.interactions.api.callers import Caller, CallerRole
+from spanpost.interactions.api.callers import Caller
 from spanpost.interactions.api.cursors import read
 from spanpost.interactions.api.errors import INVALID, NOT_FOUND
 from spanpost.interactions.api.parts import TheParts, TheReader, Who
@@ -26,6 +26,7 @@ from spanpost.interactions.api.responses import (
     task_whole,
     timeline_entry_json,
 )
+from spanpost.interactions.authorization import CallerRole
 from spanpost.model.queries import ApprovalQuery, TaskFilter, TaskKey, TaskQuestion, TimelineKey
 from spanpost.model.tasks import Task
 from spanpost.store.protocols import Reader

@@ -17,7 +17,7 @@ from spanpost.interactions.acts import Interactions, RequestedAct, Start
 from spanpost.interactions.authorization import VIEW, foreign
 from spanpost.interactions.protocols import PersonMessage
 from spanpost.interactions.slack import lines, modals
-from spanpost.interactions.slack.lines import Line, SlackAnswer, text
+from spanpost.interactions.slack.lines import Line, SlackAnswer
 from spanpost.interactions.slack.lists import LOOKED, ListPage, ListPosition, TaskLists, position_of
 from spanpost.interactions.slack.phrases import MORE, Spoken
 from spanpost.interactions.slack.web import Web
@@ -25,6 +25,7 @@ from spanpost.model.interventions import Result, Verb
 from spanpost.model.queries import TaskFilter
 from spanpost.model.tasks import Task
 from spanpost.semconv import FINAL_STATUSES, STATUSES
+from spanpost.sinks.slack.blocks import text
 from spanpost.text.locales import ENGLISH, Locale
 from spanpost.text.sanitise import line
 
@@ -108,12 +109,10 @@ class Commands:
     async def _overview(self, spoken: Spoken) -> SlackAnswer:
         lists = self._lists(spoken)
         running, waiting = await asyncio.gather(lists.tasks(_RUNNING, None, _LISTED), lists.questions(None, _LISTED))
-        entries: list[Line] = [
-            [text(self._say("command.runs" if running.tasks else "command.nothing_runs"), is_bold=True)]
-        ]
+        entries: list[Line] = [[text(self._say("command.runs" if running.tasks else "command.nothing_runs"), "bold")]]
         entries += await self._tasks(lists, running)
         if waiting.questions:
-            entries.append([text(self._say("command.waits"), is_bold=True)])
+            entries.append([text(self._say("command.waits"), "bold")])
         entries += await self._questions(lists, waiting)
         if running.hidden or waiting.hidden:
             entries.append([text(self._say("command.hidden"))])
@@ -187,9 +186,7 @@ class Commands:
         # The details of the dialogue *Show more* need a rule about `view`; without one only the summary is
         # shown.
         texts = modals.texts(shown, self._locale)[: None if ruled else 1]
-        entries: list[Line] = [
-            [text(line(shown.name or shown.task_id, 200), is_bold=True, link=links.get(task.uid, ""))]
-        ]
+        entries: list[Line] = [[text(line(shown.name or shown.task_id, 200), "bold", link=links.get(task.uid, ""))]]
         entries += [[text(part)] for one in texts for part in one.split("\n") if part]
         return self._answer(entries)
 
@@ -277,7 +274,7 @@ class Commands:
 
     def _help_lines(self, spoken: Spoken) -> list[Line]:
         ways = {_form(spoken, self._say(form) if form else ""): what for form, what in _HELP.items()}
-        return [[text(way, is_bold=True), text(f" – {self._say(what)}")] for way, what in ways.items()]
+        return [[text(way, "bold"), text(f" – {self._say(what)}")] for way, what in ways.items()]
 
 
 def _form(spoken: Spoken, form: str) -> str:

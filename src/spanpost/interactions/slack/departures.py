@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from spanpost.interactions.slack.guard import SlackRefused
-from spanpost.interactions.slack.installations import App, Everywhere
+from spanpost.interactions.slack.installations import App, Everywhere, is_meant
 from spanpost.interactions.slack.payloads import team_of
 from spanpost.interactions.slack.responses import SlackAnswered
 
@@ -16,7 +16,7 @@ async def departed(candidates: Sequence[App], body: dict[str, Any], why: str, at
 
     Raises `SlackRefused`, `Trouble` and `StoreUnavailable`: Slack sends the event again.
     """
-    meant = [one for one in candidates if one.is_app_of(body)]
+    meant = [one for one in candidates if is_meant(one, body)]
     if not meant:
         raise SlackRefused(401, "app")
     team, _ = team_of(body)

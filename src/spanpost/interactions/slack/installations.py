@@ -14,7 +14,7 @@ from slack_bolt.context.async_context import AsyncBoltContext
 from spanpost.interactions.acts import Interactions
 from spanpost.interactions.protocols import PersonMessage
 from spanpost.interactions.slack.guard import Secret, SlackRefused
-from spanpost.interactions.slack.payloads import app_of, team_of
+from spanpost.interactions.slack.payloads import app_of, team_of, text_of
 from spanpost.interactions.slack.web import Trouble, Web
 from spanpost.model.errors import StoreUnavailable
 
@@ -67,10 +67,10 @@ class Installation:
     async def _ask(self) -> Self:
         response = await self.web.call("auth.test")
         return Self(
-            team=_text(response.get("team_id")),
-            enterprise=_text(response.get("enterprise_id")),
-            bot_user=_text(response.get("user_id")),
-            bot=_text(response.get("bot_id")),
+            team=text_of(response.get("team_id")),
+            enterprise=text_of(response.get("enterprise_id")),
+            bot_user=text_of(response.get("user_id")),
+            bot=text_of(response.get("bot_id")),
         )
 
     async def post_ephemeral(
@@ -82,13 +82,6 @@ class Installation:
             await self.web.call("chat.postEphemeral", channel=message.channel, user=user, text=text, **more)
         except Trouble as trouble:
             log.warning("a person could not be told the result of a click or command: %s", trouble)
-
-    def is_app_of(self, body: dict[str, Any]) -> bool:
-        """Tell whether a payload is for this app.
-
-        Without a known id, signature or connection has proved it.
-        """
-        return is_meant(self.app_id, body)
 
     async def at(self, team: str, enterprise: str) -> Installation | None:
         """Return itself if it belongs to that workspace, else None. Raises `Trouble`."""
@@ -102,18 +95,17 @@ class Installation:
         return bool(me.team) and (team == me.team or (bool(me.enterprise) and enterprise == me.enterprise))
 
 
-def is_meant(app_id: str, body: dict[str, Any]) -> bool:
-    """Tell whether a payload is for an app; True if the app's id is unknown."""
-    return not app_id or app_of(body) == app_id
+def is_meant(app: App, body: dict[str, Any]) -> bool:
+    """Tell whether a payload is for an app.
+
+    True if the app's id is unknown: signature or connection has proved it.
+    """
+    return not app.app_id or app_of(body) == app.app_id
 
 
 def app_of_token(token: str) -> str:
     parts = token.split("-")
     return parts[2] if len(parts) > 3 and parts[0] == "xapp" and parts[2].startswith("A") else ""
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
 
 
 class Finds(Protocol):
@@ -145,10 +137,6 @@ class Everywhere:
         self.app_token = app_token
         self.app_id = app_id or app_of_token(app_token)
 
-    def is_app_of(self, body: dict[str, Any]) -> bool:
-        """Tell whether a payload is for this app."""
-        return is_meant(self.app_id, body)
-
     async def at(self, team: str, enterprise: str) -> Installation | None:
         """Return the app in a workspace; None if it is not installed there. Raises `StoreUnavailable`."""
         return await self.finds.find(team)
@@ -164,7 +152,7 @@ async def choose(candidates: Sequence[App], body: dict[str, Any]) -> tuple[Insta
     asked for their ids. A failed lookup does not prevent another app from being found: its `Trouble` or
     `StoreUnavailable` is raised only if none was.
     """
-    candidates = [one for one in candidates if one.is_app_of(body)]
+    candidates = [one for one in candidates if is_meant(one, body)]
     if not candidates:
         raise SlackRefused(401, "app")
     team, enterprise = team_of(body)

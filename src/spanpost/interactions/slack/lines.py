@@ -8,12 +8,11 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from spanpost.interactions import texts
 from spanpost.model.tasks import Task
+from spanpost.sinks.slack.blocks import Element, escape, text
 from spanpost.text.locales import ENGLISH, Locale
 from spanpost.text.sanitise import cut, line
 
-Element = dict[str, Any]
 Line = Sequence[Element]
 #: Characters of all lines: far below Slack's limit for one message.
 _MOST: Final = 9_000
@@ -25,12 +24,6 @@ class SlackAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
     text: str
     blocks: list[dict[str, Any]] = []
-
-
-def text(value: str, *, link: str = "", is_bold: bool = False) -> Element:
-    """Return a text element; with `link`, a link with that text."""
-    element: Element = {"type": "link", "url": link, "text": value} if link else {"type": "text", "text": value}
-    return element | {"style": {"bold": True}} if is_bold else element
 
 
 def since(at: datetime) -> Element:
@@ -57,7 +50,7 @@ def rich_text(lines: Iterable[Line], locale: Locale = ENGLISH, buttons: Sequence
     section = {"type": "rich_text_section", "elements": kept or [text(locale.say("command.nothing"))]}
     blocks: list[dict[str, Any]] = [{"type": "rich_text", "elements": [section]}]
     blocks += [{"type": "actions", "elements": list(buttons)}] if buttons else []
-    return SlackAnswer(text=texts.escape(cut("\n".join(said), 3_000)), blocks=blocks)
+    return SlackAnswer(text=escape(cut("\n".join(said), 3_000)), blocks=blocks)
 
 
 def task(one: Task, link: str = "", locale: Locale = ENGLISH) -> Line:
@@ -69,7 +62,7 @@ def task(one: Task, link: str = "", locale: Locale = ENGLISH) -> Line:
     name = line(one.name or one.task_id, 100)
     found = [
         text("• "),
-        text(name or locale.say("command.a_task"), link=link, is_bold=True),
+        text(name or locale.say("command.a_task"), "bold", link=link),
         text(" · " + " · ".join(known)),
     ]
     if one.started_at is not None:

@@ -10,13 +10,11 @@ import html
 import logging
 import re
 import secrets
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 from urllib.parse import parse_qs, urljoin
 
 import aiohttp
-import msgspec
 from slack_bolt.error import BoltError
 from slack_bolt.oauth.async_callback_options import AsyncCallbackOptions, AsyncFailureArgs, AsyncSuccessArgs
 from slack_bolt.oauth.async_oauth_flow import AsyncOAuthFlow
@@ -38,7 +36,8 @@ from spanpost.http.routing import HttpRoute
 from spanpost.interactions.protocols import NO_KEY, InteractionMetrics, NotTaken
 from spanpost.interactions.slack.web import silent
 from spanpost.model.errors import StoreUnavailable
-from spanpost.model.installations import Installed
+from spanpost.model.installations import Installed, InstallTerms
+from spanpost.sinks.slack.transport import proxy_for
 from spanpost.store.protocols import Interventions
 from spanpost.text.sanitise import line
 
@@ -65,18 +64,6 @@ _WHY: Final = {
     "missing_code": f"Slack sent no code. {_BEGIN_AGAIN}",
     "invalid_code": f"Slack does not accept the code. {_BEGIN_AGAIN}",
 }
-
-
-class InstallTerms(msgspec.Struct, frozen=True, kw_only=True):
-    """The app at Slack, and its public address."""
-
-    client_id: str
-    client_secret: str
-    public_url: str
-    scopes: Sequence[str]
-    app_id: str = ""
-    base_url: str = "https://slack.com/api/"
-    proxy: str | None = None
 
 
 class Keeps(Protocol):
@@ -125,9 +112,10 @@ class States(AsyncOAuthStateStore):
 class SlackInstallations(AsyncInstallationStore):
     """Bolt's installation store over ours. The flow uses only `async_save`."""
 
-    def __init__(self, keeps: Keeps, terms: InstallTerms) -> None:
+    def __init__(self, keeps: Keeps, client_id: str, app_id: str) -> None:
         self._keeps = keeps
-        self._terms = terms
+        self._client_id = client_id
+        self._app_id = app_id
 
     async def async_save(self, installation: BoltInstallation) -> None:
         """Store an installation. Raises `BoltError` with a text that may be shown, and `StoreUnavailable`."""
@@ -138,13 +126,13 @@ class SlackInstallations(AsyncInstallationStore):
             )
         if not installation.bot_token or not _ID.match(installation.team_id):
             raise _InstallRefused("Slack gave no bot token. Nothing was installed.")
-        if self._terms.app_id and installation.app_id != self._terms.app_id:
+        if self._app_id and installation.app_id != self._app_id:
             raise _InstallRefused("This is another app than the one that is set up here. Nothing was installed.")
         ends = installation.bot_token_expires_at
         if (ends is not None) is not bool(installation.bot_refresh_token):
             raise _InstallRefused("Slack gave a token that expires and no refresh token. Nothing was installed.")
         given = Installed(
-            client=self._terms.client_id,
+            client=self._client_id,
             team=installation.team_id,
             enterprise=installation.enterprise_id or "",
             team_name=line(installation.team_name or "", 200),
@@ -165,17 +153,23 @@ class SlackInstallations(AsyncInstallationStore):
 
 
 class OauthHttp:
-    """The endpoints of both paths."""
+    """The endpoints of both paths. `app_id`: an installation of another app is refused."""
 
     def __init__(
         self,
         terms: InstallTerms,
+        client_secret: str,
         keeps: Keeps,
         interventions: Interventions,
         *,
+        app_id: str = "",
+        base_url: str = "https://slack.com/api/",
         watch: InteractionMetrics | None = None,
     ) -> None:
         self._terms = terms
+        self._client_secret = client_secret
+        self._app_id = app_id
+        self._base_url = base_url
         self._keeps = keeps
         self._interventions = interventions
         self._watch = watch
@@ -239,11 +233,11 @@ class OauthHttp:
 
     def _flow(self, session: aiohttp.ClientSession, encryption: Encryption) -> AsyncOAuthFlow:
         terms = self._terms
-        client = AsyncWebClient(base_url=terms.base_url, session=session, retry_handlers=[], logger=silent())
-        client.proxy = terms.proxy
+        client = AsyncWebClient(base_url=self._base_url, session=session, retry_handlers=[], logger=silent())
+        client.proxy = proxy_for(self._base_url)
         settings = AsyncOAuthSettings(
             client_id=terms.client_id,
-            client_secret=terms.client_secret,
+            client_secret=self._client_secret,
             scopes=list(terms.scopes),
             user_scopes=[],
             redirect_uri=terms.public_url + REDIRECT,
@@ -251,8 +245,8 @@ class OauthHttp:
             install_page_rendering_enabled=False,
             redirect_uri_path=REDIRECT,
             callback_options=AsyncCallbackOptions(self._succeeded, self._failed),
-            authorization_url=urljoin(terms.base_url, "/oauth/v2/authorize"),
-            installation_store=SlackInstallations(self._keeps, terms),
+            authorization_url=urljoin(self._base_url, "/oauth/v2/authorize"),
+            installation_store=SlackInstallations(self._keeps, terms.client_id, self._app_id),
             installation_store_bot_only=True,
             state_store=States(encryption, self._interventions),
             state_cookie_name=_COOKIE,

@@ -23,8 +23,8 @@ PREFIX: Final = "spanpost:"
 READ: Final = "read"
 FORM: Final = "application/x-www-form-urlencoded"
 JSON: Final = "application/json"
-_ID: Final = re.compile(r"^[A-Z][A-Z0-9]{1,31}\Z")
-_TS: Final = re.compile(r"^[0-9]{1,16}(\.[0-9]{1,16})?\Z")
+ID: Final = re.compile(r"^[A-Z][A-Z0-9]{1,31}\Z")
+TS: Final = re.compile(r"^[0-9]{1,16}(\.[0-9]{1,16})?\Z")
 _UUID: Final = re.compile(r"^[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}\Z")
 _LABELLED: Final = re.compile(r"<([^<>|]{1,4000})(?:\|([^<>]{0,4000}))?>")
 
@@ -110,17 +110,17 @@ def decode(body: bytes, content_type: str) -> dict[str, Any] | None:
 
 def team_of(body: dict[str, Any]) -> tuple[str, str]:
     """Return a payload's workspace and organisation; empty where it names none."""
-    team = _text(_dict(body.get("team")).get("id")) or _text(body.get("team_id")) or _text(body.get("team"))
-    enterprise = _text(_dict(body.get("enterprise")).get("id")) or _text(body.get("enterprise_id"))
-    enterprise = enterprise or _text(_dict(body.get("team")).get("enterprise_id"))
+    team = text_of(_dict(body.get("team")).get("id")) or text_of(body.get("team_id")) or text_of(body.get("team"))
+    enterprise = text_of(_dict(body.get("enterprise")).get("id")) or text_of(body.get("enterprise_id"))
+    enterprise = enterprise or text_of(_dict(body.get("team")).get("enterprise_id"))
     if not team:  # org-wide installations leave it out of interactions
-        team = _text(_dict(body.get("user")).get("team_id")) or _text(_dict(body.get("view")).get("team_id"))
-    return team if _ID.match(team) else "", enterprise if _ID.match(enterprise) else ""
+        team = text_of(_dict(body.get("user")).get("team_id")) or text_of(_dict(body.get("view")).get("team_id"))
+    return team if ID.match(team) else "", enterprise if ID.match(enterprise) else ""
 
 
 def app_of(body: dict[str, Any]) -> str:
     """Return the id of the app that a payload is for."""
-    return _text(body.get("api_app_id"))
+    return text_of(body.get("api_app_id"))
 
 
 def departure(body: dict[str, Any]) -> tuple[str, float | None] | None:
@@ -141,30 +141,30 @@ def click(body: dict[str, Any], team: str) -> Click | None:
     """Read `block_actions`; None for anything else, or a button that is not ours."""
     actions = body.get("actions")
     action = _dict(actions[0]) if isinstance(actions, list) and len(actions) == 1 else {}
-    chosen = _text(_dict(action.get("selected_option")).get("value"))
+    chosen = text_of(_dict(action.get("selected_option")).get("value"))
     user, container = _dict(body.get("user")), _dict(body.get("container"))
     message = _dict(body.get("message"))
-    channel = _text(container.get("channel_id")) or _text(_dict(body.get("channel")).get("id"))
-    ts = _text(container.get("message_ts")) or _text(message.get("ts"))
-    meant = grammar(_text(action.get("action_id")), chosen or _text(action.get("value")))
-    who, action_ts = _text(user.get("id")), _text(action.get("action_ts"))
-    if meant is None or not (_ID.match(who) and _ID.match(channel) and _TS.match(ts) and _TS.match(action_ts)):
+    channel = text_of(container.get("channel_id")) or text_of(_dict(body.get("channel")).get("id"))
+    ts = text_of(container.get("message_ts")) or text_of(message.get("ts"))
+    meant = grammar(text_of(action.get("action_id")), chosen or text_of(action.get("value")))
+    who, action_ts = text_of(user.get("id")), text_of(action.get("action_ts"))
+    if meant is None or not (ID.match(who) and ID.match(channel) and TS.match(ts) and TS.match(action_ts)):
         return None
     if container.get("is_ephemeral") is True:
         return None
     word, option, key = meant
-    idempotency_key = fingerprint("click", team, channel, ts, _text(action.get("action_id")), chosen, action_ts, who)
-    thread = _text(container.get("thread_ts")) or _text(message.get("thread_ts"))
+    idempotency_key = fingerprint("click", team, channel, ts, text_of(action.get("action_id")), chosen, action_ts, who)
+    thread = text_of(container.get("thread_ts")) or text_of(message.get("thread_ts"))
     return Click(
         action=word,
         key=key,
         option=option,
         user=who,
         message=PersonMessage(team=team, channel=channel, ts=ts),
-        thread=thread if _TS.match(thread) else "",
-        author=_text(message.get("bot_id")),
-        trigger=_text(body.get("trigger_id"))[:200],
-        response_url=_text(body.get("response_url"))[:1000],
+        thread=thread if TS.match(thread) else "",
+        author=text_of(message.get("bot_id")),
+        trigger=text_of(body.get("trigger_id"))[:200],
+        response_url=text_of(body.get("response_url"))[:1000],
         is_foreign=_is_foreign(body, user.get("team_id"), team),
         idempotency_key=idempotency_key,
         at=moment(action_ts),
@@ -192,19 +192,19 @@ def grammar(action_id: str, value: str) -> tuple[str, int | None, UUID] | None:
 def submission(body: dict[str, Any], team: str) -> Submission | None:
     """Read `view_submission` of a dialogue of ours; None for anything else."""
     view, user = _dict(body.get("view")), _dict(body.get("user"))
-    view_id, who = _text(view.get("id")), _text(user.get("id"))
-    if not _text(view.get("callback_id")).startswith(PREFIX) or not _ID.match(who) or not view_id:
+    view_id, who = text_of(view.get("id")), text_of(user.get("id"))
+    if not text_of(view.get("callback_id")).startswith(PREFIX) or not ID.match(who) or not view_id:
         return None
     try:
-        meta = json.loads(_text(view.get("private_metadata")))
+        meta = json.loads(text_of(view.get("private_metadata")))
     except (ValueError, RecursionError):
         return None
     comment = choice = ""
     for block in _dict(_dict(view.get("state")).get("values")).values():
         for element in _dict(block).values():
-            comment = comment or _text(_dict(element).get("value"))
-            choice = choice or _text(_dict(_dict(element).get("selected_option")).get("value"))
-    idempotency_key = fingerprint("view", team, view_id, _text(view.get("hash")), who)
+            comment = comment or text_of(_dict(element).get("value"))
+            choice = choice or text_of(_dict(_dict(element).get("selected_option")).get("value"))
+    idempotency_key = fingerprint("view", team, view_id, text_of(view.get("hash")), who)
     is_foreign = _is_foreign(body, user.get("team_id"), team)
     return Submission(
         user=who,
@@ -220,22 +220,22 @@ def submission(body: dict[str, Any], team: str) -> Submission | None:
 def reply(body: dict[str, Any], team: str) -> Reply | None:
     """Read a `message` event with a person's new reply in a thread; None for anything else."""
     event = _dict(body.get("event"))
-    channel, ts, root = (_text(event.get(name)) for name in ("channel", "ts", "thread_ts"))
-    who = _text(event.get("user"))
+    channel, ts, root = (text_of(event.get(name)) for name in ("channel", "ts", "thread_ts"))
+    who = text_of(event.get("user"))
     if event.get("type") != "message" or event.get("subtype") not in (None, "thread_broadcast", "file_share"):
         return None
     if event.get("bot_id") or event.get("bot_profile") or event.get("app_id") or event.get("hidden"):
         return None
-    if not (_ID.match(who) and _ID.match(channel) and _TS.match(ts) and _TS.match(root)) or root == ts:
+    if not (ID.match(who) and ID.match(channel) and TS.match(ts) and TS.match(root)) or root == ts:
         return None
-    raw = _text(event.get("text"))
+    raw = text_of(event.get("text"))
     return Reply(
         user=who,
         root=PersonMessage(team=team, channel=channel, ts=root),
         ts=ts,
         text=plain(raw),
         raw=raw,
-        parent=_text(event.get("parent_user_id")),
+        parent=text_of(event.get("parent_user_id")),
         is_foreign=_is_foreign(body, event.get("user_team") or event.get("team"), team),
         idempotency_key=fingerprint("message", team, channel, ts),
         at=moment(ts),
@@ -248,10 +248,10 @@ def stop(body: dict[str, Any], team: str) -> Stop | None:
     See docs.slack.dev/reference/events/agent_session_stopped.
     """
     event = _dict(body.get("event"))
-    user, channel, thread, ts = (_text(event.get(name)) for name in ("user", "channel", "thread_ts", "event_ts"))
-    if event.get("type") != "agent_session_stopped" or not (_ID.match(user) and _ID.match(channel)):
+    user, channel, thread, ts = (text_of(event.get(name)) for name in ("user", "channel", "thread_ts", "event_ts"))
+    if event.get("type") != "agent_session_stopped" or not (ID.match(user) and ID.match(channel)):
         return None
-    if not (_TS.match(thread) and _TS.match(ts)):
+    if not (TS.match(thread) and TS.match(ts)):
         return None
     return Stop(
         user=user,
@@ -295,12 +295,13 @@ def _is_foreign(body: dict[str, Any], home: object, team: str) -> bool:
 
     For members of an organisation Slack is asked later.
     """
-    return bool(_text(home)) and home != team and not team_of(body)[1]
+    return bool(text_of(home)) and home != team and not team_of(body)[1]
 
 
 def _dict(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _text(value: object) -> str:
+def text_of(value: object) -> str:
+    """Return a text; empty for anything else."""
     return value if isinstance(value, str) else ""

@@ -12,8 +12,6 @@ from spanpost.interactions.protocols import PersonMessage
 from spanpost.interactions.slack import payloads
 from spanpost.text.sanitise import strip
 
-_ID: Final = re.compile(r"^[A-Z][A-Z0-9]{1,31}\Z")
-_TS: Final = re.compile(r"^[0-9]{1,16}(\.[0-9]{1,16})?\Z")
 _COMMAND: Final = re.compile(r"^/[^\s/<>&|`]{1,40}\Z")
 #: The word of the next-page button. It has a space, so nobody can type it.
 MORE: Final = f"{payloads.PREFIX} more"
@@ -43,19 +41,21 @@ class Spoken(msgspec.Struct, frozen=True, kw_only=True):
 
 def command(body: dict[str, Any], team: str) -> Spoken | None:
     """Read a slash command; None for anything else."""
-    user, channel, name, trigger = (_text(body.get(key)) for key in ("user_id", "channel_id", "command", "trigger_id"))
-    if not (_ID.match(user) and _ID.match(channel) and _COMMAND.match(name) and trigger):
+    user, channel, name, trigger = (
+        payloads.text_of(body.get(key)) for key in ("user_id", "channel_id", "command", "trigger_id")
+    )
+    if not (payloads.ID.match(user) and payloads.ID.match(channel) and _COMMAND.match(name) and trigger):
         return None
-    word, rest = _split(_text(body.get("text")))
+    word, rest = _split(payloads.text_of(body.get("text")))
     return Spoken(
         word=word,
         rest=rest,
         user=user,
         team=team,
         channel=channel,
-        channel_name=_text(body.get("channel_name"))[:100],
+        channel_name=payloads.text_of(body.get("channel_name"))[:100],
         by=name,
-        response_url=_text(body.get("response_url"))[:1000],
+        response_url=payloads.text_of(body.get("response_url"))[:1000],
         # Slack makes one for each submission.
         idempotency_key=payloads.fingerprint("command", team, trigger, user),
         at=datetime.now(UTC),
@@ -68,19 +68,23 @@ def goes_on(body: dict[str, Any], team: str) -> Spoken | None:
     action = actions[0] if isinstance(actions, list) and len(actions) == 1 and isinstance(actions[0], dict) else {}
     user, container = body.get("user"), body.get("container")
     user, container = user if isinstance(user, dict) else {}, container if isinstance(container, dict) else {}
-    who, channel, at = _text(user.get("id")), _text(container.get("channel_id")), _text(action.get("action_ts"))
-    value = _text(action.get("value"))
-    if not (_ID.match(who) and _ID.match(channel) and _TS.match(at)) or len(value) > _MOST:
+    who, channel, at = (
+        payloads.text_of(user.get("id")),
+        payloads.text_of(container.get("channel_id")),
+        payloads.text_of(action.get("action_ts")),
+    )
+    value = payloads.text_of(action.get("value"))
+    if not (payloads.ID.match(who) and payloads.ID.match(channel) and payloads.TS.match(at)) or len(value) > _MOST:
         return None
-    thread, home = _text(container.get("thread_ts")), _text(user.get("team_id"))
+    thread, home = payloads.text_of(container.get("thread_ts")), payloads.text_of(user.get("team_id"))
     return Spoken(
         word=MORE,
         rest=value,
         user=who,
         team=team,
         channel=channel,
-        response_url=_text(body.get("response_url"))[:1000],
-        thread=thread if _TS.match(thread) else "",
+        response_url=payloads.text_of(body.get("response_url"))[:1000],
+        thread=thread if payloads.TS.match(thread) else "",
         is_foreign=bool(home) and home != team and not payloads.team_of(body)[1],
         idempotency_key=payloads.fingerprint("more", team, channel, at, who, value),
         at=payloads.moment(at),
@@ -94,20 +98,23 @@ def mention(body: dict[str, Any], team: str, bot_user: str) -> Spoken | None:
         return None
     if event.get("bot_id") or event.get("bot_profile") or event.get("app_id"):
         return None
-    user, channel, ts, thread = (_text(event.get(key)) for key in ("user", "channel", "ts", "thread_ts"))
-    if not (bot_user and _ID.match(user) and _ID.match(channel) and _TS.match(ts)) or user == bot_user:
+    user, channel, ts, thread = (payloads.text_of(event.get(key)) for key in ("user", "channel", "ts", "thread_ts"))
+    if (
+        not (bot_user and payloads.ID.match(user) and payloads.ID.match(channel) and payloads.TS.match(ts))
+        or user == bot_user
+    ):
         return None
     # Text before the mention is meant for others.
-    said = re.split(rf"<@{re.escape(bot_user)}(?:\|[^<>]*)?>", _text(event.get("text")), maxsplit=1)[-1]
+    said = re.split(rf"<@{re.escape(bot_user)}(?:\|[^<>]*)?>", payloads.text_of(event.get("text")), maxsplit=1)[-1]
     word, rest = _split(payloads.plain(said))
-    home = _text(event.get("user_team")) or _text(event.get("team"))
+    home = payloads.text_of(event.get("user_team")) or payloads.text_of(event.get("team"))
     return Spoken(
         word=word,
         rest=rest,
         user=user,
         team=team,
         channel=channel,
-        thread=thread if _TS.match(thread) and thread != ts else "",
+        thread=thread if payloads.TS.match(thread) and thread != ts else "",
         is_foreign=bool(home) and home != team and not payloads.team_of(body)[1],
         idempotency_key=payloads.fingerprint("mention", team, channel, ts),
         at=payloads.moment(ts),
@@ -123,7 +130,3 @@ def _split(text: str) -> tuple[str, str]:
     word, _, rest = strip(text[:_MOST]).strip().partition(" ")
     head, feed, tail = word.partition("\n")
     return head.casefold(), f"{tail} {rest}".strip() if feed else rest.strip()
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -131,7 +130,3 @@ def is_slack(base_url: str) -> bool:
 
 def _word(value: object) -> str:
     return value[:100] if isinstance(value, str) and value.isprintable() else ""
-
-
-#: Makes the Web API of a token.
-Opens = Callable[[str], Web]

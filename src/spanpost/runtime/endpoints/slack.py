@@ -36,18 +36,16 @@ def endpoints(context: EndpointContext) -> list[Endpoint]:
 
 def oauth(context: EndpointContext, workspaces: Workspaces) -> OauthHttp:
     """Return the endpoint that installs the app."""
-    from spanpost.interactions.slack.oauth import InstallTerms, OauthHttp
-    from spanpost.sinks.slack.transport import proxy_for
+    from spanpost.interactions.slack.oauth import OauthHttp
 
     section, interactions = workspaces.section, context.settings.interactions
     assert section.client_secret is not None
-    terms = InstallTerms(
-        client_id=section.client_id,
-        client_secret=section.client_secret.get_secret_value(),
-        public_url=section.public_url,
-        scopes=section.scopes,
+    return OauthHttp(
+        section,
+        section.client_secret.get_secret_value(),
+        workspaces,
+        context.pipeline.store.interventions,
         app_id=interactions.app_id if interactions is not None else "",
         base_url=workspaces.base_url,
-        proxy=proxy_for(workspaces.base_url),
+        watch=context.pipeline.metrics,
     )
-    return OauthHttp(terms, workspaces, context.pipeline.store.interventions, watch=context.pipeline.metrics)

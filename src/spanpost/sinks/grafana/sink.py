@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from spanpost.model.deliveries import Delivery, Mode, RateLimit, Receipt, SinkCall
 from spanpost.model.errors import DeliveryError, DeliveryRefused, DeliveryUncertain, Rejected, Throttled, Unavailable
@@ -14,7 +14,7 @@ from spanpost.sinks.base import Finding
 from spanpost.sinks.grafana.api import Api, Apis, GrafanaRequest, Legacy, Made
 from spanpost.sinks.grafana.render import Note, mark_of_delivery, note
 from spanpost.sinks.grafana.settings import GrafanaSettings
-from spanpost.sinks.grafana.transport import GrafanaAnswer
+from spanpost.sinks.grafana.transport import GrafanaAnswer, Wire
 
 #: Wait after an answer 429 or 503 without a readable `Retry-After`.
 RETRY_AFTER: Final = timedelta(seconds=30)
@@ -22,14 +22,6 @@ RETRY_AFTER: Final = timedelta(seconds=30)
 _DELETED: Final = {"ended": "deleted"}
 #: Edits allowed per annotation created: most edits change nothing and make no call.
 _EDITS: Final = 20.0
-
-
-class GrafanaCalls(Protocol):
-    """**Protocol:** makes a call; `transport.Wire` is one."""
-
-    async def call(self, request: GrafanaRequest) -> GrafanaAnswer: ...
-
-    async def close(self) -> None: ...
 
 
 class GrafanaSink:
@@ -41,9 +33,7 @@ class GrafanaSink:
 
     name = "grafana"
 
-    def __init__(
-        self, settings: GrafanaSettings, wire: GrafanaCalls, *, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, settings: GrafanaSettings, wire: Wire, *, clock: Callable[[], float] = time.time) -> None:
         self._settings = settings
         self._wire = wire
         self._clock = clock

@@ -4,7 +4,7 @@ Without a network, like `flow`. One lookup answers for all doubtful deliveries o
 
 - An edit needs no lookup. Editing again is harmless, so the known message is the answer, without its mark.
 - Found: the answer is where. Found more than once: the oldest stays, the others are deleted.
-- Not found, `settle` after it was sent and after an earlier lookup: it did not arrive. Before that: left out, and asked
+- Not found, `wait` after it was sent and after an earlier lookup: it did not arrive. Before that: left out, and asked
   again.
 - A lookup is impossible (no scope, no id, allowed too rarely): `Unverifiable`. A person decides whether to post it.
 
@@ -101,7 +101,7 @@ def _impossible(group: DoubtfulDeliveries, why: str, cure: str) -> Unverifiable:
     return Unverifiable(f"it may have arrived in {where}, {why}: {cure}; retry it when it is not there")
 
 
-def settle(group: DoubtfulDeliveries, memory: Memory, *, wait: timedelta, now: datetime) -> Talk[Answers]:
+def reconcile(group: DoubtfulDeliveries, memory: Memory, *, wait: timedelta, now: datetime) -> Talk[Answers]:
     """Look up a group. Raises a `DeliveryError` if the lookup failed and nothing is known."""
     answers: Answers = {}
     doubtful: list[tuple[Delivery, int]] = []
@@ -146,7 +146,7 @@ def settle(group: DoubtfulDeliveries, memory: Memory, *, wait: timedelta, now: d
     for delivery, generation in doubtful:
         found = sorted(seen.get((_mark_of(delivery), generation), ()), key=lambda m: _seconds(m.get("ts")))
         if found:
-            answers[delivery.id] = yield from _keep_one(delivery, group, channel, generation, found, memory)
+            answers[delivery.id] = yield from _keep_one(group, channel, generation, found, memory)
         elif not is_whole:
             if _elapsed(delivery, now) > LONGEST_THROTTLE:
                 answers[delivery.id] = _impossible(
@@ -158,7 +158,6 @@ def settle(group: DoubtfulDeliveries, memory: Memory, *, wait: timedelta, now: d
 
 
 def _keep_one(
-    delivery: Delivery,
     group: DoubtfulDeliveries,
     channel: str,
     generation: int,

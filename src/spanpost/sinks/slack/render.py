@@ -359,7 +359,7 @@ def _small_print(task: Task, children: Sequence[Task], slack_style: SlackStyle) 
     last_event: list[Element] = []
     if at is not None:
         form = "{date_short_pretty} {time}" if labels.is_final(task) else "{time_secs}"
-        word = locale.say("root.ended" if labels.is_final(task) else "root.heard", at=dated(at, form))
+        word = locale.say("root.ended" if labels.is_final(task) else "root.last_seen", at=dated(at, form))
         last_event.append(small_parsed(f"·  {word}" if said else word))
     nothing = [] if said or last_event else [locale.say("root.nothing_known")]
     return context(*(["  ·  ".join(said)] if said else []), *last_event, *nothing)

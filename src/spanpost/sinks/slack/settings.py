@@ -140,9 +140,8 @@ class SlackSettings(WorkspaceSettings, SinkSettings):
     )
     content: bool = Field(
         default=False,
-        description="Show prompts, and the tool arguments in the details of questions. An agent's own text "
-        "(`agent.*`) is "
-        "always shown. A question whose arguments are hidden can be denied in Slack, or decided on the board.",
+        description="Show prompts, and the tool arguments in the details of questions. An agent's own text (`agent.*`) "
+        "is always shown. A question whose arguments are hidden can be denied in Slack, or decided on the board.",
     )
     logs: bool = Field(
         default=True,
@@ -158,9 +157,8 @@ class SlackSettings(WorkspaceSettings, SinkSettings):
     )
     stop_button: bool = Field(
         default=False,
-        description="Show in each task's thread that the task is working, with Slack's button *Stop*: it "
-        "cancels the task "
-        "for a person who may cancel it. For an app that is declared an agent, with `interactions`.",
+        description="Show in each task's thread that the task is working, with Slack's button *Stop*: it cancels the "
+        "task for a person who may cancel it. For an app that is declared an agent, with `interactions`.",
     )
     dry_run: bool = Field(
         default=False,

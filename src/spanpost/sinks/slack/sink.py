@@ -208,7 +208,7 @@ class SlackSink:
         waiting = lookup.groups(asked)
         for group in waiting:  # grows during the loop
             try:
-                talk = lookup.settle(group, space.memory, wait=self._reconcile_timeout, now=now)
+                talk = lookup.reconcile(group, space.memory, wait=self._reconcile_timeout, now=now)
                 answers |= await self._drive(talk, space, failed)
             except DeliveryError as error:
                 is_of_channel = error.closes == group.place.address or isinstance(error, Unverifiable)

@@ -92,7 +92,7 @@ PHRASES: Final[dict[str, Phrase]] = {
     "root.artifacts": ("{n} artifact", "{n} artifacts"),
     "root.more": "and {n} more",
     "root.ended": "ended {at}",
-    "root.heard": "last seen {at}",
+    "root.last_seen": "last seen {at}",
     "root.nothing_known": "nothing is known about it yet",
     "root.steps_done": ("{n} step done", "{n} steps done"),
     "root.meant_for": "meant for {channel} ({why})",

@@ -89,7 +89,7 @@ PHRASES: Final[dict[str, Phrase]] = {
     "root.artifacts": "산출물 {n}개",
     "root.more": "외 {n}개",
     "root.ended": "종료 {at}",
-    "root.heard": "최근 수신 {at}",
+    "root.last_seen": "최근 수신 {at}",
     "root.nothing_known": "아직 알려진 내용이 없습니다",
     "root.steps_done": "{n}단계 완료",
     "root.meant_for": "원래 채널: {channel} ({why})",

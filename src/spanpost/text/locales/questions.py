@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
+from spanpost.text.legible import Hidden
 from spanpost.text.locales import ENGLISH, Locale
 
 
-class Reason(Protocol):
-    """**Protocol:** a reason, whose text has the key ``hidden.…``.
-
-    `is_here_alone`: the question is readable elsewhere.
-    """
-
-    @property
-    def is_here_alone(self) -> bool: ...
-
-
-def why_hidden(reasons: Sequence[Reason], locale: Locale = ENGLISH) -> str:
+def why_hidden(reasons: Sequence[Hidden], locale: Locale = ENGLISH) -> str:
     """Return why a part of a question is hidden, and the next step.
 
     A question that is readable elsewhere is decided there.

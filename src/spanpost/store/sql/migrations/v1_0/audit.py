@@ -66,8 +66,7 @@ _ROW: Final[list[Column]] = [
     (
         "repairs",
         "smallint NOT NULL",
-        "Bits of what was repaired: 1 synthetic id, 2 text, 4 number, 8 truncated, 16 time, 32 depth, "
-        "64 not UTF-8; "
+        "Bits of what was repaired: 1 synthetic id, 2 text, 4 number, 8 truncated, 16 time, 32 depth, 64 not UTF-8; "
         "128 time far from received_at. 0: as received.",
     ),
     (

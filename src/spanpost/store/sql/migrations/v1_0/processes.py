@@ -83,9 +83,8 @@ GRANTED: Final = table(
 
 REDACTION_KEY: Final = table(
     "redaction_key",
-    "The key of the hashes in [redacted:kind:length:hash]. A role that reads it can try short secrets: "
-    "grant it to no reading role. "
-    "Not used where redaction.hash_key is set.",
+    "The key of the hashes in [redacted:kind:length:hash]. A role that reads it can try short secrets: grant it to no "
+    "reading role. Not used where redaction.hash_key is set.",
     [
         ("one", "boolean PRIMARY KEY DEFAULT true CHECK (one)", "True: there is one row."),
         ("key", "bytea NOT NULL", "32 random bytes, written by the first process that opens the database."),
