@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from tests.errors import field_of, reason_of
+from tests.eventually import eventually
 from tests.interactions.api.served import Served
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.needs("postgres")]
@@ -90,9 +91,12 @@ def test_a_repeat_with_a_key_is_the_same_act(served: Served) -> None:
     client = served.as_of("operator")
 
     def say(text: str) -> dict[str, Any]:
-        answer = client.post(
-            f"/api/tasks/{task['uid']}/messages", json={"text": text}, headers={"idempotency-key": "k1"}
-        )
+        def post() -> httpx.Response:
+            url = f"/api/tasks/{task['uid']}/messages"
+            return client.post(url, json={"text": text}, headers={"idempotency-key": "k1"})
+
+        # A busy database answers 503: send it again.
+        answer = eventually(post, lambda answer: answer.status_code != 503)
         return dict(answer.raise_for_status().json())
 
     with ThreadPoolExecutor(20) as pool:
