@@ -239,7 +239,7 @@ if __name__ == "__main__":
     asker = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     asker.add_argument("--spans", type=int, default=1000)
     asker.add_argument("--shape", default="", help="shapes whose names hold this, several with |")
-    asker.add_argument("--order", default="as told", choices=ORDERS)
+    asker.add_argument("--order", default="as sent", choices=ORDERS)
     asker.add_argument("--beside", action="store_true")
     asker.add_argument("--seconds", type=float, default=20.0)
     asker.add_argument("--system", action="store_true", help="the system's PostgreSQL instead of the embedded one")

@@ -31,7 +31,7 @@ from spanpost.runtime import assembly, replay
 from spanpost.settings import load
 from spanpost.store.memory import MemoryStore
 from spanpost.tasks.json_form import report
-from tests.tasks.recorded_runs import TOLD_OTHERWISE, bodies, shared, told_tokens, totals
+from tests.tasks.recorded_runs import REPORTED_OTHERWISE, bodies, reported_tokens, shared, totals
 from tests.tasks.recorded_runs import runs as runs_in
 
 CAPTURES = shared()
@@ -280,10 +280,10 @@ def test_tokens_are_what_the_model_served(run: str) -> None:
     tasks = made_of(run)["tasks"]
     said = [_sum(t[field] for t in tasks) for field in ("input_tokens", "output_tokens", "cache_read_tokens")]
     dialect = run.partition("/")[0]
-    assert tuple(said[:2]) == told_tokens(CAPTURES, run)
+    assert tuple(said[:2]) == reported_tokens(CAPTURES, run)
     if said[0] is None:
         assert said[2] is None
-    elif dialect not in NO_CACHE and run not in TOLD_OTHERWISE:
+    elif dialect not in NO_CACHE and run not in REPORTED_OTHERWISE:
         assert (said[2] or 0) == totals(CAPTURES / run)["cached_read"]
 
 

@@ -17,7 +17,7 @@ def test_tokens_are_what_the_model_served(run: str) -> None:
     if run == "anthropic-traceloop/stream":
         # Two copies of each call differ by message_start's token; the fold decides which one counts.
         found = (found[0], found[1] - 3 if found[1] == 56 else found[1])
-    assert found == rec.told_tokens(rec.shared(), run)
+    assert found == rec.reported_tokens(rec.shared(), run)
 
 
 def _readings(run: str) -> list[tuple[Observation, Reading]]:

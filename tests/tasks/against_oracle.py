@@ -47,7 +47,7 @@ def rules_of(rules: FoldRules) -> oracle.Rules:
         most_output=lambda model: window_of(model, rules.outputs) if rules.outputs else None,
         forecast=forecast,
         is_full=is_full,
-        is_near=lambda told: is_near(told, rules),
+        is_near=lambda one: is_near(one, rules),
         attributes=rules.attributes,
     )
 
@@ -64,10 +64,10 @@ def differences(twin: Twin, outcome: oracle.Outcome) -> list[str]:
     expected = {task.uid: task for task in outcome.tasks}
     for uid in expected.keys() | folded.keys():
         found += _compared(f"task {uid}", folded.get(uid), expected.get(uid))
-    told = {c.id: c for c in twin.checkpoints.values() if c.is_reported}
-    to_tell = {c.id: c for c in outcome.checkpoints}
-    for id in to_tell.keys() | told.keys():
-        found += _compared(f"checkpoint {id}", told.get(id), to_tell.get(id))
+    reported = {c.id: c for c in twin.checkpoints.values() if c.is_reported}
+    to_report = {c.id: c for c in outcome.checkpoints}
+    for id in to_report.keys() | reported.keys():
+        found += _compared(f"checkpoint {id}", reported.get(id), to_report.get(id))
     return sorted(found)
 
 

@@ -1,4 +1,4 @@
-"""Random histories of agents for the property tests: trees of spans, told live and at their end, stacked and torn.
+"""Random histories of agents for the property tests: trees of spans, reported live and at their end, stacked and torn.
 
 Histories are made of readings, not of attributes: the reader has tests of its own.
 """
@@ -133,8 +133,8 @@ class Twin:
         return folded
 
     def outcome(self) -> tuple[list[Task], list[tuple[object, ...]]]:
-        """What must not depend on the order: the tasks, and what was told with the task of which it was told."""
-        told = sorted(
+        """What must not depend on the order: the tasks, and the reported checkpoints, each with its task."""
+        reported = sorted(
             (
                 str(c.id),
                 c.kind,
@@ -149,7 +149,7 @@ class Twin:
         rows = (
             msgspec.structs.replace(t, message_uid=None) for t in self.tasks.values()
         )  # which message carries it may differ
-        return sorted(rows, key=lambda t: str(t.uid)), told  # type: ignore[return-value]
+        return sorted(rows, key=lambda t: str(t.uid)), reported  # type: ignore[return-value]
 
 
 def history(random: Random, *, size: int = 14) -> list[Placed]:

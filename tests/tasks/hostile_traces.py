@@ -169,12 +169,15 @@ def looked_at(n: int) -> Trace:
 
 
 def look(o: Observation, i: int) -> Observation:
-    """Return the observation of a span, told so much later."""
+    """Return the observation of a span, observed so many nanoseconds later."""
     return msgspec.structs.replace(o, at_ns=o.at_ns + i)
 
 
 def renamed(n: int) -> Trace:
-    """Return a box above many others that is told many times, each time under another name: each copy is greater."""
+    """Return a root span above many others, and many copies of it.
+
+    Each copy has another name, and ranks above the copy before it.
+    """
     below = [span(i, 0, agent(f"agent-{i % 2}")) for i in range(1, n // 2)]
     copies = [look(span(0, None, agent(f"name-{i}"), part=Part.STARTED), i) for i in range(n // 2)]
     return [*below, *copies]
@@ -197,7 +200,7 @@ def moving(n: int) -> Trace:
     return [*below, *copies]
 
 
-def twice_told(n: int) -> Trace:
+def repeated_response(n: int) -> Trace:
     """Return model calls that all say one response id."""
     return star(n, lambda i: call(**{"gen_ai.response.id": "resp-1"}), agent("a"))
 
@@ -277,8 +280,8 @@ def artifacts(n: int) -> Trace:
 
 def checkpoints(n: int) -> Trace:
     """Return checkpoints, on one agent."""
-    told = [event(0, "agent.checkpoint", {"agent.checkpoint.message": f"m{i}"}, index=i) for i in range(n)]
-    return [span(0, None, agent("a", "job")), *told]
+    events = [event(0, "agent.checkpoint", {"agent.checkpoint.message": f"m{i}"}, index=i) for i in range(n)]
+    return [span(0, None, agent("a", "job")), *events]
 
 
 def errors(n: int) -> Trace:
@@ -316,7 +319,7 @@ def comb(n: int) -> Trace:
 
 
 def failing_chain(n: int) -> Trace:
-    """Return a chain of agents all of which failed: each tells the one above."""
+    """Return a chain of agents all of which failed: each failure is reported to the agent above."""
     return [
         span(i, i - 1 if i else None, agent(f"agent-{i}", **{"error.type": "E"}), status=Status.ERROR) for i in range(n)
     ]
@@ -374,7 +377,7 @@ SHAPES: dict[str, Callable[[int], Trace]] = {
     "traces, linked": linked,
     "traces, linked to the first": linked_root_spans,
     "traces of one conversation": talks,
-    "calls of one response": twice_told,
+    "calls of one response": repeated_response,
     "hints": hints,
     "hints, deep": hinted_deep,
     "looked at again": looked_at,
@@ -395,17 +398,17 @@ def _shuffled(trace: Trace) -> Trace:
 
 
 ORDERS: dict[str, Callable[[Trace], Trace]] = {
-    "as told": list,
+    "as sent": list,
     "last first": lambda trace: trace[::-1],
     "shuffled": _shuffled,
 }
 
 
-def body_of(told: Sequence[Observation]) -> bytes:
-    """Return the traces request in which a sender would tell these."""
+def body_of(sent: Sequence[Observation]) -> bytes:
+    """Return the traces request that carries these observations."""
     request = ExportTraceServiceRequest()
     spans = request.resource_spans.add().scope_spans.add().spans
-    for o in told:
+    for o in sent:
         if o.part is Part.EVENT:
             spans[-1].events.add(name=o.name, time_unix_nano=o.at_ns, attributes=_pairs(o.attributes))
             continue

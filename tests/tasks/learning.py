@@ -19,7 +19,7 @@ class Say(NamedTuple):
     r: Reading
     begins: int
     ends: int
-    #: It is the top of its trace, or a box: its end is the end of something.
+    #: It is the top of its trace or a root span: its end ends a task or a run.
     is_ending: bool
     more: dict[str, Any]
 

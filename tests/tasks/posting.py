@@ -38,7 +38,7 @@ ROUTES = Routes(
     max_age=timedelta(days=36_500),
 )
 RULES = FoldRules(windows={"gpt-x": 1000}, routes=ROUTES, stall_rules=NO_STALL)
-#: The same, where a message appears with the first news that is an end or a question, and news is edited.
+#: The same, where a message appears with the first end or question, and checkpoints are edited into it.
 LIMITED_LOG = msgspec.structs.replace(
     RULES,
     routes=msgspec.structs.replace(
@@ -50,7 +50,7 @@ LIMITED_LOG = msgspec.structs.replace(
 
 
 class FarSide:
-    """What people see: by lane what its message shows, and each piece of news with how often it was told.
+    """What people see: what each message shows, by ordering key, and each delivery of a checkpoint.
 
     Some answers come late (`hold`), some are lost, after what was sent arrived or before.
     """
@@ -58,14 +58,14 @@ class FarSide:
     def __init__(self, random: Random) -> None:
         self.random = random
         self.stands: dict[tuple[str, str], Delivery] = {}
-        self.news: dict[tuple[str, str], list[Delivery]] = {}
+        self.checkpoints: dict[tuple[str, str], list[Delivery]] = {}
         self.held: list[Delivery] = []
         #: Deliveries that arrived although their answer was lost.
         self._arrived: set[int] = set()
         self.wrongs: list[str] = []
 
     def holds(self, delivery: Delivery) -> bool:
-        """Tell whether the answer to a delivery is to come later."""
+        """Return whether the answer to a delivery is to come later."""
         if self.random.random() < 0.3:
             self.held.append(delivery)
             return True
@@ -87,16 +87,16 @@ class FarSide:
         return receipt
 
     def _show(self, delivery: Delivery) -> None:
-        conversation = (delivery.sink, delivery.ordering_key)
+        place = (delivery.sink, delivery.ordering_key)
         if delivery.mode is Mode.STATE:
-            if delivery.has_moved and conversation not in self.stands:
-                self.wrongs.append(f"an end where nothing stands: {conversation}")
-            self.stands[conversation] = delivery
+            if delivery.has_moved and place not in self.stands:
+                self.wrongs.append(f"an end where nothing stands: {place}")
+            self.stands[place] = delivery
             return
-        if conversation not in self.stands:
-            self.wrongs.append(f"news below no message: {delivery.key}")
+        if place not in self.stands:
+            self.wrongs.append(f"a checkpoint below no message: {delivery.key}")
         if delivery.receipt is None:
-            self.news.setdefault((delivery.sink, delivery.key), []).append(delivery)
+            self.checkpoints.setdefault((delivery.sink, delivery.key), []).append(delivery)
 
 
 def faults(
@@ -113,41 +113,41 @@ def faults(
     if len(owners) < len(roots):
         out.append("two tasks have one message")
     live: dict[tuple[str, UUID], set[str]] = {}
-    for (sink, conversation), shown in far.stands.items():
-        _, address, uid = conversation.split("|")
+    for (sink, ordering_key), shown in far.stands.items():
+        _, address, uid = ordering_key.split("|")
         owner = owners.get(uid)
         if shown.has_moved:
             if owner is not None and address in _places(owner, sink, routes):
-                out.append(f"ended, though it is a task's: {conversation}")
+                out.append(f"ended, though it is a task's: {ordering_key}")
             to = tasks.get(shown.task.root_uid) if shown.task.root_uid is not None else None
             if shown.task.task_id and (to is None or to.root_uid != to.uid):
-                out.append(f"went on in what is no root: {conversation}")
+                out.append(f"went on in what is no root: {ordering_key}")
         elif owner is None or owner.uid != shown.task.uid:
-            out.append(f"left standing: {conversation}")
+            out.append(f"left standing: {ordering_key}")
         else:
             live.setdefault((sink, owner.uid), set()).add(address)
             if address in _places(owner, sink, routes, is_now=True) and shown.task != owner:
-                out.append(f"an old text: {conversation}")
+                out.append(f"an old text: {ordering_key}")
     for root in roots:
         for sink in routes.sinks:
             if live.get((sink, root.uid), set()) - {"errors"} != _places(root, sink, routes):
                 out.append(f"a task without its message: {root.task_id} in {sink}")
     out += [
-        f"told {len(told)} times: {key}"
-        for (_, key), told in far.news.items()
-        if len(told) > 1 and not key.endswith(ON_THE_WAY)
+        f"posted {len(copies)} times: {key}"
+        for (_, key), copies in far.checkpoints.items()
+        if len(copies) > 1 and not key.endswith(ON_THE_WAY)
     ]
-    told_ids = {
+    posted_ids = {
         d.checkpoint.id
-        for (sink, _), told in far.news.items()
-        for d in told
+        for (sink, _), copies in far.checkpoints.items()
+        for d in copies
         if d.checkpoint is not None and sink == SINKS[0]
     }
     for checkpoint in checkpoints:
         task = tasks.get(checkpoint.task_uid)
-        if task is not None and task.is_announced and checkpoint.id not in told_ids:
-            out.append(f"never told: {checkpoint.text}")
-    # News of what was taken back is of nothing: nobody need see it.
+        if task is not None and task.is_announced and checkpoint.id not in posted_ids:
+            out.append(f"never posted: {checkpoint.text}")
+    # A retracted checkpoint has no task: its delivery need not arrive.
     return out + [
         f"{row.state}: {row.mode} {row.ordering_key}"
         for row in rows

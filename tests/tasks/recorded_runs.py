@@ -39,8 +39,8 @@ UNSAID = {
     "agentscope/llmfail",
     "openlit-langgraph/llmfail",
 }
-#: What is wrong on the wire, each looked at in the recording: input and output as they are told.
-TOLD_OTHERWISE = {
+#: Runs whose telemetry is wrong, checked in the recording: input and output as reported.
+REPORTED_OTHERWISE = {
     "google-adk/litellm": (751, 68),  # reasoning is counted twice
     "langgraph-langsmith-noflush/ok": (331, 36),  # the rest was lost with the process
     "langgraph-langsmith-noflush/toolfail": (107, 17),
@@ -49,12 +49,12 @@ TOLD_OTHERWISE = {
 }
 
 
-def told_tokens(root: Path, run: str) -> tuple[int | None, int | None]:
-    """Return input and output tokens as a run's telemetry tells them: what was served, wherever that is on the wire."""
+def reported_tokens(root: Path, run: str) -> tuple[int | None, int | None]:
+    """Return input and output tokens as a run's telemetry reports them: those served, where they are on the wire."""
     if run in UNSAID or run.partition("/")[0] in UNSAID:
         return None, None
-    if run in TOLD_OTHERWISE:
-        return TOLD_OTHERWISE[run]
+    if run in REPORTED_OTHERWISE:
+        return REPORTED_OTHERWISE[run]
     served = totals(root / run)
     return served["input"], served["output"]
 

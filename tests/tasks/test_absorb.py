@@ -48,7 +48,7 @@ def case(id: str, says: list[Say], fact: str, value: Any, sentence: str) -> Any:
             [root(Reading(role=Role.WORKFLOW), 9, name="nightly report")],
             "name",
             "nightly report",
-            "a box without a name is called as its span is",
+            "a root span without a name is called as its span is",
         ),
         case(
             "name of a model",
@@ -62,24 +62,24 @@ def case(id: str, says: list[Say], fact: str, value: Any, sentence: str) -> Any:
             [ended(Reading(role=Role.LLM, agent_label="ann"), 1, 2)],
             "agent_label",
             "ann",
-            "what is no box may say whose it is",
+            "a span that is no root span may name its agent",
         ),
         case(
             "no identity below",
             [ended(Reading(role=Role.LLM, repo="r"), 1, 2)],
             "repo",
             None,
-            "what is no box does not say what the task is",
+            "a span that is no root span does not name the task",
         ),
         case(
-            "conversation of the box",
+            "conversation of the root span",
             [
                 ended(Reading(role=Role.LLM, conversation_id="b"), 0, 2),
                 root(Reading(role=Role.AGENT, conversation_id="a"), 9),
             ],
             "conversation",
             "a",
-            "a box knows its conversation better than a call that began before it",
+            "a root span knows its conversation better than a call that began before it",
         ),
         case(
             "model",
@@ -159,7 +159,7 @@ def case(id: str, says: list[Say], fact: str, value: Any, sentence: str) -> Any:
             ],
             "failure",
             ("ValueError", "bad", ""),
-            "the failure of a box stands above that of a later call",
+            "the failure of a root span stands above that of a later call",
         ),
         case(
             "OK over an exception",
@@ -180,7 +180,7 @@ def case(id: str, says: list[Say], fact: str, value: Any, sentence: str) -> Any:
             [root(AGENT, 9, status=Status.OK, exceptions=1)],
             "exception",
             True,
-            "a box that says OK over an exception is remembered",
+            "a root span that says OK over an exception is remembered",
         ),
         case(
             "failed turn",
@@ -225,7 +225,7 @@ def case(id: str, says: list[Say], fact: str, value: Any, sentence: str) -> Any:
             [ended(CALL, 3, 4), started(TOOL, 2)],
             "first",
             FirstCall(True, "search", "call-1"),
-            "by what a run began is told by the earliest call, seen to end or not",
+            "the earliest call says how a run began, seen to end or not",
         ),
         case(
             "begun",
@@ -244,7 +244,7 @@ def case(id: str, says: list[Say], fact: str, value: Any, sentence: str) -> Any:
     ],
 )
 def test_a_fact_is_what_ranks_highest_in_any_order(says: list[Say], fact: str, value: Any, sentence: str) -> None:
-    """Each reading leaves the fact that its line tells, whichever observation came first."""
+    """Each reading leaves the fact of its line, whichever observation came first."""
     for order in permutations(says):
         assert value_of(getattr(learned(*order), fact)) == value, sentence
 
@@ -252,7 +252,7 @@ def test_a_fact_is_what_ranks_highest_in_any_order(says: list[Say], fact: str, v
 @pytest.mark.parametrize(
     ("says", "ending", "sentence"),
     [
-        pytest.param([root(AGENT, 9, status=Status.OK)], ("ok", "", ""), "a box says how it ended", id="ok"),
+        pytest.param([root(AGENT, 9, status=Status.OK)], ("ok", "", ""), "a root span says how it ended", id="ok"),
         pytest.param(
             [root(Reading(role=Role.AGENT, is_cancelled=True, failure=FAILURE), 9)],
             ("cancelled", "ValueError", "bad"),
@@ -262,19 +262,19 @@ def test_a_fact_is_what_ranks_highest_in_any_order(says: list[Say], fact: str, v
         pytest.param(
             [root(Reading(role=Role.AGENT, failure=FAILURE), 9)],
             ("error", "ValueError", "bad"),
-            "a failed box",
+            "a failed root span",
             id="error",
         ),
         pytest.param(
             [ended(Reading(role=Role.STEP, failure=FAILURE), 1, 9)],
             None,
-            "what is neither a box nor a top ends nothing",
+            "a span that is neither a root span nor a top ends nothing",
             id="step",
         ),
         pytest.param(
             [root(AGENT, 5, status=Status.OK), root(Reading(role=Role.AGENT, failure=FAILURE), 9)],
             ("error", "ValueError", "bad"),
-            "of two tellings of an end the later stands",
+            "of two reports of an end the later stands",
             id="later",
         ),
         pytest.param(
@@ -282,7 +282,7 @@ def test_a_fact_is_what_ranks_highest_in_any_order(says: list[Say], fact: str, v
         ),
     ],
 )
-def test_only_a_box_or_the_top_of_a_trace_ends_a_run(
+def test_only_a_root_span_or_the_top_of_a_trace_ends_a_run(
     says: list[Say], ending: tuple[str, str, str] | None, sentence: str
 ) -> None:
     """The outcome of a run and its words are those of the span that ends it."""
@@ -307,7 +307,7 @@ def test_the_final_status_that_was_said_first_stands() -> None:
 @pytest.mark.parametrize(
     ("says", "active", "sentence"),
     [
-        pytest.param([root(AGENT, 9)], 0, "a box that began and ended shows no work", id="box"),
+        pytest.param([root(AGENT, 9)], 0, "a root span that began and ended shows no work", id="root span"),
         pytest.param([ended(CALL, 1, 4)], 4, "a call's end is work", id="call"),
         pytest.param([started(CALL, 3)], 3, "a call's start is work", id="start"),
         pytest.param([event(Reading(progress=1.0), 6)], 6, "an event is work", id="event"),
@@ -357,8 +357,8 @@ def test_artifacts_links_results_and_steps_are_kept_by_name() -> None:
         assert facts.steps["~build"].value == StepBegin("build", None, 1 * SECOND)
 
 
-def test_routed_attributes_are_a_box_s_own_before_its_process_s() -> None:
-    """A box's own attribute stands above its process's, and that above one from below the box."""
+def test_routed_attributes_of_a_root_span_stand_above_those_of_its_process() -> None:
+    """A root span's own attribute stands above its process's, and that above one from a span below."""
     o = Observation(
         part=Part.ENDED,
         trace_id=TRACE,

@@ -28,7 +28,7 @@ from tests.tasks.posting import at_once
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
-def told(name: str, index: int, at: float, **said: Any) -> Observation:
+def reported(name: str, index: int, at: float, **said: Any) -> Observation:
     attributes = {f"agent.approval.{key}": value for key, value in said.items()}
     return an_event(trace=1, span=1, name=name, attributes=attributes, index=index, at=at)
 
@@ -48,7 +48,7 @@ def _history() -> list[Observation]:
             a_row(store, question), state=InterventionState.DECIDED, decision=decision, by="alice", source="slack"
         )
         ours += [decided(row, NOON), escalated(row, NOON)]
-    theirs = [told(c.EVENT_APPROVAL_RESOLVED, 3, 6.0, id="a1", decision="approve", by="mallory")]
+    theirs = [reported(c.EVENT_APPROVAL_RESOLVED, 3, 6.0, id="a1", decision="approve", by="mallory")]
     return [at_work(), *asked, *ours, *theirs]
 
 
@@ -65,24 +65,24 @@ def test_any_order_and_repetition_comes_to_the_same(order: list[Observation], mo
     known = [(a.question, a.decision, a.by, a.source, a.is_void, a.escalated_at is not None) for a in task.approvals]
     assert known == [("v2?", "deny", "alice", "slack", False, True), ("v1?", "approve", "alice", "slack", False, True)]
     assert task.open_approvals == ()
-    assert _news(store) == CHECKPOINT
+    assert _checkpoints(store) == CHECKPOINT
 
 
-def _news(store: MemoryStore) -> set[tuple[str, str]]:
+def _checkpoints(store: MemoryStore) -> set[tuple[str, str]]:
     return {(str(x.kind), x.text) for x in store.checkpoints_now() if "approval" in x.kind}
 
 
-def _told_of(history: list[Observation]) -> set[tuple[str, str]]:
+def _checkpoints_of(history: list[Observation]) -> set[tuple[str, str]]:
     store = MemoryStore(keep=None)
     store.record_now(history)
-    return _news(store)
+    return _checkpoints(store)
 
 
-CHECKPOINT = _told_of(HISTORY)
+CHECKPOINT = _checkpoints_of(HISTORY)
 
 
-def test_each_wording_is_told_once_and_once_more() -> None:
-    """Both wordings are news, each also when nobody answered in time; what was decided first is told by who decided."""
+def test_each_wording_is_announced_once_and_escalated_once() -> None:
+    """Both wordings have a checkpoint, and one when no answer came in time; the first decision names its author."""
     asked = {("approval_requested", text) for v in ("v1?", "v2?") for text in (v, f"Not answered yet: {v}")}
     assert asked < CHECKPOINT
     assert {text for _, text in CHECKPOINT - {*asked}} <= {"approve by alice", "deny by alice"}
@@ -90,7 +90,7 @@ def test_each_wording_is_told_once_and_once_more() -> None:
 
 @given(st.sampled_from([Part.EVENT, Part.LOG]))
 def test_no_sender_acts_in_a_persons_name(part: Part) -> None:
-    """What only spanpost records is believed of no door: neither who decided and how, nor an act, nor an escalation."""
+    """No sender can report what only spanpost records: who decided and how, an act, or an escalation."""
     said = {c.INTERVENTION_VERB: "cancel", c.INTERVENTION_BY: "alice", c.INTERVENTION_SOURCE: "slack"}
     forged: dict[str, Any] = {
         c.APPROVAL_ID: "a1",
@@ -119,7 +119,7 @@ def test_the_newest_questions_of_very_many_are_kept() -> None:
     store = MemoryStore(keep=None)
     store.record_now([at_work()])
     for n in range(250):
-        answer = told(c.EVENT_APPROVAL_RESOLVED, 2 * n + 1, n + 1.5, id=f"{n % 7}-{n}", decision="approve")
+        answer = reported(c.EVENT_APPROVAL_RESOLVED, 2 * n + 1, n + 1.5, id=f"{n % 7}-{n}", decision="approve")
         store.record_now([asking(f"{n % 7}-{n}", index=2 * n, at=n + 1.0), *([answer] if n < 240 else [])])
     [task] = store.tasks_now(TaskQuery())
     assert [a.id for a in task.approvals if a.question] == [f"{n % 7}-{n}" for n in range(150, 250)]
@@ -222,7 +222,7 @@ async def test_a_question_asked_again_after_very_many_others_is_still_answered()
     [row] = await store.interventions.approvals(ApprovalQuery(approval_id="a0"))
     assert (await store.interventions.intervene(an_act(Verb.DENY, row.key, text="not today"))).result is Result.DONE
     for n in range(5 * MAP_CAP):
-        answer = told(c.EVENT_APPROVAL_RESOLVED, 2 * n + 2, n + 2.5, id=f"o{n}", decision="approve")
+        answer = reported(c.EVENT_APPROVAL_RESOLVED, 2 * n + 2, n + 2.5, id=f"o{n}", decision="approve")
         store.record_now([asking(f"o{n}", index=2 * n + 1, at=n + 2.0), answer])
     for n in range(2):
         store.record_now([asking("a0", "Which of them first?", index=10_000 + n, at=10_000.0 + n)])

@@ -100,20 +100,20 @@ def test_the_work_for_a_batch_is_linear_in_its_spans(shape: str, order: str) -> 
 )
 def test_a_trace_that_grows_costs_the_same_for_each_request(shape: str) -> None:
     """What a request of a long-lived trace costs does not depend on how much was recorded of it before."""
-    told = SHAPES[shape](2000)
-    parts = [told[start : start + 20] for start in range(0, len(told), 20)]
+    trace = SHAPES[shape](2000)
+    parts = [trace[start : start + 20] for start in range(0, len(trace), 20)]
     assert ticks(parts) < 1.5 * (len(parts) / 10) * ticks(parts[:10])
 
 
 @pytest.mark.slow
-def test_boxes_within_boxes_are_one_task_down_to_a_depth() -> None:
+def test_nested_root_spans_are_one_task_down_to_a_depth() -> None:
     """Of a thousand nested root spans of one agent 64 are one task, and deeper ones are tasks of their own."""
     chain = [root_span(n, n - 1, "deep") for n in range(1, 1001)]
     shuffled = Random(1).sample(chain, len(chain))
     kept = []
-    for told in ([chain], [chain[::-1]], [shuffled], [shuffled[start : start + 50] for start in range(0, 1000, 50)]):
+    for parts in ([chain], [chain[::-1]], [shuffled], [shuffled[start : start + 50] for start in range(0, 1000, 50)]):
         store = MemoryStore()
-        for part in told:
+        for part in parts:
             assert not store.record_now(part).dropped
         tasks = sorted((t.task_id, str(t.parent_uid), str(t.root_uid)) for t in store.tasks_now(TaskQuery(limit=2000)))
         kept.append(tasks)

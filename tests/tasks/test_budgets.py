@@ -78,20 +78,20 @@ def test_who_lacks_what_it_is_kept_by_spends_nothing() -> None:
 
 
 @given(st.lists(st.decimals(-5, 20, places=2), max_size=30), st.integers(1, 50))
-def test_each_share_is_told_once(steps: list[Decimal], limit: int) -> None:
+def test_each_share_is_warned_of_once(steps: list[Decimal], limit: int) -> None:
     """A share is warned of at most once, however figures climb and are corrected; the highest share is warned of."""
     budget = Budget(name="b", limit_usd=Decimal(limit), warn_at=(0.5, 0.8, 1.0))
     spent = opened(budget, "default", (), NOW)
-    told, highest, total = [], 0.0, Decimal(0)
+    warned, highest, total = [], 0.0, Decimal(0)
     for step in steps:
         spent, record = grown(spent, budget, [growth(step)], NOW)
         total = max(total + step, Decimal(0))
         highest = max(highest, spent.share)
         if record is not None:
-            told.append(record.attributes["agent.budget.level"])
+            warned.append(record.attributes["agent.budget.level"])
     assert spent.cost_usd == total
-    assert told == sorted(set(told))
-    assert max(told, default=0.0) == max((level for level in budget.warn_at if level <= highest), default=0.0)
+    assert warned == sorted(set(warned))
+    assert max(warned, default=0.0) == max((level for level in budget.warn_at if level <= highest), default=0.0)
 
 
 def test_a_raised_limit_is_climbed_again() -> None:

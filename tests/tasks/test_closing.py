@@ -179,7 +179,7 @@ def reported_again(state: TaskState, **more: Any) -> Closed:
             a_task(WELL, inner=(root(Reading(role=Role.AGENT, failure=BAD), 8),)),
             c.ERROR,
             "nested span",
-            "a box within failed last, though its root says OK",
+            "a root span within failed last, though its root says OK",
             id="inner",
         ),
         pytest.param(
@@ -276,14 +276,14 @@ def reported_again(state: TaskState, **more: Any) -> Closed:
             a_task(started(CALL, 1), event(Reading(is_stalled=True), 5)),
             c.ERROR,
             "process stalled",
-            "its process is not heard of any more",
+            "its process sends no heartbeats any more",
             id="silent",
         ),
         pytest.param(
             a_task(event(Reading(is_stalled=True), 5), started(CALL, 6)),
             c.WORKING,
             "activity",
-            "it was heard since",
+            "it reported something since",
             id="silent no more",
         ),
     ],
@@ -295,7 +295,7 @@ def test_the_greatest_authority_decides(state: TaskState, status: str, rule: str
 
 
 def a_trace(*said: Say, **more: Any) -> TaskState:
-    """Return what lies below no known box of a trace."""
+    """Return the task state of spans of a trace that lie below no known root span."""
     facts = learned(*said)
     return a_task(*said, has_root_span=False, runs={LOOSE: Run(start_ns=facts.first_ns, ending=facts.ending)}, **more)
 
@@ -307,8 +307,10 @@ TWO_CALLS = plus(ONE_CALL, ONE_CALL)
     ("state", "subtree", "at_once", "in_time", "sentence"),
     [
         pytest.param(a_task(), Subtree(is_top=True), True, True, "the top of a trace is a task for sure", id="top"),
-        pytest.param(a_task(), Subtree(is_live=True), True, True, "so is a box that was seen to start", id="live"),
-        pytest.param(a_task(), Subtree(), False, True, "a box above may still come", id="end alone"),
+        pytest.param(
+            a_task(), Subtree(is_live=True), True, True, "so is a root span that was seen to start", id="live"
+        ),
+        pytest.param(a_task(), Subtree(), False, True, "a root span above may still come", id="end alone"),
         pytest.param(
             a_task(), Subtree(is_top=True, is_held=True), False, True, "it may go on with another run", id="held"
         ),
@@ -372,7 +374,7 @@ TWO_CALLS = plus(ONE_CALL, ONE_CALL)
 def test_what_is_announced_at_once_and_what_in_its_time(
     state: TaskState, subtree: Subtree | None, at_once: bool, in_time: bool, sentence: str
 ) -> None:
-    """What is surely a task is announced when it is first heard of; the rest has time to settle."""
+    """A certain task is announced when it is first observed; any other task is given time to settle."""
     found = closed(state, subtree)
     after = state.reported = found.after[KEY]
     assert (after.is_announced, after.is_settling) == (at_once, not at_once), sentence
@@ -425,13 +427,13 @@ FORMER, NEWER = subtree_key(b"a" * 16, SPAN), subtree_key(b"b" * 16, SPAN)
         pytest.param(
             {FORMER: a_run(1, 4), LOOSE: a_run(0)},
             ["end Complete in 3.0 s", "start Started: ann"],
-            "what lies below no box is no run beside one",
+            "spans below no root span are no run beside one",
             id="loose",
         ),
     ],
 )
 def test_each_run_has_a_start_and_its_own_end(runs: dict[bytes, Run], turns: list[str], sentence: str) -> None:
-    """The start and the end of each run are told once, in words of that run."""
+    """The start and the end of each run are reported once, in words of that run."""
     state = a_task(started(AGENT, 1), runs=runs)
     found = closed(state)
     assert sorted(f"{one.kind} {one.text}" for one in found.difference.checkpoints) == turns, sentence
@@ -441,7 +443,7 @@ def test_each_run_has_a_start_and_its_own_end(runs: dict[bytes, Run], turns: lis
 def test_a_turn_names_the_trace_of_its_run() -> None:
     """The start and the end of a run that goes on in another trace lead to that trace, not to the first one."""
     state = a_task(started(AGENT, 1), runs={FORMER: a_run(1, 4), NEWER: a_run(6, 9, trace=b"2" * 16)})
-    assert {(news.at.second, news.trace_id) for news in closed(state).difference.checkpoints} == {
+    assert {(one.at.second, one.trace_id) for one in closed(state).difference.checkpoints} == {
         (1, TRACE),
         (4, TRACE),
         (6, b"2" * 16),

@@ -1,4 +1,4 @@
-"""Names of models and their windows; when a context warning is told."""
+"""Names of models and their windows; when a context warning is reported."""
 
 from __future__ import annotations
 
@@ -83,10 +83,10 @@ DATED = ["", "-2024-08-06", "-20250929", "@20250929", "-0613", "-2407", "-08-202
 SUFFIXED = ["", "-latest", "-preview", ":free", ":beta"]
 
 
-@pytest.mark.parametrize(("told", "canonical"), SAME)
-def test_a_model_goes_by_one_name(told: str, canonical: str) -> None:
+@pytest.mark.parametrize(("name", "canonical"), SAME)
+def test_a_model_goes_by_one_name(name: str, canonical: str) -> None:
     """Who serves it, a date and a suffix do not make another model."""
-    assert canonical_model(told) == canonical
+    assert canonical_model(name) == canonical
 
 
 def test_distinct_models_stay_distinct() -> None:
@@ -147,7 +147,7 @@ def test_a_longer_name_wins_over_a_shorter() -> None:
         (None, None),
     ],
 )
-def test_a_name_may_tell_its_window(model: str | None, window: int | None) -> None:
+def test_a_name_may_imply_its_window(model: str | None, window: int | None) -> None:
     """A size in the name is read; tuned and quantised weights have the window of their base; others are unknown."""
     assert (
         window_of(model, {"claude-sonnet-4-5": 200_000, "gpt-4o-mini": 128_000, "llama3:8b": 8_192, "llama3": 5})
@@ -155,13 +155,13 @@ def test_a_name_may_tell_its_window(model: str | None, window: int | None) -> No
     )
 
 
-# Calls of one lane, as (tokens used, conversation); time is their order.
+# Calls of one conversation, as (tokens used, conversation); time is their order.
 
 Call = tuple[int, str]
 
 
 def reported_by(calls: list[tuple[int, Call]], window: int | None = 1000) -> list[list[Judged]]:
-    """Return what each call of a lane tells. A call is its time and itself; equal times are repeats."""
+    """Return what each call of a conversation reports. A call is its time and itself; equal times are repeats."""
     conversation, known = Conversation(), None if window is None else Window(window, "table")
     return [
         [
@@ -186,7 +186,7 @@ def compaction(climb: int, before: int, after: int) -> Judged:
     return Judged(Conclusion.COMPACTION, climb, after, Window(1000, "table"), before=before)
 
 
-def test_a_threshold_is_told_once_per_climb() -> None:
+def test_a_threshold_is_reported_once_per_climb() -> None:
     """The call that reaches a threshold warns, and none after it, also when use sinks a little and rises again."""
     assert in_order(699, 700, 720, 690, 710, 850, 840, 990) == [
         [], [warning(700, 0, 700)], [], [], [], [warning(850, 0, 850)], [], []
@@ -194,12 +194,12 @@ def test_a_threshold_is_told_once_per_climb() -> None:
 
 
 def test_one_call_may_pass_two_thresholds() -> None:
-    """A call that jumps over both thresholds tells both, the lower first."""
+    """A call that jumps over both thresholds reports both, the lower first."""
     assert in_order(100, 900) == [[], [warning(700, 0, 900), warning(850, 0, 900)]]
 
 
 def test_a_confirmed_compaction_arms_again() -> None:
-    """A drop of 30 % that the next call confirms is told once, and the next climb warns anew under its own number."""
+    """A drop of 30 % that the next call confirms is reported once; the next climb warns anew, with its own number."""
     assert in_order(750, 525, 500, 760) == [
         [warning(700, 0, 750)],
         [],
@@ -214,8 +214,8 @@ def test_an_unconfirmed_drop_is_no_compaction() -> None:
     assert in_order(750, 526, 500, 760) == [[warning(700, 0, 750)], [], [], []]
 
 
-def test_an_older_call_never_tells() -> None:
-    """A call older than the newest, or a repeat of it, tells nothing and changes nothing."""
+def test_an_older_call_reports_nothing() -> None:
+    """A call older than the newest, or a repeat of it, reports nothing and changes nothing."""
     assert reported_by([(5, (100, "")), (4, (900, "")), (5, (900, "")), (6, (710, ""))]) == [
         [],
         [],
@@ -237,7 +237,7 @@ def test_a_new_conversation_is_no_compaction() -> None:
 
 
 def test_without_a_window_nothing_is_warned_of() -> None:
-    """An unknown window is never guessed; a compaction is still told."""
+    """An unknown window is never guessed; a compaction is still reported."""
     calls = [(at, (used, "")) for at, used in enumerate((900, 100, 110), 1)]
     assert reported_by(calls, window=None) == [[], [], [Judged(Conclusion.COMPACTION, 1, 100, before=900)]]
 
@@ -249,7 +249,7 @@ calls = st.lists(st.tuples(used, st.sampled_from(["", "", "a", "b"])), max_size=
 
 
 def oracle(history: list[Call]) -> list[Judged]:
-    """Return what a whole history, in order of time, should tell: cut it into climbs, then look at each."""
+    """Return what a whole history, in order of time, should report: cut it into climbs, then look at each."""
     conversations: list[list[int]] = []
     current = ""
     for tokens, conversation_id in history:
@@ -287,17 +287,17 @@ def dropping(talk: list[int]) -> set[int]:
     return drops
 
 
-def flat(told: list[list[Judged]]) -> list[Judged]:
-    return list(chain.from_iterable(told))
+def flat(judged: list[list[Judged]]) -> list[Judged]:
+    return list(chain.from_iterable(judged))
 
 
-def by_content(told: list[Judged]) -> list[tuple[int, int, int, int]]:
-    return sorted((j.climb, j.limit, j.used, j.before) for j in told)
+def by_content(judged: list[Judged]) -> list[tuple[int, int, int, int]]:
+    return sorted((j.climb, j.limit, j.used, j.before) for j in judged)
 
 
 @given(calls, st.data())
 def test_in_order_exactly_what_the_whole_history_says(history: list[Call], data: st.DataObject) -> None:
-    """In order of time, with repeats at any place after the first, exactly the oracle's set is told."""
+    """In order of time, with repeats at any place after the first, exactly the oracle's set is reported."""
     sent = list(enumerate(history, 1))
     for at in data.draw(st.lists(st.integers(1, len(history)), max_size=6)) if history else []:
         first = sent.index((at, history[at - 1]))
@@ -306,15 +306,15 @@ def test_in_order_exactly_what_the_whole_history_says(history: list[Call], data:
 
 
 @given(calls, st.data())
-def test_no_order_tells_one_twice(history: list[Call], data: st.DataObject) -> None:
-    """Whatever the order and the repeats, no (threshold, climb) is told twice, and only what was seen newest tells."""
+def test_no_order_reports_one_twice(history: list[Call], data: st.DataObject) -> None:
+    """In any order, with any repeats, each (threshold, climb) is reported once, and only by the newest call so far."""
     sent = data.draw(st.lists(st.sampled_from(list(enumerate(history, 1))), max_size=40)) if history else []
-    told = reported_by(sent)
-    ids = [(j.limit, j.climb) for j in flat(told)]
+    judged = reported_by(sent)
+    ids = [(j.limit, j.climb) for j in flat(judged)]
     assert len(set(ids)) == len(ids)
     newest = 0
-    for (at, _), js in zip(sent, told, strict=True):
+    for (at, _), js in zip(sent, judged, strict=True):
         assert at > newest or not js
         newest = max(newest, at)
     kept = [call for i, call in enumerate(sent) if call[0] > max((at for at, _ in sent[:i]), default=0)]
-    assert flat(told) == flat(reported_by(kept))
+    assert flat(judged) == flat(reported_by(kept))

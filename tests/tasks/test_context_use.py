@@ -58,7 +58,7 @@ RULES = FoldRules(windows=TABLE)
 def a_call(
     at: int, used: int, *, trace: int = 1, model: str = "gpt-x", conversation_id: str = "", **more: Any
 ) -> Observation:
-    """Return a model call of a second that ended at that second, below the box of its trace."""
+    """Return a model call of a second that ended at that second, below the root span of its trace."""
     said = {"gen_ai.conversation.id": conversation_id} if conversation_id else {}
     return a_span(
         trace=trace, span=at + 10, parent=1, name="chat", start=(at - 1) * SECOND, end=at * SECOND,
@@ -82,18 +82,18 @@ def a_root_span(
     )
 
 
-def told(batches: list[list[Observation]], rules: FoldRules = RULES) -> tuple[list[Task], list[Checkpoint]]:
-    """Return the tasks, and what was judged or told of their contexts, in order."""
+def outcome_of(batches: list[list[Observation]], rules: FoldRules = RULES) -> tuple[list[Task], list[Checkpoint]]:
+    """Return the tasks, and the checkpoints about their contexts, in order."""
     store = MemoryStore(rules)
     for batch in batches:
         store.record_now(batch)
     kinds = (Kind.CONTEXT_WARNING, Kind.CONTEXT_FORECAST, Kind.COMPACTION)
-    news = [c for c in store.checkpoints_now(limit=10**9) if c.kind in kinds]
-    return store.tasks_now(TaskQuery(limit=100)), sorted(news, key=lambda c: (c.at, c.kind, c.ref))
+    checkpoints = [c for c in store.checkpoints_now(limit=10**9) if c.kind in kinds]
+    return store.tasks_now(TaskQuery(limit=100)), sorted(checkpoints, key=lambda c: (c.at, c.kind, c.ref))
 
 
-def told_of(batches: list[list[Observation]], rules: FoldRules = RULES) -> list[tuple[str, str]]:
-    return [(str(c.kind), c.ref) for c in told(batches, rules)[1]]
+def warnings_of(batches: list[list[Observation]], rules: FoldRules = RULES) -> list[tuple[str, str]]:
+    return [(str(c.kind), c.ref) for c in outcome_of(batches, rules)[1]]
 
 
 def test_each_turn_of_a_conversation_may_be_a_task() -> None:
@@ -105,15 +105,15 @@ def test_each_turn_of_a_conversation_may_be_a_task() -> None:
         ]
         for at, used in enumerate((200, 350, 500, 650, 800, 950, 980), 1)
     ]
-    tasks, news = told(turns)
+    tasks, checkpoints = outcome_of(turns)
     assert len(tasks) == 7
-    assert [(str(c.kind), c.ref) for c in news] == [
+    assert [(str(c.kind), c.ref) for c in checkpoints] == [
         ("context_forecast", "85"), ("context_warning", "70"), ("context_warning", "85")
     ]  # fmt: skip
-    assert len({c.task_uid for c in news}) == 3
-    # the same as one batch, and each turn live: its box first
-    assert told_of([[o for turn in turns for o in turn]]) == told_of(turns)
-    assert told_of([[o] for turn in turns for o in (msg_started(turn[1]), *turn)]) == told_of(turns)
+    assert len({c.task_uid for c in checkpoints}) == 3
+    # the same as one batch, and each turn live: its root span first
+    assert warnings_of([[o for turn in turns for o in turn]]) == warnings_of(turns)
+    assert warnings_of([[o] for turn in turns for o in (msg_started(turn[1]), *turn)]) == warnings_of(turns)
 
 
 def msg_started(root_span: Observation) -> Observation:
@@ -127,10 +127,10 @@ def msg_started(root_span: Observation) -> Observation:
 def test_without_a_conversation_each_task_has_its_own_climb() -> None:
     """Tasks that do not say that they belong together are warned of each by itself."""
     turns = [[a_call(at * 10, used, trace=at), a_root_span(trace=at)] for at, used in enumerate((710, 720), 1)]
-    assert told_of(turns) == [("context_warning", "70")] * 2
+    assert warnings_of(turns) == [("context_warning", "70")] * 2
 
 
-def test_agents_and_models_of_one_conversation_are_lanes_of_their_own() -> None:
+def test_agents_and_models_of_one_conversation_are_measured_apart() -> None:
     """Two agents, and two models, that share a conversation neither drop nor climb for each other."""
     batches = []
     for at in range(1, 9):
@@ -139,7 +139,7 @@ def test_agents_and_models_of_one_conversation_are_lanes_of_their_own() -> None:
             [a_call(at * 10, 720 if at % 2 else 90, trace=at, conversation_id="t"), a_root_span(trace=at, name=name)]
         )
         batches.append([a_call(at * 10 + 1, 100, trace=at, conversation_id="t", model="gpt-y")])
-    assert told_of(batches) == [("context_warning", "70")]
+    assert warnings_of(batches) == [("context_warning", "70")]
 
 
 def test_a_cap_in_tokens_is_warned_of_whatever_the_window() -> None:
@@ -147,28 +147,28 @@ def test_a_cap_in_tokens_is_warned_of_whatever_the_window() -> None:
     rules = FoldRules(windows=TABLE, context=ContextRules(warn_tokens=(1_500, 3_000)))
     for model in ("gpt-y", "unheard-of"):
         calls = [a_call(at, 500 * at, model=model) for at in range(1, 8)]
-        assert told_of([[a_root_span(end=None)], *([c] for c in calls)], rules) == [
+        assert warnings_of([[a_root_span(end=None)], *([c] for c in calls)], rules) == [
             ("context_forecast", "3000 tokens"), ("context_warning", "1500 tokens"), ("context_warning", "3000 tokens"),
         ]  # fmt: skip
 
 
-def test_a_forecast_is_told_once_per_climb_and_again_after_a_compaction() -> None:
+def test_a_forecast_is_reported_once_per_climb_and_again_after_a_compaction() -> None:
     """Warned ahead once, warned twice, compacted, and all of it again."""
     climb = [200, 330, 460, 590, 720, 850]
     calls = [a_call(at, used) for at, used in enumerate([*climb, *climb], 1)]
-    _, news = told([[a_root_span(end=None)], *([c] for c in calls)])
-    idempotency_key = [("context_forecast", "85"), ("context_warning", "70"), ("context_warning", "85")]
-    assert [(str(c.kind), c.ref) for c in news] == [*idempotency_key, ("compaction", "inferred"), *idempotency_key]
-    assert len({c.id for c in news}) == 7
-    assert "(inferred from the drop)" in next(c.text for c in news if c.kind is Kind.COMPACTION)
+    _, checkpoints = outcome_of([[a_root_span(end=None)], *([c] for c in calls)])
+    one_climb = [("context_forecast", "85"), ("context_warning", "70"), ("context_warning", "85")]
+    assert [(str(c.kind), c.ref) for c in checkpoints] == [*one_climb, ("compaction", "inferred"), *one_climb]
+    assert len({c.id for c in checkpoints}) == 7
+    assert "(inferred from the drop)" in next(c.text for c in checkpoints if c.kind is Kind.COMPACTION)
 
 
 def test_settings_turn_the_forecast_off() -> None:
-    """With neither calls nor seconds nothing is warned of ahead, and the row tells the forecast all the same."""
+    """With neither calls nor seconds no limit is warned of ahead, and the row still has the forecast."""
     rules = FoldRules(windows=TABLE, context=ContextRules(ahead_calls=0, ahead=timedelta(0)))
     calls = [a_call(at, 100 * at) for at in range(1, 7)]
-    tasks, news = told([[a_root_span(end=None), *calls]], rules)
-    assert news == []
+    tasks, checkpoints = outcome_of([[a_root_span(end=None), *calls]], rules)
+    assert checkpoints == []
     assert tasks[0].context_forecast is not None
     assert (tasks[0].context_forecast.limit, tasks[0].context_forecast.calls, tasks[0].status) == ("85 %", 3, "working")
 
@@ -176,30 +176,32 @@ def test_settings_turn_the_forecast_off() -> None:
 def test_a_near_limit_is_a_status() -> None:
     """A task that will soon be as full as is warned of is shown so; one that has ended has no forecast."""
     calls = [a_call(at, 100 * at) for at in range(1, 7)]
-    (task,), _ = told([[a_root_span(end=None), *calls]])
+    (task,), _ = outcome_of([[a_root_span(end=None), *calls]])
     assert (task.status, task.rule, task.is_inferred) == ("context_warning", "context forecast", True)
     assert labels.forecast(task) == "85 % in about 3 calls, 3s"
-    (ended,), _ = told([[a_root_span(end=None), *calls, a_root_span()]])
+    (ended,), _ = outcome_of([[a_root_span(end=None), *calls, a_root_span()]])
     assert (ended.status, ended.context_forecast, labels.forecast(ended)) == ("complete", None, "")
 
 
-def test_a_compaction_that_is_said_is_told_and_begins_a_climb() -> None:
+def test_a_reported_compaction_is_a_checkpoint_and_begins_a_climb() -> None:
     """A call and an event that report a compaction are one checkpoint each, marked as reported."""
     compacted = {"gen_ai.conversation.compacted": True}
-    _, news = told([[a_root_span(end=None)], [a_call(1, 800)], [a_call(2, 750, **compacted)], [a_call(3, 760)]])
-    assert [(str(c.kind), c.ref, c.text) for c in news if c.kind is Kind.COMPACTION] == [
+    _, checkpoints = outcome_of(
+        [[a_root_span(end=None)], [a_call(1, 800)], [a_call(2, 750, **compacted)], [a_call(3, 760)]]
+    )
+    assert [(str(c.kind), c.ref, c.text) for c in checkpoints if c.kind is Kind.COMPACTION] == [
         ("compaction", "said", "Context compacted")
     ]
-    assert [c.ref for c in news if c.kind is Kind.CONTEXT_WARNING] == ["70", "70"]
+    assert [c.ref for c in checkpoints if c.kind is Kind.CONTEXT_WARNING] == ["70", "70"]
 
     event = an_event(on=a_root_span(), name="agent.context.compacted", at=3 * SECOND // 2, attributes={
         "agent.context.before_tokens": 800, "agent.context.used_tokens": 100})  # fmt: skip
     calls = [[a_call(1, 800)], [event], [a_call(2, 100)], [a_call(3, 110)], [a_call(4, 710)]]
-    _, news = told([[a_root_span(end=None)], *calls])
-    assert [(str(c.kind), c.text) for c in news if c.kind is Kind.COMPACTION] == [
+    _, checkpoints = outcome_of([[a_root_span(end=None)], *calls])
+    assert [(str(c.kind), c.text) for c in checkpoints if c.kind is Kind.COMPACTION] == [
         ("compaction", "Context compacted: 800 → 100 tokens")
     ]  # fmt: skip
-    assert [c.ref for c in news if c.kind is Kind.CONTEXT_WARNING] == ["70", "70"]
+    assert [c.ref for c in checkpoints if c.kind is Kind.CONTEXT_WARNING] == ["70", "70"]
 
 
 def test_a_compaction_that_is_said_late_takes_the_place_of_the_inferred_one() -> None:
@@ -207,12 +209,12 @@ def test_a_compaction_that_is_said_late_takes_the_place_of_the_inferred_one() ->
     event = an_event(on=a_root_span(), name="agent.context.compacted", at=3 * SECOND // 2, attributes={
         "agent.context.before_tokens": 800, "agent.context.used_tokens": 100})  # fmt: skip
     calls = [[a_root_span(end=None)], [a_call(1, 800)], [a_call(2, 100)], [a_call(3, 110)]]
-    _, before = told(calls)
+    _, before = outcome_of(calls)
     assert [c.ref for c in before if c.kind is Kind.COMPACTION] == ["inferred"]
-    _, after = told([*calls, [event]])
+    _, after = outcome_of([*calls, [event]])
     assert [c.ref for c in after if c.kind is Kind.COMPACTION] == ["said"]
     later = an_event(on=a_root_span(), name="agent.context.compacted", at=9 * SECOND, attributes={})
-    _, both = told([*calls, [later]])
+    _, both = outcome_of([*calls, [later]])
     assert [c.ref for c in both if c.kind is Kind.COMPACTION] == ["inferred", "said"]
 
 
@@ -221,7 +223,7 @@ def test_any_order_shows_the_same_use() -> None:
     calls = [a_call(1, 300), a_call(2, 400), a_call(3, 500, model="gpt-y"), a_call(4, 520), a_call(5, 600)]
     shown = set()
     for order in permutations([a_root_span(end=None), *calls]):
-        (task,), _ = told([[o] for o in order])
+        (task,), _ = outcome_of([[o] for o in order])
         forecast = task.context_forecast and (task.context_forecast.calls, task.context_forecast.seconds)
         shown.add(
             (
@@ -237,7 +239,7 @@ def test_any_order_shows_the_same_use() -> None:
 
 def test_a_small_call_between_does_not_hide_the_large_context() -> None:
     """Of several models the fullest context is shown."""
-    (task,), _ = told([[a_root_span(end=None), a_call(1, 650), a_call(2, 900, model="gpt-y")]])
+    (task,), _ = outcome_of([[a_root_span(end=None), a_call(1, 650), a_call(2, 900, model="gpt-y")]])
     assert (task.context_used_tokens, task.context_window_tokens, task.context_model) == (650, 1000, "gpt-x")
 
 
@@ -251,7 +253,7 @@ def test_how_the_window_is_known_is_shown() -> None:
     ]
     for calls, source in cases:
         rules = FoldRules(windows=TABLE, given_windows=frozenset({"gpt-z"}))
-        (task,), news = told([[a_root_span(end=None), *calls]], rules)
+        (task,), checkpoints = outcome_of([[a_root_span(end=None), *calls]], rules)
         assert task.context_window_source == source
         assert labels.window(task).endswith(f"({source})")
-        assert f"window: {source}" in news[0].text
+        assert f"window: {source}" in checkpoints[0].text

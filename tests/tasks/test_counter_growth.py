@@ -1,4 +1,4 @@
-"""What counters, which cannot take anything back, are told of figures that grew."""
+"""How far counters, which never fall, grow with figures that may fall."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ WHOLES = st.builds(Amounts, *[st.integers(0, 20) for _ in FIGURES])
 
 
 @given(WHOLES, WHOLES, st.dictionaries(st.sampled_from("abc"), GROWN, max_size=3))
-def test_counters_are_told_all_that_grew_and_no_more(whole: Amounts, told: Amounts, grown: dict[str, Amounts]) -> None:
+def test_counters_grow_by_all_that_grew_and_no_more(
+    whole: Amounts, counted: Amounts, grown: dict[str, Amounts]
+) -> None:
     """No model's figure falls, or grows by more than it did; together they grow as far as whole and models did."""
-    found = counter_growth(whole, told, grown)
+    found = counter_growth(whole, counted, grown)
     for model, more in found.items():
         assert more != ZERO
         assert all(0 <= n <= max(0, d) for n, d in zip(astuple(more), astuple(grown[model]), strict=True))
     for figure in map(attrgetter, FIGURES):
-        section, gains = max(0, figure(whole) - figure(told)), sum(max(0, figure(more)) for more in grown.values())
-        assert sum(map(figure, found.values())) == min(section, gains)
+        missing, gains = max(0, figure(whole) - figure(counted)), sum(max(0, figure(more)) for more in grown.values())
+        assert sum(map(figure, found.values())) == min(missing, gains)

@@ -74,7 +74,7 @@ def test_a_task_says_which_of_its_agents_are_at_work() -> None:
 
 
 def test_a_run_whose_root_never_comes_is_given_up_after_its_last_call_failed() -> None:
-    """Silence after a failed call is a failure, concluded; whatever comes later takes that back."""
+    """A task whose last call failed is concluded to have failed; a later observation revokes that."""
     twin = Twin()
     twin.record([span(2, 1, CALL), span(3, 1, FAILED)])
     (task,) = twin.tasks.values()

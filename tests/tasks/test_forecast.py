@@ -19,20 +19,20 @@ SECOND = 10**9
 
 
 def calls(*used: int, every: float = 10.0) -> list[Call]:
-    """Return a lane's calls, one every so many seconds, each a second long."""
+    """Return a conversation's calls, one every so many seconds, each a second long."""
     return [(int(i * every * SECOND) + SECOND, int(i * every * SECOND), n) for i, n in enumerate(used)]
 
 
-def test_steady_growth_is_told_exactly() -> None:
+def test_steady_growth_is_forecast_exactly() -> None:
     """Equal steps at equal times give the crossing to the call and the second, in a narrow range."""
-    told = forecast(calls(10_000, 20_000, 30_000, 40_000, 50_000), 85_000)
-    assert told is not None
-    assert (told.calls, told.seconds) == (4, 40.0)
-    assert told.calls_low >= 3
-    assert told.calls_high <= 5
+    found = forecast(calls(10_000, 20_000, 30_000, 40_000, 50_000), 85_000)
+    assert found is not None
+    assert (found.calls, found.seconds) == (4, 40.0)
+    assert found.calls_low >= 3
+    assert found.calls_high <= 5
 
 
-def test_what_differs_is_told_with_a_wider_range() -> None:
+def test_uneven_growth_is_forecast_with_a_wider_range() -> None:
     """The same growth with steps that differ has the same middle and a wider range."""
     steady = forecast(calls(10_000, 20_000, 30_000, 40_000, 50_000, 60_000), 150_000)
     uneven = forecast(calls(10_000, 14_000, 30_000, 36_000, 49_000, 60_000), 150_000)
@@ -44,9 +44,9 @@ def test_what_differs_is_told_with_a_wider_range() -> None:
 
 def test_one_large_jump_does_not_mislead() -> None:
     """After one large file the next calls are expected to grow as before it, not as it did."""
-    told = forecast(calls(10_000, 12_000, 14_000, 16_000, 96_000, 98_000, 100_000), 120_000)
-    assert told is not None
-    assert 8 <= told.calls <= 10
+    found = forecast(calls(10_000, 12_000, 14_000, 16_000, 96_000, 98_000, 100_000), 120_000)
+    assert found is not None
+    assert 8 <= found.calls <= 10
 
 
 @pytest.mark.parametrize(
@@ -80,24 +80,24 @@ def test_a_climb_begins_after_a_compaction() -> None:
 
 
 def test_layers_of_one_call_are_one_step() -> None:
-    """A call that is told by two layers, one within the other, is one."""
-    told_twice = [
+    """A call that two layers report, one within the other, is one."""
+    layers = [
         layer for at, start, used in calls(10, 20, 30, 40) for layer in ((at, start, used), (at + 1, start - 1, used))
     ]
-    assert [used for _, _, used in climb_of(told_twice)] == [10, 20, 30, 40]
+    assert [used for _, _, used in climb_of(layers)] == [10, 20, 30, 40]
 
 
 @pytest.mark.parametrize(
-    ("told", "text"),
+    ("figures", "text"),
     [
         ((3, 2, 4, 40.0, 25.0, 70.0), "85 % in about 3 calls, 40 s (2 to 4 calls, 25 s to 1 min 10 s)"),
         ((1, 1, 1, 0.2, 0.1, 0.3), "85 % in about 1 call"),
         ((2, 2, 2, 8.0, 8.0, 8.0), "85 % in about 2 calls, 8 s"),
     ],
 )
-def test_a_forecast_in_words(told: tuple[int, int, int, float, float, float], text: str) -> None:
+def test_a_forecast_in_words(figures: tuple[int, int, int, float, float, float], text: str) -> None:
     """The words give calls and seconds, and the range where there is one."""
-    n, low, high, seconds, least, most = told
+    n, low, high, seconds, least, most = figures
     shown = Forecast(
         tokens=1,
         limit="85 %",
@@ -113,9 +113,9 @@ def test_a_forecast_in_words(told: tuple[int, int, int, float, float, float], te
 
 
 conversations = st.lists(st.tuples(st.integers(0, 2 * 10**6), st.integers(0, 600)), max_size=12).map(
-    lambda told: [
+    lambda steps: [
         (end * SECOND + i + 1, end * SECOND + i, used)
-        for i, (used, end) in enumerate(zip((u for u, _ in told), accumulate(t for _, t in told), strict=True))
+        for i, (used, end) in enumerate(zip((u for u, _ in steps), accumulate(t for _, t in steps), strict=True))
     ]
 )
 
@@ -128,13 +128,13 @@ def test_whatever_is_said_holds_together(conversation: list[Call], limit: int) -
     """Low, middle and high stand in order, nothing is negative, and nothing beyond the farthest is said."""
     climb = climb_of(conversation)
     assert all(call in conversation for call in climb)
-    told = forecast(climb, limit)
-    if told is not None:
+    found = forecast(climb, limit)
+    if found is not None:
         assert climb[-1][2] < limit
-        assert 1 <= told.calls_low <= told.calls <= told.calls_high
-        assert told.calls <= FARTHEST
-        assert 0 <= told.seconds_low <= told.seconds_high
-        assert told.tokens == limit
+        assert 1 <= found.calls_low <= found.calls <= found.calls_high
+        assert found.calls <= FARTHEST
+        assert 0 <= found.seconds_low <= found.seconds_high
+        assert found.tokens == limit
         assert may_reach(conversation, limit)
 
 

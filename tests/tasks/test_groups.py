@@ -68,7 +68,7 @@ def app_of(*batches: list[Span]) -> Fold:
 
 
 def shown(app: Fold) -> dict[str, str]:
-    """Return the task of each owner: its explicit id, else its box, else ``trace``."""
+    """Return the task of each owner: its explicit id, else its root span, else ``trace``."""
     found = {}
     for key in app.states.work.docs:  # type: ignore[attr-defined]
         subtree = app.states.subtree(key) if key[16:17] == b"u" else None
@@ -85,19 +85,19 @@ def shown(app: Fold) -> dict[str, str]:
         pytest.param(
             [Span("a", "", A, "ann"), Span("b", "a", A, "bob")],
             {"a": "a", "b": "b"},
-            "another agent's box is a task of its own",
+            "another agent's root span is a task of its own",
             id="two agents",
         ),
         pytest.param(
             [Span("a", "", A, "ann"), Span("b", "a", A, "ann")],
             {"a": "a", "b": "a"},
-            "the same agent's box is a part of it",
+            "the same agent's root span is a part of it",
             id="one agent",
         ),
         pytest.param(
             [Span("a", "", A, "ann"), Span("b", "a", A)],
             {"a": "a", "b": "a"},
-            "so is a box without a name",
+            "so is a root span without a name",
             id="no name",
         ),
         pytest.param(
@@ -145,13 +145,13 @@ def shown(app: Fold) -> dict[str, str]:
         pytest.param(
             [Span("s", "", S), Span("a", "s", A, "ann")],
             {"s": "trace", "a": "a"},
-            "what lies above a box is not its task's",
-            id="above a box",
+            "what lies above a root span is not its task's",
+            id="above a root span",
         ),
         pytest.param(
             [Span("l", "x", L)],
             {"x": "trace"},
-            "what hangs below a span that nobody has seen is of no known box",
+            "what hangs below a span that nobody has seen is of no known root span",
             id="lost parent",
         ),
         pytest.param(
@@ -160,13 +160,15 @@ def shown(app: Fold) -> dict[str, str]:
         pytest.param(
             [Span("a", "b", A, "ann"), Span("b", "a", A, "ann")],
             {"a": "a", "b": "a"},
-            "boxes in a circle have one top, the first",
+            "root spans in a circle have one top, the first",
             id="circle",
         ),
     ],
 )
-def test_each_span_is_shown_in_the_task_of_its_box(spans: list[Span], tasks: dict[str, str], sentence: str) -> None:
-    """Boxes by their roles, names and ids, and what lies between them, in whatever order they come."""
+def test_each_span_is_shown_in_the_task_of_its_root_span(
+    spans: list[Span], tasks: dict[str, str], sentence: str
+) -> None:
+    """Roles, names and ids place root spans and the spans between them, in any order of arrival."""
     for order in (spans, spans[::-1]):
         assert shown(app_of(order)) == tasks, sentence
         assert shown(app_of(*([span] for span in order))) == tasks, f"one by one: {sentence}"
@@ -180,15 +182,15 @@ def test_each_span_is_shown_in_the_task_of_its_box(spans: list[Span], tasks: dic
             [Span("x", "", A, "ann")],
             {"x": "trace"},
             {"x": "x"},
-            "a box that comes late takes over what lies below it",
-            id="late box",
+            "a root span that comes late takes over what lies below it",
+            id="late root span",
         ),
         pytest.param(
             [Span("l", "x", L)],
             [Span("x", "a", S), Span("a", "", A, "ann")],
             {"x": "trace"},
             {"a": "a"},
-            "a span that turns out to be no box hands on what it owned",
+            "a span that turns out to be no root span hands on what it owned",
             id="late step",
         ),
         pytest.param(
@@ -212,7 +214,7 @@ def test_each_span_is_shown_in_the_task_of_its_box(spans: list[Span], tasks: dic
             [Span("s", "a", T)],
             {"a": "a", "s": "a", "b": "a"},
             {"a": "a", "b": "b"},
-            "a box below what turns out to be a tool call becomes a child task",
+            "a root span below what turns out to be a tool call becomes a child task",
             id="tool after all",
         ),
         pytest.param(
@@ -250,7 +252,7 @@ EARLY, LATE = started("t", "b", T, tool="delegate"), Span("t", "a", T, tool="del
         pytest.param([[*ROOT_SPANS, EARLY, LATE]], "all at once", id="one batch"),
         pytest.param([ROOT_SPANS, [EARLY], [LATE]], "its start first", id="start first"),
         pytest.param([ROOT_SPANS, [LATE], [EARLY]], "its end first", id="end first"),
-        pytest.param([[EARLY], [LATE], ROOT_SPANS], "the boxes last", id="boxes last"),
+        pytest.param([[EARLY], [LATE], ROOT_SPANS], "the root spans last", id="root spans last"),
     ],
 )
 def test_a_step_goes_with_its_call_when_the_end_hangs_elsewhere(batches: list[list[Span]], sentence: str) -> None:
@@ -268,7 +270,7 @@ def test_a_call_that_goes_on_is_a_step_where_it_lies_now() -> None:
 
 
 def test_a_task_that_loses_its_last_span_is_gone_and_says_where_it_went() -> None:
-    """What was shown as a trace's own is handed to the box that comes late, and its task is dropped."""
+    """A root span that comes late takes over the spans that the trace's own task had; that task is dropped."""
     before = app_of([Span("l", "x", L)])
     assert before.states.state(state_key(DOMAIN)) is not None
     root_span = Observation(part=Part.ENDED, trace_id=TRACE, span_id=of_id("x"), at_ns=2, start_ns=1, end_ns=2)
@@ -291,7 +293,7 @@ def test_a_task_that_loses_its_last_span_is_gone_and_says_where_it_went() -> Non
     ],
 )
 def test_figures_of_data_points_are_kept_apart(owner: bytes, figures: tuple[object, ...], sentence: str) -> None:
-    """What a owner's figures changed by is added to its task, and taken off again."""
+    """What an owner's figures changed by is added to its task, and taken off again."""
     state = TaskState()
     add_figures(state, owner, SubtreeFigures(ONE_CALL, ToolCount(2, 1), {"gpt-x": ONE_CALL}))
     assert (state.amounts, state.metered, state.tools) == figures, sentence

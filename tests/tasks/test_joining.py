@@ -189,7 +189,7 @@ T1, T2 = "trace-one-------u", "trace-two-------u"
             False,
             {},
             {},
-            "runs of a trace that is joined to no other are what its spans tell",
+            "runs of a trace that is joined to no other are what its spans report",
             id="one trace",
         ),
         pytest.param(
@@ -278,7 +278,7 @@ TOTAL = Reading(role=Role.AGENT, aggregate=Usage(input=7, output=None), totals_o
 @pytest.mark.parametrize(
     ("says", "amounts", "totals", "sentence"),
     [
-        pytest.param(root(TOTAL, 3), ZERO, (7, 0), "totals of a lifetime are told where no call is known", id="totals"),
+        pytest.param(root(TOTAL, 3), ZERO, (7, 0), "totals of a lifetime count where no call is known", id="totals"),
         pytest.param(root(TOTAL, 3), ONE_CALL, None, "a call that is known stands above them", id="calls"),
         pytest.param(
             root(Reading(role=Role.AGENT, aggregate=Usage(input=7)), 3),
@@ -289,7 +289,7 @@ TOTAL = Reading(role=Role.AGENT, aggregate=Usage(input=7, output=None), totals_o
         ),
     ],
 )
-def test_lifetime_totals_are_told_by_runs_without_calls(
+def test_lifetime_totals_count_for_runs_without_calls(
     says: Say, amounts: Amounts, totals: tuple[int, int] | None, sentence: str
 ) -> None:
     """Only totals of a lifetime, of runs whose calls nobody knows, are differenced."""

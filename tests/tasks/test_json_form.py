@@ -54,15 +54,15 @@ KEYS = [
 
 def test_an_unknown_task_is_null_all_over() -> None:
     """Keys stand in the public order; what is not known is null, and counts are numbers."""
-    told = task_json(Task(uid=UID, tenant="default", task_id="t"))
-    assert list(told) == KEYS
-    assert {key for key, value in told.items() if value is not None} == {
+    written = task_json(Task(uid=UID, tenant="default", task_id="t"))
+    assert list(written) == KEYS
+    assert {key for key, value in written.items() if value is not None} == {
         "task_id", "status", "inferred", "unpriced_calls", "llm_calls", "tool_calls", "tool_errors", "steps",
         "artifacts", "approvals",
     }  # fmt: skip
 
 
-def test_a_known_task_is_told_in_full() -> None:
+def test_a_known_task_is_written_in_full() -> None:
     """Times are RFC 3339 in UTC, costs are JSON numbers, parts are objects."""
     at = datetime(2026, 1, 2, 3, 4, 5, 600_000, tzinfo=timezone(timedelta(hours=2)))
     task = Task(
@@ -76,21 +76,21 @@ def test_a_known_task_is_told_in_full() -> None:
         approvals=(Approval(id="q", question="sure?", options=("yes", "no")),),
         error=Failure(type="E", message="m"),
     )
-    told = json.loads(json.dumps(task_json(task)))
-    assert told["started_at"] == "2026-01-02T01:04:05.600000Z"
-    assert told["cost_usd"] == 0.0125
-    assert told["steps"] == [{"name": "plan", "index": 1, "at": "2026-01-02T01:04:05.600000Z"}]
-    assert told["artifacts"] == [{"name": "a", "uri": "https://x/1", "kind": None}]
-    assert told["approvals"][0]["options"] == ["yes", "no"]
-    assert told["approvals"][0]["decision"] is None
-    assert told["error"] == {"type": "E", "message": "m", "log_tail": None}
+    written = json.loads(json.dumps(task_json(task)))
+    assert written["started_at"] == "2026-01-02T01:04:05.600000Z"
+    assert written["cost_usd"] == 0.0125
+    assert written["steps"] == [{"name": "plan", "index": 1, "at": "2026-01-02T01:04:05.600000Z"}]
+    assert written["artifacts"] == [{"name": "a", "uri": "https://x/1", "kind": None}]
+    assert written["approvals"][0]["options"] == ["yes", "no"]
+    assert written["approvals"][0]["decision"] is None
+    assert written["error"] == {"type": "E", "message": "m", "log_tail": None}
 
 
 def test_a_report_joins_checkpoints_to_public_ids() -> None:
     """A checkpoint names its task by the public id; losses are sorted; `explain` adds the rule."""
     at = datetime(2026, 1, 2, tzinfo=UTC)
     text, locale_message = worded(message("checkpoint.started", name="go"))
-    news = Checkpoint(
+    checkpoint = Checkpoint(
         id=UUID(int=9),
         tenant="default",
         task_uid=UID,
@@ -100,14 +100,14 @@ def test_a_report_joins_checkpoints_to_public_ids() -> None:
         message=locale_message,
         at=at,
     )
-    told = report(
+    written = report(
         [Task(uid=UID, tenant="default", task_id="t", rule="r")],
-        [news],
+        [checkpoint],
         {"b": 1, "a": 2},
         explained={UID: {"why": "w"}},
     )
-    assert list(told) == ["tasks", "checkpoints", "dropped"]
-    assert told["checkpoints"] == [
+    assert list(written) == ["tasks", "checkpoints", "dropped"]
+    assert written["checkpoints"] == [
         {
             "id": str(UUID(int=9)),
             "task_id": "t",
@@ -119,11 +119,11 @@ def test_a_report_joins_checkpoints_to_public_ids() -> None:
             "at": "2026-01-02T00:00:00Z",
         }
     ]
-    assert list(told["dropped"]) == ["a", "b"]
-    assert told["tasks"][0]["rule"] == "r"
+    assert list(written["dropped"]) == ["a", "b"]
+    assert written["tasks"][0]["rule"] == "r"
 
 
-def test_a_parent_is_told_with_all_below_it() -> None:
+def test_the_totals_of_a_parent_include_all_below_it() -> None:
     """A parent's totals add the figures of every task below it once, also where parents form a ring."""
 
     def one(n: int, parent: int | None, tokens: int | None, cost: str | None) -> Task:
@@ -140,12 +140,12 @@ def test_a_parent_is_told_with_all_below_it() -> None:
             unpriced_calls=cost is None,
         )
 
-    told = report(
+    written = report(
         [one(1, None, 10, "0.5"), one(2, 1, None, None), one(3, 2, 5, "0.25"), one(4, 5, 1, None), one(5, 4, 2, None)],
         [],
         {},
     )
-    by_id = {task["task_id"]: task["totals"] for task in told["tasks"]}
+    by_id = {task["task_id"]: task["totals"] for task in written["tasks"]}
     shown = {
         n: t and (t["tasks"], t["llm_calls"], t["input_tokens"], t["output_tokens"], t["cost_usd"], t["unpriced_calls"])
         for n, t in by_id.items()

@@ -1,4 +1,4 @@
-"""Agents whose span tells what they used in all their life: the difference is what the run used."""
+"""Agents whose span reports what they used in all their life: the difference is what the run used."""
 
 from __future__ import annotations
 
@@ -9,15 +9,13 @@ from spanpost.model.queries import TaskQuery
 from spanpost.store.memory import MemoryStore
 from spanpost.testing.builders import SECOND, a_span
 
-LINKED_TRACES_OF = Origin(
-    resource={"service.name": "an-agent", "service.instance.id": "i-1"}, scope="strands.telemetry.tracer"
-)
+STRANDS = Origin(resource={"service.name": "an-agent", "service.instance.id": "i-1"}, scope="strands.telemetry.tracer")
 SMOLAGENTS = Origin(resource={"service.name": "an-agent"}, scope="openinference.instrumentation.smolagents")
 #: As `strands/conv` was recorded: what the agent's spans say, and what its runs used.
 SAID, USED = (1731, 5465, 11203), (1731, 3734, 5738)
 
 
-def run(number: int, total: int, *, origin: Origin = LINKED_TRACES_OF, name: str = "ann") -> Observation:
+def run(number: int, total: int, *, origin: Origin = STRANDS, name: str = "ann") -> Observation:
     said = {
         "gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": name, "gen_ai.usage.input_tokens": total,
         "gen_ai.usage.output_tokens": total // 10,
@@ -48,14 +46,14 @@ def test_other_agents_and_other_lives_are_no_run_before() -> None:
     """Another agent's totals, a total that fell (the agent was made anew), and a dialect whose totals are the run's."""
     assert used(run(1, 500), run(2, 700, name="bob")) == {(500, 700)}
     assert used(run(1, 500), run(2, 300), run(3, 800)) == {(500, 300, 500)}
-    other = Origin(resource=LINKED_TRACES_OF.resource, scope="another.framework")
+    other = Origin(resource=STRANDS.resource, scope="another.framework")
     assert used(run(1, 500, origin=other), run(2, 700, origin=other)) == {(500, 700)}
 
 
-def test_calls_that_tell_their_tokens_need_no_total() -> None:
-    """Where the calls are told they are counted, whatever the agent's span says."""
+def test_calls_that_report_their_tokens_need_no_total() -> None:
+    """Calls that are reported are counted, whatever the agent's span says."""
     call = a_span(
-        trace=2, span=2, parent=1, start=21 * SECOND, end=22 * SECOND, origin=LINKED_TRACES_OF,
+        trace=2, span=2, parent=1, start=21 * SECOND, end=22 * SECOND, origin=STRANDS,
         attributes={"gen_ai.operation.name": "chat", "gen_ai.usage.input_tokens": 33, "gen_ai.usage.output_tokens": 1},
     )  # fmt: skip
     assert used(run(1, 500), run(2, 700), call) == {(500, 33)}

@@ -16,12 +16,12 @@ from tests.tasks.test_property import HISTORIES, seeds, trying
 @example(seed=1518, order=0)  # what torn histories used to leave standing
 @example(seed=0, order=332812)
 @example(seed=4294967296, order=537)  # a task loses its calls to another, and the rest of it is dissolved within it
-@example(seed=61, order=427)  # news of a task of which nothing else is known yet, and that goes elsewhere
-@example(seed=51, order=357)  # news that is taken back while nobody knows whether it arrived
+@example(seed=61, order=427)  # a checkpoint of a task of which nothing else is known yet, and that moves
+@example(seed=51, order=357)  # a checkpoint that is retracted while its arrival is unknown
 @example(
     seed=64213504, order=64213504
-)  # a task is torn loose while news of it waits below a message that is never shown
-def test_every_message_is_its_tasks_or_has_ended_and_all_news_is_told_once(seed: int, order: int) -> None:
+)  # a task is torn loose while its checkpoint waits below a message that is never shown
+def test_each_message_shows_its_task_or_has_ended_and_each_checkpoint_is_posted_once(seed: int, order: int) -> None:
     """For any order and any delay a message shows its task as it is, or its successor.
 
     Each announced root has one message in each place that routes name; each checkpoint is posted once, below one.
@@ -32,8 +32,8 @@ def test_every_message_is_its_tasks_or_has_ended_and_all_news_is_told_once(seed:
 
 @settings(trying, max_examples=max(25, HISTORIES // 8))
 @given(seed=seeds, order=seeds)
-@example(seed=5000047, order=35000330)  # news goes on to a task whose message was not worth beginning before
-def test_where_little_is_told_nothing_is_told_below_no_message(seed: int, order: int) -> None:
+@example(seed=5000047, order=35000330)  # a checkpoint moves to a task whose message was not worth beginning before
+def test_where_few_checkpoints_are_posted_none_is_posted_without_its_message(seed: int, order: int) -> None:
     """Where messages appear only with their first checkpoint that counts, that checkpoint follows its message."""
     for batch in (history(Random(seed)), resumptions(Random(seed))):
         assert posted(batch, Random(order), LIMITED_LOG).far.wrongs == []

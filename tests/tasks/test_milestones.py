@@ -19,7 +19,7 @@ INTERVAL = timedelta(seconds=30)
 
 
 class App:
-    """A memory store on a clock of its own, with one task in it, and what it told."""
+    """A memory store on a clock of its own, with one task in it, and the checkpoints that it posted."""
 
     def __init__(
         self,
@@ -34,10 +34,10 @@ class App:
         self.store = MemoryStore(FoldRules(routes=routes), clock=lambda: self.now, keep=None)
         self._index = 0
         self.store.record_now([started(trace=1, span=1, name="agent", attributes=root_span)])
-        self.told: list[tuple[float, Checkpoint]] = []
+        self.posted: list[tuple[float, Checkpoint]] = []
 
     async def say(self, after: float = 0.0, name: str = "moved", **attributes: Any) -> None:
-        """Let time pass, then tell something."""
+        """Let time pass, then report an event of the agent."""
         await self.until((self.now - NOON).total_seconds() + after)
         self._index += 1
         given = {f"agent.{key.replace('__', '.')}": value for key, value in attributes.items()}
@@ -46,7 +46,7 @@ class App:
         await self._drain()
 
     async def until(self, seconds: float) -> None:
-        """Let time pass, and what falls due be told when it does."""
+        """Let time pass, and post what falls due when it does."""
         until = NOON + timedelta(seconds=seconds)
         while True:
             wait = await self.store.outbox.due_in(["s"])
@@ -61,7 +61,7 @@ class App:
         while claimed := await self.store.outbox.claim(["s"], 10):
             for delivery in claimed:
                 if delivery.mode is Mode.CHECKPOINT and delivery.checkpoint is not None:
-                    self.told.append(((self.now - NOON).total_seconds(), delivery.checkpoint))
+                    self.posted.append(((self.now - NOON).total_seconds(), delivery.checkpoint))
                 await self.store.outbox.finish(delivery, self._answer(delivery))
 
     def _answer(self, delivery: Delivery) -> Outcome:
@@ -69,7 +69,7 @@ class App:
 
     def texts(self, *kinds: Kind) -> list[tuple[float, str]]:
         wanted = kinds or (Kind.MILESTONE, Kind.CHECKPOINT)
-        return [(at, c.text) for at, c in self.told if c.kind in wanted]
+        return [(at, c.text) for at, c in self.posted if c.kind in wanted]
 
 
 async def test_a_step_and_each_fifth_are_milestones_and_nothing_between():
@@ -77,7 +77,7 @@ async def test_a_step_and_each_fifth_are_milestones_and_nothing_between():
     app = App(interval=timedelta(0))
     for progress in (5, 19, 21, 25, 39.9, 40, 41, 38, 45, 99, 100):
         await app.say(progress=progress)
-    assert [c.progress for _, c in app.told] == [21, 40, 99, 100]
+    assert [c.progress for _, c in app.posted] == [21, 40, 99, 100]
     app = App(interval=timedelta(0))
     for name, index in (("Plan", 1), ("Plan", 1), ("Fetch", 2), ("Fetch", 2), ("Write", 3)):
         await app.say(step__name=name, step__index=index, step__count=3)
@@ -85,7 +85,7 @@ async def test_a_step_and_each_fifth_are_milestones_and_nothing_between():
 
 
 async def test_what_the_agent_said_with_it_is_the_milestone():
-    """A checkpoint that comes with a new step is told in its own words, once; one that comes without is not told."""
+    """A checkpoint that comes with a new step is posted in its own words, once; any other is not posted."""
     app = App(interval=timedelta(0))
     await app.say(name="agent.checkpoint", checkpoint__message="Reading the alert", step__name="Read")
     await app.say(name="agent.checkpoint", checkpoint__message="still reading")
@@ -96,7 +96,7 @@ async def test_what_the_agent_said_with_it_is_the_milestone():
     assert [text for _, text in live.texts()] == ["Reading the alert", "still reading"]
 
 
-async def test_where_a_run_is_when_it_is_first_heard_of_is_no_milestone():
+async def test_the_progress_that_a_run_starts_with_is_no_milestone():
     """A live span that reports its steps at its start and in checkpoints is reported by these alone, in their order."""
     app = App(Verbosity.LIVE, timedelta(0), ROOT_SPAN | {"agent.progress": 20, "agent.step.name": "Find"})
     await app.say(name="agent.checkpoint", checkpoint__message="Planning", progress=5)
@@ -115,7 +115,7 @@ async def test_milestones_come_apart_and_the_newest_wins():
 
 
 async def test_what_is_urgent_never_waits_and_an_end_lets_go_of_what_does():
-    """Questions, errors and the end are told at once; what waited is not told after the end."""
+    """Questions, errors and the end are posted at once; a milestone that waited is not posted after the end."""
     app = App()
     await app.say(step__name="one")
     await app.say(1, step__name="two")
@@ -126,14 +126,14 @@ async def test_what_is_urgent_never_waits_and_an_end_lets_go_of_what_does():
     )
     await app._drain()
     await app.until(300)
-    assert [(at, c.kind) for at, c in app.told if c.kind is not Kind.MILESTONE] == [
+    assert [(at, c.kind) for at, c in app.posted if c.kind is not Kind.MILESTONE] == [
         (2.0, Kind.APPROVAL_REQUESTED), (3.0, Kind.ERROR), (3.0, Kind.END)
     ]  # fmt: skip
     assert app.texts(Kind.MILESTONE) == [(0.0, "one")]
 
 
 async def test_steps_that_were_made_up_are_no_milestones():
-    """An agent that says nothing has its tool calls as steps; they are not told."""
+    """An agent that says nothing has its tool calls as steps; they are not posted."""
     app = App()
     tool = {"gen_ai.operation.name": "execute_tool"}
     for i in range(5):
@@ -141,4 +141,4 @@ async def test_steps_that_were_made_up_are_no_milestones():
             [ended(trace=1, span=10 + i, parent=1, name="tool", attributes=tool | {"gen_ai.tool.name": f"t{i}"})]
         )
     await app.until(100)
-    assert app.told == []
+    assert app.posted == []

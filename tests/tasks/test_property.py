@@ -1,4 +1,4 @@
-"""The property of the fold: any order and any repetition gives the same tasks and the same told checkpoints."""
+"""The property of the fold: any order and any repetition gives the same tasks and the same reported checkpoints."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ trying = settings(max_examples=HISTORIES, deadline=None, suppress_health_check=l
 @example(seed=30380, order=0)  # tasks in a circle, of which none announces itself
 @example(seed=4048, order=0)  # a task that hangs below such a circle
 @example(seed=1595511321, order=2**32 - 1)  # an exception in a task that a span names before a run of it is known
-@example(seed=22460, order=1646605573)  # a run taken for a later one until the box above it came
+@example(seed=22460, order=1646605573)  # a run taken for a later one until the root span above it came
 @example(seed=26696, order=1)  # a task that two traces name, and of which no run is known in either
 @example(seed=259115, order=259113)  # two runs that began at once and link to one another
-def test_any_order_and_repetition_gives_the_same_tasks_and_the_same_told_checkpoints(seed: int, order: int) -> None:
+def test_any_order_and_repetition_gives_the_same_tasks_and_the_same_checkpoints(seed: int, order: int) -> None:
     """A history, in order or shuffled, repeated and in batches, has the oracle's rows in every field."""
     assert compared(history(Random(seed)), Random(order)) == []
 
@@ -54,7 +54,7 @@ def test_what_is_deeper_than_is_followed_comes_to_the_same_in_any_order(seed: in
 @settings(trying, max_examples=max(60, HISTORIES // 2))
 @given(seed=seeds, order=seeds)
 @example(seed=6980, order=6582)  # an answer on a call that is not known, then its start elsewhere, and its end
-@example(seed=100243, order=701702)  # a call that is told later as a step
+@example(seed=100243, order=701702)  # a call that is reported later as a step
 @example(seed=2003439, order=0)  # a pause of a task that a span outside names, too
 @example(seed=2004539, order=2606259)  # a circle of starts, that an end opens
 @example(seed=101237, order=708660)  # a pause of a call that is not known, whose start hangs elsewhere
@@ -66,31 +66,31 @@ def test_torn_histories_come_to_what_the_oracle_makes_of_them(seed: int, order: 
 @given(seed=seeds, most=st.integers(min_value=1, max_value=12))
 def test_parts_of_a_batch_hold_it_whole_and_no_trace_is_torn(seed: int, most: int) -> None:
     """Each observation and each trace is in one part; only one trace alone makes a part touch more than allowed."""
-    told = history(Random(seed))
-    found = batches.parts(told, most)
+    sent = history(Random(seed))
+    found = batches.parts(sent, most)
     parts = [part for part, _ in found]
-    assert sorted(i for part in parts for i in part) == list(range(len(told)))
-    traces = [{told[i].domain for i in part} for part in parts]
-    assert sum(map(len, traces)) == len({p.domain for p in told})
-    assert [touched for _, touched in found] == [batches.domains([told[i] for i in part]) for part in parts]
+    assert sorted(i for part in parts for i in part) == list(range(len(sent)))
+    traces = [{sent[i].domain for i in part} for part in parts]
+    assert sum(map(len, traces)) == len({p.domain for p in sent})
+    assert [touched for _, touched in found] == [batches.domains([sent[i] for i in part]) for part in parts]
     assert all(len(touched) <= most for (_, touched), of in zip(found, traces, strict=True) if len(of) > 1)
 
 
 @trying
 @given(seed=seeds, order=seeds)
 @example(seed=604657, order=604657)  # a task that was part of another between two of its calls
-def test_no_order_tells_a_judged_checkpoint_twice(seed: int, order: int) -> None:
-    """Whatever the order, each context warning and each compaction is told once at most."""
+def test_no_order_reports_a_judged_checkpoint_twice(seed: int, order: int) -> None:
+    """Whatever the order, each context warning and each compaction is reported once at most."""
     mixed = feed(history(Random(seed)), Random(order))
     assert len(mixed.judged) == len(set(mixed.judged))
 
 
 @trying
 @given(seed=seeds, order=seeds)
-def test_counters_are_told_the_oracle_s_figures(seed: int, order: int) -> None:
+def test_counters_grow_by_the_oracle_s_figures(seed: int, order: int) -> None:
     """Counters get the oracle's figures by model and by task, also when calls moved between tasks."""
-    told = history(Random(seed))
-    twin = feed(told, Random(order))
+    sent = history(Random(seed))
+    twin = feed(sent, Random(order))
     for _ in range(3):  # what is announced only when its time has come settles after that
         twin.settle()
     by_model: Counter[str] = Counter()
@@ -98,7 +98,7 @@ def test_counters_are_told_the_oracle_s_figures(seed: int, order: int) -> None:
     for one in twin.used:
         by_model.update({f"calls of {one.model}": one.calls, f"input of {one.model}": one.usage.input or 0})
         by_task[one.task_uid] += one.usage.input or 0
-    expected = outcome_of(told, twin.rules)
+    expected = outcome_of(sent, twin.rules)
     assert +by_task == expected.by_task
     assert {name: n for name, n in by_model.items() if n} == expected.by_model
 
@@ -106,11 +106,11 @@ def test_counters_are_told_the_oracle_s_figures(seed: int, order: int) -> None:
 @trying
 @given(seed=seeds, order=seeds)
 def test_a_repeated_history_is_nothing_new(seed: int, order: int) -> None:
-    """Folding everything a second time changes no task and tells nothing."""
-    told = history(Random(seed))
-    twin = feed(told, Random(order))
+    """Folding everything a second time changes no task and reports nothing."""
+    sent = history(Random(seed))
+    twin = feed(sent, Random(order))
     before = twin.outcome()
-    again = twin.record(told)
+    again = twin.record(sent)
     assert (again.tasks, again.checkpoints) == ([], [])
     assert twin.outcome() == before
 
@@ -130,9 +130,9 @@ def test_histories_hold_what_the_property_is_about() -> None:
     """The random histories hold stacked calls, shared response ids, lost parents and late root spans."""
     seen: set[str] = set()
     for seed in range(200):
-        told = history(Random(seed))
-        spans = {p.observation.span_id: p for p in told if p.observation.part is Part.ENDED}
-        for p in told:
+        sent = history(Random(seed))
+        spans = {p.observation.span_id: p for p in sent if p.observation.part is Part.ENDED}
+        for p in sent:
             o, r = p.observation, p.reading
             if (
                 o.part is Part.STARTED
@@ -140,14 +140,14 @@ def test_histories_hold_what_the_property_is_about() -> None:
                 and o.span_id in spans
                 and spans[o.span_id].reading.role.is_root_span
             ):
-                seen.add("late box")
+                seen.add("late root span")
             if o.part is Part.ENDED and r.role is Role.LLM:
                 above = spans.get(o.parent_id)
                 if above is not None and above.reading.role is Role.LLM:
                     seen.add("stacked")
                 if r.response_id and sum(q.reading.response_id == r.response_id for q in spans.values()) > 1:
                     seen.add("shared response id")
-            if o.parent_id and o.parent_id not in {q.observation.span_id for q in told}:
+            if o.parent_id and o.parent_id not in {q.observation.span_id for q in sent}:
                 seen.add("lost parent")
-    assert seen == {"late box", "stacked", "shared response id", "lost parent"}
-    assert placed(told[0].observation, told[0].reading) == told[0]
+    assert seen == {"late root span", "stacked", "shared response id", "lost parent"}
+    assert placed(sent[0].observation, sent[0].reading) == sent[0]

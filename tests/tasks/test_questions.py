@@ -1,4 +1,4 @@
-"""Which question an agent is told of, and of what words a mark is."""
+"""Which question an agent gets the answer of, and which words a mark covers."""
 
 from __future__ import annotations
 
@@ -37,24 +37,24 @@ def a_row(n: int = 0, *, mark: str = "m", trace: str = "a", **fields: Any) -> Ap
 
 
 DECIDED: dict[str, Any] = {"state": InterventionState.DECIDED, "decision": "approve", "by": "alice", "source": "slack"}
-TOLD: dict[str, Any] = {"state": InterventionState.DECIDED, "decision": "approve", "by": "the CEO"}
+REPORTED: dict[str, Any] = {"state": InterventionState.DECIDED, "decision": "approve", "by": "the CEO"}
 
 
-def test_without_a_mark_one_wording_is_told_of_and_two_are_not() -> None:
+def test_without_a_mark_one_wording_is_answered_and_two_are_not() -> None:
     """A caller that names only an id gets the answer where one wording was asked; else the question is open."""
     one, other = a_row(**DECIDED), a_row(1, mark="n", trace="b", **DECIDED)
     assert heard([one], mark="", trace="", is_all=True) == (one, "")
     row, why = heard([other, one], mark="", trace="", is_all=True)
     assert row is not None
-    told = answer_of(row, why)
-    assert (told["state"], told["decision"], told["by"], told["source"], told["reported_decision"]) == (
+    answer = answer_of(row, why)
+    assert (answer["state"], answer["decision"], answer["by"], answer["source"], answer["reported_decision"]) == (
         "open",
         "",
         "",
         "",
         None,
     )
-    assert "several wordings" in told["reason"]
+    assert "several wordings" in answer["reason"]
     assert heard([one], mark="", trace="", is_all=False)[1] != ""
     void = msgspec.structs.replace(other, state=InterventionState.VOID)
     assert heard([void, one], mark="", trace="", is_all=True) == (one, "")
@@ -72,28 +72,28 @@ def test_of_equal_words_a_persons_decision_comes_first_and_then_what_is_open() -
     assert heard(rows, mark="m", trace="", is_all=False) == (rows[3], "")
 
 
-def test_a_trace_hears_of_what_it_asked_last() -> None:
-    """By its trace an agent is told of its newest question that is not void."""
+def test_a_trace_gets_the_answer_of_its_newest_question() -> None:
+    """An agent that names its trace gets its newest question that is not void."""
     rows = [a_row(3, mark="n", state=InterventionState.VOID), a_row(2), a_row(1, mark="n", **DECIDED)]
     assert heard(rows, mark="", trace="a", is_all=True) == (rows[1], "")
     assert heard([], mark="", trace="a", is_all=True) == (None, "")
 
 
-def test_what_was_told_is_told_as_that() -> None:
-    """A decision without a source is none: the question is open, and what was told stands beside it."""
-    told = answer_of(a_row(**TOLD))
-    assert (told["state"], told["decision"], told["by"], told["source"]) == ("open", "", "", "")
-    assert told["reported_decision"] == {"decision": "approve", "by": "the CEO", "comment": ""}
+def test_a_reported_decision_is_shown_as_reported() -> None:
+    """A decision without a source is none: the question is open, and the reported decision stands beside it."""
+    answer = answer_of(a_row(**REPORTED))
+    assert (answer["state"], answer["decision"], answer["by"], answer["source"]) == ("open", "", "", "")
+    assert answer["reported_decision"] == {"decision": "approve", "by": "the CEO", "comment": ""}
 
 
 def test_a_question_with_a_hidden_part_can_be_denied_alone() -> None:
-    """Who may act is offered nothing else, and who waits is told why."""
+    """People are offered nothing else, and the waiting agent gets the reason."""
     hidden = a_row(detail="it is [redacted:key:20:ab12cd]", options=("yes", "no"))
     assert not is_whole(hidden)
     assert answers(hidden, None, NOON) == ("deny",)
-    told = answer_of(hidden)
-    assert (told["state"], told["can_be_approved"]) == ("open", False)
-    assert "hidden from people" in told["reason"]
+    answer = answer_of(hidden)
+    assert (answer["state"], answer["can_be_approved"]) == ("open", False)
+    assert "hidden from people" in answer["reason"]
     assert "not all of it came" in answer_of(a_row(is_cut=True))["reason"]
     assert (answer_of(a_row())["can_be_approved"], answer_of(a_row())["reason"]) == (True, "")
 
@@ -204,7 +204,7 @@ def test_what_a_receiver_cut_cannot_be_approved() -> None:
     ],
 )
 def test_words_in_a_form_that_is_not_read_cannot_be_approved(form: dict[str, Any]) -> None:
-    """What people would not be shown is not left out in silence."""
+    """A part that people would not be shown marks the question as cut."""
     assert asked(said("Deploy?", "", [], "") | form).is_cut
     assert asked({c.APPROVAL_ID: "x"}, body={"text": "Drop all?"}).is_cut
     assert not asked(

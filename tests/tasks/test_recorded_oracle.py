@@ -1,4 +1,4 @@
-"""Recorded runs of real frameworks beside the oracle: every field of every row, and all that was told."""
+"""Recorded runs of real frameworks beside the oracle: every field of every row and checkpoint."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def test_it_has_no_message_until_its_first_call_says_which(is_resumed: bool) -> 
     assert [t.runs for t in tasks] == ([2] if is_resumed else [1, 1])
 
 
-def test_a_response_told_in_two_traces_without_an_agent_is_one_task() -> None:
+def test_a_response_reported_in_two_traces_without_an_agent_is_one_task() -> None:
     """Two instrumentations, each with a trace of its own: what was used is counted once, and stands in one row."""
     said = {"gen_ai.operation.name": "chat", "gen_ai.response.id": "r-1", "gen_ai.usage.input_tokens": 5}
     copies = [

@@ -107,7 +107,7 @@ FAILED = Reading(reports=EventReport.ERROR, failure=Failure(type="KeyError", mes
         ),
         pytest.param(
             [ended("a", "", 1, 9, AGENT), escalated(3), escalated(6)],
-            "of two escalations of one question the same one is told, in one batch or in two",
+            "of two escalations of one question the same one is reported, in one batch or in two",
             id="escalations",
         ),
         pytest.param(
@@ -116,7 +116,7 @@ FAILED = Reading(reports=EventReport.ERROR, failure=Failure(type="KeyError", mes
                 a_note(Part.EVENT, "a", "", 0, 0, Reading(progress=1.0), attributes={"team": "event"}),
                 ended("l", "a", 0, 3, Reading(role=Role.LLM), attributes={"team": "call"}),
             ],
-            "an event's attribute is not its box's own",
+            "an event's attribute is not its root span's own",
             id="attribute of an event",
         ),
         pytest.param(
@@ -188,7 +188,7 @@ FAILED = Reading(reports=EventReport.ERROR, failure=Failure(type="KeyError", mes
                 ended("b", "h", 3, 8, Reading(role=Role.WORKFLOW)),
                 ended("h", "a", 2, 8, TOOL),
             ],
-            "a box is a child task when what lies above it turns out to be a tool call",
+            "a root span is a child task when what lies above it turns out to be a tool call",
             id="tool above",
         ),
     ],

@@ -1,4 +1,4 @@
-"""Silence: what heartbeats mean in any order, and what a task is that nobody hears of."""
+"""Stalled tasks: what heartbeats mean in any order, and the state of a task without telemetry."""
 
 from __future__ import annotations
 
@@ -48,27 +48,27 @@ _beats = st.lists(st.tuples(st.integers(0, 20), st.floats(-50, 50), st.floats(0,
 
 @given(_beats)
 def test_heartbeats_in_any_order_leave_the_newest(sent: list[tuple[int, float, float]]) -> None:
-    """Whatever order they come in, the newest stands, nobody is heard in the future, and who was heard stays heard."""
+    """In any order the newest heartbeat stands; no process was last seen in the future, or earlier than before."""
     known: Producer | None = None
     for at, (seq, skew, when) in enumerate(sent):
         now = now_of(when + at)
-        heard = stall.hear(known, beat(seq, BASE + int((seq + skew) * 1e9)), now)
-        if heard is None:
+        newer = stall.hear(known, beat(seq, BASE + int((seq + skew) * 1e9)), now)
+        if newer is None:
             assert known is not None
             continue
         if known is not None:
-            assert (heard.seq, heard.at_ns) > (known.seq, known.at_ns)
-            assert heard.last_seen_at >= known.last_seen_at
-            assert heard.lag <= known.lag
-        assert heard.last_seen_at <= max(now, known.last_seen_at if known is not None else now)
-        known = heard
+            assert (newer.seq, newer.at_ns) > (known.seq, known.at_ns)
+            assert newer.last_seen_at >= known.last_seen_at
+            assert newer.lag <= known.lag
+        assert newer.last_seen_at <= max(now, known.last_seen_at if known is not None else now)
+        known = newer
     assert known is not None
     assert (known.seq, known.at_ns) == max((seq, BASE + int((seq + skew) * 1e9)) for seq, skew, _ in sent)
 
 
 @given(st.floats(-86_400, 86_400), st.integers(1, 30))
-def test_a_clock_that_is_off_is_no_silence(skew: float, beats: int) -> None:
-    """A process whose clock is hours off is heard when its heartbeats arrive."""
+def test_a_process_with_a_wrong_clock_is_not_stalled(skew: float, beats: int) -> None:
+    """A process whose clock is hours off was last seen when its heartbeats arrived."""
     known: Producer | None = None
     for n in range(beats):
         known = stall.hear(known, beat(n, BASE + int((n * 10 + skew) * 1e9)), now_of(n * 10 + 0.1))
@@ -76,8 +76,8 @@ def test_a_clock_that_is_off_is_no_silence(skew: float, beats: int) -> None:
     assert abs((known.last_seen_at - now_of((beats - 1) * 10 + 0.1)).total_seconds()) < 0.2
 
 
-def test_a_backlog_is_heard_at_the_time_it_was_sent() -> None:
-    """Of a process that is known, heartbeats that come an hour late tell of an hour ago."""
+def test_a_backlog_counts_at_the_time_it_was_sent() -> None:
+    """Heartbeats of a known process that arrive an hour late show that it lived an hour ago."""
     known = stall.hear(None, beat(1, BASE), now_of(0.1))
     late = stall.hear(known, beat(2, BASE + 10 * 10**9), now_of(3600))
     assert late is not None
@@ -85,7 +85,7 @@ def test_a_backlog_is_heard_at_the_time_it_was_sent() -> None:
 
 
 def test_three_heartbeats_may_be_missed() -> None:
-    """A process with long intervals is given three of them, one with short ones the patience that is set."""
+    """A process with long intervals is given three of them, one with short ones the timeout of the settings."""
     producer = stall.hear(None, beat(1, BASE), now_of(0))
     assert producer is not None
     assert stall.gone_after(producer, STALL_RULES) == timedelta(seconds=60)
@@ -99,10 +99,10 @@ def task(**known: object) -> Task:
 
 @pytest.mark.parametrize("status", c.STATUSES)
 @given(st.integers(0, 10**6), st.booleans(), st.booleans())
-def test_only_who_works_and_is_not_heard_is_stalled(
+def test_only_a_working_task_without_telemetry_is_stalled(
     status: str, quiet: int, is_over: bool, has_open_call: bool
 ) -> None:
-    """The phase is the status, unless a living task at work was silent for longer than is borne, with no call open."""
+    """The phase is the status; a working task with no open call and no telemetry for five minutes is stalled."""
     now = now_of(0)
     one = task(status=status, ended_at=now if is_over else None)
     found = stall.phase(one, now - timedelta(seconds=quiet), now, STALL_RULES, has_open_call=has_open_call)
@@ -112,7 +112,7 @@ def test_only_who_works_and_is_not_heard_is_stalled(
 
 
 def history() -> list[Observation]:
-    """Return a run that is interrupted, heard again, interrupted again and ended after all."""
+    """Return a run that is interrupted, revived, interrupted again and ended after all."""
     root_span = started(trace=1, span=1, name="agent", attributes=AGENT, at=0)
     one = Twin(FoldRules())
     one.record(batches.prepare([root_span]))
@@ -129,15 +129,15 @@ def history() -> list[Observation]:
     )
     stalled = stall.silenced(known, producer, STALL_RULES)
     again = msgspec.structs.replace(producer, seq=2, at_ns=root_span.at_ns + 90 * 10**9)
-    heard = stall.revived(msgspec.structs.replace(known, end_reason="interrupted"), again)
+    revived = stall.revived(msgspec.structs.replace(known, end_reason="interrupted"), again)
     stalled_again = stall.silenced(known, again, STALL_RULES)
     assert stalled is not None
-    assert heard is not None
+    assert revived is not None
     assert stalled_again is not None
     return [
         root_span,
         stalled,
-        heard,
+        revived,
         stalled_again,
         ended(trace=1, span=1, name="agent", attributes=AGENT, at=0, seconds=400.0),
     ]
@@ -153,8 +153,8 @@ def statuses(observations: list[Observation]) -> list[tuple[str, str | None]]:
     return out
 
 
-def test_silence_and_what_takes_it_back() -> None:
-    """Interrupted, heard again, interrupted again; the task's own end stands above it all."""
+def test_a_stall_and_what_revokes_it() -> None:
+    """A run is interrupted, revived and interrupted again; the task's own end stands above it all."""
     assert statuses(history()) == [
         ("starting", None),
         ("error", "interrupted"),
@@ -173,7 +173,7 @@ def test_any_order_comes_to_the_same(size: int) -> None:
         assert statuses([*order, order[0]])[-1] == expected
 
 
-def test_activity_after_the_silence_takes_it_back_and_before_it_does_not() -> None:
+def test_activity_after_the_stall_revokes_it_and_activity_before_does_not() -> None:
     """What the agent reported after the moment of the record proves that it lived; what came late does not."""
     root_span, stalled, *_ = history()
     before = an_event(trace=1, span=1, name="agent.checkpoint", index=0, at=50)
@@ -183,5 +183,5 @@ def test_activity_after_the_silence_takes_it_back_and_before_it_does_not() -> No
 
 
 def test_the_fold_needs_no_clock_for_it() -> None:
-    """The records of one heartbeat are the same whoever makes them, whenever."""
+    """The records of one heartbeat are the same for every maker and at every time."""
     assert history() == history()

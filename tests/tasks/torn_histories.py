@@ -1,6 +1,6 @@
-"""Histories torn further than `histories`: the same spans, told in ways that senders and collectors are known for.
+"""Histories torn further than `histories`: the same spans, reported as real senders and collectors do.
 
-A start hangs elsewhere than its end, or is told under another role; a person acts; a call is told as a data point.
+A start hangs elsewhere than its end, or has another role; a person acts; a call is reported as a data point.
 Each is done to a history of `histories`. What is left out: copies of which one says its parent and another does not,
 events that say nothing, which are signs of work only where their span was known before them; and calls that name their
 task, or below which something hangs, whose start hangs elsewhere.
@@ -46,19 +46,19 @@ def torn_by(random: Random, *tears: Tear) -> list[Placed]:
     return sorted(unique.values(), key=lambda p: (p.observation.at_ns, p.content_hash))
 
 
-def started_installed_apps(random: Random, told: list[Placed]) -> list[Placed]:
-    """Calls below which nothing hangs are told at their start too, and some of these starts hang below another span."""
-    out = list(told)
-    parents = {q.observation.parent_id for q in told}
-    tell = {q.observation.span_id for q in told if not q.is_span or q.reading.reports}
-    for p in told:
+def early_starts(random: Random, sent: list[Placed]) -> list[Placed]:
+    """Report calls without children at their start, too; some of these starts hang below another span."""
+    out = list(sent)
+    parents = {q.observation.parent_id for q in sent}
+    reporting = {q.observation.span_id for q in sent if not q.is_span or q.reading.reports}
+    for p in sent:
         o, r = p.observation, p.reading
-        is_leaf = r.role in (Role.LLM, Role.TOOL) and o.span_id not in parents | tell and not r.task_id
+        is_leaf = r.role in (Role.LLM, Role.TOOL) and o.span_id not in parents | reporting and not r.task_id
         if o.part is not Part.ENDED or not is_leaf or random.random() < 0.3:
             continue
         others = [
             q.observation.span_id
-            for q in told
+            for q in sent
             if q.domain == p.domain and q.is_span and q.observation.span_id != o.span_id
         ]
         parent = random.choice(others) if others and random.random() < 0.7 else o.parent_id
@@ -75,10 +75,10 @@ def started_installed_apps(random: Random, told: list[Placed]) -> list[Placed]:
     return out
 
 
-def other_roles(random: Random, told: list[Placed]) -> list[Placed]:
-    """Copies of a span under another role, as by two instrumentations that name it differently: a box stays a box."""
-    out = list(told)
-    for p in told:
+def other_roles(random: Random, sent: list[Placed]) -> list[Placed]:
+    """Add copies of spans under another role, as two instrumentations do; a root span stays a root span."""
+    out = list(sent)
+    for p in sent:
         if p.is_span and p.reading.role is not Role.OTHER and random.random() < 0.25:
             root_spans = (Role.AGENT, Role.WORKFLOW, Role.TASK)
             role = random.choice(
@@ -95,10 +95,10 @@ def other_roles(random: Random, told: list[Placed]) -> list[Placed]:
     return out
 
 
-def interrupted(random: Random, told: list[Placed]) -> list[Placed]:
+def interrupted(random: Random, sent: list[Placed]) -> list[Placed]:
     """Waits for people, coding sessions that rest, processes that are gone or silent, and what is said of these."""
-    out = list(told)
-    for p in told:
+    out = list(sent)
+    for p in sent:
         if not p.is_span or random.random() < 0.8:
             continue
         o = p.observation
@@ -127,10 +127,10 @@ def interrupted(random: Random, told: list[Placed]) -> list[Placed]:
     return out
 
 
-def acts_of_people(random: Random, told: list[Placed]) -> list[Placed]:
+def acts_of_people(random: Random, sent: list[Placed]) -> list[Placed]:
     """What people did through spanpost: decisions, and what they asked of tasks."""
-    out = list(told)
-    for p in told:
+    out = list(sent)
+    for p in sent:
         if not p.is_span or random.random() < 0.85:
             continue
         o, trace = p.observation, p.observation.trace_id
@@ -177,10 +177,10 @@ def acts_of_people(random: Random, told: list[Placed]) -> list[Placed]:
     return out
 
 
-def priced(random: Random, told: list[Placed]) -> list[Placed]:
-    """Calls that say their cost, boxes that say the cost or the tokens of a run, data points of a session."""
+def priced(random: Random, sent: list[Placed]) -> list[Placed]:
+    """Add costs of calls, costs or tokens of runs on root spans, and data points of a session."""
     out = []
-    for p in told:
+    for p in sent:
         o, r = p.observation, p.reading
         if r.role is Role.LLM and r.usage is not None and random.random() < 0.6:
             r = msgspec.structs.replace(
@@ -220,10 +220,10 @@ def priced(random: Random, told: list[Placed]) -> list[Placed]:
     return out
 
 
-def routed(random: Random, told: list[Placed]) -> list[Placed]:
+def routed(random: Random, sent: list[Placed]) -> list[Placed]:
     """Spans and processes with attributes that routes ask for."""
     out = []
-    for p in told:
+    for p in sent:
         o = p.observation
         if random.random() < 0.5:
             o = msgspec.structs.replace(o, attributes={**o.attributes, "team": random.choice(("a", True, 3, 1.5))})
@@ -233,10 +233,10 @@ def routed(random: Random, told: list[Placed]) -> list[Placed]:
     return out
 
 
-def called_alike(random: Random, told: list[Placed]) -> list[Placed]:
-    """Calls that several spans tell under one name, tools among them, and parts of calls."""
+def called_alike(random: Random, sent: list[Placed]) -> list[Placed]:
+    """Name calls alike, tool calls among them, and mark parts of calls."""
     out = []
-    for p in told:
+    for p in sent:
         r = p.reading
         if r.role in (Role.LLM, Role.TOOL) and random.random() < 0.4:
             r = msgspec.structs.replace(r, call_key=f"call-{random.randrange(3)}", is_same_call=random.random() < 0.2)
@@ -251,7 +251,7 @@ def called_alike(random: Random, told: list[Placed]) -> list[Placed]:
 
 
 TEARS: tuple[Tear, ...] = (
-    started_installed_apps,
+    early_starts,
     other_roles,
     interrupted,
     acts_of_people,

@@ -19,14 +19,14 @@ Read it in this order:
     resumption   which runs of different traces are one task
     tasks        runs to tasks, and which task hangs below which
     rows         a task to its row
-    checkpoints  what was told
+    checkpoints  the reported checkpoints
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tests.tasks.oracle.checkpoints import told
+from tests.tasks.oracle.checkpoints import checkpoints_of
 from tests.tasks.oracle.notes import Note, arranged
 from tests.tasks.oracle.placement import Runs
 from tests.tasks.oracle.rows import row
@@ -38,9 +38,9 @@ __all__ = ["Note", "Outcome", "Point", "Rules", "fold"]
 
 
 def fold(notes: Iterable[Note], rules: Rules) -> Outcome:
-    """Return the rows and the told checkpoints of a finished history."""
+    """Return the rows and the reported checkpoints of a finished history."""
     traces = traces_of(arranged(notes))
     tasks = Tasks(Runs(traces), rules)
     shown = [task for task in tasks.all if task.is_shown]
     rows = [row(task, tasks, rules) for task in shown]
-    return Outcome(rows, told(tasks, shown), tasks.used_by_model(), tasks.used_by_task())
+    return Outcome(rows, checkpoints_of(tasks, shown), tasks.used_by_model(), tasks.used_by_task())

@@ -1,4 +1,4 @@
-"""What was told of tasks: what happened in them, and the start and the end of each of their runs."""
+"""The checkpoints of tasks: what happened in them, and the start and the end of each of their runs."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tests.tasks.oracle.status import TaskRun, Verdict, end_of_former
 from tests.tasks.oracle.tasks import Task, Tasks
 
 
-def told(tasks: Tasks, shown: list[Task]) -> list[Checkpoint]:
-    """Return all that was told of a finished history, in order of time."""
+def checkpoints_of(tasks: Tasks, shown: list[Task]) -> list[Checkpoint]:
+    """Return the checkpoints of a finished history, in order of time."""
     out = []
     for one in tasks.occurrences:
         task = tasks.task_of(one.run)
@@ -22,7 +22,7 @@ def told(tasks: Tasks, shown: list[Task]) -> list[Checkpoint]:
         if task.has_root_span or task.root.is_worth_a_message:
             for task_run in task.task_runs:
                 out += _turns(task, task_run)
-    return sorted(out, key=lambda news: (news.at, news.id))
+    return sorted(out, key=lambda one: (one.at, one.id))
 
 
 def _turns(task: Task, task_run: TaskRun) -> list[Checkpoint]:

@@ -2,7 +2,7 @@
 
 A model call that knows its tokens covers the model calls below it; a tool call between them ends the cover.
 A tool call inside one of the same name, or without a name, is the same call.
-Of the spans that tell one call and overlap in time one counts.
+Of the spans that report one call and overlap in time one counts.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _passed(span: Span, below: Amount) -> Amount:
         tools = {other: many for other, many in below.tools.items() if other not in same}
         return Amount(barred=below.calls, tools={**tools, name: (1, int(has_failed))})
     if span.role is Role.LLM and not span.wins:
-        # It does not count and still covers those below it, but not the tellings of named calls: one may count.
+        # It does not count and still covers those below it, but not the copies of named calls: one may count.
         return Amount(
             [call for call in below.covered if call.best is not None and call.best.call_name], below.barred, below.tools
         )
@@ -86,13 +86,13 @@ def _passed(span: Span, below: Amount) -> Amount:
 
 
 def counts(call: Span) -> bool:
-    """Tell whether a span is one call: data points are of many, and a part of a call is counted with the whole."""
+    """Return whether a span is one call: data points are of many, and a part of a call is counted with the whole."""
     assert call.best is not None
     return not (call.best.r.is_metered or call.best.r.is_same_call)
 
 
 def _choose(call_copies: list[Span]) -> None:
-    """Of the spans that tell one call and overlap in time have one count; it may learn the cost from the others."""
+    """Choose the span that counts for each call among those that overlap; it may take its cost from the others."""
     by_name: dict[tuple[str, str], list[Span]] = defaultdict(list)
     for span in call_copies:
         assert span.best is not None
@@ -118,7 +118,7 @@ def cost_of(span: Span) -> int | None:
 
 
 def _rank(span: Span) -> tuple[int, bool, bytes]:
-    """Return how a telling ranks: a span with a parent first, then one that knows tokens."""
+    """Return how a copy of a call ranks: a span with a parent first, then one that knows tokens."""
     assert span.best is not None
     r = span.best.r
     place = -1 if r.stands_for is not None else 1 if span.parent_id else 0

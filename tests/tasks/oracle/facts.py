@@ -65,7 +65,7 @@ class Facts:
     def __init__(self, notes: Iterable[tuple[Note, Span]]) -> None:
         everything = [Placed(n, n.r.role if n.is_span else s.role, n.is_ending) for n, s in notes]
         self.all = [p.n for p in everything]
-        #: What people did, and what telemetry tells. Of a silent process nothing is learned but when it was silent.
+        #: Acts of people, and telemetry. A record that a process stalled adds nothing but its time.
         self.acts = [p.n for p in everything if p.n.is_act]
         self.reported = [p for p in everything if not p.n.is_act and not p.n.r.is_stalled]
         self.stalled = max(((p.n.at, p.n.key) for p in everything if p.n.r.is_stalled and not p.n.is_act), default=None)
@@ -95,7 +95,7 @@ class Facts:
     # --- who is at work -----------------------------------------------------------------------------------------------
 
     def earliest(self, field: str, *, of_root_span: bool | None = None) -> Any:
-        """Return what the earliest span says under a field; `of_box`: only boxes, or only spans that are none."""
+        """Return what the earliest span says under a field; `of_root_span`: only root spans, or only others."""
         return _value(
             Said(0, *_earliest(n), value)
             for n, role, _ in self.spans
@@ -104,7 +104,7 @@ class Facts:
 
     @cached_property
     def own_name(self) -> str | None:
-        """The name that a box has: the task's, the agent's, or what its span is called."""
+        """The name of the root span: the task's, the agent's, or what its span is called."""
         return _value(said for n, role, _ in self.spans if role.is_root_span and (said := _name(n, role)) is not None)
 
     @cached_property
@@ -129,7 +129,7 @@ class Facts:
 
     @cached_property
     def aggregate(self) -> tuple[int | None, int | None] | None:
-        """Input and output that a box says of all its calls."""
+        """Input and output that a root span reports for all its calls."""
         return _value(
             Said(0, n.o.at_ns, _earliest(n)[1], (n.r.aggregate.input, n.r.aggregate.output))
             for n, role, _ in self.ended
@@ -174,12 +174,12 @@ class Facts:
         )
 
     def has_failed_last(self, by: int | None = None) -> bool:
-        """Tell whether the last thing done was a model call, and it failed."""
+        """Return whether the last thing done was a model call, and it failed."""
         call, tool = self.last(is_tool=False, by=by), self.last(is_tool=True, by=by)
         return call is not None and call.has_failed and (tool is None or tool.at <= call.at)
 
     def is_unresolved(self, by: int | None = None) -> bool:
-        """Tell whether it closed on a tool call that was not made, or that no model turn answered."""
+        """Return whether it closed on a tool call that was not made, or that no model turn answered."""
         call, tool = self.last(is_tool=False, by=by), self.last(is_tool=True, by=by)
         if tool is None or (call is not None and tool.at <= call.at):
             return call is not None and call.outcome == TOOLS_WANTED
@@ -257,7 +257,7 @@ class Facts:
 
     @cached_property
     def exception_ns(self) -> int:
-        """When a root or a box ended well over an exception."""
+        """When the top of a trace or a root span ended well over an exception."""
         found = [
             n.at
             for n, role, is_ending in self.ended
@@ -398,7 +398,7 @@ class Facts:
 
     @cached_property
     def costs(self) -> dict[tuple[bytes, bytes], int]:
-        """What boxes say that they cost, in nano-dollars, by trace and span."""
+        """The costs that root spans report, in nano-dollars, by trace and span."""
         found: dict[str, list[Said]] = defaultdict(list)
         for n, role, _ in self.reported:
             if n.r.cost_usd is not None and role.is_root_span:
@@ -408,7 +408,7 @@ class Facts:
         return dict(said.value for said in _entries(found).values())
 
     def attributes(self, names: Iterable[str]) -> dict[str, str]:
-        """Return attributes: a box's own before its process's, those before what lies below; the earliest."""
+        """Return attributes: the root span's before its process's, then those of spans below it; the earliest."""
         found: dict[str, list[Said]] = defaultdict(list)
         for n in self.all:
             for name in names:
@@ -431,7 +431,7 @@ class Facts:
 
     @cached_property
     def says_more_than_calls(self) -> bool:
-        """Tell whether there is anything but calls to show."""
+        """Return whether there is anything but calls to show."""
         return bool(
             self.steps
             or self.artifacts
@@ -494,7 +494,7 @@ def _is_metered(n: Note, role: Role) -> bool:
 
 
 def has_failed(n: Note, role: Role) -> bool:
-    """Tell whether an ended span failed; a call may say OK over an exception."""
+    """Return whether an ended span failed; a call may say OK over an exception."""
     r = n.r
     if r.is_interrupt:
         return False

@@ -9,7 +9,7 @@ from functools import cached_property
 from spanpost.model.observations import Observation, Part
 from spanpost.model.readings import Reading, Role
 
-#: Roles of a running span that may still turn out to be a box.
+#: Roles of a running span that may still turn out to be a root span.
 UNDECIDED = (Role.OTHER, Role.STEP, Role.PLUMBING)
 
 
@@ -39,7 +39,7 @@ class Note:
 
     @cached_property
     def is_ending(self) -> bool:
-        """True for a copy whose end is the end of something: of a box, or of the trace."""
+        """True for a copy whose end ends a root span or the trace."""
         return self.is_span and (self.r.role.is_root_span or self.o.parent_id in (b"", self.o.span_id))
 
     @cached_property
@@ -49,7 +49,7 @@ class Note:
 
     @cached_property
     def begins(self) -> int:
-        """When that of which it tells began (ns)."""
+        """When the observed span or event began (ns)."""
         return self.o.start_ns or self.at
 
     @cached_property
@@ -60,7 +60,7 @@ class Note:
 
     @cached_property
     def call_name(self) -> str:
-        """The name that all tellings of one model or tool call share; empty without."""
+        """The name that all copies of one model or tool call share; empty without."""
         return self.r.call_key or (self.r.response_id or "" if self.r.role == 2 else "")
 
 

@@ -1,4 +1,4 @@
-"""What happened that is worth telling, each occurrence once, whichever of its copies came first."""
+"""Occurrences that become checkpoints, each once, whichever of its copies came first."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ class Occurrence(NamedTuple):
 
     @property
     def is_doubtful(self) -> bool:
-        """True for an exception, which is news only where its span turns out to lie in a task."""
+        """True for an exception: it is a checkpoint only where its span turns out to lie in a task."""
         return self.n.o.name == c.EVENT_EXCEPTION and not self.n.r.task_id
 
 
 def occurrences(traces: list[Trace]) -> list[Occurrence]:
-    """Return what happened in a history; what a person decided replaces what telemetry told of it."""
+    """Return what happened in a history; a person's decision replaces the one that telemetry reported."""
     out = []
     for trace in traces:
         found: dict[UUID, Occurrence] = {}
@@ -75,10 +75,12 @@ def _rank(n: Note) -> tuple[int, bytes]:
 
 
 def _kind(n: Note, role: Role) -> Kind | None:
-    """Return what kind of news a note is. An exception of a call, a step or a box is told by the end of that."""
+    """Return the kind of checkpoint of a note. The end of a call, a step or a root span reports its exception."""
     if n.r.reports:
-        is_told_by_end = n.r.reports is EventReport.ERROR and n.o.name == c.EVENT_EXCEPTION and role is not Role.OTHER
-        return None if is_told_by_end else _KINDS[n.r.reports]
+        is_reported_by_end = (
+            n.r.reports is EventReport.ERROR and n.o.name == c.EVENT_EXCEPTION and role is not Role.OTHER
+        )
+        return None if is_reported_by_end else _KINDS[n.r.reports]
     has_failed = n.r.failure is not None and not n.r.is_interrupt and n.is_end
     return Kind.ERROR if has_failed and role in (Role.TOOL, Role.LLM) else None
 
@@ -113,7 +115,7 @@ def written(said: LocaleMessage | None) -> str:
 
 
 def checkpoint(one: Occurrence, task_uid: UUID) -> Checkpoint:
-    """Return the checkpoint that tells an occurrence."""
+    """Return the checkpoint of an occurrence."""
     o, r, a = one.n.o, one.n.r, one.n.r.approval
     status, text, detail, ref = c.WORKING, "", "", ""
     if one.kind is Kind.CHECKPOINT:
@@ -168,10 +170,10 @@ def checkpoint(one: Occurrence, task_uid: UUID) -> Checkpoint:
 
 
 def _compacted(before: int | None, after: int | None) -> str:
-    told = {
+    texts = {
         (True, True): f"Context compacted: {before or 0:,} → {after or 0:,} tokens",
         (True, False): f"Context compacted: from {before or 0:,} tokens",
         (False, True): f"Context compacted: to {after or 0:,} tokens",
         (False, False): "Context compacted",
     }
-    return told[before is not None, after is not None]
+    return texts[before is not None, after is not None]

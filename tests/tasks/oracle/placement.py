@@ -1,4 +1,4 @@
-"""Runs: a box that is shown by itself with all that is shown within it, and what lies below no known box."""
+"""Runs: a root span of its own with all that is shown within it, and the spans below no known root span."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from tests.tasks.oracle.ids import named
 from tests.tasks.oracle.notes import Note
 from tests.tasks.oracle.tree import Span, Trace
 
-#: How many boxes a box may be shown within.
+#: How many root spans a root span may be shown within.
 DEPTH = 64
 
 
 class Run:
-    """One run. A *loose* one has no root: it is what lies below no known box, of a trace or of an explicit task."""
+    """One run. A *loose* one has no root: its spans, of a trace or of an explicit task, lie below no root span."""
 
     def __init__(self, key: bytes, tenant: str, trace: Trace, root: Span | None, task_id: str) -> None:
         self.key, self.tenant, self.trace, self.root, self.task_id = key, tenant, trace, root, task_id
@@ -42,7 +42,7 @@ class Run:
 
     @property
     def above(self) -> Span | None:
-        """The box above it."""
+        """The root span above it."""
         return self.root.root_span_above if self.root is not None else None
 
     @property
@@ -103,7 +103,7 @@ class Runs:
 
 
 def _find_root_span(span: Span) -> None:
-    """Find the nearest box above a owner, and whether a tool call lies between."""
+    """Find the nearest root span above an owner, and whether a tool call lies between."""
     above = span.above
     span.is_root_span_below_tool = span.is_below_tool
     if above is None:
@@ -118,7 +118,7 @@ def _find_root_span(span: Span) -> None:
 
 
 def _is_within(span: Span, root_span: Span) -> bool:
-    """Tell whether a box is shown within the box above it."""
+    """Return whether a root span is shown within the root span above it."""
     if span.task_id:
         return span.task_id == root_span.task_id
     if span.is_root_span_below_tool:
@@ -129,7 +129,7 @@ def _is_within(span: Span, root_span: Span) -> bool:
 
 
 def _agents_below(root_span: Span) -> set[str]:
-    """Return the names of the agents directly below a box: through owners that are no boxes, not through tools."""
+    """Return the names of the agents directly below a root span: through other owners, not through tools."""
     return {
         span.agent_name
         for span in root_span.trace.order
@@ -141,7 +141,7 @@ def _agents_below(root_span: Span) -> set[str]:
 
 
 def _hint(span: Span) -> str:
-    """Return the task that a owner below no box belongs to by what is said in it, or above it."""
+    """Return the task id that is reported in an owner below no root span, or above it."""
     at: Span | None = span
     for _ in range(DEPTH):
         if at is None:

@@ -2,7 +2,7 @@
 
 A question is known by its id, the mark of its words and the trace that asked. Of one id the newest wording of a
 trace stands.
-What spanpost recorded itself decides; what the trace tells of a decision counts where spanpost itself was not asked.
+What spanpost recorded itself decides; a decision that the trace reports counts where spanpost itself was not asked.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def questions(facts: Facts, tenant: str) -> tuple[Approval, ...]:
     """Return the questions of a task in the order of asking; before them the answers to unknown questions."""
     telemetry = [p.n for p in facts.reported if p.n.r.approval is not None]
     asks = _greatest(((_rank(n), n.at, n.key), n) for n in telemetry if not _approval(n).decision)
-    told = _greatest(((0, -n.at, n.key), n) for n in telemetry if _approval(n).decision)
+    claimed = _greatest(((0, -n.at, n.key), n) for n in telemetry if _approval(n).decision)
     acts = [n for n in facts.acts if n.r.approval is not None]
     answers = _greatest(((0, -n.at, n.key), n) for n in acts if n.o.name == c.EVENT_APPROVAL_RESOLVED)
     escalated = _greatest(((0, -n.at, n.key), n) for n in acts if n.o.name == c.EVENT_APPROVAL_ESCALATED)
@@ -48,7 +48,7 @@ def questions(facts: Facts, tenant: str) -> tuple[Approval, ...]:
         a = _approval(ask)
         is_asked = rank.priority >= 2 or which in awaited
         decision = answers[which][1] if which in answers else None
-        said = _told_of(told, which)
+        said = _claimed_decision(claimed, which)
         if decision is None and not is_asked:
             decision, said = said, None
         shown = said if decision is None else None
@@ -92,11 +92,11 @@ def questions(facts: Facts, tenant: str) -> tuple[Approval, ...]:
                 span=f"{trace}-{ask.o.span_id.hex()}",
             )
         )
-    return (*_unasked({a.id for a in out}, told, answers), *out)
+    return (*_unasked({a.id for a in out}, claimed, answers), *out)
 
 
 def is_waiting(facts: Facts) -> bool:
-    """Tell whether a question is open."""
+    """Return whether a question is open."""
     return facts.has_questions and any(a.is_open and a.asked_at is not None for a in questions(facts, ""))
 
 
@@ -135,18 +135,18 @@ def _standing(asks: dict[Question, tuple[Said, Note]]) -> set[Question]:
     return {which for *_, which in newest.values()}
 
 
-def _told_of(told: dict[Question, tuple[Said, Note]], which: Question) -> Note | None:
-    """Return what the trace that asked tells of a decision, of this wording or of every wording; the first stands."""
+def _claimed_decision(claimed: dict[Question, tuple[Said, Note]], which: Question) -> Note | None:
+    """Return the first decision that the asking trace reports, on this wording or on every wording."""
     id, mark, trace = which
-    found = [told[q] for q in {(id, mark, trace), (id, "", trace)} if trace and q in told]
+    found = [claimed[q] for q in {(id, mark, trace), (id, "", trace)} if trace and q in claimed]
     return max(found, key=lambda s: s[0][:3])[1] if found else None
 
 
 def _unasked(
-    asked: set[str], told: dict[Question, tuple[Said, Note]], answers: dict[Question, tuple[Said, Note]]
+    asked: set[str], claimed: dict[Question, tuple[Said, Note]], answers: dict[Question, tuple[Said, Note]]
 ) -> list[Approval]:
     found: dict[str, Approval] = {}
-    for kind in (told, answers):
+    for kind in (claimed, answers):
         for which, (_, n) in sorted(kind.items(), key=lambda item: "\0".join(item[0])):
             if which[0] not in asked:
                 a = _approval(n)

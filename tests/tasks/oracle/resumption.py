@@ -1,6 +1,6 @@
 """Which runs of different traces are one task: those that go on with one that waits, and those that messages join.
 
-Only a box without a box above it and without a task id of its own is asked.
+Only a root span without a root span above it and without a task id of its own is considered.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tests.tasks.oracle.tree import Trace
 
 
 class Asked(NamedTuple):
-    """What others may go by to tell whether a run goes on with another."""
+    """What decides whether a run goes on with another."""
 
     key: bytes
     trace: bytes
@@ -95,7 +95,7 @@ def _continued(runs: list[Asked]) -> dict[bytes, bytes]:
 
 
 def _goes_on(before: Asked, run: Asked) -> bool:
-    """Tell whether a run does what the one that waits left open."""
+    """Return whether a run does what the one that waits left open."""
     name, id = before.pending
     if not name and not id and before.waits == 2:
         return not before.agent_name or not run.agent_name or before.agent_name == run.agent_name
@@ -167,7 +167,7 @@ def _linked_sets(traces: list[Trace]) -> dict[bytes, bytes]:
 
 
 def _link(s: TaskRun) -> bytes:
-    """Return the trace to which a run links: by its box, or by the nearest span above it that links anywhere."""
+    """Return the trace to which a run links: by its root span, or by the nearest span above it that links anywhere."""
     span = s.run.root
     for _ in range(64):
         if span is None or span.link:

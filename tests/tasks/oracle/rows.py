@@ -111,7 +111,7 @@ def row(task: Task, tasks: Tasks, rules: Rules) -> Row:
 
 
 def _tokens(task: Task) -> tuple[int | None, int | None]:
-    """Return input and output: of the calls, else what a box says of all of them."""
+    """Return input and output: of the calls, else what a root span reports for all of them."""
     tokens, total = task.usage.tokens, task.facts.aggregate
     if tokens.keys() & {"input", "output"} or total is None or task.own_usage.calls:
         return tokens.get("input"), tokens.get("output")
@@ -137,9 +137,9 @@ def _action(task: Task) -> str | None:
     at_work = sorted((child for child in task.children if child.is_at_work), key=lambda child: child.key)
     if at_work and not task.verdict.is_over and (action is None or action.priority == 0):
         many = len(task.children)
-        told = f"{len(at_work)} of {many} agents at work" if many > 1 else "an agent at work"
+        text = f"{len(at_work)} of {many} agents at work" if many > 1 else "an agent at work"
         names = sorted(str(name) for child in at_work[:3] if (name := child.facts.own_name))
-        return f"{told}: {', '.join(names)}" if names else told
+        return f"{text}: {', '.join(names)}" if names else text
     if (
         doing is not None
         and not task.verdict.is_over
@@ -150,15 +150,15 @@ def _action(task: Task) -> str | None:
 
 
 def _steps(facts: Facts) -> tuple[Step, ...]:
-    """Return the steps that the agent told; where it told none, its tool calls, each once."""
+    """Return the steps that the agent reported; where it reported none, its tool calls, each once."""
     if facts.steps:
-        told = sorted(
+        reported = sorted(
             ((entry, *said.value) for entry, said in facts.steps.items()),
             key=lambda s: (s[2] is None, s[2] or 0, s[3], s[0]),
         )
         return tuple(
             Step(name=f"{n}. {name}" if index is None and entry[0] != "~" else name, index=index, at=moment(at))
-            for n, (entry, name, index, at) in enumerate(told, 1)
+            for n, (entry, name, index, at) in enumerate(reported, 1)
         )
     out: list[Step] = []
     former, ended_ns = "", 0
@@ -168,7 +168,7 @@ def _steps(facts: Facts) -> tuple[Step, ...]:
         del entry
         name, begins, ends = said.value
         if name == former and begins < ended_ns:
-            continue  # another layer's telling of the same call
+            continue  # another layer's copy of the same call
         former, ended_ns = name, ends
         out.append(Step(name=name, at=moment(begins)))
     return tuple(out)

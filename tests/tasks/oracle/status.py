@@ -28,7 +28,7 @@ class Verdict:
 
 
 class TaskRun:
-    """One run within its task: when it began, and how it and the boxes within it ended."""
+    """One run within its task: when it began, and how it and the root spans within it ended."""
 
     def __init__(self, run: Run, *, has_root_span: bool) -> None:
         self.run = run
@@ -110,19 +110,19 @@ def end_of(facts: Facts, task_run: TaskRun, *, has_root_span: bool, is_beside_lo
     """Return how the newest run ended; None while it goes on."""
     closed = task_run.closed or _rested(facts, task_run, has_root_span=has_root_span)
     if closed is not None and facts.active_ns > closed[0] and has_root_span and is_beside_loose:
-        closed = None  # something goes on of which the box is not known yet
+        closed = None  # something goes on below a root span that is not known yet
     if (said := task_run.final) is not None:
         failure = None
         if said[2] == c.ERROR:
-            is_told = closed is not None and closed[2] == "error" and (closed[3] or closed[4])
-            failure = (closed[3], closed[4], _log(facts)) if closed is not None and is_told else facts.words
+            has_words = closed is not None and closed[2] == "error" and (closed[3] or closed[4])
+            failure = (closed[3], closed[4], _log(facts)) if closed is not None and has_words else facts.words
         return Verdict(
             said[2], "agent.status", "said", False, True, closed[0] if closed is not None else -said[0], failure
         )
     if closed is None:
         return _lost(facts, task_run)
     at, _, outcome, *words = closed
-    told = (words[0], words[1], _log(facts))
+    own_words = (words[0], words[1], _log(facts))
 
     def over(
         status: str, rule: str, reason: str, *, is_inferred: bool = True, failure: tuple[str, str, str] | None = None
@@ -136,7 +136,7 @@ def end_of(facts: Facts, task_run: TaskRun, *, has_root_span: bool, is_beside_lo
     if outcome == "cancelled":
         return over(c.CANCELLED, "cancelled", "cancelled", is_inferred=False)
     if outcome == "error":
-        return over(c.ERROR, "root error", "error", is_inferred=False, failure=told if any(words) else facts.words)
+        return over(c.ERROR, "root error", "error", is_inferred=False, failure=own_words if any(words) else facts.words)
     inner = task_run.inner_closed
     if inner is not None and inner[2] in ("error", "cancelled"):
         its = (inner[3], inner[4], _log(facts))

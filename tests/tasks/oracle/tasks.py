@@ -57,7 +57,7 @@ class Task:
 
     @property
     def task_runs(self) -> list[TaskRun]:
-        """Its runs; what lies below no box is one only where there is no box at all."""
+        """Its runs; spans below no root span are one only where the task has no root span."""
         return [s for s in self.all_task_runs if not s.run.is_loose] or self.all_task_runs
 
     @property
@@ -120,7 +120,7 @@ class Task:
 
     @property
     def is_shown(self) -> bool:
-        """Tell whether anything was done in it that counts."""
+        """Return whether anything was done in it that counts."""
         facts = self.facts
         is_metered = bool(self.metered.calls or self.metered.tokens or self.metered.priced)
         if self.has_root_span or self.own_usage.calls or any(self.tools) or is_metered:
@@ -129,7 +129,7 @@ class Task:
 
     @property
     def is_worth_a_message(self) -> bool:
-        """Tell whether it is announced when its time has come: a lone model call, or a lone tool call, is not."""
+        """Return whether it is announced when its time has come: a lone model call, or a lone tool call, is not."""
         calls, facts = self.own_usage.calls, self.facts
         if self.has_root_span or self.task_id or calls > 1 or (calls and (any(self.tools) or facts.failed_turn_ns)):
             return True

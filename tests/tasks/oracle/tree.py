@@ -1,7 +1,8 @@
 """The spans of one trace: which copy of each counts, where it hangs, and which spans own what lies below them.
 
-A *owner* owns what lies below it, down to the next owner: a box (agent, workflow, task), the top of a trace,
-and a span that may still turn out to be a box (only its children are known, or it has not ended and has no role yet).
+An *owner* owns what lies below it, down to the next owner: a root span (agent, workflow, task), the top of a
+trace, and a span that may still turn out to be a root span (only its children are known, or it has not ended and
+has no role yet).
 """
 
 from __future__ import annotations
@@ -36,17 +37,17 @@ class Span:
         self.children: list[Span] = []
         #: Its edge was cut because it closed a circle.
         self.is_cut = False
-        #: The nearest owner at or above it; of a owner the next one above, and whether a tool call lies between.
+        #: The nearest owner at or above it; of an owner the next one above, and whether a tool call lies between.
         self.owner: Span = self
         self.above: Span | None = None
         self.is_below_tool = False
-        #: Of a owner: what was noted in its area, and the run in which it is shown (`placement`).
+        #: Of an owner: what was noted in its area, and the run in which it is shown (`placement`).
         self.notes: list[Note] = []
         self.root_span_above: Span | None = None
         self.is_root_span_below_tool = False
         self.within = 0
         self.run: Run | None = None
-        #: Whether its call counts, what it costs by another telling of it, and what it hands up (`counting`).
+        #: Whether its call counts, what it costs by another copy of it, and what it hands up (`counting`).
         self.wins, self.lent = True, 0
         self.amount: Amount | None = None
 
@@ -60,7 +61,7 @@ class Span:
 
     @property
     def is_open(self) -> bool:
-        """True while it may still turn out to be a box."""
+        """True while it may still turn out to be a root span."""
         return self.best is None or (not self.has_ended and self.role in UNDECIDED)
 
     @property
@@ -76,7 +77,7 @@ class Span:
         return self._said("task_id")
 
     def _said(self, field: str) -> str:
-        """Return what the greatest copy says that is a box and says it."""
+        """Return the field of the highest-ranked copy that is a root span and has it."""
         return next((v for n in self.copies if n.r.role.is_root_span and (v := getattr(n.r, field))), "")
 
     @property
@@ -85,7 +86,7 @@ class Span:
 
     @property
     def closed(self) -> tuple[int, bytes, str, str, str] | None:
-        """How the top of a trace that is no box ended: the end of what lies below it."""
+        """How the top of a trace that is no root span ended: the end of what lies below it."""
         n = self.best
         if n is None or not n.is_end or self.parent_id or self.is_root_span:
             return None
@@ -131,7 +132,7 @@ class Trace:
         return spans
 
     def _hang(self) -> None:
-        """Hang each span below its parent; cut a circle above its smallest box, or its smallest span."""
+        """Hang each span below its parent; cut a circle above its smallest root span, or its smallest span."""
         for span in self.spans.values():
             span.parent = self.spans.get(span.parent_id)
         done: set[bytes] = set()
@@ -177,7 +178,7 @@ def _says_something(n: Note) -> bool:
 
 
 def _teaches(n: Note, span: Span) -> bool:
-    """Tell whether a note is of an agent: a copy of a span by what it says itself, an event by its span, too."""
+    """Return whether a note is of an agent: a copy of a span by what it says itself, an event by its span, too."""
     if n.r.open_roots or not (n.o.span_id or n.r.task_id):
         return False
     return n.r.is_of_agent or (not n.is_span and (span.role not in _TRANSPARENT or span.best is None))

@@ -15,7 +15,7 @@ _NANO = 10**9
 
 @dataclass
 class Usage:
-    """Sums. A figure that no call told is missing, not 0."""
+    """Sums. A figure that no call reported is missing, not 0."""
 
     calls: int = 0
     tokens: dict[str, int] = field(default_factory=dict)
