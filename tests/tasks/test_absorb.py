@@ -285,14 +285,14 @@ def test_a_fact_is_what_ranks_highest_in_any_order(says: list[Say], fact: str, v
 def test_only_a_root_span_or_the_top_of_a_trace_ends_a_run(
     says: list[Say], ending: tuple[str, str, str] | None, sentence: str
 ) -> None:
-    """The outcome of a run and its words are those of the span that ends it."""
+    """The span that ends a run gives the outcome and its text."""
     for order in permutations(says):
         closed = learned(*order).ending.closed
         assert (closed[2:] if closed is not None else None) == ending, sentence
 
 
 def test_the_final_status_that_was_said_first_stands() -> None:
-    """Final is final: a later status of the same run does not replace it."""
+    """A later status of the same run does not replace a final status."""
     says = [
         event(Reading(status="complete"), 3),
         event(Reading(status="error"), 5),
@@ -335,7 +335,7 @@ def test_signs_of_work_are_calls_and_events(says: list[Say], active: int, senten
 
 
 def test_artifacts_links_results_and_steps_are_kept_by_name() -> None:
-    """Of each name the newest stands; a step began when it was first mentioned."""
+    """The newest value of each name is kept; a step began when it was first reported."""
     first = Reading(
         reports=EventReport.ARTIFACT,
         artifact=Artifact(name="a", uri="u"),

@@ -115,7 +115,7 @@ def test_no_sender_acts_in_a_persons_name(part: Part) -> None:
 
 @pytest.mark.slow
 def test_the_newest_questions_of_very_many_are_kept() -> None:
-    """A task that asks for ever stays answerable: the newest hundred questions stand, with their answers."""
+    """A task keeps its newest hundred questions with their answers, however many it asks."""
     store = MemoryStore(keep=None)
     store.record_now([at_work()])
     for n in range(250):
@@ -127,7 +127,7 @@ def test_the_newest_questions_of_very_many_are_kept() -> None:
 
 
 def test_the_answers_of_the_questions_that_are_kept_are_kept() -> None:
-    """An answered question stays answered, however many answers to no question a session reports, under any ids."""
+    """A question keeps its answer, however many answers to unknown questions a session reports."""
     facts = Facts()
     for n in range(MAP_CAP):
         facts.enter("asks", f"z{n}\0m\0t", 0, n, b"k", None)
@@ -179,13 +179,13 @@ def test_no_order_of_what_senders_say_decides(order: list[Observation], data: st
 
 @given(st.text() | st.floats().map(str) | st.integers().map(str))
 def test_a_deadline_is_a_time_or_nothing(said: str) -> None:
-    """Whatever an agent writes for a deadline is a time with a zone that makes sense, or no deadline."""
+    """Any text of an agent gives a plausible time with a zone, or no deadline."""
     found = deadline(said)
     assert found is None or datetime(1999, 1, 1, tzinfo=UTC) < found < datetime(2201, 1, 1, tzinfo=UTC)
 
 
 def test_deadlines_as_agents_write_them() -> None:
-    """RFC 3339 with and without a zone, and Unix seconds, are the same moment."""
+    """RFC 3339 with and without a zone, and Unix seconds, give the same moment."""
     moment = datetime(2026, 5, 4, 10, 30, tzinfo=UTC)
     written = (
         "2026-05-04T10:30:00Z",
@@ -199,7 +199,7 @@ def test_deadlines_as_agents_write_them() -> None:
 
 
 def test_a_time_that_was_over_when_it_came_is_given_a_while() -> None:
-    """An escalated question is open for as long again as it was, and a minute at least."""
+    """An escalated question stays open for as long again as before, and for a minute at least."""
     row = ApprovalRow(
         key=UUID(int=1), tenant="t", approval_id="a", mark="m", task_uid=UUID(int=2), span="0a-0b", requested_at=NOON,
         expires_at=NOON - timedelta(hours=1), at_expiry="escalate",
@@ -216,7 +216,7 @@ def test_a_time_that_was_over_when_it_came_is_given_a_while() -> None:
 
 @pytest.mark.slow
 async def test_a_question_asked_again_after_very_many_others_is_still_answered() -> None:
-    """A decision that the task has forgotten over hundreds of others is kept; the task gets it when it asks again."""
+    """The store keeps a decision that the task dropped for newer ones; the task gets it when it asks again."""
     store = MemoryStore()
     store.record_now([at_work(), asking("a0", "Which of them first?")])
     [row] = await store.interventions.approvals(ApprovalQuery(approval_id="a0"))

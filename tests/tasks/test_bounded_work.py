@@ -60,7 +60,7 @@ def root_span(number: int, parent: int, name: str, part: Part = Part.ENDED) -> O
 
 @pytest.mark.parametrize("is_root_first", [True, False], ids=["root first", "root last"])
 def test_the_thousandth_sub_agent_costs_what_the_tenth_cost(is_root_first: bool) -> None:
-    """Records looked at for one more sub-agent are as many among ten as among a thousand."""
+    """One more sub-agent reads as many records among a thousand sub-agents as among ten."""
     work = Counting()
     lookups = []
     children = [root_span(n, 1, f"agent-{n}") for n in range(2, 1002)]
@@ -88,7 +88,7 @@ def ticks(parts: list[Trace]) -> int:
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_work_for_a_batch_is_linear_in_its_spans(shape: str, order: str) -> None:
-    """A body four times as large is four times the work, of any shape and in any order, and each span costs little."""
+    """A body four times as large takes four times the work, in any shape and order; each span costs little."""
     small, large = (ORDERS[order](SHAPES[shape](n)) for n in (100, 400))
     first, second = ticks([small]) / len(small), ticks([large]) / len(large)
     assert second < max(1.5 * first, first + 1)
@@ -99,7 +99,7 @@ def test_the_work_for_a_batch_is_linear_in_its_spans(shape: str, order: str) -> 
     "shape", ["ordinary", "star, calls", "orphans, calls of one parent", "star, as many tools", "checkpoints"]
 )
 def test_a_trace_that_grows_costs_the_same_for_each_request(shape: str) -> None:
-    """What a request of a long-lived trace costs does not depend on how much was recorded of it before."""
+    """The cost of a request of a long-lived trace does not depend on how much was recorded before."""
     trace = SHAPES[shape](2000)
     parts = [trace[start : start + 20] for start in range(0, len(trace), 20)]
     assert ticks(parts) < 1.5 * (len(parts) / 10) * ticks(parts[:10])
@@ -107,7 +107,7 @@ def test_a_trace_that_grows_costs_the_same_for_each_request(shape: str) -> None:
 
 @pytest.mark.slow
 def test_nested_root_spans_are_one_task_down_to_a_depth() -> None:
-    """Of a thousand nested root spans of one agent 64 are one task, and deeper ones are tasks of their own."""
+    """The first 64 of a thousand nested root spans of one agent are one task; deeper ones are their own tasks."""
     chain = [root_span(n, n - 1, "deep") for n in range(1, 1001)]
     shuffled = Random(1).sample(chain, len(chain))
     kept = []

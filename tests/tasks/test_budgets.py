@@ -42,12 +42,12 @@ def growth(usd: Decimal, tokens: int = 0) -> Growth:
     ],
 )
 def test_a_period_is_of_the_calendar(period: Any, zone: str, began: datetime, ends: datetime) -> None:
-    """Days, months and years begin at midnight where the budget says it is."""
+    """Days, months and years begin at midnight in the time zone of the budget."""
     assert period_of(Budget(name="b", period=period, timezone=zone), NOW) == (began, ends)
 
 
 def test_a_day_may_be_shorter() -> None:
-    """On the day when clocks go forward a day has 23 hours."""
+    """The day on which clocks go forward has 23 hours."""
     began, ends = period_of(Budget(name="b", timezone="Europe/Berlin"), datetime(2026, 3, 29, 12, tzinfo=UTC))
     assert ends - began == timedelta(hours=23)
 
@@ -60,7 +60,7 @@ def test_a_day_may_be_shorter() -> None:
     ),
 )
 def test_periods_follow_one_another(now: datetime, period: Any, zone: str) -> None:
-    """Each moment is in one period; where it ends the next begins."""
+    """Each moment is in one period; the next period begins where that one ends."""
     budget = Budget(name="b", period=period, timezone=zone)
     began, ends = period_of(budget, now)
     assert began <= now < ends
@@ -68,8 +68,8 @@ def test_periods_follow_one_another(now: datetime, period: Any, zone: str) -> No
     assert period_of(budget, began) == (began, ends)
 
 
-def test_who_lacks_what_it_is_kept_by_spends_nothing() -> None:
-    """A task is in the scope of what it names, and in none where it does not."""
+def test_a_task_without_the_scoped_value_spends_nothing() -> None:
+    """A task has a scope where it has every attribute of the budget's `per`, and none otherwise."""
     assert scope_of(Budget(name="b", per=("agent.team", "agent.name")), TASK) == (
         ("agent.name", "miner"),
         ("agent.team", "red"),
@@ -79,7 +79,7 @@ def test_who_lacks_what_it_is_kept_by_spends_nothing() -> None:
 
 @given(st.lists(st.decimals(-5, 20, places=2), max_size=30), st.integers(1, 50))
 def test_each_share_is_warned_of_once(steps: list[Decimal], limit: int) -> None:
-    """A share is warned of at most once, however figures climb and are corrected; the highest share is warned of."""
+    """Each share has at most one warning, however figures climb and fall; the highest share has one."""
     budget = Budget(name="b", limit_usd=Decimal(limit), warn_at=(0.5, 0.8, 1.0))
     spent = opened(budget, "default", (), NOW)
     warned, highest, total = [], 0.0, Decimal(0)
@@ -95,7 +95,7 @@ def test_each_share_is_warned_of_once(steps: list[Decimal], limit: int) -> None:
 
 
 def test_a_raised_limit_is_climbed_again() -> None:
-    """With a higher limit, a share of it is warned of when it is passed, and not when it was passed already."""
+    """A share of a raised limit has a warning when it is passed, and none when it was passed already."""
     small, large = Budget(name="b", limit_usd=Decimal(10)), Budget(name="b", limit_usd=Decimal(20))
     spent, first = grown(opened(small, "default", (), NOW), small, [growth(Decimal(10))], NOW)
     spent, quiet = grown(spent, large, [growth(Decimal(1))], NOW)

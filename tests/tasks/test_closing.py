@@ -289,7 +289,7 @@ def reported_again(state: TaskState, **more: Any) -> Closed:
     ],
 )
 def test_the_greatest_authority_decides(state: TaskState, status: str, rule: str, sentence: str) -> None:
-    """What is known of a task says its status, and which rule decided."""
+    """The facts of a task give its status and the rule that decided."""
     [task] = closed(state).difference.tasks
     assert (task.status, task.rule) == (status, rule), sentence
 

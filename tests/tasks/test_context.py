@@ -85,19 +85,19 @@ SUFFIXED = ["", "-latest", "-preview", ":free", ":beta"]
 
 @pytest.mark.parametrize(("name", "canonical"), SAME)
 def test_a_model_goes_by_one_name(name: str, canonical: str) -> None:
-    """Who serves it, a date and a suffix do not make another model."""
+    """A service, a date and a suffix in a name do not make another model."""
     assert canonical_model(name) == canonical
 
 
 def test_distinct_models_stay_distinct() -> None:
-    """No two of a list of models that differ in size, version or window come to one name."""
+    """Models that differ in size, version or window have different canonical names."""
     names = [canonical_model(name) for name in DISTINCT]
     assert len(set(names)) == len(DISTINCT), sorted(name for name in names if names.count(name) > 1)
 
 
 @given(st.sampled_from(DISTINCT), st.sampled_from(SERVED_BY), st.sampled_from(DATED), st.sampled_from(SUFFIXED))
-def test_a_model_is_found_in_any_dress(model: str, service: str, date: str, suffix: str) -> None:
-    """Any service before a name, and any date and suffix behind it, lead to the model and to no other."""
+def test_a_model_is_found_under_any_spelling(model: str, service: str, date: str, suffix: str) -> None:
+    """A name with any service before it, and any date and suffix behind it, gives its model and no other."""
     is_dressable = not model.startswith("ft:") and not model.endswith("]") and model != "o1"
     dress = f"{service}{model}{date}{suffix}" if is_dressable else f"{service}{model}"
     assert canonical_model(dress) == canonical_model(model)
@@ -116,7 +116,7 @@ PIECES = [
 @example("x[1m]" * 60)
 @given(st.one_of(st.text(max_size=60), st.lists(st.sampled_from(PIECES), max_size=14).map("".join)))
 def test_a_canonical_name_is_its_own(model: str) -> None:
-    """Any text has a canonical name, whose canonical name is itself; only nothing comes to nothing."""
+    """The canonical name of a canonical name is itself; only an empty text has an empty one."""
     name = canonical_model(model)
     assert canonical_model(name) == name
     assert bool(name) == bool(model.strip())
@@ -187,7 +187,7 @@ def compaction(climb: int, before: int, after: int) -> Judged:
 
 
 def test_a_threshold_is_reported_once_per_climb() -> None:
-    """The call that reaches a threshold warns, and none after it, also when use sinks a little and rises again."""
+    """The call that reaches a threshold warns; later calls do not, also when use falls a little and rises again."""
     assert in_order(699, 700, 720, 690, 710, 850, 840, 990) == [
         [], [warning(700, 0, 700)], [], [], [], [warning(850, 0, 850)], [], []
     ]  # fmt: skip
@@ -209,7 +209,7 @@ def test_a_confirmed_compaction_arms_again() -> None:
 
 
 def test_an_unconfirmed_drop_is_no_compaction() -> None:
-    """One small call between two large ones arms nothing, and a drop of less than 30 % is none."""
+    """One small call between two large ones is no compaction, and neither is a drop of less than 30 %."""
     assert in_order(750, 100, 760, 100, 770) == [[warning(700, 0, 750)], [], [], [], []]
     assert in_order(750, 526, 500, 760) == [[warning(700, 0, 750)], [], [], []]
 
@@ -231,7 +231,7 @@ def test_a_new_conversation_arms_again() -> None:
 
 
 def test_a_new_conversation_is_no_compaction() -> None:
-    """A new conversation starts small: that is no drop of the former one, and its first call may warn at once."""
+    """A new conversation that starts small is no compaction of the former one; its first call may warn at once."""
     assert reported_by([(1, (950, "a")), (2, (100, "b")), (3, (120, "b"))])[1:] == [[], []]
     assert reported_by([(1, (4000, "a")), (2, (720, "b"))])[1] == [warning(700, 1, 720)]
 
@@ -297,7 +297,7 @@ def by_content(judged: list[Judged]) -> list[tuple[int, int, int, int]]:
 
 @given(calls, st.data())
 def test_in_order_exactly_what_the_whole_history_says(history: list[Call], data: st.DataObject) -> None:
-    """In order of time, with repeats at any place after the first, exactly the oracle's set is reported."""
+    """Calls in order of time, also repeated later, report exactly the oracle's set."""
     sent = list(enumerate(history, 1))
     for at in data.draw(st.lists(st.integers(1, len(history)), max_size=6)) if history else []:
         first = sent.index((at, history[at - 1]))

@@ -39,12 +39,12 @@ KNOWN = Windows(TABLE, frozenset({"gpt-z"}))
     ],
 )
 def test_the_surest_window_holds(model: str | None, how: dict[str, Any], found: Window | None) -> None:
-    """Given beats said, said beats observed, observed beats the table, and what is not known is not guessed."""
+    """A given window beats a reported, an observed and a listed one, in this order; an unknown one is not guessed."""
     assert resolve(model, KNOWN, **how) == found
 
 
 def test_a_default_is_the_last_resort() -> None:
-    """A default holds for models of which nothing is known, until one accepts more."""
+    """The default window holds for an unknown model until that model accepts more."""
     known = Windows(TABLE, default=32_000)
     assert resolve("unheard-of", known) == Window(32_000, "default")
     assert resolve(None, known) == Window(32_000, "default")
@@ -97,7 +97,7 @@ def warnings_of(batches: list[list[Observation]], rules: FoldRules = RULES) -> l
 
 
 def test_each_turn_of_a_conversation_may_be_a_task() -> None:
-    """A conversation that is a trace and a task a turn is warned of once per climb, and forecast over its turns."""
+    """A conversation with a trace and a task per turn has one warning per climb, and a forecast over its turns."""
     turns = [
         [
             a_call(at * 10, used, trace=at, conversation_id="talk"),
@@ -125,13 +125,13 @@ def msg_started(root_span: Observation) -> Observation:
 
 
 def test_without_a_conversation_each_task_has_its_own_climb() -> None:
-    """Tasks that do not say that they belong together are warned of each by itself."""
+    """Tasks without a common conversation have a warning each."""
     turns = [[a_call(at * 10, used, trace=at), a_root_span(trace=at)] for at, used in enumerate((710, 720), 1)]
     assert warnings_of(turns) == [("context_warning", "70")] * 2
 
 
 def test_agents_and_models_of_one_conversation_are_measured_apart() -> None:
-    """Two agents, and two models, that share a conversation neither drop nor climb for each other."""
+    """Two agents, or two models, that share a conversation do not change each other's climb."""
     batches = []
     for at in range(1, 9):
         name = "ann" if at % 2 else "bob"
@@ -143,7 +143,7 @@ def test_agents_and_models_of_one_conversation_are_measured_apart() -> None:
 
 
 def test_a_cap_in_tokens_is_warned_of_whatever_the_window() -> None:
-    """A cap is a limit of its own: with a window and without one, once per climb; and it may be forecast."""
+    """A cap warns once per climb, with a window and without one, and has a forecast."""
     rules = FoldRules(windows=TABLE, context=ContextRules(warn_tokens=(1_500, 3_000)))
     for model in ("gpt-y", "unheard-of"):
         calls = [a_call(at, 500 * at, model=model) for at in range(1, 8)]
@@ -153,7 +153,7 @@ def test_a_cap_in_tokens_is_warned_of_whatever_the_window() -> None:
 
 
 def test_a_forecast_is_reported_once_per_climb_and_again_after_a_compaction() -> None:
-    """Warned ahead once, warned twice, compacted, and all of it again."""
+    """A climb has one forecast and two warnings; the climb after a compaction has them again."""
     climb = [200, 330, 460, 590, 720, 850]
     calls = [a_call(at, used) for at, used in enumerate([*climb, *climb], 1)]
     _, checkpoints = outcome_of([[a_root_span(end=None)], *([c] for c in calls)])
@@ -174,7 +174,7 @@ def test_settings_turn_the_forecast_off() -> None:
 
 
 def test_a_near_limit_is_a_status() -> None:
-    """A task that will soon be as full as is warned of is shown so; one that has ended has no forecast."""
+    """A task that will soon reach a limit has the status of a warning; an ended task has no forecast."""
     calls = [a_call(at, 100 * at) for at in range(1, 7)]
     (task,), _ = outcome_of([[a_root_span(end=None), *calls]])
     assert (task.status, task.rule, task.is_inferred) == ("context_warning", "context forecast", True)
@@ -238,13 +238,13 @@ def test_any_order_shows_the_same_use() -> None:
 
 
 def test_a_small_call_between_does_not_hide_the_large_context() -> None:
-    """Of several models the fullest context is shown."""
+    """The task shows the fullest context of its models."""
     (task,), _ = outcome_of([[a_root_span(end=None), a_call(1, 650), a_call(2, 900, model="gpt-y")]])
     assert (task.context_used_tokens, task.context_window_tokens, task.context_model) == (650, 1000, "gpt-x")
 
 
 def test_how_the_window_is_known_is_shown() -> None:
-    """The word stands in the warning's text and wherever the window is shown; a failed call has accepted nothing."""
+    """The warning's text and the label of the window name the source; a failed call accepts no tokens."""
     cases = [
         ([a_call(1, 720)], "table"),
         ([a_call(1, 720, **{"agent.context.window_tokens": 1000})], "said"),

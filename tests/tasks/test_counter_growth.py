@@ -20,7 +20,7 @@ WHOLES = st.builds(Amounts, *[st.integers(0, 20) for _ in FIGURES])
 def test_counters_grow_by_all_that_grew_and_no_more(
     whole: Amounts, counted: Amounts, grown: dict[str, Amounts]
 ) -> None:
-    """No model's figure falls, or grows by more than it did; together they grow as far as whole and models did."""
+    """No model's counter falls or grows by more than its figure; the sum grows as the whole and the models did."""
     found = counter_growth(whole, counted, grown)
     for model, more in found.items():
         assert more != ZERO

@@ -61,7 +61,7 @@ def test_the_tool_at_work_is_the_action_and_tools_are_steps() -> None:
 
 
 def test_a_task_says_which_of_its_agents_are_at_work() -> None:
-    """ "2 of 3 agents at work" while they are; once they ended, no more."""
+    """The action is "2 of 3 agents at work" while they work, and not after they ended."""
     twin = Twin()
     interactions = Reading(role=Role.WORKFLOW, task_name="desk")
     twin.record(
@@ -89,7 +89,7 @@ def test_a_run_whose_root_never_comes_is_given_up_after_its_last_call_failed() -
 
 
 def test_a_server_of_tools_is_not_announced() -> None:
-    """Tool calls that no model asked for are recorded; a message is for runs of agents."""
+    """Tool calls that no model requested are recorded and not announced."""
     twin = Twin()
     twin.record([span(1, 0, tool("read"))])
     twin.settle()

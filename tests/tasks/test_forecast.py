@@ -43,7 +43,7 @@ def test_uneven_growth_is_forecast_with_a_wider_range() -> None:
 
 
 def test_one_large_jump_does_not_mislead() -> None:
-    """After one large file the next calls are expected to grow as before it, not as it did."""
+    """After one large file the forecast expects the growth from before it."""
     found = forecast(calls(10_000, 12_000, 14_000, 16_000, 96_000, 98_000, 100_000), 120_000)
     assert found is not None
     assert 8 <= found.calls <= 10
@@ -61,8 +61,8 @@ def test_one_large_jump_does_not_mislead() -> None:
         (1, 99_000, 99_001, 99_002),
     ],
 )
-def test_it_is_silent_when_there_is_nothing_to_say(used: tuple[int, ...]) -> None:
-    """From less than two steps, without growth, and of what is far away nothing is said."""
+def test_there_is_no_forecast_without_growth_towards_a_near_limit(used: tuple[int, ...]) -> None:
+    """Fewer than two steps, no growth, or a far limit give no forecast."""
     assert forecast(climb_of(calls(*used)), 170_000) is None
 
 
@@ -96,7 +96,7 @@ def test_layers_of_one_call_are_one_step() -> None:
     ],
 )
 def test_a_forecast_in_words(figures: tuple[int, int, int, float, float, float], text: str) -> None:
-    """The words give calls and seconds, and the range where there is one."""
+    """The text gives calls and seconds, and their range where there is one."""
     n, low, high, seconds, least, most = figures
     shown = Forecast(
         tokens=1,
@@ -125,7 +125,7 @@ conversations = st.lists(st.tuples(st.integers(0, 2 * 10**6), st.integers(0, 600
 @example([(1, 0, 0), (2, 1, 214), (3, 2, 0), (4, 3, 594), (5, 4, 0)], 595)
 @example([(1, 0, 0), (2, 1, 2), (3, 2, 4), (4, 3, 0)], 5)  # the newest call is a drop that nothing has confirmed
 def test_whatever_is_said_holds_together(conversation: list[Call], limit: int) -> None:
-    """Low, middle and high stand in order, nothing is negative, and nothing beyond the farthest is said."""
+    """Low, middle and high are in order, no figure is negative, and none is beyond the farthest."""
     climb = climb_of(conversation)
     assert all(call in conversation for call in climb)
     found = forecast(climb, limit)

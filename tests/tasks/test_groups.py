@@ -230,7 +230,7 @@ def test_each_span_is_shown_in_the_task_of_its_root_span(
 def test_what_is_shown_elsewhere_when_more_is_known(
     first: list[Span], then: list[Span], before: dict[str, str], after: dict[str, str], sentence: str
 ) -> None:
-    """A second batch may change what the first one concluded; what is known all at once comes to the same."""
+    """A second batch may change the conclusions of the first; one batch with both gives the same tasks."""
     assert shown(app_of(first)) == before, sentence
     assert shown(app_of(first, then)) == after, sentence
     assert shown(app_of([*first, *then])) == after, sentence
@@ -262,7 +262,7 @@ def test_a_step_goes_with_its_call_when_the_end_hangs_elsewhere(batches: list[li
 
 
 def test_a_call_that_goes_on_is_a_step_where_it_lies_now() -> None:
-    """A later look at a running call that hangs elsewhere moves all facts of the call."""
+    """A later copy of a running call that hangs elsewhere moves all facts of the call."""
     app = app_of(ROOT_SPANS, [EARLY], [started("t", "a", T, tool="delegate")])
     assert (steps_of(app, "a"), steps_of(app, "b")) == (["delegate"], [])
     subtrees = {id: app.states.subtree(subtree_key(DOMAIN, of_id(id))) for id in "ab"}
@@ -293,7 +293,7 @@ def test_a_task_that_loses_its_last_span_is_gone_and_says_where_it_went() -> Non
     ],
 )
 def test_figures_of_data_points_are_kept_apart(owner: bytes, figures: tuple[object, ...], sentence: str) -> None:
-    """What an owner's figures changed by is added to its task, and taken off again."""
+    """A task adds the changes of its owners' figures, and subtracts them again."""
     state = TaskState()
     add_figures(state, owner, SubtreeFigures(ONE_CALL, ToolCount(2, 1), {"gpt-x": ONE_CALL}))
     assert (state.amounts, state.metered, state.tools) == figures, sentence

@@ -95,7 +95,7 @@ def test_a_run_goes_on_with_one_that_left_its_work_open(
     is_so: bool,
     sentence: str,
 ) -> None:
-    """What was left open and what the next run began with say whether they are one task."""
+    """The open work of a run and the first call of the next decide whether both are one task."""
     before = a_run("a", 1, 5, former_agent, waits=waits, pending=pending)
     assert goes_on(before, a_run("b", 6, agent="ann", began_with=began_with)) is is_so, sentence
 
@@ -153,8 +153,8 @@ WAITS: dict[str, Any] = {"waits": 2}
         ),
     ],
 )
-def test_who_goes_on_with_whom(runs: Runs, on: dict[str, str], sentence: str) -> None:
-    """Of runs that meet in a conversation or by a tool call each wait finds one successor."""
+def test_each_wait_has_one_successor(runs: Runs, on: dict[str, str], sentence: str) -> None:
+    """Each wait of runs that share a conversation or a tool call has one successor."""
     assert shown(continued(keyed(runs))) == on, sentence
     assert shown(continued(dict(reversed(keyed(runs).items())))) == on, "in any order"
 
@@ -292,5 +292,5 @@ TOTAL = Reading(role=Role.AGENT, aggregate=Usage(input=7, output=None), totals_o
 def test_lifetime_totals_count_for_runs_without_calls(
     says: Say, amounts: Amounts, totals: tuple[int, int] | None, sentence: str
 ) -> None:
-    """Only totals of a lifetime, of runs whose calls nobody knows, are differenced."""
+    """Only lifetime totals of runs without known calls are differenced."""
     assert totals_of(learned(says), TaskState(amounts=amounts)) == totals, sentence

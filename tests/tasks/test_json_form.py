@@ -53,7 +53,7 @@ KEYS = [
 
 
 def test_an_unknown_task_is_null_all_over() -> None:
-    """Keys stand in the public order; what is not known is null, and counts are numbers."""
+    """Keys are in the public order; unknown values are null, and counts are numbers."""
     written = task_json(Task(uid=UID, tenant="default", task_id="t"))
     assert list(written) == KEYS
     assert {key for key, value in written.items() if value is not None} == {
@@ -160,5 +160,5 @@ def test_the_totals_of_a_parent_include_all_below_it() -> None:
 
 
 def test_no_time_is_null() -> None:
-    """A time that is not known has no text."""
+    """An unknown time is null."""
     assert rfc3339(None) is None

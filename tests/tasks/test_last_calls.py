@@ -59,26 +59,26 @@ def of_any_order(observations: list[Observation]) -> Task:
     ids=["a tool", "two tools", "a call that fails", "a call that asks for tools", "a tool that began before the end"],
 )
 def test_what_begins_after_the_end_says_nothing_of_it(what_follows: list[Observation], rule: str) -> None:
-    """A run that answered has ended, whatever is done afterwards; a tool that it left at work is left open."""
+    """A run that answered has ended, whatever follows; a tool that was still at work stays open."""
     calls = {"gen_ai.response.finish_reasons": ["stop"]} if rule == "root ended UNSET" else {}
     task = of_any_order([run(), model(2, 1, **calls), *what_follows])
     assert (task.rule, task.status) == (rule, "complete" if rule == "root ended UNSET" else "waiting")
 
 
 def test_a_call_left_open_at_the_end_waits_though_something_follows() -> None:
-    """What was asked for and not made when the run ended is still waited for after a tool that says nothing of it."""
+    """A run that ended with a requested call not made still waits after a tool call without a result."""
     assert of_any_order([run(), model(2, 1, **ASKING), tool(5, 12)]).status == "waiting"
 
 
 def test_a_call_left_open_may_be_answered_late() -> None:
-    """A tool that gives its result after the end, and a model that goes on from there, settle what was open."""
+    """A tool result after the end, and a model call after it, close the open call."""
     late = tool(5, 12, **{"gen_ai.tool.call.result": "saved"})
     assert of_any_order([run(), model(2, 1, **ASKING), late]).status == "complete"
     assert of_any_order([run(), model(2, 1, **ASKING), tool(5, 12), model(6, 14, **ANSWERING)]).status == "complete"
 
 
 def test_a_run_after_which_much_is_done_is_as_its_root_says() -> None:
-    """Where only later calls are remembered nothing is concluded from them."""
+    """A run of which only later calls are remembered ends as its root span says."""
     late = [tool(20 + n, 11 + n) for n in range(9)]
     store = MemoryStore()
     store.record_now([*late, model(2, 1, **ANSWERING), run()])

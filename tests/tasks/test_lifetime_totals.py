@@ -38,12 +38,12 @@ def used(*spans: Observation) -> set[tuple[int | None, ...]]:
 
 
 def test_the_run_before_is_taken_off() -> None:
-    """Three runs of one agent: what each used, for any order in which their spans come."""
+    """Three runs of one agent each show their own use, in any order of arrival."""
     assert used(*(run(n, total) for n, total in enumerate(SAID, 1))) == {USED}
 
 
 def test_other_agents_and_other_lives_are_no_run_before() -> None:
-    """Another agent's totals, a total that fell (the agent was made anew), and a dialect whose totals are the run's."""
+    """Totals of another agent, a total that fell (a new agent), and totals of a single run are not subtracted."""
     assert used(run(1, 500), run(2, 700, name="bob")) == {(500, 700)}
     assert used(run(1, 500), run(2, 300), run(3, 800)) == {(500, 300, 500)}
     other = Origin(resource=STRANDS.resource, scope="another.framework")

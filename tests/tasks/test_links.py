@@ -53,20 +53,20 @@ def trees(*spans: Observation) -> set[tuple[tuple[str, str, int], ...]]:
 
 
 def test_what_a_queue_starts_hangs_below_who_asked_for_it() -> None:
-    """The consumer's span links to the trace of the agent that queued the job; the agents below it are that agent's."""
+    """Agents below a consumer's span are child tasks of the agent that queued the job, by the span's link."""
     asks, puts = agent(1, 1, 0, 9, "planner"), span(1, 2, 1, 2, parent=1)
     takes, works = span(2, 3, 3, 8, links=(1,)), agent(2, 4, 4, 7, "writer", parent=3)
     assert trees(asks, puts, takes, works) == {(("planner", "", 1), ("writer", "planner", 1))}
 
 
 def test_each_worker_of_a_queue_is_a_task_of_its_own() -> None:
-    """Three jobs of one agent, each with its own link: three tasks below the one that queued them."""
+    """Three jobs of one agent, each with its own link, are three tasks below the task that queued them."""
     jobs = [agent(number, 4, number, 9, "writer", links=(1,)) for number in (2, 3, 4)]
     assert trees(agent(1, 1, 0, 9, "planner"), *jobs) == {(("planner", "", 1), *[("writer", "planner", 1)] * 3)}
 
 
 def test_the_same_agent_goes_on_with_its_task() -> None:
-    """An agent that works message by message, each in a trace that links to the first: one task."""
+    """An agent whose messages each have a trace that links to the first is one task."""
     runs = [
         agent(number, 4, number * 2, number * 2 + 1, "writer", links=(1,) if number > 1 else ()) for number in (1, 2, 3)
     ]
@@ -80,8 +80,8 @@ def test_a_batch_of_messages_joins_nothing() -> None:
     assert trees(*tasks, batch, works) == {(("buyer", "", 1), ("planner", "", 1), ("writer", "", 1))}
 
 
-def test_a_task_that_names_itself_is_nobodys_guest() -> None:
-    """A task id of its own, and a link to what began later: both leave a run where it is."""
+def test_a_task_that_names_itself_is_not_joined() -> None:
+    """A run with its own task id, or with a link to a later trace, is not joined."""
     named = agent(2, 4, 4, 7, "writer", links=(1,), **{"agent.task.id": "t-1"})
     assert trees(agent(1, 1, 0, 9, "planner"), named) == {(("planner", "", 1), ("writer", "", 1))}
     assert trees(agent(1, 1, 5, 9, "planner"), agent(2, 4, 4, 7, "writer", links=(1,))) == {

@@ -22,7 +22,7 @@ from tests.tasks.test_property import HISTORIES, seeds, trying
     seed=64213504, order=64213504
 )  # a task is torn loose while its checkpoint waits below a message that is never shown
 def test_each_message_shows_its_task_or_has_ended_and_each_checkpoint_is_posted_once(seed: int, order: int) -> None:
-    """For any order and any delay a message shows its task as it is, or its successor.
+    """In any order and with any delay a message shows the current state of its task, or names the successor.
 
     Each announced root has one message in each place that routes name; each checkpoint is posted once, below one.
     """
@@ -34,13 +34,13 @@ def test_each_message_shows_its_task_or_has_ended_and_each_checkpoint_is_posted_
 @given(seed=seeds, order=seeds)
 @example(seed=5000047, order=35000330)  # a checkpoint moves to a task whose message was not worth beginning before
 def test_where_few_checkpoints_are_posted_none_is_posted_without_its_message(seed: int, order: int) -> None:
-    """Where messages appear only with their first checkpoint that counts, that checkpoint follows its message."""
+    """A message that appears only with its first important checkpoint comes before that checkpoint."""
     for batch in (history(Random(seed)), resumptions(Random(seed))):
         assert posted(batch, Random(order), LIMITED_LOG).far.wrongs == []
 
 
 def test_histories_end_messages() -> None:
-    """Among such histories are many in which a message ends, so that the property is about something."""
+    """The random histories hold many messages that end."""
     ended = 0
     for seed in range(30):
         for batch in (history(Random(seed)), resumptions(Random(seed))):

@@ -73,7 +73,7 @@ class App:
 
 
 async def test_a_step_and_each_fifth_are_milestones_and_nothing_between():
-    """Progress that crosses no fifth, the same step again and what is said between are none."""
+    """Progress that crosses no fifth, a repeated step, and events between are no milestones."""
     app = App(interval=timedelta(0))
     for progress in (5, 19, 21, 25, 39.9, 40, 41, 38, 45, 99, 100):
         await app.say(progress=progress)
@@ -97,7 +97,7 @@ async def test_what_the_agent_said_with_it_is_the_milestone():
 
 
 async def test_the_progress_that_a_run_starts_with_is_no_milestone():
-    """A live span that reports its steps at its start and in checkpoints is reported by these alone, in their order."""
+    """A live span that has progress at its start posts only its later checkpoints and milestones, in order."""
     app = App(Verbosity.LIVE, timedelta(0), ROOT_SPAN | {"agent.progress": 20, "agent.step.name": "Find"})
     await app.say(name="agent.checkpoint", checkpoint__message="Planning", progress=5)
     await app.say(name="agent.checkpoint", checkpoint__message="Looking", progress=20, step__name="Find")
@@ -106,7 +106,7 @@ async def test_the_progress_that_a_run_starts_with_is_no_milestone():
 
 
 async def test_milestones_come_apart_and_the_newest_wins():
-    """Of many within half a minute the first is posted at once and the last when it is due; none is posted twice."""
+    """The first of many milestones within the interval is posted at once, the last when it is due, none twice."""
     app = App()
     for i in range(1, 21):
         await app.say(2, step__name=f"step {i}", step__index=i)
@@ -133,7 +133,7 @@ async def test_what_is_urgent_never_waits_and_an_end_lets_go_of_what_does():
 
 
 async def test_steps_that_were_made_up_are_no_milestones():
-    """An agent that says nothing has its tool calls as steps; they are not posted."""
+    """An agent that reports no steps has its tool calls as steps, which are not posted."""
     app = App()
     tool = {"gen_ai.operation.name": "execute_tool"}
     for i in range(5):

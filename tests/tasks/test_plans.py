@@ -46,7 +46,7 @@ def shown(*tools: dict[str, Any], keeps_content: bool = False) -> Any:
     ],
 )
 def test_a_plan_says_which_step_of_how_many(tool: dict[str, Any]) -> None:
-    """JSON, Python's text of it, JSON within JSON: the states alone are read, and no word of the plan is kept."""
+    """Only the states of a plan are read from JSON, Python text or nested JSON; its texts are not kept."""
     task = shown(tool)
     assert (task.step_name, task.step_index, task.step_count) == (None, 2, 3)
     assert "weather" not in repr(task)
@@ -55,7 +55,7 @@ def test_a_plan_says_which_step_of_how_many(tool: dict[str, Any]) -> None:
 
 
 def test_where_content_is_kept_the_step_has_its_words() -> None:
-    """With content the step is called as the plan calls it, and listed."""
+    """With content kept, the step has the plan's name for it, and is listed."""
     task = shown(
         {"gen_ai.tool.name": "TodoWrite", "gen_ai.tool.call.arguments": json.dumps({"todos": TODOS})},
         keeps_content=True,
@@ -65,7 +65,7 @@ def test_where_content_is_kept_the_step_has_its_words() -> None:
 
 
 def test_the_newest_plan_stands_and_other_tools_have_none() -> None:
-    """A step that is not begun is the first that is not done; arguments with states that are no plan say nothing."""
+    """Without a begun step, the first that is not done is current; arguments that are no plan are ignored."""
     first = {"gen_ai.tool.name": "update_plan", "gen_ai.tool.call.arguments": json.dumps({"plan": PLAN})}
     last = {
         "gen_ai.tool.name": "update_plan",

@@ -26,7 +26,7 @@ def act(verb: Verb, task: Task, option: str = "") -> Intervention:
 
 @given(tasks)
 def test_what_is_offered_of_a_task_stands(task: Task) -> None:
-    """Whatever a task is like, each act that is offered stands, and no decision and no start is among them."""
+    """Each act that is offered on any task is accepted; decisions and starts are not offered."""
     offered = possible(task)
     assert {judge(act(verb, task), None, task, NOW).result for verb in offered} <= {Result.DONE}
     assert not any(verb.is_decision or verb is Verb.START for verb in offered)
@@ -40,7 +40,7 @@ def test_what_is_offered_of_a_task_stands(task: Task) -> None:
 def test_an_answer_that_is_offered_stands(
     task: Task, state: InterventionState, options: list[str], expires: int | None
 ) -> None:
-    """Of a question an answer is offered exactly where it would stand."""
+    """An answer to a question is offered exactly where it would be accepted."""
     at = NOW.replace(year=NOW.year + expires) if expires is not None else None
     row = ApprovalRow(
         key=UUID(int=9),

@@ -33,21 +33,21 @@ trying = settings(max_examples=HISTORIES, deadline=None, suppress_health_check=l
 @example(seed=26696, order=1)  # a task that two traces name, and of which no run is known in either
 @example(seed=259115, order=259113)  # two runs that began at once and link to one another
 def test_any_order_and_repetition_gives_the_same_tasks_and_the_same_checkpoints(seed: int, order: int) -> None:
-    """A history, in order or shuffled, repeated and in batches, has the oracle's rows in every field."""
+    """A history, in order or shuffled, repeated and in batches, gives the oracle's rows in every field."""
     assert compared(history(Random(seed)), Random(order)) == []
 
 
 @trying
 @given(seed=seeds, order=seeds)
 def test_runs_that_go_on_with_one_another_are_joined_in_any_order(seed: int, order: int) -> None:
-    """Runs of a conversation and of a team's messages come to the oracle's tasks, in any order."""
+    """Runs of a conversation and of a team's messages give the oracle's tasks, in any order."""
     assert compared(resumptions(Random(seed)), Random(order)) == []
 
 
 @settings(trying, max_examples=max(30, HISTORIES // 5))
 @given(seed=seeds, order=seeds)
 def test_what_is_deeper_than_is_followed_comes_to_the_same_in_any_order(seed: int, order: int) -> None:
-    """Chains far deeper than what is followed, and circles, come to the oracle's tasks and figures, in any order."""
+    """Chains far deeper than the limit, and circles, give the oracle's tasks and figures, in any order."""
     assert compared(deep(Random(seed)), Random(order)) == []
 
 
@@ -59,7 +59,7 @@ def test_what_is_deeper_than_is_followed_comes_to_the_same_in_any_order(seed: in
 @example(seed=2004539, order=2606259)  # a circle of starts, that an end opens
 @example(seed=101237, order=708660)  # a pause of a call that is not known, whose start hangs elsewhere
 def test_torn_histories_come_to_what_the_oracle_makes_of_them(seed: int, order: int) -> None:
-    """Starts that hang elsewhere, copies under other roles, acts of people and prices make no difference."""
+    """Moved starts, copies under other roles, acts of people and prices give the oracle's rows, in any order."""
     assert compared(torn(Random(seed)), Random(order), ROUTED) == []
 
 
@@ -80,7 +80,7 @@ def test_parts_of_a_batch_hold_it_whole_and_no_trace_is_torn(seed: int, most: in
 @given(seed=seeds, order=seeds)
 @example(seed=604657, order=604657)  # a task that was part of another between two of its calls
 def test_no_order_reports_a_judged_checkpoint_twice(seed: int, order: int) -> None:
-    """Whatever the order, each context warning and each compaction is reported once at most."""
+    """Each context warning and each compaction is reported at most once, in any order."""
     mixed = feed(history(Random(seed)), Random(order))
     assert len(mixed.judged) == len(set(mixed.judged))
 

@@ -61,7 +61,7 @@ def test_without_a_mark_one_wording_is_answered_and_two_are_not() -> None:
 
 
 def test_of_equal_words_a_persons_decision_comes_first_and_then_what_is_open() -> None:
-    """The time that was over for another trace, or its void, hides neither an answer nor that the question is open."""
+    """An expired or void question of another trace hides neither an answer nor an open question."""
     rows = [
         a_row(9, state=InterventionState.EXPIRED, decision="deny", source="spanpost"),
         a_row(8, state=InterventionState.VOID),
@@ -109,7 +109,7 @@ def test_a_question_with_a_hidden_part_can_be_denied_alone() -> None:
     ],
 )
 def test_placeholders_are_known(text: str, is_one: bool) -> None:
-    """Both forms in which words are taken out are known for what they are."""
+    """Both forms of a redaction placeholder are recognised."""
     assert is_redacted(text) == is_one
 
 
@@ -151,7 +151,7 @@ def test_the_documented_mark() -> None:
 
 @given(st.text(), st.text(), st.lists(st.text(), max_size=5), st.text())
 def test_both_sides_compute_the_same_mark(question: str, detail: str, options: list[str], risk: str) -> None:
-    """Of any words, surrogates and NUL among them, the mark of who asks is that of who reads what a receiver let in."""
+    """The asker and the reader compute the same mark for any words, also with surrogates and NUL."""
     mark = c.question_mark(question, detail, options, risk)
     attributes, repairs = mend(said(question, detail, options, risk))
     found = asked(attributes | {c.APPROVAL_DIGEST: mark}, repairs)
@@ -160,7 +160,7 @@ def test_both_sides_compute_the_same_mark(question: str, detail: str, options: l
 
 @given(st.tuples(*[st.text(max_size=8)] * 3), st.tuples(*[st.text(max_size=8)] * 3))
 def test_other_words_have_another_mark(one: tuple[str, str, str], other: tuple[str, str, str]) -> None:
-    """Where words are cut between question, detail and option matters: nothing can be moved from one to the other."""
+    """Words that move between question, detail and options change the mark."""
     marks = [c.question_mark(question, detail, [option], "") for question, detail, option in (one, other)]
     same = [tuple(c.question_text(text) for text in (*words[:2], words[2].strip())) for words in (one, other)]
     assert (marks[0] == marks[1]) == (same[0] == same[1])
@@ -168,7 +168,7 @@ def test_other_words_have_another_mark(one: tuple[str, str, str], other: tuple[s
 
 @pytest.mark.parametrize("claimed", ["0" * 64, "x", "", 5, c.question_mark("Other?", "", (), "")])
 def test_what_the_sender_says_is_the_mark_identifies_nothing(claimed: Any) -> None:
-    """The mark is of the words; one that is claimed and differs is flagged, and none is spanpost's being asked."""
+    """Only the words give the mark; a wrong claimed mark is flagged, and without one spanpost is not asked."""
     found = asked(said("Deploy?", "", [], "") | {c.APPROVAL_DIGEST: claimed})
     assert found.mark == c.question_mark("Deploy?", "", (), "")
     assert (found.is_altered, found.is_cut, found.is_asked) == (
@@ -177,7 +177,7 @@ def test_what_the_sender_says_is_the_mark_identifies_nothing(claimed: Any) -> No
 
 
 def test_what_a_receiver_cut_cannot_be_approved() -> None:
-    """Of a question that is longer than is kept, or whose record was cut, it is known that not all is there."""
+    """A question that is longer than the limit, or whose record was cut, is marked as cut."""
     assert not asked(said("q" * 8192, "d" * 8192, ["o" * 512] * 20, "r" * 512)).is_cut
     for words in (
         ("q" * 8193, "", [], ""),
@@ -203,7 +203,7 @@ def test_what_a_receiver_cut_cannot_be_approved() -> None:
         {c.APPROVAL_QUESTION: {"text": "Drop all?"}},
     ],
 )
-def test_words_in_a_form_that_is_not_read_cannot_be_approved(form: dict[str, Any]) -> None:
+def test_a_question_in_an_unreadable_form_cannot_be_approved(form: dict[str, Any]) -> None:
     """A part that people would not be shown marks the question as cut."""
     assert asked(said("Deploy?", "", [], "") | form).is_cut
     assert asked({c.APPROVAL_ID: "x"}, body={"text": "Drop all?"}).is_cut

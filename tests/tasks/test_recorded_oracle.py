@@ -33,7 +33,7 @@ def the_rules() -> FoldRules:
 @pytest.mark.usefixtures("clean_environment")
 @pytest.mark.parametrize("run", RUNS)
 def test_a_recorded_run_comes_to_what_the_oracle_makes_of_it(run: str) -> None:
-    """A run, in order of arrival and shuffled, repeated and in batches, comes to the oracle's rows and checkpoints."""
+    """A run, in order of arrival and shuffled, repeated and in batches, gives the oracle's rows and checkpoints."""
     rules = the_rules()
     history = batches.prepare(observations(CAPTURES / run), prices=rules.prices, redaction=rules.redaction)
     for order in range(ORDERS):

@@ -26,7 +26,7 @@ def part(trace: int, span: int, start: int, operation: str, **said: Any) -> Obse
 
 @pytest.mark.parametrize("is_resumed", [True, False])
 def test_it_has_no_message_until_its_first_call_says_which(is_resumed: bool) -> None:
-    """A new run of a conversation in which a run waits: its first call decides whether it is the same task."""
+    """The first call of a new run decides whether it resumes the waiting run of its conversation."""
     asks = part(1, 2, 1, "chat", **{"gen_ai.response.finish_reasons": ["tool_calls"], "gen_ai.usage.input_tokens": 3})
     store = MemoryStore()
     store.record_now([root_span(1, 0, 2), asks])
@@ -47,7 +47,7 @@ def test_it_has_no_message_until_its_first_call_says_which(is_resumed: bool) -> 
 
 
 def test_a_response_reported_in_two_traces_without_an_agent_is_one_task() -> None:
-    """Two instrumentations, each with a trace of its own: what was used is counted once, and stands in one row."""
+    """A response that two instrumentations report in two traces is counted once, in one row."""
     said = {"gen_ai.operation.name": "chat", "gen_ai.response.id": "r-1", "gen_ai.usage.input_tokens": 5}
     copies = [
         a_span(trace=1, attributes=said, name="chat"),

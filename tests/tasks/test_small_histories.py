@@ -194,7 +194,7 @@ FAILED = Reading(reports=EventReport.ERROR, failure=Failure(type="KeyError", mes
     ],
 )
 def test_a_small_history_comes_to_the_same_in_every_order(history: list[Placed], sentence: str) -> None:
-    """Note by note in every order, and all at once, a history comes to what the oracle makes of it."""
+    """A history gives the oracle's rows, note by note in every order and all at once."""
     expected = outcome_of(history, ROUTED)
     for order in permutations(history):
         for batches in ([[p] for p in order], [list(order)]):

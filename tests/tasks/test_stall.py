@@ -166,7 +166,7 @@ def test_a_stall_and_what_revokes_it() -> None:
 
 @pytest.mark.parametrize("size", [2, 3, 4, 5])
 def test_any_order_comes_to_the_same(size: int) -> None:
-    """Of the first records of that history every order, with repeats, ends in the same status."""
+    """The first records of that history give the same status in every order, also with repeats."""
     records = history()[:size]
     expected = statuses(records)[-1]
     for order in permutations(records):
@@ -174,7 +174,7 @@ def test_any_order_comes_to_the_same(size: int) -> None:
 
 
 def test_activity_after_the_stall_revokes_it_and_activity_before_does_not() -> None:
-    """What the agent reported after the moment of the record proves that it lived; what came late does not."""
+    """A report from after the stall revokes it; a late report from before the stall does not."""
     root_span, stalled, *_ = history()
     before = an_event(trace=1, span=1, name="agent.checkpoint", index=0, at=50)
     after = an_event(trace=1, span=1, name="agent.checkpoint", index=1, at=70)
