@@ -28,7 +28,7 @@ NOT_MODELLED = {
 
 
 def rules_of(rules: FoldRules) -> oracle.Rules:
-    """Return what the oracle goes by: the same settings, and the formulas that tables of their own prove."""
+    """Return the rules of the oracle: the same settings, and the formulas that have tables of their own."""
 
     def window(model: str | None, said: int | None, accepted: int) -> tuple[int, str] | None:
         return resolve(model, rules.known_windows, said=said, accepted=accepted)
@@ -58,7 +58,7 @@ def notes_of(history: Iterable[Placed]) -> list[oracle.Note]:
 
 
 def differences(twin: Twin, outcome: oracle.Outcome) -> list[str]:
-    """Return what the real fold says otherwise than the oracle, a line for each field."""
+    """Return the differences between the real fold and the oracle, a line for each field."""
     found = []
     folded = {task.uid: task for task in twin.tasks.values()}
     expected = {task.uid: task for task in outcome.tasks}
@@ -90,7 +90,7 @@ def _bare(value: Any) -> Any:
 
 
 def outcome_of(history: Iterable[Placed], rules: FoldRules) -> oracle.Outcome:
-    """Return what the oracle makes of a history."""
+    """Return the outcome of the oracle for a history."""
     return oracle.fold(notes_of(history), rules_of(rules))
 
 

@@ -56,7 +56,7 @@ class Packed:
         return self.open[key]  # type: ignore[return-value]
 
     def want(self, keys: Iterable[Key]) -> None:
-        """Everything is at hand."""
+        """Do nothing: all records are in memory."""
 
     def put(self, key: Key, record: msgspec.Struct) -> None:
         self.open[key] = record
@@ -78,7 +78,7 @@ class Packed:
 
 
 class Twin:
-    """The smallest store: folds batches and keeps what they came to."""
+    """The smallest store: it folds batches and keeps the results."""
 
     def __init__(self, rules: FoldRules | None = None) -> None:
         self.work = Packed()
@@ -88,7 +88,7 @@ class Twin:
         self.checkpoints: dict[UUID, Checkpoint] = {}
         self.judged: list[UUID] = []
         self.timers: dict[Key, datetime] = {}
-        #: What settled, by task and model.
+        #: Finalized usage, by task and model.
         self.used: list[Used] = []
 
     def record(self, batch: list[Placed]) -> Folded:
@@ -156,7 +156,7 @@ def history(random: Random, *, size: int = 14) -> list[Placed]:
     """Return one history, in order of time."""
     out: list[Placed] = []
     traces: list[tuple[bytes, bytes]] = []
-    # Some traces come one after the other, as runs do that go on with one another.
+    # Some traces follow one another, as resumed runs do.
     after = BASE if random.random() < 0.4 else 0
     for _ in range(random.choice((1, 1, 1, 2, 3))):
         out += _trace(random, size, traces, after)

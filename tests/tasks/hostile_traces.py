@@ -1,4 +1,4 @@
-"""Traces that cost more than they look: deep, wide, circular, torn, in any order of arrival, as lists of observations.
+"""Traces that are expensive to fold: deep, wide, circular, torn, in any order, as lists of observations.
 
 `SHAPES` names a function of a size for each. The function returns about so many observations, in the order in
 which a sender would send them. `ORDERS` names the other orders of arrival.
@@ -117,7 +117,7 @@ def circle(n: int, attributes: Callable[[int], dict[str, Any]]) -> Trace:
 
 
 def star(n: int, attributes: Callable[[int], dict[str, Any]], top: dict[str, Any] | None) -> Trace:
-    """Return spans below one; without `top` that one never comes."""
+    """Return spans below one span, which never arrives without `top`."""
     below = [span(i, 0, attributes(i)) for i in range(1, n)]
     return [span(0, None, top), *below] if top is not None else below
 
@@ -147,19 +147,19 @@ def _step(_: int) -> dict[str, Any]:
 
 
 def open_then_ended(n: int) -> Trace:
-    """Return a chain of spans that start without a word of what they are, and then end as a model call's layers."""
+    """Return a chain of spans that start without a role, and then end as the layers of a model call."""
     started = [span(i, i - 1 if i else None, {}, part=Part.STARTED) for i in range(n // 2)]
     return [*started, *[span(i, i - 1 if i else None, call(), part=Part.ENDED) for i in range(n // 2)]]
 
 
 def open_star_then_ended(n: int) -> Trace:
-    """Return spans below one that start without a word of what they are, and then end as tool calls."""
+    """Return spans below one span that start without a role, and then end as tool calls."""
     started = [span(i, 0 if i else None, {}, part=Part.STARTED) for i in range(n // 2)]
     return [*started, *[span(i, 0 if i else None, tool(), part=Part.ENDED) for i in range(n // 2)]]
 
 
 def looked_at(n: int) -> Trace:
-    """Return one span looked at again and again, above a chain of agents."""
+    """Return many copies of one span, above a chain of agents."""
     below = [span(i, i - 1, agent(f"agent-{i}")) for i in range(1, n // 2)]
     lookups = [
         look(span(0, None, agent("root", **{"agent.progress": i % 100, "n": i}), part=Part.STARTED), i)
@@ -201,7 +201,7 @@ def moving(n: int) -> Trace:
 
 
 def repeated_response(n: int) -> Trace:
-    """Return model calls that all say one response id."""
+    """Return model calls that all have one response id."""
     return star(n, lambda i: call(**{"gen_ai.response.id": "resp-1"}), agent("a"))
 
 

@@ -1,4 +1,4 @@
-"""Facts for tables: what observations say, without spans, readers or a store."""
+"""Facts for tables: built from observations, without spans, readers or a store."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def event(r: Reading, at: int, **more: Any) -> Say:
 
 
 def learned(*said: Say) -> Facts:
-    """Return what observations teach, in the order in which they are given."""
+    """Return the facts that observations give, in the order of the arguments."""
     facts = Facts()
     for r, begins, ends, is_ending, more in said:
         is_end = more["part"] is Part.ENDED

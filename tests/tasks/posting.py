@@ -1,4 +1,4 @@
-"""A far side on which deliveries are shown as chance lets it, and what must be true of what stands there at the end."""
+"""A simulated sink that delays and loses answers, and the conditions that hold on it at the end."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def faults(
     rows: Iterable[DeliveryRow],
     routes: Routes,
 ) -> list[str]:
-    """Return what is wrong with what stands at the end, when all deliveries have gone."""
+    """Return the faults of the messages at the end, after all deliveries."""
     out = list(far.wrongs)
     roots = [t for t in tasks.values() if t.is_announced and t.root_uid == t.uid]
     owners = {str(t.message_uid): t for t in roots}
@@ -179,7 +179,7 @@ class Post(MemoryStore):
         self.seen: set[tuple[bytes, bytes]] = set()
 
     def take(self, batch: list[Placed]) -> None:
-        """Record what is new of a batch."""
+        """Record the new observations of a batch."""
         new = [
             p
             for p in {(p.event_id, p.content_hash): p for p in batch}.values()
@@ -194,7 +194,7 @@ class Post(MemoryStore):
         self.elapse_now(self.now)
 
     def carry(self) -> None:
-        """Have some deliveries go."""
+        """Carry some deliveries."""
         held, self.far.held = self.far.held, []
         for delivery in held:
             self._record_outcome(delivery, self.far.answer(delivery))
@@ -207,7 +207,7 @@ class Post(MemoryStore):
         at_once(self.outbox.finish(delivery, outcome))
 
     def finish(self) -> None:
-        """Have all deliveries go."""
+        """Carry all deliveries."""
         for delivery in self.far.held:
             self._record_outcome(delivery, self.far.answer(delivery))
         self.far.held = []
@@ -220,7 +220,7 @@ class Post(MemoryStore):
         self.far.wrongs.append("deliveries for ever")
 
     def faults(self) -> list[str]:
-        """Return what is wrong with what stands at the end."""
+        """Return the faults of the messages at the end."""
         rows = at_once(self.outbox.deliveries(limit=10_000))
         tasks = {uid: self._heartbeats.shown(task) for uid, task in self._tables.tasks.items()}
         return faults(self.far, tasks, self._tables.checkpoints.values(), rows, self.rules.routes)

@@ -72,7 +72,7 @@ def runs(root: Path) -> Iterator[str]:
 
 
 def bodies(run: Path) -> list[Path]:
-    """Return the files of a run: bodies as they came, or all of one signal behind one another."""
+    """Return the files of a run: request bodies in order of arrival, or all of one signal in one file."""
     return sorted(run.glob("*.pb*"))
 
 
@@ -82,7 +82,7 @@ def observations(run: Path) -> list[Observation]:
 
 
 def totals(run: Path) -> dict[str, Any]:
-    """Return what the model really served; nothing where no model was asked."""
+    """Return the tokens that the model really served; empty where no model was called."""
     truth = run / "truth.json"
     found: dict[str, Any] = json.loads(truth.read_text())["totals"] if truth.exists() else {}
     return found

@@ -1,4 +1,4 @@
-"""What one observation teaches of its task: a table of readings and of the facts that they leave."""
+"""Facts that one observation gives its task: a table of readings and their facts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Questions to people as facts: any order comes to the same, and no sender can decide in a person's name."""
+"""Questions to people: any order gives the same result, and no sender can decide in a person's name."""
 
 from __future__ import annotations
 

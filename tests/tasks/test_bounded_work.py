@@ -1,4 +1,4 @@
-"""The work for one observation does not grow with what is there already, and depth is no fault."""
+"""The work for one observation does not grow with the recorded data, and depth is no error."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Counting:
         return self.records.get(key)
 
     def want(self, keys: Iterable[Key]) -> None:
-        """Everything is at hand."""
+        """Do nothing: all records are in memory."""
 
     def put(self, key: Key, record: msgspec.Struct) -> None:
         self.records[key] = record
@@ -72,7 +72,7 @@ def test_the_thousandth_sub_agent_costs_what_the_tenth_cost(is_root_first: bool)
 
 
 def ticks(parts: list[Trace]) -> int:
-    """Return how often the fold of these batches came round in its loops, one after the other."""
+    """Return how many loop steps the fold of these batches took, one batch after the other."""
     work, count = Counting(), 0
 
     def tick() -> None:

@@ -65,7 +65,7 @@ SAME = [
     ("ollama/llama3:8b", "llama3:8b"),
 ]
 
-#: Names of which no two are the same model.
+#: Names of different models.
 DISTINCT = [
     "gpt-4", "gpt-4-32k", "gpt-4-turbo", "gpt-4o", "gpt-4o-mini", "gpt-4.1", "gpt-4.1-mini", "gpt-4.1-nano",
     "gpt-3.5-turbo", "gpt-3.5-turbo-16k", "gpt-5", "gpt-5-mini", "gpt-5-pro", "gpt-5.1", "o1", "o1-mini",

@@ -1,4 +1,4 @@
-"""How full a context is: which window holds, what is warned of, and where that is shown."""
+"""How full a context is: which window holds, which limits have a warning, and where both are shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What agents do that never say so, and what becomes of runs whose root never comes."""
+"""Current actions that agents do not report, and the end of runs whose root span never arrives."""
 
 from __future__ import annotations
 

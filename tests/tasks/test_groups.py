@@ -1,4 +1,4 @@
-"""In which task each span is shown: tables of spans, and what moves when more becomes known."""
+"""In which task each span is shown: tables of spans, and moves when more spans arrive."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DOMAIN = domain_of("default", TRACE)
 
 
 class Span(NamedTuple):
-    """A span: its id, the one above it, its role, and what it says of itself."""
+    """A span: its id, its parent, its role, and its names."""
 
     id: str
     above: str

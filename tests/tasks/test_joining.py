@@ -1,4 +1,4 @@
-"""Which runs of different traces are one task: tables of runs, and of who goes on with whom."""
+"""Which runs of different traces are one task: tables of runs and their successors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run did last decides how it ended; what begins after its end does not."""
+"""The last calls of a run decide how it ended; calls that begin after its end do not."""
 
 from __future__ import annotations
 

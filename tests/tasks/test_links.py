@@ -1,4 +1,4 @@
-"""Runs of different traces that a span link joins: which, and which not."""
+"""Runs of different traces that a span link joins, and runs that it does not join."""
 
 from __future__ import annotations
 

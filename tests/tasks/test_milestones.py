@@ -1,4 +1,4 @@
-"""Milestones: what is one, and how often."""
+"""Milestones: which progress is one, and how often they are posted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plan that an agent writes down by a tool: its step and their number; its words only where content is kept."""
+"""The plan that an agent writes down by a tool: the current step and the count; texts only where content is kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is offered of a task, and of a question, stands when it is done."""
+"""Each act that is offered on a task or a question is accepted."""
 
 from __future__ import annotations
 

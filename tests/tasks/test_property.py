@@ -91,7 +91,7 @@ def test_counters_grow_by_the_oracle_s_figures(seed: int, order: int) -> None:
     """Counters get the oracle's figures by model and by task, also when calls moved between tasks."""
     sent = history(Random(seed))
     twin = feed(sent, Random(order))
-    for _ in range(3):  # what is announced only when its time has come settles after that
+    for _ in range(3):  # a task that is announced after its settling time settles after that
         twin.settle()
     by_model: Counter[str] = Counter()
     by_task: Counter[UUID] = Counter()

@@ -1,4 +1,4 @@
-"""A run that may go on with one that waits, seen while it begins."""
+"""A run that may resume a waiting run, observed while it begins."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ def other_roles(random: Random, sent: list[Placed]) -> list[Placed]:
 
 
 def interrupted(random: Random, sent: list[Placed]) -> list[Placed]:
-    """Waits for people, coding sessions that rest, processes that are gone or silent, and what is said of these."""
+    """Add interrupts, resting sessions, processes that are gone or stalled, and reports about these."""
     out = list(sent)
     for p in sent:
         if not p.is_span or random.random() < 0.8:
@@ -128,7 +128,7 @@ def interrupted(random: Random, sent: list[Placed]) -> list[Placed]:
 
 
 def acts_of_people(random: Random, sent: list[Placed]) -> list[Placed]:
-    """What people did through spanpost: decisions, and what they asked of tasks."""
+    """Add acts of people through spanpost: decisions, and requests to tasks."""
     out = list(sent)
     for p in sent:
         if not p.is_span or random.random() < 0.85:
@@ -169,7 +169,7 @@ def acts_of_people(random: Random, sent: list[Placed]) -> list[Placed]:
                     span_id=o.span_id,
                     name=name,
                     at_ns=at,
-                    attributes={"said": str(r.act or r.approval)},  # other words have another hash
+                    attributes={"said": str(r.act or r.approval)},  # another text has another hash
                 ),
                 r,
             )
@@ -221,7 +221,7 @@ def priced(random: Random, sent: list[Placed]) -> list[Placed]:
 
 
 def routed(random: Random, sent: list[Placed]) -> list[Placed]:
-    """Spans and processes with attributes that routes ask for."""
+    """Add attributes that routes ask for to spans and processes."""
     out = []
     for p in sent:
         o = p.observation

@@ -11,7 +11,7 @@ Read it in this order:
     tree         the spans of one trace: the copy that counts, the parent, the owners
     placement    the run in which each span lies
     counting     model calls and tool calls, each once
-    facts        what a pile of notes says
+    facts        the facts that the notes of a task give
     questions    questions to people, and their answers
     context      how full the context is
     usage        tokens and money of a task

@@ -1,7 +1,7 @@
 """How full the context of a task is.
 
-Each model is measured by itself, in its newest conversation; of several the fullest is shown. What the agent says
-itself of its use stands above what its calls say.
+Each model is measured by itself, in its newest conversation; of several the fullest is shown. Use that the agent
+reports itself takes precedence over the use of its calls.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from spanpost.model.readings import Role
 from tests.tasks.oracle.facts import POINTS, Facts, has_failed
 from tests.tasks.oracle.rules import Point, Rules
 
-#: The name under which the agent's own words are measured.
+#: The model name for use that the agent reports itself.
 _AGENT = "agent"
 
 
@@ -38,7 +38,7 @@ class Use(NamedTuple):
 
 
 class _Measured(NamedTuple):
-    """What one call was given, or the agent said."""
+    """The input of one call, or the use that the agent reported."""
 
     at: int
     key: bytes

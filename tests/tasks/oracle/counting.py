@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from spanpost.model.readings import Role
 from tests.tasks.oracle.tree import Span, Trace
 
-#: Spans of which one call may be known.
+#: Most copies of one call.
 CALL_COPIES = 16
 #: The name of a tool call that is a part of the one above it.
 SAME = "\0"
@@ -46,7 +46,7 @@ class Amount:
 
 
 def count(traces: list[Trace]) -> None:
-    """Leave at each owner (`Span.amount`) what counts below it."""
+    """Set the sums below each owner (`Span.amount`)."""
     _choose([span for trace in traces for span in trace.order if span.best is not None and span.best.call_name])
     for trace in traces:
         below: dict[bytes, Amount] = defaultdict(Amount)
@@ -62,7 +62,7 @@ def count(traces: list[Trace]) -> None:
 
 
 def _passed(span: Span, below: Amount) -> Amount:
-    """Return what a span amounts to with all below it."""
+    """Return the sums of a span with all below it."""
     n = span.best
     assert n is not None
     if span.role is Role.TOOL and span.wins:
@@ -112,7 +112,7 @@ def _choose(call_copies: list[Span]) -> None:
 
 
 def cost_of(span: Span) -> int | None:
-    """Return what a call says that it cost, in nano-dollars."""
+    """Return the reported cost of a call, in nano-dollars."""
     usage = span.best.r.usage if span.best is not None and span.role is Role.LLM else None
     return min(round(usage.cost_usd * 10**9), 10**15) if usage is not None and usage.cost_usd is not None else None
 

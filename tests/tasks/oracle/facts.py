@@ -1,4 +1,4 @@
-"""What a pile of notes says: each fact is the greatest of what was said, by priority, time and content."""
+"""Facts of the notes of a task: of several values the greatest is kept, by priority, time and content."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.tasks.oracle.tree import Span
 
 #: Longest texts that are kept, and entries of each kind.
 TEXT, LOG, ENTRIES, ACTS = 2000, 8192, 100, 20
-#: Model and tool calls that are remembered with their beginnings, and model calls of which the use is.
+#: Most calls that are kept with their starts, and most model calls that are kept with their use.
 DEEDS, POINTS = 4, 10
 #: Closing on one of these tools is an end, not a question.
 _CLOSING = ("final_answer", "final_result", "final_output", "finish", "handoff", "transfer", "submit", "return_")
@@ -30,7 +30,7 @@ Closed = tuple[int, bytes, str, str, str]
 
 
 class Said(NamedTuple):
-    """One thing that was said: the greatest stands."""
+    """One reported value; the greatest is kept."""
 
     priority: int
     at: int
@@ -52,7 +52,7 @@ class Call(NamedTuple):
 
 
 class Placed(NamedTuple):
-    """A note, and what it is of: a copy of a span is what it says itself, an event is of what its span is."""
+    """A note with a role: a copy of a span has its own role, an event has the role of its span."""
 
     n: Note
     role: Role
@@ -60,7 +60,7 @@ class Placed(NamedTuple):
 
 
 class Facts:
-    """What the notes of some owners say."""
+    """The facts that the notes of some owners give."""
 
     def __init__(self, notes: Iterable[tuple[Note, Span]]) -> None:
         everything = [Placed(n, n.r.role if n.is_span else s.role, n.is_ending) for n, s in notes]
@@ -71,7 +71,7 @@ class Facts:
         self.stalled = max(((p.n.at, p.n.key) for p in everything if p.n.r.is_stalled and not p.n.is_act), default=None)
         self.spans = [p for p in self.reported if p.n.is_span]
         self.ended = [p for p in self.reported if p.n.is_end]
-        #: A started tool or model call is known by what its span is; what is being done by what this very note says.
+        #: The role and the current action of a started call come from the note itself.
         self.started = [p for p in self.reported if p.n.is_span and not p.n.is_end]
 
     # --- times --------------------------------------------------------------------------------------------------------
@@ -95,7 +95,7 @@ class Facts:
     # --- who is at work -----------------------------------------------------------------------------------------------
 
     def earliest(self, field: str, *, of_root_span: bool | None = None) -> Any:
-        """Return what the earliest span says under a field; `of_root_span`: only root spans, or only others."""
+        """Return the value of a field in the earliest span; `of_root_span`: only root spans, or only others."""
         return _value(
             Said(0, *_earliest(n), value)
             for n, role, _ in self.spans
@@ -164,7 +164,7 @@ class Facts:
         return sorted(found)
 
     def last(self, *, is_tool: bool, by: int | None = None) -> Call | None:
-        """Return the last model or tool call; of what had begun `by` then."""
+        """Return the last model or tool call, of those that had begun by `by`."""
         of_kind = [call for call in self.deeds if call.is_tool == is_tool]
         newest = of_kind[-1] if of_kind else None
         if newest is None or by is None or newest.at <= by:
@@ -191,12 +191,12 @@ class Facts:
 
     @cached_property
     def begun_ns(self) -> int:
-        """When the last tool call started that was seen to start."""
+        """The start of the last tool call whose start was reported (ns)."""
         return max((n.begins for n, role, _ in self.started if role is Role.TOOL and not n.r.is_same_call), default=0)
 
     @cached_property
     def first_call(self) -> tuple[str, str, str] | None:
-        """By what it began: a model call, or a tool call with its name and id."""
+        """The call with which it began: a model call, or a tool call with its name and id."""
         return _value(
             Said(
                 0,
@@ -318,14 +318,14 @@ class Facts:
         return max(said, key=lambda s: s[:3], default=None)
 
     def newest(self, field: str) -> Any:
-        """Return what was said last under a field."""
+        """Return the newest value of a field."""
         return _value(
             Said(0, n.at, n.key, value) for n, *_ in self.reported if (value := getattr(n.r, field)) is not None
         )
 
     @cached_property
     def action(self) -> Said | None:
-        """What it is doing: as it said itself, else the tool that was called last."""
+        """The current action: as the agent reports it, else the last tool."""
         said = [Said(1, n.at, n.key, n.r.action[:TEXT]) for n, *_ in self.reported if n.r.action]
         said += [
             Said(0, n.begins, n.key, f"tool: {clean_name(n.r.tool_name) or 'a tool'}")
@@ -336,7 +336,7 @@ class Facts:
 
     @cached_property
     def doing(self) -> Said | None:
-        """What was seen to start last."""
+        """The call whose start was reported last."""
         said = [Said(0, n.begins, n.key, words) for n, *_ in self.started if (words := _doing(n)) is not None]
         return max(said, key=lambda s: s[:3], default=None)
 
@@ -356,7 +356,7 @@ class Facts:
 
     @cached_property
     def steps(self) -> dict[str, Said]:
-        """Steps by what they are known by: name, index and beginning, as the earliest mention says."""
+        """Steps by their keys: name, index and beginning, from the earliest report."""
         found: dict[str, list[Said]] = defaultdict(list)
         for n, *_ in self.reported:
             r = n.r
@@ -381,7 +381,7 @@ class Facts:
         return _entries(found, ACTS)
 
     def by_name(self, field: str) -> dict[str, Any]:
-        """Return what was said last under each name of a field."""
+        """Return the newest value of each name of a field."""
         found: dict[str, list[Said]] = defaultdict(list)
         for n, *_ in self.reported:
             for name, value in getattr(n.r, field).items():
@@ -457,7 +457,7 @@ def _ended_first(n: Note) -> bytes:
 
 
 def _earliest(n: Note) -> tuple[int, bytes]:
-    """Return the rank of a span among others: the earlier first, of one moment the ended one, which says most."""
+    """Return the rank of a span: the earlier first; of two at one moment the ended one first."""
     return -n.begins, _ended_first(n) + n.o.span_id + _ended_first(n) + n.key
 
 
@@ -513,7 +513,7 @@ def _outcome(n: Note, role: Role) -> str:
 
 
 def _words(failure: Failure | None, n: Note) -> tuple[str, str, str]:
-    """Return type, message and log of a failure; no history here has a log so long that it is cut otherwise."""
+    """Return type, message and log of a failure; no history here has a log that is long enough to be cut."""
     if failure is None:
         return "", n.o.status_message[:TEXT], ""
     return failure.type[:200], (failure.message or n.o.status_message)[:TEXT], failure.log_tail[:LOG]

@@ -9,7 +9,7 @@ _SPACE = uuid5(NAMESPACE_URL, "https://spanpost.dev/task")
 
 
 def named(*parts: object) -> UUID:
-    """Return the identity of what these parts name."""
+    """Return the identity that these parts name."""
     return uuid5(_SPACE, "\0".join(map(str, parts)))
 
 

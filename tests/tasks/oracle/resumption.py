@@ -1,4 +1,4 @@
-"""Which runs of different traces are one task: those that go on with one that waits, and those that messages join.
+"""Which runs of different traces are one task: those that go on with a waiting run, and those that messages join.
 
 Only a root span without a root span above it and without a task id of its own is considered.
 """
@@ -38,7 +38,7 @@ class Resumption:
 
 
 def resumption(traces: list[Trace], task_runs: dict[bytes, TaskRun]) -> Resumption:
-    """Ask every run of a history."""
+    """Return which runs of a history go on with, or hang below, others."""
     runs = {
         key: _asked(s)
         for key, s in task_runs.items()
@@ -46,12 +46,12 @@ def resumption(traces: list[Trace], task_runs: dict[bytes, TaskRun]) -> Resumpti
     }
     out = Resumption()
     _by_links(traces, task_runs, runs, out)
-    for kind in "ca":  # the strongest rule last: it stands
+    for kind in "ca":  # the strongest rule comes last and wins
         met: dict[bytes, list[Asked]] = defaultdict(list)
         for key, run in runs.items():
             for id in _ids(kind, run, task_runs[key]):
                 met[candidates(task_runs[key].run.tenant, kind, id)].append(run)
-        for _, those in sorted(met.items(), reverse=True):  # of several meetings the first stands
+        for _, those in sorted(met.items(), reverse=True):  # of several shared calls or conversations the first wins
             out.goes_on.update(_continued(those))
     for key in out.goes_on:
         out.hangs_below.pop(key, None)
@@ -80,7 +80,7 @@ def _ids(kind: str, run: Asked, s: TaskRun) -> set[str]:
 
 
 def _continued(runs: list[Asked]) -> dict[bytes, bytes]:
-    """Return who goes on with whom: each wait is gone on with by one run, the earliest."""
+    """Return successors with their former runs: each wait has one successor, the earliest."""
     out: dict[bytes, bytes] = {}
     waiting: list[Asked] = []
     for run in sorted(runs, key=lambda r: (r.start_ns, r.key)):
@@ -95,7 +95,7 @@ def _continued(runs: list[Asked]) -> dict[bytes, bytes]:
 
 
 def _goes_on(before: Asked, run: Asked) -> bool:
-    """Return whether a run does what the one that waits left open."""
+    """Return whether a run does the open work of the waiting run."""
     name, id = before.pending
     if not name and not id and before.waits == 2:
         return not before.agent_name or not run.agent_name or before.agent_name == run.agent_name
@@ -107,7 +107,7 @@ def _goes_on(before: Asked, run: Asked) -> bool:
 
 
 def _by_links(traces: list[Trace], task_runs: dict[bytes, TaskRun], runs: dict[bytes, Asked], out: Resumption) -> None:
-    """Join the traces that messages link, and lead those that link to one trace there."""
+    """Join the traces that messages link, and the runs that link to one trace with the runs of that trace."""
     linked_set_of = _linked_sets(traces)
     linked_sets: dict[bytes, list[Asked]] = defaultdict(list)
     for run in runs.values():
@@ -119,8 +119,8 @@ def _by_links(traces: list[Trace], task_runs: dict[bytes, TaskRun], runs: dict[b
         link = _link(task_runs[run.key]) if run.trace not in linked_set_of else b""
         to = linked_set_of.get(link, link)
         if to and to != run.trace:
-            # Guests of one linked_set are no hosts to one another.
-            _as_guest(run, linked_sets.get(to, []), out)
+            # Runs that link to the same trace are not joined with one another.
+            _join_by_link(run, linked_sets.get(to, []), out)
 
 
 def _within_linked_traces(runs: list[Asked], out: Resumption) -> None:
@@ -135,8 +135,8 @@ def _within_linked_traces(runs: list[Asked], out: Resumption) -> None:
             first[run.agent_name] = run
 
 
-def _as_guest(guest: Asked, hosts: list[Asked], out: Resumption) -> None:
-    """A run goes on with the same agent's run that began before it, else it hangs below the earliest that did."""
+def _join_by_link(guest: Asked, hosts: list[Asked], out: Resumption) -> None:
+    """Join a run with the earliest run of the same agent that began before it; else hang it below the earliest."""
     before = sorted(
         (h for h in hosts if h.trace != guest.trace and (h.start_ns, h.key) < (guest.start_ns, guest.key)),
         key=lambda h: (h.start_ns, h.key),
@@ -149,7 +149,7 @@ def _as_guest(guest: Asked, hosts: list[Asked], out: Resumption) -> None:
 
 
 def _linked_sets(traces: list[Trace]) -> dict[bytes, bytes]:
-    """Return for each trace that messages of a framework link to others the one that stands for all."""
+    """Return the representative of each set of traces that messages of a framework link."""
     head: dict[bytes, bytes] = {}
 
     def find(trace: bytes) -> bytes:

@@ -132,7 +132,7 @@ def _aliases(task: Task) -> tuple[str, ...]:
 
 
 def _action(task: Task) -> str | None:
-    """Return what it is doing: what it said, else which of its agents are at work, else what started last."""
+    """Return the current action: the reported one, else its working agents, else the call that started last."""
     action, doing = task.facts.action, task.facts.doing
     at_work = sorted((child for child in task.children if child.is_at_work), key=lambda child: child.key)
     if at_work and not task.verdict.is_over and (action is None or action.priority == 0):

@@ -1,4 +1,4 @@
-"""What the oracle goes by, and what it returns."""
+"""The input and the result of the oracle."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ Point = tuple[int, int, int]
 class Rules:
     """Settings, and the formulas that tables of their own prove."""
 
-    #: A model's name without who serves it.
+    #: A model's name without its service.
     canonical: Callable[[str], str]
-    #: Tokens and source of a window, by model, by what the agent says of it, by the largest input that was accepted.
+    #: Tokens and source of a window, by model, by the reported window and by the largest accepted input.
     window: Callable[[str | None, int | None, int], tuple[int, str] | None]
     #: The most that a model writes in one answer.
     most_output: Callable[[str | None], int | None]
     #: When the window will be full, by what is used, the window's tokens and the newest calls.
     forecast: Callable[[int, int | None, Sequence[Point]], Forecast | None]
-    #: Whether so many tokens of a window are warned of, and whether a forecast is.
+    #: Whether a use of a window has a warning, and whether a forecast has one.
     is_full: Callable[[int, int | None], bool]
     is_near: Callable[[Forecast], bool]
     #: Attributes that routes ask for.
@@ -35,7 +35,7 @@ class Rules:
 
 @dataclass
 class Outcome:
-    """What a history comes to."""
+    """The result of a history."""
 
     tasks: list[Task]
     checkpoints: list[Checkpoint]

@@ -73,7 +73,7 @@ def _facts(owners: list) -> Facts:  # type: ignore[type-arg]
 def judge(
     facts: Facts, task_runs: list[TaskRun], use: Use, rules: Rules, *, has_root_span: bool, has_loose: bool
 ) -> Verdict:
-    """Return the status of a task of which nothing more will come."""
+    """Return the status of a task without further observations."""
     newest = newest_of(task_runs)
     verdict = end_of(facts, newest, has_root_span=has_root_span, is_beside_loose=has_loose)
     if verdict is not None:
@@ -161,7 +161,7 @@ def end_of(facts: Facts, task_run: TaskRun, *, has_root_span: bool, is_beside_lo
 
 
 def end_of_former(task_run: TaskRun) -> Verdict | None:
-    """Return how a run ended that is not the newest: by its own end alone."""
+    """Return how a run before the newest ended: by its own end alone."""
     closed, inner = task_run.closed, task_run.inner_closed
     if closed is None and task_run.own.rested is not None:
         closed = (*task_run.own.rested, "unset", "", "")
@@ -186,7 +186,7 @@ def newest_of(task_runs: list[TaskRun]) -> TaskRun:
 
 
 def how_it_waits(task_run: TaskRun) -> int:
-    """Return whether a run ended waiting for a person: 0 no, 1 probably, 2 as it said itself."""
+    """Return whether a run ended waiting for a person: 0 no, 1 probably, 2 as it reported."""
     if task_run.closed is None:
         return 0
     verdict = end_of(task_run.facts, task_run, has_root_span=True)
@@ -196,7 +196,7 @@ def how_it_waits(task_run: TaskRun) -> int:
 
 
 def asked(facts: Facts, task_runs: list[TaskRun], *verbs: Verb) -> Said | None:
-    """Return what people asked last with one of these verbs, unless it was asked of a run that ended since."""
+    """Return the newest act of people with one of these verbs, unless its run has ended since."""
     said = max(
         (Said(0, n.at, n.key, n.r.act) for n in facts.acts if n.r.act is not None and n.r.act.verb in verbs),
         key=lambda s: s[:3],
@@ -240,7 +240,7 @@ def _active_ns(facts: Facts, *, has_root_span: bool) -> int:
 
 
 def _is_interrupted(facts: Facts) -> bool:
-    """An interrupt after which neither a model nor a tool did anything."""
+    """Return whether there was an interrupt, and no model or tool call after it."""
     at, call = facts.interrupt_ns, facts.last(is_tool=False)
     return at > 0 and (call is None or call.at <= at) and facts.begun_ns <= at
 

@@ -1,4 +1,4 @@
-"""Tasks: the runs that are one, what is known of them together, and which task hangs below which."""
+"""Tasks: the runs of each, their facts together, and the task above each."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Task:
         return whole(self.own_usage, self.metered, self._said_cost())
 
     def _said_cost(self) -> int | None:
-        """Return what the agent says that its runs cost, where it says it of each, or of the only one that there is."""
+        """Return the reported cost of its runs, where each run has one, or of the only run."""
         costs = self.facts.costs
         each = [costs.get((s.trace_id, s.span_id)) for s in self.task_runs]
         said = [cost for cost in each if cost is not None]
@@ -120,7 +120,7 @@ class Task:
 
     @property
     def is_shown(self) -> bool:
-        """Return whether anything was done in it that counts."""
+        """Return whether it has a row: for a root span, a call, a step, a status or other content."""
         facts = self.facts
         is_metered = bool(self.metered.calls or self.metered.tokens or self.metered.priced)
         if self.has_root_span or self.own_usage.calls or any(self.tools) or is_metered:
@@ -129,7 +129,7 @@ class Task:
 
     @property
     def is_worth_a_message(self) -> bool:
-        """Return whether it is announced when its time has come: a lone model call, or a lone tool call, is not."""
+        """Return whether it is announced after its settling time: a lone model call or tool call is not."""
         calls, facts = self.own_usage.calls, self.facts
         if self.has_root_span or self.task_id or calls > 1 or (calls and (any(self.tools) or facts.failed_turn_ns)):
             return True
@@ -145,7 +145,7 @@ class Task:
 
     @property
     def root(self) -> Task:
-        """The topmost task above; of tasks that hang in a circle the first by key."""
+        """The topmost task above; of tasks in a circle the first by key."""
         seen = [self]
         while (above := seen[-1].parent) is not None and len(seen) < DEPTH:
             if above in seen:
@@ -179,7 +179,7 @@ class Tasks:
 
     @cached_property
     def occurrences(self) -> list[Occurrence]:
-        """What happened in them."""
+        """The occurrences in all tasks."""
         return occurrences(self.runs.traces)
 
     def task_of(self, run: Run) -> Task:
@@ -198,7 +198,7 @@ class Tasks:
         return run.own_task
 
     def _parent_of(self, task: Task) -> Task | None:
-        """Return the task above: of several runs the earliest that has one says it."""
+        """Return the task above the earliest run that has one."""
         found = []
         for run in task.runs:
             above = run.above.run if run.above is not None else None
@@ -209,7 +209,7 @@ class Tasks:
         return self.by_key[min(found)[2]] if found else None
 
     def _take_off_lifetimes(self) -> None:
-        """Of totals of an agent's lifetime take off what the run before it had used."""
+        """Subtract the use of the run before from totals of an agent's lifetime."""
         by_agent: dict[tuple[str, str], list[tuple[int, bytes, tuple[int, int], Task]]] = defaultdict(list)
         for task in self.all:
             for s in task.all_task_runs:

@@ -1,4 +1,4 @@
-"""The spans of one trace: which copy of each counts, where it hangs, and which spans own what lies below them.
+"""The spans of one trace: which copy of each counts, where it hangs, and which spans own the spans below them.
 
 An *owner* owns what lies below it, down to the next owner: a root span (agent, workflow, task), the top of a
 trace, and a span that may still turn out to be a root span (only its children are known, or it has not ended and
@@ -24,7 +24,7 @@ _TRANSPARENT = (Role.OTHER, Role.PLUMBING)
 
 
 class Span:
-    """One span; without copies it is known by its children, or by what happened on it, alone."""
+    """One span; without copies it is known by its children, or by its events, alone."""
 
     def __init__(self, trace: Trace, id: bytes, copies: list[Note]) -> None:
         self.trace, self.id = trace, id
@@ -178,7 +178,7 @@ def _says_something(n: Note) -> bool:
 
 
 def _teaches(n: Note, span: Span) -> bool:
-    """Return whether a note is of an agent: a copy of a span by what it says itself, an event by its span, too."""
+    """Return whether a note is of an agent: a copy of a span by its own role, an event also by its span."""
     if n.r.open_roots or not (n.o.span_id or n.r.task_id):
         return False
     return n.r.is_of_agent or (not n.is_span and (span.role not in _TRANSPARENT or span.best is None))

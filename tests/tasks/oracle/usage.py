@@ -1,4 +1,4 @@
-"""What a task used: the sum of its calls, else its data points, else what the agent says of the whole run."""
+"""What a task used: the sum of its calls, else its data points, else the totals that the agent reports."""
 
 from __future__ import annotations
 
