@@ -120,7 +120,7 @@ class OneDelivery(RuleBasedStateMachine):
 
     @precondition(lambda self: self.claims)
     @rule(data=st.data())
-    def settle(self, data: st.DataObject) -> None:
+    def finish(self, data: st.DataObject) -> None:
         """Report a call's outcome as the worker that holds the lease, or as an earlier one."""
         delivery, call = self.claims.pop(data.draw(st.integers(0, len(self.claims) - 1)))
         outcome = data.draw(_looked if call is SinkCall.RECONCILE else _sent)

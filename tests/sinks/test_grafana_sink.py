@@ -143,7 +143,7 @@ async def test_after_a_lost_answer_it_is_found_and_not_made_again(
 
 
 async def test_what_was_not_made_is_looked_for_twice(sink: tuple[FakeGrafana, GrafanaSink]) -> None:
-    """An annotation looked up without result, twice and after `settle`, was not made; sooner it stays
+    """An annotation looked up without result, twice and after `reconcile_timeout`, was not made; sooner it stays
     unknown.
     """
     grafana, _ = sink

@@ -32,10 +32,10 @@ async def test_a_late_commit_is_not_skipped(store: PostgresStore, database: Any)
     await late.start()
     await database.execute(_LATE)
     await store.record([at_work_on(2)])
-    assert await store.reader.news(head, 10) == []
+    assert await store.reader.streamed(head, 10) == []
     await late.commit()
-    assert [one.checkpoint.text for one in await store.reader.news(head, 10)][:1] == ["late"]
-    assert len(await store.reader.news(head, 10)) == 2
+    assert [one.checkpoint.text for one in await store.reader.streamed(head, 10)][:1] == ["late"]
+    assert len(await store.reader.streamed(head, 10)) == 2
 
 
 async def test_a_restored_database_streams_from_now_on(store: PostgresStore, database: Any) -> None:
@@ -46,7 +46,7 @@ async def test_a_restored_database_streams_from_now_on(store: PostgresStore, dat
     for n in range(2, 5):
         await store.record([at_work_on(n)])
     await database.execute("SELECT pg_current_xact_id()")
-    assert [one.task.name for one in await store.reader.news(head, 10)] == ["job 2", "job 3", "job 4"]
+    assert [one.task.name for one in await store.reader.streamed(head, 10)] == ["job 2", "job 3", "job 4"]
     assert await database.fetchval("SELECT count(*) FROM agent_checkpoints WHERE xid IS NULL") == 1
 
 
@@ -63,7 +63,7 @@ async def test_readers_and_writers_at_once(store: PostgresStore, postgres_dsn: s
         found, after = [], head
         while True:
             was_over = is_over.is_set()
-            page = await store.reader.news(after, size)
+            page = await store.reader.streamed(after, size)
             found += [one.position for one in page]
             after = page[-1].position if page else after
             if was_over and not page:

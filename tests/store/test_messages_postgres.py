@@ -23,7 +23,7 @@ pytestmark = pytest.mark.acceptance
 #: Seeds tried, by two histories each (about a second for both), and the first of them.
 SEEDS = int(os.environ.get("SPANPOST_POSTED") or 2)
 FIRST = int(os.environ.get("SPANPOST_POSTED_FROM") or 0)
-_AT_ONCE = msgspec.structs.replace(RULES, settle=timedelta(0), usage_settles=timedelta(0))
+_AT_ONCE = msgspec.structs.replace(RULES, announce_delay=timedelta(0), usage_delay=timedelta(0))
 
 
 def _of(tenant: str, batch: list[Placed]) -> list[Placed]:

@@ -529,7 +529,7 @@ async def test_one_elected_process_counts_for_all(store: PostgresStore, postgres
 async def test_many_timers_ask_few_questions(postgres_dsn: str, names: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Timers of many traces are folded together, without a query for each."""
     store = PostgresStore(
-        postgres_dsn, rules=msgspec.structs.replace(ROUTED_RULES, settle=timedelta(0), usage_settles=timedelta(0))
+        postgres_dsn, rules=msgspec.structs.replace(ROUTED_RULES, announce_delay=timedelta(0), usage_delay=timedelta(0))
     )
     await store.open()
     call = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m", "gen_ai.usage.input_tokens": 3}

@@ -37,7 +37,7 @@ _ROUTE = Route(sink=SINK, verbosity=Verbosity.MILESTONES, interval=timedelta(0))
 RULES = FoldRules(
     routes=Routes(sinks=(SINK,), editing=frozenset({SINK}), routes=(_ROUTE,), max_age=timedelta(days=36_500)),
     stall_rules=NO_STALL,
-    settle=timedelta(0),
+    announce_delay=timedelta(0),
 )
 
 _asked = {"agent.approval.id": "a", "agent.approval.question": "Deploy?"}

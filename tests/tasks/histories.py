@@ -102,7 +102,7 @@ class Twin:
     def _fold(self, fold: Callable[[], Folded]) -> Folded:
         return fold()
 
-    def settle(self) -> None:
+    def elapse(self) -> None:
         due = sorted(self.timers)
         self.timers.clear()
         self._keep(self._fold(partial(batches.elapse, self.work, due, self.rules, NOW + timedelta(hours=1))))
@@ -326,7 +326,7 @@ def _event(random: Random, trace: bytes, span: bytes, at: int, index: int) -> Pl
 
 
 def feed(batch: list[Placed], random: Random | None, twin: Twin | None = None) -> Twin:
-    """Fold a history: in order and whole, or shuffled, with repeats, in random batches; then let the trace settle."""
+    """Fold a history: in order and whole, or shuffled, with repeats, in random batches; then let all timers elapse."""
     twin = twin or Twin()
     if random is None:
         twin.record(list(batch))
@@ -338,7 +338,7 @@ def feed(batch: list[Placed], random: Random | None, twin: Twin | None = None) -
             twin.record(mixed[:k])
             mixed = mixed[k:]
     for _ in range(3):
-        twin.settle()
+        twin.elapse()
     return twin
 
 

@@ -17,7 +17,7 @@ from spanpost.model.readings import Act, Approval, EventReport, Failure, Finish,
 from spanpost.model.usage import Usage
 from spanpost.routing.routes import Route, Routes
 from spanpost.tasks.amounts import ONE_CALL, ToolCount, plus
-from spanpost.tasks.announcing import settled
+from spanpost.tasks.announcing import after_delay
 from spanpost.tasks.checkpoints import TaskCheckpoint
 from spanpost.tasks.closing import Batch, Closed, close
 from spanpost.tasks.fact_values import SpanEnd
@@ -374,12 +374,12 @@ TWO_CALLS = plus(ONE_CALL, ONE_CALL)
 def test_what_is_announced_at_once_and_what_in_its_time(
     state: TaskState, subtree: Subtree | None, at_once: bool, in_time: bool, sentence: str
 ) -> None:
-    """A certain task is announced when it is first observed; any other task is given time to settle."""
+    """A certain task is announced when it is first observed; any other task after a delay."""
     found = closed(state, subtree)
     after = state.reported = found.after[KEY]
     assert (after.is_announced, after.is_settling) == (at_once, not at_once), sentence
     assert at_once or KEY in {timer.key for timer in found.difference.timers}
-    assert settled(KEY, state, FoldRules(), NOW).after.is_announced is in_time, sentence
+    assert after_delay(KEY, state, FoldRules(), NOW).after.is_announced is in_time, sentence
 
 
 def test_attributes_that_routes_ask_for_announce_nothing() -> None:
@@ -389,7 +389,7 @@ def test_attributes_that_routes_ask_for_announce_nothing() -> None:
         state.facts.enter("attributes", "team", 0, 1, b"", "a")
         found = closed(state)
         state.reported = found.after[KEY]
-        is_announced = settled(KEY, state, FoldRules(), NOW).after.is_announced
+        is_announced = after_delay(KEY, state, FoldRules(), NOW).after.is_announced
         assert (len(found.difference.tasks), is_announced) == (rows, False)
 
 

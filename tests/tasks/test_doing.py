@@ -80,7 +80,7 @@ def test_a_run_whose_root_never_comes_is_given_up_after_its_last_call_failed() -
     (task,) = twin.tasks.values()
     assert task.status == "working"
     for _ in range(3):
-        twin.settle()
+        twin.elapse()
     (task,) = twin.tasks.values()
     assert (task.status, task.rule, task.is_inferred) == ("error", "last call failed, nothing since", True)
     twin.record([span(4, 1, CALL)])
@@ -92,6 +92,6 @@ def test_a_server_of_tools_is_not_announced() -> None:
     """Tool calls that no model requested are recorded and not announced."""
     twin = Twin()
     twin.record([span(1, 0, tool("read"))])
-    twin.settle()
+    twin.elapse()
     (task,) = twin.tasks.values()
     assert (task.tool_calls, task.is_announced) == (1, False)

@@ -91,8 +91,8 @@ def test_counters_grow_by_the_oracle_s_figures(seed: int, order: int) -> None:
     """Counters get the oracle's figures by model and by task, also when calls moved between tasks."""
     sent = history(Random(seed))
     twin = feed(sent, Random(order))
-    for _ in range(3):  # a task that is announced after its settling time settles after that
-        twin.settle()
+    for _ in range(3):  # tasks that are announced after a delay
+        twin.elapse()
     by_model: Counter[str] = Counter()
     by_task: Counter[UUID] = Counter()
     for one in twin.used:

@@ -20,7 +20,7 @@ from spanpost.model.observations import Observation, Part, Repair
 from spanpost.model.readings import Approval
 from spanpost.readers import read
 from spanpost.tasks.interventions import answers, is_whole
-from spanpost.tasks.questions import heard
+from spanpost.tasks.questions import question_of
 from spanpost.text.repair import mend
 from spanpost.text.sanitise import is_redacted
 from tests.conftest import ROOT
@@ -43,8 +43,8 @@ REPORTED: dict[str, Any] = {"state": InterventionState.DECIDED, "decision": "app
 def test_without_a_mark_one_wording_is_answered_and_two_are_not() -> None:
     """A caller that names only an id gets the answer where one wording was asked; else the question is open."""
     one, other = a_row(**DECIDED), a_row(1, mark="n", trace="b", **DECIDED)
-    assert heard([one], mark="", trace="", is_all=True) == (one, "")
-    row, why = heard([other, one], mark="", trace="", is_all=True)
+    assert question_of([one], mark="", trace="", is_all=True) == (one, "")
+    row, why = question_of([other, one], mark="", trace="", is_all=True)
     assert row is not None
     answer = answer_of(row, why)
     assert (answer["state"], answer["decision"], answer["by"], answer["source"], answer["reported_decision"]) == (
@@ -55,9 +55,9 @@ def test_without_a_mark_one_wording_is_answered_and_two_are_not() -> None:
         None,
     )
     assert "several wordings" in answer["reason"]
-    assert heard([one], mark="", trace="", is_all=False)[1] != ""
+    assert question_of([one], mark="", trace="", is_all=False)[1] != ""
     void = msgspec.structs.replace(other, state=InterventionState.VOID)
-    assert heard([void, one], mark="", trace="", is_all=True) == (one, "")
+    assert question_of([void, one], mark="", trace="", is_all=True) == (one, "")
 
 
 def test_of_equal_words_a_persons_decision_comes_first_and_then_what_is_open() -> None:
@@ -67,16 +67,16 @@ def test_of_equal_words_a_persons_decision_comes_first_and_then_what_is_open() -
         a_row(8, state=InterventionState.VOID),
         a_row(7),
     ]
-    assert heard(rows, mark="m", trace="", is_all=True) == (rows[2], "")
+    assert question_of(rows, mark="m", trace="", is_all=True) == (rows[2], "")
     rows.append(a_row(1, **DECIDED))
-    assert heard(rows, mark="m", trace="", is_all=False) == (rows[3], "")
+    assert question_of(rows, mark="m", trace="", is_all=False) == (rows[3], "")
 
 
 def test_a_trace_gets_the_answer_of_its_newest_question() -> None:
     """An agent that names its trace gets its newest question that is not void."""
     rows = [a_row(3, mark="n", state=InterventionState.VOID), a_row(2), a_row(1, mark="n", **DECIDED)]
-    assert heard(rows, mark="", trace="a", is_all=True) == (rows[1], "")
-    assert heard([], mark="", trace="a", is_all=True) == (None, "")
+    assert question_of(rows, mark="", trace="a", is_all=True) == (rows[1], "")
+    assert question_of([], mark="", trace="a", is_all=True) == (None, "")
 
 
 def test_a_reported_decision_is_shown_as_reported() -> None:

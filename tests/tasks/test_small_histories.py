@@ -202,7 +202,7 @@ def test_a_small_history_comes_to_the_same_in_every_order(history: list[Placed],
             for batch in batches:
                 twin.record(batch)
             for _ in range(3):
-                twin.settle()
+                twin.elapse()
             assert differences(twin, expected) == [], sentence
 
 

@@ -150,14 +150,14 @@ class GatewayClient:
         except (OSError, TimeoutError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
             raise Unreachable(f"{type(error).__name__}: {error}") from None
         try:
-            told = json.loads(answer) if answer else {}
+            parsed = json.loads(answer) if answer else {}
         except (ValueError, RecursionError):
-            told = None
-        if status == 200 and isinstance(told, dict):
-            return told
-        if control_protocol.is_unknown(status, told):
+            parsed = None
+        if status == 200 and isinstance(parsed, dict):
+            return parsed
+        if control_protocol.is_unknown(status, parsed):
             return None
-        said = str(told.get("message", ""))[:300] if isinstance(told, dict) else ""
+        said = str(parsed.get("message", ""))[:300] if isinstance(parsed, dict) else ""
         if status in (408, 425, 429) or status >= 500:
             raise Unreachable(f"{status} {said}".strip())
         why = {

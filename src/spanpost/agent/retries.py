@@ -15,7 +15,7 @@ log = logging.getLogger("spanpost.control")
 #: Shortest and longest pause between two tries, seconds.
 SHORTEST: Final = 0.2
 _LONGEST: Final = 5.0
-#: An answer without news that comes sooner than this is not from a long poll; seconds.
+#: An empty answer that comes sooner than this is not from a long poll; seconds.
 SOON: Final = 0.5
 
 

@@ -320,7 +320,7 @@ def step(name: str, index: int | None = None, count: int | None = None) -> None:
 def _tell_checkpoint(
     span: Span, task: Task | None, message: str, said: dict[str, Any], more: Mapping[str, Any]
 ) -> None:
-    # The event first: a reader of the live span recognises news by its events.
+    # The event first: a reader of the live span recognises what is new by its events.
     if span.is_recording():
         span.add_event(c.EVENT_CHECKPOINT, {c.CHECKPOINT_MESSAGE: str(message), **said, **without_none(more)})
     if said:

@@ -108,10 +108,10 @@ async def exchange(
         elif proxy is not None:
             target, more = f"http://{origin.authority}{target}", proxy.headers
         await _send(writer, method, target, {"host": origin.authority, "connection": "close", **headers, **more}, body)
-        status, told = await _head(reader)
+        status, headers = await _head(reader)
         if status == 407:
             raise _refused(status)
-        return status, await _body(reader, told)
+        return status, await _body(reader, headers)
     finally:
         writer.close()
 

@@ -116,7 +116,7 @@ async def _checkpoints(
         print(_BEGUN, file=sys.stderr, flush=True)
         while True:
             try:
-                page = await store.reader.news(place, _PAGE, asked.tenant)
+                page = await store.reader.streamed(place, _PAGE, asked.tenant)
             except StoreUnavailable:
                 page = []  # an outage; checkpoints of that time are read afterwards
             for one in page:

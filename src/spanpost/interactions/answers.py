@@ -22,7 +22,7 @@ from spanpost.store.protocols import Budgets, Interventions, Reader
 from spanpost.tasks.approvals import APPROVAL, TASK, topic_of
 from spanpost.tasks.interventions import is_whole, why_not_whole
 from spanpost.tasks.json_form import spent_json
-from spanpost.tasks.questions import heard
+from spanpost.tasks.questions import question_of
 
 T = TypeVar("T")
 
@@ -147,7 +147,7 @@ class Answers:
             tenant=tenant, approval_id=approval_id, mark=mark or None, trace=trace or None, limit=_QUESTIONS
         )
         rows = await self._interventions.approvals(query)
-        row, why = heard(rows, mark=mark, trace=trace, is_all=len(rows) < _QUESTIONS)
+        row, why = question_of(rows, mark=mark, trace=trace, is_all=len(rows) < _QUESTIONS)
         if row is not None and not why and not row.is_asked:
             await self._interventions.await_answer(row.key)
             row = await self._interventions.approval(row.key)

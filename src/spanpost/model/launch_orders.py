@@ -66,7 +66,7 @@ class Taken(StrEnum):
 
 def order_json(order: Order) -> dict[str, Any]:
     """Return an order as JSON for its receivers: texts, without spanpost's internal fields. Public."""
-    told = {
+    document = {
         "id": str(order.id),
         "launcher": order.name,
         "tenant": order.tenant,
@@ -79,7 +79,7 @@ def order_json(order: Order) -> dict[str, Any]:
         "depth": order.depth,
         "at": order.at.isoformat(),
     }
-    return told
+    return document
 
 
 class OrderQuery(msgspec.Struct, frozen=True, kw_only=True):

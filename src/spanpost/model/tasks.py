@@ -68,7 +68,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     end_reason: str | None = None
     is_inferred: bool = False
     rule: str = ""
-    #: False for a task that is only recorded (a lone model call, a trace that still settles).
+    #: False for a task that is only recorded (a lone model call, a trace whose root is not known yet).
     is_announced: bool = True
     progress: float | None = None
     action: str | None = None

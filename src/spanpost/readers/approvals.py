@@ -61,7 +61,7 @@ def _asked(o: Observation, said: dict[str, Any]) -> None:
 
 
 def _reported(o: Observation, said: dict[str, Any]) -> None:
-    """Read a decision in telemetry; one with a mark repeats spanpost's own decision, which is no news."""
+    """Read a decision in telemetry; one with a mark repeats spanpost's own decision, which is nothing new."""
     a = o.attributes
     decision, mark = v.text(a.get(c.APPROVAL_DECISION)) or "resolved", v.identifier(a.get(c.APPROVAL_DIGEST)) or ""
     id, _ = _id(o, v.long_text(a.get(c.APPROVAL_QUESTION)) or v.long_text(o.body) or "")

@@ -16,11 +16,11 @@ _TOKENS = {
 
 
 def _refine(span: ReadSpan) -> None:
-    told = span.attributes.get("crewai.crew.token_usage")
-    if type(told) is not str or not span.role.is_root_span:
+    usage = span.attributes.get("crewai.crew.token_usage")
+    if type(usage) is not str or not span.role.is_root_span:
         return
     for field, pattern in _TOKENS.items():
-        found = pattern.search(told, 0, 2000)
+        found = pattern.search(usage, 0, 2000)
         if found is not None:
             span.inner.setdefault(field, int(found.group(1)))
 

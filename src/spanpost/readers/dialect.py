@@ -182,18 +182,18 @@ class Tables:
 class Plans(dict[tuple[str, ...], "Plan"]):
     """Plans by the names of the attributes. All together they hold at most `_NAMES` names."""
 
-    __slots__ = ("_room",)
+    __slots__ = ("_names_left",)
 
     def __init__(self) -> None:
         super().__init__()
-        self._room = _NAMES
+        self._names_left = _NAMES
 
     def remember(self, names: tuple[str, ...], plan: Plan) -> None:
-        """Keep a plan; when there is no room, drop all others."""
-        self._room -= len(names) + 1
-        if self._room < 0:
+        """Keep a plan; when it is full, drop all others."""
+        self._names_left -= len(names) + 1
+        if self._names_left < 0:
             self.clear()
-            self._room = _NAMES
+            self._names_left = _NAMES
         self[names] = plan
 
 

@@ -26,21 +26,21 @@ _FINISH = re.compile(r'"finish_reason": ?"([^"\\]{1,40})"')
 
 
 def _refine(span: ReadSpan) -> None:
-    told = span.attributes.get(_OUTPUT)
+    output = span.attributes.get(_OUTPUT)
     if span.observation.name == "haystack.component.run":
         kind = span.attributes.get("haystack.component.type")
         if type(kind) is not str:
             return
         if kind.endswith("Generator"):
             span.role, span.rule = Role.LLM, "haystack.component.type"
-            told = span.attributes.get("haystack.component.output")
+            output = span.attributes.get("haystack.component.output")
         elif kind == "Agent":
             span.role, span.rule = Role.WORKFLOW, "haystack.component.type"
             called = name(span.attributes.get("haystack.component.name"))
             if called is not None:
                 span.inner.setdefault("workflow", called)
-    if span.role is Role.LLM and type(told) is str:
-        tail = told[-65536:]  # the usage comes after the answer's text
+    if span.role is Role.LLM and type(output) is str:
+        tail = output[-65536:]  # the usage comes after the answer's text
         for field, pattern in _COUNTS.items():
             found = pattern.findall(tail)
             if found:

@@ -74,8 +74,10 @@ class JournalCipher:
         form = bytes((_SIGNALS.index(body.signal) << 1 | body.is_json,))
         nonce = os.urandom(_NONCE)
         plain = form + compress(b"".join(part.content.body for part in run))
-        sealed = self._keys[self._first].encrypt(nonce, plain, tenant.encode("utf-8", "surrogateescape"))
-        return JournalRow(tenant=tenant, key=self._first, observations=sum(p.count for p in run), body=nonce + sealed)
+        encrypted = self._keys[self._first].encrypt(nonce, plain, tenant.encode("utf-8", "surrogateescape"))
+        return JournalRow(
+            tenant=tenant, key=self._first, observations=sum(p.count for p in run), body=nonce + encrypted
+        )
 
     def open(self, tenant: str, key: bytes, body: bytes) -> Opened:
         """Return the contents of a row; raises ValueError if it is damaged."""

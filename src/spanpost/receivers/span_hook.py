@@ -111,7 +111,7 @@ def set_hook(span: Any, feed: Feed) -> None:
     """Hook any live span; without an `_add_event`, the worker's scan finds its events.
 
     `SdkSpanProcessor.on_start` handles the usual case itself: it binds `on_event` to the span, one object
-    instead of a closure and its cells, which would be eight.
+    instead of a closure with its captured variables, which would be eight.
     """
     add = getattr(span, "_add_event", None)
     if add is None:

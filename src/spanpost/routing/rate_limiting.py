@@ -254,7 +254,7 @@ def after(
 ) -> Bucket:
     """Return the bucket after the outcome of a call that drew on it or that blocks it.
 
-    `claimed_at` tells the probe from calls that were under way before; `wait` is the time until the moment
+    `claimed_at` distinguishes the probe from calls that were under way before; `wait` is the time until the moment
     that the far side named; `jitter` is drawn from [0, 1).
     """
     is_probe = bucket.probe_at is not None and bucket.probe_at == claimed_at

@@ -133,7 +133,7 @@ async def _record(
     wait = timedelta(0) if deliver else NEVER
     # Fold due items here and now: another process would post them by its own routes.
     rules = msgspec.structs.replace(
-        rules_of(settings), stall_rules=NO_STALL, settle=wait, usage_settles=wait, launches=Launches()
+        rules_of(settings), stall_rules=NO_STALL, announce_delay=wait, usage_delay=wait, launches=Launches()
     )
     if not deliver:
         rules = msgspec.structs.replace(rules, routes=Routes())

@@ -172,13 +172,13 @@ def window(task: Task, locale: Locale = ENGLISH) -> str:
 
 def forecast(task: Task, locale: Locale = ENGLISH) -> str:
     """Write when the context reaches the warned limit: ``85 % in about 3 calls, 40s``; empty without a forecast."""
-    told = task.context_forecast
-    if told is None or is_final(task):
+    forecast = task.context_forecast
+    if forecast is None or is_final(task):
         return ""
-    limit = line(locale.translate(limit_of(told), told.limit), 40)
-    if told.seconds < 1:
-        return locale.say("figure.forecast", limit=limit, n=told.calls)
-    return locale.say("figure.forecast_time", limit=limit, n=told.calls, time=locale.span(told.seconds))
+    limit = line(locale.translate(limit_of(forecast), forecast.limit), 40)
+    if forecast.seconds < 1:
+        return locale.say("figure.forecast", limit=limit, n=forecast.calls)
+    return locale.say("figure.forecast_time", limit=limit, n=forecast.calls, time=locale.span(forecast.seconds))
 
 
 def cost(task: Task, locale: Locale = ENGLISH) -> str:
@@ -267,9 +267,9 @@ def with_children(task: Task, children: Sequence[Task], locale: Locale = ENGLISH
         cost_usd=sums.usage.cost_usd,
         unpriced_calls=sums.unpriced_calls,
     )
-    told = [part for part in (tokens(shown, locale), cost(shown, locale)) if part]
+    parts = [part for part in (tokens(shown, locale), cost(shown, locale)) if part]
     is_more = (sums.usage.input, sums.usage.cost_usd) != (task.input_tokens, task.cost_usd)
-    return locale.say("figure.together", sums=", ".join(told)) if told and is_more else ""
+    return locale.say("figure.together", sums=", ".join(parts)) if parts and is_more else ""
 
 
 def host(url: str, limit: int = 253) -> str:

@@ -1,7 +1,7 @@
 """Locks on domains, held until the transaction ends: coarse for a large batch, fine for a small one.
 
 A small batch takes an advisory lock for each domain (by hash), and its *tenant's* lock in shared mode. A
-batch that touches more than `FINE` domains takes only its tenants' locks, exclusively: the server has room
+batch that touches more than `FINE` domains takes only its tenants' locks, exclusively: the server's lock table is
 for some thousand locks in all. So two batches wait for each other when they touch the same domain, or when
 they belong to one tenant and one of them touches very many domains.
 

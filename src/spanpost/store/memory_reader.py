@@ -179,7 +179,7 @@ class MemoryReader:
         """Return the end of the stream."""
         return Position(self._number + 1, OLDEST, NIL)
 
-    async def news(self, after: Position, limit: int, tenant: str | None = None) -> list[StreamedCheckpoint]:
+    async def streamed(self, after: Position, limit: int, tenant: str | None = None) -> list[StreamedCheckpoint]:
         """Return the checkpoints after a position, in the order of the stream."""
         found: list[StreamedCheckpoint] = []
         for position in self._stream[bisect_right(self._stream, after) :]:

@@ -129,7 +129,7 @@ class CheckpointStream(Protocol):
         """**Protocol:** return the end of the stream: checkpoints recorded from now on come after it."""
         ...
 
-    async def news(self, after: Position, limit: int, tenant: str | None = None) -> list[StreamedCheckpoint]:
+    async def streamed(self, after: Position, limit: int, tenant: str | None = None) -> list[StreamedCheckpoint]:
         """**Protocol:** return checkpoints after a position, in the order of the stream.
 
         No checkpoint is ever inserted before one that was returned: reading on from the last position misses

@@ -273,7 +273,7 @@ class PostgresReader:
 
         return Position(int(await self._run(read)), OLDEST, NIL)
 
-    async def news(self, after: Position, limit: int, tenant: str | None = None) -> list[StreamedCheckpoint]:
+    async def streamed(self, after: Position, limit: int, tenant: str | None = None) -> list[StreamedCheckpoint]:
         """Return checkpoints after a position, in the order of the stream."""
         rows = await self._run(lambda c: c.fetch(_STREAM, str(after.number), after.at, after.id, tenant, limit))
         found = []

@@ -32,7 +32,7 @@ from spanpost.text.content import without_content
 
 log = logging.getLogger(__name__)
 
-#: Domains of one transaction when a batch touches too many for fine locks; leaves room for domains found
+#: Domains of one transaction when a batch touches too many for fine locks; leaves some for domains found
 #: later.
 _AT_ONCE = FINE * 3 // 4
 

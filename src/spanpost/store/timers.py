@@ -26,7 +26,7 @@ from spanpost.tasks.record_keys import tenant_key
 
 log = logging.getLogger(__name__)
 
-#: A value for `FoldRules.settle` that never passes: its timers wait for `elapse_never`.
+#: A value for `FoldRules.announce_delay` that never passes: its timers wait for `elapse_never`.
 NEVER = timedelta(days=36_500)
 #: Timers folded in one transaction: recording waits for its locks.
 _DUE = 100

@@ -21,9 +21,9 @@ GIVEN_UP_AFTER = timedelta(seconds=60)
 
 
 def is_sure(states: TaskStates, key: Key, state: TaskState) -> bool:
-    """Tell whether a task is announced at once: an explicit task, a live start, a top root span. Others settle.
+    """Tell whether a task is announced at once: an explicit task, a live start, a top root span. Others wait.
 
-    An explicit task with events only settles, too: its question may arrive before its start.
+    An explicit task with events only waits, too: its question may arrive before its start.
     """
     if state.task_id and (state.has_root_span or _is_seen_at_work(state)):
         return True
@@ -59,15 +59,15 @@ def must_be_watched(state: TaskState) -> bool:
     return before.watched_ns != newest and newest > before.quiet_ns and may_be_given_up(state)
 
 
-class Settled(NamedTuple):
+class Announced(NamedTuple):
     """What is reported of a task from now on, and what that adds to the reports before."""
 
     after: Reported
     difference: Difference
 
 
-def settled(key: Key, state: TaskState, rules: FoldRules, now: datetime) -> Settled:
-    """Announce a task whose settling time is over, if it is worth a message, else count its usage."""
+def after_delay(key: Key, state: TaskState, rules: FoldRules, now: datetime) -> Announced:
+    """Announce a task whose delay is over, if it is worth a message, else count its usage."""
     before, newest = state.reported, state.facts.last_ns
     after, found = replace(before, is_settling=False, is_counting=False), Difference()
     if before.is_settling and not before.is_announced and is_worth_a_message(state):
@@ -81,4 +81,4 @@ def settled(key: Key, state: TaskState, rules: FoldRules, now: datetime) -> Sett
         else:
             after = replace(after, watched_ns=newest)
             found.timers.append(Timer(key, now + GIVEN_UP_AFTER))
-    return Settled(after, found)
+    return Announced(after, found)

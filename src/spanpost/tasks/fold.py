@@ -19,7 +19,7 @@ from spanpost.model.readings import EventReport, Reading, Role
 from spanpost.model.recorded import NO_TASK
 from spanpost.readers import NOTHING as STALL
 from spanpost.tasks.absorb import absorb, keep
-from spanpost.tasks.announcing import settled
+from spanpost.tasks.announcing import after_delay
 from spanpost.tasks.checkpoints import kind_of
 from spanpost.tasks.closing import Batch, Closed, close
 from spanpost.tasks.conversations import Conversations
@@ -195,7 +195,7 @@ class Fold:
         if state is None:
             return
         before = state.reported
-        state.reported, difference = settled(key, state, self.rules, self.now)
+        state.reported, difference = after_delay(key, state, self.rules, self.now)
         self.out.add(difference)
         self.states.states.put(key, state)
         if state.reported.is_announced and not before.is_announced:
@@ -206,7 +206,7 @@ class Fold:
     def close(self) -> Folded:
         """Judge the touched tasks and return the result of the batch."""
         states, out = self.states, self.out
-        states.settle()
+        states.place_moved()
         for _ in range(ROUNDS):
             gather(states)
             self._uids |= {key: g.uid for key in states.gone if (g := states.state(key)) is not None}

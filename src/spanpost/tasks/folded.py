@@ -49,10 +49,10 @@ class FoldRules(msgspec.Struct, frozen=True, kw_only=True):
     outputs: Mapping[str, int] = {}
     #: When to warn of a window that fills.
     context: ContextRules = ContextRules()
-    #: How long a trace without a known root settles before it is announced.
-    settle: timedelta = timedelta(seconds=10)
+    #: How long a trace without a known root waits before it is announced.
+    announce_delay: timedelta = timedelta(seconds=10)
     #: How long a model call's usage may change before it is added to counters.
-    usage_settles: timedelta = timedelta(seconds=30)
+    usage_delay: timedelta = timedelta(seconds=30)
     #: Keep prompts, completions and tool arguments in the audit rows.
     keeps_content: bool = False
     #: Prices of model calls that report no cost.

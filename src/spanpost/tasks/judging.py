@@ -96,14 +96,14 @@ def judge_task(states: TaskStates, key: Key, state: TaskState, rules: FoldRules,
     is_final = verdict.is_over and verdict.status in c.FINAL_STATUSES
     checkpoints, found = list[Checkpoint](), Difference()
     is_announced = before.is_announced or is_sure(states, key, state)
-    settles = not (is_announced or before.is_settling) and is_shown(state) and is_root(states, key, state)
+    is_delayed = not (is_announced or before.is_settling) and is_shown(state) and is_root(states, key, state)
     after = replace(
         before,
         has_started=before.has_started or state.has_root_span,
         is_over=is_final,
         is_failed=verdict.is_over and verdict.status == c.ERROR,
         is_announced=is_announced,
-        is_settling=before.is_settling or settles,
+        is_settling=before.is_settling or is_delayed,
     )
     if after.has_started and not before.has_started:
         found.started.append(uid)
@@ -122,10 +122,10 @@ def judge_task(states: TaskStates, key: Key, state: TaskState, rules: FoldRules,
             found.add(use_now.growth)
     elif not (after.is_counting or after.is_settling or is_counted(state)):
         after = replace(after, is_counting=True)
-    if settles:
-        found.timers.append(Timer(key, now + rules.settle))
+    if is_delayed:
+        found.timers.append(Timer(key, now + rules.announce_delay))
     elif after.is_counting and not before.is_counting:
-        found.timers.append(Timer(key, now + rules.usage_settles))
+        found.timers.append(Timer(key, now + rules.usage_delay))
     elif not (verdict.is_over or after.is_counting or after.is_settling) and must_be_watched(state):
         after = replace(after, watched_ns=state.facts.last_ns)
         found.timers.append(Timer(key, now + GIVEN_UP_AFTER))

@@ -41,7 +41,7 @@ class TaskStates(Hierarchy):
     def __init__(self, work: Work, tick: Callable[[], None]) -> None:
         super().__init__(work, tick)
         #: Owning spans below which subtrees must be placed again, and whose child roots may have moved.
-        self._unsettled: dict[tuple[bytes, bytes], None] = {}
+        self._moved: dict[tuple[bytes, bytes], None] = {}
         self._orphaning: dict[tuple[bytes, bytes], None] = {}
         #: Tasks to rebuild from their subtrees.
         self.stale: set[Key] = set()
@@ -134,7 +134,7 @@ class TaskStates(Hierarchy):
         if subtree.shape != shape:
             subtree.shape = shape
             tree.subtrees.put(span_id, subtree)
-            self._unsettled[tree.domain, span_id] = None
+            self._moved[tree.domain, span_id] = None
         tree.learned[span_id] = None
 
     def dissolve(self, tree: SpanTree, span_id: bytes, subtree: Subtree) -> None:
@@ -193,10 +193,10 @@ class TaskStates(Hierarchy):
         self.regroup(tree, span_id)
 
     def adopt_child_roots(self, tree: SpanTree, up: bytes) -> None:
-        """Have `settle` place the subtrees below `up` again, after a span between them changed."""
+        """Have `place_moved` place the subtrees below `up` again, after a span between them changed."""
         self._orphaning[tree.domain, up] = None
 
-    def settle(self) -> None:
+    def place_moved(self) -> None:
         """Do the postponed placement once a batch: find the owning spans above, then place those below."""
         orphaning, self._orphaning = self._orphaning, {}
         for domain, up in orphaning:
@@ -208,8 +208,8 @@ class TaskStates(Hierarchy):
                 child, node = tree.subtrees.get(child_root), tree.nodes.get(child_root)
                 if child is not None and node is not None and tree.above(node) != (up, child.is_via_tool):
                     self.update(tree, child_root, child)
-        unsettled, self._unsettled = self._unsettled, {}
-        for domain, span_id in unsettled:
+        moved, self._moved = self._moved, {}
+        for domain, span_id in moved:
             self._regroup_below(self.tree(domain), span_id)
 
     # --- spans that have not ended ----------------------------------------------------------------------------
@@ -312,7 +312,7 @@ class TaskStates(Hierarchy):
         if is_of_one == subtree.is_of_many:
             subtree.is_of_many = not is_of_one
             tree.subtrees.put(span_id, subtree)
-            self._unsettled[tree.domain, span_id] = None
+            self._moved[tree.domain, span_id] = None
 
     def _regroup_below(self, tree: SpanTree, span_id: bytes) -> None:
         """Place again the root spans directly below an owning span, and the other owning spans on the way."""

@@ -222,7 +222,7 @@ def _open(row: ApprovalRow) -> ApprovalRow:
     )
 
 
-def heard(rows: Sequence[ApprovalRow], *, mark: str, trace: str, is_all: bool) -> tuple[ApprovalRow | None, str]:
+def question_of(rows: Sequence[ApprovalRow], *, mark: str, trace: str, is_all: bool) -> tuple[ApprovalRow | None, str]:
     """Return the question that an agent waits for, and an error where several match; empty: no error.
 
     `rows` are the questions of one id that match `mark` and `trace` as the agent named them, the newest

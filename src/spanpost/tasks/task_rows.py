@@ -191,7 +191,7 @@ def _values(entries: Mapping[str, Fact[T]]) -> list[tuple[str, T]]:
 
 def _step(n: int, entry: str, step: StepBegin) -> Step:
     said = unpacked(step.message) or step.name
-    if step.index is None and entry[0] != "~":  # a prompt has no name of its own: its number tells it apart
+    if step.index is None and entry[0] != "~":  # a prompt has no name of its own: its number distinguishes it
         said = message("task.nth_step", n=n, name=said)
     text, rendered = worded(said)
     return Step(name=text, index=step.index, at=moment(step.began_ns), message=rendered)

@@ -67,7 +67,7 @@ class ExerciseAgain:
         assert again.checkpoint is not None
         assert again.checkpoint.text.endswith("after 3 s")
         assert (other.count, other.receipt) == (1, None)
-        assert again.urgency > first.urgency  # "normal": the first told the worst of it
+        assert again.urgency > first.urgency  # "normal": the first reported the worst of it
 
     async def test_an_error_that_comes_late_is_counted(self, make_store: MakeStore) -> None:
         """A repetition with an earlier time is counted once; the newest stays shown."""

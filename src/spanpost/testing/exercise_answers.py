@@ -79,7 +79,7 @@ async def of_trace(store: Store, trace: int, id: str = "a1") -> ApprovalRow:
 class ExerciseAnswers(Exercised):
     """Tests of answers in every store."""
 
-    # --- what telemetry tells ----------------------------------------------------------------------------------------
+    # --- what telemetry reports --------------------------------------------------------------------------------------
 
     @pytest.mark.parametrize("what", FORGED)
     @pytest.mark.parametrize("order", ["asked first", "reported first", "at once"])

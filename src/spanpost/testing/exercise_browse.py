@@ -245,14 +245,14 @@ class ExerciseBrowse:
         store = await make_store()
         await store.record([at_work_on(50)])
         head = await store.reader.head()
-        assert await store.reader.news(head, 100) == []
+        assert await store.reader.streamed(head, 100) == []
         for n in range(1, 6):
             await store.record([*a_run(f"run {n}", trace=n), at_work_on(n, tenant="other")])
         await store.record(a_run("run 1", trace=1))
 
         async def listed(after: Position, size: int, tenant: str | None = None) -> list[tuple[Position, str]]:
             found: list[tuple[Position, str]] = []
-            while page := await store.reader.news(found[-1][0] if found else after, size, tenant):
+            while page := await store.reader.streamed(found[-1][0] if found else after, size, tenant):
                 found += [
                     (one.position, f"{one.checkpoint.tenant} {one.task.name} {one.checkpoint.kind}") for one in page
                 ]

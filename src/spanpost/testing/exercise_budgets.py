@@ -218,12 +218,12 @@ class ExerciseSpend(Exercised):
         copies = [
             msgspec.structs.replace(c, end_ns=c.end_ns + n, at_ns=c.at_ns + n) for n, c in ((1, less), (2, whole))
         ]
-        settled, spent = 0, []
+        finalized, spent = 0, []
         for batch in ([call, root_span], [copies[0]], [copies[1]]):
-            settled += sum(s.usage.input or 0 for s in (await store.record(batch)).finalized)
+            finalized += sum(s.usage.input or 0 for s in (await store.record(batch)).finalized)
             spent += [(s.cost_usd, s.tokens, s.calls) for s in await store.budgets.spending()]
         assert spent == [(Decimal(4), 100, 1), (Decimal(1), 60, 1), (Decimal(4), 100, 1)]
-        assert settled == 100
+        assert finalized == 100
         [task] = await store.tasks(TaskQuery())
         assert [(u.calls, u.usage.input) for u in await store.budgets.usage(task.uid)] == [(1, 100)]
 

@@ -240,9 +240,9 @@ class ExerciseDeliveries:
         await drain(store)
         assert await store.outbox.due_in() is None
 
-    async def test_an_orphan_is_announced_after_it_settled(self, make_store: MakeStore) -> None:
+    async def test_an_orphan_is_announced_after_its_delay(self, make_store: MakeStore) -> None:
         """A span below an unknown root span is not announced at once, but after its settling time."""
-        store = await make_store(rules=msgspec.structs.replace(ROUTED_RULES, settle=_AT_ONCE))
+        store = await make_store(rules=msgspec.structs.replace(ROUTED_RULES, announce_delay=_AT_ONCE))
         call: dict[str, Any] = {
             "gen_ai.operation.name": "chat",
             "gen_ai.usage.input_tokens": 5,

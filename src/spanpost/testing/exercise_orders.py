@@ -142,7 +142,7 @@ class ExerciseOrders(Exercised):
         await store.outbox.finish(delivery, Receipt())
         assert await ask() is Result.DECIDED
 
-    async def test_a_retry_repeats_the_order(self, make_store: MakeStore) -> None:
+    async def test_a_retry_starts_the_order_again(self, make_store: MakeStore) -> None:
         """The retry of a task that an order started repeats that order, not the words of the person who clicked."""
         store = await make_store()
         first = an_order(tenant="default", text="Fix the till", parameters={"branch": "main"})

@@ -43,7 +43,7 @@ class ExerciseRuns(Exercised):
 
     async def test_a_question_without_a_task_is_shown_in_the_end(self, make_store: MakeStore) -> None:
         """If the run stays unknown, its question is shown after the settling time."""
-        store = await make_store(rules=msgspec.structs.replace(ROUTED_RULES, settle=timedelta(0)))
+        store = await make_store(rules=msgspec.structs.replace(ROUTED_RULES, announce_delay=timedelta(0)))
         question = asking()
         await store.record([msgspec.structs.replace(question, attributes={**question.attributes, **JOB})])
         assert await store.outbox.claim([SINK], 10) == []

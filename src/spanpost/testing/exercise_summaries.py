@@ -107,7 +107,7 @@ class ExerciseSummaries(Exercised):
         day = timedelta(days=1)
         assert [task.name for task in await store.reader.ended(now - timedelta(minutes=1), later, day)] == ["writer"]
         assert await store.reader.ended(now - timedelta(hours=3), now - timedelta(minutes=1), day) == []
-        await store.record([done("writer", trace=1, ago=7200)])  # told again it ends no second time
+        await store.record([done("writer", trace=1, ago=7200)])  # recorded again, it ends no second time
         assert len(await store.reader.ended(now - timedelta(minutes=1), later, day)) == 1
 
     async def test_beside_a_digest_a_task_has_no_message(self, make_store: MakeStore) -> None:

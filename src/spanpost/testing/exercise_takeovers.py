@@ -18,7 +18,7 @@ from spanpost.store.protocols import Store
 from spanpost.testing.exercise_store import POSTED, ROUTED_RULES, SINK, MakeStore, drain
 from spanpost.testing.observed import an_event, ended, started
 
-_AT_ONCE = msgspec.structs.replace(ROUTED_RULES, settle=timedelta(0))
+_AT_ONCE = msgspec.structs.replace(ROUTED_RULES, announce_delay=timedelta(0))
 _EDITING = msgspec.structs.replace(_AT_ONCE, routes=Routes(sinks=(SINK,), editing=frozenset({SINK})))
 _JOB: dict[str, Any] = {"agent.task.id": "job", "agent.task.name": "the job", "gen_ai.operation.name": "invoke_agent"}
 _ASKED: dict[str, Any] = {"agent.approval.id": "q", "agent.approval.question": "sure?"}

@@ -28,7 +28,7 @@ _WORDS = re.compile(
     r"system_prompt|user_prompt|all_messages|events|final_result|body|command|full_command|bash_command|command_line|raw|crew_agents|crew_tasks|crew_inputs|flow_inputs|prompt_text"
     r")(?:$|[._:/-])|(?:^|[._:/-])task$"
 )
-#: Boundary between words in camel case.
+#: The place between two words in camel case.
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 #: A JSON document longer than this is content.
 _DOCUMENT = 200

@@ -142,9 +142,9 @@ def _beside(
     pair = _PAIR.match(plain, end)
     if pair is not None:
         value, v_begin, v_end = _quoted(plain, pair.end(), pair.group("opening"), effort)
-        is_told = _VALUE_WORD.search(plain, end, pair.end()) is not None or name.startswith("-")
-        if is_secret(value, said.strength, said.kind, is_quoted=is_told, is_set=is_told) and (
-            is_told or not value.isalpha()
+        is_named = _VALUE_WORD.search(plain, end, pair.end()) is not None or name.startswith("-")
+        if is_secret(value, said.strength, said.kind, is_quoted=is_named, is_set=is_named) and (
+            is_named or not value.isalpha()
         ):
             return v_begin, v_end, said.kind
         return None

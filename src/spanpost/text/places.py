@@ -23,7 +23,7 @@ class TextPlace(NamedTuple):
     kind: str
     hints: tuple[str, ...]
     pattern: re.Pattern[str]
-    #: Tells whether the value is a secret.
+    #: Whether the value is a secret.
     check: Callable[[str], bool] = lambda value: len(value) >= 3 and not is_nothing(value)
     #: Occurrences of hints in a text, at most: a search far behind each of them is expensive.
     most: int = 5_000

@@ -164,7 +164,7 @@ class Following:
         self._joined = joined
         self._stream = stream
         self._tenant = asked.tenant
-        #: Tells whether the caller's session is still valid.
+        #: Whether the caller's session is still valid.
         self._is_known = is_known
         self._asked = asked
         self._of_task = msgspec.structs.replace(asked, statuses=())
@@ -221,7 +221,7 @@ class Following:
             if found is None:
                 read_to = hub.read_to
                 try:
-                    found = await self._stream.news(place, _PAGE, self._tenant)
+                    found = await self._stream.streamed(place, _PAGE, self._tenant)
                 except StoreUnavailable:
                     return "", place, False
                 is_behind = len(found) == _PAGE

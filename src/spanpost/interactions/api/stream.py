@@ -190,7 +190,7 @@ class Hub:
     async def _read_checkpoints(self) -> bool:
         """Read a page of checkpoints; True if there may be more."""
         assert self.read_to is not None
-        found = await self._stream.news(self.read_to, _PAGE)
+        found = await self._stream.streamed(self.read_to, _PAGE)
         if not found:
             return False
         self._checkpoints += found

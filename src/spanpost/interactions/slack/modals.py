@@ -163,7 +163,7 @@ def texts(task: Task, locale: Locale = ENGLISH) -> list[str]:
         "show.service": " ".join(filter(None, (line(task.service or "", 100), line(task.environment or "", 60)))),
         "show.started": _time(task.started_at),
         "show.ended": _time(task.ended_at),
-        "show.heard": _time(task.last_event_at),
+        "show.last_seen": _time(task.last_event_at),
         "show.model": line(task.model or "", 120),
     }
     parts = [locale.say(key, value=value) for key, value in facts.items() if value]

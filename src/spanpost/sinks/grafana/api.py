@@ -49,7 +49,7 @@ class Api(Protocol):
 
     #: Statuses of a POST that say that the annotation already exists.
     exists: frozenset[int]
-    #: Tells whether the end of an existing annotation can be changed.
+    #: Whether the end of an existing annotation can be changed.
     moves_end: bool
 
     def post(self, note: Note) -> GrafanaRequest: ...

@@ -180,18 +180,18 @@ class GrafanaSink:
 def meaning(answer: GrafanaAnswer, request: GrafanaRequest, *, now: float) -> DeliveryError:
     """Return the error that an unwanted status means. The one table of statuses."""
     status = answer.status
-    told = f"Grafana answered {status} to {request.method}"
+    message = f"Grafana answered {status} to {request.method}"
     if status == 429 or (status == 503 and answer.retry_after):
-        return Throttled(told, retry_after=_retry_after(answer.retry_after, now), reason="throttled")
+        return Throttled(message, retry_after=_retry_after(answer.retry_after, now), reason="throttled")
     if status in (401, 403):
         cure = "set SPANPOST_GRAFANA__TOKEN to a service account's that may read and write annotations (role Editor)"
-        return DeliveryRefused(told, cure=cure, reason="token")
+        return DeliveryRefused(message, cure=cure, reason="token")
     if status in (404, 405) or 300 <= status < 400:
         cure = "set SPANPOST_GRAFANA__URL to Grafana's own address and path, and grafana.api to the API that it has"
-        return DeliveryRefused(told, cure=cure, reason="no_api")
+        return DeliveryRefused(message, cure=cure, reason="no_api")
     if status >= 500 or status in (408, 425):
-        return Unavailable(told, reason="server") if request.is_safe else DeliveryUncertain(told, reason="server")
-    return Rejected(told, reason="refused")
+        return Unavailable(message, reason="server") if request.is_safe else DeliveryUncertain(message, reason="server")
+    return Rejected(message, reason="refused")
 
 
 def _retry_after(value: str, now: float) -> timedelta:

@@ -86,10 +86,14 @@ def _drawn(
         if size([blocks, inner, below]) <= MAX_SIZE:
             break
     _, colour = _sign(alert)
-    told = f"{_sign(alert)[0]} {who}{_line(alert, slack_style.locale)}"
-    attachment = {"color": COLOURS[colour], "fallback": escape(cut(told, 200)), "blocks": inner}
+    summary = f"{_sign(alert)[0]} {who}{_line(alert, slack_style.locale)}"
+    attachment = {"color": COLOURS[colour], "fallback": escape(cut(summary, 200)), "blocks": inner}
     return SlackMessage(
-        text=escape(cut(told, 700)), blocks=[*blocks, *below], attachments=[attachment], metadata=metadata, style=style
+        text=escape(cut(summary, 700)),
+        blocks=[*blocks, *below],
+        attachments=[attachment],
+        metadata=metadata,
+        style=style,
     )
 
 

@@ -99,25 +99,25 @@ def meaning(response: Response, request: SlackRequest, place: SlackPlace) -> Del
     """Return the error that an answer means; None on success."""
     method, error = request.method, response.error
     closes = place.method(method if method in (POST, EDIT) else RECONCILE)
-    told = f"{method}: {error or f'HTTP {response.status}'}"
+    message = f"{method}: {error or f'HTTP {response.status}'}"
     if response.status == 429 or error in _THROTTLED:
-        return Throttled(told, retry_after=retry_after_of(response.retry_after), reason="ratelimited", closes=closes)
+        return Throttled(message, retry_after=retry_after_of(response.retry_after), reason="ratelimited", closes=closes)
     if error == "message_limit_exceeded":
         # The workspace's limit, not only ours; Slack does not say when it ends.
-        return Throttled(told, retry_after=timedelta(minutes=10), reason=error, closes=place.whole)
+        return Throttled(message, retry_after=timedelta(minutes=10), reason=error, closes=place.whole)
     if response.status >= 500 or error in _UNKNOWN:
         reason = error or f"http_{response.status}"
-        return Unavailable(told, reason=reason) if request.is_reading else DeliveryUncertain(told, reason=reason)
+        return Unavailable(message, reason=reason) if request.is_reading else DeliveryUncertain(message, reason=reason)
     if response.body.get("ok") is True and response.status < 300:
         return None
     if not error:
         return _not_slack(response, request, place)
     if error in _PASSING:
-        return Throttled(told, retry_after=timedelta(minutes=1), reason=error, closes=place.address)
-    return _refusal(error, told, response, request, place)
+        return Throttled(message, retry_after=timedelta(minutes=1), reason=error, closes=place.address)
+    return _refusal(error, message, response, request, place)
 
 
-def _refusal(error: str, told: str, response: Response, request: SlackRequest, place: SlackPlace) -> DeliveryError:
+def _refusal(error: str, message: str, response: Response, request: SlackRequest, place: SlackPlace) -> DeliveryError:
     about = (
         "delivery"
         if error in _DELIVERY
@@ -133,18 +133,18 @@ def _refusal(error: str, told: str, response: Response, request: SlackRequest, p
         cure = _WORKSPACE.get(
             error, f"Slack answers {error}: look at the app in api.slack.com/apps, or install it again"
         )
-        return DeliveryRefused(told, cure=cure.format(needed=needed), reason=error, closes=place.whole)
+        return DeliveryRefused(message, cure=cure.format(needed=needed), reason=error, closes=place.whole)
     if about == "channel":
         cure = _CHANNEL.get(
             error, "Slack answers {error} for {channel}: look at its settings, or route to another channel"
         )
         named = line(place.channel, 100)
         return DeliveryRefused(
-            f"{told} ({named})", cure=cure.format(channel=named, error=error), reason=error, closes=place.address
+            f"{message} ({named})", cure=cure.format(channel=named, error=error), reason=error, closes=place.address
         )
     if about == "unknown":
-        return Unavailable(told, reason=error) if request.is_reading else DeliveryUncertain(told, reason=error)
-    return Rejected(told, reason=error)
+        return Unavailable(message, reason=error) if request.is_reading else DeliveryUncertain(message, reason=error)
+    return Rejected(message, reason=error)
 
 
 def _by_shape(error: str) -> str:
@@ -163,15 +163,17 @@ def _by_shape(error: str) -> str:
 
 
 def _not_slack(response: Response, request: SlackRequest, place: SlackPlace) -> DeliveryError:
-    told = f"{request.method}: an answer that is not Slack's (HTTP {response.status})"
+    message = f"{request.method}: an answer that is not Slack's (HTTP {response.status})"
     if 300 <= response.status < 500 and response.status != 408:
         # Slack answers 200, 429 or 5xx. This comes from something in between, which let nothing through.
         cure = (
             "SPANPOST_SLACK__BASE_URL, or the proxy of this machine, does not lead to Slack's Web API: mend or unset it"
         )
-        return DeliveryRefused(told, cure=cure, reason=f"http_{response.status}", closes=place.whole)
+        return DeliveryRefused(message, cure=cure, reason=f"http_{response.status}", closes=place.whole)
     return (
-        Unavailable(told, reason="bad_answer") if request.is_reading else DeliveryUncertain(told, reason="bad_answer")
+        Unavailable(message, reason="bad_answer")
+        if request.is_reading
+        else DeliveryUncertain(message, reason="bad_answer")
     )
 
 

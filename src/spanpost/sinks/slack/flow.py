@@ -229,7 +229,7 @@ def _checkpoint(
 ) -> Talk[Receipt]:
     checkpoint = delivery.checkpoint
     if checkpoint is None:
-        raise Rejected("news without a checkpoint", reason="empty")
+        raise Rejected("a checkpoint delivery without a checkpoint", reason="empty")
     is_root = delivery.task.root_uid in (None, delivery.task.uid)
     if checkpoint.kind is Kind.START and is_root:
         return Receipt(skipped="the root message says so")

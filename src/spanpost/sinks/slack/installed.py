@@ -60,8 +60,8 @@ class InstalledApi:
         return self._now
 
     def _none(self, why: str, cure: str) -> DeliveryRefused:
-        told = f"workspace {self._name!r} ({self._team}): {why}"
-        return DeliveryRefused(told, cure=cure, reason="not_installed", closes=f"slack:{self._name}")
+        message = f"workspace {self._name!r} ({self._team}): {why}"
+        return DeliveryRefused(message, cure=cure, reason="not_installed", closes=f"slack:{self._name}")
 
     async def close(self) -> None:
         for api in (self._before, self._now):

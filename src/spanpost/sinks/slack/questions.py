@@ -105,8 +105,8 @@ def reader(slack_style: SlackStyle, routes: Routes) -> Callable[[Task, Approval,
     """
 
     def read(task: Task, approval: Approval, channel: str) -> ShownText:
-        told = list(chosen(task, routes, sink="slack"))
-        here = [route for route in told if route.address.rpartition("/")[2] == channel] or told
+        of_task = list(chosen(task, routes, sink="slack"))
+        here = [route for route in of_task if route.address.rpartition("/")[2] == channel] or of_task
         found = [slack_style.by(route).question(approval) for route in here] or [slack_style.question(approval)]
         return next((one for one in found if not one.is_whole), found[0])
 

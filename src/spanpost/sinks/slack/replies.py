@@ -165,10 +165,10 @@ def _draw(
             blocks.append(folded(title, rich(preformatted(log))))
     if row and approval is not None:
         blocks += rows((str(approval.key), row), below=[blocks])
-    told = f"{head} ({disarmed(labels.title(task, 80, locale))})" if is_root else head
+    summary = f"{head} ({disarmed(labels.title(task, 80, locale))})" if is_root else head
     if verdict:
-        told = f"{verdict[0]} {verdict[1]}: {told}"
-    return SlackMessage(text=escape(cut(told, 900)), blocks=blocks, metadata=marker(key), style=style)
+        summary = f"{verdict[0]} {verdict[1]}: {summary}"
+    return SlackMessage(text=escape(cut(summary, 900)), blocks=blocks, metadata=marker(key), style=style)
 
 
 def _rich(
@@ -211,9 +211,9 @@ def _rich(
         parts.append(section(*results))
     blocks = [rich(*parts)]
     if facts or until is not None:
-        told = "  ·  ".join(facts)
+        joined = "  ·  ".join(facts)
         due = locale.say("reply.until", at=dated(until, DAY)) if until is not None else ""
-        blocks.append(context(told, *([small_parsed(f"·  {due}" if told else due)] if due else [])))
+        blocks.append(context(joined, *([small_parsed(f"·  {due}" if joined else due)] if due else [])))
     return blocks
 
 
@@ -221,8 +221,8 @@ def _asked(task: Task, checkpoint: Checkpoint) -> Approval | None:
     """Return the question of a checkpoint. Its words and its buttons come from the same question."""
     if checkpoint.kind is not Kind.APPROVAL_REQUESTED:
         return None
-    told = task.approval_of(checkpoint.id)
-    return told or next((a for a in reversed(task.approvals) if a.id == checkpoint.ref), None)
+    approval = task.approval_of(checkpoint.id)
+    return approval or next((a for a in reversed(task.approvals) if a.id == checkpoint.ref), None)
 
 
 def _verdict(approval: Approval | None, locale: Locale) -> tuple[str, ...]:
@@ -236,9 +236,9 @@ def _verdict(approval: Approval | None, locale: Locale) -> tuple[str, ...]:
     comment = quoted(line(approval.comment, 200)) if approval.comment else ""
     by = line(approval.by, 80)
     if not approval.source:
-        told = line(approval.decision, 60) or locale.say("reply.decided_word")
-        told = locale.say("reply.by", decision=told, by=by) if by else told
-        return ("🗳️", locale.say("reply.as_agent_says"), f"{quoted(told)}  {comment}".rstrip())
+        reported = line(approval.decision, 60) or locale.say("reply.decided_word")
+        reported = locale.say("reply.by", decision=reported, by=by) if by else reported
+        return ("🗳️", locale.say("reply.as_agent_says"), f"{quoted(reported)}  {comment}".rstrip())
     sign, key = _DECISIONS.get(approval.decision, ("✅", "reply.decided"))
     through = "" if approval.source == "slack" else locale.say("reply.through", source=line(approval.source, 20))
     decision = quoted(line(approval.decision, 60))

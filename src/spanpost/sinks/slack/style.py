@@ -38,7 +38,7 @@ class SlackStyle(msgspec.Struct, frozen=True, kw_only=True):
     is_interactive: bool = False
     #: The app is declared an agent, and somebody receives Slack's own button *Stop*.
     has_sessions: bool = False
-    #: Tells which tasks can be started again.
+    #: Which tasks can be started again.
     retries: Callable[[Task], bool] = lambda task: True
     links: tuple[Template, ...] = ()
     #: Small print: the message is here instead of in another channel.

@@ -1,7 +1,7 @@
 """Connection to Slack: slack_sdk's asynchronous client without its retries and its logging.
 
 slack_sdk's retries send a post again whose answer was lost; here nothing is sent twice. Its logging shows
-bodies; its logger here goes nowhere. The HTTP client tells whether a request had left when a call failed:
+bodies; its logger here goes nowhere. The HTTP client reports whether a request had left when a call failed:
 before its first byte was written nothing can have happened (`Unavailable`), after that anything may
 (`DeliveryUncertain`).
 """

@@ -1,4 +1,4 @@
-"""A Slack to test against: it behaves as the real one does, as far as that is known, and fails as it is told
+"""A Slack to test against: it behaves as the real one does, as far as that is known, and fails as it is set
 to.
 
     async with FakeSlack(faults=Faults({"posts": {Fault.RESET_AFTER: 0.1}}, seed=7)) as slack:

@@ -1,6 +1,6 @@
 """Serve the fake Slack: ``python -m spanpost.testing.fake_slack --port 4100 --state slack.json``.
 
-Prints the address once it listens. ``GET /_control`` tells the state, ``POST /_control`` does what people
+Prints the address once it listens. ``GET /_control`` returns the state, ``POST /_control`` does what people
 do. At SIGTERM the state is written to the file.
 """
 

@@ -26,7 +26,7 @@ TIERS: Final[Mapping[str, float]] = {
 
 @dataclass(frozen=True)
 class Early:
-    """A call to a method that had asked for patience."""
+    """A call to a method before the time that Retry-After named."""
 
     method: str
     #: Seconds since the 429 was answered, and how many were left.
@@ -54,7 +54,7 @@ class Tiers:
         self.early: list[Early] = []
 
     def refuse(self, method: str, channel: str = "") -> int | None:
-        """Return the seconds of patience that a call is answered with; None lets it pass."""
+        """Return the Retry-After of a call, in seconds; None lets it pass."""
         now = self._clock()
         answered, until = self._closed.get(method, (0.0, 0.0))
         if now < until:
@@ -66,7 +66,7 @@ class Tiers:
         return self.close(method, wait) if wait > 0 else None
 
     def close(self, method: str, seconds: float) -> int:
-        """Ask for patience: from now on no call of the method may come for so long."""
+        """Answer calls of the method with Retry-After: none may come for so long."""
         stall_rules = max(1, math.ceil(seconds))
         now = self._clock()
         self._closed[method] = (now, now + stall_rules)

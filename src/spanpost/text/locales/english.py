@@ -337,7 +337,7 @@ PHRASES: Final[dict[str, Phrase]] = {
     "show.service": "Service: {value}",
     "show.started": "Started: {value}",
     "show.ended": "Ended: {value}",
-    "show.heard": "Last seen: {value}",
+    "show.last_seen": "Last seen: {value}",
     "show.model": "Model: {value}",
     "show.calls": "Calls: {models} of models, {tools} of tools, {failed} failed",
     "show.tokens": "Tokens: {value}",

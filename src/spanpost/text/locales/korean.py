@@ -333,7 +333,7 @@ PHRASES: Final[dict[str, Phrase]] = {
     "show.service": "서비스: {value}",
     "show.started": "시작: {value}",
     "show.ended": "종료: {value}",
-    "show.heard": "최근 수신: {value}",
+    "show.last_seen": "최근 수신: {value}",
     "show.model": "모델: {value}",
     "show.calls": "호출: 모델 {models}회, 도구 {tools}회 ({failed}회 실패)",
     "show.tokens": "토큰: {value}",
