@@ -30,7 +30,7 @@ def test_the_process_stays_light(run: Run, gateway: RunningGateway) -> None:
     code = """
         spanpost.attach()
         agent("light").end()
-        heavy = {"spanpost.store", "asyncpg", "sqlalchemy", "alembic", "spanpost.metrics", "prometheus_client"}
+        heavy = {"spanpost.store", "asyncpg", "sqlalchemy", "alembic", "spanpost.metrics.recorder", "prometheus_client"}
         assert not heavy & set(sys.modules), heavy & set(sys.modules)
     """
     environment = {"SPANPOST_FORWARD__ENDPOINT": gateway.url, "DATABASE_URL": "postgresql://nowhere/none"}
