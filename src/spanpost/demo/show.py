@@ -25,7 +25,7 @@ STALL_RULES = 20.0
 #: Example queries, with their titles.
 QUERIES = (
     ("what it cost", "SELECT name, status, llm_calls, input_tokens, cost_usd FROM agent_tasks ORDER BY started_at"),
-    ("the checkpoints", "SELECT at, kind, text FROM agent_checkpoints ORDER BY at"),
+    ("checkpoints", "SELECT at, kind, text FROM agent_checkpoints ORDER BY at"),
 )
 
 
