@@ -396,7 +396,7 @@ def test_one_command_installs_and_falls_back(host: dict[str, str], tmp_path: Pat
         )
         wheel.writestr("spanpost-9.dist-info/entry_points.txt", "[console_scripts]\nspanpost = spanpost:main\n")
         wheel.writestr("spanpost-9.dist-info/RECORD", "")
-    second = deploy(broken, STALL_RULES="3", PATH=without)
+    second = deploy(broken, READY_TIMEOUT="3", PATH=without)
     assert second.returncode == 1
     assert "putting the version before back" in second.stderr
     version = subprocess.run(

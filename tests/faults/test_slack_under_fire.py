@@ -35,8 +35,8 @@ FAULTS = {
 }
 ODDS = {"posts": FAULTS, "updates": FAULTS, "lookups": {"throttle": 0.03, "500 before": 0.05, "reset before": 0.05}}
 #: Seconds of a 429's Retry-After.
-STALL_RULES = 3
-FIRE = ("--odds", json.dumps(ODDS), "--stale", "1.0", "--seed", "11", "--retry-after", str(STALL_RULES))
+RETRY_AFTER = 3
+FIRE = ("--odds", json.dumps(ODDS), "--stale", "1.0", "--seed", "11", "--retry-after", str(RETRY_AFTER))
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(1800)]
 

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 ROOT = Path(__file__).parents[2]
 #: Longer than anything here takes; what exceeds it has failed.
-STALL_RULES = 60
+TIMEOUT = 60
 
 
 class Message:
@@ -106,7 +106,7 @@ class Running:
 
     def _until(self, find: Callable[[], Any], why: str) -> Any:
         with self._changed:
-            self._changed.wait_for(lambda: find() is not None or not self._open, STALL_RULES)
+            self._changed.wait_for(lambda: find() is not None or not self._open, TIMEOUT)
             found = find()
             assert found is not None, f"not seen: {why}; seen: {self._lines}\n" + "\n".join(map(repr, self.messages))
             return found
@@ -115,7 +115,7 @@ class Running:
         """Let the process end by itself."""
         self._tell.close()
         try:
-            self.process.wait(STALL_RULES)
+            self.process.wait(TIMEOUT)
         finally:
             self.process.kill()
             self.process.wait()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import find
-from tests.frameworks.running import ROOT, STALL_RULES
+from tests.frameworks.running import ROOT, TIMEOUT
 
 pytestmark = [pytest.mark.acceptance]
 
@@ -26,7 +26,7 @@ def played(example: str, framework: str | None, directory: Path, typed: str) -> 
     }
     ran = subprocess.run(
         [python, ROOT / "examples" / f"{example}.py"],
-        input=typed, env=environment, cwd=directory, capture_output=True, text=True, timeout=STALL_RULES, check=False,
+        input=typed, env=environment, cwd=directory, capture_output=True, text=True, timeout=TIMEOUT, check=False,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     return ran.stdout
@@ -134,7 +134,7 @@ def test_the_middleware_of_langchain(tmp_path: Path) -> None:
     python = Path(find("langgraph")) / "bin" / "python"
     ran = subprocess.run(
         [python, "script.py"], input="approve\ndeny rain\n", env=environment, cwd=tmp_path, capture_output=True,
-        text=True, timeout=STALL_RULES, check=False,
+        text=True, timeout=TIMEOUT, check=False,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     refused, booked = sorted(ran.stdout.splitlines()[-2:])

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import find
-from tests.frameworks.running import ROOT, STALL_RULES
+from tests.frameworks.running import ROOT, TIMEOUT
 
 pytestmark = [pytest.mark.acceptance]
 
@@ -152,7 +152,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         cwd=directory,
         capture_output=True,
         text=True,
-        timeout=STALL_RULES,
+        timeout=TIMEOUT,
         check=False,
     )
     assert ran.returncode == 0, ran.stderr

@@ -17,7 +17,7 @@ from spanpost.agent.provider import control
 from spanpost.agent.task import Task, current_task
 
 #: Default timeout of a query, seconds.
-STALL_RULES = 5.0
+TIMEOUT = 5.0
 #: Maximum number of attributes that are sent, and of characters of each.
 _MOST, _LONGEST = 100, 200
 
@@ -71,7 +71,7 @@ class Allowance:
         return self.allows()
 
 
-async def budget(task: Task | None = None, *, timeout: float = STALL_RULES) -> Allowance:  # noqa: ASYNC109
+async def budget(task: Task | None = None, *, timeout: float = TIMEOUT) -> Allowance:  # noqa: ASYNC109
     """Return the remaining budgets of a task (default: the current one).
 
     Nothing is reserved; only finalized calls count.
@@ -82,7 +82,7 @@ async def budget(task: Task | None = None, *, timeout: float = STALL_RULES) -> A
     return await asyncio.wrap_future(begin(_asked(*_of(task), timeout)))
 
 
-def budget_sync(task: Task | None = None, *, timeout: float = STALL_RULES) -> Allowance:
+def budget_sync(task: Task | None = None, *, timeout: float = TIMEOUT) -> Allowance:
     """Return the remaining budgets of a task; blocks this thread. See `budget`."""
     return begin(_asked(*_of(task), timeout)).result()
 

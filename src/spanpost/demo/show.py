@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from spanpost.settings import Settings
 
 #: Seconds that the last messages and rows may take.
-STALL_RULES = 20.0
+LAST_WAIT = 20.0
 
 #: Example queries, with their titles.
 QUERIES = (
@@ -74,11 +74,11 @@ def _follow(pipeline: Pipeline, pace: float) -> None:
 
     _say("an agent is at work; it emits OpenTelemetry and nothing else. This is what Slack would show:\n")
     run(pace=pace)
-    until = time.monotonic() + STALL_RULES
+    until = time.monotonic() + LAST_WAIT
     # A flush may give up early, on what it takes to be due later; only time says that it is too late.
     while not pipeline.force_flush(max(0.0, until - time.monotonic())):
         if time.monotonic() >= until:
-            raise SpanpostError(f"not everything was recorded within {STALL_RULES:.0f} s; see the messages above")
+            raise SpanpostError(f"not everything was recorded within {LAST_WAIT:.0f} s; see the messages above")
         time.sleep(0.1)
 
 
