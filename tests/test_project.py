@@ -43,6 +43,14 @@ def test_files_are_short() -> None:
     assert {path: number for path, number in lines.items() if number > LONGEST} == {}
 
 
+def test_no_group_of_an_expression_is_possessive() -> None:
+    """No group is repeated possessively: before Python 3.11.5 such a group kept characters of a branch that failed."""
+    possessive = re.compile(r"\)(?:[+*?]|\{\d*,?\d*\})\+")
+    found = [path for path in (*ROOT.glob("src/**/*.py"), *ROOT.glob("plugins/**/*.py"))
+             if ".venv" not in path.parts and possessive.search(path.read_text())]  # fmt: skip
+    assert found == []
+
+
 def test_typed() -> None:
     """The package declares that it is typed."""
     assert (ROOT / "src" / "spanpost" / "py.typed").is_file()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from spanpost.model.readings import Approval
@@ -130,15 +130,16 @@ def test_a_digest_knows_each_word() -> None:
 
 @thorough(200)
 @given(st.text(), st.text(), st.lists(st.text(max_size=40), max_size=5), st.text(max_size=40))
+@example("\x9bm", "", [], "\x1b[m")  # a terminal's colour alone
 def test_whole_means_every_word(question: str, detail: str, options: list[str], risk: str) -> None:
-    """In a whole text each character is visible, no control and no joiner; otherwise a reason is given."""
+    """A whole text shows every character but colours, controls and joiners; any other text names a reason."""
     one = asked(question, detail=detail, options=tuple(options), risk=risk)
     read = shown(one)
     assert read.is_whole is (not read.hidden)
     if not read.is_whole:
         return
     unseen = re.compile(
-        r"[\s\x00-\x20\x7f-\xa0\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\u115f\u1160\u2800\u3164\uffa0]"
+        r"(?:\x1b\[|\x9b)[\d;:]*m|[\s\x00-\x20\x7f-\xa0\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\u115f\u1160\u2800\u3164\uffa0]"
     )
     for said, got in zip(
         (question, detail, *options, risk), (read.question, read.detail, *read.options, read.risk), strict=True

@@ -47,14 +47,16 @@ def report_runs(state: TaskState, verdict: TaskVerdict, before: dict[Key, Report
             continue
         started_ns = run.start_ns or facts.first_ns
         what = "checkpoint.resumed" if run.goes_on else "checkpoint.started"
-        start, end = f"{what}\0{name}\0{started_ns}", ""
+        # A run of which only its task's name is known has the trace of its task, which may change.
+        place = "" if run.trace_id else f"\0{state.trace_id.hex()}"
+        start, end = f"{what}\0{name}\0{started_ns}{place}", ""
         if start != was.start:
             words = message(what, name=str(name) if name else message("checkpoint.task"))
             found.append(_checkpoint(start_id(root), state, Kind.START, c.STARTING, words, started_ns, run))
         ended = verdict if run is newest else of_past_run(run)
         if ended is not None and ended.is_over:
             words = checkpoints.end(ended, started_ns)
-            end = f"{ended.status}\0{worded(words)[0]}\0{ended.ended_ns}"
+            end = f"{ended.status}\0{worded(words)[0]}\0{ended.ended_ns}{place}"
             if end != was.end:
                 found.append(_checkpoint(end_id(root), state, Kind.END, ended.status, words, ended.ended_ns, run))
         elif was.end:

@@ -36,7 +36,7 @@ _VALUE_WORD = re.compile(rf"{_QUOTE}(?:value|val|content|data|secret){_QUOTE}|va
 _ELEMENT = re.compile(r">\s{0,4}(?P<v>[^<>\n]{3,400}+)</")
 _ENV = re.compile(r"\b(?:ENV|ARG|setx|setenv|set -g?x)[ \t]{1,2}\Z")
 _FLAG = re.compile(r"[ \t]{1,4}(?P<opening>[\"'])?(?!-)")
-_BARE = re.compile(r"(?:[^\s\"'`<>,;&|\\\x00]|[,;&](?![\s\"'&;,]|$|[A-Za-z_.-]{1,40}=)|\\(?![nrtu\"'`\\])|\|(?!\s))++")
+_BARE = re.compile(r"(?:[^\s\"'`<>,;&|\\\x00]++|[,;&](?![\s\"'&;,]|$|[A-Za-z_.-]{1,40}=)|\\(?![nrtu\"'`\\])|\|(?!\s))+")
 _QUERY = re.compile(r"[^\s\"'`<>&#;\\\x00]++")
 _SCHEME = re.compile(
     r"(?:bearer|basic|token|apikey|api-key|negotiate|ssws|splunk|bot|geniekey|digest|aws4-hmac-sha256|key|oauth|dpop|hmac"

@@ -158,7 +158,7 @@ PLACES: tuple[TextPlace, ...] = (
     TextPlace(
         "private-key",
         ("private-lines",),
-        re.compile(r"Private-Lines: \d{1,4}(?:\s|\\[rn])+(?P<v>(?:[A-Za-z0-9+/=]{4,80}+(?:\s|\\[rn]){0,4}+){1,400}+)"),
+        re.compile(r"Private-Lines: \d{1,4}(?:\s|\\[rn])+(?P<v>(?:[A-Za-z0-9+/=]{4,80}+(?:\s|\\[rn]){0,4}){1,400})"),
     ),
     TextPlace(
         "private-key",
@@ -170,7 +170,7 @@ PLACES: tuple[TextPlace, ...] = (
 _PEM = re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
 _PEM_END = re.compile(r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
 #: A key's body if the last line is missing: base64, breaks (also as two characters), and headers.
-_PEM_BODY = re.compile(r"(?:[A-Za-z0-9+/=\s]|\\[rn]|(?:Proc-Type|DEK-Info|Comment|Version)[:] [\w ,.()+-]{0,80})*+")
+_PEM_BODY = re.compile(r"(?:[A-Za-z0-9+/=\s]++|\\[rn]|(?:Proc-Type|DEK-Info|Comment|Version)[:] [\w ,.()+-]{0,80})*")
 _B64_LINE = re.compile(r"\s*(?:[A-Za-z0-9+/=]{1,100})?(?:\s|\\[rn])*")
 _B64_TAIL = re.compile(r"[A-Za-z0-9+/=]{1,200}(?:\s|\\[rn])*\Z")
 #: Characters of a key, at most.
