@@ -165,5 +165,6 @@ def test_millions_of_empty_spans_are_bounded(gateway: Gateway, grown: Callable[[
     print(
         f"empty spans: {len(body) / MIB:.1f} MiB sent {AT_ONCE} times, grew by {grown() / MIB:.0f} MiB, {sorted(codes)}"
     )
-    assert codes <= {0, 413}
+    assert 413 in codes
+    assert codes <= {0, 413, 503}
     assert grown() < FACTOR * LARGEST + SOME

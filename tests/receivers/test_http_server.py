@@ -9,7 +9,7 @@ import re
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -345,6 +345,10 @@ def test_connections_without_tls_are_counted(new_loop: Callable[[], asyncio.Abst
                 writer.close()
                 for reader, _ in silent[: 10 * round]:
                     assert await reader.read() == b""
+            for _, writer in silent:
+                writer.close()
+                with suppress(OSError):
+                    await writer.wait_closed()
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(ask())
