@@ -191,6 +191,15 @@ FAILED = Reading(reports=EventReport.ERROR, failure=Failure(type="KeyError", mes
             "a root span is a child task when what lies above it turns out to be a tool call",
             id="tool above",
         ),
+        pytest.param(
+            [
+                started("s", "a", 2, Reading(step_name="plan")),
+                ended("s", "b", 2, 8, Reading()),
+                ended("a", "", 1, 9, Reading()),
+            ],
+            "a span that is no agent's ends no task in which it has nothing left",
+            id="emptied",
+        ),
     ],
 )
 def test_a_small_history_comes_to_the_same_in_every_order(history: list[Placed], sentence: str) -> None:
