@@ -200,6 +200,15 @@ FAILED = Reading(reports=EventReport.ERROR, failure=Failure(type="KeyError", mes
             "a span that is no agent's ends no task in which it has nothing left",
             id="emptied",
         ),
+        pytest.param(
+            [
+                ended("t", "a", 2, 8, Reading(role=Role.TOOL)),
+                ended("t", "a", 2, 8, Reading(role=Role.STEP), attributes={"is": "greater"}),
+                started("a", "", 1, Reading(task_id="job")),
+            ],
+            "the start of a task is retracted with its row when its only call turns out to be a step",
+            id="no row",
+        ),
     ],
 )
 def test_a_small_history_comes_to_the_same_in_every_order(history: list[Placed], sentence: str) -> None:
