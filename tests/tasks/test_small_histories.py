@@ -209,6 +209,17 @@ FAILED = Reading(reports=EventReport.ERROR, failure=Failure(type="KeyError", mes
             "the start of a task is retracted with its row when its only call turns out to be a step",
             id="no row",
         ),
+        pytest.param(
+            [
+                started("a", "", 0, Reading(role=Role.TASK)),
+                started("s", "a", 1, Reading(role=Role.STEP)),
+                ended("b", "a", 2, 9, AGENT),
+                ended("c", "s", 3, 8, Reading(role=Role.AGENT, agent_name="bob")),
+                ended("s", "x", 1, 9, Reading(role=Role.STEP)),
+            ],
+            "an agent is shown within its task once the task's other agent turns out to lie elsewhere",
+            id="agents left",
+        ),
     ],
 )
 def test_a_small_history_comes_to_the_same_in_every_order(history: list[Placed], sentence: str) -> None:

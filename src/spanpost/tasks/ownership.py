@@ -138,6 +138,8 @@ class TaskStates(Hierarchy):
             subtree.shape = shape
             tree.subtrees.put(span_id, subtree)
             self._moved[tree.domain, span_id] = None
+            if subtree.is_root_span:
+                self._recount(tree, span_id)
         tree.learned[span_id] = None
 
     def dissolve(self, tree: SpanTree, span_id: bytes, subtree: Subtree) -> None:
@@ -188,6 +190,8 @@ class TaskStates(Hierarchy):
                 tree.subtrees.put(child_root, child)
                 _add_child_root(tree, child_root, child)
         self._recount(tree, up)
+        if subtree.up and subtree.up != up:
+            self._recount(tree, subtree.up)
         for child_root in moved:
             self.regroup(tree, child_root)
 
