@@ -154,6 +154,16 @@ FAILED = Reading(reports=EventReport.ERROR, failure=Failure(type="KeyError", mes
         pytest.param(
             [
                 ended("a", "", 1, 9, AGENT),
+                started("u", "t", 4, TOOL),
+                started("t", "b", 3, TOOL),
+                ended("t", "a", 3, 8, TOOL),
+            ],
+            "what the start of a call taught goes with the call around it when the end of that hangs elsewhere",
+            id="start below start elsewhere",
+        ),
+        pytest.param(
+            [
+                ended("a", "", 1, 9, AGENT),
                 started("l", "a", 2, Reading(role=Role.LLM)),
                 a_note(Part.STARTED, "l", "a", 2, 5, Reading(role=Role.STEP)),
                 ended("t", "l", 3, 4, TOOL),

@@ -113,27 +113,41 @@ class Spans:
         return owner, facts
 
     def put_unended(self, tree: SpanTree, node: Node, o: Observation, taken: tuple[bytes, Facts]) -> None:
-        """Give these facts to the owning span that is above now, with all else that was reported on the span."""
-        states, (former, facts) = self.states, taken
-        owner = o.span_id if node.owns_subtree else tree.owner(node.parent)
+        """Give these facts to the owning span that is above now, with all else that was reported on the span.
+
+        The facts of unended spans below it go along.
+        """
+        former, facts = taken
+        if not self._give(tree, node, o.span_id, o, former, facts):
+            return
+        loser = tree.subtrees.get(former)
+        for span_id in list(loser.unended) if loser is not None else ():
+            below = tree.nodes.get(span_id)
+            if loser is not None and below is not None and tree.owner(span_id) != former:
+                self._give(tree, below, span_id, o, former, loser.unended.pop(span_id))
+
+    def _give(self, tree: SpanTree, node: Node, span_id: bytes, o: Observation, former: bytes, facts: Facts) -> bool:
+        """Give a span's facts to the owning span above it; return whether that is another than the former one."""
+        states, owner = self.states, tree.owner(span_id)
         subtree = states.need_subtree(tree, owner, o.trace_id, o.tenant)
-        if node.state == STARTED and owner != o.span_id:
-            subtree.unended[o.span_id] = facts
+        if node.state == STARTED and owner != span_id:
+            subtree.unended[span_id] = facts
         else:
             subtree.facts.merge(facts)
         tree.subtrees.put(owner, subtree)
         tree.learned[owner] = None
         loser = tree.subtrees.get(former)
         if owner == former or loser is None:
-            return
-        states.moved_spans[tree.domain, o.span_id] = o
+            return False
+        states.moved_spans[tree.domain, span_id] = o
         loser.errors -= node.error_count
         subtree.errors += node.error_count
         tree.subtrees.put(former, loser)
-        states.lose(tree, former, o.span_id)
+        states.lose(tree, former, span_id)
         states.stale.update((loser.state, subtree.state))
         if loser.state != subtree.state:
             states.went[loser.state] = subtree.state
+        return True
 
     def edge(self, tree: SpanTree, span_id: bytes, parent: bytes, rank: Rank, link: bytes) -> None:
         """Keep the parent of an ended span that is no agent's and no known parent: all that `adopt` would do."""
