@@ -298,13 +298,17 @@ def _spoken(random: Random, reading: Reading) -> Reading:
 
 
 def _event(random: Random, trace: bytes, span: bytes, at: int, index: int) -> Placed:
+    """Return an event. What is drawn of its meaning is in its content, too: equal content has one meaning."""
     o = Observation(part=Part.EVENT, trace_id=trace, span_id=span, name="agent.checkpoint", at_ns=at, index=index)
     what = random.randrange(6)
     if what <= 1:
-        r = Reading(reports=EventReport.CHECKPOINT, message=f"news {at}", progress=float(random.randrange(100)))
+        progress = float(random.randrange(100))
+        o = msgspec.structs.replace(o, attributes={"progress": progress})
+        r = Reading(reports=EventReport.CHECKPOINT, message=f"news {at}", progress=progress)
     elif what == 2:
-        o = msgspec.structs.replace(o, name="agent.artifact")
-        r = Reading(reports=EventReport.ARTIFACT, artifact=Artifact(name=random.choice("ab"), uri="file:///x"))
+        name = random.choice("ab")
+        o = msgspec.structs.replace(o, name="agent.artifact", attributes={"name": name})
+        r = Reading(reports=EventReport.ARTIFACT, artifact=Artifact(name=name, uri="file:///x"))
     elif what == 3:
         o = msgspec.structs.replace(o, name="exception")
         r = Reading(

@@ -59,6 +59,11 @@ def test_what_is_deeper_than_is_followed_comes_to_the_same_in_any_order(seed: in
 @example(seed=2004539, order=2606259)  # a circle of starts, that an end opens
 @example(seed=13181, order=1219)  # a task that is only named, in two traces: the earlier one is known last
 @example(seed=101237, order=708660)  # a pause of a call that is not known, whose start hangs elsewhere
+@example(seed=677945086, order=1249190530)  # a task whose only tool call turns out to be a step: it is not shown
+@example(seed=2577611916, order=2495099299)  # a call whose start alone hung below the trace's top, which ended
+@example(seed=2011080, order=2612800)  # a step of which this is so
+@example(seed=907001492, order=1618862933)  # a started call below a call whose start hung elsewhere
+@example(seed=94756984, order=276899417)  # another, whose call ends below no known task
 def test_torn_histories_come_to_what_the_oracle_makes_of_them(seed: int, order: int) -> None:
     """Moved starts, copies under other roles, acts of people and prices give the oracle's rows, in any order."""
     assert compared(torn(Random(seed)), Random(order), ROUTED) == []

@@ -154,6 +154,16 @@ FAILED = Reading(reports=EventReport.ERROR, failure=Failure(type="KeyError", mes
         pytest.param(
             [
                 ended("a", "", 1, 9, AGENT),
+                started("u", "t", 4, TOOL),
+                started("t", "b", 3, TOOL),
+                ended("t", "a", 3, 8, TOOL),
+            ],
+            "what the start of a call taught goes with the call around it when the end of that hangs elsewhere",
+            id="start below start elsewhere",
+        ),
+        pytest.param(
+            [
+                ended("a", "", 1, 9, AGENT),
                 started("l", "a", 2, Reading(role=Role.LLM)),
                 a_note(Part.STARTED, "l", "a", 2, 5, Reading(role=Role.STEP)),
                 ended("t", "l", 3, 4, TOOL),
@@ -190,6 +200,35 @@ FAILED = Reading(reports=EventReport.ERROR, failure=Failure(type="KeyError", mes
             ],
             "a root span is a child task when what lies above it turns out to be a tool call",
             id="tool above",
+        ),
+        pytest.param(
+            [
+                started("s", "a", 2, Reading(step_name="plan")),
+                ended("s", "b", 2, 8, Reading()),
+                ended("a", "", 1, 9, Reading()),
+            ],
+            "a span that is no agent's ends no task in which it has nothing left",
+            id="emptied",
+        ),
+        pytest.param(
+            [
+                ended("t", "a", 2, 8, Reading(role=Role.TOOL)),
+                ended("t", "a", 2, 8, Reading(role=Role.STEP), attributes={"is": "greater"}),
+                started("a", "", 1, Reading(task_id="job")),
+            ],
+            "the start of a task is retracted with its row when its only call turns out to be a step",
+            id="no row",
+        ),
+        pytest.param(
+            [
+                started("a", "", 0, Reading(role=Role.TASK)),
+                started("s", "a", 1, Reading(role=Role.STEP)),
+                ended("b", "a", 2, 9, AGENT),
+                ended("c", "s", 3, 8, Reading(role=Role.AGENT, agent_name="bob")),
+                ended("s", "x", 1, 9, Reading(role=Role.STEP)),
+            ],
+            "an agent is shown within its task once the task's other agent turns out to lie elsewhere",
+            id="agents left",
         ),
     ],
 )

@@ -87,10 +87,10 @@ class Fold:
             return
         is_first_end = state == ENDED and (node is None or node.state != ENDED)
         if node is None or (state, rank) > (node.state, node.rank):
-            learned = self.states.take_unended(tree, node, span_id)
+            learned = self.spans.take_unended(tree, node, span_id)
             node = self.spans.adopt(tree, p, node, state, rank)
             if learned is not None:
-                self.states.put_unended(tree, node, o, learned)
+                self.spans.put_unended(tree, node, o, learned)
             if node.errors and node.role is not _OTHER:
                 self.reported.retract(tree, node, span_id)
         elif node.is_root_span and r.role.is_root_span:

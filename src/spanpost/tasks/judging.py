@@ -95,8 +95,9 @@ def judge_task(states: TaskStates, key: Key, state: TaskState, rules: FoldRules,
     verdict = judge(state, use, rules)
     is_final = verdict.is_over and verdict.status in c.FINAL_STATUSES
     checkpoints, found = list[Checkpoint](), Difference()
+    has_row = is_shown(state)
     is_announced = before.is_announced or is_sure(states, key, state)
-    is_delayed = not (is_announced or before.is_settling) and is_shown(state) and is_root(states, key, state)
+    is_delayed = not (is_announced or before.is_settling) and has_row and is_root(states, key, state)
     after = replace(
         before,
         has_started=before.has_started or state.has_root_span,
@@ -107,8 +108,8 @@ def judge_task(states: TaskStates, key: Key, state: TaskState, rules: FoldRules,
     )
     if after.has_started and not before.has_started:
         found.started.append(uid)
-    if (state.has_root_span or is_announced) and is_shown(state):
-        reports = report_runs(state, verdict, before.runs)
+    if state.has_root_span or is_announced or not has_row:
+        reports = report_runs(state, verdict, before.runs, has_row=has_row)
         if reports.after is not before.runs:
             after = replace(after, runs=reports.after)
         checkpoints, found.retracted = reports.checkpoints, reports.retracted

@@ -15,7 +15,7 @@ from spanpost.model.observations import Observation
 from spanpost.tasks.facts import Ending, Facts
 from spanpost.tasks.hierarchy import Hierarchy
 from spanpost.tasks.placement import hint_of, is_of_one_agent, place, place_of, says
-from spanpost.tasks.record_keys import given_key, subtree_key
+from spanpost.tasks.record_keys import given_key, node_key, subtree_key
 from spanpost.tasks.records import PLACEHOLDER, STARTED, ChildRoot, Node, Subtree, TaskState
 from spanpost.tasks.reported import Reported
 from spanpost.tasks.runs import enter_run
@@ -43,6 +43,8 @@ class TaskStates(Hierarchy):
         #: Owning spans below which subtrees must be placed again, and whose child roots may have moved.
         self._moved: dict[tuple[bytes, bytes], None] = {}
         self._orphaning: dict[tuple[bytes, bytes], None] = {}
+        #: Owning spans that lost a span or a subtree, perhaps their last, and that span.
+        self._lost: dict[tuple[bytes, bytes], bytes] = {}
         #: Tasks to rebuild from their subtrees.
         self.stale: set[Key] = set()
         self.moves: list[SubtreeMove] = []
@@ -121,6 +123,7 @@ class TaskStates(Hierarchy):
         up = subtree.up
         if up != old_up and old_up:
             tree.drop_child_root(old_up, span_id)
+            self.lose(tree, old_up, span_id)
         tree.subtrees.put(span_id, subtree)
         if up:
             self.need_subtree(tree, up, subtree.trace_id, subtree.tenant)
@@ -135,6 +138,8 @@ class TaskStates(Hierarchy):
             subtree.shape = shape
             tree.subtrees.put(span_id, subtree)
             self._moved[tree.domain, span_id] = None
+            if subtree.is_root_span:
+                self._recount(tree, span_id)
         tree.learned[span_id] = None
 
     def dissolve(self, tree: SpanTree, span_id: bytes, subtree: Subtree) -> None:
@@ -157,6 +162,10 @@ class TaskStates(Hierarchy):
         tree.learned[up] = None
         if subtree.up:
             tree.drop_child_root(subtree.up, span_id)
+            if subtree.up != up:
+                self.lose(tree, subtree.up, span_id)
+        if self._lost.pop((tree.domain, span_id), None) is not None:
+            self.lose(tree, up, span_id)  # it may have been empty itself
         child_roots = tree.child_roots(span_id)
         moved = list(child_roots.subtrees)
         tree.drop_child_roots(span_id)
@@ -181,6 +190,8 @@ class TaskStates(Hierarchy):
                 tree.subtrees.put(child_root, child)
                 _add_child_root(tree, child_root, child)
         self._recount(tree, up)
+        if subtree.up and subtree.up != up:
+            self._recount(tree, subtree.up)
         for child_root in moved:
             self.regroup(tree, child_root)
 
@@ -211,41 +222,25 @@ class TaskStates(Hierarchy):
         moved, self._moved = self._moved, {}
         for domain, span_id in moved:
             self._regroup_below(self.tree(domain), span_id)
+        while self._lost:
+            (domain, span_id), lost = self._lost.popitem()
+            self.tick()
+            self._drop_if_empty(self.tree(domain), span_id, lost)
 
-    # --- spans that have not ended ----------------------------------------------------------------------------
+    def lose(self, tree: SpanTree, up: bytes, span_id: bytes) -> None:
+        """Have `place_moved` drop the subtree of `up` if what left it with a span was all that it had."""
+        self._lost[tree.domain, up] = span_id
 
-    def take_unended(self, tree: SpanTree, node: Node | None, span_id: bytes) -> tuple[bytes, Facts] | None:
-        """Take an unended span's facts out of its subtree; return the owning span and the facts."""
-        if node is None or node.state != STARTED or node.owns_subtree:
-            return None
-        owner = tree.owner(node.parent)
-        subtree = tree.subtrees.get(owner)
-        if subtree is None or (facts := subtree.unended.pop(span_id, None)) is None:
-            return None
-        tree.subtrees.put(owner, subtree)
-        return owner, facts
-
-    def put_unended(self, tree: SpanTree, node: Node, o: Observation, taken: tuple[bytes, Facts]) -> None:
-        """Give these facts to the owning span that is above now, with all else that was reported on the span."""
-        former, facts = taken
-        owner = o.span_id if node.owns_subtree else tree.owner(node.parent)
-        subtree = self.need_subtree(tree, owner, o.trace_id, o.tenant)
-        if node.state == STARTED and owner != o.span_id:
-            subtree.unended[o.span_id] = facts
-        else:
-            subtree.facts.merge(facts)
-        tree.subtrees.put(owner, subtree)
-        tree.learned[owner] = None
-        loser = tree.subtrees.get(former)
-        if owner == former or loser is None:
+    def _drop_if_empty(self, tree: SpanTree, span_id: bytes, lost: bytes) -> None:
+        """Drop a subtree in which and below which nothing is recorded: it is in no task, and its end ends none."""
+        subtree = tree.subtrees.get(span_id)
+        if subtree is None or tree.child_roots(span_id).subtrees or not subtree.is_empty:
             return
-        self.moved_spans[tree.domain, o.span_id] = o
-        loser.errors -= node.error_count
-        subtree.errors += node.error_count
-        tree.subtrees.put(former, loser)
-        self.stale.update((loser.state, subtree.state))
-        if loser.state != subtree.state:
-            self.went[loser.state] = subtree.state
+        self._leave(tree, span_id, subtree, self.key_of(node_key(tree.domain, lost)))
+        tree.subtrees.drop(span_id)
+        if subtree.up:
+            tree.drop_child_root(subtree.up, span_id)
+            self.lose(tree, subtree.up, lost)
 
     # --- placement --------------------------------------------------------------------------------------------------
 

@@ -151,6 +151,14 @@ class Subtree(msgspec.Struct, omit_defaults=True, gc=False):
         """All facts learned in the subtree."""
         return [self.facts, *self.unended.values()]
 
+    @property
+    def is_empty(self) -> bool:
+        """True when nothing was recorded in it; how its owning span ended is no record of an agent."""
+        facts = self.facts
+        if facts.last_ns or self.unended or self.is_root_span:
+            return False
+        return facts == Facts(ending=Ending(closed=facts.ending.closed))
+
 
 class ChildRoot(msgspec.Struct, array_like=True, gc=False):
     """The root of a subtree directly below another subtree."""

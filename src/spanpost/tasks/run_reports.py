@@ -32,9 +32,12 @@ class RunReports(NamedTuple):
     retracted: list[UUID]
 
 
-def report_runs(state: TaskState, verdict: TaskVerdict, before: dict[Key, ReportedRun]) -> RunReports:
-    """Return the start and the end of each run as far as they differ from what was reported before."""
-    newest, known = newest_run(state), runs_of(state)
+def report_runs(state: TaskState, verdict: TaskVerdict, before: dict[Key, ReportedRun], *, has_row: bool) -> RunReports:
+    """Return the start and the end of each run as far as they differ from what was reported before.
+
+    A task without a row reports none, as when its only call turned out to be a step.
+    """
+    newest, known = newest_run(state), runs_of(state) if has_row else {}
     facts = state.facts
     name = value_of(facts.name) or value_of(facts.agent_label) or value_of(facts.service) or value_of(facts.model)
     after, found, retracted = before, list[Checkpoint](), list[UUID]()

@@ -3,7 +3,7 @@
 A span is reported in several copies (its start, a later state, its end, duplicates with other content). The
 greatest by (state, end time, number of attributes, hash) stands; a greater copy replaces a smaller one, and
 what the smaller one added to the spans above is taken back. What was recorded of a span that has not ended is
-kept apart (`TaskStates.put_unended`), and goes with it if a greater copy names another parent. All of it
+kept apart (`Subtree.unended`), and goes with it if a greater copy names another parent. All of it
 happens in the span tree of the span's domain.
 """
 
@@ -16,10 +16,11 @@ from spanpost.model.readings import Reading, Role
 from spanpost.tasks.amounts import NOTHING, of_call
 from spanpost.tasks.duplicate_calls import borrowed, claim, winners
 from spanpost.tasks.fact_values import SpanEnd
+from spanpost.tasks.facts import Facts
 from spanpost.tasks.folded import Placed
 from spanpost.tasks.ownership import TaskStates
 from spanpost.tasks.record_keys import domain_of, node_key
-from spanpost.tasks.records import ENDED, CallCopy, Copy, DuplicateCalls, Node, Subtree
+from spanpost.tasks.records import ENDED, STARTED, CallCopy, Copy, DuplicateCalls, Node, Subtree
 from spanpost.tasks.span_tree import SAME_CALL, SpanTree, hands, passes, total
 from spanpost.tasks.work import Key, RecordSet
 from spanpost.text.wording import TEXT_CAP
@@ -99,6 +100,54 @@ class Spans:
         if not is_new and was_root_span != node.is_root_span:
             self._cut_anew(tree, span_id)
         return node
+
+    def take_unended(self, tree: SpanTree, node: Node | None, span_id: bytes) -> tuple[bytes, Facts] | None:
+        """Take an unended span's facts out of its subtree; return the owning span and the facts."""
+        if node is None or node.state != STARTED or node.owns_subtree:
+            return None
+        owner = tree.owner(node.parent)
+        subtree = tree.subtrees.get(owner)
+        if subtree is None or (facts := subtree.unended.pop(span_id, None)) is None:
+            return None
+        tree.subtrees.put(owner, subtree)
+        return owner, facts
+
+    def put_unended(self, tree: SpanTree, node: Node, o: Observation, taken: tuple[bytes, Facts]) -> None:
+        """Give these facts to the owning span that is above now, with all else that was reported on the span.
+
+        The facts of unended spans below it go along.
+        """
+        former, facts = taken
+        if not self._give(tree, node, o.span_id, o, former, facts):
+            return
+        loser = tree.subtrees.get(former)
+        for span_id in list(loser.unended) if loser is not None else ():
+            below = tree.nodes.get(span_id)
+            if loser is not None and below is not None and tree.owner(span_id) != former:
+                self._give(tree, below, span_id, o, former, loser.unended.pop(span_id))
+
+    def _give(self, tree: SpanTree, node: Node, span_id: bytes, o: Observation, former: bytes, facts: Facts) -> bool:
+        """Give a span's facts to the owning span above it; return whether that is another than the former one."""
+        states, owner = self.states, tree.owner(span_id)
+        subtree = states.need_subtree(tree, owner, o.trace_id, o.tenant)
+        if node.state == STARTED and owner != span_id:
+            subtree.unended[span_id] = facts
+        else:
+            subtree.facts.merge(facts)
+        tree.subtrees.put(owner, subtree)
+        tree.learned[owner] = None
+        loser = tree.subtrees.get(former)
+        if owner == former or loser is None:
+            return False
+        states.moved_spans[tree.domain, span_id] = o
+        loser.errors -= node.error_count
+        subtree.errors += node.error_count
+        tree.subtrees.put(former, loser)
+        states.lose(tree, former, span_id)
+        states.stale.update((loser.state, subtree.state))
+        if loser.state != subtree.state:
+            states.went[loser.state] = subtree.state
+        return True
 
     def edge(self, tree: SpanTree, span_id: bytes, parent: bytes, rank: Rank, link: bytes) -> None:
         """Keep the parent of an ended span that is no agent's and no known parent: all that `adopt` would do."""
