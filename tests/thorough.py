@@ -1,12 +1,15 @@
 """How many examples the property tests try: the full number in CI, a quarter on a laptop.
 
-CI tries the same examples each time, so that a change is judged by its own effect; a laptop tries new ones and keeps
-failures. With SPANPOST_TEST_SEEDS=new the full number is tried with new examples.
+CI tries the same seeds each time, and nearly the same examples (hypothesis also draws constants of the modules that
+happen to be loaded), so that a change is judged by its own effect; a laptop tries new ones and keeps failures. With
+SPANPOST_TEST_SEEDS=new the full number is tried with new examples.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from random import Random
 
 from hypothesis import HealthCheck, settings
 
@@ -27,3 +30,25 @@ def thorough(examples: int) -> settings:
     """Return the settings of a property test that tries so many examples in CI."""
     tried = examples if IN_CI else max(examples // 4, 10)
     return settings(max_examples=tried, deadline=None, suppress_health_check=_PATIENT)
+
+
+def by_seeds(number: int, *failed: tuple[int, int]) -> Callable[[Callable[[int, int], None]], Callable[[], None]]:
+    """Run a test of a random history with `number` pairs of seeds, of the history and of its order.
+
+    `failed`: pairs that failed once; they are tried first.
+    """
+
+    def decorate(test: Callable[[int, int], None]) -> Callable[[], None]:
+        def run() -> None:
+            random = Random(test.__name__) if IS_SAME else Random()
+            for seed, order in (*failed, *((random.getrandbits(32), random.getrandbits(32)) for _ in range(number))):
+                try:
+                    test(seed, order)
+                except Exception as error:
+                    error.add_note(f"seed={seed}, order={order}")
+                    raise
+
+        run.__name__, run.__doc__ = test.__name__, test.__doc__
+        return run
+
+    return decorate

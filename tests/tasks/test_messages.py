@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from random import Random
 
-from hypothesis import example, given, settings
-
 from tests.tasks.histories import history, resumptions
 from tests.tasks.posting import LIMITED_LOG, posted
-from tests.tasks.test_property import HISTORIES, seeds, trying
+from tests.tasks.test_property import HISTORIES
+from tests.thorough import by_seeds
 
 
-@settings(trying, max_examples=max(50, HISTORIES // 4))
-@given(seed=seeds, order=seeds)
-@example(seed=1518, order=0)  # what torn histories used to leave standing
-@example(seed=0, order=332812)
-@example(seed=4294967296, order=537)  # a task loses its calls to another, and the rest of it is dissolved within it
-@example(seed=61, order=427)  # a checkpoint of a task of which nothing else is known yet, and that moves
-@example(seed=51, order=357)  # a checkpoint that is retracted while its arrival is unknown
-@example(
-    seed=64213504, order=64213504
-)  # a task is torn loose while its checkpoint waits below a message that is never shown
+@by_seeds(
+    max(50, HISTORIES // 4),
+    (1518, 0),  # what torn histories used to leave standing
+    (0, 332812),
+    (4294967296, 537),  # a task loses its calls to another, and the rest of it is dissolved within it
+    (61, 427),  # a checkpoint of a task of which nothing else is known yet, and that moves
+    (51, 357),  # a checkpoint that is retracted while its arrival is unknown
+    (64213504, 64213504),  # a task is torn loose while its checkpoint waits below a message that is never shown
+)
 def test_each_message_shows_its_task_or_has_ended_and_each_checkpoint_is_posted_once(seed: int, order: int) -> None:
     """In any order and with any delay a message shows the current state of its task, or names the successor.
 
@@ -30,9 +28,10 @@ def test_each_message_shows_its_task_or_has_ended_and_each_checkpoint_is_posted_
         assert posted(batch, Random(order)).faults() == []
 
 
-@settings(trying, max_examples=max(25, HISTORIES // 8))
-@given(seed=seeds, order=seeds)
-@example(seed=5000047, order=35000330)  # a checkpoint moves to a task whose message was not worth beginning before
+@by_seeds(
+    max(25, HISTORIES // 8),
+    (5000047, 35000330),  # a checkpoint moves to a task whose message was not worth beginning before
+)
 def test_where_few_checkpoints_are_posted_none_is_posted_without_its_message(seed: int, order: int) -> None:
     """A message that appears only with its first important checkpoint comes before that checkpoint."""
     for batch in (history(Random(seed)), resumptions(Random(seed))):

@@ -7,7 +7,7 @@ from collections import Counter
 from random import Random
 from uuid import UUID
 
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from spanpost.model.observations import Part
@@ -16,60 +16,63 @@ from spanpost.tasks import batches
 from tests.tasks.against_oracle import compared, outcome_of
 from tests.tasks.histories import deep, feed, history, placed, resumptions
 from tests.tasks.torn_histories import ROUTED, torn
-from tests.thorough import IN_CI, IS_SAME
+from tests.thorough import IN_CI, by_seeds
 
 #: Histories tried. A laptop tries fewer; for many more: SPANPOST_HISTORIES=10000, and pytest --timeout=0.
 HISTORIES = int(os.environ.get("SPANPOST_HISTORIES") or ("1000" if IN_CI else "100"))
-seeds = st.integers(min_value=0, max_value=2**32)
-trying = settings(max_examples=HISTORIES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=IS_SAME)
 
 
-@trying
-@given(seed=seeds, order=seeds)
-@example(seed=30380, order=0)  # tasks in a circle, of which none announces itself
-@example(seed=4048, order=0)  # a task that hangs below such a circle
-@example(seed=1595511321, order=2**32 - 1)  # an exception in a task that a span names before a run of it is known
-@example(seed=22460, order=1646605573)  # a run taken for a later one until the root span above it came
-@example(seed=26696, order=1)  # a task that two traces name, and of which no run is known in either
-@example(seed=259115, order=259113)  # two runs that began at once and link to one another
+@by_seeds(
+    HISTORIES,
+    (30380, 0),  # tasks in a circle, of which none announces itself
+    (4048, 0),  # a task that hangs below such a circle
+    (1595511321, 2**32 - 1),  # an exception in a task that a span names before a run of it is known
+    (22460, 1646605573),  # a run taken for a later one until the root span above it came
+    (26696, 1),  # a task that two traces name, and of which no run is known in either
+    (259115, 259113),  # two runs that began at once and link to one another
+)
 def test_any_order_and_repetition_gives_the_same_tasks_and_the_same_checkpoints(seed: int, order: int) -> None:
     """A history, in order or shuffled, repeated and in batches, gives the oracle's rows in every field."""
     assert compared(history(Random(seed)), Random(order)) == []
 
 
-@trying
-@given(seed=seeds, order=seeds)
+@by_seeds(HISTORIES)
 def test_runs_that_go_on_with_one_another_are_joined_in_any_order(seed: int, order: int) -> None:
     """Runs of a conversation and of a team's messages give the oracle's tasks, in any order."""
     assert compared(resumptions(Random(seed)), Random(order)) == []
 
 
-@settings(trying, max_examples=max(30, HISTORIES // 5))
-@given(seed=seeds, order=seeds)
+@by_seeds(max(30, HISTORIES // 5))
 def test_what_is_deeper_than_is_followed_comes_to_the_same_in_any_order(seed: int, order: int) -> None:
     """Chains far deeper than the limit, and circles, give the oracle's tasks and figures, in any order."""
     assert compared(deep(Random(seed)), Random(order)) == []
 
 
-@settings(trying, max_examples=max(60, HISTORIES // 2))
-@given(seed=seeds, order=seeds)
-@example(seed=6980, order=6582)  # an answer on a call that is not known, then its start elsewhere, and its end
-@example(seed=100243, order=701702)  # a call that is reported later as a step
-@example(seed=2003439, order=0)  # a pause of a task that a span outside names, too
-@example(seed=2004539, order=2606259)  # a circle of starts, that an end opens
-@example(seed=13181, order=1219)  # a task that is only named, in two traces: the earlier one is known last
-@example(seed=101237, order=708660)  # a pause of a call that is not known, whose start hangs elsewhere
-@example(seed=677945086, order=1249190530)  # a task whose only tool call turns out to be a step: it is not shown
-@example(seed=2577611916, order=2495099299)  # a call whose start alone hung below the trace's top, which ended
-@example(seed=2011080, order=2612800)  # a step of which this is so
-@example(seed=907001492, order=1618862933)  # a started call below a call whose start hung elsewhere
-@example(seed=94756984, order=276899417)  # another, whose call ends below no known task
+@by_seeds(
+    max(60, HISTORIES // 2),
+    (6980, 6582),  # an answer on a call that is not known, then its start elsewhere, and its end
+    (100243, 701702),  # a call that is reported later as a step
+    (2003439, 0),  # a pause of a task that a span outside names, too
+    (2004539, 2606259),  # a circle of starts, that an end opens
+    (13181, 1219),  # a task that is only named, in two traces: the earlier one is known last
+    (101237, 708660),  # a pause of a call that is not known, whose start hangs elsewhere
+    (677945086, 1249190530),  # a task whose only tool call turns out to be a step: it is not shown
+    (2577611916, 2495099299),  # a call whose start alone hung below the trace's top, which ended
+    (2011080, 2612800),  # a step of which this is so
+    (907001492, 1618862933),  # a started call below a call whose start hung elsewhere
+    (94756984, 276899417),  # another, whose call ends below no known task
+    (3904008720, 2896321522),  # two names below a root span that comes later, then one
+    (429410525, 889331124),  # a start below a call whose end hangs elsewhere
+    (2514917889, 2117361401),  # the only call below the top of a trace ends elsewhere
+    (1996677614, 500840635),  # a lone call whose end says that it is part of another
+    (315853047, 3563916542),  # the same, and the other call is in another task
+)
 def test_torn_histories_come_to_what_the_oracle_makes_of_them(seed: int, order: int) -> None:
     """Moved starts, copies under other roles, acts of people and prices give the oracle's rows, in any order."""
     assert compared(torn(Random(seed)), Random(order), ROUTED) == []
 
 
-@given(seed=seeds, most=st.integers(min_value=1, max_value=12))
+@given(seed=st.integers(0, 2**32), most=st.integers(1, 12))
 def test_parts_of_a_batch_hold_it_whole_and_no_trace_is_torn(seed: int, most: int) -> None:
     """Each observation and each trace is in one part; only one trace alone makes a part touch more than allowed."""
     sent = history(Random(seed))
@@ -82,17 +85,17 @@ def test_parts_of_a_batch_hold_it_whole_and_no_trace_is_torn(seed: int, most: in
     assert all(len(touched) <= most for (_, touched), of in zip(found, traces, strict=True) if len(of) > 1)
 
 
-@trying
-@given(seed=seeds, order=seeds)
-@example(seed=604657, order=604657)  # a task that was part of another between two of its calls
+@by_seeds(
+    HISTORIES,
+    (604657, 604657),  # a task that was part of another between two of its calls
+)
 def test_no_order_reports_a_judged_checkpoint_twice(seed: int, order: int) -> None:
     """Each context warning and each compaction is reported at most once, in any order."""
     mixed = feed(history(Random(seed)), Random(order))
     assert len(mixed.judged) == len(set(mixed.judged))
 
 
-@trying
-@given(seed=seeds, order=seeds)
+@by_seeds(HISTORIES)
 def test_counters_grow_by_the_oracle_s_figures(seed: int, order: int) -> None:
     """Counters get the oracle's figures by model and by task, also when calls moved between tasks."""
     sent = history(Random(seed))
@@ -109,8 +112,7 @@ def test_counters_grow_by_the_oracle_s_figures(seed: int, order: int) -> None:
     assert {name: n for name, n in by_model.items() if n} == expected.by_model
 
 
-@trying
-@given(seed=seeds, order=seeds)
+@by_seeds(HISTORIES)
 def test_a_repeated_history_is_nothing_new(seed: int, order: int) -> None:
     """Folding everything a second time changes no task and reports nothing."""
     sent = history(Random(seed))
