@@ -22,6 +22,7 @@ from spanpost.model.checkpoints import Checkpoint, Kind
 from spanpost.model.tasks import Task
 from spanpost.routing.planned import PlannedDelivery
 from spanpost.tasks import milestones
+from spanpost.tasks.announcing import is_root, is_worth_a_message
 from spanpost.tasks.approvals import seconds_to_answer
 from spanpost.tasks.checkpoints import TaskCheckpoint
 from spanpost.tasks.context_use import use_of
@@ -86,6 +87,14 @@ class Rows:
         judged = self._judged.tasks.get(task.key)
         return judged.after.is_announced if judged is not None else task.state.reported.is_announced
 
+    def _is_below_many(self, task: KeyedTask) -> bool:
+        """Tell whether a task is a root only because no more levels are followed, and is worth a message.
+
+        It is never announced itself: the root above it is.
+        """
+        states = self._batch.states
+        return not is_root(states, task.key, task.state) and is_worth_a_message(task.state)
+
     def _row(self, key: Key, state: TaskState) -> Task:
         states, rules = self._batch.states, self._batch.rules
         known = self._judged.tasks.get(key)
@@ -100,7 +109,7 @@ class Rows:
             rules,
             parent=states.state(state.parent) if state.parent else None,
             root=root.state,
-            is_announced=self.is_announced(root),
+            is_announced=self.is_announced(root) or self._is_below_many(root),
             children=children.tasks,
             agents_at_work=agents_at_work(children, states.state) if not verdict.is_over else None,
         )
