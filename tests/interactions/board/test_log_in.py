@@ -144,11 +144,13 @@ def test_a_session_that_is_over(app: Served, open_page: Callable[[str], Page], m
 
 def test_a_refused_person_reads_the_reason_in_a_page(open_page: Callable[[str], Page]) -> None:
     """A person without a role here, or who cancels at the provider, reads why in a page with a link back."""
+    from playwright.sync_api import expect
+
     page = open_page("/")
     log_in(page, "bob")
     page.get_by_role("heading", name="Not signed in").wait_for()
     page.get_by_text("Bob has no role here").wait_for()
-    assert page.evaluate("getComputedStyle(document.querySelector('.button')).borderRadius") == "6px"
+    expect(page.locator(".button")).to_have_css("border-radius", "6px")
     page.goto("/api/login/callback?error=access_denied&state=x")
     page.get_by_text("access_denied").wait_for()
     page.get_by_role("link", name="Try again").click()
