@@ -74,16 +74,21 @@ spanpost.flush(10)
 
 
 class WaitingAgent:
-    """An agent in a process of its own that asks, waits for a person, and goes on."""
+    """An agent in a process of its own that asks, waits for a person, and goes on.
 
-    def __init__(self, url: str, directory: Path) -> None:
+    It sends to `url`, and waits at `control`, the gateway's address, if that is another.
+    """
+
+    def __init__(self, url: str, directory: Path, control: str = "", token: str = "") -> None:
+        tokens = {"SPANPOST_CONTROL__TOKEN": token, "SPANPOST_FORWARD__TOKEN": token} if token else {}
         kept = {
             name: value for name, value in os.environ.items() if not name.upper().startswith(("SPANPOST_", "OTEL_"))
         }
         self.process = subprocess.Popen(
             [sys.executable, "-c", _WAITING, url],
             cwd=directory,
-            env={**kept, "PYTHONPATH": str(ROOT / "src"), "SPANPOST_CONTROL__ENDPOINT": url, "SPANPOST_CONFIG": ""},
+            env={**kept, **tokens, "PYTHONPATH": str(ROOT / "src"), "SPANPOST_CONFIG": ""}
+            | {"SPANPOST_CONTROL__ENDPOINT": control or url},
             stdout=subprocess.PIPE,
             text=True,
         )

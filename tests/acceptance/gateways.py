@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -16,13 +16,16 @@ from tests.eventually import eventually, free_port
 
 
 class Gateway:
-    """`spanpost run` on ports of its own."""
+    """`spanpost run` on ports of its own. `command` is another `spanpost` than that of this checkout."""
 
-    def __init__(self, dsn: str, directory: Path, *, http: int = 0, **environment: str) -> None:
+    def __init__(
+        self, dsn: str, directory: Path, *, http: int = 0, command: Sequence[str] = (), **environment: str
+    ) -> None:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("SPANPOST_", "OTEL_"))}
+        self._command = command or (sys.executable, "-c", "from spanpost.cli import main; main()")
         self._environment = {
             **kept,
-            "PYTHONPATH": str(ROOT / "src"),
+            **({} if command else {"PYTHONPATH": str(ROOT / "src")}),
             "DATABASE_URL": dsn,
             "SPANPOST_METRICS__PORT": "0",
             "SPANPOST_DATABASE__DATA_DIR": str(directory / "data"),
@@ -45,7 +48,7 @@ class Gateway:
     def start(self) -> None:
         """Start, and wait until it is ready."""
         with self._log.open("ab") as log:
-            command = [sys.executable, "-c", "from spanpost.cli import main; main()", "run"]
+            command = [*self._command, "run"]
             self.process = subprocess.Popen(command, env=self._environment, cwd=self._directory, stdout=log, stderr=log)
 
         def is_ready() -> bool:
@@ -68,9 +71,11 @@ class Gateway:
 
 
 @contextmanager
-def run_gateway(dsn: str, directory: Path, *, http: int = 0, **environment: str) -> Iterator[Gateway]:
+def run_gateway(
+    dsn: str, directory: Path, *, http: int = 0, command: Sequence[str] = (), **environment: str
+) -> Iterator[Gateway]:
     """Run a gateway on that database until the end of the block."""
-    gateway = Gateway(dsn, directory, http=http, **environment)
+    gateway = Gateway(dsn, directory, http=http, command=command, **environment)
     try:
         yield gateway
     finally:

@@ -75,57 +75,26 @@ class Street:
         return agent, await self.asks(question)
 
     async def asks(self, question: str) -> str:
-        """Wait for the thread's message with that question and buttons; return its timestamp."""
-
-        async def posted() -> list[str]:
-            shown = [m for m in await self.slack.messages() if m.get("thread_ts") and "ephemeral_to" not in m]
-            return [m["ts"] for m in shown if question in str(m.get("blocks")) and "spanpost:" in str(m.get("blocks"))]
-
-        return str((await eventually_async(posted, bool))[0])
+        return await self.slack.question(question)
 
     async def root(self) -> str:
         """Return the task's message."""
         return str(next(m["ts"] for m in await self.slack.messages() if not m.get("thread_ts")))
 
     async def press(self, ts: str, label: str, user: str = ALICE) -> None:
-        """Press the button that a message shows now under that label; or the menu's entry."""
-        message = next(m for m in await self.slack.messages() if m["ts"] == ts)
-        blocks = [*message["blocks"], *(block for one in message.get("attachments", ()) for block in one["blocks"])]
-        for block in blocks:
-            for element in block.get("elements", ()):
-                if element.get("type") == "button" and element["text"]["text"] == label:
-                    await self.slack.press(ts, element["action_id"], element["value"], user, block_id=block["block_id"])
-                    return
-                for option in element.get("options", ()):
-                    if option["text"]["text"] == label:
-                        chosen = {"type": element["type"], "selected_option": option}
-                        await self.slack.press(ts, element["action_id"], "", user, block_id=block["block_id"], **chosen)
-                        return
-        raise AssertionError(f"no {label} in {blocks}")
+        await self.slack.choose(ts, label, user)
 
     async def decided(self) -> list[tuple[Any, ...]]:
         return await self.rows("SELECT state, decision, by, comment FROM approvals")
 
     async def shows(self, word: str) -> None:
-        """Wait until a message contains the text."""
-        await eventually_async(
-            self.slack.messages, lambda messages: any(word in str(m) for m in messages if "ephemeral_to" not in m)
-        )
+        await self.slack.shows(word)
 
     async def rest(self) -> None:
         """Wait until no delivery is under way: that of a killed process waits for a minute."""
         await eventually_async(
             lambda: self.rows("SELECT 1 FROM deliveries WHERE state = 'sending'"), lambda rows: not rows
         )
-
-    async def connected(self, count: int = 1) -> None:
-        """Wait until so many processes have connected to Slack in its lifetime."""
-
-        async def log() -> int:
-            async with self.slack._session.get(f"{self.slack.url}/_control/log") as answer:
-                return sum("hello" in one["summary"] for one in (await answer.json())["log"])
-
-        await eventually_async(log, lambda seen: seen >= count)
 
 
 @asynccontextmanager
@@ -152,7 +121,7 @@ async def street(
             slack = LocalSlack(url)
             opened = Street(made, slack, database, directory)
             if not is_http:
-                await opened.connected(gateways)
+                await slack.connected(gateways)
             try:
                 yield opened
             finally:
@@ -278,7 +247,7 @@ async def test_killed_before_the_click(dsn: str, tmp_path: Path) -> None:
         await on.press(reply, "Approve")
         assert await on.acts() == []
         on.gateway.start()
-        await on.connected(2)
+        await on.slack.connected(2)
         await on.press(reply, "Approve")
         assert await asyncio.to_thread(agent.goes_on) == "approve alice"
         await on.shows("Approved by")
@@ -301,7 +270,7 @@ async def test_killed_before_the_commit(dsn: str, tmp_path: Path) -> None:
         await hold.rollback()
         await holder.close()
         on.gateway.start()
-        await on.connected(2)
+        await on.slack.connected(2)
         await on.press(reply, "Approve")
         assert await asyncio.to_thread(agent.goes_on) == "approve alice"
         assert [act[1] for act in await on.acts()].count("done") == 1
@@ -324,7 +293,7 @@ async def test_killed_after_the_commit(dsn: str, tmp_path: Path) -> None:
             "UPDATE ordering_keys SET lease_until = now(), due_at = now() WHERE lease_until IS NOT NULL"
         )
         on.gateway.start()
-        await on.connected(2)
+        await on.slack.connected(2)
         assert await asyncio.to_thread(agent.goes_on) == "approve alice"
         await on.shows("Approved by")
         await on.slack.press(reply, "spanpost:approve", key)

@@ -170,7 +170,7 @@ async def test_killed_after_the_commit(dsn: str, tmp_path: Path) -> None:
             "UPDATE ordering_keys SET lease_until = now(), due_at = now() WHERE lease_until IS NOT NULL"
         )
         on.gateway.start()
-        await on.connected(2)
+        await on.slack.connected(2)
         await shop.started()
         delivered = "SELECT state FROM deliveries WHERE sink = 'launch:fix'"
         assert await eventually_async(lambda: on.rows(delivered), lambda rows: rows == [("delivered",)])

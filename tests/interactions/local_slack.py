@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 
 from tests.conftest import find
-from tests.eventually import eventually_async, free_port, until_listening
+from tests.eventually import LIMIT, eventually_async, free_port, until_listening
 
 TEAM, APP, BOT = "T01ACME", "A01SPAN", "U0SPANPOST"
 BOT_TOKEN, APP_TOKEN, SECRET = "xoxb-local-1", "xapp-1-A01SPAN-1-x", "a-signing-secret"
@@ -62,6 +62,37 @@ class LocalSlack:
         """Press a button; return when the app has answered (or five seconds went by)."""
         action = {"type": "button", "action_id": action_id, "block_id": "b", "value": value} | more
         await self._control("interact", channel=channel, messageTs=ts, user=user, action=action)
+
+    async def choose(self, ts: str, label: str, user: str = ALICE) -> None:
+        """Press the button that a message shows now under that label; or the menu's entry."""
+        message = next(m for m in await self.messages() if m["ts"] == ts)
+        blocks = [*message["blocks"], *(block for one in message.get("attachments", ()) for block in one["blocks"])]
+        for block in blocks:
+            for element in block.get("elements", ()):
+                if element.get("type") == "button" and element["text"]["text"] == label:
+                    await self.press(ts, element["action_id"], element["value"], user, block_id=block["block_id"])
+                    return
+                for option in element.get("options", ()):
+                    if option["text"]["text"] == label:
+                        chosen = {"type": element["type"], "selected_option": option}
+                        await self.press(ts, element["action_id"], "", user, block_id=block["block_id"], **chosen)
+                        return
+        raise AssertionError(f"no {label} in {blocks}")
+
+    async def question(self, text: str, limit: float = LIMIT) -> str:
+        """Wait for the thread's message with that question and buttons; return its timestamp."""
+
+        async def posted() -> list[str]:
+            shown = [m for m in await self.messages() if m.get("thread_ts") and "ephemeral_to" not in m]
+            return [m["ts"] for m in shown if text in str(m.get("blocks")) and "spanpost:" in str(m.get("blocks"))]
+
+        return str((await eventually_async(posted, bool, limit))[0])
+
+    async def shows(self, text: str, limit: float = LIMIT) -> None:
+        """Wait until a message contains the text."""
+        await eventually_async(
+            self.messages, lambda messages: any(text in str(m) for m in messages if "ephemeral_to" not in m), limit
+        )
 
     async def say(self, text: str, thread: str = "", user: str = ALICE, channel: str = CHANNEL) -> None:
         """Write a message, in a thread."""

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import pytest
-from mcp import ClientSession, StdioServerParameters, stdio_client
+from mcp import ClientSession
 
 from spanpost.testing.observed import a_run
+from tests.interactions.api.assistant import ask, with_session
 from tests.interactions.api.served import Served
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.needs("postgres")]
@@ -20,22 +20,8 @@ T = TypeVar("T")
 
 def with_assistant(served: Served, role: str, talk: Callable[[ClientSession], Awaitable[T]], *options: str) -> T:
     """Talk to a server that has this role's token."""
-    environment = {**os.environ, "SPANPOST_TOKEN": f"spt_{role}", "SPANPOST_URL": served.url}
-    command = "import sys; from spanpost.cli import main; sys.exit(main())"
-    started = StdioServerParameters(command=sys.executable, args=["-c", command, "mcp", *options], env=environment)
-
-    async def go() -> T:
-        async with stdio_client(started) as (reads, writes), ClientSession(reads, writes) as session:
-            await session.initialize()
-            return await talk(session)
-
-    return asyncio.run(go())
-
-
-async def ask(session: ClientSession, tool: str, **said: Any) -> Any:
-    """Return a tool's result, or its error as text."""
-    answer = await session.call_tool(tool, said)
-    return answer.content[0].text if answer.is_error else answer.structured_content
+    command = (sys.executable, "-c", "import sys; from spanpost.cli import main; sys.exit(main())")
+    return asyncio.run(with_session(command, served.url, f"spt_{role}", talk, *options))
 
 
 def test_an_assistant_reads(served: Served) -> None:
