@@ -29,6 +29,7 @@ from tests.acceptance.compose.grafana import Provisioned
 from tests.acceptance.compose.network import HERE
 from tests.acceptance.compose.project import Project, Refused, read, up
 from tests.acceptance.features import Deployment, record, settings, surroundings, walk
+from tests.acceptance.gateway_process import request
 from tests.acceptance.prometheus import Prometheus
 from tests.conftest import ROOT
 from tests.eventually import eventually_async, free_port
@@ -175,6 +176,19 @@ async def scraped(project: Project, deployment: Deployment, agent: str) -> None:
     assert [one["url"] for one in known] == ["http://alertmanager:9093/api/v2/alerts"]
 
 
+async def the_board_acts(to: Deployment, agent: AskingAgent) -> None:
+    """The board's page may act with its token, as a browser sees its address; a page of another address may not."""
+    url = f"{to.gateway}/api/tasks/{agent.trace[:8]}/cancel"
+    headers = {
+        "authorization": f"Bearer {to.reader}",
+        "content_type": "application/json",
+        "sec_fetch_site": "same-origin",
+    }
+    for origin, expected in (("http://evil.example", 403), (to.gateway, 200)):
+        status, body = await asyncio.to_thread(request, url, b"{}", origin=origin, **headers)
+        assert status == expected, body
+
+
 async def an_alert_comes_home(slack: LocalSlack, agent: AskingAgent) -> None:
     """A rule fires on what an agent sent to the Collector, and its alert is in the thread of that task."""
 
@@ -249,6 +263,7 @@ async def test_compose_as_a_whole(directory: Path, tmp_path: Path) -> None:
                 assert not failed, f"{failed}\n{project.logs(['spanpost'])[-4000:]}"
                 await scraped(project, deployment, "filler")
                 await an_alert_comes_home(slack, agent)
+                await the_board_acts(deployment, agent)
                 await grafana_reaches(project)
             codes = project.stop()
             logs = project.logs()

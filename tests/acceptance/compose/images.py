@@ -96,7 +96,7 @@ def pulled(name: str) -> Image | None:
 def built(containerfile: Path) -> Image:
     """Return our image as its file describes it, with the packages of this environment in place of its own."""
     last = containerfile.read_text().rpartition("\nFROM ")[2].replace("\\\n", " ")
-    said = dict(re.findall(r"^(ENV|USER|HEALTHCHECK|ENTRYPOINT|CMD) +(.+)$", last, re.MULTILINE))
+    said = dict(re.findall(r"^(ENV|USER|WORKDIR|HEALTHCHECK|ENTRYPOINT|CMD) +(.+)$", last, re.MULTILINE))
     uid, _, gid = said["USER"].partition(":")
     environment = dict(word.split("=", 1) for word in said.get("ENV", "").split())
     system = "/usr/local/bin:/usr/bin:/bin"
@@ -109,5 +109,6 @@ def built(containerfile: Path) -> Image:
         user=(int(uid), int(gid or uid)),
         environment=environment,
         files={virtual: sys.prefix, **{path: path for path in python}},
+        working_dir=said.get("WORKDIR", "/"),
         health=("CMD", *json.loads(said["HEALTHCHECK"].partition(" CMD ")[2])),
     )
