@@ -38,6 +38,8 @@ class Loss(StrEnum):
     TOO_LARGE = "too_large"
     #: The OTLP endpoint did not accept it before its time was over or the process ended.
     UNSENT = "unsent"
+    #: The application's sampler dropped a span that may be an agent's, and `attach.unsampled_spans` is `none`.
+    UNSAMPLED = "unsampled"
     #: No thread could be started (the interpreter is shutting down).
     NO_WORKER = "no_worker"
 
