@@ -27,7 +27,7 @@ from spanpost.model.queries import TaskQuery
 from spanpost.receivers.decode import decode_logs, decode_traces
 from spanpost.receivers.decoded import origin_of
 from spanpost.receivers.forward_target import Target
-from spanpost.receivers.forward_transports import Answer, Verdict
+from spanpost.receivers.forward_transports import OtlpAnswer, OtlpOutcome
 from spanpost.receivers.forwarder import ForwardedSpans, Forwarder
 from spanpost.receivers.otlp_encoder import Encoder
 from spanpost.receivers.sdk import SdkLogProcessor, SdkSpanProcessor
@@ -75,12 +75,12 @@ class Stored:
         self.decode = decode_traces if signal == "traces" else decode_logs
         self.store, self.log = store, log
 
-    def send(self, body: bytes) -> Answer:
+    def send(self, body: bytes) -> OtlpAnswer:
         decoded = self.decode(body)
         assert not decoded.dropped
         self.log.extend(decoded.observations)
         self.store.record_now(decoded.observations)
-        return Answer(Verdict.ACCEPTED)
+        return OtlpAnswer(OtlpOutcome.ACCEPTED)
 
     def close(self) -> None:
         pass

@@ -203,7 +203,7 @@ def test_what_an_endpoint_leaves_out_is_counted(attach: Attach) -> None:
     """A partial success is no failure: the rejected spans are counted as refused, the others have arrived."""
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-    from spanpost.receivers.forward_transports import HttpTransport, Verdict
+    from spanpost.receivers.forward_transports import HttpTransport, OtlpOutcome
 
     response = ExportTraceServiceResponse()
     response.partial_success.rejected_spans = 2
@@ -213,7 +213,7 @@ def test_what_an_endpoint_leaves_out_is_counted(attach: Attach) -> None:
         transport = HttpTransport("traces", f"{gateway.url}/v1/traces", {}, 5.0, None, None)
         answer = transport.send(b"")
         transport.close()
-        assert (answer.verdict, answer.rejected, answer.why) == (Verdict.ACCEPTED, 2, "no")
+        assert (answer.outcome, answer.rejected, answer.why) == (OtlpOutcome.ACCEPTED, 2, "no")
         pipeline, provider = attach(gateway.url)
         run(provider, 5, 100)
         pipeline.force_flush()

@@ -33,7 +33,7 @@ def test_requests_join_as_long_as_they_fit() -> None:
     assert waiting.size == 0
 
 
-def test_live_records_leave_room_for_finished_spans() -> None:
+def test_live_records_take_half_of_the_memory() -> None:
     """Live records fill half of the memory, finished spans all of it; what does not fit is not taken."""
     waiting = queue()
     assert waiting.put("logs", b"l" * 500, 1, 0.0)

@@ -86,7 +86,7 @@ class ForwardQueue:
         return min((each.number for signal in self._signals.values() for each in signal.requests), default=None)
 
     def put(self, name: str, body: bytes, count: int, now: float) -> bool:
-        """Add a request; False: there is no room for it."""
+        """Add a request; False: it does not fit."""
         signal = self._signals[name]
         if self.size + len(body) > self.most_bytes or (
             name == "logs" and signal.size + len(body) > self.most_bytes / 2

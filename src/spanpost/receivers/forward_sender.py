@@ -12,7 +12,7 @@ from typing import Final, Protocol
 from spanpost.receivers.encodings import BodyTooLarge
 from spanpost.receivers.forward_queue import ForwardQueue, WaitingRequest
 from spanpost.receivers.forward_requests import shrink, split
-from spanpost.receivers.forward_transports import Answer, Transport, Verdict
+from spanpost.receivers.forward_transports import OtlpAnswer, OtlpOutcome, OtlpTransport
 from spanpost.receivers.queue import Loss
 from spanpost.receivers.waiter import Waiter
 
@@ -30,7 +30,7 @@ class Owner(Protocol):
     def disown_thread(self) -> None: ...
 
 
-class Sender:
+class ForwardSender:
     """Sends requests in a thread of its own, which the first request starts. For one process: a forked child
     makes its own.
 
@@ -38,13 +38,13 @@ class Sender:
     """
 
     def __init__(
-        self, queue: ForwardQueue, open_transport: Callable[[str], Transport], owner: Owner, where: str
+        self, queue: ForwardQueue, open_transport: Callable[[str], OtlpTransport], owner: Owner, where: str
     ) -> None:
         self._queue = queue
         self._open = open_transport
         self._owner = owner
         self._where = where
-        self._transports: dict[str, Transport] = {}
+        self._transports: dict[str, OtlpTransport] = {}
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         #: Flushes, and the newest request that each waits for.
@@ -53,7 +53,7 @@ class Sender:
         self._is_ending = False
         self._is_closed = False
         #: Signals that failed last time, and whether the failure was final.
-        self._failing: dict[str, Verdict] = {}
+        self._failing: dict[str, OtlpOutcome] = {}
         self._has_cut = False
 
     # --- in the worker's thread -------------------------------------------------------------------------------------
@@ -112,7 +112,7 @@ class Sender:
                     transport = self._transports[signal] = self._open(signal)
                 answer = transport.send(request.body())
             except Exception as error:  # a certificate that has become unreadable, or a bug
-                answer = Answer(Verdict.LATER, f"{type(error).__name__}: {error}")
+                answer = OtlpAnswer(OtlpOutcome.LATER, f"{type(error).__name__}: {error}")
             with self._changed:
                 if not self._is_closed:
                     self._judge(signal, request, answer)
@@ -128,16 +128,16 @@ class Sender:
                 self._changed.wait(self._queue.wait(now))
             return None
 
-    def _judge(self, signal: str, request: WaitingRequest, answer: Answer) -> None:
+    def _judge(self, signal: str, request: WaitingRequest, answer: OtlpAnswer) -> None:
         queue = self._queue
         self._report(signal, answer)
-        if answer.verdict is Verdict.ACCEPTED:
+        if answer.outcome is OtlpOutcome.ACCEPTED:
             queue.resolve(signal)
             if answer.rejected:
                 self._lose(Loss.REFUSED, answer.rejected)
-        elif answer.verdict is Verdict.REFUSED:
+        elif answer.outcome is OtlpOutcome.REFUSED:
             self._lose(Loss.REFUSED, queue.resolve(signal).count)
-        elif answer.verdict is Verdict.TOO_LARGE:
+        elif answer.outcome is OtlpOutcome.TOO_LARGE:
             queue.replace(signal, self._parts(signal, request.body(), request.count, request.size // 2))
         elif self._is_ending or time.monotonic() >= request.until:
             self._lose(Loss.UNSENT, queue.resolve(signal).count)
@@ -169,7 +169,7 @@ class Sender:
             )
         return [(smaller, count)]
 
-    def _report(self, signal: str, answer: Answer) -> None:
+    def _report(self, signal: str, answer: OtlpAnswer) -> None:
         """Log a change between success and failure, once."""
         if answer.rejected:
             _log.warning(
@@ -179,17 +179,17 @@ class Sender:
                 "spans" if signal == "traces" else "records",
                 answer.why or "it gives no reason",
             )
-        before = self._failing.get(signal, Verdict.ACCEPTED)
-        if before is answer.verdict or answer.verdict is Verdict.TOO_LARGE:
+        before = self._failing.get(signal, OtlpOutcome.ACCEPTED)
+        if before is answer.outcome or answer.outcome is OtlpOutcome.TOO_LARGE:
             return
-        if answer.verdict is Verdict.ACCEPTED:
+        if answer.outcome is OtlpOutcome.ACCEPTED:
             del self._failing[signal]
             _log.info("forwarding %s to %s goes on", signal, self._where)
             return
-        self._failing[signal] = answer.verdict
+        self._failing[signal] = answer.outcome
         outcome = (
             "they are lost, and counted"
-            if answer.verdict is Verdict.REFUSED
+            if answer.outcome is OtlpOutcome.REFUSED
             else "trying again; new telemetry waits in memory"
         )
         _log.warning("forwarding %s to %s fails: %s (%s)", signal, self._where, answer.why, outcome)

@@ -10,8 +10,8 @@ from spanpost.model.errors import ConfigError
 from spanpost.receivers.forward_transports import (
     GrpcTransport,
     HttpTransport,
-    Transport,
-    Verdict,
+    OtlpOutcome,
+    OtlpTransport,
 )
 
 #: Modules of the extras `forward` and `forward-grpc`.
@@ -74,7 +74,7 @@ class Target:
                     f"forward: {path}: cannot be read: {error.strerror or error}; mend the path"
                 ) from error
 
-    def open(self, signal: str) -> Transport:
+    def open(self, signal: str) -> OtlpTransport:
         """Return the transport for a signal, ``logs`` or ``traces``. The first request opens the connection."""
         if self.protocol == "http":
             pair = (self.client_certificate, self.client_key)
@@ -108,7 +108,7 @@ def try_out(target: Target, signal: str) -> str:
     finally:
         if transport is not None:
             transport.close()
-    return "" if answer.verdict is Verdict.ACCEPTED else answer.why
+    return "" if answer.outcome is OtlpOutcome.ACCEPTED else answer.why
 
 
 def _read(path: str | None) -> bytes | None:

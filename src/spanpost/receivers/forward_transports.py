@@ -36,7 +36,7 @@ _REJECTED: Final = {"logs": "rejected_log_records", "traces": "rejected_spans"}
 _COMPRESSED: Final = 512
 
 
-class Verdict(Enum):
+class OtlpOutcome(Enum):
     """What becomes of a request."""
 
     ACCEPTED = "accepted"
@@ -48,19 +48,19 @@ class Verdict(Enum):
     REFUSED = "refused"
 
 
-class Answer(NamedTuple):
+class OtlpAnswer(NamedTuple):
     """The answer to one request. `wait`: seconds that the endpoint asks for. `rejected`: entries that it left out."""
 
-    verdict: Verdict
+    outcome: OtlpOutcome
     why: str = ""
     wait: float | None = None
     rejected: int = 0
 
 
-class Transport(Protocol):
+class OtlpTransport(Protocol):
     """**Protocol:** sends the requests of one signal; `forward_target` makes it."""
 
-    def send(self, body: bytes) -> Answer:
+    def send(self, body: bytes) -> OtlpAnswer:
         """Send an encoded request once. Does not raise for what an endpoint or a network may do."""
         ...
 
@@ -103,7 +103,7 @@ class HttpTransport:
         self._session.cert = certificate
         self._failure: type[Exception] = requests.RequestException
 
-    def send(self, body: bytes) -> Answer:
+    def send(self, body: bytes) -> OtlpAnswer:
         headers = self._headers
         if len(body) >= _COMPRESSED:
             body, headers = gzip.compress(body, 6), {**headers, "content-encoding": "gzip"}
@@ -113,16 +113,16 @@ class HttpTransport:
                 self._url, data=body, headers=headers, timeout=self._timeout, allow_redirects=False
             )
         except self._failure as error:
-            return Answer(Verdict.LATER, f"{type(error).__name__}: {error}")
+            return OtlpAnswer(OtlpOutcome.LATER, f"{type(error).__name__}: {error}")
         status = answer.status_code
         if 200 <= status < 300:
             return _accepted(self._signal, answer.content)
         why = f"HTTP {status} {answer.reason or ''}".rstrip() + cure_of(status)
         if status == 413:
-            return Answer(Verdict.TOO_LARGE, why)
+            return OtlpAnswer(OtlpOutcome.TOO_LARGE, why)
         if is_worth_another_try(status):
-            return Answer(Verdict.LATER, why, _seconds(answer.headers.get("retry-after", "")))
-        return Answer(Verdict.REFUSED, why)
+            return OtlpAnswer(OtlpOutcome.LATER, why, _seconds(answer.headers.get("retry-after", "")))
+        return OtlpAnswer(OtlpOutcome.REFUSED, why)
 
     def close(self) -> None:
         self._session.close()
@@ -150,36 +150,36 @@ class GrpcTransport:
         )
         self._export = self._channel.unary_unary(_METHODS[signal])
 
-    def send(self, body: bytes) -> Answer:
+    def send(self, body: bytes) -> OtlpAnswer:
         try:
             content = self._export(body, timeout=self._timeout, metadata=self._metadata, compression=self._gzip)
         except ValueError as error:  # the channel was closed
-            return Answer(Verdict.LATER, str(error))
+            return OtlpAnswer(OtlpOutcome.LATER, str(error))
         except self._failure as error:
             return self._answer(error, len(body))
         return _accepted(self._signal, content)
 
-    def _answer(self, error: Any, size: int) -> Answer:
+    def _answer(self, error: Any, size: int) -> OtlpAnswer:
         code = error.code().name
         why = f"{code}: {error.details() or ''}".rstrip(": ")
         wait = _retry_delay(error.trailing_metadata() or ())
         if code == "RESOURCE_EXHAUSTED" and wait is None and size > _NEVER_TOO_LARGE:
-            return Answer(Verdict.TOO_LARGE, why)
-        return Answer(Verdict.LATER if code in _RETRYABLE else Verdict.REFUSED, why, wait)
+            return OtlpAnswer(OtlpOutcome.TOO_LARGE, why)
+        return OtlpAnswer(OtlpOutcome.LATER if code in _RETRYABLE else OtlpOutcome.REFUSED, why, wait)
 
     def close(self) -> None:
         self._channel.close()
 
 
-def _accepted(signal: str, content: bytes) -> Answer:
+def _accepted(signal: str, content: bytes) -> OtlpAnswer:
     """Return the answer of a success, which may be partial."""
     if not content:
-        return Answer(Verdict.ACCEPTED)
+        return OtlpAnswer(OtlpOutcome.ACCEPTED)
     try:
         partial = _response(signal).FromString(content).partial_success
     except Exception:  # a success in another form
-        return Answer(Verdict.ACCEPTED)
-    return Answer(Verdict.ACCEPTED, partial.error_message, rejected=getattr(partial, _REJECTED[signal]))
+        return OtlpAnswer(OtlpOutcome.ACCEPTED)
+    return OtlpAnswer(OtlpOutcome.ACCEPTED, partial.error_message, rejected=getattr(partial, _REJECTED[signal]))
 
 
 def _response(signal: str) -> Any:

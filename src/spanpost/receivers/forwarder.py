@@ -21,7 +21,7 @@ from spanpost import semconv as c
 from spanpost.model.observations import Observation, Part
 from spanpost.readers.redaction import Redaction
 from spanpost.receivers.forward_queue import ForwardQueue
-from spanpost.receivers.forward_sender import Sender
+from spanpost.receivers.forward_sender import ForwardSender
 from spanpost.receivers.forward_target import Target
 from spanpost.receivers.other_exporters import endpoints_of, is_same_place
 from spanpost.receivers.otlp_encoder import Encoder
@@ -81,7 +81,7 @@ class Forwarder:
         self._pid = os.getpid()
         self._encoder = Encoder(self._redaction)
         self._ended: list[Any] = []
-        self._sender = Sender(ForwardQueue(*self._limits), self.target.open, self, self.target.endpoint)
+        self._sender = ForwardSender(ForwardQueue(*self._limits), self.target.open, self, self.target.endpoint)
         self._is_covered_now = False
         self._search_at = 0.0
 

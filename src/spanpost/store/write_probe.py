@@ -1,8 +1,8 @@
 """Tests whether PostgreSQL takes writes: not on a standby, when set read-only, or with a full disk.
 
 A new temporary table is filled and dropped in one transaction. Unlike a row in a table of ours it needs new
-disk blocks each time (a full disk still has room in old ones), and it leaves nothing behind. Its commit writes
-to the write-ahead log.
+disk blocks each time (on a full disk old ones may still have free space), and it leaves nothing behind. Its
+commit writes to the write-ahead log.
 """
 
 from __future__ import annotations
