@@ -5,13 +5,16 @@ from __future__ import annotations
 import atexit
 import logging
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spanpost.agent import control
 from spanpost.model.errors import ConfigError
 from spanpost.runtime.pipeline import Pipeline
 from spanpost.runtime.process import at_child_end
 from spanpost.settings import Settings, foreign_database, is_sdk_disabled, load
+
+if TYPE_CHECKING:
+    from spanpost.receivers.attachment import Attachment
 
 log = logging.getLogger("spanpost")
 
@@ -46,16 +49,13 @@ def attach(
     returned pipeline does nothing.
     """
     global _current
-    from spanpost.receivers.attachment import join
-
     with _attaching:
         there = _living()
         if there is not None:
-            more = join(
-                there.feed, tracer_provider=tracer_provider, logger_provider=logger_provider
-            )  # there may be another provider
+            more = _joined(there, tracer_provider, logger_provider)  # there may be another provider
             if there.attachment is not None and more is not there.attachment:
                 there.attachment.joined += [pair for pair in more.joined if pair not in there.attachment.joined]
+                there.attachment.undo_sampling += more.undo_sampling
             return there
         if endpoint is not None:
             if settings is not None:
@@ -67,7 +67,7 @@ def attach(
         if pipeline.is_off:
             return pipeline
         try:
-            pipeline.attachment = join(pipeline.feed, tracer_provider=tracer_provider, logger_provider=logger_provider)
+            pipeline.attachment = _joined(pipeline, tracer_provider, logger_provider)
         except BaseException:
             pipeline.shutdown()
             raise
@@ -76,6 +76,18 @@ def attach(
         _current = pipeline
         control.install(pipeline.control())
         return pipeline
+
+
+def _joined(pipeline: Pipeline, tracer_provider: Any, logger_provider: Any) -> Attachment:
+    from spanpost.receivers.attachment import join
+    from spanpost.receivers.sampling import UnsampledSpans
+
+    return join(
+        pipeline.feed,
+        tracer_provider=tracer_provider,
+        logger_provider=logger_provider,
+        unsampled_spans=UnsampledSpans(pipeline.settings.attach.unsampled_spans),
+    )
 
 
 def current(**sections: Any) -> Pipeline:

@@ -7,13 +7,19 @@ import random
 import signal
 import subprocess
 import threading
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk.trace import TracerProvider
 
+import spanpost
 from tests.acceptance.gateways import Gateway, run_gateway
 from tests.conftest import ROOT, Database, find
 from tests.eventually import eventually, free_port, until_listening
@@ -122,20 +128,75 @@ def start(stack: ExitStack, config: str, directory: Path, **environment: str) ->
     return collector
 
 
-@pytest.mark.parametrize("config", ["minimal", "durable", "redacting", "sidecar"])
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
 def test_what_is_sent_arrives_once(
-    config: str, database: Database, stack: ExitStack, open_dir: Callable[[], Path]
+    config: Path, database: Database, stack: ExitStack, open_dir: Callable[[], Path]
 ) -> None:
-    """Spans of the stock exporter, through the Collector of the configuration, are rows, each once."""
+    """Spans and log events through the Collector of each configuration are rows, each once; metrics arrive too."""
     directory = open_dir()
     socket = directory / "otlp.sock"
     gateway = stack.enter_context(run_gateway(database.dsn, directory, SPANPOST_GATEWAY__GRPC_SOCKET=str(socket)))
+    address = f"127.0.0.1:{gateway.grpc}"
     collector = start(
-        stack, config, directory, SPANPOST_ENDPOINT=f"127.0.0.1:{gateway.grpc}", SPANPOST_SOCKET=str(socket)
+        stack,
+        config.stem,
+        directory,
+        SPANPOST_ENDPOINT=address,
+        SPANPOST_ENDPOINT_2=address,
+        SPANPOST_SOCKET=str(socket),
     )
     spans = make_spans(300)
     assert send(f"http://127.0.0.1:{collector.http}", spans)
     assert sorted(until_stored(database, span_ids(spans))) == sorted(span_ids(spans))
+    body = ExportMetricsServiceRequest()
+    metric = body.resource_metrics.add().scope_metrics.add().metrics.add(name="tests.points")
+    metric.gauge.data_points.add(as_int=1)
+    record = ExportLogsServiceRequest()
+    record.resource_logs.add().scope_logs.add().log_records.add(event_name="tests.record", time_unix_nano=1)
+    for kind, message in (("metrics", body), ("logs", record)):
+        asked = urllib.request.Request(
+            f"http://127.0.0.1:{collector.http}/v1/{kind}",
+            message.SerializeToString(),
+            {"content-type": "application/x-protobuf"},
+        )
+        with urllib.request.urlopen(asked) as answer:
+            assert (kind, answer.status) == (kind, 200)
+
+    def points() -> float:
+        with urllib.request.urlopen(f"{gateway.url}/metrics") as page:
+            lines = page.read().decode().splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith("spanpost_metric_points_total"))
+
+    eventually(points, bool, 120)
+
+
+def test_a_live_forwarder_loses_nothing_at_a_collectors_limit(
+    database: Database, stack: ExitStack, open_dir: Callable[[], Path], clean_environment: Path
+) -> None:
+    """An agent with 300 model calls of 60 kB each, forwarded to a Collector with gRPC's 4 MiB, is 301 ended rows."""
+    directory = open_dir()
+    gateway = stack.enter_context(run_gateway(database.dsn, directory))
+    collector = start(stack, "minimal", directory, SPANPOST_ENDPOINT=f"127.0.0.1:{gateway.grpc}")
+    provider = TracerProvider(shutdown_on_exit=False)
+    pipeline = spanpost.attach(
+        forward={"endpoint": f"http://127.0.0.1:{collector.grpc}", "protocol": "grpc"},
+        tracer_provider=provider,
+        logger_provider=LoggerProvider(shutdown_on_exit=False),
+    )
+    stack.callback(pipeline.shutdown)
+    tracer = provider.get_tracer("tests")
+    agent = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "coder"}
+    with tracer.start_as_current_span("invoke_agent coder", attributes=agent) as root:
+        ids = {f"{root.get_span_context().span_id:016x}"}
+        for _ in range(300):
+            call = {"gen_ai.operation.name": "chat", "gen_ai.input.messages": "x" * 60_000}
+            with tracer.start_as_current_span("chat gpt-4o", attributes=call) as span:
+                ids.add(f"{span.get_span_context().span_id:016x}")
+    eventually(pipeline.force_flush, bool, 60)
+    query = "SELECT encode(span_id, 'hex') FROM agent_events WHERE part = 0"
+    rows = eventually(lambda: [row[0] for row in database.fetch(query)], lambda rows: len(rows) >= 301, 60)
+    assert (len(rows), set(rows)) == (301, ids)
+    assert pipeline.dropped == {}
 
 
 def test_content_and_secrets_stay_out(database: Database, stack: ExitStack, open_dir: Callable[[], Path]) -> None:

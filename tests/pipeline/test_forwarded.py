@@ -27,6 +27,7 @@ from spanpost.model.queries import TaskQuery
 from spanpost.receivers.decode import decode_logs, decode_traces
 from spanpost.receivers.decoded import origin_of
 from spanpost.receivers.forward_target import Target
+from spanpost.receivers.forward_transports import OtlpAnswer, OtlpOutcome
 from spanpost.receivers.forwarder import ForwardedSpans, Forwarder
 from spanpost.receivers.otlp_encoder import Encoder
 from spanpost.receivers.sdk import SdkLogProcessor, SdkSpanProcessor
@@ -54,24 +55,34 @@ def outcome(store: Store) -> dict[str, Any]:
 
 
 class Over(SpanExporter):
-    """An exporter whose wire is a function call: encode, decode as the gateway does, record."""
+    """An exporter of finished spans whose wire is a function call: encode, decode as the gateway does, record."""
 
-    def __init__(self, signal: str, store: Store, log: list[Observation] | None = None) -> None:
-        self.signal = signal
-        self.store = store
-        self.log = log if log is not None else []
+    def __init__(self, store: Store, log: list[Observation]) -> None:
+        self.wire = Stored("traces", store, log)
 
-    def export(self, items: Any) -> SpanExportResult:
-        if self.signal == "traces":
-            decoded = decode_traces(encode_spans(items).SerializeToString())
-        else:
-            decoded = decode_logs(encode_logs(items).SerializeToString())
-        assert not decoded.dropped
-        self.log.extend(decoded.observations)
-        self.store.record_now(decoded.observations)
+    def export(self, spans: Any) -> SpanExportResult:
+        self.wire.send(encode_spans(spans).SerializeToString())
         return SpanExportResult.SUCCESS
 
     def shutdown(self) -> None:
+        pass
+
+
+class Stored:
+    """A transport whose wire is a function call: decode as the gateway does, record."""
+
+    def __init__(self, signal: str, store: Store, log: list[Observation]) -> None:
+        self.decode = decode_traces if signal == "traces" else decode_logs
+        self.store, self.log = store, log
+
+    def send(self, body: bytes) -> OtlpAnswer:
+        decoded = self.decode(body)
+        assert not decoded.dropped
+        self.log.extend(decoded.observations)
+        self.store.record_now(decoded.observations)
+        return OtlpAnswer(OtlpOutcome.ACCEPTED)
+
+    def close(self) -> None:
         pass
 
 
@@ -83,8 +94,8 @@ class Wire(Target):
         self.store = store
         self.log: list[Observation] = []
 
-    def open(self, signal: str, hush: Any) -> Over:
-        return Over(signal, self.store, self.log)
+    def open(self, signal: str) -> Stored:
+        return Stored(signal, self.store, self.log)
 
 
 class Three:
@@ -98,13 +109,14 @@ class Three:
             Feed(lambda batch: self.followed.record_now(batch), scan_interval=0.001),
             Feed(forwarder, scan_interval=0.001, tell_end=forwarder.tell_end, beat_every=0.001),
         ]
+        forwarder.bind(self.feeds[1])
         self.provider = TracerProvider(shutdown_on_exit=False)
         self.logger_provider = LoggerProvider(shutdown_on_exit=False)
         for feed in self.feeds:
             self.provider.add_span_processor(SdkSpanProcessor(feed))
             self.logger_provider.add_log_record_processor(SdkLogProcessor(feed))
         self.exported: list[Observation] = []
-        self.provider.add_span_processor(SimpleSpanProcessor(Over("traces", self.final, self.exported)))
+        self.provider.add_span_processor(SimpleSpanProcessor(Over(self.final, self.exported)))
         self.tracer = self.provider.get_tracer("an.agent", "1.0")
 
     def flush(self) -> None:

@@ -46,6 +46,18 @@ def test_zero_code(run: Run, tmp_path: Path, gateway: RunningGateway) -> None:
     assert gateway.names(Part.LOG).count("agent.checkpoint") == 2
 
 
+def test_zero_code_under_a_sampler_that_drops(run: Run, tmp_path: Path, gateway: RunningGateway) -> None:
+    """With OTEL_TRACES_SAMPLER=always_off an unprepared program's task arrives whole, and it says nothing of it."""
+    assert (
+        run(
+            zero_code(tmp_path, SPAN), SPANPOST_FORWARD__ENDPOINT=gateway.url, OTEL_TRACES_SAMPLER="always_off", **QUIET
+        )
+        == ""
+    )
+    assert gateway.names(Part.ENDED) == ["invoke_agent gardener"]
+    assert gateway.names(Part.EVENT) == ["agent.checkpoint"]
+
+
 def test_zero_code_beside_the_stock_exporter(run: Run, tmp_path: Path, gateway: RunningGateway) -> None:
     """With a stock OTLP exporter to the same place, it sends finished spans and the forwarder the rest."""
     needs_package("opentelemetry.exporter.otlp.proto.http")

@@ -34,6 +34,8 @@ DROPPED: Final = (
     "callback",
     "convert",
     "receive",
+    "unsent",
+    "unsampled",
     "no_worker",
     # intake: what was received or read
     "undecodable",

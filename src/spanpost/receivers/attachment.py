@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -14,6 +15,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from spanpost.model.errors import ConfigError
 from spanpost.receivers.protocols import Receive
 from spanpost.receivers.queue import CAPACITY
+from spanpost.receivers.sampling import UnsampledSpans, keep_unsampled
 from spanpost.receivers.sdk import SdkLogProcessor, SdkSpanProcessor
 from spanpost.receivers.worker import MAX_CLOSE, MAX_FLUSH, SCAN_INTERVAL, Feed
 
@@ -29,6 +31,8 @@ class Attachment:
     def __init__(self, feed: Feed | None = None) -> None:
         self.feed = feed
         self.joined: list[tuple[Any, Any]] = []
+        #: Undo the changes of the providers' samplers.
+        self.undo_sampling: list[Callable[[], None]] = []
 
     @property
     def is_active(self) -> bool:
@@ -54,6 +58,9 @@ class Attachment:
         for provider, processor in self.joined:
             _leave(provider, processor)
         self.joined.clear()
+        for undo in self.undo_sampling:
+            undo()
+        self.undo_sampling.clear()
         atexit.unregister(self.shutdown)
         return is_done
 
@@ -68,13 +75,15 @@ def join(
     scan_interval: float = SCAN_INTERVAL,
     tracer_provider: Any = None,
     logger_provider: Any = None,
+    unsampled_spans: UnsampledSpans = UnsampledSpans.AGENTS,
 ) -> Attachment:
     """Add the processors to the tracer and logger providers (default: the current ones), once.
 
     An existing provider is joined, not replaced. If there is only the API's placeholder, an SDK provider is
     created and set. If the provider is joined already (by this or by hand), the existing attachment is
     returned and `receive` is not used. If ``OTEL_SDK_DISABLED`` is true or a no-op provider was set on
-    purpose, nothing is followed, and one line is logged.
+    purpose, nothing is followed, and one line is logged. `unsampled_spans` of those that the provider's sampler
+    drops are followed too.
 
     Raises `ConfigError` for a tracer provider that accepts no processors.
     """
@@ -104,6 +113,7 @@ def join(
     processor = SdkSpanProcessor(feed)
     provider.add_span_processor(processor)
     attachment.joined.append((provider, processor))
+    attachment.undo_sampling.append(keep_unsampled(_real(provider), feed, unsampled_spans))
     _mark(provider, attachment)
     _join_logs(attachment, feed, provider, logger_provider)
     if getattr(_real(provider), "_atexit_handler", None) is None:

@@ -21,7 +21,8 @@ import msgspec
 
 from spanpost import semconv as c
 from spanpost.model.errors import ConfigError, SpanpostError
-from spanpost.receivers.forward_target import Target, cure_of, is_worth_another_try
+from spanpost.receivers.forward_target import Target
+from spanpost.receivers.forward_transports import cure_of, is_worth_another_try
 from spanpost.text.repair import mend, mend_text
 
 #: The variable in which a script keeps its task.

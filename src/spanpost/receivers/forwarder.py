@@ -1,8 +1,8 @@
-"""The forwarder: sends observations over OTLP with the stock exporters, instead of recording them.
+"""The forwarder: sends observations over OTLP, instead of recording them.
 
-It runs in the feed's worker thread, so that the agent never waits for it. A batch that cannot be sent is
-retried for `RETRY_TIME` seconds while the feed's queue fills. After that, or at once if the other side will
-never accept it, the batch is dropped, and counted by the feed.
+The feed's worker thread encodes them, and a sender thread (`forward_sender`) sends them, so that neither the
+agent nor the worker waits for the endpoint. What waits is bounded in bytes (`forward_queue`); what is dropped
+is counted by the feed, by its reason (`Loss`).
 
 Which finished spans are sent (`ForwardedSpans`): *auto* leaves out those that an OTLP exporter of the
 application sends to the same place. It sends the others: spans that the sampler keeps from exporters, and
@@ -11,28 +11,32 @@ spans that a cancellation ended, because only this process knows that.
 
 from __future__ import annotations
 
-import logging
 import os
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spanpost import semconv as c
-from spanpost.model.errors import SpanpostError
 from spanpost.model.observations import Observation, Part
 from spanpost.readers.redaction import Redaction
-from spanpost.receivers.forward_target import ExporterLog, Target
+from spanpost.receivers.forward_queue import ForwardQueue
+from spanpost.receivers.forward_sender import ForwardSender
+from spanpost.receivers.forward_target import Target
 from spanpost.receivers.other_exporters import endpoints_of, is_same_place
 from spanpost.receivers.otlp_encoder import Encoder
+from spanpost.receivers.queue import Loss
+from spanpost.receivers.waiter import Waiter
 
-_log = logging.getLogger("spanpost.receivers")
+if TYPE_CHECKING:
+    from spanpost.receivers.worker import Feed
 
-#: Seconds for which a batch is retried: the time of a Collector's restart.
-RETRY_TIME = 60.0
-#: First and longest pause between two attempts, seconds.
-_PAUSE = (0.5, 5.0)
+#: Bytes of one request, before compression: below the 4 MiB that gRPC receivers take by default.
+MAX_REQUEST = 3 * 1024 * 1024
+#: Bytes that wait in memory.
+MAX_WAITING = 64 * 1024 * 1024
+#: Seconds for which a request is tried.
+RETRY_TIME = 600.0
 #: Seconds between two searches for the application's exporters, which may be attached after us.
 _SEARCH_EVERY = 5.0
 
@@ -45,16 +49,11 @@ class ForwardedSpans(StrEnum):
     NEVER = "never"
 
 
-class NotSent(SpanpostError):
-    """A batch was not sent in time, or was refused."""
-
-
 class Forwarder:
-    """Implements `Receive` and takes ended spans. Belongs to one feed, whose worker thread calls both
-    methods.
+    """Implements `Receive` and takes ended spans. Belongs to one feed (`bind`), whose worker thread calls it.
 
     `providers` are searched for the application's own exporters. After a fork the child opens its own
-    exporters.
+    connections, and what waited is the parent's.
     """
 
     def __init__(
@@ -63,35 +62,41 @@ class Forwarder:
         *,
         spans: ForwardedSpans = ForwardedSpans.AUTO,
         providers: Callable[[], Iterable[Any]] = tuple,
-        retry_time: float = RETRY_TIME,
         redaction: Redaction | None = None,
+        max_request: int = MAX_REQUEST,
+        max_waiting: int = MAX_WAITING,
+        retry_time: float = RETRY_TIME,
     ) -> None:
         self.target = target
         self._redaction = redaction
         self.spans = spans
         self._providers = providers
-        self._retry_time = retry_time
+        self._limits = (max_waiting, max_request, retry_time)
+        self._feed: Feed | None = None
         self._parents: list[Any] = []
         target.check()
         self._begin()
 
     def _begin(self) -> None:
         self._pid = os.getpid()
-        self._exporters: dict[str, Any] = {}
-        self._exporter_log: ExporterLog | None = None
         self._encoder = Encoder(self._redaction)
         self._ended: list[Any] = []
-        self._stop = threading.Event()
+        self._sender = ForwardSender(ForwardQueue(*self._limits), self.target.open, self, self.target.endpoint)
         self._is_covered_now = False
         self._search_at = 0.0
-        #: Signals that failed last time, and whether the failure is final.
-        self._failing: dict[str, bool] = {}
 
     def _check_process(self) -> None:
         if self._pid != os.getpid():
             # Kept alive after fork, so that the child does not close the parent's connections.
-            self._parents.append((self._exporters, self._encoder, self._stop))
+            self._parents.append((self._sender, self._encoder))
             self._begin()
+
+    def bind(self, feed: Feed) -> None:
+        """Count drops in this feed, and let it wait for what is sent when it is flushed."""
+        self._feed = feed
+        feed.finish_later(self.finish)
+
+    # --- in the worker's thread -------------------------------------------------------------------------------------
 
     def tell_end(self, readable: Any, o: Observation) -> None:
         """Take an ended span, to send it with the next batch."""
@@ -100,74 +105,55 @@ class Forwarder:
             self._ended.append(self._encoder.span(readable, o))
 
     def __call__(self, batch: Sequence[Observation], /) -> None:
-        """Send a batch; return when the other side has accepted it.
-
-        Raises `NotSent` after `RETRY_TIME`, at shutdown at once.
-        """
+        """Encode a batch and queue it to be sent. Never waits for the endpoint."""
         self._check_process()
         spans, self._ended = self._ended, []
-        items_by_signal = {
-            "logs": [self._encoder.record(o) for o in batch if o.part is not Part.ENDED and o.name],
-            "traces": spans,
-        }
-        waiting = {signal: items for signal, items in items_by_signal.items() if items}
-        refused: list[str] = []
-        until = time.monotonic() + self._retry_time
-        pause = _PAUSE[0]
-        while waiting:
-            # The signals are independent: a Collector without a logs pipeline may have one for traces.
-            for signal in list(waiting):
-                is_taken, is_final = self._try(signal, waiting[signal])
-                if is_taken or is_final:
-                    del waiting[signal]
-                    refused += [signal] if is_final else []
-            if waiting:
-                if time.monotonic() + pause >= until or self._stop.wait(pause):
-                    refused += waiting
-                    break
-                pause = min(pause * 2, _PAUSE[1])
-        if refused:
-            raise NotSent(f"{' and '.join(refused)} could not be sent to {self.target.endpoint}")
+        self._put("logs", [self._encoder.record(o) for o in batch if o.part is not Part.ENDED and o.name])
+        self._put("traces", spans)
+
+    def finish(self, waiter: Waiter, is_ok: bool) -> None:
+        """Finish a flush when everything so far is sent or dropped."""
+        self._check_process()
+        self._sender.finish(waiter, is_ok)
+
+    def _put(self, signal: str, items: Sequence[Any]) -> None:
+        if not items:
+            return
+        try:
+            body = self._encoder.encode(signal, items)
+        except Exception:  # one that cannot be encoded spoils the batch
+            if len(items) == 1:
+                self.count_loss(Loss.CONVERT, 1)
+                return
+            middle = len(items) // 2
+            self._put(signal, items[:middle])
+            self._put(signal, items[middle:])
+            return
+        self._sender.put(signal, body, len(items))
+
+    # --- for the sender ---------------------------------------------------------------------------------------------
+
+    def count_loss(self, reason: Loss, number: int) -> None:
+        """Count dropped spans and records."""
+        if self._feed is not None:
+            self._feed.losses.count(reason, number)
+
+    def disown_thread(self) -> None:
+        """Mark the calling thread as spanpost's own."""
+        if self._feed is not None:
+            self._feed.disown_thread()
+
+    # --- ending -----------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Shut the exporters down; batches that are still retried are dropped."""
-        if self._pid != os.getpid():
-            return
-        self._stop.set()
-        for exporter in list(self._exporters.values()):
-            exporter.shutdown()
+        """Close the connections; what still waits is dropped."""
+        if self._pid == os.getpid():
+            self._sender.close()
 
     def give_up(self) -> None:
-        """Retry nothing from now on: the process ends."""
+        """Try each request only once more from now on: the process ends."""
         if self._pid == os.getpid():
-            self._stop.set()
-
-    # --- sending ----------------------------------------------------------------------------------------------------
-
-    def _try(self, signal: str, items: Sequence[Any]) -> tuple[bool, bool]:
-        """Send once; return (accepted, finally refused)."""
-        log = self._exporter_log
-        if log is None:
-            log = self._exporter_log = ExporterLog()
-        log.begin()
-        try:
-            exporter = self._exporters.get(signal)
-            if exporter is None:
-                exporter = self._exporters[signal] = self.target.open(signal, log)
-            if exporter.export(items).name == "SUCCESS":
-                if self._failing.pop(signal, None) is not None:
-                    _log.info("forwarding %s to %s goes on", signal, self.target.endpoint)
-                return True, False
-            why, is_final = log.why(), log.is_final
-        except Exception as error:
-            # Older exporters raise for a refused connection. Any other error (it cannot be encoded) would
-            # come again.
-            why, is_final = f"{type(error).__name__}: {error}", log.is_final or not isinstance(error, OSError)
-        if self._failing.get(signal) is not is_final:
-            self._failing[signal] = is_final
-            outcome = "they are lost, and counted" if is_final else "trying again; new telemetry waits in memory"
-            _log.warning("forwarding %s to %s fails: %s (%s)", signal, self.target.endpoint, why, outcome)
-        return False, is_final
+            self._sender.end()
 
     # --- which spans ------------------------------------------------------------------------------------------------
 

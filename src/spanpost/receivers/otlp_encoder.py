@@ -11,11 +11,13 @@ reads: the SDK's class for them has changed three times since.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 from opentelemetry._logs import SeverityNumber
+from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.trace import Status, StatusCode
 
@@ -95,6 +97,11 @@ class Encoder:
             known = origin, EncodedResource(origin.resource), EncodedScope(origin.scope, origin.scope_version)
             self._origins[id(origin)] = known
         return known
+
+    def encode(self, signal: str, items: Sequence[Any]) -> bytes:
+        """Return a request of records (``logs``) or spans (``traces``). Raises for an item that OTLP cannot hold."""
+        encoded: bytes = (encode_spans if signal == "traces" else encode_logs)(items).SerializeToString()
+        return encoded
 
     def record(self, o: Observation) -> EncodedRecord:
         """Return a started span, an event or a log record as a log record."""

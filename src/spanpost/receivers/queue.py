@@ -20,7 +20,7 @@ CHATTER_CAPACITY = 2_048
 class Loss(StrEnum):
     """Why an item was dropped. A closed list: the label ``reason`` of ``spanpost_dropped_total``."""
 
-    #: The queue was full.
+    #: The queue, or the memory for what the OTLP endpoint has not accepted yet, was full.
     QUEUE_FULL = "queue_full"
     #: Newer log lines replaced a plain log line.
     SUPERSEDED = "superseded"
@@ -30,8 +30,16 @@ class Loss(StrEnum):
     CALLBACK = "callback"
     #: The item could not be converted to an observation.
     CONVERT = "convert"
-    #: The receiver refused a batch.
+    #: The store refused a batch.
     RECEIVE = "receive"
+    #: The OTLP endpoint refused it for good.
+    REFUSED = "refused"
+    #: It is larger than the OTLP endpoint accepts, also after its content was cut.
+    TOO_LARGE = "too_large"
+    #: The OTLP endpoint did not accept it before its time was over or the process ended.
+    UNSENT = "unsent"
+    #: The application's sampler dropped a span that may be an agent's, and `attach.unsampled_spans` is `none`.
+    UNSAMPLED = "unsampled"
     #: No thread could be started (the interpreter is shutting down).
     NO_WORKER = "no_worker"
 

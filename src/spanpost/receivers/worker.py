@@ -82,6 +82,7 @@ class Feed:
         self.is_closed = False
         self._endpoints = 0
         self._remembers_ends = False
+        self._finish: Callable[[Waiter, bool], None] = Waiter.finish
         self._begin()
         after_fork(self._after_fork)
 
@@ -147,10 +148,8 @@ class Feed:
         return is_kept
 
     def put_durably(self, item: Item, write: Callable[..., bool], *what: Any) -> bool:
-        """Queue an item and spool it (``write(*what, is_queued)``); False: both failed, and the item is
-        dropped and counted.
-
-        It is queued first: a record in the spool's file then implies that the queue has had the item.
+        """Queue an item, then spool it (``write(*what, is_queued)``); False: both failed, and it is dropped and
+        counted. A record in the spool's file implies that the queue has had the item.
         """
         if self.is_closed:
             self.losses.count(Loss.CLOSED)
@@ -202,8 +201,7 @@ class Feed:
             self._starting.release()
 
     def flush(self, timeout: float = MAX_FLUSH) -> bool:
-        """Wait until everything queued is passed on; False on timeout, or if the receiver refused some of
-        it.
+        """Wait until everything queued is passed on; False on timeout, or if the receiver refused some of it.
 
         Waits at most `timeout`, and never more than 2 s. Does not wait while an earlier flush that timed out
         is unfinished.
@@ -264,6 +262,10 @@ class Feed:
         """Report each span's end once, even if both an exporter and a processor deliver it."""
         self._remembers_ends = True
         self._follower.remember_ends()
+
+    def finish_later(self, finish: Callable[[Waiter, bool], None]) -> None:
+        """Let the receiver finish flushes, because it passes batches on after it has returned."""
+        self._finish = finish
 
     def open_endpoint(self) -> None:
         """Count one more processor on this feed."""
@@ -359,7 +361,9 @@ class Feed:
             self.spool.files.on_marker(marker[1])
             return worked, None, False
         waiter: Waiter = marker[1]
-        waiter.finish(self._clean_spool(final if is_close and not is_taken else [], is_close) and self._refused == 0)
+        self._finish(
+            waiter, self._clean_spool(final if is_close and not is_taken else [], is_close) and self._refused == 0
+        )
         self._refused = 0
         return worked, waiter, is_close
 

@@ -1,6 +1,6 @@
 """A pipeline that records nothing and sends telemetry to a gateway over OTLP, live.
 
-It has a queue, a worker and two exporters; no store, dispatcher, sinks or metrics. Those belong to the
+It has a queue, a worker and a sender; no store, dispatcher, sinks or metrics. Those belong to the
 gateway (``spanpost run``), which may stand behind any Collector.
 """
 
@@ -46,7 +46,7 @@ def _text(path: Any) -> str | None:
 
 
 class Forwarding(Pipeline):
-    """The pipeline that `attach` returns if an endpoint is set. `start` raises `ConfigError` if an exporter
+    """The pipeline that `attach` returns if an endpoint is set. `start` raises `ConfigError` if a library
     is missing.
     """
 
@@ -56,7 +56,7 @@ class Forwarding(Pipeline):
         self._forwarder: Forwarder | None = None
 
     def start(self) -> None:
-        """Make the exporters; the first batch opens the connections."""
+        """Make the forwarder; the first batch opens the connections."""
         section = self.settings.forward
         assert section is not None
         if self.is_off or self._forwarder is not None:
@@ -65,9 +65,16 @@ class Forwarding(Pipeline):
         if redaction is not None:
             redaction.keyed(token_bytes(32))
         self._forwarder = Forwarder(
-            target_of(section), spans=ForwardedSpans(section.spans), providers=self._providers, redaction=redaction
+            target_of(section),
+            spans=ForwardedSpans(section.spans),
+            providers=self._providers,
+            redaction=redaction,
+            max_request=section.max_request_bytes,
+            max_waiting=section.max_waiting_bytes,
+            retry_time=section.retry_timeout.total_seconds(),
         )
         self._tell_end = self._forwarder.tell_end
+        self._forwarder.bind(self.feed)
         if sinks := enabled_sinks(self.settings):
             log.warning("forward: settings of %s are not used here: sinks belong to the gateway", ", ".join(sinks))
 

@@ -9,7 +9,6 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
 from spanpost.http.tokens import SenderTokens
-from spanpost.model.errors import StoreUnavailable
 from spanpost.receivers.receiver import Receiver
 from spanpost.runtime import workers
 from spanpost.runtime.assembly import enabled_sinks
@@ -30,6 +29,8 @@ READY: Final = "/health/ready"
 #: How long one database check answers readiness requests; and its timeout. Seconds.
 _CHECK_INTERVAL: Final = 1.0
 _CHECK_TIMEOUT: Final = 1.0
+#: Without a commit for this long, a check writes something: a disk may be full before a sender notices. Seconds.
+_WRITE_INTERVAL: Final = 30.0
 
 
 class GatewayHealth:
@@ -47,10 +48,13 @@ class GatewayHealth:
         self._checked_at = float("-inf")
         self._trouble = ""
         self._check: asyncio.Task[str] | None = None
+        #: Number of the receiver's commits at the last check, and when a write succeeded last.
+        self._commits = 0
+        self._wrote_at = time.monotonic()
 
     def why_not(self) -> str:
         """Return why requests would be refused now; empty if they would be accepted."""
-        return "stopping" if self.is_stopping else self._receiver.trouble or self._trouble
+        return "stopping" if self.is_stopping else self._trouble or self._receiver.trouble
 
     def routes(self, tokens: SenderTokens) -> list[HttpRoute]:
         """Return the routes of health and metrics. Where tokens are required, pages about all tenants need
@@ -76,24 +80,30 @@ class GatewayHealth:
         ]
 
     async def _check_database(self) -> None:
-        """Query the database, at most once a second for all readiness requests together."""
+        """Check the database, at most once a second for all readiness requests together."""
         if time.monotonic() - self._checked_at < _CHECK_INTERVAL:
             return
         if self._check is None or self._check.done():
             self._check = asyncio.create_task(self._checked())
         await asyncio.wait((self._check,), timeout=_CHECK_TIMEOUT)
-        self._trouble = self._check.result() if self._check.done() else "the database does not answer"
-        if self._check.done():
-            self._checked_at = time.monotonic()
-            if not self._trouble:
-                self._receiver.trouble = ""  # no sender has tried since the outage
+        if not self._check.done():
+            self._trouble = self._trouble or "the database does not answer"
+            return
+        self._trouble = self._check.result()
+        self._checked_at = time.monotonic()
+        if not self._trouble:
+            self._receiver.trouble = ""  # no sender has tried since the outage
 
     async def _checked(self) -> str:
-        try:
-            await self._pipeline.store.outbox.due_in()
-        except StoreUnavailable:
-            return "the database cannot be reached"
-        return ""
+        """Return why the database takes nothing. Writes only in doubt: after a failure, or without commits."""
+        now, commits = time.monotonic(), self._receiver.groups.done
+        if commits != self._commits:
+            self._commits, self._wrote_at = commits, now
+        tries = bool(self._receiver.trouble or self._trouble) or now - self._wrote_at >= _WRITE_INTERVAL
+        trouble = await self._pipeline.store.why_not_writable(tries=tries)
+        if tries and not trouble:
+            self._wrote_at = time.monotonic()
+        return trouble
 
     async def _live(self, request: Request) -> Response:
         return _json(200, {"status": "live"})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from spanpost.settings.section import Section
@@ -17,4 +19,10 @@ class AttachSettings(Section):
         default=False,
         description="Flush at SIGTERM, then run the previous handler. Without it, a process that has no handler ends "
         "at once and drops its queue.",
+    )
+    unsampled_spans: Literal["agents", "all", "none"] = Field(
+        default="agents",
+        description="Which spans that the application's sampler drops are recorded for spanpost. They stay "
+        "unsampled, so that the application's exporters leave them out. `agents`: those that may be an agent's. "
+        "`none`: a task that is not sampled is not followed; its spans are counted as `unsampled`.",
     )

@@ -33,8 +33,25 @@ class ForwardSettings(Section):
         "`OTEL_EXPORTER_OTLP_HEADERS` are not "
         "sent.",
     )
-    timeout: Duration = Field(
-        default=timedelta(seconds=10), gt=timedelta(0), description="Time limit of one request, its retries included."
+    timeout: Duration = Field(default=timedelta(seconds=10), gt=timedelta(0), description="Time limit of one request.")
+    retry_timeout: Duration = Field(
+        default=timedelta(minutes=10),
+        gt=timedelta(0),
+        description="How long a request is tried while the receiver is down or busy. After that it is dropped, and "
+        "counted as `unsent`.",
+    )
+    max_request_bytes: int = Field(
+        default=3 * 1024 * 1024,
+        ge=64 * 1024,
+        le=64 * 1024 * 1024,
+        description="Maximum size of one request before compression. Most gRPC receivers refuse more than 4 MiB. "
+        "Content of a span that is larger alone is cut.",
+    )
+    max_waiting_bytes: int = Field(
+        default=64 * 1024 * 1024,
+        ge=64 * 1024,
+        description="Maximum size of what waits in memory for the receiver; live records take at most half of it. "
+        "More is dropped, and counted as `queue_full`.",
     )
     spans: Literal["auto", "always", "never"] = Field(
         default="auto",
@@ -82,4 +99,6 @@ class ForwardSettings(Section):
             raise ValueError("a Unix socket speaks gRPC here; leave protocol out, or give an http:// endpoint")
         if (self.client_certificate is None) != (self.client_key is None):
             raise ValueError("client_certificate and client_key belong together; give both or neither")
+        if self.max_waiting_bytes < 2 * self.max_request_bytes:
+            raise ValueError("max_waiting_bytes must be at least twice max_request_bytes")
         return self

@@ -14,6 +14,7 @@ from spanpost.store.embedded import EmbeddedPostgres
 from spanpost.store.embedded_lock import AlreadyOpen
 from spanpost.store.embedded_roles import READER, USER
 from spanpost.store.postgres import PostgresStore
+from spanpost.store.transactions import RETRY_FOR
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -74,14 +75,14 @@ class EmbeddedStore(PostgresStore):
         except RuntimeError:  # the interpreter is shutting down and starts no threads any more
             self._server.stop()
 
-    async def run(self, work: Callable[[Any], Awaitable[T]]) -> T:
+    async def run(self, work: Callable[[Any], Awaitable[T]], *, retry_for: float = RETRY_FOR) -> T:
         pool = self._pool
         try:
-            return await super().run(work)
+            return await super().run(work, retry_for=retry_for)
         except StoreUnavailable:
             if not await self._restart(pool):
                 raise
-        return await super().run(work)
+        return await super().run(work, retry_for=retry_for)
 
     async def _restart(self, broken: Any) -> bool:
         """Restart or rejoin the server after `broken`, a pool, failed; False: not possible now."""

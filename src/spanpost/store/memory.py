@@ -323,6 +323,10 @@ class MemoryStore:
             dropped=folded.dropped,
         )
 
+    async def why_not_writable(self, *, tries: bool) -> str:
+        """Return nothing: memory takes writes."""
+        return ""
+
     async def fleet(self) -> Fleet | None:
         """Return the figures of all open tasks, questions and deliveries."""
         now, shown = self._clock(), self._heartbeats.shown

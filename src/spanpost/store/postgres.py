@@ -12,6 +12,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -27,6 +28,7 @@ from spanpost.store import (
     intervention_rows,
     redaction_key,
     transactions,
+    write_probe,
 )
 from spanpost.store.attribute_sets import AttributeSets
 from spanpost.store.budgets import PostgresBudgets
@@ -52,6 +54,8 @@ T = TypeVar("T")
 _CLOSE = 1.0
 #: Seconds that giving back the turn to publish fleet figures may take. Otherwise the turn runs out by itself.
 _LEAVE = 0.3
+#: Seconds for which a probe is retried.
+_PROBE = 0.3
 
 
 class PostgresStore(Journaling, Elapsing):
@@ -169,7 +173,7 @@ class PostgresStore(Journaling, Elapsing):
                 async with asyncio.timeout(_CLOSE):  # then the pool cuts its connections, whatever they wait for
                     await pool.close()
 
-    async def run(self, work: Callable[[Any], Awaitable[T]]) -> T:
+    async def run(self, work: Callable[[Any], Awaitable[T]], *, retry_for: float = transactions.RETRY_FOR) -> T:
         if self._pool is None:
             raise StoreUnavailable("the store is not open")
 
@@ -182,11 +186,15 @@ class PostgresStore(Journaling, Elapsing):
                 return await work(connection)
 
         try:
-            return await transact(self._pool, once)
+            return await transact(self._pool, once, retry_for=retry_for)
         except StoreUnavailable as error:
             if self._pool is not None and isinstance(error.__cause__, TimeoutError):
                 await end_frozen(self._pool)
             raise
+
+    async def why_not_writable(self, *, tries: bool) -> str:
+        """Return why nothing can be recorded now; empty if it can. See `Store.why_not_writable`."""
+        return await write_probe.why_not_writable(partial(self.run, retry_for=_PROBE), tries=tries)
 
     # --- reads ------------------------------------------------------------------------------------------------------
 

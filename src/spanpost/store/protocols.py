@@ -369,6 +369,13 @@ class Store(Recorder, Protocol):
         """**Protocol:** release the connections. Raises nothing; safe to repeat."""
         ...
 
+    async def why_not_writable(self, *, tries: bool) -> str:
+        """**Protocol:** return why nothing can be recorded now; empty if it can. Raises nothing.
+
+        `tries`: write something that leaves nothing behind; only asking misses a full disk.
+        """
+        ...
+
     async def tasks(self, query: TaskQuery) -> list[Task]:
         """**Protocol:** list tasks, newest first."""
         ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import zlib
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -18,14 +19,18 @@ from spanpost.testing.receivers import SeenRequest
 class RunningGateway(SeenRequest):
     """A fake gateway on a free port of this machine: ``with RunningGateway() as gateway``.
 
-    `observations` holds what arrived. `answers` are the statuses of the next requests; a refused request is
-    not recorded. While `held` is set, no request is answered until that event is set. Paths outside `paths`
-    are not found. `requests` are (path, headers in lower case, decompressed body) of the accepted requests.
+    `observations` holds what arrived. `answers` are the statuses of the next requests, each alone or with the
+    headers of its answer; a refused request is not recorded. `judge` gets the decompressed body of each other
+    request and returns its status. `accepted` is the body of a success for spans in protobuf. While `held` is
+    set, no request is answered until that event is set. Paths outside `paths` are not found. `requests` are
+    (path, headers in lower case, decompressed body) of the accepted requests.
     """
 
     def __init__(self, port: int = 0) -> None:
         super().__init__()
-        self.answers: deque[int] = deque()
+        self.answers: deque[int | tuple[int, dict[str, str]]] = deque()
+        self.accepted = b""
+        self.judge: Callable[[bytes], int] = lambda body: 200
         self.paths = {"/v1/logs", "/v1/traces"}
         self.held: threading.Event | None = None
         self.requests: list[tuple[str, dict[str, str], bytes]] = []
@@ -66,13 +71,14 @@ class RunningGateway(SeenRequest):
         body = request.rfile.read(int(headers.get("content-length", "0")))
         if self.held is not None:
             self.held.wait()
-        status = self.answers.popleft() if self.answers else 200
+        if headers.get("content-encoding") == "gzip":
+            body = zlib.decompress(body, wbits=31)
+        next_answer = self.answers.popleft() if self.answers else self.judge(body)
+        status, extra = next_answer if isinstance(next_answer, tuple) else (next_answer, {})
         if request.path not in self.paths:
             status = 404
         answer, kind = b"", headers.get("content-type", "")
         if status == 200:
-            if headers.get("content-encoding") == "gzip":
-                body = zlib.decompress(body, wbits=31)
             is_json = kind.startswith("application/json")
             decode = decode_traces if request.path == "/v1/traces" else decode_logs
             try:
@@ -80,7 +86,7 @@ class RunningGateway(SeenRequest):
             except ValueError as error:
                 status, answer = 400, str(error).encode()
             else:
-                answer = b"{}" if is_json else b""
+                answer = b"{}" if is_json else self.accepted if request.path == "/v1/traces" else b""
                 self.requests.append((request.path, headers, body))
                 self(decoded.observations)
         if status != 200:
@@ -88,6 +94,8 @@ class RunningGateway(SeenRequest):
         request.send_response(status)
         request.send_header("content-type", kind or "text/plain")
         request.send_header("content-length", str(len(answer)))
+        for name, value in extra.items():
+            request.send_header(name, value)
         request.end_headers()
         request.wfile.write(answer)
 
@@ -99,7 +107,9 @@ class RunningGateway(SeenRequest):
 class GrpcGateway:
     """Takes OTLP over gRPC on a free port: ``with GrpcGateway() as gateway``. Needs ``grpcio``.
 
-    `logs` and `spans` are (event or span name, metadata of the request) in order of arrival.
+    `logs` and `spans` are (event or span name, metadata of the request) in order of arrival. `answers` are
+    called with the context of the next requests, to abort them. A request of more than 4 MiB is refused by
+    gRPC itself, as by default everywhere.
     """
 
     def __init__(self, takes: tuple[str, ...] = ("logs", "traces")) -> None:
@@ -115,13 +125,22 @@ class GrpcGateway:
 
         self.logs: list[tuple[str, dict[str, str]]] = []
         self.spans: list[tuple[str, dict[str, str]]] = []
+        self.answers: deque[Callable[[Any], None]] = deque()
+        self.sizes: list[int] = []
+
+        def note(request: Any, context: Any) -> None:
+            self.sizes.append(request.ByteSize())
+            if self.answers:
+                self.answers.popleft()(context)
 
         def take_logs(request: Any, context: Any) -> Any:
+            note(request, context)
             names = [r.event_name for a in request.resource_logs for b in a.scope_logs for r in b.log_records]
             self.logs.extend((name, dict(context.invocation_metadata())) for name in names)
             return ExportLogsServiceResponse()
 
         def take_spans(request: Any, context: Any) -> Any:
+            note(request, context)
             names = [s.name for a in request.resource_spans for b in a.scope_spans for s in b.spans]
             self.spans.extend((name, dict(context.invocation_metadata())) for name in names)
             return ExportTraceServiceResponse()
