@@ -363,6 +363,7 @@ def test_the_protocol_is_known_by_the_address(endpoint: str, protocol: str) -> N
         ({"endpoint": "http://c:4318", "headers": {"bad name": "x"}}, "no name of a header"),
         ({"endpoint": "http://c:4318", "headers": {"x": "a\nb"}}, "on one line"),
         ({"endpoint": "http://c:4318", "client_key": "k.pem"}, "belong together"),
+        ({"endpoint": "http://c:4318", "max_waiting_bytes": 100_000}, "at least twice max_request_bytes"),
         ({"endpoint": "http://c:4318", "certificate": "/nowhere/ca.pem"}, "/nowhere/ca.pem"),
         ({"endpoint": "https://c:4317", "certificate": "/nowhere/ca.pem"}, "/nowhere/ca.pem"),
         ({}, "forward.endpoint"),

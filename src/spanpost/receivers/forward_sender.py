@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from spanpost.receivers.encodings import BodyTooLarge
 from spanpost.receivers.forward_queue import ForwardQueue, WaitingRequest
 from spanpost.receivers.forward_requests import shrink, split
 from spanpost.receivers.forward_transports import OtlpAnswer, OtlpOutcome, OtlpTransport
@@ -153,7 +152,7 @@ class ForwardSender:
             if count > 1:
                 return list(split(body, most))
             smaller = shrink(signal, body, most) if most >= SMALLEST else None
-        except BodyTooLarge:  # a resource that no receiver takes
+        except Exception:  # a resource that no receiver takes; a bug costs this request, never the thread
             smaller = None
         if smaller is None:
             self._lose(Loss.TOO_LARGE, count)
