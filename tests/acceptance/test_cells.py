@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import signal
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.trace.export import SpanExportResult
 
 from spanpost.http.tokens import FORWARDED_TENANT, hash_of
-from tests.acceptance.gateway_process import Gateway, query, request
+from tests.acceptance.asking_agent import AskingAgent
+from tests.acceptance.gateway_process import Gateway, query, request, spans
 from tests.acceptance.test_tenants import agent, span
 from tests.conftest import fresh_database
+from tests.errors import reason_of
 from tests.eventually import eventually
 
 #: Tokens of the tenants, by tenant; and its cell.
@@ -44,7 +49,7 @@ hosts = ["{cell}.agents.test"]
 [[interactions.tokens]]
 name = "{tenant}"
 tenant = "{tenant}"
-roles = ["viewer"]
+roles = ["viewer", "approver"]
 sha256 = ["{hash_of("spt_api_" + tenant)}"]
 
 [webhooks.providers.{cell}]
@@ -74,18 +79,23 @@ class Fleet:
 
     def __init__(self, databases: dict[str, str], home: Path) -> None:
         self.databases = databases
-        self.cells: dict[str, Gateway] = {}
-        for cell, dsn in databases.items():
-            (home / cell).mkdir()
-            self.cells[cell] = Gateway(dsn, home / cell, cell_toml(cell))
-        self.urls = {cell: gateway.ready().http for cell, gateway in self.cells.items()}
+        self._home = home
+        self.cells = {cell: self.begin(cell) for cell in databases}
+        self.urls = {cell: gateway.http for cell, gateway in self.cells.items()}
         (home / "router").mkdir()
         self.router = Gateway(NONE, home / "router", router_toml(self.urls)).ready()
 
+    def begin(self, cell: str, port: str = "0") -> Gateway:
+        """Start a cell's gateway."""
+        (self._home / cell).mkdir(exist_ok=True)
+        ports = ("--http-port", port, "--grpc-port", "-1")
+        return Gateway(self.databases[cell], self._home / cell, cell_toml(cell), *ports)
+
     def send(self, tenant: str, number: int, url: str = "", **headers: str) -> tuple[int, Any]:
         """Send one span of a tenant; return status and body."""
-        now = time.time_ns() - 10**10
-        body = {"resourceSpans": [{"scopeSpans": [{"spans": [span(number, "invoke_agent worker", agent(), now)]}]}]}
+        named = agent(**{"agent.task.id": f"job-{tenant}", "agent.task.name": f"{tenant}'s job"})
+        made = span(number, "invoke_agent worker", named, time.time_ns() - 10**10)
+        body = {"resourceSpans": [{"scopeSpans": [{"spans": [made]}]}]}
         headers = {"authorization": f"Bearer {token(tenant)}"} | headers
         url = url or self.router.http
         return request(f"{url}/v1/traces", json.dumps(body).encode(), content_type="application/json", **headers)
@@ -108,11 +118,11 @@ class Fleet:
             gateway.kill()
 
 
-@pytest.fixture
-def fleet(server: str, tmp_path: Path) -> Iterator[Fleet]:
+@pytest.fixture(scope="module")
+def fleet(server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     with ExitStack() as stack:
         databases = {cell: stack.enter_context(fresh_database(server)) for cell in "ab"}
-        fleet = Fleet(databases, tmp_path)
+        fleet = Fleet(databases, tmp_path_factory.mktemp("cells"))
         stack.callback(fleet.end)
         yield fleet
 
@@ -146,7 +156,7 @@ def test_each_tenant_lives_in_its_cell_alone(fleet: Fleet) -> None:
     assert b"UNKNOWN" in asked[1].upper()
     for tenant in TENANTS:
         status, page = fleet.router.get("/api/tasks", authorization=f"Bearer spt_api_{tenant}")
-        assert (status, {task["tenant"] for task in json.loads(page)["tasks"]}) == (200, {tenant}), page
+        assert (status, {task["name"] for task in json.loads(page)["items"]}) == (200, {f"{tenant}'s job"})
     assert fleet.router.get("/api/tasks", authorization="Bearer spt_wrong")[0] == 401
     assert fleet.router.get("/api/tasks", authorization="Bearer spt_api_red", host="b.agents.test")[0] == 401
     hook = {"content_type": "application/json", "x_hub_signature_256": "sha256=" + "0" * 64}
@@ -155,3 +165,80 @@ def test_each_tenant_lives_in_its_cell_alone(fleet: Fleet) -> None:
     assert request(f"{fleet.router.http}/hooks/a", b"{}", **hook, host="a.agents.test")[0] == 401
     assert fleet.router.get("/", host="a.agents.test")[0] == 200
     assert fleet.router.get("/", host="127.0.0.1")[0] == 404
+
+
+def test_a_decision_comes_back_through_the_router(fleet: Fleet) -> None:
+    """A question goes in, a person decides by the API, and the waiting agent gets the answer, all at the router."""
+    AskingAgent(fleet.router.http, token=token("red")).start().ask("Deploy?", "go-1")
+    caller = {"authorization": "Bearer spt_api_red"}
+    [asked] = eventually(lambda: json.loads(fleet.router.get("/api/approvals", **caller)[1])["items"])
+    with ThreadPoolExecutor(1) as threads:
+        path = "/control/v1/approvals/go-1?wait=50"
+        waiting = threads.submit(fleet.router.get, path, authorization=f"Bearer {token('red')}")
+        url = f"{fleet.router.http}/api/approvals/{asked['key']}/decision"
+        decided = request(url, b'{"decision": "approve"}', content_type="application/json", **caller)
+        assert decided[0] == 200, decided
+        status, answer = waiting.result(60)
+    assert (status, json.loads(answer)["decision"]) == (200, "approve"), answer
+    other = fleet.router.get("/control/v1/approvals/go-1", authorization=f"Bearer {token('blue')}")
+    assert other[0] == 404
+
+
+def test_telemetry_over_grpc_reaches_its_cell(fleet: Fleet) -> None:
+    """OpenTelemetry's own exporter sends to the router over gRPC, and the cell has the spans."""
+    exporter = OTLPSpanExporter(fleet.router.grpc, headers={"authorization": f"Bearer {token('blue')}"}, insecure=True)
+    assert exporter.export(spans(500, 10)) is SpanExportResult.SUCCESS
+    exporter.shutdown()
+    sql = "SELECT count(*) FROM agent_events WHERE attributes->>'n' = '509'"
+    assert [query(fleet.databases[cell], sql)[0][0] for cell in "ab"] == [0, 1]
+
+
+def test_a_tenant_is_moved(fleet: Fleet) -> None:
+    """Held, a tenant keeps its telemetry; moved, its next spans are in the other cell, and its rows stay."""
+    assert fleet.send("red", 11)[0] == 200
+    fleet.route(held='["red"]')
+    assert fleet.send("red", 12)[0] == 503
+    assert fleet.send("blue", 13)[0] == 200
+    fleet.route(tenants='red = "b", blue = "b"')
+    try:
+        assert fleet.send("red", 14)[0] == 200
+        assert fleet.rows() == {"a": ["red"], "b": ["blue", "red"]}
+    finally:
+        fleet.route()
+
+
+def test_a_cell_that_fails_does_not_slow_another(fleet: Fleet) -> None:
+    """While cell a hangs, then is killed, its tenant gets 503 and cell b answers as fast as before; a comes back."""
+
+    def median() -> float:
+        took = []
+        for number in range(20):
+            began = time.monotonic()
+            assert fleet.send("blue", 1000 + number)[0] == 200
+            took.append(time.monotonic() - began)
+        return sorted(took)[10]
+
+    alone = median()
+    fleet.cells["a"].process.send_signal(signal.SIGSTOP)
+    is_over = threading.Event()
+
+    def insist() -> set[int]:
+        answers = set()
+        while not is_over.is_set():
+            answers.add(fleet.send("red", 21)[0])
+        return answers
+
+    with ThreadPoolExecutor(8) as threads:
+        red = [threads.submit(insist) for _ in range(8)]
+        beside = median()
+        is_over.set()
+        assert {answer for each in red for answer in each.result(60)} == {503}
+    assert beside < 3 * max(alone, median())
+    fleet.cells["a"].kill()
+    status, body = fleet.send("red", 22)
+    assert (status, reason_of(json.loads(body))) == (503, "cell_unavailable")
+    assert median() < 3 * max(alone, beside)
+    assert fleet.router.get("/health/ready")[0] == 200
+    fleet.cells["a"] = fleet.begin("a", fleet.urls["a"].rpartition(":")[2]).ready()
+    eventually(lambda: fleet.send("red", 23)[0], (200).__eq__)
+    assert fleet.rows()["a"] == ["red"]
