@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 #: Parts that a benchmark needs, and the option to use them.
 PARTS = {
-    "postgres": ("board", "control", "deliveries", "gateway", "hostile", "hostile_bodies", "latency", "store",
+    "postgres": ("board", "cells", "cells_simulation", "control", "deliveries", "gateway", "hostile", "hostile_bodies", "latency", "store",
                  "outage", "peers", "shares", "space", "stages"),
     "chromium": ("board",),
 }  # fmt: skip
