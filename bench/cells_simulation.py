@@ -52,6 +52,8 @@ class Costs:
     #: Of the router's core for a request, and for each of its spans (`cells.py`).
     router: float = 1_700.0
     router_span: float = 0.7
+    #: Of the router's core for a request that it refuses, as its cell is down.
+    refusal: float = 700.0
     #: Part of a gateway's time that is not lost to other gateways' locks: 1.8 of 2 cores were busy with two.
     efficiency: float = 0.9
     row_bytes: int = 1_166
@@ -214,8 +216,9 @@ def simulate(
     cost = (costs.router + costs.router_span * costs.body) / 1e6
 
     def offer(tenant: int, began: float) -> None:
+        cell = models[cell_of[tenant]]
+
         def routed() -> None:
-            cell = models[cell_of[tenant]]
             if cell.is_down:
                 run.refused += 1
                 clock.after(dice.uniform(1, 3), lambda: offer(tenant, began))
@@ -229,7 +232,7 @@ def simulate(
 
             cell.take(Request(costs.body, done))
 
-        router.serve(cost, routed)
+        router.serve(costs.refusal / 1e6 if cell.is_down else cost, routed)
 
     def arrive() -> None:
         if clock.now < seconds:
@@ -373,7 +376,7 @@ def at(answers: Sequence[float], share: float) -> float:
 def fleet(costs: Costs, asked: argparse.Namespace) -> None:
     """Print the simulation of many cells."""
     load, cells = asked.load, asked.cells or up(asked.load / (PLANNED * costs.cell_rate))
-    routers = up(routers_of(costs, load))
+    routers = max(2, up(routers_of(costs, load)))  # one of them may be restarted
     options = {"seconds": asked.seconds, "seed": asked.seed, "routers": routers}
     print(
         f"\n{load:,} spans/s in bodies of {costs.body}, router cores: {routers}, {asked.seconds:g} s, "

@@ -90,7 +90,7 @@ def test_other_requests_keep_their_headers(start: Start, red: RawCell) -> None:
 
 
 def test_a_path_arrives_as_it_was_sent(start: Start, red: RawCell) -> None:
-    """Escapes, dot segments and doubled slashes are the cell's business: none is changed on the way."""
+    """Escapes, dots and doubled slashes are the cell's business: none is changed on the way."""
     routed = start()
     for path in ("/control/v1/tasks/a%2Fb%00?wait=0", "/control/v1/../v1/tasks/x", "/control//v1/tasks/%C3%A9"):
         assert routed.ask(path, None)[0] == 200
@@ -289,7 +289,7 @@ def test_a_cell_that_hangs_holds_its_own_places_alone(start: Start, red: RawCell
 
 
 def test_a_cell_that_does_not_answer_in_time(start: Start, red: RawCell) -> None:
-    """After `cells.timeout` the sender is told to come back."""
+    """After `cells.timeout` the sender is asked to come back."""
     goes_on = threading.Event()
     red.answer = lambda request, connection: goes_on.wait(60) and False
     status, headers, body = start(timeout=0.3).ask()

@@ -195,6 +195,14 @@ class Cell:
         finally:
             places.leave(task)
 
+    def refuse_down(self) -> None:
+        """Raise `CellUnavailable` if no replica answers: then no body needs to be read."""
+        if not any(one.is_answering for one in self.replicas):
+            raise self._unreachable()
+
+    def _unreachable(self) -> CellUnavailable:
+        return CellUnavailable(self.name, "unreachable", "none of its gateways can be reached; send it again")
+
     # --- requests ---------------------------------------------------------------------------------------------------
 
     async def send(self, request: CellRequest) -> aiohttp.ClientResponse:
@@ -217,7 +225,7 @@ class Cell:
                 if not request.is_safe or not left:
                     message = f"the connection broke ({type(error).__name__}); it may have been taken"
                     raise CellUnavailable(self.name, "broken", message) from None
-        raise CellUnavailable(self.name, "unreachable", "none of its gateways can be reached; send it again")
+        raise self._unreachable()
 
     def _candidates(self) -> Iterator[Replica]:
         """Yield the answering replicas, the best first, and the best once more: its connection may have been closed

@@ -39,7 +39,8 @@ class CellGrpc:
 
     async def _answer(self, signal: str, sender: Sender, read: ReadMessage) -> bytes:
         cell = self._cells.of_tenant(sender.tenant)
-        cell.admission.check_memory(sender, 1)  # refuse before reading
+        cell.refuse_down()  # before anything is read
+        cell.admission.check_memory(sender, 1)
         reservation = cell.admission.reservation(sender)
         try:
             body = await read()

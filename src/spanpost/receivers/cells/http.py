@@ -15,7 +15,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 
@@ -32,6 +32,9 @@ from spanpost.receivers.cells.headers import TextHeaders, of_other, of_response,
 from spanpost.receivers.cells.passing import WAIT, Cells, refuse_distrust, under_way, whole
 from spanpost.receivers.counted import counted
 
+if TYPE_CHECKING:
+    from spanpost.receivers.otlp_http import HttpMetrics
+
 #: Requests that may stay open for long.
 _WAITING: Final = ("/control/", "/api/events")
 #: Most bytes of a body of Slack's.
@@ -39,12 +42,6 @@ _MOST_OF_SLACK: Final = 1024 * 1024
 #: Responses of at most this many bytes are read whole: if the cell breaks off, the client gets an error.
 _WHOLE: Final = 256 * 1024
 _TARGET: Final = re.compile(rb"/[\x21-\x7e]*")
-
-
-class HttpMetrics(Protocol):
-    """**Protocol:** counts requests; implemented by `spanpost.metrics.Metrics`."""
-
-    def requested(self, endpoint: str, signal: str, answer: str) -> None: ...
 
 
 class CellHttp:
@@ -172,6 +169,7 @@ class CellHttp:
         reservation = cell.admission.reservation(sender)
         begun = _Begun(send)
         try:
+            cell.refuse_down()
             is_wait = scope["path"].startswith(_WAITING)
             request = CellRequest(
                 method=scope["method"],
