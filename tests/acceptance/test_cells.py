@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -205,6 +207,21 @@ def test_a_tenant_is_moved(fleet: Fleet) -> None:
         assert fleet.rows() == {"a": ["red"], "b": ["blue", "red"]}
     finally:
         fleet.route()
+
+
+def test_a_router_of_several_workers(fleet: Fleet, tmp_path: Path) -> None:
+    """Two workers behind one port route as one, and their metrics add up."""
+    router = Gateway(NONE, tmp_path, router_toml(fleet.urls), "--http-port", "0", "--grpc-port", "-1", "--workers", "2")
+    try:
+        router.ready()
+        eventually(lambda: router.get("/health/ready")[0], (200).__eq__)
+        for number, tenant in enumerate([*TENANTS] * 3, 30):
+            assert fleet.send(tenant, number, router.http)[0] == 200
+        page = urllib.request.urlopen(router.hear(r"metrics: (http\S+?)[,\s]")[1], timeout=30).read().decode()
+        found = dict(re.findall(r'spanpost_cell_requests_total\{cell="(.)",outcome="2xx"\} (\S+)', page))
+        assert {cell: float(count) for cell, count in found.items()} == {"a": 3.0, "b": 3.0}
+    finally:
+        router.end()
 
 
 def test_a_cell_that_fails_does_not_slow_another(fleet: Fleet) -> None:

@@ -115,15 +115,15 @@ class Router:
         )
         for cell in made.values():
             await cell.open()
-        if self.metrics is not None:
-            self.metrics.in_flight.set_function(lambda: sum(one.admission.held.total for one in made.values()))
+        if workers.current is not None:
+            self._tasks.append(asyncio.create_task(self._show(workers.current, cells)))
+        elif self.metrics is not None:
+            self.metrics.in_flight.set_function(lambda: cells.in_flight)
         self._health = health = RouterHealth(
             cells, self.metrics, lambda: self._http.connections if self._http is not None else 0
         )
         assert self._tls is not None
         self._tasks.append(asyncio.create_task(self._tls.keep()))
-        if workers.current is not None:
-            self._tasks.append(asyncio.create_task(_show_life(workers.current)))
         if has_grpc:
             await self._open_grpc(cells, health, grpc // 2)
         if listener is not None:
@@ -192,6 +192,13 @@ class Router:
             grace=_GRACE,
         )
         await self._http.start()
+
+    async def _show(self, worker: workers.Worker, cells: Cells) -> None:
+        while True:
+            worker.show_life()
+            if self.metrics is not None:  # workers share metrics by files, which never show the value of a function
+                self.metrics.in_flight.set(cells.in_flight)
+            await asyncio.sleep(_SHOW_INTERVAL)
 
     def reload(self) -> bool:
         """Read the settings again: assignment, tokens and certificates apply from now on. False: nothing changed,
@@ -329,9 +336,3 @@ def _team_of(body: bytes, content_type: str) -> str:
 
     payload = decode(body, content_type)
     return team_of(payload)[0] if payload is not None else ""
-
-
-async def _show_life(worker: workers.Worker) -> None:
-    while True:
-        worker.show_life()
-        await asyncio.sleep(_SHOW_INTERVAL)

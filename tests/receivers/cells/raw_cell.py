@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import http.client
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
+
+import trustme
 
 from spanpost.http.tokens import hash_of
 from spanpost.runtime.router import Router
@@ -32,7 +35,7 @@ class Received(NamedTuple):
 class RawCell:
     """`answer` gets a request and its connection, writes the response, and returns whether the connection stays."""
 
-    def __init__(self) -> None:
+    def __init__(self, certificate: trustme.LeafCert | None = None) -> None:
         self.received: list[Received] = []
         self.answer: Callable[[Received, socket.socket], bool] = answered(OK)
         self.is_ready = True
@@ -65,6 +68,11 @@ class RawCell:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            certificate.configure_cert(context)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+            self.url = self.url.replace("http:", "https:")
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
     def close(self) -> None:

@@ -8,12 +8,15 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+import trustme
 
 from spanpost.http.tokens import FORWARDED_TENANT
+from spanpost.runtime.router_check import examined
 from tests.errors import reason_of
 from tests.eventually import eventually, free_port
 from tests.receivers.cells.raw_cell import TOKEN, RawCell, Received, Routed, answered, broken_off
@@ -303,6 +306,36 @@ def test_a_held_tenant_keeps_its_telemetry(start: Start, red: RawCell, blue: Raw
     routed = start(held=["red"])
     assert (routed.ask()[0], routed.ask("/control/v1/tasks/x", None)[0], routed.ask(token="blue")[0]) == (503, 503, 200)
     assert (red.received, len(blue.received)) == ([], 1)
+
+
+def test_the_check_finds_what_is_wrong_with_a_cell(start: Start, red: RawCell, blue: RawCell) -> None:
+    """`spanpost check` of a router: a cell that trusts it, one that does not, and one that is down."""
+    red.answer = answered(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")
+    blue.answer = answered(b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n")
+    down = f"http://127.0.0.1:{free_port()}"
+    found = list(examined(start([red.url, down]).router.settings))
+    assert [(one.ok, one.found.partition(down)[0]) for one in found] == [
+        (True, "cell a has 1 named tenants"), (True, f"cell a at {red.url} is ready and knows this router"),
+        (False, "cell a at "), (True, "cell b has 1 named tenants"),
+        (False, f"cell b at {blue.url} refuses this router's token"),
+    ]  # fmt: skip
+    assert all(one.cure for one in found if not one.ok)
+
+
+def test_a_cell_over_tls_must_have_the_certificate(start: Start, tmp_path: Path, blue: RawCell) -> None:
+    """The router reaches a cell whose certificate its `ca` signed, and none of another authority."""
+    authority, stranger = trustme.CA(), trustme.CA()
+    for name, ca in (("ca", authority), ("stranger", stranger)):
+        ca.cert_pem.write_to_path(tmp_path / f"{name}.pem")
+    cell = RawCell(authority.issue_cert("127.0.0.1"))
+    try:
+        for name, status in (("ca", 200), ("stranger", 503)):
+            named = {"a": {"urls": [cell.url], "token": TOKEN, "ca": str(tmp_path / f"{name}.pem")},
+                     "b": {"urls": [blue.url], "token": TOKEN}}  # fmt: skip
+            assert start(named=named).ask()[0] == status
+        assert len(cell.received) == 1
+    finally:
+        cell.close()
 
 
 # --- gRPC -----------------------------------------------------------------------------------------------------------

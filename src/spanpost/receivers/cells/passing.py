@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from datetime import timedelta
 from typing import Any, Final, TypeVar
 
@@ -46,8 +46,13 @@ class Cells:
         self._watch = watch
         self._is_ending = False
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Cell]:
         return iter(self._cells.values())
+
+    @property
+    def in_flight(self) -> int:
+        """Bytes of the requests in progress."""
+        return sum(cell.admission.held.total for cell in self)
 
     def end(self) -> None:
         """Refuse new requests: the router stops."""
