@@ -79,6 +79,8 @@ class Router:
         self.section.refuse_exposure()
         refuse_missing(self.section)
         self.metrics = own_metrics.metrics_of(self.settings.metrics, {}) if self.settings.metrics else None
+        if self.metrics is not None:
+            self.metrics.store_up.set(1)  # there is no store that could fail: an alert waits for 0
         self._tls = ServerTls(self.section, self._count_reload)
         listener = listen_http(self.section)
         if listener is not None:

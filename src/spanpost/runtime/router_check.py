@@ -50,7 +50,7 @@ def _examined(name: str, cell: CellSettings, url: str) -> Finding:
             ok=False, found=f"{where} does not answer: {why}", cure=f"start it, or mend cells.named.{name}.urls"
         )
     if trusted in (401, 403):
-        cure = f"put the hash of cells.named.{name}.token (`spanpost token new` prints both) into its gateway.router_tokens"
+        cure = f"put the hash of cells.named.{name}.token into its gateway.router_tokens (`spanpost token new`)"
         return Finding(ok=False, found=f"{where} refuses this router's token", cure=cure)
     if ready != 200:
         return Finding(ok=False, found=f"{where} is not ready", cure=f"see {url}/health/ready")
