@@ -251,17 +251,20 @@ class Router:
             self.metrics.reloads.labels(outcome).inc()
 
     def stop(self) -> bool:
-        """Answer requests in progress and close everything, within ten seconds. True if all was done."""
-        if self._loop is None:
+        """Answer requests in progress and close everything, within ten seconds. True if all was done. Safe to
+        repeat.
+        """
+        loop, self._loop = self._loop, None
+        if loop is None:
             return True
         try:
-            self._loop.ask(self._close(), _GRACE + _CLOSE + 1.0)
+            loop.ask(self._close(), _GRACE + _CLOSE + 1.0)
             is_done = True
         except (TimeoutError, SpanpostError):
             is_done = False
         if self.metrics is not None:
             self.metrics.close()
-        self._loop.stop(_CLOSE)
+        loop.stop(_CLOSE)
         return is_done
 
     async def _close(self) -> None:

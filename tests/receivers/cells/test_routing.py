@@ -52,7 +52,7 @@ def start(clean_environment: Any, red: RawCell, blue: RawCell) -> Iterator[Start
 
     yield go
     for one in running:
-        one.router.stop()
+        one.router.stop()  # safe to repeat
 
 
 # --- what passes ----------------------------------------------------------------------------------------------------
@@ -299,6 +299,28 @@ def test_a_cell_that_does_not_answer_in_time(start: Start, red: RawCell) -> None
     goes_on.set()
     assert (status, headers["retry-after"].isdigit()) == (503, True)
     assert "did not answer within 0.3 s" in json.loads(body)["message"]
+
+
+def test_a_router_that_stops_answers_waiting_agents(start: Start, red: RawCell) -> None:
+    """An agent that waits is asked to come back at once, and the stop takes no part of its wait."""
+    asked, goes_on = threading.Event(), threading.Event()
+
+    def wait(request: Received, connection: socket.socket) -> bool:
+        asked.set()
+        goes_on.wait(60)
+        return False
+
+    red.answer = wait
+    routed = start()
+    answers: list[int] = []
+    path = "/control/v1/tasks/x?wait=50"
+    thread = threading.Thread(target=lambda: answers.append(routed.ask(path, None)[0]))
+    thread.start()
+    assert asked.wait(30)
+    assert routed.router.stop()
+    thread.join(30)
+    goes_on.set()
+    assert answers == [503]
 
 
 def test_a_held_tenant_keeps_its_telemetry(start: Start, red: RawCell, blue: RawCell) -> None:

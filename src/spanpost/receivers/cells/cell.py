@@ -117,6 +117,8 @@ class Cell:
         #: Requests under way; and those that may stay open for long (waiting agents, event streams).
         self._requests: SharedPlaces[asyncio.Task[Any]] = SharedPlaces(requests)
         self._waits: SharedPlaces[asyncio.Task[Any]] = SharedPlaces(waits)
+        #: Tasks that hold a place of `_waits`.
+        self._waiting: set[asyncio.Task[Any]] = set()
         self.replicas = tuple(Replica(url) for url in urls)
         self._turn = 0
         self._tls = tls
@@ -190,10 +192,18 @@ class Cell:
             raise CellUnavailable(self.name, "busy", message) from None
         if given_up is not None:
             given_up.cancel()
+        if is_wait:
+            self._waiting.add(task)
         try:
             yield
         finally:
             places.leave(task)
+            self._waiting.discard(task)
+
+    def end_waits(self) -> None:
+        """End the requests that may stay open for long: the router stops."""
+        for task in self._waiting:
+            task.cancel()
 
     def refuse_down(self) -> None:
         """Raise `CellUnavailable` if no replica answers: then no body needs to be read."""

@@ -55,8 +55,10 @@ class Cells:
         return sum(cell.admission.held.total for cell in self)
 
     def end(self) -> None:
-        """Refuse new requests: the router stops."""
+        """Refuse new requests, and end waiting agents and event streams: the router stops."""
         self._is_ending = True
+        for cell in self:
+            cell.end_waits()
 
     def named(self, name: str) -> Cell | None:
         """Return a cell. Raises `CellUnavailable` once the router stops."""
@@ -100,7 +102,7 @@ async def under_way(
             if not task.done():
                 raise HungUp
             if task.cancelled():
-                raise CellUnavailable(cell.name, "busy", "too many requests for it are under way; send it again")
+                raise CellUnavailable(cell.name, "busy", "its place is needed, or this gateway stops; send it again")
             return task.result()
     finally:
         for each in tasks:
