@@ -133,6 +133,15 @@ def test_wrong_settings_are_refused(clean_environment: Path, cells: dict[str, An
     assert ROUTER not in str(refused.value)
 
 
+def test_a_token_comes_from_the_environment(clean_environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The secret of a cell need not stand in the file beside its address."""
+    (clean_environment / "spanpost.toml").write_text('[cells.named.a]\nurls = ["http://127.0.0.1:1"]\n')
+    monkeypatch.setenv("SPANPOST_CELLS__NAMED__A__TOKEN", ROUTER)
+    cells = load().cells
+    assert cells is not None
+    assert cells.named["a"].token.get_secret_value() == ROUTER
+
+
 def test_a_tenant_with_a_token_has_a_cell(clean_environment: Path) -> None:
     """A router does not start while a tenant that may send is in no cell."""
     tokens = [{"tenant": "red", "sha256": [hash_of("red")]}]
