@@ -79,19 +79,24 @@ def router_toml(urls: dict[str, str], **tables: str) -> str:
 class Fleet:
     """Two cells and their router."""
 
-    def __init__(self, databases: dict[str, str], home: Path) -> None:
+    def __init__(self, databases: dict[str, str], home: Path, stack: ExitStack) -> None:
         self.databases = databases
+        self._stack = stack
         self._home = home
         self.cells = {cell: self.begin(cell) for cell in databases}
         self.urls = {cell: gateway.http for cell, gateway in self.cells.items()}
         (home / "router").mkdir()
-        self.router = Gateway(NONE, home / "router", router_toml(self.urls)).ready()
+        self.router = Gateway(NONE, home / "router", router_toml(self.urls))
+        stack.callback(self.router.process.kill)
+        self.router.ready()
 
     def begin(self, cell: str, port: str = "0") -> Gateway:
         """Start a cell's gateway."""
         (self._home / cell).mkdir(exist_ok=True)
         ports = ("--http-port", port, "--grpc-port", "-1")
-        return Gateway(self.databases[cell], self._home / cell, cell_toml(cell), *ports)
+        gateway = Gateway(self.databases[cell], self._home / cell, cell_toml(cell), *ports)
+        self._stack.callback(gateway.process.kill)
+        return gateway
 
     def send(self, tenant: str, number: int, url: str = "", **headers: str) -> tuple[int, Any]:
         """Send one span of a tenant; return status and body."""
@@ -114,19 +119,12 @@ class Fleet:
         self.router.process.send_signal(signal.SIGHUP)
         eventually(lambda: any("settings read again" in line for line in self.router.lines[before:]))
 
-    def end(self) -> None:
-        for gateway in (self.router, *self.cells.values()):
-            gateway.process.send_signal(signal.SIGCONT)
-            gateway.kill()
-
 
 @pytest.fixture(scope="module")
 def fleet(server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     with ExitStack() as stack:
         databases = {cell: stack.enter_context(fresh_database(server)) for cell in "ab"}
-        fleet = Fleet(databases, tmp_path_factory.mktemp("cells"))
-        stack.callback(fleet.end)
-        yield fleet
+        yield Fleet(databases, tmp_path_factory.mktemp("cells"), stack)
 
 
 def test_each_tenant_lives_in_its_cell_alone(fleet: Fleet) -> None:
