@@ -33,7 +33,7 @@ def _of(text: str) -> frozenset[str]:
 
 #: Words of the first build, in singular and plural; the glossary has the words that replace them.
 _NOUNS = _of(
-    "house room door hall desk letter lane pump ledger tongue saying kin cell unit boundary crown heir "
+    "house room door hall desk letter lane pump ledger tongue saying kin unit boundary crown heir "
     "handover offspring claimant strand segment errand manner guise patience silence"
 )
 PRIVATE = (
@@ -73,7 +73,6 @@ ALLOWED_PROSE = {
     r"letters? (and|that|without|poses|of text|are mixed)": "characters of an alphabet",
     r"(one|a|full-width|random|second|Korean|blank|separates its) letters?": "characters of an alphabet",
     r"(one|a) segment of": "a part of a path",
-    r"cells? (of|in) (a|the) (row|table)": "a part of a table",
 }
 ALLOWED_NAMES = {
     "groups": "groups of people, in Slack and in an identity provider",
@@ -86,7 +85,6 @@ ALLOWED_NAMES = {
 ALLOWED_OUR_NAMES = {
     **dict.fromkeys(("room", "Room", "ROOM", "book_room"), "what the examples' agent books"),
     "travel_desk": "the agent of the examples",
-    **dict.fromkeys(("cell", "cells", "_cell"), "parts of a table in a page"),
     **dict.fromkeys(("letter", "letters", "_has_letter_or_digit"), "characters of an alphabet"),
     "__slots__": "Python's",
 }

@@ -384,6 +384,30 @@ ALERTS = (
         quiet={'spanpost_build_info{instance="a:1"}': "1x90", 'spanpost_build_info{instance="b:1"}': "1x90"},
     ),
     Alert(
+        name="SpanpostCellDown",
+        severity="critical",
+        expr="max by (cell) (spanpost_cell_up) == 0",
+        hold="2m",
+        summary="No gateway of cell {{ $labels.cell }} is ready",
+        means="The routing gateways answer 503 to the tenants of this cell. Senders keep their telemetry as long as "
+        "they can; tenants of other cells are served.",
+        todo=(
+            "Ask a router which gateways it tries: `/health/detailed` with an operator's token.",
+            "Are the cell's gateways running, and is its PostgreSQL? A cell whose database is down is not ready.",
+            "Does the router reach them, and do they know its token? `spanpost check` on the router's host says so.",
+        ),
+        dashboard="pipeline",
+        fires={
+            'spanpost_cell_up{cell="a",instance="r:1"}': "1x5 0x60",
+            'spanpost_cell_up{cell="b",instance="r:1"}': "1x65",
+        },
+        quiet={
+            'spanpost_cell_up{cell="a",instance="r:1"}': "0x65",
+            'spanpost_cell_up{cell="a",instance="r:2"}': "1x65",
+        },
+        labels={"cell": "a"},
+    ),
+    Alert(
         name="SpanpostTasksGone",
         severity="critical",
         expr="absent(spanpost_build_info)",

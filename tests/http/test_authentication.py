@@ -24,7 +24,7 @@ class Tokens:
     def __init__(self, *, is_open: bool = False) -> None:
         self.is_open = is_open
 
-    def tenant_of(self, authorization: str | None) -> str | None:
+    def tenant_of(self, authorization: str | None, forwarded: str | None = None) -> str | None:
         return "acme" if authorization == TENANT else "default" if self.is_open and authorization is None else None
 
     def is_operator(self, authorization: str | None) -> bool:

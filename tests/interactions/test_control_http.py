@@ -44,7 +44,7 @@ class SenderTokens:
 
     is_open = False
 
-    def tenant_of(self, authorization: str | None) -> str | None:
+    def tenant_of(self, authorization: str | None, forwarded: str | None = None) -> str | None:
         scheme, _, token = (authorization or "").partition(" ")
         return token.partition("-")[0] if scheme == "Bearer" and "-" in token else None
 

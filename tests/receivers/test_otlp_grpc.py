@@ -16,7 +16,7 @@ from spanpost.http.tokens import hash_of
 from tests.receivers.endpoints import Endpoint, opened, traces
 
 grpc = pytest.importorskip("grpc")
-from spanpost.receivers.otlp_grpc import READERS, GrpcServer, OtlpGrpc  # noqa: E402
+from spanpost.receivers.otlp_grpc import READERS, GrpcServer, OtlpGrpc, RecordsMessages  # noqa: E402
 
 METHOD = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 TOKENS = [("red", hash_of("red")), ("blue", hash_of("blue"))]
@@ -64,7 +64,7 @@ class Served:
 @asynccontextmanager
 async def served(**options: Any) -> AsyncIterator[Served]:
     async with opened(tokens=TOKENS) as endpoint:
-        handlers = OtlpGrpc(endpoint.receiver, endpoint.sender_tokens, is_ready=lambda: True)
+        handlers = OtlpGrpc(RecordsMessages(endpoint.receiver), endpoint.sender_tokens, is_ready=lambda: True)
         server = GrpcServer(handlers, most_bytes=100_000, connections=100, **options)
         port = server.listen("127.0.0.1:0")
         await server.start()
@@ -121,7 +121,7 @@ async def test_the_unix_socket_is_never_open_to_others(tmp_path: Path) -> None:
     try:
         async with opened() as endpoint:
             server = GrpcServer(
-                OtlpGrpc(endpoint.receiver, endpoint.sender_tokens, is_ready=lambda: True),
+                OtlpGrpc(RecordsMessages(endpoint.receiver), endpoint.sender_tokens, is_ready=lambda: True),
                 most_bytes=1000,
                 connections=10,
             )

@@ -12,7 +12,7 @@ import trustme
 
 from spanpost.cli.examination import examine
 from spanpost.model.errors import ConfigError
-from spanpost.runtime.certificates import judge, stamp, tls_context, validity
+from spanpost.runtime.certificates import ServerTls, judge, tls_context, validity
 from spanpost.settings import GatewaySettings, load
 
 NOW = datetime.now(UTC)
@@ -85,20 +85,18 @@ def test_check_finds_bad_certificates(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_a_renewed_certificate_is_taken_and_a_bad_one_is_not(tmp_path: Path) -> None:
     """A gateway serves a replaced certificate at once; a file that does not match its key changes nothing."""
-    from spanpost.runtime.gateway import Gateway
-
     pem, key = write(tmp_path / "server", NOW - DAY, NOW + 30 * DAY)
     section = GatewaySettings(tls_certificate=pem, tls_key=key)
-    gateway = Gateway(load(gateway={"tls_certificate": str(pem), "tls_key": str(key)}))
-    gateway._context, gateway._stamp = tls_context(section), stamp(section)
+    outcomes: list[str] = []
+    tls = ServerTls(section, outcomes.append)
 
     def served() -> bytes | None:
         """Return the certificate that a client receives, in a handshake in memory."""
         to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
         trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
-        assert gateway._context is not None
-        server = gateway._context.wrap_bio(to_server, to_client, server_side=True)
+        assert tls.context is not None
+        server = tls.context.wrap_bio(to_server, to_client, server_side=True)
         client = trusting.wrap_bio(to_client, to_server)
         for side in (client, server, client, server):
             try:
@@ -109,16 +107,17 @@ def test_a_renewed_certificate_is_taken_and_a_bad_one_is_not(tmp_path: Path) -> 
 
     first = served()
     assert first is not None
-    assert not gateway.renew()
+    assert not tls.renew()
     write(tmp_path / "server", NOW, NOW + 90 * DAY)
-    assert gateway.renew()
+    assert tls.renew()
     renewed = served()
     assert renewed != first
-    assert not gateway.renew()
+    assert not tls.renew()
     new = tmp_path / "new"
     new.write_bytes(write(tmp_path / "foreign", NOW, NOW + DAY)[0].read_bytes())
     os.replace(new, pem)  # the certificate came before its key
-    assert not gateway.renew()
+    assert not tls.renew()
     assert served() == renewed
+    assert outcomes == ["taken", "refused"]
     with pytest.raises(ConfigError, match="not the certificate's"):
         tls_context(section)

@@ -43,7 +43,9 @@ class NamedFinding(NamedTuple):
 def examine(settings: Settings) -> list[NamedFinding]:
     """Check everything that can be wrong before the start; the settings themselves were accepted already."""
     found = [*_settings()]
-    if settings.forward is None:
+    if settings.cells is not None:
+        found += _cells(settings)
+    elif settings.forward is None:
         found.append(_database(settings))
     return [
         *found,
@@ -91,6 +93,14 @@ async def _counts(settings: Settings) -> dict[str, object]:
         return await store.counts()
     finally:
         await store.close()
+
+
+def _cells(settings: Settings) -> Iterator[NamedFinding]:
+    """Check the cells of a routing gateway, which has no database."""
+    from spanpost.runtime.router_check import examined
+
+    for each in examined(settings):
+        yield NamedFinding("cells", each.ok, each.found, each.cure)
 
 
 def _redaction(settings: Settings) -> NamedFinding:

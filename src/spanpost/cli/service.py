@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from spanpost.runtime.gateway import Gateway
-    from spanpost.settings import Settings
+    from spanpost.runtime.router import Router
+    from spanpost.settings import GatewaySettings, Settings
 
 log = logging.getLogger("spanpost.runtime.gateway")
 
@@ -21,12 +22,36 @@ def serve(read: Callable[[], Settings]) -> bool:
     """Run until SIGINT or SIGTERM, with the workers of the settings. False if not everything could be
     finished.
     """
-    gateway = read().gateway
+    settings = read()
+    gateway = settings.gateway
+    one = serve_one if settings.cells is None else serve_router
     if gateway is None or not gateway.enabled or gateway.workers == 1:
-        return serve_one(read)
+        return one(read)
     from spanpost.runtime.supervisor import Supervisor
 
-    return Supervisor(read, serve_one).run()
+    return Supervisor(read, one).run()
+
+
+def serve_router(read: Callable[[], Settings]) -> bool:
+    """Run a routing gateway in this process alone; SIGHUP reads the settings again."""
+    from spanpost.runtime import workers
+    from spanpost.runtime.process import rarely_collect
+    from spanpost.runtime.router import Router
+
+    router = Router(read(), read)
+    with _signals(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as received:
+        router.start()
+        if workers.current is not None:
+            workers.current.begin()
+        for line in router_lines(router) if workers.is_first() else ():
+            log.info("%s", line)
+        rarely_collect()
+        while next(received) == signal.SIGHUP:
+            router.reload()
+        log.info("stopping: requests in progress are answered")
+        is_done = router.stop()
+        log.info("stopped" if is_done else "stopped before everything was finished")
+        return is_done
 
 
 def serve_one(read: Callable[[], Settings]) -> bool:
@@ -85,6 +110,42 @@ def _signals(*numbers: int) -> Iterator[Iterator[int]]:
         writer.close()
 
 
+def router_lines(router: Router) -> Iterator[str]:
+    """Yield the start-up lines of a routing gateway."""
+    settings, section = router.settings, router.section
+    if router.http_url:
+        yield f"receiving OTLP/HTTP on {router.http_url} (/v1/traces, /v1/logs, /v1/metrics)"
+    if router.grpc_url:
+        yield f"receiving OTLP/gRPC on {router.grpc_url}"
+    if section.grpc_socket is not None:
+        yield f"receiving OTLP/gRPC on unix://{section.grpc_socket}"
+    yield from _access(settings, section)
+    assert settings.cells is not None
+    for name, cell in settings.cells.named.items():
+        own = ", ".join(sorted(tenant for tenant, of in settings.cells.tenants.items() if of == name))
+        other = "all other tenants" if settings.cells.default == name else ""
+        whose = ", ".join(each for each in (own, other) if each) or "no tenant"
+        yield f"cell {name} at {', '.join(cell.urls)}: {whose}"
+    pages = [router.metrics_url, f"{router.http_url}/metrics" if router.http_url else None]
+    yield f"metrics: {', '.join(page for page in pages if page) or 'off'}"
+    yield "stop with Ctrl-C; SIGHUP reads assignment and tokens again"
+
+
+def _access(settings: Settings, section: GatewaySettings) -> Iterator[str]:
+    if section.tokens:
+        tenants = ", ".join(sorted({token.tenant for token in section.tokens}))
+        yield f"tokens are required; tenants: {tenants}"
+    if section.router_tokens:
+        yield "requests of a routing gateway are of the tenant that it names"
+    elif not section.tokens and section.client_ca is not None:
+        yield f"client certificates are required; all senders are tenant {settings.intake.tenant}"
+    elif not section.tokens:
+        access = (
+            "ANYBODY WHO REACHES THE PORT MAY WRITE (allow_insecure)" if section.is_exposed else "no token is required"
+        )
+        yield f"{access}; all senders are tenant {settings.intake.tenant}"
+
+
 def lines(gateway: Gateway) -> Iterator[str]:
     """Yield the start-up lines of a gateway."""
     from spanpost.runtime.assembly import enabled_sinks
@@ -110,16 +171,8 @@ def lines(gateway: Gateway) -> Iterator[str]:
         yield "receiving Slack events by Socket Mode"
     if not section.enabled:
         yield "receiving nothing: gateway.enabled is false"
-    elif section.tokens:
-        tenants = ", ".join(sorted({token.tenant for token in section.tokens}))
-        yield f"tokens are required; tenants: {tenants}"
-    elif section.client_ca is not None:
-        yield f"client certificates are required; all senders are tenant {settings.intake.tenant}"
     else:
-        access = (
-            "ANYBODY WHO REACHES THE PORT MAY WRITE (allow_insecure)" if section.is_exposed else "no token is required"
-        )
-        yield f"{access}; all senders are tenant {settings.intake.tenant}"
+        yield from _access(settings, section)
     # Never the URL: it holds the password.
     yield f"rows go to {'PostgreSQL' if settings.dsn else f'the embedded PostgreSQL in {settings.database.data_dir}'}"
     yield f"checkpoints go to {', '.join(enabled_sinks(settings)) or 'no sink: none is on'}"

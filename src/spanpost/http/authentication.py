@@ -13,7 +13,7 @@ from starlette.requests import Request
 from spanpost.http.asgi import Scope
 from spanpost.http.errors import HttpError
 from spanpost.http.guard import allowed_request
-from spanpost.http.tokens import SenderTokens
+from spanpost.http.tokens import FORWARDED_TENANT, SenderTokens
 
 C_co = TypeVar("C_co", covariant=True)
 C = TypeVar("C")
@@ -43,7 +43,7 @@ class Authenticator:
     def tenant(self, scope: Scope) -> str:
         """Return the tenant of a request."""
         authorization = authorization_of(scope)
-        tenant = self._tokens.tenant_of(authorization)
+        tenant = self._tokens.tenant_of(authorization, _forwarded_of(scope))
         if tenant is not None:
             return tenant
         if not self._tokens.is_open and self._tokens.is_operator(authorization):
@@ -61,7 +61,8 @@ class Authenticator:
         A Basic password counts as a token.
         """
         authorization = bearer_of_basic(authorization_of(scope))
-        tenant, is_operator = self._tokens.tenant_of(authorization), self._tokens.is_operator(authorization)
+        tenant = self._tokens.tenant_of(authorization, _forwarded_of(scope))
+        is_operator = self._tokens.is_operator(authorization)
         if tenant is None and not is_operator:
             raise unauthenticated("a valid token is needed, as Authorization: Bearer, or as the password of Basic")
         return tenant, is_operator
@@ -120,6 +121,14 @@ def authorization_of(scope: Scope) -> str | None:
     if not found:
         return None
     return found[0].decode("latin-1") if len(found) == 1 else ""
+
+
+def _forwarded_of(scope: Scope) -> str | None:
+    """Return the tenant that a routing gateway names; None: absent; empty, and so refused: several."""
+    found = [value for name, value in scope["headers"] if name.lower() == FORWARDED_TENANT.encode()]
+    if not found:
+        return None
+    return str(found[0].decode("latin-1")) if len(found) == 1 else ""
 
 
 def bearer_of_basic(authorization: str | None) -> str | None:

@@ -158,6 +158,9 @@ class AllowedRequest(msgspec.Struct, frozen=True, kw_only=True):
     client: str
     #: Nothing indicates that it came from elsewhere. That alone allows nothing: a proxy may add no header.
     is_this_machine: bool
+    #: Scheme and host by which the client reached us, or reached the trusted proxy; empty: unknown.
+    scheme: str = ""
+    host: str = ""
     #: The other origin, listed in `allowed_origins`; empty: none.
     shared_with: str = ""
 
@@ -203,7 +206,10 @@ class Guard(msgspec.Struct, frozen=True, kw_only=True):
         client = client_of(request.peer, headers.get("x-forwarded-for", ()), self.trusted_proxies)
         is_named_here = sent_host is not None and is_loopback(sent_host.name)
         is_here = is_loopback(client) and is_named_here and request.http_version == "1.1" and not is_forwarded(headers)
-        return AllowedRequest(client=client, is_this_machine=is_here, shared_with=str(shared))
+        named = forwarded_host or "".join(headers.get("host", ()))
+        return AllowedRequest(
+            client=client, is_this_machine=is_here, scheme=scheme, host=named, shared_with=str(shared)
+        )
 
     def _is_proven(self, endpoint: EndpointRules, headers: Headers) -> bool:
         """Whether the endpoint refuses every request without a credential, which no web page has."""

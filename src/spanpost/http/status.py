@@ -86,6 +86,22 @@ def as_protobuf(code: int, message: str, *, reason: str = "", field: str = "", r
     return whole
 
 
+def message_of(body: bytes) -> str:
+    """Return the message of a google.rpc.Status in protobuf, as `as_protobuf` writes it; empty for other bytes."""
+    at = 0
+    if body[:1] == b"\x08":  # the code, a varint
+        at = next((i + 1 for i in range(1, min(len(body), 11)) if body[i] < 128), len(body))
+    if body[at : at + 1] != b"\x12":
+        return ""
+    length = shift = 0
+    for i in range(at + 1, min(len(body), at + 6)):
+        length |= (body[i] & 127) << shift
+        shift += 7
+        if body[i] < 128:
+            return body[i + 1 : i + 1 + length].decode("utf-8", "replace")
+    return ""
+
+
 def _detail(name: str, value: bytes) -> bytes:
     return bytes_field(3, text_field(1, _TYPE + name) + bytes_field(2, value))
 

@@ -98,6 +98,28 @@ class MetricFamilies:
         self.worker_restarts = counter(
             "worker_restarts", "Workers of the gateway that ended unexpectedly and were restarted."
         )
+        # cells, at a routing gateway
+        self.cell_requests = counter(
+            "cell_requests",
+            "Requests that a routing gateway passed on to a cell, by class of the answer, or by the reason for which "
+            "there was none.",
+            "cell",
+            "outcome",
+        )
+        self.cell_answer_duration = Histogram(
+            "spanpost_cell_answer_duration_seconds",
+            "Time until a cell began to answer a request.",
+            ["cell"],
+            buckets=COMMITS,
+            registry=registry,
+        )
+        self.cell_up = Gauge(
+            "spanpost_cell_up",
+            "1 while a gateway of the cell is ready, 0 while none is.",
+            ["cell"],
+            registry=registry,
+            multiprocess_mode="min",
+        )
         self.redactions = counter(
             "redactions", "Secrets removed from telemetry, including those of duplicates.", "kind"
         )

@@ -121,6 +121,16 @@ class Metrics(MetricFamilies):
         """Count a request to a receiver (`http`, `grpc`) and its answer."""
         self.requests.labels(endpoint, signal, answer).inc()
 
+    def routed(self, cell: str, outcome: str, seconds: float | None = None) -> None:
+        """Count a request to a cell, and the seconds until its answer began. `outcome` is of a closed list."""
+        self.cell_requests.labels(cell, outcome).inc()
+        if seconds is not None:
+            self.cell_answer_duration.labels(cell).observe(seconds)
+
+    def show_cell(self, cell: str, is_up: bool) -> None:
+        """Show whether a gateway of a cell is ready."""
+        self.cell_up.labels(cell).set(is_up)
+
     def count_ignored_points(self, n: int) -> None:
         """Count data points that were accepted and not read."""
         self.metric_points.inc(n)

@@ -8,7 +8,7 @@ from typing import Any
 from spanpost.http.asgi import Application, Receive, Scope, Send, address_of
 from spanpost.http.errors import HttpError
 from spanpost.http.shares import Sender
-from spanpost.receivers.admission import Admission, Busy
+from spanpost.receivers.admission import Admission, Busy, MemoryReservation
 
 
 class Counted:
@@ -24,16 +24,23 @@ class Counted:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         reservation = self._admission.reservation(Sender("", address_of(scope)))
-
-        async def counted() -> MutableMapping[str, Any]:
-            message = await receive()
-            try:
-                reservation.grow(len(message.get("body") or b""))
-            except Busy as busy:
-                raise HttpError(503, "busy", str(busy), retry_after=busy.retry_after) from None
-            return message
-
         try:
-            await self._application(scope, counted, send)
+            await self._application(scope, counted(receive, reservation), send)
         finally:
             reservation.leave()
+
+
+def counted(receive: Receive, reservation: MemoryReservation) -> Receive:
+    """Return a `receive` that reserves the memory of a body as it arrives. It raises the `HttpError` of a sender
+    that is beyond its share.
+    """
+
+    async def receiving() -> MutableMapping[str, Any]:
+        message = await receive()
+        try:
+            reservation.grow(len(message.get("body") or b""))
+        except Busy as busy:
+            raise HttpError(503, "busy", str(busy), retry_after=busy.retry_after) from None
+        return message
+
+    return receiving

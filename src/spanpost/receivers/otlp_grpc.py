@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 from urllib.parse import unquote
 
 import grpc
@@ -21,7 +22,7 @@ import grpc
 from spanpost.http.rate_limited_log import RateLimitedLog
 from spanpost.http.shares import Full, Holder, Sender, network_of
 from spanpost.http.status import as_protobuf
-from spanpost.http.tokens import SenderTokens
+from spanpost.http.tokens import FORWARDED_TENANT, SenderTokens
 from spanpost.receivers import otlp_responses
 from spanpost.receivers.admission import Busy
 from spanpost.receivers.decoded import Undecodable
@@ -82,18 +83,67 @@ class CertificateSource(Protocol):
     def client_ca(self) -> bytes | None: ...
 
 
+#: Returns the message of a request. Raises `Busy` if it does not arrive in time.
+ReadMessage: TypeAlias = Callable[[], Awaitable[bytes]]
+
+
+class GrpcRefused(Exception):
+    """A request that is answered with an error; `retry_after` seconds, 0: the sender should not retry."""
+
+    def __init__(self, code: grpc.StatusCode, message: str, retry_after: int = 0) -> None:
+        super().__init__(message)
+        self.code = code
+        self.retry_after = retry_after
+
+
+class TakesMessages(Protocol):
+    """**Protocol:** takes an authenticated request and returns the answer's message.
+
+    Raises `Busy`, `BodyTooLarge`, `Undecodable` and `GrpcRefused`.
+    """
+
+    async def __call__(self, signal: str, sender: Sender, read: ReadMessage) -> bytes: ...
+
+
+class RecordsMessages:
+    """Passes messages to the receiver, which records them."""
+
+    def __init__(self, receiver: Receiver) -> None:
+        self._receiver = receiver
+
+    async def __call__(self, signal: str, sender: Sender, read: ReadMessage) -> bytes:
+        """Return the answer once everything is committed."""
+        reservation = self._receiver.admit(sender, 0)  # refuse before reading
+        raw = await read()
+        try:
+            reservation.grow(len(raw))
+            body = await self._receiver.admission.inflate(reservation, raw, encoding_of(raw))
+        except BaseException as error:
+            reservation.leave()
+            if isinstance(error, Undecodable):
+                await self._receiver.keep(signal, sender.tenant, str(error), raw)
+            raise
+        taken = await self._receiver.take(reservation, signal, body, is_json=False)
+        return otlp_responses.exported(signal, taken.rejected, taken.message, is_json=False)
+
+
+def encoding_of(message: bytes) -> str:
+    """Return the compression of a message by its first bytes; empty: none."""
+    return _ENCODED.get(message[:2], "")
+
+
 class OtlpGrpc(grpc.GenericRpcHandler):  # type: ignore[misc]
     """The handlers of all methods, for a `GrpcServer`."""
 
     def __init__(
         self,
-        receiver: Receiver,
+        take: TakesMessages,
         sender_tokens: SenderTokens,
         *,
         is_ready: Callable[[], bool],
         watch: GrpcMetrics | None = None,
     ) -> None:
-        self._receiver = receiver
+        self._take = take
         self._sender_tokens = sender_tokens
         self._is_ready = is_ready
         self._watch = watch
@@ -129,38 +179,29 @@ class OtlpGrpc(grpc.GenericRpcHandler):  # type: ignore[misc]
     async def _answer(
         self, signal: str, messages: AsyncIterator[bytes], context: Any
     ) -> tuple[bytes | None, grpc.StatusCode, str, int]:
-        authorization = next(
-            (value for name, value in context.invocation_metadata() or () if name == "authorization"), None
-        )
-        tenant = self._sender_tokens.tenant_of(authorization if isinstance(authorization, str) else None)
+        metadata = dict(reversed(context.invocation_metadata() or ()))  # the first of equal names counts
+        authorization, forwarded = metadata.get("authorization"), metadata.get(FORWARDED_TENANT)
+        tenant = self._sender_tokens.tenant_of(authorization if isinstance(authorization, str) else None, forwarded)
         if tenant is None:
             _limited_log.warning("token", "a request without a valid token was refused")
             return None, grpc.StatusCode.UNAUTHENTICATED, "a valid token is needed", 0
         sender = Sender(tenant, _address(context.peer()))
         try:
-            reservation = self._receiver.admit(sender, 0)  # refuse before reading
-            raw = await self._read((*sender, context.peer()), messages)
-            try:
-                reservation.grow(len(raw))
-                body = await self._receiver.admission.inflate(reservation, raw, _ENCODED.get(raw[:2], ""))
-            except BaseException as error:
-                reservation.leave()
-                if isinstance(error, Undecodable):
-                    await self._receiver.keep(signal, tenant, str(error), raw)
-                raise
-            taken = await self._receiver.take(reservation, signal, body, is_json=False)
+            answer = await self._take(signal, sender, partial(self._read, (*sender, context.peer()), messages))
         except BodyTooLarge as error:
             return None, grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), 0
         except Busy as busy:
             return None, grpc.StatusCode.UNAVAILABLE, str(busy), busy.retry_after
         except Undecodable as error:
             return None, grpc.StatusCode.INVALID_ARGUMENT, str(error), 0
+        except GrpcRefused as refused:
+            return None, refused.code, str(refused), refused.retry_after
         except Exception as error:
             kind = type(error).__name__
             message_text = "internal error in a request, its sender keeps it: %s: %s"
             _limited_log.error(f"fault {kind}", message_text, kind, str(error)[:300], fault=error)
             return None, grpc.StatusCode.UNAVAILABLE, "internal error; try again", 5
-        return otlp_responses.exported(signal, taken.rejected, taken.message, is_json=False), grpc.StatusCode.OK, "", 0
+        return answer, grpc.StatusCode.OK, "", 0
 
     async def _read(self, holder: Holder, messages: AsyncIterator[bytes]) -> bytes:
         """Return a request's message.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import re
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -12,6 +14,10 @@ from typing import Final, NamedTuple
 from spanpost.model.errors import ConfigError
 from spanpost.settings.gateway import GatewaySettings
 
+log = logging.getLogger("spanpost.runtime.gateway")
+
+#: Interval of checks for renewed certificates, seconds.
+_RENEW_INTERVAL: Final = 30.0
 #: Remaining life at which a certificate is reported; for a short-lived one, a third of its life.
 SOON: Final = timedelta(days=14)
 _PEM: Final = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
@@ -36,6 +42,56 @@ class Certificates:
     @property
     def client_ca(self) -> bytes | None:
         return self._settings.client_ca.read_bytes() if self._settings.client_ca else None
+
+
+class ServerTls:
+    """The TLS context of an HTTP port (None without TLS), kept up with its files.
+
+    `count` counts a renewal by its outcome. Raises `ConfigError` for unusable files.
+    """
+
+    def __init__(self, section: GatewaySettings, count: Callable[[str], None]) -> None:
+        self.context = tls_context(section)
+        self._section = section
+        self._count = count
+        #: State of the files when they were read last.
+        self._stamp = stamp(section)
+
+    def check(self, section: GatewaySettings) -> None:
+        """Raise `ConfigError` or OSError if the files of new settings cannot be used."""
+        if self.context is not None:
+            tls_context(section)  # keep a certificate that works if the new one does not fit its key
+
+    def replace(self, section: GatewaySettings) -> None:
+        """Use the files of new settings for new connections."""
+        if self.context is not None and section.tls_certificate and section.tls_key:
+            take(self.context, section)
+            self._stamp = stamp(section)
+
+    def renew(self) -> bool:
+        """Use certificates whose files have changed; True if there were any. A certificate that does not
+        fit its key is ignored, and logged.
+        """
+        now = stamp(self._section)
+        if self.context is None or not now or now == self._stamp:
+            return False
+        self._stamp = now
+        try:
+            tls_context(self._section)
+            take(self.context, self._section)
+        except (ConfigError, OSError) as error:
+            log.error("the renewed certificate is refused, the old one stays: %s", error)
+            self._count("refused")
+            return False
+        self._count("taken")
+        log.info("the certificate was renewed: new connections use it")
+        return True
+
+    async def keep(self) -> None:
+        """Check the files for changes until it is cancelled."""
+        while self.context is not None:
+            await asyncio.sleep(_RENEW_INTERVAL)
+            self.renew()
 
 
 def tls_context(settings: GatewaySettings) -> ssl.SSLContext | None:

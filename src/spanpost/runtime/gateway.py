@@ -10,17 +10,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import ssl
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from spanpost.http.connections import fit_descriptors
 from spanpost.http.tokens import SenderTokens
-from spanpost.model.errors import ConfigError, SpanpostError
+from spanpost.model.errors import SpanpostError
 from spanpost.receivers.dealing import Dealer
 from spanpost.receivers.receiver import Receiver
 from spanpost.runtime import workers
-from spanpost.runtime.certificates import Certificates, stamp, take, tls_context
+from spanpost.runtime.certificates import Certificates, ServerTls
 from spanpost.runtime.health import LIVE, READY, GatewayHealth
 from spanpost.runtime.journaling import journal_of
 from spanpost.runtime.pipeline import Pipeline
@@ -45,8 +44,6 @@ _RECORD: Final = 1.0
 _CLOSE: Final = 1.0
 #: Part of the grace for bodies that are still being sent when the stop begins, seconds.
 _BODIES: Final = 2.0
-#: Interval of checks for renewed certificates, seconds.
-_RENEW_INTERVAL: Final = 30.0
 #: Interval at which a worker shows that it lives, and writes its bytes in flight to the shared metrics, seconds.
 _SHOW_INTERVAL: Final = 1.0
 
@@ -70,15 +67,13 @@ class Gateway:
         self._endpoints: Endpoints | None = None
         self._receiver: Receiver | None = None
         self._dealer: Dealer | None = None
-        self._context: ssl.SSLContext | None = None
-        self._sender_tokens = SenderTokens(settings.intake.tenant, *_hashes(self.section))
-        #: State of the certificate files when they were read last, and the task that checks them for changes.
-        self._stamp: tuple[tuple[int, int, int], ...] = ()
+        self._tls: ServerTls | None = None
+        self._sender_tokens = SenderTokens(settings.intake.tenant, *hashes_of(self.section))
         self._renewer: asyncio.Task[None] | None = None
         self._showing: asyncio.Task[None] | None = None
         self._health: GatewayHealth | None = None
         self.pipeline = Pipeline(
-            settings, is_gateway=True, new_loop=_fast_loop if self.section.enabled else asyncio.new_event_loop
+            settings, is_gateway=True, new_loop=fast_loop if self.section.enabled else asyncio.new_event_loop
         )
 
     # --- life -------------------------------------------------------------------------------------------------------
@@ -88,13 +83,12 @@ class Gateway:
         if self.section.enabled:
             self.section.refuse_exposure()
             refuse_missing(self.section)
-            self._stamp = stamp(self.section)
-            self._context = tls_context(self.section)
+            self._tls = ServerTls(self.section, self._count_reload)
         listener = listen_http(self.section) if self.section.enabled else None
         if listener is not None:
             from spanpost.runtime.endpoints import prepare
 
-            self.http_url = url(self._context is not None, self.section.host, listener.getsockname()[1])
+            self.http_url = url(self._is_secure, self.section.host, listener.getsockname()[1])
             prepare(self.settings)
         try:
             self.pipeline.start()
@@ -136,8 +130,8 @@ class Gateway:
         receiver.start()
         if dealer is not None:
             await dealer.start(receiver.take_share)
-        if self._context is not None:
-            self._renewer = asyncio.create_task(self._renewing())
+        if self._tls is not None:
+            self._renewer = asyncio.create_task(self._tls.keep())
         if self._grpc is not None:
             await self._grpc.start()
         if listener is not None:
@@ -147,7 +141,12 @@ class Gateway:
             self._app = OtlpHttp(receiver, self._sender_tokens, watch=metrics)
             self._endpoints = self._open_endpoints(self._app, receiver, health)
             self._http = HttpServer(
-                self._endpoints, listener, context=self._context, connections=http, always=(LIVE, READY), grace=_GRACE
+                self._endpoints,
+                listener,
+                context=self._tls.context if self._tls is not None else None,
+                connections=http,
+                always=(LIVE, READY),
+                grace=_GRACE,
             )
             await self._http.start()
 
@@ -182,13 +181,16 @@ class Gateway:
         )
 
     def _open_grpc(self, receiver: Receiver, health: GatewayHealth, connections: int) -> None:
-        from spanpost.receivers.otlp_grpc import GrpcServer, OtlpGrpc
+        from spanpost.receivers.otlp_grpc import GrpcServer, OtlpGrpc, RecordsMessages
 
         section = self.section
         handlers = OtlpGrpc(
-            receiver, self._sender_tokens, is_ready=lambda: not health.why_not(), watch=self.pipeline.metrics
+            RecordsMessages(receiver),
+            self._sender_tokens,
+            is_ready=lambda: not health.why_not(),
+            watch=self.pipeline.metrics,
         )
-        certificates = Certificates(section) if self._context is not None else None
+        certificates = Certificates(section) if self._is_secure else None
         self._grpc = GrpcServer(
             handlers,
             most_bytes=section.max_body,
@@ -207,22 +209,21 @@ class Gateway:
                 return False
             settings = self._reread()
             section = settings.gateway or GatewaySettings(enabled=False)
-            if self._context is not None:
-                tls_context(section)  # keep a certificate that works if the new one does not fit its key
+            if self._tls is not None:
+                self._tls.check(section)
             if section.enabled:
                 section.refuse_exposure()
             self.pipeline.reload(settings)
             if self._endpoints is not None:
                 self._endpoints.reload(settings)
-            if self._context is not None and section.tls_certificate and section.tls_key:
-                take(self._context, section)
-                self._stamp = stamp(section)
+            if self._tls is not None:
+                self._tls.replace(section)
         except (SpanpostError, OSError) as error:
             for each in str(error).splitlines():
                 log.error("the new settings are refused, the old ones stay: %s", each)
             self._count_reload("refused")
             return False
-        self._sender_tokens.replace(settings.intake.tenant, *_hashes(section))
+        self._sender_tokens.replace(settings.intake.tenant, *hashes_of(section))
         if self._endpoints is not None:
             from spanpost.settings.guards import gateway_guard
 
@@ -234,25 +235,6 @@ class Gateway:
         log.info("settings read again, as %s: %s", system_user(), what)
         return True
 
-    def renew(self) -> bool:
-        """Use certificates whose files have changed; True if there were any. A certificate that does not
-        fit its key is ignored, and logged.
-        """
-        section, now = self.section, stamp(self.section)
-        if self._context is None or not now or now == self._stamp:
-            return False
-        self._stamp = now
-        try:
-            tls_context(section)
-            take(self._context, section)
-        except (ConfigError, OSError) as error:
-            log.error("the renewed certificate is refused, the old one stays: %s", error)
-            self._count_reload("refused")
-            return False
-        self._count_reload("taken")
-        log.info("the certificate was renewed: new connections use it")
-        return True
-
     @staticmethod
     async def _show(worker: workers.Worker, receiver: Receiver, gauge: Gauge | None) -> None:
         while True:
@@ -261,10 +243,9 @@ class Gateway:
                 gauge.set(receiver.in_flight)
             await asyncio.sleep(_SHOW_INTERVAL)
 
-    async def _renewing(self) -> None:
-        while True:
-            await asyncio.sleep(_RENEW_INTERVAL)
-            self.renew()
+    @property
+    def _is_secure(self) -> bool:
+        return self._tls is not None and self._tls.context is not None
 
     def _count_reload(self, outcome: str) -> None:
         if self.pipeline.metrics is not None:
@@ -305,11 +286,14 @@ class Gateway:
         return is_done
 
 
-def _hashes(section: GatewaySettings) -> tuple[Sequence[tuple[str, str]], Sequence[str]]:
-    return [(token.tenant, digest) for token in section.tokens for digest in token.sha256], section.operator_tokens
+def hashes_of(section: GatewaySettings) -> tuple[Sequence[tuple[str, str]], Sequence[str], Sequence[str]]:
+    """Return the hashes of tenants' tokens with their tenants, of operators' and of routing gateways'."""
+    tokens = [(token.tenant, digest) for token in section.tokens for digest in token.sha256]
+    return tokens, section.operator_tokens, section.router_tokens
 
 
-def _fast_loop() -> asyncio.AbstractEventLoop:
+def fast_loop() -> asyncio.AbstractEventLoop:
+    """Return uvloop's event loop if it is installed, else asyncio's."""
     try:
         import uvloop
     except ImportError:

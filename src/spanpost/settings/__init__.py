@@ -11,6 +11,7 @@ from spanpost.settings.approvals import ApprovalsSettings as ApprovalsSettings
 from spanpost.settings.approvals import ControlSettings as ControlSettings
 from spanpost.settings.attach import AttachSettings as AttachSettings
 from spanpost.settings.budgets import BudgetSettings as BudgetSettings
+from spanpost.settings.cells import CellsSettings as CellsSettings
 from spanpost.settings.context import ContextSettings as ContextSettings
 from spanpost.settings.cost import CostSettings as CostSettings
 from spanpost.settings.cost import PriceSettings as PriceSettings

@@ -82,6 +82,13 @@ class GatewaySettings(Section, AdmissionLimits):
         description="Hashes of the tokens that `/metrics` and `/health/detailed` require. If `tokens` is set and this "
         "is not, the two pages are closed here; `metrics.port` serves metrics too.",
     )
+    router_tokens: tuple[str, ...] = Field(
+        default=(),
+        max_length=4,
+        description="In a cell: hashes of the tokens of the routing gateways in front of it (their "
+        "`cells.named.<cell>.token`). A request with such a token is of the tenant that its header "
+        "`spanpost-forwarded-tenant` names; with any other token that header is refused.",
+    )
     hosts: tuple[str, ...] = Field(
         default=(),
         description='Host names of the HTTP port, besides loopback and each `public_url`: `["agents.example.com", '
@@ -165,7 +172,7 @@ class GatewaySettings(Section, AdmissionLimits):
         "decrypts in any case; without one, the file `<database.data_dir>-journal-key`. Never printed.",
     )
 
-    _digests = field_validator("operator_tokens")(digests)
+    _digests = field_validator("operator_tokens", "router_tokens")(digests)
     _hosts = field_validator("hosts")(are_hosts)
     _origins = field_validator("allowed_origins")(are_origins)
     _networks = field_validator("trusted_proxies")(are_networks)
@@ -196,12 +203,19 @@ class GatewaySettings(Section, AdmissionLimits):
                     raise ValueError(
                         f"tenants {seen[digest]!r} and {token.tenant!r} have the same token: give each its own"
                     )
+        if seen.keys() & {*self.router_tokens}:
+            raise ValueError("router_tokens: one of them is a tenant's token, too: give each its own")
         return self
+
+    @property
+    def asks_token(self) -> bool:
+        """True if senders need a token."""
+        return bool(self.tokens or self.router_tokens)
 
     @property
     def is_exposed(self) -> bool:
         """True if other machines can write without a token or client certificate."""
-        return not is_loopback(self.host) and not self.tokens and self.client_ca is None
+        return not is_loopback(self.host) and not self.asks_token and self.client_ca is None
 
     def refuse_exposure(self) -> None:
         """Raise `ConfigError` for an exposed gateway, unless `allow_insecure` is set."""

@@ -51,12 +51,13 @@ def are_networks(value: tuple[str, ...]) -> tuple[str, ...]:
 def gateway_guard(settings: Settings, section: GatewaySettings) -> Guard:
     """Return the guard of the gateway's HTTP port."""
     required = {Credential.SIGNATURE}
-    if section.tokens or section.client_ca is not None:
+    if section.asks_token or section.client_ca is not None:
         required |= {Credential.TOKEN, Credential.OPERATOR}
     elif section.operator_tokens:
         required.add(Credential.OPERATOR)
     logins = (settings.oidc, settings.slack_oauth)
-    public = [one.public_url for one in logins if one is not None and one.public_url]
+    cells = settings.cells.named.values() if settings.cells is not None else ()
+    public = [one.public_url for one in (*logins, *cells) if one is not None and one.public_url]
     return Guard(
         hosts=_hosts((*section.hosts, *(urlsplit(url).netloc for url in public))),
         own_origins=_origins(f"{urlsplit(url).scheme}://{urlsplit(url).netloc}" for url in public),

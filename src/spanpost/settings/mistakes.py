@@ -30,8 +30,8 @@ _KUBERNETES: Final = re.compile(
 )
 
 
-#: Sections with tables whose entries can be set by variables: secrets of launchers and webhook providers.
-_WITH_TABLES: Final = ("launchers", "webhooks")
+#: Sections with tables whose entries can be set by variables: secrets of launchers, webhook providers and cells.
+_WITH_TABLES: Final = ("launchers", "webhooks", "cells")
 
 
 def misspelt_variables(environment: Mapping[str, str], sinks: Models) -> Iterable[str]:

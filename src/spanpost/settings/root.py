@@ -14,6 +14,7 @@ from spanpost.settings.api import ApiSettings
 from spanpost.settings.approvals import ApprovalsSettings, ControlSettings
 from spanpost.settings.attach import AttachSettings
 from spanpost.settings.budgets import BudgetSettings, are_different
+from spanpost.settings.cells import CellsSettings
 from spanpost.settings.context import ContextSettings
 from spanpost.settings.cost import CostSettings
 from spanpost.settings.database import DatabaseSettings
@@ -68,6 +69,7 @@ class Settings(BaseSettings):
     redaction: RedactionSettings = Field(default_factory=lambda: RedactionSettings())
     forward: ForwardSettings | None = None
     gateway: GatewaySettings | None = None
+    cells: CellsSettings | None = None
     interactions: InteractionsSettings | None = None
     oidc: OidcSettings | None = None
     slack_oauth: SlackOauthSettings | None = None

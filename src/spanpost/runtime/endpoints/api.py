@@ -99,7 +99,7 @@ def token_here(settings: Settings) -> str:
         or settings.oidc is not None
         or (
             gateway is not None
-            and (bool(gateway.tokens) or gateway.client_ca is not None or not is_loopback(gateway.host))
+            and (gateway.asks_token or gateway.client_ca is not None or not is_loopback(gateway.host))
         )
     )
     return "" if is_asked or not settings.api.local else local_token.kept(settings.database.data_dir)
