@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from secrets import randbits, token_hex
 from tempfile import TemporaryDirectory
@@ -129,8 +130,8 @@ class Walk:
         return {"authorization": f"Bearer {self.to.token}"} if self.to.token else {}
 
     def spans(self, of: str) -> list[ReadableSpan]:
-        """Return a finished task with one model call, whose price is published."""
-        now, trace, resource = time.time_ns(), randbits(128), Resource.create({"service.name": "walk"})
+        """Return a finished task with one model call, whose price is published; sent again, it has one more."""
+        now, resource = time.time_ns(), Resource.create({"service.name": "walk"})
         chat = {
             "gen_ai.operation.name": "chat", "gen_ai.provider.name": "openai", "gen_ai.request.model": "gpt-4o",
             "gen_ai.usage.input_tokens": 1000, "gen_ai.usage.output_tokens": 100,
@@ -140,7 +141,8 @@ class Walk:
             "gen_ai.agent.name": self.agent,
             "agent.task.name": self.name(of),
         }
-        ids = (randbits(64), randbits(64))
+        named = hashlib.sha256(self.name(of).encode()).digest()
+        trace, ids = int.from_bytes(named[:16]), (int.from_bytes(named[16:24]), randbits(64))
         return [
             ReadableSpan(
                 name=str(attributes["gen_ai.operation.name"]),
@@ -223,14 +225,18 @@ async def audit_rows(walk: Walk) -> None:
 async def prices(walk: Walk) -> None:
     """A model call has a cost in dollars, by published prices."""
 
+    name = walk.name("with a price")
+
     async def cost() -> Any:
-        # While the prices are loaded, calls are recorded without one: another call is sent.
-        await walk.send(HttpExporter(f"{walk.to.otlp_http}/v1/traces", headers=walk.headers), of := token_hex(4))
-        await walk.task(walk.name(of))
-        return (await walk.rows("SELECT cost_usd FROM agent_tasks WHERE name = $1", walk.name(of)))[0][0]
+        # While the prices are loaded, calls are recorded without one: the task makes another.
+        exporter = HttpExporter(f"{walk.to.otlp_http}/v1/traces", headers=walk.headers)
+        await walk.send(exporter, "with a price")
+        await walk.task(name)
+        return (await walk.rows("SELECT cost_usd FROM agent_tasks WHERE name = $1", name))[0][0]
 
     found = await eventually_async(cost, lambda found: found is not None, LIMIT)
-    assert float(found) == 0.0035, f"$ {found}"
+    assert found > 0, f"$ {found}"
+    assert found % Decimal("0.0035") == 0, f"$ {found}"
 
 
 async def slack_messages(walk: Walk) -> None:

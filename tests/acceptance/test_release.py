@@ -12,7 +12,7 @@ import re
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
@@ -96,18 +96,18 @@ def python(dist: Path, uv: str, open_dir: Callable[[], Path]) -> Path:
 
 def imported() -> set[str]:
     """Return every module of others that a module of spanpost imports, at any place, except for types alone."""
-
-    def of(node: ast.AST) -> Iterator[str]:
+    found: set[str] = set()
+    waiting: list[ast.AST] = [ast.parse(path.read_text()) for path in (ROOT / "src").rglob("*.py")]
+    while waiting:
+        node = waiting.pop()
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            return
+            continue
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and not node.level:
-            yield str(node.module)
-        for child in ast.iter_child_nodes(node):
-            yield from of(child)
-
-    found = {name for path in (ROOT / "src").rglob("*.py") for name in of(ast.parse(path.read_text()))}
+            found.add(str(node.module))
+        elif not isinstance(node, ast.expr):
+            waiting += ast.iter_child_nodes(node)
     return {name for name in found if name.partition(".")[0] not in {*sys.stdlib_module_names, "spanpost"}}
 
 
