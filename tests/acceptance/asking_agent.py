@@ -74,16 +74,24 @@ spanpost.flush(10)
 
 
 class WaitingAgent:
-    """An agent in a process of its own that asks, waits for a person, and goes on."""
+    """An agent in a process of its own that asks, waits for a person, and goes on.
 
-    def __init__(self, url: str, directory: Path) -> None:
+    `url` takes its telemetry, and answers it where `control` is empty.
+    """
+
+    def __init__(self, url: str, directory: Path, control: str = "") -> None:
         kept = {
             name: value for name, value in os.environ.items() if not name.upper().startswith(("SPANPOST_", "OTEL_"))
         }
         self.process = subprocess.Popen(
             [sys.executable, "-c", _WAITING, url],
             cwd=directory,
-            env={**kept, "PYTHONPATH": str(ROOT / "src"), "SPANPOST_CONTROL__ENDPOINT": url, "SPANPOST_CONFIG": ""},
+            env={
+                **kept,
+                "PYTHONPATH": str(ROOT / "src"),
+                "SPANPOST_CONTROL__ENDPOINT": control or url,
+                "SPANPOST_CONFIG": "",
+            },
             stdout=subprocess.PIPE,
             text=True,
         )

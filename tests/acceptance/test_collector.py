@@ -29,12 +29,13 @@ class Collector:
     def __init__(self, config: str, directory: Path, **environment: str) -> None:
         self._command = [find("otelcol"), "--config", str(ROOT / "collector-config" / f"{config}.yaml")]
         self._log = directory / "collector.log"
-        self.http, self.grpc = free_port(), free_port()
+        self.http, self.grpc, self.control = free_port(), free_port(), free_port()
         queue = directory / "queue"
         self._environment = {
             **os.environ,
             "OTLP_HTTP": f"127.0.0.1:{self.http}",
             "OTLP_GRPC": f"127.0.0.1:{self.grpc}",
+            "CONTROL": f"127.0.0.1:{self.control}",
             "QUEUE_DIR": str(queue),
             **environment,
         }
@@ -44,6 +45,10 @@ class Collector:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(self._command, env=self._environment, stdout=log, stderr=log)
         until_listening(self._process, self.http, self._log)
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
 
     def kill(self) -> None:
         self._process.send_signal(signal.SIGKILL)
@@ -122,7 +127,7 @@ def start(stack: ExitStack, config: str, directory: Path, **environment: str) ->
     return collector
 
 
-@pytest.mark.parametrize("config", ["minimal", "durable", "redacting", "sidecar"])
+@pytest.mark.parametrize("config", ["minimal", "durable", "redacting", "sidecar", "spanpost-exporter"])
 def test_what_is_sent_arrives_once(
     config: str, database: Database, stack: ExitStack, open_dir: Callable[[], Path]
 ) -> None:
@@ -131,7 +136,12 @@ def test_what_is_sent_arrives_once(
     socket = directory / "otlp.sock"
     gateway = stack.enter_context(run_gateway(database.dsn, directory, SPANPOST_GATEWAY__GRPC_SOCKET=str(socket)))
     collector = start(
-        stack, config, directory, SPANPOST_ENDPOINT=f"127.0.0.1:{gateway.grpc}", SPANPOST_SOCKET=str(socket)
+        stack,
+        config,
+        directory,
+        SPANPOST_ENDPOINT=f"127.0.0.1:{gateway.grpc}",
+        SPANPOST_SOCKET=str(socket),
+        SPANPOST_URL=gateway.url,
     )
     spans = make_spans(300)
     assert send(f"http://127.0.0.1:{collector.http}", spans)
