@@ -28,15 +28,18 @@ const (
 	webhooks = "/hooks/"
 )
 
+// questions is where an agent asks before it waits: the gateway has stored the question when it answers.
+const questions = "/v1/logs"
+
 // controlProxy passes requests of agents on to the gateway.
 //
 // Its rules, in this order:
 //
-//  1. Only the control API and the webhooks exist (404).
+//  1. Only the control API, the questions and the webhooks exist (404).
 //  2. No web page may send here (403): agents are programs.
 //  3. Without a credential of the agent, the host must be one of ours (403): a web page whose name was made to
 //     point here sends that name.
-//  4. Where `agent_tokens` are set, the control API needs one of them (401). Webhooks are signed: the gateway
+//  4. Where `agent_tokens` are set, one of them is needed (401), but for webhooks: they are signed, and the gateway
 //     judges them.
 //  5. The gateway gets its token, and the headers of a proxy as this one sets them.
 type controlProxy struct {
@@ -103,10 +106,10 @@ func (p *controlProxy) Shutdown(ctx context.Context) error {
 func (p *controlProxy) guarded(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		escaped := r.URL.EscapedPath()
-		isControl := strings.HasPrefix(escaped, control)
+		isControl := isOfAgents(escaped)
 		switch {
 		case !isControl && !strings.HasPrefix(escaped, webhooks) || climbs(escaped):
-			refuse(w, http.StatusNotFound, "there is "+control+" and "+webhooks)
+			refuse(w, http.StatusNotFound, "there is "+control+", "+questions+" and "+webhooks)
 		case len(r.Header.Values("Origin")) > 0 || hasOtherSite(r.Header):
 			refuse(w, http.StatusForbidden, "a web page sent this: only programs may")
 		case isControl && len(p.config.AgentTokens) > 0 && !isOneOf(bearer(r.Header), p.config.AgentTokens):
@@ -135,7 +138,7 @@ func (p *controlProxy) proxy(target *url.URL) http.Handler {
 			if p.config.lends() {
 				request.Out.Header.Del("Authorization")
 			}
-			if p.config.Token != "" && strings.HasPrefix(request.In.URL.EscapedPath(), control) {
+			if p.config.Token != "" && isOfAgents(request.In.URL.EscapedPath()) {
 				request.Out.Header.Set("Authorization", "Bearer "+string(p.config.Token))
 			}
 		},
@@ -191,6 +194,11 @@ type closing struct {
 func (c closing) Close() error {
 	defer c.cancel()
 	return c.ReadCloser.Close()
+}
+
+// isOfAgents reports whether agents send to this path.
+func isOfAgents(escaped string) bool {
+	return strings.HasPrefix(escaped, control) || escaped == questions
 }
 
 // climbs reports whether a path leaves its head again.

@@ -99,6 +99,8 @@ func TestARequestGoesOn(t *testing.T) {
 	require.Equal(t, 200, status)
 	require.Equal(t, fmt.Sprintf("/control/v1/approvals/a%%2Fb?wait=1.5|%s|Bearer %s|127.0.0.1|http||{}",
 		strings.TrimPrefix(gateway.URL, "http://"), gatewayToken), said)
+	_, said = ask(t, "POST", url+"/v1/logs", strings.NewReader("{}"), "Authorization", "Bearer "+agentToken)
+	require.Contains(t, said, "|Bearer "+gatewayToken+"|")
 	for _, line := range seen.All() {
 		require.NotContains(t, fmt.Sprint(line.Message, line.ContextMap()), "token-1")
 	}
@@ -133,7 +135,9 @@ func TestOthersAreRefused(t *testing.T) {
 		status  int
 	}{
 		"the API":          {url + "/api/tasks", good, 404},
+		"spans":            {url + "/v1/traces", good, 404},
 		"climbing":         {url + "/control/v1/%2e%2e/%2E%2e/api/tasks", good, 404},
+		"no token to ask":  {url + "/v1/logs", nil, 401},
 		"no token":         {url + "/control/v1/tasks/t", nil, 401},
 		"another token":    {url + "/control/v1/tasks/t", []string{"Authorization", "Bearer " + gatewayToken}, 401},
 		"a scheme":         {url + "/control/v1/tasks/t", []string{"Authorization", "Basic " + agentToken}, 401},
