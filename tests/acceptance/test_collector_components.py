@@ -81,7 +81,15 @@ def test_the_components_pass_their_tests(tmp_path: Path) -> None:
     """The tests in Go pass, cover the components, and the exporter's rules say of each name what Python says."""
     (tmp_path / "names.json").write_text(json.dumps(list(names())))
     go("vet", "-trimpath", "./...")
-    said = go("test", "-trimpath", "-count=1", "-timeout=120s", "-cover", "./...", SPANPOST_TEST_NAMES=str(tmp_path / "names.json"))
+    said = go(
+        "test",
+        "-trimpath",
+        "-count=1",
+        "-timeout=120s",
+        "-cover",
+        "./...",
+        SPANPOST_TEST_NAMES=str(tmp_path / "names.json"),
+    )
     for component in COMPONENTS:
         [covered] = re.findall(rf"{component}\s.*coverage: ([\d.]+)%", said)
         assert float(covered) >= FLOOR, said
@@ -184,7 +192,8 @@ def test_all_signals_of_a_tenant_arrive(database: Database, stack: ExitStack, op
     record = {"timeUnixNano": now, "eventName": "agent.checkpoint", "body": {"stringValue": "half of it"},
               "traceId": secrets.token_hex(16), "spanId": secrets.token_hex(8)}  # fmt: skip
     assert post_json(f"{url}/v1/logs", {"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]}) == 200
-    attributes = [{"key": key, "value": {"stringValue": key}} for key in ("session.id", "model")]
+    said = {"session.id": "s", "type": "input", "model": "claude-opus-4-1"}
+    attributes = [{"key": key, "value": {"stringValue": value}} for key, value in said.items()]
     point = {"asInt": "7", "timeUnixNano": now, "startTimeUnixNano": now, "attributes": attributes}
     metric = {
         "name": "claude_code.token.usage",
@@ -193,10 +202,9 @@ def test_all_signals_of_a_tenant_arrive(database: Database, stack: ExitStack, op
     scope = {"scope": {"name": "com.anthropic.claude_code"}, "metrics": [metric]}
     assert post_json(f"{url}/v1/metrics", {"resourceMetrics": [{"scopeMetrics": [scope]}]}) == 200
     until_stored(database, span_ids(spans))
-    kinds = "SELECT DISTINCT tenant, part, name FROM agent_events WHERE part = 4 ORDER BY 3"
-    found = eventually(lambda: database.fetch(kinds), lambda rows: len(rows) >= 2, 20)
-    assert {row[0] for row in found} == {"acme"}
-    assert {row[2] for row in found} == {"agent.checkpoint", "claude_code.token.usage"}
+    kinds = "SELECT DISTINCT tenant, name FROM agent_events WHERE part = 4 ORDER BY 2"
+    found = eventually(lambda: database.fetch(kinds), lambda rows: len(rows) >= 2)
+    assert found == [("acme", "agent.checkpoint"), ("acme", "claude_code.token.usage")]
     assert "half of it" in str(database.fetch("SELECT body FROM agent_events WHERE name = 'agent.checkpoint'"))
     assert '"tenant": "acme"' in collector.log  # the check at its start
 
