@@ -155,7 +155,9 @@ def _ref(request: Request, prefix: str) -> str:
     escaped = path.removeprefix(prefix)
     if not path.startswith(prefix) or not escaped or "/" in escaped:
         raise HttpError(
-            404, "not_found", f"there is nothing here; there is {APPROVALS}{{id}}, {TASKS}{{id}}, {BUDGET} and {VERSION}"
+            404,
+            "not_found",
+            f"there is nothing here; there is {APPROVALS}{{id}}, {TASKS}{{id}}, {BUDGET} and {VERSION}",
         )
     ref = unquote(escaped, errors="replace")
     if len(ref) > _LONGEST_ID:
