@@ -205,7 +205,6 @@ def test_all_signals_of_a_tenant_arrive(database: Database, stack: ExitStack, op
     kinds = "SELECT DISTINCT tenant, name FROM agent_events WHERE part = 4 ORDER BY 2"
     found = eventually(lambda: database.fetch(kinds), lambda rows: len(rows) >= 2)
     assert found == [("acme", "agent.checkpoint"), ("acme", "claude_code.token.usage")]
-    assert "half of it" in str(database.fetch("SELECT body FROM agent_events WHERE name = 'agent.checkpoint'"))
     assert '"tenant": "acme"' in collector.log  # the check at its start
 
 
