@@ -13,6 +13,7 @@ from urllib.parse import quote, urlencode
 APPROVALS: Final = "/control/v1/approvals/"
 TASKS: Final = "/control/v1/tasks/"
 BUDGET: Final = "/control/v1/budget"
+VERSION: Final = "/control/v1/version"
 #: Query: seconds to wait; the number after which requests are returned; a question's mark; its trace id.
 WAIT, AFTER, MARK, TRACE = "wait", "after", "mark", "trace"
 QUERY: Final = (WAIT, AFTER, MARK, TRACE)

@@ -35,12 +35,13 @@ class Collector:
     def __init__(self, config: str, directory: Path, **environment: str) -> None:
         self._command = [find("otelcol"), "--config", str(ROOT / "collector-config" / f"{config}.yaml")]
         self._log = directory / "collector.log"
-        self.http, self.grpc = free_port(), free_port()
+        self.http, self.grpc, self.control = free_port(), free_port(), free_port()
         queue = directory / "queue"
         self._environment = {
             **os.environ,
             "OTLP_HTTP": f"127.0.0.1:{self.http}",
             "OTLP_GRPC": f"127.0.0.1:{self.grpc}",
+            "CONTROL": f"127.0.0.1:{self.control}",
             "QUEUE_DIR": str(queue),
             **environment,
         }
@@ -50,6 +51,10 @@ class Collector:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(self._command, env=self._environment, stdout=log, stderr=log)
         until_listening(self._process, self.http, self._log)
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
 
     def kill(self) -> None:
         self._process.send_signal(signal.SIGKILL)
@@ -144,6 +149,7 @@ def test_what_is_sent_arrives_once(
         SPANPOST_ENDPOINT=address,
         SPANPOST_ENDPOINT_2=address,
         SPANPOST_SOCKET=str(socket),
+        SPANPOST_URL=gateway.url,
     )
     spans = make_spans(300)
     assert send(f"http://127.0.0.1:{collector.http}", spans)

@@ -15,6 +15,7 @@ PARTS = {
     "postgres": ("board", "cells", "cells_simulation", "control", "deliveries", "gateway", "hostile", "hostile_bodies",
                  "latency", "store", "outage", "peers", "shares", "space", "stages"),
     "chromium": ("board",),
+    "otelcol": ("collector",),
 }  # fmt: skip
 #: Modules that benchmarks share.
 SHARED = {"loads", "options", "table"}

@@ -10,13 +10,14 @@ import asyncio
 import json
 import re
 from collections.abc import Callable, Coroutine
+from importlib.metadata import version
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from spanpost.control_protocol import AFTER, APPROVALS, BUDGET, MARK, QUERY, TASKS, TRACE, UNKNOWN, WAIT
+from spanpost.control_protocol import AFTER, APPROVALS, BUDGET, MARK, QUERY, TASKS, TRACE, UNKNOWN, VERSION, WAIT
 from spanpost.http.asgi import HungUp, Receive, TooLong, address_of, read_body, until_hung_up
 from spanpost.http.authentication import Authenticator, authorization_of
 from spanpost.http.errors import HttpError
@@ -55,6 +56,7 @@ class ControlHttp:
             HttpRoute(APPROVALS, self._approval, ["GET"]),
             HttpRoute(TASKS, self._task, ["GET"]),
             HttpRoute(BUDGET, self._budget, ["POST"]),
+            HttpRoute(VERSION, self._version, ["GET"]),
         ]
 
     def end(self) -> None:
@@ -103,6 +105,11 @@ class ControlHttp:
         plain = {str(name): value for name, value in attributes.items() if isinstance(value, (str, int, float))}
         return _json(await self._answers.budget(tenant, "" if "\0" in ref else ref, mend_value(plain)[0]))
 
+    async def _version(self, request: Request) -> JSONResponse:
+        """Say what a Collector's exporter checks when it starts: its token, and the release."""
+        _query(request)
+        return _json({"version": version("spanpost"), "tenant": self._authenticator.tenant(request.scope)})
+
     async def _answer(
         self, request: Request, tenant: str, query: dict[str, str], ask: Callable[[float], Coroutine[Any, Any, Any]]
     ) -> JSONResponse:
@@ -148,7 +155,9 @@ def _ref(request: Request, prefix: str) -> str:
     escaped = path.removeprefix(prefix)
     if not path.startswith(prefix) or not escaped or "/" in escaped:
         raise HttpError(
-            404, "not_found", f"there is nothing here; there is {APPROVALS}{{id}}, {TASKS}{{id}} and {BUDGET}"
+            404,
+            "not_found",
+            f"there is nothing here; there is {APPROVALS}{{id}}, {TASKS}{{id}}, {BUDGET} and {VERSION}",
         )
     ref = unquote(escaped, errors="replace")
     if len(ref) > _LONGEST_ID:

@@ -14,17 +14,17 @@ from functools import lru_cache
 from spanpost.model.readings import Role
 
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-_LONGEST = 120
+LONGEST = 120
 #: A part that every such name contains, in any case: tested first, for all undeclared names.
-_MAYBE = re.compile(
+MAYBE = re.compile(
     r"kind|type|token|model|tool|finish|stop_?reason|session|conversation|thread|response", re.IGNORECASE
 )
 
-_KIND = re.compile(
-    r"^(?!logfire|otel|db|dd|http|rpc|messaging)[a-z][\w.]*[._](?:span|observation|run|node)[._]?(?:kind|type)$"
-)
+#: Heads of names that only look like those of a span's kind.
+FOREIGN = ("logfire", "otel", "db", "dd", "http", "rpc", "messaging")
+KIND = re.compile(r"^[a-z][\w.]*[._](?:span|observation|run|node)[._]?(?:kind|type)$")
 #: Field, its shape, and whether such a name alone makes a span an agent's.
-_SHAPES: tuple[tuple[str, re.Pattern[str], bool], ...] = (
+SHAPES: tuple[tuple[str, re.Pattern[str], bool], ...] = (
     ("cache_read", re.compile(r"(?:^|[._])(?:cache[._]read|cached)(?:[._](?:input|prompt))?_tokens$"), False),
     ("cache_write", re.compile(r"(?:^|[._])cache[._](?:write|creation)(?:[._](?:input|prompt))?_tokens$"), False),
     ("reasoning", re.compile(r"(?:^|[._])(?:reasoning|thoughts|thinking)(?:[._]output)?_tokens$"), False),
@@ -76,9 +76,9 @@ def shape_of(key: str) -> tuple[str, bool] | None:
     """Return the field that an undeclared attribute holds by its name, ``kind`` among them, and whether it
     marks an agent's span.
     """
-    if len(key) > _LONGEST or _MAYBE.search(key) is None:
+    if len(key) > LONGEST or MAYBE.search(key) is None:
         return None
     name = _CAMEL.sub("_", key).lower().replace(":", ".")
-    if _KIND.match(name) is not None:
+    if KIND.match(name) is not None and not name.startswith(FOREIGN):
         return "kind", True
-    return next(((field, marks) for field, pattern, marks in _SHAPES if pattern.search(name) is not None), None)
+    return next(((field, marks) for field, pattern, marks in SHAPES if pattern.search(name) is not None), None)

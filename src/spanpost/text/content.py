@@ -21,7 +21,7 @@ import msgspec
 from spanpost.model.observations import Observation, Part
 
 #: Words for content, as a whole part of a name.
-_WORDS = re.compile(
+CONTENT_WORDS = re.compile(
     r"(?:^|[._:/-])(?:"
     r"messages?|prompts?|completions?|content|instructions?|input|inputs|output|outputs|arguments|args|kwargs|parameters|"
     r"response|result|results|query|queries|document|documents|text|tool_input|tool_output|tool_response|"
@@ -31,29 +31,31 @@ _WORDS = re.compile(
 #: The place between two words in camel case.
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 #: A JSON document longer than this is content.
-_DOCUMENT = 200
+DOCUMENT = 200
 #: Names of figures and ids that also contain those words.
-_SPARED = re.compile(
+SPARED = re.compile(
     r"token|usage|count|length|size|(?:^|[._])id$|_id$|\.ids$|(?:^|[._])model$|finish|reasons?$|\.type$|_type$|mime|version|"
     r"tier|fingerprint|uuid|index|first_chunk|source|class$|"
     r"temperature|max_|top_p|duration|_ms$|\.name$|_name$|status|cost|role$|\.kind$|schema_url|encoding_format|choice\.count"
 )
-#: Our own attributes: agents set agent.* to be shown.
-_OURS = "agent."
+#: Attributes that are always kept: agents set agent.* to be shown.
+OURS = ("agent.", "exception.")
+#: What content is replaced by, here or by the exporter of a Collector (`scripts/write_collector_rules.py`).
+_PLACEHOLDER = re.compile(r"\[content not kept: \d{1,19} characters\]")
 
 
 @lru_cache(maxsize=4096)
 def is_content(name: str) -> bool:
     """Tell whether an attribute of this name holds content."""
     lowered = _HUMP.sub("_", name).lower()
-    return not is_spared(name) and _WORDS.search(lowered) is not None
+    return not is_spared(name) and CONTENT_WORDS.search(lowered) is not None
 
 
 @lru_cache(maxsize=4096)
 def is_spared(name: str) -> bool:
     """Tell whether an attribute of this name is always kept: a figure, an id, or an agent's own `agent.*`."""
     lowered = _HUMP.sub("_", name).lower()
-    return lowered.startswith((_OURS, "exception.")) or _SPARED.search(lowered) is not None
+    return lowered.startswith(OURS) or SPARED.search(lowered) is not None
 
 
 #: Content attributes by all names of a span: a program makes the same few kinds of spans again and again.
@@ -84,7 +86,7 @@ def without_content(o: Observation) -> Observation:
         for name in content:
             attributes[name] = _left_out(attributes[name])
     for name, value in attributes.items():
-        if type(value) is str and len(value) > _DOCUMENT and value[0] in "{[" and not is_spared(name):
+        if type(value) is str and len(value) > DOCUMENT and value[0] in "{[" and not is_spared(name):
             if attributes is o.attributes:
                 attributes = attributes.copy()
             attributes[name] = _left_out(value)  # the name exists already: the dict keeps its shape
@@ -98,6 +100,8 @@ def without_content(o: Observation) -> Observation:
 def _left_out(value: Any) -> Any:
     """Return a placeholder with the size of the content; numbers and booleans stay."""
     if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, str) and _PLACEHOLDER.fullmatch(value):
         return value
     try:
         size = len(value) if isinstance(value, str | bytes) else len(msgspec.json.encode(value, enc_hook=str))
