@@ -44,10 +44,9 @@ def _postgres() -> str | None:
     return str(Path(path).parent) if path else None
 
 
-def _collector() -> str | None:
-    found = subprocess.run(
-        [ROOT / "scripts" / "build-collector", "--find"], capture_output=True, text=True, check=False
-    )
+def _built(script: str) -> str | None:
+    """Return the program that a script builds, if it is built."""
+    found = subprocess.run([ROOT / "scripts" / script, "--find"], capture_output=True, text=True, check=False)
     return found.stdout.strip() or None
 
 
@@ -107,7 +106,8 @@ COMPONENTS: dict[str, tuple[Callable[[], str | None], str]] = {
     "emulate": (_emulate, "npm's emulate; scripts/install-test-components installs it"),
     "oidc-provider": (_oidc_provider, "npm's oidc-provider; scripts/install-test-components installs it"),
     "local-slack": (_local_slack, "npm's local-slack; scripts/install-test-components installs it"),
-    "otelcol": (_collector, "an OpenTelemetry Collector; scripts/build-collector builds it"),
+    "kustomize": (partial(_built, "build-kustomize"), "kustomize; scripts/build-kustomize builds it"),
+    "otelcol": (partial(_built, "build-collector"), "an OpenTelemetry Collector; scripts/build-collector builds it"),
     "prometheus": (lambda: shutil.which("prometheus"), "Prometheus; scripts/install-test-components installs it"),
     "promtool": (lambda: shutil.which("promtool"), "Prometheus' promtool; scripts/install-test-components installs it"),
     "alertmanager": (

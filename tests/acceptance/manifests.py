@@ -1,0 +1,102 @@
+"""The objects of a directory in deploy/kubernetes, as kustomize resolves them, and what they allow."""
+
+from __future__ import annotations
+
+import base64
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.conftest import ROOT, find
+
+KUBERNETES = ROOT / "deploy" / "kubernetes"
+
+
+class Manifests:
+    """Objects by kind and name."""
+
+    def __init__(self, text: str) -> None:
+        self.objects: list[dict[str, Any]] = [each for each in yaml.safe_load_all(text) if each]
+
+    def one(self, kind: str, name: str = "") -> dict[str, Any]:
+        """Return the only object of a kind, or the one with that name."""
+        [found] = [each for each in self.objects if each["kind"] == kind and name in ("", each["metadata"]["name"])]
+        return found
+
+    def data(self, kind: str, name: str) -> dict[str, str]:
+        """Return the contents of a ConfigMap or a Secret."""
+        found = dict(self.one(kind, name)["data"])
+        return {key: base64.b64decode(value).decode() for key, value in found.items()} if kind == "Secret" else found
+
+
+def built(directory: Path, gateway: Mapping[str, str], owner: Mapping[str, str]) -> Manifests:
+    """Return the objects of the example, in a copy with these variables in its two files of secrets."""
+    shutil.copytree(KUBERNETES, directory, ignore=shutil.ignore_patterns("*.env"))
+    example = directory / "overlays" / "example"
+    for name, variables in (("gateway", gateway), ("owner", owner)):
+        (example / f"{name}.env").write_text("".join(f"{key}={value}\n" for key, value in variables.items()))
+    done = subprocess.run([find("kustomize"), "build", example], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return Manifests(done.stdout)
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A pod by its labels and its namespace's, or an address outside the cluster."""
+
+    labels: Mapping[str, str] = field(default_factory=dict)
+    namespace: str = "default"
+    address: str = ""
+
+
+def _selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    assert selector.keys() <= {"matchLabels", "matchExpressions"}, selector
+    expressions = selector.get("matchExpressions", ())
+    assert all(one["operator"] == "In" for one in expressions), "teach this test the operator"
+    return all(labels.get(key) == value for key, value in selector.get("matchLabels", {}).items()) and all(
+        labels.get(one["key"]) in one["values"] for one in expressions
+    )
+
+
+def _is_peer(rule: Mapping[str, Any], peer: Peer, own_namespace: str) -> bool:
+    if "ipBlock" in rule:
+        if not peer.address:
+            return False
+        block, address = rule["ipBlock"], ip_address(peer.address)
+        return address in ip_network(block["cidr"]) and not any(
+            address in ip_network(one) for one in block.get("except", ())
+        )
+    if peer.address:
+        return False
+    names = {"kubernetes.io/metadata.name": peer.namespace}
+    is_there = (
+        _selects(rule["namespaceSelector"], names) if "namespaceSelector" in rule else peer.namespace == own_namespace
+    )
+    return is_there and _selects(rule.get("podSelector", {}), peer.labels)
+
+
+def allows(policy: Mapping[str, Any], direction: str, peer: Peer, port: int, ports: Mapping[str, int]) -> bool:
+    """Return whether a NetworkPolicy lets traffic with that peer pass, by TCP. `ports` are the pod's, by name.
+
+    By the rules of networking.k8s.io/v1: a direction that the policy names is closed but for its rules; a rule
+    without peers, or without ports, holds for all of them.
+    """
+    spec, end = policy["spec"], {"Ingress": "from", "Egress": "to"}[direction]
+    if direction not in spec["policyTypes"]:
+        return True
+    for rule in spec.get(direction.lower(), ()):
+        numbers = [
+            ports.get(one["port"], one["port"]) for one in rule.get("ports", ()) if one.get("protocol", "TCP") == "TCP"
+        ]
+        peers = rule.get(end, ())
+        if (not rule.get("ports") or port in numbers) and (
+            not peers or any(_is_peer(one, peer, policy["metadata"]["namespace"]) for one in peers)
+        ):
+            return True
+    return False
