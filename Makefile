@@ -2,6 +2,7 @@
 VENV  := .venv
 PY    := $(VENV)/bin/python
 READY := $(VENV)/.ready
+DEMO  := $(VENV)/.ready-for-demo
 
 .PHONY: help demo test test-fast test-pythons lint bench reference lock clean
 help:
@@ -12,13 +13,17 @@ help:
 	@echo "make lint       ruff, mypy and import-linter alone"
 	@echo "make bench      the benchmarks in bench/"
 	@echo "make reference  write the generated pages of docs/reference again"
-	@echo "make lock       write requirements-dev.lock again (needs uv)"
+	@echo "make lock       write both lock files again (needs uv)"
 	@echo "make clean      remove .venv and caches"
 
-$(READY): pyproject.toml $(wildcard plugins/*/pyproject.toml) requirements-dev.lock scripts/make-venv
+# The environment of the tests holds that of the demo; each is made once, and either may be made first.
+$(READY): pyproject.toml $(wildcard plugins/*/pyproject.toml) requirements-dev.lock requirements-demo.lock scripts/make-venv
 	@scripts/make-venv $(VENV)
 
-demo: $(READY)
+$(DEMO): pyproject.toml requirements-demo.lock scripts/make-venv
+	@scripts/make-venv $(VENV) demo
+
+demo: $(DEMO)
 # With job control, Ctrl-C goes to the demo and not to make too, which would call it an error.
 	@if [ -t 0 ]; then set -m; fi; $(VENV)/bin/spanpost demo $(ARGS) || exit $$?
 
@@ -44,9 +49,12 @@ bench: $(READY)
 reference: $(READY)
 	@$(PY) scripts/write_reference.py
 
+# The demo's packages are those of the tests in the same versions.
+LOCKS := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --quiet --no-emit-index-url --no-emit-find-links \
+  --no-emit-package spanpost --no-emit-package spanpost-webhook --custom-compile-command "make lock"
 lock:
-	@uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 --generate-hashes --quiet \
-	  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --output-file requirements-dev.lock
+	@$(LOCKS) --all-extras --group dev --output-file requirements-dev.lock
+	@$(LOCKS) --extra demo --constraints requirements-dev.lock --output-file requirements-demo.lock
 
 clean:
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist

@@ -77,9 +77,27 @@ def test_every_extra_exists() -> None:
     assert named - set(extras) == set()
 
 
-def test_the_lock_names_no_host() -> None:
-    """The lock file holds versions and hashes, and no address of any registry."""
-    lock = (ROOT / "requirements-dev.lock").read_text()
+def locked(name: str) -> dict[str, str]:
+    """Return the lines of each package in a lock file: version, conditions, hashes."""
+    text = re.sub(r"(?m)^ *#.*$", "", (ROOT / name).read_text())
+    return dict(re.findall(r"(?ms)^([a-z0-9.-]+)(?:\[.*?\])?(==.*?)(?=^\S|\Z)", text))
+
+
+def test_the_demo_has_packages_of_the_tests() -> None:
+    """Each locked package of the demo has the version and the hashes that the tests have."""
+    of_demo, of_tests = locked("requirements-demo.lock"), locked("requirements-dev.lock")
+    assert len(of_demo) > 30
+
+    def pinned(lines: str) -> tuple[str, list[str]]:
+        return lines.split()[0], re.findall(r"sha256:\w+", lines)
+
+    assert [name for name, lines in of_demo.items() if pinned(lines) != pinned(of_tests[name])] == []
+
+
+@pytest.mark.parametrize("name", ["requirements-dev.lock", "requirements-demo.lock"])
+def test_the_lock_names_no_host(name: str) -> None:
+    """A lock file holds versions and hashes, and no address of any registry."""
+    lock = (ROOT / name).read_text()
     assert re.findall(r"https?://|--index-url|--find-links|--extra-index", lock) == []
     packages = re.findall(r"^[a-z0-9._-]+(?:\[.*\])?==", lock, re.MULTILINE)
     assert len(packages) > 30
@@ -90,15 +108,15 @@ def test_the_lock_covers_what_is_declared() -> None:
     """Every dependency and extra of pyproject.toml, and of the plugins', is locked."""
     import tomllib
 
-    declared = []
+    declared, own = [], set()
     for path in (ROOT / "pyproject.toml", *ROOT.glob("plugins/*/pyproject.toml")):
         project = tomllib.loads(path.read_text())
+        own.add(project["project"]["name"])
         declared += project["project"]["dependencies"] + project.get("dependency-groups", {}).get("dev", [])
         for extra in project["project"].get("optional-dependencies", {}).values():
             declared += extra
-    names = {re.split(r"[\[<>=~! ]", one)[0].lower().replace("_", "-") for one in declared} - {"spanpost"}
-    locked = set(re.findall(r"^([a-z0-9.-]+)(?:\[.*\])?==", (ROOT / "requirements-dev.lock").read_text(), re.MULTILINE))
-    assert names - locked == set()
+    names = {re.split(r"[\[<>=~! ]", one)[0].lower().replace("_", "-") for one in declared} - own
+    assert names - set(locked("requirements-dev.lock")) == set()
 
 
 def test_the_example_is_the_demo() -> None:
