@@ -35,11 +35,11 @@ class Manifests:
         return {key: base64.b64decode(value).decode() for key, value in found.items()} if kind == "Secret" else found
 
 
-def built(directory: Path, gateway: Mapping[str, str], owner: Mapping[str, str]) -> Manifests:
-    """Return the objects of the example, in a copy with these variables in its two files of secrets."""
+def built(directory: Path, **secrets: Mapping[str, str]) -> Manifests:
+    """Return the objects of the example, in a copy with these variables in its files of secrets."""
     shutil.copytree(KUBERNETES, directory, ignore=shutil.ignore_patterns("*.env"))
     example = directory / "overlays" / "example"
-    for name, variables in (("gateway", gateway), ("owner", owner)):
+    for name, variables in secrets.items():
         (example / f"{name}.env").write_text("".join(f"{key}={value}\n" for key, value in variables.items()))
     done = subprocess.run([find("kustomize"), "build", example], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

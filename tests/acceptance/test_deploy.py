@@ -212,19 +212,6 @@ def test_the_guard_accepts_the_hosts_of_each_deployment(monkeypatch: pytest.Monk
         assert not passes(variables, "http://evil.example:4318/metrics", monkeypatch)
 
 
-def test_the_image_copies_what_is_there() -> None:
-    """The files that the container file copies exist, and so do the extras that it installs."""
-    import tomllib
-
-    text = (DEPLOY / "container" / "Containerfile").read_text()
-    copied = [name for line in re.findall(r"^COPY (?!--from)(.+)$", text, re.MULTILINE) for name in line.split()[:-1]]
-    assert [name for name in copied if not (ROOT / name).exists()] == []
-    extras = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
-    for path in (DEPLOY / "container" / "Containerfile", DEPLOY / "deploy"):
-        [asked] = re.findall(r"(?:'\.\[|extras=)([a-z,]+)", path.read_text())
-        assert set(asked.split(",")) <= extras
-
-
 def test_systemd_takes_the_unit(needs: Callable[[str], str], tmp_path: Path) -> None:
     """systemd finds no fault in the unit file, once its program exists."""
     unit = tmp_path / "spanpost.service"

@@ -35,7 +35,8 @@ def example(name: str) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def objects(tmp_path_factory: pytest.TempPathFactory) -> Manifests:
     """Return the example with the variables of its example files."""
-    return built(tmp_path_factory.mktemp("example") / "kubernetes", example("gateway"), example("owner"))
+    secrets = {name: example(name) for name in ("gateway", "owner", "metrics")}
+    return built(tmp_path_factory.mktemp("example") / "kubernetes", **secrets)
 
 
 def template(of: dict[str, Any]) -> dict[str, Any]:
@@ -64,7 +65,7 @@ def test_kubernetes_accepts_the_objects(objects: Manifests) -> None:
     assert sorted(one["kind"] for one in of_operator) == ["PrometheusRule", "ServiceMonitor"]
     assert sorted(one["kind"] for one in objects.objects if one not in of_operator) == [
         "ConfigMap", "Deployment", "HorizontalPodAutoscaler", "Ingress", "Job", "Namespace", "NetworkPolicy",
-        "NetworkPolicy", "PodDisruptionBudget", "Secret", "Secret", "Service", "Service", "ServiceAccount",
+        "NetworkPolicy", "PodDisruptionBudget", "Secret", "Secret", "Secret", "Service", "Service", "ServiceAccount",
     ]  # fmt: skip
 
 
@@ -91,6 +92,7 @@ def test_objects_find_one_another(objects: Manifests) -> None:
         one for one in services if monitor["selector"]["matchLabels"].items() <= one["metadata"]["labels"].items()
     ]
     assert [one["metadata"]["name"] for one in selected] == ["spanpost"]
+    assert objects.data("Secret", monitor["endpoints"][0]["authorization"]["credentials"]["name"]) == example("metrics")
     assert {one["port"] for one in monitor["endpoints"]} <= {port["name"] for port in services[0]["spec"]["ports"]}
     assert objects.one("HorizontalPodAutoscaler")["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
     assert "replicas" not in deployment["spec"]
@@ -231,6 +233,7 @@ def judge(
     variables = example("gateway") | {
         "SPANPOST_GATEWAY__TOKENS": json.dumps([{"tenant": "default", "sha256": [HASH]}]),
         "SPANPOST_GATEWAY__OPERATOR_TOKENS": json.dumps([HASH]),
+        "SPANPOST_METRICS__TOKENS": json.dumps([HASH]),
         "SPANPOST_GATEWAY__JOURNAL_KEYS": json.dumps(["k" * 32]),
     }
     for name, value in variables.items():
