@@ -10,7 +10,7 @@ help:
 	@echo "make test       all tests, with lint, types and import rules among them (ARGS=... for pytest)"
 	@echo "make test-fast  the tests that take no seconds each: no servers, no processes, no type check"
 	@echo "make test-pythons  the fast tests against the installed wheels, with every Python that is found here"
-	@echo "make image-test  builds the container image without a daemon, and tests it in containers (root; buildah, mmdebstrap, umoci, crun)"
+	@echo "make image-test  builds the container image without a daemon, and tests it in containers (root; buildah, mmdebstrap, umoci, runc)"
 	@echo "make lint       ruff, mypy and import-linter alone"
 	@echo "make bench      the benchmarks in bench/"
 	@echo "make reference  write the generated pages of docs/reference again"

@@ -1,4 +1,4 @@
-"""An image in an OCI archive, run by crun as a container of a pod: its own root, identity and mounts."""
+"""An image in an OCI archive, run by runc as a container of a pod: its own root, identity and mounts."""
 
 from __future__ import annotations
 
@@ -15,14 +15,11 @@ from tests.acceptance.pods import Container
 
 
 class Image:
-    """**Runtime** of `pods`: containers of one image. They share this machine's network, and nothing else.
+    """**Runtime** of `pods`: containers of one image. They share this machine's network, and nothing else."""
 
-    `shared` are directories of this machine that each container sees at the same path: the database's socket.
-    """
-
-    def __init__(self, archive: Path, directory: Path, *shared: Path) -> None:
-        layout, self._bundle, self._state = directory / "layout", directory / "bundle", directory / "crun"
-        self._shared, self._ids = shared, count(1)
+    def __init__(self, archive: Path, directory: Path) -> None:
+        layout, self._bundle, self._state = directory / "layout", directory / "bundle", directory / "runc"
+        self._ids = count(1)
         self._names: dict[int, str] = {}
         layout.mkdir()
         subprocess.run(["tar", "-xf", archive, "-C", layout], check=True)
@@ -50,15 +47,11 @@ class Image:
             "user": {"uid": security["runAsUser"], "gid": security["runAsGroup"]},
             "capabilities": {kind: [] for kind in ("bounding", "effective", "inheritable", "permitted", "ambient")},
             "noNewPrivileges": not security["allowPrivilegeEscalation"],
-            "rlimits": [{"type": "RLIMIT_NOFILE", "hard": 65536, "soft": 1024}],
         }
         mounts = [one for one in self._unpacked["mounts"] if one["destination"] != "/sys/fs/cgroup"]
-        places = {place: (str(source), is_read_only) for place, (source, is_read_only) in container.mounts.items()}
-        places |= {str(one): (str(one), True) for one in self._shared}
-        for place in sorted(places):
-            source, is_read_only = places[place]
+        for place, (source, is_read_only) in container.mounts.items():
             options = ["rbind", "nosuid", "nodev", "ro" if is_read_only else "rw"]
-            mounts.append({"destination": place, "type": "bind", "source": source, "options": options})
+            mounts.append({"destination": place, "type": "bind", "source": str(source), "options": options})
         namespaces = [{"type": kind} for kind in ("pid", "ipc", "uts", "mount")]
         paths = {name: self._unpacked["linux"][name] for name in ("maskedPaths", "readonlyPaths")}
         return {
@@ -76,17 +69,17 @@ class Image:
         name = f"spanpost-{os.getpid()}-{next(self._ids)}"
         with (container.directory / "log").open("wb") as log:
             process = subprocess.Popen(
-                [*self._crun, "run", "--bundle", bundle, name], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                [*self._runc, "run", "--bundle", bundle, name], stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         self._names[process.pid] = name
         return process
 
     def terminate(self, container: Container, process: subprocess.Popen[bytes]) -> None:
-        subprocess.run([*self._crun, "kill", self._names[process.pid], "TERM"], check=True)
+        subprocess.run([*self._runc, "kill", self._names[process.pid], "TERM"], check=True)
 
     @property
-    def _crun(self) -> list[str]:
-        return ["crun", "--root", str(self._state), "--cgroup-manager=disabled"]
+    def _runc(self) -> list[str]:
+        return ["runc", "--root", str(self._state)]
 
 
 def _config(layout: Path) -> Mapping[str, Any]:
@@ -102,4 +95,4 @@ def _config(layout: Path) -> Mapping[str, Any]:
 
 def missing() -> str:
     """Return which program is missing to run an image; empty if none is."""
-    return next((name for name in ("umoci", "crun", "tar") if shutil.which(name) is None), "")
+    return next((name for name in ("umoci", "runc", "tar") if shutil.which(name) is None), "")

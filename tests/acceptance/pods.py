@@ -12,13 +12,14 @@ import subprocess
 import sys
 import threading
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import parse_qs, urlsplit
 
 from tests.acceptance.manifests import Manifests
 from tests.conftest import ROOT
@@ -190,45 +191,61 @@ class Pod:
             self.process.wait(30)
 
 
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
 class Service:
-    """A Service: takes connections to its ports, and gives each to the next of its ready pods."""
+    """Gives each connection to the next of its ready pods."""
 
     def __init__(self) -> None:
-        self.ports: dict[str, int] = {}
         self.pods: list[Pod] = []
         self._next = 0
-        self._over = asyncio.Event()
 
-    async def _forward(self, name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _connect(self, port: str) -> Streams:
         self._next += 1
-        pod = self.pods[self._next % len(self.pods)]
-        with ExitStack() as stack:
-            stack.callback(writer.close)
-            with suppress(OSError):
-                there, back = await asyncio.open_connection("127.0.0.1", pod.ports[name])
-                stack.callback(back.close)
+        return await asyncio.open_connection("127.0.0.1", self.pods[self._next % len(self.pods)].ports[port])
+
+    def listen(self, service: Mapping[str, Any]) -> AbstractContextManager[dict[str, int]]:
+        """Listen on a port of this machine for each port of the object; return them by name."""
+        return forwarding({one["name"]: partial(self._connect, one["targetPort"]) for one in service["spec"]["ports"]})
+
+
+@contextmanager
+def over_tcp(dsn: str) -> Iterator[str]:
+    """Return a DSN by TCP for one by a Unix socket, which a container does not reach."""
+    parts = urlsplit(dsn)
+    asked = parse_qs(parts.query)
+    socket = f"{asked['host'][0]}/.s.PGSQL.{asked.get('port', ['5432'])[0]}"
+    with forwarding({"postgres": lambda: asyncio.open_unix_connection(socket)}) as ports:
+        yield f"postgresql://{parts.netloc.rpartition('@')[0]}@127.0.0.1:{ports['postgres']}{parts.path}"
+
+
+@contextmanager
+def forwarding(targets: Mapping[str, Callable[[], Awaitable[Streams]]]) -> Iterator[dict[str, int]]:
+    """Forward connections to targets, from ports of this machine, in a thread: tests block their own loop."""
+    ports, over = {name: free_port() for name in targets}, asyncio.Event()
+    listening: Future[asyncio.AbstractEventLoop] = Future()
+
+    async def forward(name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with closing(writer), suppress(OSError):
+            there, back = await targets[name]()
+            with closing(back):
                 await asyncio.gather(_copy(reader, back), _copy(there, writer))
 
-    async def _listen(self, service: Mapping[str, Any], listening: Future[asyncio.AbstractEventLoop]) -> None:
-        for port in service["spec"]["ports"]:
-            self.ports[port["name"]] = free_port()
-            forward = partial(self._forward, port["targetPort"])
-            await asyncio.start_server(forward, "127.0.0.1", self.ports[port["name"]])
+    async def run() -> None:
+        for name, port in ports.items():
+            await asyncio.start_server(partial(forward, name), "127.0.0.1", port)
         listening.set_result(asyncio.get_running_loop())
-        await self._over.wait()
+        await over.wait()
 
-    @contextmanager
-    def listen(self, service: Mapping[str, Any]) -> Iterator[Service]:
-        """Listen on a port of this machine for each port of the Service, in a thread: tests block their own loop."""
-        listening: Future[asyncio.AbstractEventLoop] = Future()
-        thread = threading.Thread(target=lambda: asyncio.run(self._listen(service, listening)))
-        thread.start()
-        loop = listening.result(30)
-        try:
-            yield self
-        finally:
-            loop.call_soon_threadsafe(self._over.set)
-            thread.join()
+    thread = threading.Thread(target=lambda: asyncio.run(run()))
+    thread.start()
+    loop = listening.result(30)
+    try:
+        yield ports
+    finally:
+        loop.call_soon_threadsafe(over.set)
+        thread.join()
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from spanpost.testing.postgres import as_role, with_database
 from tests.acceptance.features import FEATURES, Deployment, record, settings, surroundings, walk
 from tests.acceptance.gateway_process import spans
 from tests.acceptance.manifests import Manifests, built
-from tests.acceptance.pods import Checkout, Pod, Runtime, Service
+from tests.acceptance.pods import Checkout, Pod, Runtime, Service, over_tcp
 from tests.eventually import eventually_async
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.needs("kustomize", "postgres", "local-slack")]
@@ -81,18 +81,18 @@ async def works(
     manifests: Callable[..., Manifests], dsn: str, directory: Path, runtime: Runtime, column: str, how: str
 ) -> None:
     """Start, walk and roll the example out anew in pods of that runtime."""
-    owner, writer = as_role(dsn, "spanpost"), as_role(dsn, "spanpost_writer")
-    async with surroundings(directory) as (slack, webhooks):
+    async with surroundings(directory) as (slack, webhooks), AsyncExitStack() as stack:
+        tcp = stack.enter_context(over_tcp(dsn))
         found = manifests(
             gateway=settings(slack, webhooks)
             | {
-                "DATABASE_URL": writer,
+                "DATABASE_URL": as_role(tcp, "spanpost_writer"),
                 "SPANPOST_GATEWAY__TOKENS": json.dumps([{"tenant": "default", "sha256": [hash_of(SENDER)]}]),
                 "SPANPOST_GATEWAY__OPERATOR_TOKENS": json.dumps([hash_of(OPERATOR)]),
                 "SPANPOST_METRICS__TOKENS": json.dumps([hash_of(SCRAPER)]),
                 "SPANPOST_GATEWAY__JOURNAL_KEYS": json.dumps(["k" * 32]),
             },
-            owner={"DATABASE_URL": owner},
+            owner={"DATABASE_URL": as_role(tcp, "spanpost")},
             metrics={"token": SCRAPER},
         )
         names = count(1)
@@ -103,51 +103,50 @@ async def works(
             stack.callback(made.kill)
             return made
 
-        with ExitStack() as stack:
-            early = pod("Deployment")
-            assert early.start(early.spec["containers"][0]).wait(60) == 2
-            assert "run `spanpost db upgrade`" in early.log, early.log
-            for _ in ("at the first release", "at the next"):
-                await asyncio.to_thread(pod("Job").complete)
-            with Service().listen(found.one("Service", "spanpost")) as service:
-                service.pods = [
-                    pod("Deployment") for _ in range(found.one("HorizontalPodAutoscaler")["spec"]["minReplicas"])
-                ]
-                await asyncio.gather(*(asyncio.to_thread(each.serve) for each in service.pods))
-                url = f"http://127.0.0.1:{service.ports['http']}"
-                results = await walk(
-                    Deployment(
-                        gateway=url,
-                        dsn=as_role(dsn, "spanpost_reader"),
-                        slack=slack,
-                        webhooks=webhooks,
-                        otlp_grpc=f"http://127.0.0.1:{service.ports['otlp-grpc']}",
-                        metrics=f"http://127.0.0.1:{service.ports['metrics']}/metrics",
-                        token=SENDER,
-                        operator=SCRAPER,
-                    )
+        early = pod("Deployment")
+        assert early.start(early.spec["containers"][0]).wait(60) == 2
+        assert "run `spanpost db upgrade`" in early.log, early.log
+        await asyncio.to_thread(pod("Job").complete)
+        service = Service()
+        with service.listen(found.one("Service", "spanpost")) as ports:
+            service.pods = [
+                pod("Deployment") for _ in range(found.one("HorizontalPodAutoscaler")["spec"]["minReplicas"])
+            ]
+            await asyncio.gather(*(asyncio.to_thread(each.serve) for each in service.pods))
+            url = f"http://127.0.0.1:{ports['http']}"
+            results = await walk(
+                Deployment(
+                    gateway=url,
+                    dsn=as_role(dsn, "spanpost_reader"),
+                    slack=slack,
+                    webhooks=webhooks,
+                    otlp_grpc=f"http://127.0.0.1:{ports['otlp-grpc']}",
+                    metrics=f"http://127.0.0.1:{ports['metrics']}/metrics",
+                    token=SENDER,
+                    operator=SCRAPER,
                 )
-                record(column, how, results)
-                assert results == dict.fromkeys(FEATURES, "yes")
-                assert [each.is_alive() for each in service.pods] == [True, True]
+            )
+            record(column, how, results)
+            assert results == dict.fromkeys(FEATURES, "yes")
+            assert [each.is_alive() for each in service.pods] == [True, True]
 
-                async with Senders(url) as senders:
+            async with Senders(url) as senders:
+                await senders.until(4)
+                for old in list(service.pods):
+                    new = pod("Deployment")
+                    await asyncio.to_thread(new.serve)
+                    service.pods.append(new)
+                    service.pods.remove(old)
+                    await senders.until(2)
+                    # 1: it left deliveries to the others.
+                    assert await asyncio.to_thread(old.terminate) in (0, 1), old.log
                     await senders.until(4)
-                    for old in list(service.pods):
-                        new = pod("Deployment")
-                        await asyncio.to_thread(new.serve)
-                        service.pods.append(new)
-                        service.pods.remove(old)
-                        await senders.until(2)
-                        # 1: it left deliveries to the others.
-                        assert await asyncio.to_thread(old.terminate) in (0, 1), old.log
-                        await senders.until(4)
-                assert senders.refused == []
-                sent = sorted(trace * 10 + each for trace in senders.acknowledged for each in range(10))
-                await eventually_async(lambda: numbers(dsn), lambda found: found == sent)
-            for each in service.pods:
-                assert each.terminate() in (0, 1), each.log
-                assert "stopped" in each.log
+            assert senders.refused == []
+            sent = sorted(trace * 10 + each for trace in senders.acknowledged for each in range(10))
+            await eventually_async(lambda: numbers(dsn), lambda found: found == sent)
+        for each in service.pods:
+            assert each.terminate() in (0, 1), each.log
+            assert "stopped" in each.log
 
 
 async def numbers(dsn: str) -> list[int]:
