@@ -1,10 +1,11 @@
-# Two commands are enough: `make demo` shows spanpost at work, `make test` tests it. Both make .venv first, once.
+# Two commands are enough: `make demo` shows spanpost at work, `make test` tests it. Both make .venv first, once: each installs what
+# it needs, and the tests need all that the demo does.
 VENV  := .venv
 PY    := $(VENV)/bin/python
 READY := $(VENV)/.ready
 DEMO  := $(VENV)/.ready-for-demo
 
-.PHONY: help demo test test-fast test-pythons lint bench reference lock clean
+.PHONY: help demo test test-fast test-pythons lint bench reference lock release clean
 help:
 	@echo "make demo       a real agent, followed live, with its own PostgreSQL (add ARGS=... for options)"
 	@echo "make test       all tests, with lint, types and import rules among them (ARGS=... for pytest)"
@@ -14,10 +15,10 @@ help:
 	@echo "make lint       ruff, mypy and import-linter alone"
 	@echo "make bench      the benchmarks in bench/"
 	@echo "make reference  write the generated pages of docs/reference again"
+	@echo "make release    build spanpost and its plugins into dist/, checked, with bill of materials and provenance (ARGS=--tag=v...)"
 	@echo "make lock       write both lock files again (needs uv)"
 	@echo "make clean      remove .venv and caches"
 
-# The environment of the tests holds that of the demo; each is made once, and either may be made first.
 $(READY): pyproject.toml $(wildcard plugins/*/pyproject.toml) requirements-dev.lock requirements-demo.lock scripts/make-venv
 	@scripts/make-venv $(VENV)
 
@@ -54,12 +55,15 @@ bench: $(READY)
 reference: $(READY)
 	@$(PY) scripts/write_reference.py
 
+release: $(READY)
+	@$(PY) scripts/release $(ARGS)
+
 # The demo's packages are those of the tests in the same versions.
 LOCKS := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --quiet --no-emit-index-url --no-emit-find-links \
   --no-emit-package spanpost --no-emit-package spanpost-webhook --custom-compile-command "make lock"
 lock:
 	@$(LOCKS) --all-extras --group dev --output-file requirements-dev.lock
-	@$(LOCKS) --extra demo --constraints requirements-dev.lock --output-file requirements-demo.lock
+	@$(LOCKS) --extra demo --group build --constraints requirements-dev.lock --output-file requirements-demo.lock
 
 clean:
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist

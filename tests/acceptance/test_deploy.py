@@ -212,6 +212,19 @@ def test_the_guard_accepts_the_hosts_of_each_deployment(monkeypatch: pytest.Monk
         assert not passes(variables, "http://evil.example:4318/metrics", monkeypatch)
 
 
+def test_every_deployment_installs_the_same() -> None:
+    """The files of deploy/ install the extra `server`; only a host's own script adds a PostgreSQL."""
+    found = {
+        str(path.relative_to(DEPLOY)): re.findall(r"(?:'\.\[|\bextras=|spanpost\[)([a-z,-]+)", path.read_text())
+        for path in DEPLOY.rglob("*")
+        if path.is_file()
+    }
+    assert {name: lists for name, lists in found.items() if lists} == {
+        "container/Containerfile": ["server"],
+        "deploy": ["server,embedded"],
+    }
+
+
 def test_systemd_takes_the_unit(needs: Callable[[str], str], tmp_path: Path) -> None:
     """systemd finds no fault in the unit file, once its program exists."""
     unit = tmp_path / "spanpost.service"
