@@ -17,7 +17,7 @@ import yaml
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(Path(__file__).parent))
 
-from observing import rule_files, rules  # noqa: E402
+from observing import datasources, rule_files, rules  # noqa: E402
 from observing.dashboards import dashboards  # noqa: E402
 
 
@@ -39,6 +39,7 @@ def files() -> dict[str, str]:
         "grafana/rules/spanpost.yml": as_yaml(rule_files.prometheus_rules()),
         "grafana/rules/spanpost.test.yml": as_yaml(rule_files.promtool_tests(of_hours=False)),
         "grafana/rules/spanpost.hours.test.yml": as_yaml(rule_files.promtool_tests(of_hours=True)),
+        "grafana/provisioning/datasources/spanpost.yml": as_yaml(datasources.provisioned()),
         "grafana/provisioning/alerting/spanpost.yml": as_yaml(rule_files.grafana_alerts()),
     }
     operated = as_yaml(prometheus_rule(rule_files.prometheus_rules()))

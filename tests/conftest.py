@@ -45,9 +45,19 @@ def _postgres() -> str | None:
 
 
 def _built(script: str) -> str | None:
-    """Return the program that a script builds, if it is built."""
+    """Return what a script of this project has built."""
     found = subprocess.run([ROOT / "scripts" / script, "--find"], capture_output=True, text=True, check=False)
     return found.stdout.strip() or None
+
+
+def _namespaces() -> str | None:
+    """Return the command that makes a network namespace, where it may."""
+    script = "ip link add one type veth peer name two && ip link add bridge type bridge"
+    try:
+        done = subprocess.run(["unshare", "--net", "--mount", "sh", "-c", script], capture_output=True, check=False)
+    except OSError:
+        return None
+    return "unshare" if os.geteuid() == 0 and done.returncode == 0 else None
 
 
 def _chromium() -> str | None:
@@ -100,6 +110,12 @@ pytest.register_assert_rewrite(
 #: How each component is found, and how to install a missing one.
 COMPONENTS: dict[str, tuple[Callable[[], str | None], str]] = {
     "postgres": (_postgres, "a system PostgreSQL; scripts/install-test-components installs it"),
+    "compose-config": (
+        partial(_built, "build-compose-config"),
+        "a reader of Compose files; scripts/build-compose-config builds it",
+    ),
+    "namespaces": (_namespaces, "root on Linux, with iproute2: it makes network namespaces, as containers have"),
+    "openssl": (lambda: shutil.which("openssl"), "openssl; scripts/install-test-components installs it"),
     "psql": (lambda: shutil.which("psql"), "PostgreSQL's psql; scripts/install-test-components installs it"),
     "make": (lambda: shutil.which("make"), "make; scripts/install-test-components installs it"),
     "axe": (_axe, "npm's axe-core; scripts/install-test-components installs it"),

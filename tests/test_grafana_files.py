@@ -127,6 +127,25 @@ def test_grafana_alerts_are_the_same(files: dict[str, str]) -> None:
     )
 
 
+def test_every_datasource_that_is_named_is_provisioned(files: dict[str, str]) -> None:
+    """Dashboards, their links, alerts and exemplars name the provisioned datasources, all of them and no others.
+
+    A dashboard's variable stands for the one datasource of its type.
+    """
+    provisioned = yaml.safe_load(files["grafana/provisioning/datasources/spanpost.yml"])["datasources"]
+    types = {one["type"]: one["uid"] for one in provisioned}
+    named = set()
+    for name, text in files.items():
+        found = re.findall(r"(?:datasourceUid: |%22datasource%22:%22|%22uid%22:%22)([\w-]+)", text)
+        if name.endswith(".json"):
+            listed = json.loads(text)["templating"]["list"]
+            variables = {f"${{{one['name']}}}": types[one["query"]] for one in listed if one["type"] == "datasource"}
+            found += [variables.get(uid, uid) for uid in re.findall(r'"datasource": {[^}]*"uid": "([^"]+)"', text)]
+        named |= set(found)
+    assert named - {"__expr__", "grafana", "-- Grafana --"} == set(types.values())
+    assert len(types) == len(provisioned) == 3
+
+
 @pytest.mark.needs("amtool")
 def test_alertmanagers_configuration_is_one() -> None:
     """Alertmanager's own tool accepts the shipped configuration, and its address is an endpoint of the

@@ -11,8 +11,11 @@ from grafana_foundation_sdk.models import common as c
 from grafana_foundation_sdk.models import dashboard as m
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-PROMETHEUS = c.DataSourceRef("prometheus", "${prometheus}")
-POSTGRES = c.DataSourceRef("grafana-postgresql-datasource", "${postgres}")
+from observing import datasources
+
+#: Variables of each dashboard: a Grafana may have other datasources of these types.
+PROMETHEUS = c.DataSourceRef(datasources.TYPES[datasources.PROMETHEUS], "${prometheus}")
+POSTGRES = c.DataSourceRef(datasources.TYPES[datasources.POSTGRES], "${postgres}")
 #: What a dashboard's variables narrow metrics to.
 WHO = 'agent=~"$agent",environment=~"$environment",tenant=~"$tenant"'
 GREEN, YELLOW, RED = "green", "yellow", "red"

@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from observing.datasources import PROMETHEUS
 from observing.rules import ALERTS, RECORDED, Alert
 
 #: How long an alert stays after its cause has gone: a failed scrape neither ends nor restarts it.
@@ -98,7 +99,7 @@ def grafana_alerts() -> dict[str, Any]:
                             {
                                 "refId": "A",
                                 "relativeTimeRange": {"from": 600, "to": 0},
-                                "datasourceUid": "spanpost-prometheus",
+                                "datasourceUid": PROMETHEUS,
                                 "model": {"refId": "A", "expr": a.expr, "instant": True},
                             },
                             {

@@ -103,6 +103,8 @@ class Deployment:
     #: The tenant's token, and an operator's, if the gateway requires them.
     token: str = ""
     operator: str = ""
+    #: A token of the API.
+    reader: str = READER
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "otlp_http", self.otlp_http or self.gateway)
@@ -255,7 +257,7 @@ async def api(walk: Walk) -> None:
     """The HTTP API shows a task, to a token alone."""
     await walk.task(walk.done)
     url = f"{walk.to.gateway}/api/tasks?q={walk.done.replace(' ', '+')}"
-    [task] = json.loads(await walk.page(url, READER))["items"]
+    [task] = json.loads(await walk.page(url, walk.to.reader))["items"]
     assert (task["name"], task["status"]) == (walk.done, "complete")
     assert (await walk.get(url))[0] == 401
 
@@ -264,7 +266,7 @@ async def mcp(walk: Walk) -> None:
     """An assistant reads a task by the Model Context Protocol."""
     uid = await walk.task(walk.done, "uid")
     shown = await with_session(
-        walk.to.command, walk.to.gateway, READER, lambda session: ask(session, "task", id=str(uid))
+        walk.to.command, walk.to.gateway, walk.to.reader, lambda session: ask(session, "task", id=str(uid))
     )
     assert shown["status"] == "complete", shown
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from observing.datasources import TRACES, TYPES
 from observing.panels import GREEN, RED, YELLOW
 
 #: Link to a task and its time range: a table with this link has the columns `from` and `to`.
@@ -15,8 +16,8 @@ RANGE = (
 )
 #: A trace by its id, in Explore.
 TRACE = (
-    "/explore?schemaVersion=1&panes=%7B%22t%22:%7B%22datasource%22:%22spanpost-traces%22,%22queries%22:%5B%7B%22refId%22:%22A%22,"
-    "%22datasource%22:%7B%22type%22:%22tempo%22,%22uid%22:%22spanpost-traces%22%7D,%22queryType%22:%22traceql%22,"
+    f"/explore?schemaVersion=1&panes=%7B%22t%22:%7B%22datasource%22:%22{TRACES}%22,%22queries%22:%5B%7B%22refId%22:%22A%22,"
+    f"%22datasource%22:%7B%22type%22:%22{TYPES[TRACES]}%22,%22uid%22:%22{TRACES}%22%7D,%22queryType%22:%22traceql%22,"
     "%22query%22:%22${__value.raw}%22%7D%5D,%22range%22:%7B%22from%22:%22${__from}%22,%22to%22:%22${__to}%22%7D%7D%7D"
 )
 BUDGET = ((None, GREEN), (0.8, YELLOW), (1.0, RED))
