@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import os
 import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -35,15 +37,35 @@ class Manifests:
         return {key: base64.b64decode(value).decode() for key, value in found.items()} if kind == "Secret" else found
 
 
-def built(directory: Path, **secrets: Mapping[str, str]) -> Manifests:
-    """Return the objects of the example, in a copy with these variables in its files of secrets."""
+def variables(path: Path) -> dict[str, str]:
+    """Return the variables of an env file."""
+    lines = path.read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+
+
+def built(
+    directory: Path, writer: str, owner: str, more: Mapping[str, str] = MappingProxyType({})
+) -> tuple[Manifests, dict[str, str]]:
+    """Return the objects of the example in a copy, with the secrets that make-secrets makes, and their tokens.
+
+    The gateways' secret has the variables of `more`, too.
+    """
     shutil.copytree(KUBERNETES, directory, ignore=shutil.ignore_patterns("*.env"))
     example = directory / "overlays" / "example"
-    for name, variables in secrets.items():
-        (example / f"{name}.env").write_text("".join(f"{key}={value}\n" for key, value in variables.items()))
-    done = subprocess.run([find("kustomize"), "build", example], capture_output=True, text=True, check=False)
+    urls = {"WRITER_URL": writer, "OWNER_URL": owner, "SLACK_TOKEN": "xoxb-1", "SLACK_APP_TOKEN": "xapp-1"}
+    _run(directory / "make-secrets", example, **urls)
+    gateway = example / "gateway.env"
+    gateway.write_text("".join(f"{name}={value}\n" for name, value in (variables(gateway) | dict(more)).items()))
+    found = Manifests(_run(Path(find("kustomize")), "build", example))
+    return found, variables(example / "tokens.env") | variables(example / "metrics.env")
+
+
+def _run(program: Path, *arguments: str | Path, **environment: str) -> str:
+    """Return what a program prints. Raises AssertionError if it fails."""
+    command = [program, *arguments]
+    done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return Manifests(done.stdout)
+    return done.stdout
 
 
 @dataclass(frozen=True)

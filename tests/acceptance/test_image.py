@@ -6,13 +6,11 @@ import os
 import re
 import subprocess
 import tomllib
-from itertools import count
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.images import Image, missing
-from tests.acceptance.manifests import Manifests, built
 from tests.acceptance.test_kubernetes_walk import empty_database, works
 from tests.conftest import ROOT
 
@@ -78,12 +76,7 @@ def image(archive: Path, tmp_path: Path) -> Image:
 async def test_every_feature_of_the_image(image: Image, empty_database: str, tmp_path: Path) -> None:
     """Containers of the image work as the Kubernetes objects confine them: no root, no capability, no writable root."""
     how = "The image that `scripts/build-image` makes, run by runc as the Kubernetes objects say."
-    directories = count(1)
-
-    def manifests(**secrets: dict[str, str]) -> Manifests:
-        return built(tmp_path / f"manifests-{next(directories)}", **secrets)
-
-    await works(manifests, empty_database, tmp_path, image, "container", how)
+    await works(empty_database, tmp_path, image, "container", how)
     assert image.config["User"] == "10001:10001"
     assert {"org.opencontainers.image.licenses", "org.opencontainers.image.revision"} <= image.config["Labels"].keys()
     for tool in ("gcc", "cc", "make", "git", "curl"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import tomllib
 from collections.abc import Callable
@@ -17,26 +16,25 @@ from spanpost.http.guard import AllowedRequest, GuardedRequest
 from spanpost.runtime import gateway as gateway_module
 from spanpost.settings import load, variable_names
 from spanpost.settings.guards import gateway_guard
-from tests.acceptance.manifests import KUBERNETES, Manifests, Peer, allows, built
+from tests.acceptance.manifests import KUBERNETES, Manifests, Peer, allows, built, variables
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.needs("kustomize")]
 
 #: Seconds in which a gateway stops: docs/how-to/run-the-gateway.md.
 STOP = 10
-HASH = "0" * 64
-
-
-def example(name: str) -> dict[str, str]:
-    """Return the variables of an example file."""
-    text = (KUBERNETES / "overlays" / "example" / f"{name}.env.example").read_text()
-    return dict(line.split("=", 1) for line in text.splitlines() if line and not line.startswith("#"))
+WRITER, OWNER = "postgresql://spanpost_writer:w@db.example.com/spanpost", "postgresql://owner:o@db.example.com/spanpost"
 
 
 @pytest.fixture(scope="module")
 def objects(tmp_path_factory: pytest.TempPathFactory) -> Manifests:
-    """Return the example with the variables of its example files."""
-    secrets = {name: example(name) for name in ("gateway", "owner", "metrics")}
-    return built(tmp_path_factory.mktemp("example") / "kubernetes", **secrets)
+    """Return the example's objects."""
+    return built(tmp_path_factory.mktemp("example") / "kubernetes", WRITER, OWNER)[0]
+
+
+def secret(objects: Manifests, name: str) -> dict[str, str]:
+    """Return a Secret by the beginning of its name."""
+    [found] = [one for one in objects.objects if one["kind"] == "Secret" and one["metadata"]["name"].startswith(name)]
+    return objects.data("Secret", found["metadata"]["name"])
 
 
 def template(of: dict[str, Any]) -> dict[str, Any]:
@@ -92,7 +90,8 @@ def test_objects_find_one_another(objects: Manifests) -> None:
         one for one in services if monitor["selector"]["matchLabels"].items() <= one["metadata"]["labels"].items()
     ]
     assert [one["metadata"]["name"] for one in selected] == ["spanpost"]
-    assert objects.data("Secret", monitor["endpoints"][0]["authorization"]["credentials"]["name"]) == example("metrics")
+    assert {one["authorization"]["credentials"]["name"] for one in monitor["endpoints"]} == {"spanpost-metrics"}
+    assert secret(objects, "spanpost-metrics")["token"].startswith("spt_")
     assert {one["port"] for one in monitor["endpoints"]} <= {port["name"] for port in services[0]["spec"]["ports"]}
     assert objects.one("HorizontalPodAutoscaler")["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
     assert "replicas" not in deployment["spec"]
@@ -122,11 +121,13 @@ def test_secrets_are_referenced_only(objects: Manifests) -> None:
         "upgrade": ["spanpost-owner"],
         "grant": ["spanpost-owner"],
     }
-    assert objects.data("Secret", given["gateway"][0]) == example("gateway")
-    named = {variable["name"] for variable in containers(objects.one("Deployment"))[0]["env"]} | example(
-        "gateway"
-    ).keys()
-    assert named - {"DATABASE_URL"} - set(variable_names()) == set()
+    example = KUBERNETES / "overlays" / "example"
+    for name in ("gateway", "owner", "metrics"):
+        assert secret(objects, f"spanpost-{name}").keys() == variables(example / f"{name}.env.example").keys()
+    assert secret(objects, "spanpost-gateway")["DATABASE_URL"] == WRITER
+    assert secret(objects, "spanpost-owner") == {"DATABASE_URL": OWNER}
+    named = {one["name"] for one in containers(objects.one("Deployment"))[0]["env"]}
+    assert (named | secret(objects, "spanpost-gateway").keys()) - {"DATABASE_URL"} - set(variable_names()) == set()
     texts = [path.read_text() for path in KUBERNETES.rglob("*.yaml")]
     assert [text for text in texts if re.search(r"postgresql://|xox[bp]-|xapp-|spt_", text)] == []
 
@@ -230,13 +231,7 @@ def judge(
     config = tmp_path / "spanpost.toml"
     config.write_text(settings_file(objects))
     monkeypatch.setenv("SPANPOST_CONFIG", str(config))
-    variables = example("gateway") | {
-        "SPANPOST_GATEWAY__TOKENS": json.dumps([{"tenant": "default", "sha256": [HASH]}]),
-        "SPANPOST_GATEWAY__OPERATOR_TOKENS": json.dumps([HASH]),
-        "SPANPOST_METRICS__TOKENS": json.dumps([HASH]),
-        "SPANPOST_GATEWAY__JOURNAL_KEYS": json.dumps(["k" * 32]),
-    }
-    for name, value in variables.items():
+    for name, value in secret(objects, "spanpost-gateway").items():
         monkeypatch.setenv(name, value)
     settings = load()
     assert settings.gateway is not None

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from itertools import count
 from pathlib import Path
@@ -15,17 +14,15 @@ import pytest
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace.export import SpanExportResult
 
-from spanpost.http.tokens import hash_of
 from spanpost.testing.postgres import as_role, with_database
 from tests.acceptance.features import FEATURES, Deployment, record, settings, surroundings, walk
 from tests.acceptance.gateway_process import spans
-from tests.acceptance.manifests import Manifests, built
+from tests.acceptance.manifests import built
 from tests.acceptance.pods import Checkout, Pod, Runtime, Service, over_tcp
 from tests.eventually import eventually_async
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.needs("kustomize", "postgres", "local-slack")]
 
-SENDER, OPERATOR, SCRAPER = "spt_of-a-collector", "spt_of-alertmanager", "spt_of-prometheus"
 NAMES = count(1)
 
 
@@ -47,13 +44,13 @@ def empty_database(server: str) -> Iterator[str]:
 class Senders:
     """Agents that send traces one after the other through the Service."""
 
-    def __init__(self, url: str) -> None:
-        self._url, self._stop = f"{url}/v1/traces", False
+    def __init__(self, url: str, token: str) -> None:
+        self._url, self._token, self._stop = f"{url}/v1/traces", token, False
         self.acknowledged: list[int] = []
         self.refused: list[Any] = []
 
     def _run(self, first: int) -> None:
-        exporter = OTLPSpanExporter(self._url, headers={"authorization": f"Bearer {SENDER}"})
+        exporter = OTLPSpanExporter(self._url, headers={"authorization": f"Bearer {self._token}"})
         for trace in count(first, 10):
             if self._stop:
                 break
@@ -77,23 +74,15 @@ class Senders:
         await asyncio.gather(*self._threads)
 
 
-async def works(
-    manifests: Callable[..., Manifests], dsn: str, directory: Path, runtime: Runtime, column: str, how: str
-) -> None:
+async def works(dsn: str, directory: Path, runtime: Runtime, column: str, how: str) -> None:
     """Start, walk and roll the example out anew in pods of that runtime."""
     async with surroundings(directory) as (slack, webhooks), AsyncExitStack() as stack:
         tcp = stack.enter_context(over_tcp(dsn))
-        found = manifests(
-            gateway=settings(slack, webhooks)
-            | {
-                "DATABASE_URL": as_role(tcp, "spanpost_writer"),
-                "SPANPOST_GATEWAY__TOKENS": json.dumps([{"tenant": "default", "sha256": [hash_of(SENDER)]}]),
-                "SPANPOST_GATEWAY__OPERATOR_TOKENS": json.dumps([hash_of(OPERATOR)]),
-                "SPANPOST_METRICS__TOKENS": json.dumps([hash_of(SCRAPER)]),
-                "SPANPOST_GATEWAY__JOURNAL_KEYS": json.dumps(["k" * 32]),
-            },
-            owner={"DATABASE_URL": as_role(tcp, "spanpost")},
-            metrics={"token": SCRAPER},
+        found, tokens = built(
+            directory / "kubernetes",
+            as_role(tcp, "spanpost_writer"),
+            as_role(tcp, "spanpost"),
+            settings(slack, webhooks),
         )
         names = count(1)
 
@@ -122,15 +111,15 @@ async def works(
                     webhooks=webhooks,
                     otlp_grpc=f"http://127.0.0.1:{ports['otlp-grpc']}",
                     metrics=f"http://127.0.0.1:{ports['metrics']}/metrics",
-                    token=SENDER,
-                    operator=SCRAPER,
+                    token=tokens["AGENTS_TOKEN"],
+                    operator=tokens["token"],
                 )
             )
             record(column, how, results)
             assert results == dict.fromkeys(FEATURES, "yes")
             assert [each.is_alive() for each in service.pods] == [True, True]
 
-            async with Senders(url) as senders:
+            async with Senders(url, tokens["AGENTS_TOKEN"]) as senders:
                 await senders.until(4)
                 for old in list(service.pods):
                     new = pod("Deployment")
@@ -160,9 +149,4 @@ async def numbers(dsn: str) -> list[int]:
 async def test_every_feature_in_kubernetes(empty_database: str, tmp_path: Path) -> None:
     """The example migrates, serves every feature with two gateways, and is rolled out without a refused request."""
     how = "The example overlay, resolved by kustomize: the migration, then two gateways with their probes."
-    directories = count(1)
-
-    def manifests(**secrets: dict[str, str]) -> Manifests:
-        return built(tmp_path / f"manifests-{next(directories)}", **secrets)
-
-    await works(manifests, empty_database, tmp_path, Checkout(), "kubernetes", how)
+    await works(empty_database, tmp_path, Checkout(), "kubernetes", how)
