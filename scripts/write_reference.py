@@ -1,6 +1,6 @@
 """Write the generated pages of docs/reference: settings.md from the settings' models, cli.md from the
 commands, metrics.md from the metrics, dialects.md from the dialects and the recordings, api.md from the
-OpenAPI document, messages.md from the English catalogue.
+OpenAPI document, messages.md from the English catalogue, deployments.md from recorded walks.
 
 ``python scripts/write_reference.py``, or ``make reference``. A test fails when a page is outdated."""
 
@@ -37,6 +37,8 @@ from spanpost.text.locales.english import PHRASES, STORED, UNSTORED
 
 PAGES = Path(__file__).parent.parent / "docs" / "reference"
 CAPTURES = Path(__file__).parent.parent / "tests" / "captures"
+DEPLOY = Path(__file__).parent.parent / "deploy"
+WALKS = Path(__file__).parent.parent / "tests" / "acceptance" / "deployments"
 
 
 def settings_page() -> str:
@@ -336,6 +338,36 @@ def messages_page() -> str:
     return "\n\n".join([*parts, "\n".join(rows)]) + "\n"
 
 
+def deployments_page() -> str:
+    """Return the table of deployments and features, from what the tests recorded of each."""
+    walks = {path.stem: json.loads(path.read_text()) for path in WALKS.glob("*.json")}
+    names = ["package", *sorted(path.name for path in DEPLOY.iterdir() if path.is_dir())]
+    features = {feature: None for name in names if name in walks for feature in walks[name]["features"]}
+    rows = [f"| feature | {' | '.join(names)} |", f"|---|{'---|' * len(names)}"]
+    notes = []
+    for feature in features:
+        cells = []
+        for name in names:
+            result = walks[name]["features"].get(feature, "–") if name in walks else "not walked"
+            if result not in ("yes", "–", "not walked"):
+                notes.append(f"- {name}, {feature}: {result}")
+                result = "no"
+            cells.append(result)
+        rows.append(f"| {feature} | {' | '.join(cells)} |")
+    parts = [
+        "# Deployments",
+        "*Made from the results that the tests recorded in `tests/acceptance/deployments` by `make reference`.*",
+        "A test starts each deployment of `deploy/`, and *package*, which is the installed package alone. Then it "
+        "tries every feature from outside (`tests/acceptance/features.py`). *yes*: the feature worked. –: the "
+        "deployment has no such part.",
+        "\n".join(rows),
+        "How each was walked:",
+        "\n".join(f"- *{name}*: {walks[name]['how']}" for name in names if name in walks),
+        *(["What did not work:", "\n".join(notes)] if notes else []),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
 def _recorded() -> str:
     rows = [
         "| framework, instrumentation | runs | tasks | tokens | from cache | model | agent | conversation | "
@@ -428,3 +460,4 @@ if __name__ == "__main__":
     (PAGES / "dialects.md").write_text(dialects_page())
     (PAGES / "api.md").write_text(api_page())
     (PAGES / "messages.md").write_text(messages_page())
+    (PAGES / "deployments.md").write_text(deployments_page())

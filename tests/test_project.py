@@ -112,7 +112,9 @@ def test_the_lock_covers_what_is_declared() -> None:
     for path in (ROOT / "pyproject.toml", *ROOT.glob("plugins/*/pyproject.toml")):
         project = tomllib.loads(path.read_text())
         own.add(project["project"]["name"])
-        declared += project["project"]["dependencies"] + project.get("dependency-groups", {}).get("dev", [])
+        declared += project["project"]["dependencies"] + [
+            one for group in project.get("dependency-groups", {}).values() for one in group if isinstance(one, str)
+        ]
         for extra in project["project"].get("optional-dependencies", {}).values():
             declared += extra
     names = {re.split(r"[\[<>=~! ]", one)[0].lower().replace("_", "-") for one in declared} - own

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
+import json
 import re
-import signal
 import subprocess
 import sys
-import textwrap
-import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,7 +16,7 @@ import pytest
 from spanpost.http.guard import AllowedRequest, GuardedRequest
 from spanpost.settings import load, variable_names
 from spanpost.settings.guards import gateway_guard
-from tests.eventually import free_port
+from tests.acceptance.features import FEATURES, RECORDED
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -125,88 +121,12 @@ def test_it_runs_without_memory_to_write_and_execute(open_dir: Callable[[], Path
     assert (done.returncode, "ready" in done.stdout) == (0, True), done.stderr
 
 
-#: Plays systemctl: starts the program of the unit file in its environment, and stops it by pid.
-SYSTEMCTL = """
-    [ "$1" = restart ] || exit 0
-    if [ -e "$STATE/pid" ]; then kill "$(cat "$STATE/pid")" 2>/dev/null || true; fi
-    set -a; . "$ENV_FILE"; set +a
-    nohup "$PREFIX/bin/spanpost" run >>"$STATE/log" 2>&1 </dev/null &
-    echo $! >"$STATE/pid"
-"""
-
-
-@pytest.fixture
-def host(tmp_path: Path, open_dir: Callable[[], Path]) -> Iterator[dict[str, str]]:
-    """Return the variables under which the script installs into a directory of its own."""
-    ports = [free_port(), free_port()]
-    state = open_dir()
-    systemctl = state / "systemctl"
-    systemctl.write_text("#!/bin/bash\n" + textwrap.dedent(SYSTEMCTL))
-    systemctl.chmod(0o755)
-    env_file = state / "spanpost.env"
-    env_file.write_text(
-        f"SPANPOST_GATEWAY__HTTP_PORT={ports[0]}\nSPANPOST_GATEWAY__GRPC_PORT={ports[1]}\n"
-        f"SPANPOST_DATABASE__DATA_DIR={state}/data\n"
-    )
-    yield {
-        **{
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("SPANPOST_", "PYTHON", "VIRTUAL_ENV"))
-        },
-        "PREFIX": str(state / "opt"),
-        "ENV_FILE": str(env_file),
-        "UNIT_DIR": str(state),
-        "STATE": str(state),
-        "SYSTEMCTL": str(systemctl),
-        "HEALTH_URL": f"http://127.0.0.1:{ports[0]}/health/ready",
-        "READY_TIMEOUT": "90",
-        # Most of what is installed is never imported here.
-        "UV_COMPILE_BYTECODE": "0",
+def test_every_walk_tried_every_feature() -> None:
+    """Each recorded walk is of a deployment of deploy/, or of the package alone, and has every feature."""
+    walks = {path.stem: json.loads(path.read_text()) for path in RECORDED.glob("*.json")}
+    deployments = {"package", *(path.name for path in DEPLOY.iterdir() if path.is_dir())}
+    assert "package" in walks
+    assert {name: set(FEATURES) - set(walk["features"]) for name, walk in walks.items()} == {
+        name: set() for name in walks
     }
-    with suppress(OSError, ValueError):
-        os.kill(int((state / "pid").read_text()), signal.SIGTERM)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(400)
-def test_one_command_installs_and_falls_back(host: dict[str, str], tmp_path: Path) -> None:
-    """The script installs a ready service; if a new version does not get ready the old one runs again."""
-
-    def deploy(what: Path, **more: str) -> subprocess.CompletedProcess[str]:
-        command = [str(DEPLOY / "deploy"), str(what)]
-        return subprocess.run(command, env=host | more, capture_output=True, text=True, check=False, timeout=300)
-
-    uv = subprocess.run(
-        [ROOT / "scripts" / "install-frameworks", "--uv"], capture_output=True, text=True, check=True
-    ).stdout.strip()
-    without = os.pathsep.join(d for d in host["PATH"].split(os.pathsep) if not Path(d, "uv").exists())
-    first = deploy(ROOT, PATH=f"{Path(uv).parent}{os.pathsep}{without}")
-    log = Path(host["STATE"], "log")
-    assert first.returncode == 0, first.stderr + log.read_text()
-    assert "ready" in first.stderr
-
-    broken = tmp_path / "spanpost-9-py3-none-any.whl"
-    with zipfile.ZipFile(broken, "w") as wheel:
-        wheel.writestr("spanpost/__init__.py", "def main(): raise SystemExit('no')\n")
-        wheel.writestr("spanpost-9.dist-info/METADATA", "Metadata-Version: 2.1\nName: spanpost\nVersion: 9\n")
-        wheel.writestr(
-            "spanpost-9.dist-info/WHEEL",
-            "Wheel-Version: 1.0\nGenerator: a test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        )
-        wheel.writestr("spanpost-9.dist-info/entry_points.txt", "[console_scripts]\nspanpost = spanpost:main\n")
-        wheel.writestr("spanpost-9.dist-info/RECORD", "")
-    second = deploy(broken, READY_TIMEOUT="3", PATH=without)
-    assert second.returncode == 1
-    assert "putting the version before back" in second.stderr
-    version = subprocess.run(
-        [
-            Path(host["PREFIX"], "bin", "python"),
-            "-c",
-            "from importlib.metadata import version; print(version('spanpost'))",
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert version.stdout.strip() != "9"
+    assert set(walks) - deployments == set()

@@ -210,6 +210,17 @@ def test_a_tag_fits_its_commit(script: ModuleType) -> None:
         script.fits("v9.9", "9.9")
 
 
+def test_the_workflow_publishes_what_the_command_built() -> None:
+    """The forge's workflow builds with `make release` for a tag, and publishes the packages of it alone."""
+    yaml = pytest.importorskip("yaml")
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yml").read_text())["jobs"]
+    commands = [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step]
+    assert 'make release ARGS="--tag=$GITHUB_REF_NAME"' in commands
+    assert "mkdir packages && mv dist/*.whl dist/*.tar.gz packages/" in commands
+    assert [name for name, job in jobs.items() if "id-token" in job["permissions"]] == ["build", "publish"]
+    assert jobs["publish"]["environment"] == "pypi"
+
+
 def test_the_first_command_of_the_readme(dist: Path, uv: str, open_dir: Callable[[], Path]) -> None:
     """The README's command for people without a checkout runs the demo; the index is the built wheels."""
     [command] = re.findall(

@@ -25,7 +25,7 @@ def pages() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "page", ["settings", "cli", "metrics", pytest.param("dialects", marks=pytest.mark.slow), "api"]
+    "page", ["settings", "cli", "metrics", pytest.param("dialects", marks=pytest.mark.slow), "api", "deployments"]
 )
 def test_generated_pages_are_current(pages: dict[str, Any], page: str) -> None:
     """A generated page is what `make reference` would write now."""
