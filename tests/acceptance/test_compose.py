@@ -269,7 +269,7 @@ async def test_compose_as_a_whole(directory: Path, tmp_path: Path) -> None:
             logs = project.logs()
     assert set(codes.values()) == {0}, codes
     assert [name for name, value in secrets.items() if value in logs] == []
-    more = ("Prometheus with our rules", "alerts sent by Alertmanager", "Grafana's datasources, dashboards and alerts")
+    more = ("Prometheus with our rules", "alerts sent by Alertmanager", "Grafana's files and queries")
     record(
         "compose",
         "The services of compose.yaml as processes in namespaces of their own, with its files, users, variables and "
