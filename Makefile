@@ -11,6 +11,7 @@ help:
 	@echo "make test       all tests, with lint, types and import rules among them (ARGS=... for pytest)"
 	@echo "make test-fast  the tests that take no seconds each: no servers, no processes, no type check"
 	@echo "make test-pythons  the fast tests against the installed wheels, with every Python that is found here"
+	@echo "make image-test  builds the container image without a daemon, and tests it in containers (root; buildah, mmdebstrap, umoci, runc)"
 	@echo "make lint       ruff, mypy and import-linter alone"
 	@echo "make bench      the benchmarks in bench/"
 	@echo "make reference  write the generated pages of docs/reference again"
@@ -36,6 +37,10 @@ test-fast: $(READY)
 
 test-pythons: $(READY)
 	@$(PY) scripts/test-pythons $(ARGS)
+
+image-test: $(READY)
+	@scripts/build-image dist/spanpost-image.tar
+	@SPANPOST_TEST_IMAGE=$(abspath dist/spanpost-image.tar) $(PY) -m pytest -q tests/acceptance/test_image.py $(ARGS)
 
 lint: $(READY)
 	@$(VENV)/bin/ruff check .

@@ -1,4 +1,4 @@
-"""Write grafana/ and docs/runbooks from `scripts/observing`: rules, their tests, Grafana's alerts,
+"""Write grafana/, docs/runbooks and Kubernetes' rules from `scripts/observing`: rules, their tests, Grafana's alerts,
 dashboards.
 
 ``python scripts/write_grafana.py``. A test fails when a file is outdated. ``--docs URL`` has runbook links
@@ -27,6 +27,12 @@ def as_yaml(document: dict[str, Any]) -> str:
     return f"# Made from scripts/observing by scripts/write_grafana.py.\n{text}"
 
 
+def prometheus_rule(rules: dict[str, Any]) -> dict[str, Any]:
+    """Return the rules as an object of the Prometheus Operator."""
+    kind = {"apiVersion": "monitoring.coreos.com/v1", "kind": "PrometheusRule"}
+    return kind | {"metadata": {"name": "spanpost"}, "spec": rules}
+
+
 def files() -> dict[str, str]:
     """Return all files by their path in the project."""
     found = {
@@ -36,6 +42,8 @@ def files() -> dict[str, str]:
         "grafana/provisioning/datasources/spanpost.yml": as_yaml(datasources.provisioned()),
         "grafana/provisioning/alerting/spanpost.yml": as_yaml(rule_files.grafana_alerts()),
     }
+    operated = as_yaml(prometheus_rule(rule_files.prometheus_rules()))
+    found["deploy/kubernetes/components/monitoring/rules.yaml"] = operated
     how_to = "docs/how-to/grafana.md"
     before, heading, _ = (ROOT / how_to).read_text().partition("\n## Alerts\n")
     found[how_to] = f"{before}{heading}\n{rule_files.table()}"

@@ -122,6 +122,7 @@ COMPONENTS: dict[str, tuple[Callable[[], str | None], str]] = {
     "emulate": (_emulate, "npm's emulate; scripts/install-test-components installs it"),
     "oidc-provider": (_oidc_provider, "npm's oidc-provider; scripts/install-test-components installs it"),
     "local-slack": (_local_slack, "npm's local-slack; scripts/install-test-components installs it"),
+    "kustomize": (partial(_built, "build-kustomize"), "kustomize; scripts/build-kustomize builds it"),
     "otelcol": (partial(_built, "build-collector"), "an OpenTelemetry Collector; scripts/build-collector builds it"),
     "prometheus": (lambda: shutil.which("prometheus"), "Prometheus; scripts/install-test-components installs it"),
     "promtool": (lambda: shutil.which("promtool"), "Prometheus' promtool; scripts/install-test-components installs it"),

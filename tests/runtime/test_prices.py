@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,11 +16,14 @@ from spanpost.model.observations import Observation
 from spanpost.model.queries import TaskQuery
 from spanpost.model.tasks import Task
 from spanpost.model.usage import Usage
+from spanpost.runtime.gateway import Gateway
 from spanpost.runtime.prices import Prices
+from spanpost.settings import load
 from spanpost.store.memory import MemoryStore
 from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.prices import ModelPrice
 from spanpost.testing.builders import SECOND, a_span, an_event
+from tests.eventually import LIMIT
 from tests.thorough import thorough
 
 OWN = {
@@ -170,6 +174,18 @@ def test_nothing_is_loaded_before_a_call_is_priced() -> None:
     assert prices.are_needed([a_root_span(), a_call()])
     task_of(a_root_span(), a_call(), prices=prices)
     assert not prices.is_ready
+
+
+def test_a_gateway_loads_prices_at_its_start(monkeypatch: pytest.MonkeyPatch, clean_environment: Path) -> None:
+    """A gateway begins to load published prices before its first call arrives."""
+    loaded = threading.Event()
+    monkeypatch.setattr(Prices, "load", lambda self: loaded.set())
+    gateway = Gateway(load(gateway={"http_port": 0, "grpc_port": -1}, metrics={"enabled": False}))
+    gateway.start()
+    try:
+        assert loaded.wait(LIMIT)
+    finally:
+        gateway.stop()
 
 
 def test_a_call_does_not_wait_for_prices_that_another_thread_loads(monkeypatch: pytest.MonkeyPatch) -> None:

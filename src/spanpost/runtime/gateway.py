@@ -128,6 +128,8 @@ class Gateway:
         if has_grpc:
             self._open_grpc(receiver, health, grpc)
         receiver.start()
+        # Not at the first call: one that is recorded before they are loaded has no cost.
+        self.pipeline.prices.begin()
         if dealer is not None:
             await dealer.start(receiver.take_share)
         if self._tls is not None:

@@ -185,13 +185,19 @@ class PriceLoader:
         if self._prices is not None and not self._prices.is_ready and self._prices.are_needed(batch):
             await self.load()
 
+    def begin(self) -> asyncio.Future[None] | None:
+        """Begin to load prices if they are not loaded; return what ends when they are."""
+        if self._prices is None or self._prices.is_ready:
+            return None
+        if self._loading is None or self._loading.done():
+            self._loading = asyncio.ensure_future(asyncio.to_thread(self._prices.load))
+        return self._loading
+
     async def load(self) -> None:
         """Load prices if they are not loaded; wait a while for them."""
-        if self._prices is not None and not self._prices.is_ready:
-            # Receivers go on meanwhile. A process that is about to end must not lose a batch because prices still load.
-            if self._loading is None or self._loading.done():
-                self._loading = asyncio.ensure_future(asyncio.to_thread(self._prices.load))
-            await asyncio.wait({self._loading}, timeout=_WAIT)
+        # Receivers go on meanwhile. A process that is about to end must not lose a batch because prices still load.
+        if (loading := self.begin()) is not None:
+            await asyncio.wait({loading}, timeout=_WAIT)
 
 
 def _spellings(provider: str | None, model: str) -> Iterable[tuple[str | None, str]]:
