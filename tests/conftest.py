@@ -51,6 +51,14 @@ def _collector() -> str | None:
     return found.stdout.strip() or None
 
 
+def _kafka() -> str | None:
+    """Return the directory of Kafka's jars."""
+    if shutil.which("java") is None:
+        return None
+    found = subprocess.run([ROOT / "scripts" / "install-kafka", "--find"], capture_output=True, text=True, check=False)
+    return found.stdout.strip() or None
+
+
 def _chromium() -> str | None:
     return next((path for name in BROWSERS if (path := shutil.which(name))), None)
 
@@ -108,6 +116,7 @@ COMPONENTS: dict[str, tuple[Callable[[], str | None], str]] = {
     "oidc-provider": (_oidc_provider, "npm's oidc-provider; scripts/install-test-components installs it"),
     "local-slack": (_local_slack, "npm's local-slack; scripts/install-test-components installs it"),
     "otelcol": (_collector, "an OpenTelemetry Collector; scripts/build-collector builds it"),
+    "kafka": (_kafka, "Kafka's jars, and Java 17 or newer; scripts/install-kafka installs the jars"),
     "prometheus": (lambda: shutil.which("prometheus"), "Prometheus; scripts/install-test-components installs it"),
     "promtool": (lambda: shutil.which("promtool"), "Prometheus' promtool; scripts/install-test-components installs it"),
     "alertmanager": (

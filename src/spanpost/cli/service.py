@@ -120,6 +120,13 @@ def lines(gateway: Gateway) -> Iterator[str]:
             "ANYBODY WHO REACHES THE PORT MAY WRITE (allow_insecure)" if section.is_exposed else "no token is required"
         )
         yield f"{access}; all senders are tenant {settings.intake.tenant}"
+    if settings.kafka is not None:
+        kafka = settings.kafka
+        if kafka.produce and section.enabled:
+            yield f"telemetry goes to Kafka first, to topic {kafka.topic}"
+        if kafka.consume:
+            topics = ", ".join((kafka.topic, *(each.topic for each in kafka.collector_topics)))
+            yield f"recording the topics {topics} of Kafka, as group {kafka.group}"
     # Never the URL: it holds the password.
     yield f"rows go to {'PostgreSQL' if settings.dsn else f'the embedded PostgreSQL in {settings.database.data_dir}'}"
     yield f"checkpoints go to {', '.join(enabled_sinks(settings)) or 'no sink: none is on'}"

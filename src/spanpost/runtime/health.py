@@ -33,15 +33,24 @@ _CHECK_TIMEOUT: Final = 1.0
 
 
 class GatewayHealth:
-    """The state of one gateway, in its loop. `connections` returns the number of its HTTP connections."""
+    """The state of one gateway, in its loop. `connections` returns the number of its HTTP connections.
+
+    `why_not_written` returns why what is received cannot be written, if that is not to the database.
+    """
 
     def __init__(
-        self, pipeline: Pipeline, receiver: Receiver, settings: Settings, connections: Callable[[], int]
+        self,
+        pipeline: Pipeline,
+        receiver: Receiver,
+        settings: Settings,
+        connections: Callable[[], int],
+        why_not_written: Callable[[], Awaitable[str]] | None = None,
     ) -> None:
         self._pipeline = pipeline
         self._receiver = receiver
         self._settings = settings
         self._connections = connections
+        self._why_not_written = why_not_written
         self.is_stopping = False
         self._began = time.monotonic()
         self._checked_at = float("-inf")
@@ -89,6 +98,8 @@ class GatewayHealth:
                 self._receiver.trouble = ""  # no sender has tried since the outage
 
     async def _checked(self) -> str:
+        if self._why_not_written is not None:
+            return await self._why_not_written()
         try:
             await self._pipeline.store.outbox.due_in()
         except StoreUnavailable:
