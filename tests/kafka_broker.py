@@ -20,8 +20,7 @@ class Broker:
     def __init__(self, directory: Path) -> None:
         find("kafka")
         self._directory = directory
-        self.port = free_port()
-        assert self.port + 1 == free_port()
+        self.port, self._controller = free_port(), free_port()
         self._log = directory / "broker.log"
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -41,7 +40,7 @@ class Broker:
 
         with self._log.open("ab") as log:
             self.process = process = subprocess.Popen(
-                [ROOT / "scripts" / "start-kafka", self._directory / "kafka", str(self.port)],
+                [ROOT / "scripts" / "start-kafka", self._directory / "kafka", str(self.port), str(self._controller)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, cast
 
 from spanpost.model.consumption import ConsumedMessage, PartitionOffset
 from spanpost.model.errors import ConfigError, StoreUnavailable
+from spanpost.model.findings import Finding
 from spanpost.model.observations import Observation
 from spanpost.model.recorded import Recorded
 from spanpost.receivers.journal_bodies import JournalCipher
-from spanpost.receivers.kafka.client import Brokers, refuse_missing
+from spanpost.receivers.kafka.client import Brokers, refuse_missing, topic_state
 from spanpost.receivers.kafka.consumer import TopicConsumer
 from spanpost.receivers.kafka.contents import CollectorTopic, Contents
 from spanpost.receivers.kafka.producer import TopicProducer
@@ -155,7 +156,36 @@ async def consumer_of(pipeline: Pipeline, settings: Settings, section: GatewaySe
         watch=pipeline.metrics,
         writers=section.writers,
         group_size=section.group_size,
+        session=kafka.session_timeout.total_seconds(),
     )
+
+
+def examined(section: KafkaSettings) -> list[Finding]:
+    """Return what the brokers say about the topics, for ``spanpost check``. Raises `ConfigError`."""
+    refuse_missing()
+    found = []
+    for topic in (section.topic, *(each.topic for each in section.collector_topics)):
+        state = topic_state(brokers_of(section), topic)
+        if state.trouble:
+            cure = f"start the brokers, mend SPANPOST_KAFKA__BOOTSTRAP_SERVERS, or make the topic {topic}"
+            found.append(Finding(ok=False, found=state.trouble, cure=cure))
+            continue
+        said = f"topic {topic}: {state.partitions} partitions, {state.replicas} replicas"
+        if state.config:
+            in_sync, most = int(state.config["min.insync.replicas"]), int(state.config["max.message.bytes"])
+            said += f", min.insync.replicas {in_sync}, retention.ms {state.config['retention.ms']}"
+            if topic == section.topic and most < section.max_message_bytes:
+                cure = f"set SPANPOST_KAFKA__MAX_MESSAGE_BYTES={most}, or raise the topic's max.message.bytes"
+                found.append(Finding(ok=False, found=f"{said}; it takes messages of {most} bytes only", cure=cure))
+                continue
+            if state.replicas < 2 or in_sync < 2:
+                cure = "give it 3 replicas and min.insync.replicas 2, so that a broker may be lost"
+                found.append(
+                    Finding(ok=True, found=f"{said}: one broker's disk holds what was acknowledged", cure=cure)
+                )
+                continue
+        found.append(Finding(ok=True, found=said))
+    return found
 
 
 async def _cipher(pipeline: Pipeline, settings: Settings, section: GatewaySettings) -> JournalCipher:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from pydantic import Field, SecretStr, StringConstraints, field_validator, model_validator
 
-from spanpost.settings.section import Section, expanded
+from spanpost.settings.section import Duration, Section, expanded
 
 #: What Kafka accepts as the name of a topic.
 _TOPIC: Final = r"^[A-Za-z0-9._-]{1,249}$"
@@ -56,6 +57,13 @@ class KafkaSettings(Section):
     group: Annotated[str, StringConstraints(min_length=1, max_length=200)] = Field(
         default="spanpost",
         description="Consumer group. Its members share the partitions; the database keeps the group's offsets.",
+    )
+    session_timeout: Duration = Field(
+        default=timedelta(seconds=10),
+        ge=timedelta(seconds=1),
+        le=timedelta(minutes=5),
+        description="After so long without a sign of life of a consumer, others get its partitions. The brokers' "
+        "`group.min.session.timeout.ms` is 6 s by default.",
     )
     collector_topics: tuple[CollectorTopicSettings, ...] = Field(
         default=(), description="More topics that consumers record: those of a Collector's `kafkaexporter`."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -62,15 +62,48 @@ def refuse_missing() -> None:
         ) from error
 
 
+@dataclass(frozen=True, kw_only=True)
+class TopicState:
+    """What the brokers say about a topic. `trouble`: why it cannot be used; `config`: empty if it may not be read."""
+
+    trouble: str = ""
+    partitions: int = 0
+    replicas: int = 0
+    config: dict[str, str] = field(default_factory=dict)
+
+
 def why_missing(client: Any, topic: str) -> str:
     """Return why a topic cannot be used; empty if it can. Blocks for up to `ASK` seconds."""
+    return _state(client, topic).trouble
+
+
+def topic_state(brokers: Brokers, topic: str) -> TopicState:
+    """Return what the brokers say about a topic. Blocks for some seconds."""
+    from confluent_kafka import KafkaException
+    from confluent_kafka.admin import RESOURCE_TOPIC, AdminClient, ConfigResource  # type: ignore[attr-defined]
+
+    client = AdminClient(brokers.options(), logger=log)
+    state = _state(client, topic)
+    if state.trouble:
+        return state
+    try:
+        [answer] = client.describe_configs([ConfigResource(RESOURCE_TOPIC, topic)], request_timeout=ASK).values()
+        return replace(state, config={name: entry.value for name, entry in answer.result(ASK + 1).items()})
+    except KafkaException:  # it may not be read
+        return state
+
+
+def _state(client: Any, topic: str) -> TopicState:
     from confluent_kafka import KafkaException
 
     try:
         found = client.list_topics(topic, timeout=ASK).topics.get(topic)
     except KafkaException as error:
-        return f"Kafka cannot be reached: {error.args[0].str()}"
+        return TopicState(trouble=f"Kafka cannot be reached: {error.args[0].str()}")
     if found is None or found.error is not None:
-        return f"Kafka has no topic {topic}" if found is None else f"topic {topic}: {found.error.str()}"
-    without = [number for number, each in found.partitions.items() if each.leader < 0]
-    return f"{len(without)} partitions of topic {topic} have no leader" if without else ""
+        trouble = f"Kafka has no topic {topic}" if found is None else f"topic {topic}: {found.error.str()}"
+        return TopicState(trouble=trouble)
+    parts = found.partitions.values()
+    if without := sum(each.leader < 0 for each in parts):
+        return TopicState(trouble=f"{without} partitions of topic {topic} have no leader")
+    return TopicState(partitions=len(parts), replicas=min(len(each.replicas) for each in parts))

@@ -63,7 +63,8 @@ class ConsumerMetrics(Protocol):
 
 
 class TopicConsumer:
-    """Records topics. Call `start`, then `close`, in one loop. `group_size`: observations of a transaction."""
+    """Records topics. Call `start`, then `close`, in one loop. `group_size`: observations of a transaction;
+    `session`: seconds without a sign of life after which others get the partitions."""
 
     def __init__(
         self,
@@ -76,6 +77,7 @@ class TopicConsumer:
         watch: ConsumerMetrics | None,
         writers: int,
         group_size: int,
+        session: float = 10.0,
     ) -> None:
         self._brokers = brokers
         self._topics = list(topics)
@@ -85,6 +87,7 @@ class TopicConsumer:
         self._watch = watch
         self._writers = writers
         self._most = group_size
+        self._session = round(session * 1000)
         self._consumer: Any = None
         self._thread: threading.Thread | None = None
         self._watcher: asyncio.Task[None] | None = None
@@ -110,8 +113,8 @@ class TopicConsumer:
                     "enable.auto.commit": False,
                     "auto.offset.reset": "earliest",
                     "partition.assignment.strategy": "cooperative-sticky",
-                    "session.timeout.ms": 10_000,
-                    "heartbeat.interval.ms": 2_000,
+                    "session.timeout.ms": self._session,
+                    "heartbeat.interval.ms": min(self._session // 4, 3000),
                     "fetch.wait.max.ms": 100,
                     "fetch.max.bytes": 16 * 1024 * 1024,
                     "queued.max.messages.kbytes": 16 * 1024,
