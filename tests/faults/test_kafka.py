@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import os
 import signal
 import threading
@@ -13,13 +15,21 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from google.protobuf.json_format import MessageToDict
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
 
+from spanpost.cli.examination import examine
+from spanpost.settings import load
 from tests.acceptance.gateway_process import Gateway, request, spans
 from tests.conftest import fresh_database, made_server
 from tests.eventually import eventually
 from tests.faults.test_journal import _WAITING, REQUESTS, SPANS, Senders, body, held, recorded, until
 from tests.kafka_broker import Broker, run_broker
+from tests.receivers.endpoints import traces
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.needs("kafka")]
 
@@ -78,7 +88,7 @@ def start(dsn: str, broker: Broker, topic: str, tmp_path: Path) -> Iterator[Star
             home.mkdir()
             settings = (
                 f'[console]\n[kafka]\nbootstrap_servers = ["{broker.address}"]\ntopic = "{topic}"\ngroup = "{topic}"\n'
-                'session_timeout = 2\n'
+                "session_timeout = 2\n"
             )
             gateway = Gateway(
                 dsn, home, settings + toml, "--http-port", "0", "--grpc-port", "-1", *options, **environment
@@ -107,7 +117,7 @@ async def check(dsn: str, requests: int = REQUESTS) -> None:
 
 async def test_a_broker_that_is_killed_loses_nothing_that_was_answered(dsn: str, start: Start, broker: Broker) -> None:
     """A broker is frozen with requests on their way and killed: they get 503, are repeated, and count once."""
-    gateway = await asyncio.to_thread(start)
+    gateway = await asyncio.to_thread(start, "--consume")
     senders = Senders(lambda: gateway.http, range(REQUESTS // 2))
     await asyncio.to_thread(senders.join)
     assert broker.process is not None
@@ -123,7 +133,6 @@ async def test_a_broker_that_is_killed_loses_nothing_that_was_answered(dsn: str,
     await asyncio.to_thread(broker.start)
     await asyncio.to_thread(rest.join)
     assert rest.answered == {*range(REQUESTS // 2, REQUESTS)}
-    await asyncio.to_thread(start, "--consume")
     await check(dsn)
 
 
@@ -145,25 +154,21 @@ async def test_a_consumer_that_is_killed_records_each_span_once(dsn: str, start:
 
 
 async def test_a_rebalance_in_the_middle_of_a_batch_counts_each_span_once(dsn: str, start: Start) -> None:
-    """A second consumer joins while the first is in the middle of a transaction, which then ends too late."""
+    """A second consumer joins while the first is in a transaction that does not end; later the first one stops in
+    order while messages arrive, and leaves the rest to the second.
+    """
     gateway = await asyncio.to_thread(start)
-    await asyncio.to_thread(Senders(lambda: gateway.http, range(REQUESTS)).join)
+    await asyncio.to_thread(Senders(lambda: gateway.http, range(REQUESTS // 2)).join)
     async with held(dsn, "LOCK TABLE audit_rows IN SHARE MODE") as other:
         first = await asyncio.to_thread(start, "--consume", "--http-port", "-1")
         await until(other, _WAITING, "COPY%audit_rows%")
         second = await asyncio.to_thread(start, "--consume", "--http-port", "-1")
         await asyncio.to_thread(first.hear, "not reading topic")
         await asyncio.to_thread(second.hear, r"info: reading topic \S+, partitions \d")
-    await check(dsn)
-
-
-async def test_a_consumer_that_stops_in_order_hands_over(dsn: str, start: Start) -> None:
-    """SIGTERM while messages arrive: the consumer leaves its group, another continues, and nothing is doubled."""
-    first = await asyncio.to_thread(start, "--consume")
-    senders = Senders(lambda: first.http, range(REQUESTS))
-    second = await asyncio.to_thread(start, "--consume")
-    await asyncio.to_thread(senders.join)
+    await check(dsn, REQUESTS // 2)
+    rest = Senders(lambda: gateway.http, range(REQUESTS // 2, REQUESTS))
     assert await asyncio.to_thread(first.end) == 0
+    await asyncio.to_thread(rest.join)
     await check(dsn)
     assert await asyncio.to_thread(second.end) == 0
 
@@ -182,6 +187,82 @@ async def test_senders_are_answered_while_the_database_is_down(dsn: str, start: 
         await connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
         await connection.close()
     await check(dsn)
+
+
+def test_a_message_is_of_the_tokens_tenant_and_holds_no_readable_word(start: Start, broker: Broker, topic: str) -> None:
+    """The tenant's name in a header of the request, or in a resource, changes nothing; a span that no message can hold
+    is in quarantine, and its sender is told.
+    """
+    digest = hashlib.sha256(b"a token").hexdigest()
+    gateway = start(toml=f'max_message_bytes = 65536\n[[gateway.tokens]]\ntenant = "acme"\nsha256 = ["{digest}"]\n')
+    large = traces(2, **{f"noise{n}": os.urandom(10_000).hex() for n in range(12)})
+    for content in (traces(1, tenant="evil", note="a private word"), large):
+        status, answer = request(
+            gateway.http + "/v1/traces",
+            content,
+            authorization="Bearer a token",
+            content_type="application/x-protobuf",
+            spanpost_tenant="evil",
+        )
+        assert status == 200
+    said = ExportTraceServiceResponse.FromString(answer).partial_success
+    assert (said.rejected_spans, "quarantine" in said.error_message) == (1, True)
+    [message] = broker.messages(topic)
+    assert dict(message.headers())["spanpost-tenant"] == b"acme"
+    assert message.key() == (1).to_bytes(16, "big").hex().encode()
+    assert b"private" not in message.value()
+    assert gateway.rows("SELECT tenant, reason FROM quarantine") == [("acme", "too_large")]
+
+
+def test_what_a_collector_writes_is_recorded(start: Start, broker: Broker, topic: str) -> None:
+    """Protobuf and JSON, of the tenant of the settings or of a header; poison among it is kept, and passed."""
+    topics = {signal: f"{topic}-{signal}" for signal in ("traces", "json", "logs")}
+    for name in topics.values():
+        broker.make_topic(name)
+    document = MessageToDict(ExportTraceServiceRequest.FromString(traces(2)))
+    for span in document["resourceSpans"][0]["scopeSpans"][0]["spans"]:
+        span["traceId"], span["spanId"] = "0" * 31 + "2", "0" * 15 + "2"
+    broker.send(topics["traces"], traces(1), b"\xff\xff poison", traces(3))
+    broker.send(topics["traces"], traces(4), headers=[("x-tenant", b"beta")])
+    broker.send(topics["json"], json.dumps(document).encode())
+    broker.send(topic, b"poison")
+    collected = [
+        {"topic": topics["traces"], "signal": "traces", "tenant": "acme", "tenant_header": "X-Tenant"},
+        {"topic": topics["json"], "signal": "traces", "encoding": "otlp_json"},
+        {"topic": topics["logs"], "signal": "logs"},
+    ]
+    consumer = start("--consume", SPANPOST_KAFKA__COLLECTOR_TOPICS=json.dumps(collected))
+    found = "SELECT tenant, name FROM agent_events WHERE part = 0 ORDER BY 2"
+    expected = [("acme", "chat 1"), ("default", "chat 2"), ("acme", "chat 3"), ("beta", "chat 4")]
+    assert eventually(lambda: consumer.rows(found), lambda rows: len(rows) == 4) == expected
+    kept = "SELECT tenant, source, bytes FROM quarantine ORDER BY bytes"
+    assert eventually(lambda: consumer.rows(kept), lambda rows: len(rows) == 2) == [
+        ("default", f"kafka {topic}", b"poison"),
+        ("acme", f"kafka {topics['traces']}", b"\xff\xff poison"),
+    ]
+    moved = "SELECT topic, next_offset FROM kafka_offsets ORDER BY 1, 2"
+    assert [(topic, 1), (topics["json"], 1), (topics["traces"], 4)] == consumer.rows(moved)
+    page = consumer.get("/metrics")[1].decode()
+    assert 'spanpost_dropped_total{component="kafka",reason="undecodable"} 2.0' in page
+
+
+@pytest.mark.usefixtures("clean_environment")
+def test_the_check_asks_the_brokers(broker: Broker) -> None:
+    """A topic that fits is reported with its limits; one that is missing, or takes less than is sent, is a fault."""
+    broker.make_topic("good", 3)
+    broker.make_topic("narrow", max_message_bytes="10000")
+
+    def found(address: str, topic: str) -> list[tuple[bool, str]]:
+        settings = load(kafka={"bootstrap_servers": [address], "topic": topic})
+        return [(each.ok, each.finding) for each in examine(settings) if each.name == "kafka"]
+
+    [(is_ok, said)] = found(broker.address, "good")
+    assert is_ok
+    assert said.startswith("topic good: 3 partitions, 1 replicas, min.insync.replicas 1")
+    assert [ok for topic in ("narrow", "missing") for ok, _ in found(broker.address, topic)] == [False, False]
+    [(is_ok, said)] = found("127.0.0.1:1", "good")
+    assert not is_ok
+    assert "Kafka cannot be reached" in said
 
 
 def test_a_burst_is_answered_and_recorded_once(dsn: str, start: Start) -> None:

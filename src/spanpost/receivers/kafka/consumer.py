@@ -132,15 +132,19 @@ class TopicConsumer:
         self._watcher = asyncio.create_task(self._observe(), name="spanpost-kafka-lag")
 
     async def close(self, timeout: float) -> bool:  # noqa: ASYNC109
-        """Finish transactions in progress and leave the group; False: something took longer."""
+        """Finish transactions in progress and leave the group; False: a transaction took longer, and is recorded by
+        the next owner of its partition.
+        """
         self._is_over.set()
         if self._watcher is not None:
             self._watcher.cancel()
         if self._thread is None:
             return True
-        await self._release(list(self.partitions), timeout / 2)
+        is_done = await self._release(list(self.partitions), timeout / 2)
         await asyncio.to_thread(self._thread.join, timeout)
-        return not self._thread.is_alive()
+        if self._thread.is_alive():
+            log.info("the brokers did not answer in time: others get the partitions after kafka.session_timeout")
+        return is_done
 
     # --- in the thread -----------------------------------------------------------------------------------------------
 
@@ -329,9 +333,9 @@ class TopicConsumer:
             )
             part.high = start
 
-    async def _release(self, wheres: Iterable[Where], timeout: float) -> None:  # noqa: ASYNC109
+    async def _release(self, wheres: Iterable[Where], timeout: float) -> bool:  # noqa: ASYNC109
         gone = [part for where in wheres if (part := self.partitions.pop(where, None)) is not None]
-        await asyncio.gather(*(part.release(timeout) for part in gone))
+        return all(await asyncio.gather(*(part.release(timeout) for part in gone)))
 
     def _add(self, where: Where, messages: Sequence[RawMessage], low: int, high: int) -> None:
         if (part := self.partitions.get(where)) is not None:

@@ -119,14 +119,17 @@ class Partition:
         """Note that messages come from the wanted offset on."""
         self._is_seeking = False
 
-    async def release(self, timeout: float) -> None:  # noqa: ASYNC109
-        """Finish the transaction in progress, for at most `timeout` seconds, and record nothing more."""
+    async def release(self, timeout: float) -> bool:  # noqa: ASYNC109
+        """Finish the transaction in progress, for at most `timeout` seconds, and record nothing more; False: it took
+        longer.
+        """
         self._is_over.set()
         self._arrived.set()
         _, late = await asyncio.wait((self._task,), timeout=timeout)
         for task in late:  # a commit that arrives all the same moves the offset: its successor will see it
             task.cancel()
             await asyncio.wait(late, timeout=1.0)
+        return not late
 
     # --- recording ---------------------------------------------------------------------------------------------------
 
