@@ -12,8 +12,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 #: Parts that a benchmark needs, and the option to use them.
 PARTS = {
-    "postgres": ("board", "control", "deliveries", "gateway", "hostile", "hostile_bodies", "latency", "store",
-                 "outage", "peers", "shares", "space", "stages"),
+    "postgres": ("board", "control", "deliveries", "gateway", "hostile", "hostile_bodies", "kafka", "latency",
+                 "outage", "peers", "shares", "space", "stages", "store"),
+    "kafka": ("kafka",),
     "chromium": ("board",),
 }  # fmt: skip
 #: Modules that benchmarks share.
