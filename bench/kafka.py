@@ -4,7 +4,7 @@
 
 One broker on this machine (`scripts/install-kafka`), four partitions. *Acknowledged* are spans a second that a
 gateway answers with 200 after all replicas, here one, have them. Then the same messages are recorded by one
-consumer, and again, in another database, by two: from the start of the first batch to the last row. *Lag* is
+consumer, and again, in another database, by two: from when each has its partitions to the last row. *Lag* is
 from the answer to a request to the row of its last span, at `--rate` spans a second, and during and after a burst
 of forty times as much for `--burst` seconds. Every row is counted: each acknowledged span once.
 """
@@ -22,6 +22,7 @@ import subprocess
 import tempfile
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -165,6 +166,31 @@ def until_recorded(dsn: str, count: int) -> None:
         raise SystemExit(f"{rows} rows of {distinct} spans; {count} were acknowledged")
 
 
+@contextmanager
+def held(dsn: str) -> Iterator[None]:
+    """Let no consumer move an offset meanwhile."""
+    loop = asyncio.new_event_loop()
+    connection = loop.run_until_complete(asyncpg.connect(dsn))
+    loop.run_until_complete(connection.execute("BEGIN; LOCK TABLE kafka_offsets IN SHARE MODE"))
+    yield
+    loop.run_until_complete(connection.close())
+    loop.close()
+
+
+def until_shared(consumers: Sequence[Running]) -> None:
+    """Wait until each consumer has its share of the partitions."""
+    ends = time.monotonic() + _STALL
+    for each in consumers:
+        while True:
+            with urllib.request.urlopen(f"http://127.0.0.1:{each.port}/metrics", timeout=10) as page:
+                wanted = f'spanpost_kafka_partitions{{topic="spanpost"}} {PARTITIONS / len(consumers)}'
+                if wanted in page.read().decode():
+                    break
+            if time.monotonic() > ends:
+                raise SystemExit("a consumer has no partitions")
+            time.sleep(0.1)
+
+
 def lags(dsn: str, answered: dict[int, float]) -> list[float]:
     """Return the seconds from each request's answer to the row of its last span."""
     rows = ask(
@@ -217,14 +243,14 @@ def main() -> None:
         rows.append({"what": "acknowledged", "rate": requests * REQUEST / seconds, "median": 0, "p99": 0})
         for count in (1, 2):
             database = fresh(dsn, next(names))
-            consumers = [consumer(database) for _ in range(count)]
+            with held(database):
+                consumers = [consumer(database) for _ in range(count)]
+                until_shared(consumers)
+            began = time.monotonic()
             until_recorded(database, requests * REQUEST)
-            [(took,)] = ask(
-                database, "SELECT extract(epoch FROM max(received_at) - min(received_at))::float8 FROM agent_events"
-            )
-            rows.append(
-                {"what": f"recorded by {count}", "rate": requests * REQUEST / max(took, 0.001), "median": 0, "p99": 0}
-            )
+            took = time.monotonic() - began
+            rate = requests * REQUEST / took
+            rows.append({"what": f"recorded by {count}", "rate": rate, "median": 0, "p99": 0})
             for each in consumers:
                 each.stop()
         consumer(first)
