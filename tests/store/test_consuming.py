@@ -91,11 +91,12 @@ async def test_a_message_of_very_many_traces_is_recorded(store: PostgresStore) -
 
 async def test_one_bad_message_holds_up_no_other(store: PostgresStore, database: Any) -> None:
     """A trace that takes too long goes to quarantine; the messages before and after it are recorded."""
+    await store.record_consumed(at(None), [message(0, "first")])  # modules are loaded now
     store.batch_budget = store.trace_budget = 0.3
-    messages = [message(0, "before"), ConsumedMessage(offset=1, observations=POISON), message(2, "after")]
-    end, dropped = 0, 0
-    while end < 3:
-        recorded, end = await store.record_consumed(at(end or None), messages[end:])
+    messages = [message(1, "before"), ConsumedMessage(offset=2, observations=POISON), message(3, "after")]
+    end, dropped = 1, 0
+    while end < 4:
+        recorded, end = await store.record_consumed(at(end), messages[end - 1 :])
         dropped += recorded.dropped.get(OVER_BUDGET, 0)
     assert dropped == len(POISON)
     assert {"before", "after"} <= set(await names(store))
