@@ -191,7 +191,7 @@ async def test_senders_are_answered_while_the_database_is_down(dsn: str, start: 
 
 def test_a_message_is_of_the_tokens_tenant_and_holds_no_readable_word(start: Start, broker: Broker, topic: str) -> None:
     """The tenant's name in a header of the request, or in a resource, changes nothing; a span that no message can hold
-    is in quarantine, and its sender is told.
+    is in quarantine, and the answer says so.
     """
     digest = hashlib.sha256(b"a token").hexdigest()
     gateway = start(toml=f'max_message_bytes = 65536\n[[gateway.tokens]]\ntenant = "acme"\nsha256 = ["{digest}"]\n')

@@ -21,7 +21,7 @@ UNFOLDABLE = "unfoldable"
 OVER_BUDGET = "over_budget"
 #: An observation that no message of the topic can hold, also kept in ``quarantine``.
 TOO_LARGE = "too_large"
-#: Reasons of observations whose sender is told that they are in ``quarantine``.
+#: Reasons of observations in ``quarantine`` that the answer to their sender counts.
 QUARANTINED = (OVER_BUDGET, TOO_LARGE)
 
 

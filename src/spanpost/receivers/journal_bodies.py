@@ -54,13 +54,13 @@ class JournalCipher:
         """Ids of the keys that decrypt."""
         return list(self._keys)
 
-    def seal(self, tenant: str, content: bytes) -> tuple[bytes, bytes]:
+    def encrypt(self, tenant: str, content: bytes) -> tuple[bytes, bytes]:
         """Return the id of a key, and a message for Kafka that it encrypts: of this tenant, in no journal."""
         return self._first, self._encrypt(
             self._zstd.ZstdCompressor(level=_LEVEL).compress(content), _bound(tenant, _KAFKA)
         )
 
-    def unseal(self, tenant: str, key: bytes, body: bytes) -> bytes:
+    def decrypt(self, tenant: str, key: bytes, body: bytes) -> bytes:
         """Return the content of a message; raises ValueError if it is damaged or of another tenant."""
         return bytes(self._zstd.ZstdDecompressor().decompress(self._decrypt(key, body, _bound(tenant, _KAFKA))))
 
@@ -96,8 +96,8 @@ class JournalCipher:
     def _row(self, run: Sequence[RequestPart[Body]], compress: Any) -> JournalRow:
         body, tenant = run[0].content, run[0].tenant
         form = bytes((_SIGNALS.index(body.signal) << 1 | body.is_json,))
-        sealed = self._encrypt(form + compress(b"".join(part.content.body for part in run)), _bound(tenant))
-        return JournalRow(tenant=tenant, key=self._first, observations=sum(p.count for p in run), body=sealed)
+        encrypted = self._encrypt(form + compress(b"".join(part.content.body for part in run)), _bound(tenant))
+        return JournalRow(tenant=tenant, key=self._first, observations=sum(p.count for p in run), body=encrypted)
 
     def open(self, tenant: str, key: bytes, body: bytes) -> Opened:
         """Return the contents of a row; raises ValueError if it is damaged."""

@@ -13,7 +13,7 @@ from spanpost.readers import read
 from spanpost.readers.redaction import Redaction
 from spanpost.receivers.journal_bodies import JournalCipher
 from spanpost.receivers.kafka.contents import CollectorTopic, Contents, RawMessage
-from spanpost.receivers.kafka.messages import KEY, TENANT, Message, UnknownKey, key_of, messages_of, read_message
+from spanpost.receivers.kafka.messages import KEY, TENANT, TopicMessage, UnknownKey, key_of, messages_of, read_message
 from spanpost.receivers.recordings import read_recording
 from spanpost.tasks import batches
 from spanpost.testing.observed import ended
@@ -44,11 +44,11 @@ def captured() -> list[Observation]:
     return list(found())
 
 
-def made(batch: list[Observation], cipher: JournalCipher, most: int = 1_000_000) -> list[Message]:
+def made(batch: list[Observation], cipher: JournalCipher, most: int = 1_000_000) -> list[TopicMessage]:
     return list(messages_of(batch, cipher, lambda o: o, most))
 
 
-def back(message: Message, cipher: JournalCipher) -> list[Observation]:
+def back(message: TopicMessage, cipher: JournalCipher) -> list[Observation]:
     headers = dict(message.headers)
     return read_message(headers[TENANT].decode(), headers[KEY], message.value, cipher)
 
@@ -100,9 +100,9 @@ def test_a_message_cannot_be_read_or_made_for_another_tenant(cipher: JournalCiph
 
 def test_a_row_of_the_journal_is_no_message(cipher: JournalCipher) -> None:
     """Bytes that the same key encrypted for the journal are refused as a message, and the other way round."""
-    key, sealed = cipher.seal("acme", b"\x01")
+    key, encrypted = cipher.encrypt("acme", b"\x01")
     with pytest.raises(ValueError, match="damaged"):
-        cipher.open("acme", key, sealed)
+        cipher.open("acme", key, encrypted)
 
 
 def test_secrets_are_out_before_a_message_is_made() -> None:

@@ -219,7 +219,7 @@ class TopicConsumer:
             self._looked_at = now
             for where in list(self._owned):
                 _, high = self._ends(where)
-                if now - self._paused.get(where, now) > _LOOK_PAUSED:  # it is told no newer offsets
+                if now - self._paused.get(where, now) > _LOOK_PAUSED:  # it gets no newer offsets
                     self._paused[where] = now
                     with suppress(KafkaException):
                         _, high = self._consumer.get_watermark_offsets(TopicPartition(*where), timeout=ASK)

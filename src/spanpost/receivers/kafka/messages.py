@@ -42,7 +42,7 @@ class _Run(msgspec.Struct, array_like=True):
     indexes: dict[int, bytes]
 
 
-class Message(NamedTuple):
+class TopicMessage(NamedTuple):
     """A message that is ready to be sent."""
 
     key: bytes
@@ -67,7 +67,7 @@ def key_of(o: Observation) -> bytes:
     return (reading.conversation_id or "").encode("utf-8", "replace")
 
 
-def messages_of(batch: Iterable[Observation], cipher: JournalCipher, clean: Clean, most: int) -> Iterator[Message]:
+def messages_of(batch: Iterable[Observation], cipher: JournalCipher, clean: Clean, most: int) -> Iterator[TopicMessage]:
     """Yield the messages of a batch: one for each tenant and key, and more where one would exceed `most` bytes.
 
     A message of a single observation may exceed them. Slow: call it in a thread.
@@ -81,15 +81,15 @@ def messages_of(batch: Iterable[Observation], cipher: JournalCipher, clean: Clea
 
 def _split(
     tenant: str, key: bytes, observations: Sequence[Observation], cipher: JournalCipher, most: int
-) -> Iterator[Message]:
-    key_id, value = cipher.seal(tenant, _VERSION + _encode(_runs(observations)))
+) -> Iterator[TopicMessage]:
+    key_id, value = cipher.encrypt(tenant, _VERSION + _encode(_runs(observations)))
     if len(value) + len(tenant) + OVERHEAD > most and len(observations) > 1:
         middle = len(observations) // 2
         yield from _split(tenant, key, observations[:middle], cipher, most)
         yield from _split(tenant, key, observations[middle:], cipher, most)
         return
     headers = [(TENANT, tenant.encode("utf-8", "surrogateescape")), (KEY, key_id)]
-    yield Message(key, value, headers, observations)
+    yield TopicMessage(key, value, headers, observations)
 
 
 def _runs(observations: Sequence[Observation]) -> list[_Run]:
@@ -113,7 +113,7 @@ def read_message(tenant: str, key_id: bytes, value: bytes, cipher: JournalCipher
     """
     if key_id not in cipher.keys:
         raise UnknownKey(key_id.hex())
-    content = cipher.unseal(tenant, key_id, value)
+    content = cipher.decrypt(tenant, key_id, value)
     if content[:1] != _VERSION:
         raise ValueError(f"its form is {content[:1].hex()}, which this version of spanpost does not know")
     found = []

@@ -21,7 +21,7 @@ from spanpost.model.observations import Observation
 from spanpost.model.recorded import TOO_LARGE, Recorded
 from spanpost.receivers.journal_bodies import JournalCipher
 from spanpost.receivers.kafka.client import Brokers, why_missing
-from spanpost.receivers.kafka.messages import OVERHEAD, Clean, Message, messages_of
+from spanpost.receivers.kafka.messages import OVERHEAD, Clean, TopicMessage, messages_of
 
 log = logging.getLogger("spanpost.runtime.kafka")
 
@@ -135,13 +135,13 @@ class TopicProducer:
             await self._quarantine(too_large, refusal)
         return Recorded(dropped={TOO_LARGE: len(too_large)} if too_large else {})
 
-    def _messages(self, batch: Sequence[Observation]) -> list[Message]:
+    def _messages(self, batch: Sequence[Observation]) -> list[TopicMessage]:
         return list(messages_of(batch, self._cipher, self._clean, self._most))
 
-    def _fits(self, message: Message) -> bool:
+    def _fits(self, message: TopicMessage) -> bool:
         return len(message.value) + len(message.headers[0][1]) + OVERHEAD <= self._most
 
-    def _send(self, messages: Sequence[Message], sending: _Sending) -> None:
+    def _send(self, messages: Sequence[TopicMessage], sending: _Sending) -> None:
         from confluent_kafka import KafkaException
 
         for position, each in enumerate(messages):
