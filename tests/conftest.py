@@ -58,6 +58,12 @@ def _namespaces() -> str | None:
     except OSError:
         return None
     return "unshare" if os.geteuid() == 0 and done.returncode == 0 else None
+def _kafka() -> str | None:
+    """Return the directory of Kafka's jars."""
+    if shutil.which("java") is None:
+        return None
+    found = subprocess.run([ROOT / "scripts" / "install-kafka", "--find"], capture_output=True, text=True, check=False)
+    return found.stdout.strip() or None
 
 
 def _chromium() -> str | None:
@@ -124,6 +130,7 @@ COMPONENTS: dict[str, tuple[Callable[[], str | None], str]] = {
     "local-slack": (_local_slack, "npm's local-slack; scripts/install-test-components installs it"),
     "kustomize": (partial(_built, "build-kustomize"), "kustomize; scripts/build-kustomize builds it"),
     "otelcol": (partial(_built, "build-collector"), "an OpenTelemetry Collector; scripts/build-collector builds it"),
+    "kafka": (_kafka, "Kafka's jars, and Java 17 or newer; scripts/install-kafka installs the jars"),
     "prometheus": (lambda: shutil.which("prometheus"), "Prometheus; scripts/install-test-components installs it"),
     "promtool": (lambda: shutil.which("promtool"), "Prometheus' promtool; scripts/install-test-components installs it"),
     "alertmanager": (

@@ -334,6 +334,66 @@ ALERTS = (
         labels={"tenant": "t"},
     ),
     Alert(
+        name="SpanpostKafkaLate",
+        severity="warning",
+        expr="max by (topic) (spanpost_kafka_lag_seconds) > 120",
+        hold="2m",
+        summary="Telemetry of topic {{ $labels.topic }} is recorded minutes after it was acknowledged",
+        means="The oldest message of a topic that a consumer has not recorded is more than two minutes old. Waiting "
+        "telemetry is safe in Kafka until the topic's retention deletes it, but is in no table, message or figure "
+        "yet.",
+        todo=(
+            "More telemetry arrives than is recorded: start another `spanpost run --consume`. At most as many share "
+            "the work as the topic has partitions.",
+            "Is PostgreSQL down or slow? Look at the commit time in *Pipeline*.",
+            "The log of a consumer names a partition that waits: a message is encrypted with a key that the consumer "
+            "does not have (`gateway.journal_keys` must be the same everywhere), or spanpost failed on it.",
+            "Is `retention.ms` of the topic longer than the delay? Messages that Kafka deletes first are counted as "
+            '`spanpost_dropped_total{component="kafka",reason="expired"}`.',
+        ),
+        dashboard="pipeline",
+        fires={'spanpost_kafka_lag_seconds{topic="spanpost"}': "300x90"},
+        quiet={'spanpost_kafka_lag_seconds{topic="spanpost"}': "60x90"},
+        labels={"topic": "spanpost"},
+    ),
+    Alert(
+        name="SpanpostKafkaUnread",
+        severity="critical",
+        expr='sum by (topic) (rate(spanpost_kafka_messages_total{direction="produced"}[5m])) > 0 '
+        "unless sum by (topic) (spanpost_kafka_partitions) > 0",
+        hold="3m",
+        summary="Nothing reads topic {{ $labels.topic }}",
+        means="Gateways write to a topic, and no consumer that Prometheus scrapes has a partition of it.",
+        todo=(
+            "Does `spanpost run --consume` run, with the same `kafka.topic`, and is it scraped?",
+            "What does its log say? It waits for its offsets while PostgreSQL is down.",
+        ),
+        dashboard="pipeline",
+        fires={'spanpost_kafka_messages_total{topic="spanpost",direction="produced"}': "0+60x90"},
+        quiet={
+            'spanpost_kafka_messages_total{topic="spanpost",direction="produced"}': "0+60x90",
+            'spanpost_kafka_partitions{topic="spanpost"}': "4x90",
+        },
+        labels={"topic": "spanpost"},
+    ),
+    Alert(
+        name="SpanpostKafkaDown",
+        severity="critical",
+        expr="min by (instance, topic) (spanpost_kafka_up) == 0",
+        hold="1m",
+        summary="spanpost on {{ $labels.instance }} cannot write to topic {{ $labels.topic }}",
+        means="Kafka did not confirm the last messages in time. Senders are asked to retry (503); exporters give up "
+        "after about a minute.",
+        todo=(
+            "Are the brokers up, and has each partition as many in-sync replicas as `min.insync.replicas`?",
+            "`spanpost check` says whether the topic can be reached, and with which limits.",
+        ),
+        dashboard="pipeline",
+        fires={'spanpost_kafka_up{instance="a:9464",topic="spanpost"}': "0x90"},
+        quiet={'spanpost_kafka_up{instance="a:9464",topic="spanpost"}': "1x90"},
+        labels={"instance": "a:9464", "topic": "spanpost"},
+    ),
+    Alert(
         name="SpanpostSlackThrottled",
         severity="warning",
         expr='sum by (sink) (increase(spanpost_sink_calls_total{outcome="throttled"}[10m])) > 0',

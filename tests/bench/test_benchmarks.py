@@ -13,7 +13,8 @@ ROOT = Path(__file__).parents[2]
 #: Parts that a benchmark needs, and the option to use them.
 PARTS = {
     "postgres": ("board", "cells", "cells_simulation", "control", "deliveries", "gateway", "hostile", "hostile_bodies",
-                 "latency", "store", "outage", "peers", "shares", "space", "stages"),
+                 "kafka", "latency", "store", "outage", "peers", "shares", "space", "stages"),
+    "kafka": ("kafka",),
     "chromium": ("board",),
     "otelcol": ("collector",),
 }  # fmt: skip

@@ -74,6 +74,7 @@ def pipeline() -> d.Dashboard:
             "Lag of the journal",
             "Age of the oldest request that is answered and not recorded yet.",
             ("max by (tenant) (spanpost_journal_lag_seconds)", "{{tenant}}"),
+            ("max by (topic) (spanpost_kafka_lag_seconds)", "Kafka: {{topic}}"),
             unit="s",
         ),
         lines(

@@ -53,6 +53,7 @@ def examine(settings: Settings) -> list[NamedFinding]:
         *_forward(settings),
         *_metrics(settings),
         *_gateway(settings),
+        *_kafka(settings),
         *_interactions(settings),
         *_slack_oauth(settings),
         *_sinks(settings),
@@ -214,6 +215,21 @@ def _gateway(settings: Settings) -> Iterator[NamedFinding]:
                 True,
                 f"two tokens of tenant {token.tenant} are valid; remove the old one when it is replaced",
             )
+
+
+def _kafka(settings: Settings) -> Iterator[NamedFinding]:
+    """Ask the brokers about the topics, if the section is set."""
+    if settings.kafka is None:
+        return
+    from spanpost.runtime.kafka import examined
+
+    try:
+        found = examined(settings.kafka)
+    except ConfigError as error:
+        yield NamedFinding("kafka", False, str(error))  # the message says what to do
+        return
+    for each in found:
+        yield NamedFinding("kafka", each.ok, each.found, each.cure)
 
 
 def _certificates(section: GatewaySettings) -> Iterator[NamedFinding]:

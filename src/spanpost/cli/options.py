@@ -55,6 +55,7 @@ def settings_of(
     *,
     serve_metrics: bool = False,
     gateway: dict[str, Any] | None = None,
+    consume: bool = False,
 ) -> Settings:
     """Return the settings; the command line uses the embedded database if no other is set.
 
@@ -77,6 +78,8 @@ def settings_of(
         overrides["metrics"] = {}
     if gateway is not None:
         overrides["gateway"] = gateway
+    if consume:
+        overrides["kafka"] = {"consume": True}
     loaded = settings.load(**overrides)
     if other and not loaded.has_database and loaded.forward is None:
         raise ConfigError(

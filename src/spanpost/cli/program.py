@@ -25,7 +25,7 @@ from spanpost.cli.spending import spending
 from spanpost.cli.start import start
 from spanpost.cli.watch import watch
 from spanpost.model.errors import ConfigError
-from spanpost.settings import URL_VARIABLE
+from spanpost.settings import URL_VARIABLE, Settings
 
 program = typer.Typer(
     name="spanpost",
@@ -122,6 +122,12 @@ def run(
             help="Number of receiving processes, one for each core. [env var: SPANPOST_GATEWAY__WORKERS]",
         ),
     ] = None,
+    consume: Annotated[
+        bool,
+        typer.Option(
+            "--consume", help="Record what is on the topics of Kafka, too. [env var: SPANPOST_KAFKA__CONSUME]"
+        ),
+    ] = False,
 ) -> None:
     """Receive OTLP over HTTP (4318) and gRPC (4317), record it, deliver checkpoints and serve metrics,
     until Ctrl-C.
@@ -133,7 +139,11 @@ def run(
 
     gateway = {"host": host, "http_port": http_port, "grpc_port": grpc_port, "workers": workers}
     gateway = {name: value for name, value in gateway.items() if value is not None}
-    if not serve(lambda: settings_of(database_url, data_dir, metrics_port, serve_metrics=True, gateway=gateway)):
+
+    def read() -> Settings:
+        return settings_of(database_url, data_dir, metrics_port, serve_metrics=True, gateway=gateway, consume=consume)
+
+    if not serve(read):
         raise typer.Exit(1)
 
 

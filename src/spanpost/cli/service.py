@@ -173,6 +173,13 @@ def lines(gateway: Gateway) -> Iterator[str]:
         yield "receiving nothing: gateway.enabled is false"
     else:
         yield from _access(settings, section)
+    if settings.kafka is not None:
+        kafka = settings.kafka
+        if kafka.produce and section.enabled:
+            yield f"telemetry goes to Kafka first, to topic {kafka.topic}"
+        if kafka.consume:
+            topics = ", ".join((kafka.topic, *(each.topic for each in kafka.collector_topics)))
+            yield f"recording the topics {topics} of Kafka, as group {kafka.group}"
     # Never the URL: it holds the password.
     yield f"rows go to {'PostgreSQL' if settings.dsn else f'the embedded PostgreSQL in {settings.database.data_dir}'}"
     yield f"checkpoints go to {', '.join(enabled_sinks(settings)) or 'no sink: none is on'}"

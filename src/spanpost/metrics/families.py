@@ -138,6 +138,42 @@ class MetricFamilies:
             buckets=COMMITS,
             registry=registry,
         )
+        # kafka
+        self.kafka_messages = counter(
+            "kafka_messages",
+            "Messages of a topic: `produced` (all in-sync replicas have it) and `consumed` (it is recorded).",
+            "topic",
+            "direction",
+        )
+
+        self.kafka_up = Gauge(
+            "spanpost_kafka_up",
+            "1 while the topic takes what this process writes, 0 while it does not.",
+            ["topic"],
+            registry=registry,
+            multiprocess_mode="livemin",
+        )
+        self.kafka_partitions = Gauge(
+            "spanpost_kafka_partitions",
+            "Partitions that this process reads.",
+            ["topic"],
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self.kafka_lag_messages = Gauge(
+            "spanpost_kafka_lag_messages",
+            "Messages of these partitions that are not recorded yet.",
+            ["topic"],
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self.kafka_lag_seconds = Gauge(
+            "spanpost_kafka_lag_seconds",
+            "Age of the oldest of these messages: telemetry is in the tables so long after it was acknowledged.",
+            ["topic"],
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
         self.commit_failures = counter("commit_failures", "Batches whose first attempt to be recorded failed.")
         self.store_up = Gauge(
             "spanpost_store_up",

@@ -24,7 +24,7 @@ class SeriesLimits:
 
 OTHER: Final = "other"
 UNKNOWN: Final = "unknown"
-COMPONENTS: Final = ("intake", "spool", "fold", "store", "sinks", "interactions")
+COMPONENTS: Final = ("intake", "spool", "fold", "store", "sinks", "interactions", "kafka")
 #: The closed list of reasons of `spanpost_dropped_total`; anything else is counted as ``other``.
 DROPPED: Final = (
     # intake: the queue of the in-process queue
@@ -58,6 +58,8 @@ DROPPED: Final = (
     "unfoldable",
     "over_budget",
     "store_unavailable",
+    # kafka: deleted by its retention before it was recorded
+    "expired",
     # sinks
     "dead",
     "bug",

@@ -8,7 +8,7 @@ its trace as an exemplar, and the checkpoint where there is one.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 
 from prometheus_client.exposition import choose_encoder
@@ -68,6 +68,26 @@ class Metrics(MetricFamilies):
         """Count a batch that could not be recorded."""
         self.commit_failures.inc()
         self.store_up.set(0)
+
+    def produced(self, topic: str, messages: int) -> None:
+        """Count messages that a topic has."""
+        self.kafka_messages.labels(topic, "produced").inc(messages)
+        self.kafka_up.labels(topic).set(1)
+
+    def not_produced(self, topic: str) -> None:
+        """Show that a topic does not take messages."""
+        self.kafka_up.labels(topic).set(0)
+
+    def consumed(self, topic: str, messages: int) -> None:
+        """Count messages that are recorded."""
+        self.kafka_messages.labels(topic, "consumed").inc(messages)
+
+    def consuming(self, topics: Iterable[tuple[str, int, int, float]]) -> None:
+        """Show for each topic: partitions of this process, unrecorded messages, age of the oldest in seconds."""
+        for topic, partitions, messages, seconds in topics:
+            self.kafka_partitions.labels(topic).set(partitions)
+            self.kafka_lag_messages.labels(topic).set(messages)
+            self.kafka_lag_seconds.labels(topic).set(seconds)
 
     # --- deliveries --------------------------------------------------------------------------------------------------
 

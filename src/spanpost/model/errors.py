@@ -1,6 +1,9 @@
 """Errors; each type says what the caller must do next.
 
 SpanpostError
+├── StoreUnavailable       the store, or Kafka in front of it, refuses for now; keep the batch and retry
+├── OverBudget             a batch takes too long; smaller parts may be recorded
+├── OffsetMoved            another consumer has recorded these messages; continue from the offset in the database
 ├── ConfigError            settings are wrong: field, reason, next step; the program does not start
 └── DeliveryError          a sink could not deliver
     ├── Throttled          nothing happened; retry after `retry_after`
@@ -90,3 +93,14 @@ class Unverifiable(Rejected):
 
 class OverBudget(SpanpostError):
     """A batch takes more processor time than allowed. Nothing of it was recorded; smaller parts may be."""
+
+
+class MessageTooLarge(SpanpostError):
+    """One observation is larger than a message of the topic may be. Sending it again will not help."""
+
+
+class OffsetMoved(SpanpostError):
+    """A partition's offset in the database is not the expected one: another consumer has moved it.
+
+    Nothing was recorded. Read the offset again and continue from there.
+    """

@@ -19,6 +19,10 @@ NO_TASK = "no_task"
 UNFOLDABLE = "unfoldable"
 #: Observations of a trace that takes more time than allowed, also kept in ``quarantine``.
 OVER_BUDGET = "over_budget"
+#: An observation that no message of the topic can hold, also kept in ``quarantine``.
+TOO_LARGE = "too_large"
+#: Reasons of observations in ``quarantine`` that the answer to their sender counts.
+QUARANTINED = (OVER_BUDGET, TOO_LARGE)
 
 
 class FinalizedUsage(msgspec.Struct, frozen=True, kw_only=True):

@@ -134,6 +134,14 @@ class Redaction:
             o, attributes=attributes, name=name, status_message=message, body=body, origin=origin
         )
 
+    def clean_source(self, o: Observation, *, keeps_content: bool) -> Observation:
+        """Return an observation without the secrets in its stored part, for another process that records it:
+        the same that `cleaned` makes of it. Content that is not stored stays, and is not searched.
+        """
+        kept = o if keeps_content else without_content(o)
+        clean = self.clean(kept)
+        return o if clean is kept else _with_content(o, kept, clean)
+
     def cleaned(
         self, source: Observation, reading: Reading, *, keeps_content: bool
     ) -> tuple[Observation, Reading, Observation]:

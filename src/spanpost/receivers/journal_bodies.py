@@ -26,6 +26,8 @@ _LEVEL: Final = 1
 _NONCE, _ID = 12, 8
 #: Parameters of scrypt: 50 ms for each secret, at the start.
 _SCRYPT: Final = {"salt": b"spanpost journal", "n": 2**14, "r": 8, "p": 1, "dklen": 32}
+#: Begins what a message of Kafka is bound to: it cannot stand for a row of the journal, nor a row for it.
+_KAFKA: Final = b"kafka\0"
 #: Entries of a row beyond which no more bodies are joined.
 _MOST: Final = 1024
 
@@ -52,6 +54,28 @@ class JournalCipher:
         """Ids of the keys that decrypt."""
         return list(self._keys)
 
+    def encrypt(self, tenant: str, content: bytes) -> tuple[bytes, bytes]:
+        """Return the id of a key, and a message for Kafka that it encrypts: of this tenant, in no journal."""
+        return self._first, self._encrypt(
+            self._zstd.ZstdCompressor(level=_LEVEL).compress(content), _bound(tenant, _KAFKA)
+        )
+
+    def decrypt(self, tenant: str, key: bytes, body: bytes) -> bytes:
+        """Return the content of a message; raises ValueError if it is damaged or of another tenant."""
+        return bytes(self._zstd.ZstdDecompressor().decompress(self._decrypt(key, body, _bound(tenant, _KAFKA))))
+
+    def _encrypt(self, plain: bytes, bound: bytes) -> bytes:
+        nonce = os.urandom(_NONCE)
+        return bytes(nonce + self._keys[self._first].encrypt(nonce, plain, bound))
+
+    def _decrypt(self, key: bytes, body: bytes, bound: bytes) -> bytes:
+        from cryptography.exceptions import InvalidTag
+
+        try:
+            return bytes(self._keys[key].decrypt(body[:_NONCE], body[_NONCE:], bound))
+        except (InvalidTag, KeyError, ValueError):
+            raise ValueError("it was not encrypted with this key for this tenant, or is damaged") from None
+
     def rows(self, parts: Iterable[RequestPart[Body]]) -> list[JournalRow]:
         """Return the rows of parts of requests. Slow: call it in a thread."""
         compress = self._zstd.ZstdCompressor(level=_LEVEL).compress
@@ -72,21 +96,12 @@ class JournalCipher:
     def _row(self, run: Sequence[RequestPart[Body]], compress: Any) -> JournalRow:
         body, tenant = run[0].content, run[0].tenant
         form = bytes((_SIGNALS.index(body.signal) << 1 | body.is_json,))
-        nonce = os.urandom(_NONCE)
-        plain = form + compress(b"".join(part.content.body for part in run))
-        encrypted = self._keys[self._first].encrypt(nonce, plain, tenant.encode("utf-8", "surrogateescape"))
-        return JournalRow(
-            tenant=tenant, key=self._first, observations=sum(p.count for p in run), body=nonce + encrypted
-        )
+        encrypted = self._encrypt(form + compress(b"".join(part.content.body for part in run)), _bound(tenant))
+        return JournalRow(tenant=tenant, key=self._first, observations=sum(p.count for p in run), body=encrypted)
 
     def open(self, tenant: str, key: bytes, body: bytes) -> Opened:
         """Return the contents of a row; raises ValueError if it is damaged."""
-        from cryptography.exceptions import InvalidTag
-
-        try:
-            plain = self._keys[key].decrypt(body[:_NONCE], body[_NONCE:], tenant.encode("utf-8", "surrogateescape"))
-        except (InvalidTag, KeyError, ValueError):
-            raise ValueError("it was not encrypted with this key for this tenant, or is damaged") from None
+        plain = self._decrypt(key, body, _bound(tenant))
         signal, is_json = _SIGNALS[plain[0] >> 1], bool(plain[0] & 1)
         decoded, sent = Decoded(), self._zstd.ZstdDecompressor().decompress(plain[1:])
         try:
@@ -104,3 +119,7 @@ class JournalCipher:
             metric_points=decoded.metric_points,
             size=len(sent),
         )
+
+
+def _bound(tenant: str, context: bytes = b"") -> bytes:
+    return context + tenant.encode("utf-8", "surrogateescape")

@@ -211,8 +211,8 @@ class Receiver:
         notes = [f"{rejected} could not be read and were left out{f': {reason}' if reason else ''}"] if rejected else []
         if quarantined:
             notes.append(
-                f"{quarantined} are of traces that take too long to record and are kept in the quarantine: do "
-                "not send them again"
+                f"{quarantined} are too large, or of traces that take too long to record, and are kept in the "
+                "quarantine: do not send them again"
             )
         return TakenRequest(rejected=rejected + quarantined, message="; ".join(notes))
 

@@ -27,7 +27,7 @@ from spanpost.http.rate_limited_log import RateLimitedLog
 from spanpost.http.shares import Sender, SharedBytes
 from spanpost.model.errors import OverBudget, StoreUnavailable
 from spanpost.model.observations import Observation
-from spanpost.model.recorded import OVER_BUDGET, Recorded
+from spanpost.model.recorded import QUARANTINED, Recorded
 from spanpost.receivers.limits import AdmissionLimits
 from spanpost.receivers.lingering import Lingering
 from spanpost.receivers.request_parts import RequestPart, WaitingParts
@@ -325,7 +325,7 @@ class RecordingGroups:
         self.done += 1
         if not group[0].is_slow:
             self._note(batch, group, max(time.monotonic() - began, 1e-6) / max(self._busy, 1))
-        quarantined = recorded.dropped.get(OVER_BUDGET, 0)
+        quarantined = sum(recorded.dropped.get(reason, 0) for reason in QUARANTINED)
         for part in group:
             part.succeed(quarantined)
 

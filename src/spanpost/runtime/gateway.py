@@ -31,9 +31,12 @@ if TYPE_CHECKING:
     from prometheus_client import Gauge
 
     from spanpost.http.server import HttpServer
+    from spanpost.receivers.kafka.consumer import TopicConsumer
     from spanpost.receivers.otlp_grpc import GrpcServer
     from spanpost.receivers.otlp_http import OtlpHttp
+    from spanpost.receivers.recording_groups import RecordBatch
     from spanpost.runtime.endpoints import Endpoints
+    from spanpost.runtime.kafka import PipelineTopic
     from spanpost.settings import Settings
 
 log = logging.getLogger("spanpost.runtime.gateway")
@@ -69,6 +72,8 @@ class Gateway:
         self._dealer: Dealer | None = None
         self._tls: ServerTls | None = None
         self._sender_tokens = SenderTokens(settings.intake.tenant, *hashes_of(self.section))
+        self._topic: PipelineTopic | None = None
+        self._consumer: TopicConsumer | None = None
         self._renewer: asyncio.Task[None] | None = None
         self._showing: asyncio.Task[None] | None = None
         self._health: GatewayHealth | None = None
@@ -94,6 +99,9 @@ class Gateway:
             self.pipeline.start()
             if self.section.enabled:
                 self.pipeline.ask(self._open(listener))
+            if self.settings.kafka is not None:
+                self.pipeline.ask(self._consume())
+            if self.section.enabled:
                 # Producers could not reach us while we were down: do not count that time as a stall.
                 self.pipeline.ask(self.pipeline.store.listen_anew())
                 self.pipeline.publish()
@@ -108,8 +116,18 @@ class Gateway:
         keep = getattr(self.pipeline.store, "keep_body", None)
         journal = await journal_of(self.pipeline, self.settings, section)
         worker = workers.current
-        self._dealer = dealer = Dealer(worker.number, worker.total, worker.directory) if worker is not None else None
-        self._receiver = receiver = Receiver(self.pipeline.record, keep, metrics, section, journal, dealer)
+        dealer = Dealer(worker.number, worker.total, worker.directory) if worker is not None else None
+        record: RecordBatch = self.pipeline.record
+        limits = section
+        if self.settings.kafka is not None:
+            from spanpost.runtime.kafka import topic_of
+
+            self._topic = topic = await topic_of(self.pipeline, self.settings, section)
+            if topic is not None:  # the journal is only worked off, and the topic's keys bring traces together
+                record, dealer = topic.record, None
+                limits = section.model_copy(update={"journal_bytes": 0})
+        self._dealer = dealer
+        self._receiver = receiver = Receiver(record, keep, metrics, limits, journal, dealer)
         if worker is not None:
             gauge = metrics.in_flight if metrics is not None else None
             self._showing = asyncio.create_task(self._show(worker, receiver, gauge))
@@ -118,7 +136,11 @@ class Gateway:
         elif metrics is not None:
             metrics.in_flight.set_function(lambda: receiver.in_flight)
         self._health = health = GatewayHealth(
-            self.pipeline, receiver, self.settings, lambda: self._http.connections if self._http is not None else 0
+            self.pipeline,
+            receiver,
+            self.settings,
+            lambda: self._http.connections if self._http is not None else 0,
+            self._topic.producer.why_not if self._topic is not None else None,
         )
         has_grpc = section.grpc_port >= 0 or section.grpc_socket is not None
         http, grpc = fit_descriptors(
@@ -151,6 +173,14 @@ class Gateway:
                 grace=_GRACE,
             )
             await self._http.start()
+
+    async def _consume(self) -> None:
+        """Start recording topics, if the settings say so."""
+        from spanpost.runtime.kafka import consumer_of
+
+        self._consumer = consumer = await consumer_of(self.pipeline, self.settings, self.section)
+        if consumer is not None:
+            consumer.start()
 
     def _open_endpoints(self, app: OtlpHttp, receiver: Receiver, health: GatewayHealth) -> Endpoints:
         """Return the application of the HTTP port: the endpoints (`spanpost.runtime.endpoints`), OTLP, and
@@ -260,7 +290,7 @@ class Gateway:
         if self._health is not None:
             self._health.is_stopping = True
         is_done = True
-        if self._receiver is not None:
+        if self._receiver is not None or self._consumer is not None:
             try:
                 is_done = self.pipeline.ask(self._close(), _GRACE + _RECORD + 1.0)
             except (TimeoutError, SpanpostError):
@@ -268,6 +298,12 @@ class Gateway:
         return self.pipeline.shutdown(_CLOSE) and is_done
 
     async def _close(self) -> bool:
+        closing = [self._close_receiver()] if self._receiver is not None else []
+        if self._consumer is not None:
+            closing.append(self._consumer.close(_GRACE))
+        return all(await asyncio.gather(*closing))
+
+    async def _close_receiver(self) -> bool:
         if self._endpoints is not None:
             self._endpoints.end()
         endpoints = []
@@ -285,6 +321,8 @@ class Gateway:
         is_done = await self._receiver.close(_RECORD)
         if self._dealer is not None:
             await self._dealer.close()
+        if self._topic is not None:
+            await self._topic.producer.close(_RECORD)
         return is_done
 
 

@@ -34,15 +34,24 @@ _WRITE_INTERVAL: Final = 30.0
 
 
 class GatewayHealth:
-    """The state of one gateway, in its loop. `connections` returns the number of its HTTP connections."""
+    """The state of one gateway, in its loop. `connections` returns the number of its HTTP connections.
+
+    `why_not_written` returns why what is received cannot be written, if that is not to the database.
+    """
 
     def __init__(
-        self, pipeline: Pipeline, receiver: Receiver, settings: Settings, connections: Callable[[], int]
+        self,
+        pipeline: Pipeline,
+        receiver: Receiver,
+        settings: Settings,
+        connections: Callable[[], int],
+        why_not_written: Callable[[], Awaitable[str]] | None = None,
     ) -> None:
         self._pipeline = pipeline
         self._receiver = receiver
         self._settings = settings
         self._connections = connections
+        self._why_not_written = why_not_written
         self.is_stopping = False
         self._began = time.monotonic()
         self._checked_at = float("-inf")
@@ -95,7 +104,9 @@ class GatewayHealth:
             self._receiver.trouble = ""  # no sender has tried since the outage
 
     async def _checked(self) -> str:
-        """Return why the database takes nothing. Writes only in doubt: after a failure, or without commits."""
+        """Return why nothing can be acknowledged. Writes only in doubt: after a failure, or without commits."""
+        if self._why_not_written is not None:
+            return await self._why_not_written()
         now, commits = time.monotonic(), self._receiver.groups.done
         if commits != self._commits:
             self._commits, self._wrote_at = commits, now

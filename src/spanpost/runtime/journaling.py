@@ -82,11 +82,8 @@ async def journal_of(pipeline: Pipeline, settings: Settings, section: GatewaySet
     store = pipeline.store
     if not hasattr(store, "record_journal"):
         return None
-    secrets = _secrets(settings, section, getattr(store, "password", ""))
     try:
-        if not secrets:
-            raise ValueError("set gateway.journal_keys")
-        cipher = await asyncio.to_thread(JournalCipher, secrets)
+        cipher = await cipher_of(pipeline, settings, section)
     except ImportError as error:
         why = f"{error.name} is missing; install it with: pip install 'spanpost[gateway]'"
     except ValueError as error:
@@ -97,6 +94,14 @@ async def journal_of(pipeline: Pipeline, settings: Settings, section: GatewaySet
     if section.journal_bytes:
         log.warning("there is no journal, so senders wait until their telemetry is recorded: %s", why)
     return None
+
+
+async def cipher_of(pipeline: Pipeline, settings: Settings, section: GatewaySettings) -> JournalCipher:
+    """Return the cipher of the journal. Raises ImportError, and ValueError without a secret."""
+    secrets = _secrets(settings, section, getattr(pipeline.store, "password", ""))
+    if not secrets:
+        raise ValueError("set gateway.journal_keys")
+    return await asyncio.to_thread(JournalCipher, secrets)
 
 
 def _secrets(settings: Settings, section: GatewaySettings, password: str) -> list[str]:

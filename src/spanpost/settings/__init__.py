@@ -23,6 +23,7 @@ from spanpost.settings.gateway import GatewaySettings as GatewaySettings
 from spanpost.settings.gateway import TokenSettings as TokenSettings
 from spanpost.settings.intake import IntakeSettings as IntakeSettings
 from spanpost.settings.interactions import InteractionsSettings as InteractionsSettings
+from spanpost.settings.kafka import KafkaSettings as KafkaSettings
 from spanpost.settings.launchers import LaunchersSettings as LaunchersSettings
 from spanpost.settings.loading import foreign_database as foreign_database
 from spanpost.settings.loading import is_sdk_disabled as is_sdk_disabled

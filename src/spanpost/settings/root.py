@@ -22,6 +22,7 @@ from spanpost.settings.forward import ForwardSettings
 from spanpost.settings.gateway import GatewaySettings
 from spanpost.settings.intake import IntakeSettings
 from spanpost.settings.interactions import InteractionsSettings
+from spanpost.settings.kafka import KafkaSettings
 from spanpost.settings.launchers import LaunchersSettings
 from spanpost.settings.log import LogSettings
 from spanpost.settings.metrics import MetricsSettings
@@ -70,6 +71,7 @@ class Settings(BaseSettings):
     forward: ForwardSettings | None = None
     gateway: GatewaySettings | None = None
     cells: CellsSettings | None = None
+    kafka: KafkaSettings | None = None
     interactions: InteractionsSettings | None = None
     oidc: OidcSettings | None = None
     slack_oauth: SlackOauthSettings | None = None

@@ -30,12 +30,11 @@ from spanpost.model.recorded import UNFOLDABLE, Recorded
 from spanpost.store.fold_threads import TimeMeter
 from spanpost.store.folding import Wider
 from spanpost.store.locks import is_few, lock_free
-from spanpost.store.quarantine import discard_body, discarded, set_aside
+from spanpost.store.quarantine import discard_body
 from spanpost.store.recording import Recording
 from spanpost.store.transactions import Unfoldable
 from spanpost.tasks.folded import Placed
 from spanpost.tasks.stall import without_beats
-from spanpost.text.content import without_content
 
 log = logging.getLogger(__name__)
 
@@ -318,37 +317,11 @@ class Journaling(Recording):
 
     async def _record_row(self, tenant: str, opener: Opener, row: _Row) -> Recorded:
         """Record a row in as many transactions as it takes, then delete it."""
-        traces: dict[bytes, list[Observation]] = {}
-        try:
-            recorded = await self._record_all(row.batch)
-        except (SpanpostError, MemoryError):
-            raise
-        except Exception:
-            recorded = Recorded()
-            for o in row.batch:
-                traces.setdefault(o.trace_id, []).append(o)
-        for trace in traces.values():
-            recorded = recorded.plus(await self._record_trace(trace))
+        recorded = await self.record_apart(row.batch)
         await self.run(lambda c: self._delete(c, tenant, [row]))
         taken = _Taken()
         taken.ready = [_Ready(row, [], set())]
         return await self._finished(recorded, taken, opener)
-
-    async def _record_trace(self, batch: Sequence[Observation]) -> Recorded:
-        """Record a trace; after a bug in spanpost all of it is kept in `quarantine`, so that no other waits
-        for it.
-        """
-        try:
-            return await self._record_all(batch)
-        except (SpanpostError, MemoryError):
-            raise
-        except Exception as error:
-            message = "trace %s of tenant %s cannot be recorded and is kept in quarantine"
-            log.exception(message, batch[0].trace_id.hex(), batch[0].tenant)
-            kept = batch if self.rules.keeps_content else map(without_content, batch)
-            rows = list(discarded(map(self._clean, kept), error))
-            await self.run(lambda c: set_aside(c, rows))
-            return Recorded(dropped={UNFOLDABLE: len(batch)})
 
 
 def _all_opened(tenant: str, rows: Sequence[Any], opener: Opener, most: int) -> list[_Row | Exception]:

@@ -32,6 +32,7 @@ from spanpost.store import (
 )
 from spanpost.store.attribute_sets import AttributeSets
 from spanpost.store.budgets import PostgresBudgets
+from spanpost.store.consuming import Consuming
 from spanpost.store.fold_threads import FoldThreads
 from spanpost.store.installations import PostgresInstallations
 from spanpost.store.interventions import PostgresInterventions
@@ -58,7 +59,7 @@ _LEAVE = 0.3
 _PROBE = 0.3
 
 
-class PostgresStore(Journaling, Elapsing):
+class PostgresStore(Consuming, Journaling, Elapsing):
     """A `Store` in PostgreSQL.
 
     `statement_cache` is how many prepared statements a connection keeps; 0 is for poolers in transaction

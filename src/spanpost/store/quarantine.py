@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
-from spanpost.model.errors import OverBudget
+from spanpost.model.errors import MessageTooLarge, OverBudget
 from spanpost.model.observations import Observation, Origin, Repair
-from spanpost.model.recorded import OVER_BUDGET
+from spanpost.model.recorded import OVER_BUDGET, TOO_LARGE
 from spanpost.store.attribute_sets import LARGE
 from spanpost.text.repair import mend, mend_text, mend_value
 
@@ -18,7 +18,7 @@ _INT64 = 2**63 - 1
 _encode = msgspec.msgpack.Encoder(enc_hook=repr).encode
 
 #: Reasons by exception; other errors have the database's SQLSTATE or the exception's name as reason.
-_REASONS: dict[type[BaseException], str] = {OverBudget: OVER_BUDGET}
+_REASONS: dict[type[BaseException], str] = {OverBudget: OVER_BUDGET, MessageTooLarge: TOO_LARGE}
 #: Rows written by one call, so that other tasks run in between.
 _AT_ONCE = 500
 

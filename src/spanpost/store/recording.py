@@ -16,7 +16,7 @@ from typing import Any
 
 import asyncpg
 
-from spanpost.model.errors import OverBudget
+from spanpost.model.errors import OverBudget, SpanpostError
 from spanpost.model.observations import Observation
 from spanpost.model.recorded import OVER_BUDGET, UNFOLDABLE, Recorded
 from spanpost.store import faults, heartbeats
@@ -108,10 +108,46 @@ class Recording(Folding):
             " them: %s",
             len(part), trace[0], trace[1].hex(), error,
         )  # fmt: skip
-        kept = map(self._clean, part if self.rules.keeps_content else map(without_content, part))
+        await self.quarantine(part, error)
+        return Recorded(dropped={OVER_BUDGET: len(part)})
+
+    async def quarantine(self, batch: Sequence[Observation], error: Exception) -> None:
+        """Keep observations that cannot be recorded, with the error."""
+        kept = map(self._clean, batch if self.rules.keeps_content else map(without_content, batch))
         rows = await self._threads.run(TimeMeter(math.inf), lambda: list(discarded(kept, error)))
         await self.run(lambda c: set_aside(c, rows))
-        return Recorded(dropped={OVER_BUDGET: len(part)})
+
+    async def record_apart(self, batch: Sequence[Observation]) -> Recorded:
+        """Record a batch in as many transactions as it takes.
+
+        A trace that takes too long, or that cannot be recorded, is kept in `quarantine`.
+        """
+        try:
+            return await self._record_all(batch)
+        except (SpanpostError, MemoryError):
+            raise
+        except Exception:
+            traces: dict[Trace, list[Observation]] = {}
+            for o in batch:
+                traces.setdefault((o.tenant, o.trace_id), []).append(o)
+        recorded = Recorded()
+        for part in traces.values():
+            recorded = recorded.plus(await self._record_trace(part))
+        return recorded
+
+    async def _record_trace(self, batch: Sequence[Observation]) -> Recorded:
+        """Record a trace; after a bug in spanpost all of it is kept in `quarantine`, so that no other waits
+        for it.
+        """
+        try:
+            return await self._record_all(batch)
+        except (SpanpostError, MemoryError):
+            raise
+        except Exception as error:
+            message = "trace %s of tenant %s cannot be recorded and is kept in quarantine"
+            log.exception(message, batch[0].trace_id.hex(), batch[0].tenant)
+            await self.quarantine(batch, error)
+            return Recorded(dropped={UNFOLDABLE: len(batch)})
 
     async def _record(self, batch: Sequence[Observation], most: float | None = None) -> Recorded:
         """Record a batch, each transaction within `most` seconds of processor time. Raises `OverBudget`."""

@@ -46,6 +46,7 @@ WRITER: Final = {
     "rate_limits": _KEEP,
     "quarantine": _KEEP,
     "journal": _ALL,
+    "kafka_offsets": _KEEP,
     "interaction_requests": "SELECT, INSERT, DELETE",
     "slack_installations": _KEEP,
     "session_secret": _ADD,

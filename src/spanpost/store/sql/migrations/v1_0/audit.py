@@ -221,3 +221,18 @@ JOURNAL: Final = [
     # The bodies are compressed already.
     "ALTER TABLE journal ALTER COLUMN body SET STORAGE EXTERNAL",
 ]
+
+OFFSETS: Final = table(
+    "kafka_offsets",
+    "One row per partition of Kafka that a consumer group reads. "
+    "The transaction that records messages also moves their offset.",
+    [
+        ("consumer_group", "text NOT NULL", "Name of the group: kafka.group."),
+        ("topic", "text NOT NULL", "Name of the topic."),
+        ("partition", "integer NOT NULL", "Number of the partition."),
+        ("next_offset", "bigint NOT NULL", "Offset of the first message that is not recorded yet."),
+        ("moved_at", "timestamptz NOT NULL DEFAULT clock_timestamp()", "When it was last moved."),
+    ],
+    rules=["PRIMARY KEY (consumer_group, topic, partition)"],
+    options="WITH (fillfactor = 50)",
+)

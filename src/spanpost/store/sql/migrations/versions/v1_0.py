@@ -11,7 +11,7 @@ down_revision = None
 
 #: Audit rows; tasks; deliveries; people; launch orders and alerts; usage and budgets; processes and roles.
 TABLES = [
-    *(audit.SETS, audit.EVENTS, audit.MONTHS, audit.EVENTS_VIEW, audit.JOURNAL),
+    *(audit.SETS, audit.EVENTS, audit.MONTHS, audit.EVENTS_VIEW, audit.JOURNAL, audit.OFFSETS),
     *(tasks.TASKS, tasks.REDIRECTS, tasks.ARTIFACTS, tasks.CHECKPOINTS, tasks.TREE, tasks.TIMERS, tasks.QUARANTINE),
     *(outbox.DELIVERIES, outbox.ORDERING_KEYS, outbox.BUCKETS),
     *(people.APPROVALS, people.INTERVENTIONS, people.REQUESTS),
