@@ -3,12 +3,13 @@ VENV  := .venv
 PY    := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: help demo test test-fast test-pythons lint bench reference lock clean
+.PHONY: help demo test test-fast test-pythons test-postgres lint bench reference lock clean
 help:
 	@echo "make demo       a real agent, followed live, with its own PostgreSQL (add ARGS=... for options)"
 	@echo "make test       all tests, with lint, types and import rules among them (ARGS=... for pytest)"
 	@echo "make test-fast  the tests that take no seconds each: no servers, no processes, no type check"
 	@echo "make test-pythons  the fast tests against the installed wheels, with every Python that is found here"
+	@echo "make test-postgres  the tests of the store on PostgreSQL 14, 15, 16, 17 and 18, one after the other (ARGS=16 for one)"
 	@echo "make lint       ruff, mypy and import-linter alone"
 	@echo "make bench      the benchmarks in bench/"
 	@echo "make reference  write the generated pages of docs/reference again"
@@ -30,6 +31,9 @@ test-fast: $(READY)
 
 test-pythons: $(READY)
 	@$(PY) scripts/test-pythons $(ARGS)
+
+test-postgres: $(READY)
+	@$(PY) scripts/test-postgres $(ARGS)
 
 lint: $(READY)
 	@$(VENV)/bin/ruff check .
