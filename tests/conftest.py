@@ -344,7 +344,8 @@ def made_server(pg_bin: Path | None) -> Iterator[str]:
         await connection.close()
         owner = as_role(with_database(dsn, "made"), USER)
         connection = await asyncpg.connect(with_database(dsn, "made"))
-        await connection.execute(f"GRANT CREATE ON SCHEMA public TO {USER}")
+        # The first is the default since PostgreSQL 15.
+        await connection.execute(f"REVOKE CREATE ON SCHEMA public FROM PUBLIC; GRANT CREATE ON SCHEMA public TO {USER}")
         await upgrade(owner)
         await grant(connection, {"writer": WRITER, "reader": READER})
         await connection.close()

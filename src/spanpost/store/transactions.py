@@ -34,6 +34,10 @@ _PASSING = ("08", "40001", "40P01", "53", "55P03", "57P", "25006", "25P03", "25P
 _DATA = ("22", "23", "54")
 
 
+#: `read_only_sql_transaction`: the server became a standby, or an operator or a full disk stopped its writes.
+_READ_ONLY = "25006"
+
+
 class Transact(Protocol):
     """**Protocol:** runs a function in a transaction of its own. Raises `StoreUnavailable`."""
 
@@ -58,10 +62,14 @@ def unfoldable() -> Iterator[None]:
         raise Unfoldable(f"{type(error).__name__}: {error}") from error
 
 
+def _sqlstate(error: BaseException) -> str:
+    return str(getattr(error, "sqlstate", None) or "")
+
+
 def is_passing(error: BaseException) -> bool:
     """Return whether the same transaction may succeed a moment later."""
     if isinstance(error, asyncpg.PostgresError):
-        return str(error.sqlstate or "").startswith(_PASSING)
+        return _sqlstate(error).startswith(_PASSING)
     return isinstance(error, (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError))
 
 
@@ -71,7 +79,7 @@ def is_of_data(error: BaseException) -> bool:
     PostgreSQL refuses a value, or it cannot be encoded or folded.
     """
     if isinstance(error, asyncpg.PostgresError):
-        return str(error.sqlstate or "").startswith(_DATA)
+        return _sqlstate(error).startswith(_DATA)
     # Values that cannot be encoded: lone surrogates, numbers out of range, deep nesting. Other exceptions
     # are bugs.
     return isinstance(error, (ValueError, OverflowError, RecursionError, Unfoldable))
@@ -137,6 +145,9 @@ async def transact(pool: Any, work: Callable[[Any], Awaitable[T]], *, retry_for:
         ) as error:
             if is_of_data(error):
                 raise
+            # It takes no writes any more: let new connections look for a server that does.
+            if _sqlstate(error) == _READ_ONLY:
+                await pool.expire_connections()
             if not is_passing(error) or time.monotonic() + delay > deadline:
                 raise StoreUnavailable(f"the database does not take it: {type(error).__name__}: {error}") from error
         await asyncio.sleep(delay * random.uniform(0.5, 1.5))
