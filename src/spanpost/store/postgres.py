@@ -65,6 +65,10 @@ class Server(NamedTuple):
     version: int
     pooling: Pooling
 
+    def __str__(self) -> str:
+        through = f", behind {self.pooling.value}" if self.pooling is not Pooling.NONE else ""
+        return f"server {self.version}{through}{f': {POOLED}' if self.pooling is Pooling.TRANSACTION else ''}"
+
 
 class PostgresStore(Journaling, Elapsing):
     """A `Store` in PostgreSQL.
@@ -170,7 +174,7 @@ class PostgresStore(Journaling, Elapsing):
         self._is_pooled = self._statement_cache == 0 or self.server.pooling is Pooling.TRANSACTION
         self._listener.polls = self._is_pooled
         if self.server.pooling is Pooling.TRANSACTION:
-            log.info("the database is behind %s: %s", self.server.pooling.value, POOLED)
+            log.info("the database is %s", self.server)
         async with connection.transaction():
             return await schema.check(connection)
 

@@ -99,6 +99,20 @@ async def bound(connection: Any, scope: str = "SESSION") -> None:
     )
 
 
+#: Write to the log, so that the commit waits for the standbys. All commits before it have then arrived there, too.
+_CONFIRM = """
+SELECT pg_logical_emit_message(true, 'spanpost', '') WHERE current_setting('synchronous_standby_names') <> ''"""
+
+
+async def confirm(connection: Any) -> None:
+    """Let the commit of a transaction that only read wait for synchronous standbys.
+
+    When the wait of a commit is cancelled (a timeout, a restart), its rows are visible, but only on this
+    server. They may be reported as recorded only when the standbys have them.
+    """
+    await connection.execute(_CONFIRM)
+
+
 #: A session that waits for the data of a COPY is active to the server, so the idle limit does not end it.
 _END_FROZEN = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -127,6 +141,7 @@ async def transact(pool: Any, work: Callable[[Any], Awaitable[T]], *, retry_for:
     """
     deadline = time.monotonic() + retry_for
     delay = 0.01
+    cause: BaseException | None = None
     while True:
         try:
             async with pool.acquire(timeout=max(0.1, deadline - time.monotonic())) as connection:
@@ -148,7 +163,9 @@ async def transact(pool: Any, work: Callable[[Any], Awaitable[T]], *, retry_for:
             # It takes no writes any more: let new connections look for a server that does.
             if _sqlstate(error) == _READ_ONLY:
                 await pool.expire_connections()
+            # That the time ran out during another attempt says less than why the first one failed.
+            cause = error if cause is None or not isinstance(error, TimeoutError) else cause
             if not is_passing(error) or time.monotonic() + delay > deadline:
-                raise StoreUnavailable(f"the database does not take it: {type(error).__name__}: {error}") from error
+                raise StoreUnavailable(f"the database does not take it: {type(cause).__name__}: {cause}") from error
         await asyncio.sleep(delay * random.uniform(0.5, 1.5))
         delay = min(delay * 2, 0.5)

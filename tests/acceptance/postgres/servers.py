@@ -19,6 +19,7 @@ import asyncpg
 from spanpost.store.embedded import _LAUNCH
 from spanpost.store.embedded_surroundings import environment
 from spanpost.store.embedded_user import step_down
+from spanpost.store.roles import grant
 from tests.eventually import eventually, free_port
 
 USER = step_down()
@@ -47,7 +48,8 @@ class Server:
     """A PostgreSQL in a directory of its own. Every program of this machine may connect as postgres."""
 
     def __init__(self, programs: Path, home: Path, name: str, **options: str) -> None:
-        self.port = free_port()
+        #: Known once it was started.
+        self.port = 0
         self.directory = home / name
         self._programs, self._options, self._log = programs, options, home / f"{name}.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -73,7 +75,28 @@ class Server:
         assert not done.returncode, done.stderr
 
     def start(self) -> Server:
+        """Start, and wait until it answers; the first time on a free port."""
         (self.directory / "postmaster.pid").unlink(missing_ok=True)
+        is_first, self.port = not self.port, self.port or free_port()
+        self._launch()
+
+        def answers() -> bool:
+            assert self._process is not None
+            if self._process.poll() is not None:
+                said = self._log.read_text()
+                # Other tests of this machine may have taken the port meanwhile.
+                assert is_first, said[-2000:]
+                assert "Address already in use" in said[-1000:], said[-2000:]
+                self.port = free_port()
+                self._launch()
+            with suppress(OSError, asyncpg.PostgresError):
+                return str(self.sql("SHOW data_directory")) == str(self.directory)
+            return False
+
+        eventually(answers)
+        return self
+
+    def _launch(self) -> None:
         options = {
             "listen_addresses": "127.0.0.1",
             "port": str(self.port),
@@ -87,16 +110,6 @@ class Server:
             command += ["-c", f"{name}={value}"]
         self._process = launched(command, self.directory, self._log)
 
-        def answers() -> bool:
-            assert self._process is not None
-            assert self._process.poll() is None, self._log.read_text()[-2000:]
-            with suppress(OSError, asyncpg.PostgresError):
-                return bool(self.sql("SELECT true"))
-            return False
-
-        eventually(answers)
-        return self
-
     def kill(self) -> None:
         """Kill the server and all its processes at once, as a power cut does."""
         assert self._process is not None
@@ -109,6 +122,20 @@ class Server:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
             self._process.wait(30)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Let the server hang: its port accepts connections, and nothing answers."""
+        assert self._process is not None
+        pids = [self._process.pid, *_children(self._process.pid)]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
 
     def processes(self, kind: str) -> list[int]:
         """Return the server's processes of a kind: `walreceiver`."""
@@ -130,6 +157,19 @@ class Server:
                 connection.terminate()
 
         return asyncio.run(ask())
+
+
+def a_writer(server: Server, name: str = "writer") -> str:
+    """Make a role with a gateway's rights, and no more, in a migrated database."""
+
+    async def make() -> None:
+        connection = await asyncpg.connect(server.url())
+        await connection.execute(f"CREATE ROLE {name} LOGIN; REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+        await grant(connection, {"writer": name})
+        await connection.close()
+
+    asyncio.run(make())
+    return name
 
 
 def _children(pid: int) -> list[int]:
