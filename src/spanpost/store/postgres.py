@@ -157,11 +157,9 @@ class PostgresStore(Journaling, Elapsing):
         self._threads.begin()
         try:
             self._key = await self.run(redaction_key.read)
-        except asyncpg.PostgresError as error:
+        except (asyncpg.PostgresError, StoreUnavailable) as error:
             await self.close()
-            raise ConfigError(
-                f"the database refuses its table redaction_key: {error}; grant SELECT and INSERT on it"
-            ) from None
+            raise ConfigError(unreachable(self._dsn, error.__cause__ or error)) from None
         stall = self.rules.stall_rules
         if not stall.is_endless:  # a replay has endless rules: live processes keep theirs
             await self.run(
