@@ -148,8 +148,8 @@ async def transact(pool: Any, work: Callable[[Any], Awaitable[T]], *, retry_for:
                 return await work(connection)
         except (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError) as error:
             raise StoreUnavailable(
-                "the database forgets prepared statements, as behind a PgBouncer in transaction mode:"
-                " set SPANPOST_DATABASE__STATEMENT_CACHE=0"
+                "the database forgets prepared statements, as behind a pooler that pools transactions and was not"
+                " recognised: set SPANPOST_DATABASE__STATEMENT_CACHE=0"
             ) from error
         except (
             asyncpg.PostgresError,

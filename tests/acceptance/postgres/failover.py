@@ -156,8 +156,10 @@ def fail_over(servers: Pair, load: Load, *, until_promoted: float = 0.5) -> tupl
     return killed, time.monotonic()
 
 
-def measured(programs: Path, home: Path, gateway_home: Path, seconds: float, *, is_synchronous: bool) -> Figures:
-    """Fail over once under load; return the figures."""
+def measured(
+    programs: Path, home: Path, gateway_home: Path, seconds: float, *, is_synchronous: bool, away: float = 0.0
+) -> Figures:
+    """Fail over once under load; return the figures. The standby is cut off for the last `away` seconds."""
     from tests.eventually import eventually
 
     with pair(programs, home, is_synchronous=is_synchronous) as servers:
@@ -165,6 +167,11 @@ def measured(programs: Path, home: Path, gateway_home: Path, seconds: float, *, 
         with run_gateway(servers.url, gateway_home) as gateway, Load(gateway) as load:
             eventually(lambda: len(load.acknowledged) > 5)
             time.sleep(seconds)
+            if away:
+                servers.standby.sql("ALTER SYSTEM SET primary_conninfo = ''")
+                servers.standby.sql("SELECT pg_reload_conf()")
+                eventually(lambda: not servers.standby.processes("walreceiver"))
+                time.sleep(away)
             killed, promoted = fail_over(servers, load)
             first = eventually(lambda: load.since(killed + 0.2))
             assert first is not None
@@ -190,25 +197,31 @@ def main(seconds: float = 5, rounds: int = 3) -> None:
     """Print the figures of several failovers with synchronous and asynchronous replication."""
     from tests.conftest import find
 
-    for is_synchronous in (True, False):
+    for name, is_synchronous, away in (
+        ("synchronous", True, 0.0),
+        ("asynchronous", False, 0.0),
+        ("asynchronous, cut off for the last second", False, 1.0),
+    ):
         found = []
         for _ in range(rounds):
             with tempfile.TemporaryDirectory() as directory, tempfile.TemporaryDirectory() as gateway_home:
-                Path(directory).chmod(0o755)
+                home = Path(directory)
+                home.chmod(0o755)
                 found.append(
                     measured(
                         Path(find("postgres")),
-                        Path(directory),
+                        home,
                         Path(gateway_home),
                         seconds,
                         is_synchronous=is_synchronous,
+                        away=away,
                     )
                 )
-                print("synchronous" if is_synchronous else "asynchronous", found[-1], flush=True)
+        waits = [f.after_promotion for f in found]
         print(
-            f"{'synchronous' if is_synchronous else 'asynchronous'}: {sum(f.acknowledged for f in found)} spans, "
-            f"{sum(f.missing for f in found)} missing, first 200 after "
-            f"{statistics.median(f.after_promotion for f in found):.2f} s"
+            f"| {name} | {sum(f.acknowledged for f in found)} | {sum(f.missing for f in found)} | "
+            f"{max(f.window for f in found):.1f} s | {statistics.median(waits):.2f} s (at most {max(waits):.2f}) |",
+            flush=True,
         )
 
 
