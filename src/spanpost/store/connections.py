@@ -48,7 +48,7 @@ class NoServer(ConnectionError):
     """No host of the URL can be used. The message names the hosts and shows no password."""
 
 
-class Host(NamedTuple):
+class DatabaseHost(NamedTuple):
     """One of the hosts of a URL; without a port, the driver's default."""
 
     name: str
@@ -73,7 +73,7 @@ class Connector:
         self._dsn = dsn
         asked, hosts = _parts(dsn)
         self._is_several = len(hosts) > 1
-        self._hosts: Sequence[Host | None] = hosts if self._is_several else (None,)
+        self._hosts: Sequence[DatabaseHost | None] = hosts if self._is_several else (None,)
         self._attributes = asked.get("target_session_attrs") or os.environ.get("PGTARGETSESSIONATTRS")
         if self._is_several and self._attributes is None:
             self._attributes = "read-write" if writes else "any"
@@ -88,7 +88,7 @@ class Connector:
         """
         if not self._is_several:
             return await self._open(self._hosts[0], options)
-        trying: dict[asyncio.Task[Any], Host | None] = {}
+        trying: dict[asyncio.Task[Any], DatabaseHost | None] = {}
         waiting, failed = list(self._hosts), []
         try:
             while waiting or trying:
@@ -108,7 +108,7 @@ class Connector:
             await _abandon(trying)
         raise NoServer("; ".join(failed))
 
-    async def _open(self, host: Host | None, options: dict[str, Any]) -> Any:
+    async def _open(self, host: DatabaseHost | None, options: dict[str, Any]) -> Any:
         named = {} if host is None else {"host": host.name, "port": host.port}
         settings = {"application_name": "spanpost"} | options.pop("server_settings", {})
         connection = await asyncpg.connect(
@@ -194,7 +194,7 @@ def because_of_a_pooler(error: BaseException) -> str:
     return ""
 
 
-async def _abandon(trying: dict[asyncio.Task[Any], Host | None]) -> None:
+async def _abandon(trying: dict[asyncio.Task[Any], DatabaseHost | None]) -> None:
     """Cancel attempts, and close the connection of one that has succeeded meanwhile."""
     for task in trying:
         task.cancel()
@@ -205,7 +205,7 @@ async def _abandon(trying: dict[asyncio.Task[Any], Host | None]) -> None:
             task.result().terminate()
 
 
-def _parts(dsn: str) -> tuple[dict[str, str], tuple[Host, ...]]:
+def _parts(dsn: str) -> tuple[dict[str, str], tuple[DatabaseHost, ...]]:
     """Return the parameters of a URL and the hosts that it names; nothing of one that cannot be read."""
     try:
         url = urlsplit(dsn)
@@ -223,19 +223,19 @@ def _parts(dsn: str) -> tuple[dict[str, str], tuple[Host, ...]]:
     )
 
 
-def _host(text: str) -> Host:
+def _host(text: str) -> DatabaseHost:
     if text.startswith("/"):
-        return Host(text)
+        return DatabaseHost(text)
     name, colon, port = text.rpartition(":")
     if not colon or text.endswith("]"):
-        return Host(text.strip("[]"))
-    return Host(name.strip("[]"), int(port))
+        return DatabaseHost(text.strip("[]"))
+    return DatabaseHost(name.strip("[]"), int(port))
 
 
 async def pooling(connection: Any, connector: Connector) -> Pooling:
     """Return what stands between us and the server. `connection` must keep no prepared statements.
 
-    A pooler tells its clients another process id than the server's. Two clients that use one session of the
+    A pooler gives its clients another process id than the server's. Two clients that use one session of the
     server while both are connected share it: it pools transactions. A client that pools sessions keeps its
     own.
     """

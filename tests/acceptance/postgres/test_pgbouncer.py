@@ -74,11 +74,11 @@ async def test_answers_arrive_behind_a_pooler(pooled: tuple[str, Pooling]) -> No
     await other.open()
     await other.record([at_work(), asking()])
     question = await the_question(other)
-    heard: asyncio.Queue[bytes] = asyncio.Queue()
-    await waiting.interventions.listen(heard.put_nowait)
-    assert await heard.get() == b""  # what changed before
+    changes: asyncio.Queue[bytes] = asyncio.Queue()
+    await waiting.interventions.listen(changes.put_nowait)
+    assert await changes.get() == b""  # what changed before
     assert (await other.interventions.intervene(an_act(Verb.APPROVE, question.key))).result == "done"
-    assert await asyncio.wait_for(heard.get(), 10)
+    assert await asyncio.wait_for(changes.get(), 10)
     await waiting.close()
     await other.close()
 

@@ -62,7 +62,7 @@ def test_a_role_that_owns_nothing(
 def test_a_missing_right_is_named(
     dsn: str, clean_environment: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """`check` tells a role that lacks a right which one, and how to get it."""
+    """`check` names the right that a role lacks, and how to get it."""
     monkeypatch.setenv("DATABASE_URL", as_role(dsn, READER))
     monkeypatch.setattr(sys, "argv", ["spanpost", "check"])
     with pytest.raises(SystemExit) as end:
