@@ -170,7 +170,7 @@ def measured(
             if away:
                 servers.standby.sql("ALTER SYSTEM SET primary_conninfo = ''")
                 servers.standby.sql("SELECT pg_reload_conf()")
-                eventually(lambda: not servers.standby.processes("walreceiver"))
+                eventually(lambda: not servers.standby.sql("SELECT count(*) FROM pg_stat_wal_receiver"))
                 time.sleep(away)
             killed, promoted = fail_over(servers, load)
             first = eventually(lambda: load.since(killed + 0.2))

@@ -137,12 +137,6 @@ class Server:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGCONT)
 
-    def processes(self, kind: str) -> list[int]:
-        """Return the server's processes of a kind: `walreceiver`."""
-        assert self._process is not None
-        found = [(pid, Path(f"/proc/{pid}/cmdline").read_text()) for pid in _children(self._process.pid)]
-        return [pid for pid, title in found if kind in title]
-
     def url(self, database: str = "postgres", user: str = "postgres", query: str = "") -> str:
         return f"postgresql://{user}@127.0.0.1:{self.port}/{database}{query}"
 
