@@ -49,7 +49,7 @@ class Guards(BaseModel):
     used: int = 0
 
 
-class Doors(BaseModel):
+class Endpoints(BaseModel):
     """Another section, with a field of the same name."""
 
     port: int = 0
@@ -63,11 +63,11 @@ def test_a_field_is_read_from_its_own_section() -> None:
         "    def _fits(self): return self.checked\n"
         "    @property\n"
         "    def key(self): return self.used\n"
-        "def opened(section: Doors):\n"
+        "def opened(section: Endpoints):\n"
         "    given = section\n"
         "    return [each.port for each in (given,)]\n"
     )
-    assert Reads({Guards, Doors}).of({Path("x"): tree}) == {(Guards, "used"), (Doors, "port")}
+    assert Reads({Guards, Endpoints}).of({Path("x"): tree}) == {(Guards, "used"), (Endpoints, "port")}
 
 
 class Reads:
