@@ -106,7 +106,7 @@ async def test_writes_go_to_the_server_that_takes_them(servers: Pair) -> None:
     await asyncio.to_thread(primary.sql, "SELECT pg_reload_conf()")
     with pytest.raises(StoreUnavailable, match=r"read-write|read-only"):
         await store.record(a_run("read only", trace=2))
-    await asyncio.to_thread(primary.sql, "SET default_transaction_read_only = off; ALTER SYSTEM RESET ALL")
+    await asyncio.to_thread(primary.sql, "ALTER SYSTEM RESET ALL")
     await asyncio.to_thread(primary.sql, "SELECT pg_reload_conf()")
     assert (await store.record(a_run("read only", trace=2))).events == 4
     await store.close()
