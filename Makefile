@@ -5,13 +5,14 @@ PY    := $(VENV)/bin/python
 READY := $(VENV)/.ready
 DEMO  := $(VENV)/.ready-for-demo
 
-.PHONY: help demo test test-fast test-pythons lint bench reference lock release clean
+.PHONY: help demo test test-fast test-pythons test-postgres image-test lint bench reference lock release clean
 help:
 	@echo "make demo       a real agent, followed live, with its own PostgreSQL (add ARGS=... for options)"
 	@echo "make test       all tests, with lint, types and import rules among them (ARGS=... for pytest)"
 	@echo "make test-fast  the tests that take no seconds each: no servers, no processes, no type check"
 	@echo "make test-pythons  the fast tests against the installed wheels, with every Python that is found here"
 	@echo "make image-test  builds the container image without a daemon, and tests it in containers (root; buildah, mmdebstrap, umoci, runc)"
+	@echo "make test-postgres  the tests of the store on PostgreSQL 14, 15, 16, 17 and 18, one after the other (ARGS=16 for one)"
 	@echo "make lint       ruff, mypy and import-linter alone"
 	@echo "make bench      the benchmarks in bench/"
 	@echo "make reference  write the generated pages of docs/reference again"
@@ -41,6 +42,9 @@ test-pythons: $(READY)
 image-test: $(READY)
 	@scripts/build-image dist/spanpost-image.tar
 	@SPANPOST_TEST_IMAGE=$(abspath dist/spanpost-image.tar) $(PY) -m pytest -q tests/acceptance/test_image.py $(ARGS)
+
+test-postgres: $(READY)
+	@$(PY) scripts/test-postgres $(ARGS)
 
 lint: $(READY)
 	@$(VENV)/bin/ruff check .

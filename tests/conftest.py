@@ -37,7 +37,20 @@ sys.dont_write_bytecode = False
 ROOT = Path(__file__).parents[1]
 
 
+#: Major versions of PostgreSQL that spanpost supports.
+POSTGRES_VERSIONS = (14, 15, 16, 17, 18)
+
+
+def postgres_of(version: int | str) -> str | None:
+    """Return the programs of a PostgreSQL that scripts/install-postgres installed."""
+    command = [ROOT / "scripts" / "install-postgres", "--find", str(version)]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
+
+
 def _postgres() -> str | None:
+    """Return the programs of the newest system PostgreSQL, or of the version that `make test-postgres` names."""
+    if version := os.environ.get("TEST_POSTGRES"):
+        return postgres_of(version)
     found = glob.glob("/usr/lib/postgresql/*/bin/postgres")
     newest = max(found, key=lambda path: int(path.split("/")[4]), default=None)
     path = newest or shutil.which("postgres")
@@ -122,6 +135,14 @@ COMPONENTS: dict[str, tuple[Callable[[], str | None], str]] = {
     ),
     "namespaces": (_namespaces, "root on Linux, with iproute2: it makes network namespaces, as containers have"),
     "openssl": (lambda: shutil.which("openssl"), "openssl; scripts/install-test-components installs it"),
+    **{
+        f"postgres-{version}": (
+            partial(postgres_of, version),
+            f"PostgreSQL {version}; scripts/install-postgres {version} installs it",
+        )
+        for version in POSTGRES_VERSIONS
+    },
+    "pgbouncer": (lambda: shutil.which("pgbouncer"), "PgBouncer; scripts/install-test-components installs it"),
     "psql": (lambda: shutil.which("psql"), "PostgreSQL's psql; scripts/install-test-components installs it"),
     "make": (lambda: shutil.which("make"), "make; scripts/install-test-components installs it"),
     "axe": (_axe, "npm's axe-core; scripts/install-test-components installs it"),
@@ -346,7 +367,8 @@ def made_server(pg_bin: Path | None) -> Iterator[str]:
         await connection.close()
         owner = as_role(with_database(dsn, "made"), USER)
         connection = await asyncpg.connect(with_database(dsn, "made"))
-        await connection.execute(f"GRANT CREATE ON SCHEMA public TO {USER}")
+        # The first is the default since PostgreSQL 15.
+        await connection.execute(f"REVOKE CREATE ON SCHEMA public FROM PUBLIC; GRANT CREATE ON SCHEMA public TO {USER}")
         await upgrade(owner)
         await grant(connection, {"writer": WRITER, "reader": READER})
         await connection.close()

@@ -23,7 +23,11 @@ def missing(reason: str) -> None:
     pytest.skip(reason)
 
 
-@pytest.fixture(scope="session", params=["system", "embedded"])
+#: `make test-postgres` names the system's server, and repeats nothing with the embedded one.
+SERVERS = ["system"] if "TEST_POSTGRES" in os.environ else ["system", "embedded"]
+
+
+@pytest.fixture(scope="session", params=SERVERS)
 def postgres_server(request: pytest.FixtureRequest) -> Iterator[str]:
     """DSN of a throw-away server, of the system's and of the embedded PostgreSQL, with a migrated database."""
     pytest.importorskip("asyncpg")

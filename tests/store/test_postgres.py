@@ -223,6 +223,9 @@ async def test_a_database_without_schema_says_what_to_do(postgres_server: str) -
     try:
         with pytest.raises(ConfigError, match="spanpost db upgrade"):
             await PostgresStore(dsn).open()
+        bare = await asyncpg.connect(dsn)
+        await bare.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")  # as the embedded server does
+        await bare.close()
         own = PostgresStore(dsn, own_reader=READER)
         await own.open()
         assert (await own.record(a_run("ours"))).events == 4

@@ -78,20 +78,23 @@ def _database(settings: Settings) -> NamedFinding:
         where = f"embedded PostgreSQL in {settings.database.data_dir}"
         where += f" (DATABASE_URL names {other} and is not used)" if other else ""
     try:
-        counts = asyncio.run(_counts(settings))
+        counts, server = asyncio.run(_counts(settings))
     except SpanpostError as error:
         return NamedFinding("database", False, str(error))  # the message says what to do
     rows = ", ".join(f"{name} {value}" for name, value in counts.items() if isinstance(value, int))
-    return NamedFinding("database", True, f"{where}: reachable, schema current; {rows}")
+    return NamedFinding("database", True, f"{where}: reachable, schema current{server}; {rows}")
 
 
-async def _counts(settings: Settings) -> dict[str, object]:
+async def _counts(settings: Settings) -> tuple[dict[str, object], str]:
+    """Return the numbers of rows, and what is to be known of the server."""
     from spanpost.runtime import assembly
+    from spanpost.store.postgres import PostgresStore
 
     store = assembly.open_store(settings)
     await store.open()
     try:
-        return await store.counts()
+        server = store.server if isinstance(store, PostgresStore) else None
+        return await store.counts(), f"; {server}" if server is not None else ""
     finally:
         await store.close()
 

@@ -76,15 +76,19 @@ def _beginning(sql: str) -> int:
 async def _query(dsn: str, sql: str) -> tuple[list[str], list[list[Any]]]:
     import asyncpg
 
-    from spanpost.store.sql import schema
+    from spanpost.store.connections import UNREACHABLE, Connector, unreachable
 
     try:
-        connection = await asyncpg.connect(
-            dsn, timeout=10, statement_cache_size=0, server_settings={"application_name": "spanpost-query"}
+        connection = await Connector(dsn, writes=False).connect(
+            statement_cache_size=0, server_settings={"application_name": "spanpost-query"}
         )
-    except (*schema.UNREACHABLE, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise ConfigError(schema.unreachable(error)) from None
+    except UNREACHABLE as error:
+        raise ConfigError(unreachable(dsn, error)) from None
     try:
+        # Never committed: the connection is closed instead.
+        await connection.execute(
+            f"BEGIN READ ONLY; SET LOCAL statement_timeout = '{LONGEST}s'; SET LOCAL lock_timeout = '5s'"
+        )
         role, is_powerful = await connection.fetchrow(_POWER)
         if is_powerful:
             raise ConfigError(
@@ -94,10 +98,6 @@ async def _query(dsn: str, sql: str) -> tuple[list[str], list[list[Any]]]:
                 "give its address in "
                 "SPANPOST_DATABASE__READ_URL"
             )
-        # Never committed: the connection is closed instead.
-        await connection.execute(
-            f"BEGIN READ ONLY; SET LOCAL statement_timeout = '{LONGEST}s'; SET LOCAL lock_timeout = '5s'"
-        )
         statement = await connection.prepare(sql)
         rows = await statement.fetch(timeout=LONGEST + 5)
         return [column.name for column in statement.get_attributes()], [list(row) for row in rows]

@@ -79,21 +79,22 @@ class Forwarding(Pipeline):
             log.warning("forward: settings of %s are not used here: sinks belong to the gateway", ", ".join(sinks))
 
     def control(self) -> Control | None:
-        """Return a client of the gateway, if it is reached over HTTP and the section `control` names no other."""
-        section = self.settings.forward
+        """Return a client of the gateway that the section `control` names, or of the one that receives telemetry;
+        None if that is reached by gRPC alone.
+        """
+        section, control = self.settings.forward, self.settings.control
         assert section is not None
         target = target_of(section)
-        control = self.settings.control
-        if (
-            control.endpoint is not None
-            or control.token is not None
-            or not section.endpoint.startswith("http")
-            or target.protocol == "grpc"
-        ):
+        if control.endpoint is None and (target.protocol == "grpc" or not section.endpoint.startswith("http")):
             return None
+        headers = dict(target.headers)
+        if control.token is not None:
+            headers["authorization"] = f"Bearer {control.token.get_secret_value()}"
         with suppress(ControlUnavailable):
             return GatewayClient(
-                section.endpoint.removesuffix("/v1/logs"), headers=target.headers, certificate=target.certificate
+                control.endpoint or section.endpoint.removesuffix("/v1/logs"),
+                headers=headers,
+                certificate=_text(control.certificate) or target.certificate,
             )
         return None
 

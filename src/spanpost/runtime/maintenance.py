@@ -73,13 +73,14 @@ def _as_owner(settings: Settings, work: Callable[[Any], Awaitable[T]], noted: tu
     import asyncpg
 
     from spanpost.runtime.system_user import system_user
+    from spanpost.store.connections import UNREACHABLE, Connector, Transacting, unreachable
     from spanpost.store.embedded_store import reachable
     from spanpost.store.intervention_rows import note_operation
     from spanpost.store.sql import schema
 
     async def run(dsn: str) -> T:
         try:
-            connection = await asyncpg.connect(dsn, timeout=10, statement_cache_size=0)
+            connection = Transacting(await Connector(dsn).connect(statement_cache_size=0))
             try:
                 misfit = await schema.check(connection)
                 if misfit is None:
@@ -88,10 +89,10 @@ def _as_owner(settings: Settings, work: Callable[[Any], Awaitable[T]], noted: tu
                     return await work(connection)
             finally:
                 await connection.close()
-        except (*schema.UNREACHABLE, asyncpg.InterfaceError) as error:
-            raise ConfigError(schema.unreachable(error)) from None
         except asyncpg.PostgresError as error:
             raise ConfigError(f"the database refuses: {error}. Run it with the role that made the tables") from error
+        except UNREACHABLE as error:
+            raise ConfigError(unreachable(dsn, error)) from None
         raise ConfigError(misfit)
 
     with reachable(settings.dsn, settings.database.data_dir, settings.database.pg_bin) as dsn:

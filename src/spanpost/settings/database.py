@@ -18,8 +18,9 @@ class DatabaseSettings(Section):
     url: SecretStr | None = Field(
         default=None,
         description="PostgreSQL to use (`postgresql://user:password@host/name?sslmode=verify-full`, or `host=... "
-        "dbname=...`). `DATABASE_URL` is read too, if it names a PostgreSQL. Without either, `attach()` keeps "
-        "no rows and the command line uses the embedded PostgreSQL.",
+        "dbname=...`). Of several hosts (`host1,host2`), the one that takes writes is used. `DATABASE_URL` is read "
+        "too, if it names a PostgreSQL. Without either, `attach()` keeps no rows and the command line uses the "
+        "embedded PostgreSQL.",
     )
     read_url: SecretStr | None = Field(
         default=None,
@@ -47,7 +48,8 @@ class DatabaseSettings(Section):
     statement_cache: int = Field(
         default=100,
         ge=0,
-        description="Prepared statements kept per connection; 0 behind a PgBouncer that pools by transaction.",
+        description="Prepared statements kept per connection. None are kept behind a pooler that pools transactions, "
+        "which is recognised; 0 is for one that is not.",
     )
     data_dir: Path = Field(
         default_factory=lambda: default_data_dir(),

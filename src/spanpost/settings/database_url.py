@@ -28,6 +28,11 @@ _KEYWORDS: Final = frozenset(
         "krbsrvname", "gsslib",
     }
 )  # fmt: skip
+#: Values of parameters that are wrong more often than right. The driver does not know libpq's `system`.
+_VALUES: Final = {
+    "sslmode": ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
+    "target_session_attrs": ("any", "primary", "standby", "prefer-standby", "read-write", "read-only"),
+}
 _IN_URL: Final = ("user", "password", "dbname")
 #: Schemes of other databases. An unknown scheme is not repeated in messages: it may be part of a secret.
 _OTHERS: Final = frozenset(
@@ -96,6 +101,7 @@ def _of_url(text: str) -> str:
         raise NotUnderstood("it has a #")
     if "@" in parts.path or "@" in parts.query or "/" in parts.path.removeprefix("/"):
         raise NotUnderstood("the name of the database has a / or is followed by an @")
+    _refuse_bad_values(dict(asked))
     auth, _, hosts = parts.netloc.rpartition("@")
     _refuse_bad_hosts(hosts)
     user, _, password = auth.partition(":")
@@ -106,6 +112,7 @@ def _of_url(text: str) -> str:
 
 def _of_keywords(text: str) -> str:
     said = dict(_pairs(text))
+    _refuse_bad_values(said)
     for host in said.get("port", "").split(","):
         _refuse_bad_hosts(f"h:{host}" if host else "h")
     login = quote(said.get("user", ""), safe="")
@@ -129,6 +136,14 @@ def _pairs(text: str) -> Iterator[tuple[str, str]]:
             raise NotUnderstood(f"it has a key that is none of {', '.join(sorted(_KEYWORDS))}")
         yield key, re.sub(r"\\(.)", r"\1", found[2] if found[2] is not None else found[3])
         at = found.end()
+
+
+def _refuse_bad_values(asked: Mapping[str, str]) -> None:
+    for name, values in _VALUES.items():
+        if asked.get(name, values[0]) not in values:
+            raise NotUnderstood(f"its {name} is none of {', '.join(values)}")
+    if asked.get("sslrootcert") == "system":
+        raise NotUnderstood("its sslrootcert is no file (such as /etc/ssl/certs/ca-certificates.crt)")
 
 
 def _refuse_bad_hosts(hosts: str) -> None:

@@ -27,7 +27,7 @@ from spanpost.store.attribute_sets import AttributeSets, add
 from spanpost.store.fold_threads import FoldThreads, TimeMeter
 from spanpost.store.locks import lock, try_lock
 from spanpost.store.task_state import Changed, FetchedRecords
-from spanpost.store.transactions import unfoldable
+from spanpost.store.transactions import confirm, unfoldable
 from spanpost.tasks import batches, durations, provider_limits
 from spanpost.tasks.folded import Folded, FoldRules, Placed
 from spanpost.tasks.prefetch import Prefetch
@@ -134,6 +134,7 @@ class Folding(ABC):
         new = await self._without_known(connection, distinct, doubtful) if doubtful else distinct
         duplicates = len(placed) - len(new)
         if not new:
+            await confirm(connection)
             return Recorded(duplicates=duplicates)
         await self._follow(connection, records, locked, new, meter)
         large = audit.large_resources(new, self._sets, now)

@@ -1,7 +1,7 @@
 """Notifications of questions and acts from all processes, over one connection per process.
 
-Behind a pooler in transaction mode LISTEN does not work: then the newest acts are polled twice a second, as
-long as there are callbacks.
+Behind a pooler that pools transactions LISTEN does not work: then the newest acts are polled twice a second,
+as long as there are callbacks.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
-import asyncpg
-
 from spanpost.model.errors import StoreUnavailable
+from spanpost.store.connections import UNREACHABLE
 from spanpost.store.intervention_rows import CHANNEL
 from spanpost.store.protocols import Hears
 from spanpost.store.rows import task_of
@@ -34,16 +33,17 @@ WHERE i.number > (SELECT max(number) FROM human_interventions) - $1"""
 class Listener:
     """Calls callbacks when questions or acts change.
 
-    `connect` opens a connection of its own; None: poll with `run`.
+    `connect` opens a connection of its own. With `polls` there is none, and `run` asks instead.
     """
 
     def __init__(
         self,
-        connect: Callable[[], Awaitable[Any]] | None,
+        connect: Callable[[], Awaitable[Any]],
         run: Callable[[Callable[[Any], Awaitable[Any]]], Awaitable[Any]],
     ) -> None:
         self._connect = connect
         self._run = run
+        self.polls = False
         self._hears: list[Hears] = []
         self._task: asyncio.Task[None] | None = None
         self._listens = asyncio.Event()
@@ -53,9 +53,7 @@ class Listener:
         self._hears.append(hears)
         if self._task is None or self._task.done():
             self._listens.clear()
-            self._task = asyncio.create_task(
-                self._listen() if self._connect is not None else self._poll(), name="spanpost-listener"
-            )
+            self._task = asyncio.create_task(self._poll() if self.polls else self._listen(), name="spanpost-listener")
         with suppress(TimeoutError):
             async with asyncio.timeout(_RECONNECT[1]):
                 await self._listens.wait()
@@ -81,7 +79,6 @@ class Listener:
                 log.exception("a callback for a changed question or act failed")
 
     async def _listen(self) -> None:
-        assert self._connect is not None
         pause = _RECONNECT[0]
         while True:
             try:
@@ -101,7 +98,7 @@ class Listener:
                             await connection.execute("SELECT 1")
                 finally:
                     connection.terminate()
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, StoreUnavailable, OSError, TimeoutError) as error:
+            except (*UNREACHABLE, StoreUnavailable) as error:
                 log.info("decisions cannot be listened for just now: %s", error)
             await asyncio.sleep(pause)
             pause = min(pause * 2, _RECONNECT[1])

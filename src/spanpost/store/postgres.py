@@ -13,7 +13,7 @@ import random
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from uuid import uuid4
 
 import asyncpg
@@ -32,6 +32,7 @@ from spanpost.store import (
 )
 from spanpost.store.attribute_sets import AttributeSets
 from spanpost.store.budgets import PostgresBudgets
+from spanpost.store.connections import UNREACHABLE, Connector, Pooling, pooling, unreachable
 from spanpost.store.consuming import Consuming
 from spanpost.store.fold_threads import FoldThreads
 from spanpost.store.installations import PostgresInstallations
@@ -59,13 +60,29 @@ _LEAVE = 0.3
 _PROBE = 0.3
 
 
+#: What is different behind a pooler that pools transactions.
+POOLED = "no statements stay prepared, and answers of people are asked for twice a second"
+
+
+class Server(NamedTuple):
+    """The server that a store found."""
+
+    version: int
+    pooling: Pooling
+
+    def __str__(self) -> str:
+        through = f", behind {self.pooling.value}" if self.pooling is not Pooling.NONE else ""
+        return f"server {self.version}{through}{f': {POOLED}' if self.pooling is Pooling.TRANSACTION else ''}"
+
+
 class PostgresStore(Consuming, Journaling, Elapsing):
     """A `Store` in PostgreSQL.
 
-    `statement_cache` is how many prepared statements a connection keeps; 0 is for poolers in transaction
-    mode. `own_reader` is for the embedded database, which has no administrator: the schema is upgraded when
-    the store opens, and this role may read it. `batch_budget` and `trace_budget` are the seconds of
-    processor time that one transaction may take: for a batch of several traces, and for one trace alone.
+    `statement_cache` is how many prepared statements a connection keeps; 0 is for a pooler that pools
+    transactions and is not recognised as one. `own_reader` is for the embedded database, which has no
+    administrator: the schema is upgraded when the store opens, and this role may read it. `batch_budget` and
+    `trace_budget` are the seconds of processor time that one transaction may take: for a batch of several
+    traces, and for one trace alone.
     """
 
     def __init__(
@@ -85,7 +102,9 @@ class PostgresStore(Consuming, Journaling, Elapsing):
         self._dsn = dsn
         self._pool_size = pool_size
         self._statement_cache = statement_cache
-        self._is_pooled = statement_cache == 0
+        self._is_pooled = False
+        #: The server, known once the store is open.
+        self.server: Server | None = None
         self._own_reader = own_reader
         self._pool: Any = None
         self.batch_budget, self.trace_budget = batch_budget, trace_budget
@@ -97,7 +116,7 @@ class PostgresStore(Consuming, Journaling, Elapsing):
         self._begun = set()
         self._sets = AttributeSets()
         self._key = b""
-        self._listener = Listener(None if self._is_pooled else self._own_connection, self.run)
+        self._listener = Listener(self._own_connection, self.run)
         self.outbox = PostgresOutbox(self, lease, jitter)
         self.interventions = PostgresInterventions(self, self._listener)
         self.launch_orders = PostgresLaunchOrders(self.run, lambda: self.redaction)
@@ -113,51 +132,57 @@ class PostgresStore(Consuming, Journaling, Elapsing):
         """Connect and check the schema."""
         if self._pool is not None:
             return
+        self._connector = Connector(self._dsn)
         try:
-            pool = await asyncpg.create_pool(
-                self._dsn,
-                # With a minimum, the pool logs a traceback for each failed connection while the database is down.
-                min_size=0,
-                max_size=self._pool_size,
-                timeout=10,
-                command_timeout=transactions.WAIT,
-                statement_cache_size=self._statement_cache,
-                server_settings={"application_name": "spanpost"},
-                init=None if self._is_pooled else bound,
-                reset=keep,
-            )
-            async with pool.acquire() as connection, connection.transaction():
-                misfit = await schema.check(connection)
-        except (*schema.UNREACHABLE, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            raise ConfigError(schema.unreachable(error)) from None
-        if misfit is not None and self._own_reader:
-            # Not at every start: importing the migration tool takes a second.
-            await schema.upgrade(self._dsn, reader=self._own_reader)
-            async with pool.acquire() as connection, connection.transaction():
-                misfit = await schema.check(connection)
+            connection = await self._own_connection()
+            try:
+                misfit = await self._look(connection)
+                if misfit is not None and self._own_reader:
+                    # Not at every start: importing the migration tool takes a second.
+                    await schema.upgrade(self._dsn, reader=self._own_reader)
+                    misfit = await self._look(connection)
+            finally:
+                connection.terminate()
+        except UNREACHABLE as error:
+            raise ConfigError(unreachable(self._dsn, error)) from None
         if misfit is not None:
-            await pool.close()
             raise ConfigError(misfit)
+        pool = await asyncpg.create_pool(
+            self._dsn,
+            connect=self._connector.connect,
+            # With a minimum, the pool logs a traceback for each failed connection while the database is down.
+            min_size=0,
+            max_size=self._pool_size,
+            command_timeout=transactions.WAIT,
+            statement_cache_size=0 if self._is_pooled else self._statement_cache,
+            init=None if self._is_pooled else bound,
+            reset=keep,
+        )
         self._pool = pool
         self._threads.begin()
         try:
             self._key = await self.run(redaction_key.read)
-        except asyncpg.PostgresError as error:
+        except (asyncpg.PostgresError, StoreUnavailable) as error:
             await self.close()
-            raise ConfigError(
-                f"the database refuses its table redaction_key: {error}; grant SELECT and INSERT on it"
-            ) from None
+            raise ConfigError(unreachable(self._dsn, error.__cause__ or error)) from None
         stall = self.rules.stall_rules
         if not stall.is_endless:  # a replay has endless rules: live processes keep theirs
             await self.run(
                 lambda c: c.execute(heartbeats.SET_RULES, stall.stall_after, stall.open_call_after, self.rules.outage)
             )
 
+    async def _look(self, connection: Any) -> str | None:
+        """Learn which server this is and what stands before it; return why its schema does not fit."""
+        self.server = Server(connection.get_server_version().major, await pooling(connection, self._connector))
+        self._is_pooled = self._statement_cache == 0 or self.server.pooling is Pooling.TRANSACTION
+        self._listener.polls = self._is_pooled
+        if self.server.pooling is Pooling.TRANSACTION:
+            log.info("the database is %s", self.server)
+        async with connection.transaction():
+            return await schema.check(connection)
+
     async def _own_connection(self) -> Any:
-        settings = {"application_name": "spanpost"}
-        return await asyncpg.connect(
-            self._dsn, timeout=10, command_timeout=10, statement_cache_size=0, server_settings=settings
-        )
+        return await self._connector.connect(command_timeout=10, statement_cache_size=0)
 
     async def close(self) -> None:
         await self._listener.close()

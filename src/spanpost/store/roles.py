@@ -78,7 +78,8 @@ _MONTHS: Final = "spanpost_keep_months()"
 
 #: Whether a role has more rights than grants give.
 _INSPECT: Final = """
-SELECT r.rolname, r.rolsuper, pg_has_role(r.oid, c.relowner, 'MEMBER') AS is_owner
+SELECT r.rolname, r.rolsuper, pg_has_role(r.oid, c.relowner, 'MEMBER') AS is_owner,
+  has_schema_privilege(r.oid, c.relnamespace, 'CREATE') AS creates, c.relnamespace::regnamespace::text AS schema
 FROM pg_roles r, pg_class c WHERE c.oid = 'spanpost_version'::regclass AND r.rolname = $1"""
 _REMEMBER: Final = """
 INSERT INTO granted_roles (role, kind) VALUES ($1, $2)
@@ -159,6 +160,13 @@ async def _unfit(connection: Any, role: str) -> str:
         return f"there is no role {role!r} in this database's server: CREATE ROLE it first, with LOGIN"
     if found["rolsuper"] or found["is_owner"]:
         return f"role {role!r} owns the tables or is a superuser, so grants do not limit it; name another role"
+    if found["creates"]:
+        # Before PostgreSQL 15, every role may in the schema public.
+        return (
+            f"role {role!r} may create tables and functions in the schema {found['schema']}, which the owner of the "
+            f"tables would then use; as a superuser, REVOKE CREATE ON SCHEMA {found['schema']} FROM PUBLIC (and FROM "
+            f"{_quoted(role)}), or keep spanpost's tables in a schema of their own"
+        )
     return ""
 
 

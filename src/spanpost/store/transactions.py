@@ -34,6 +34,10 @@ _PASSING = ("08", "40001", "40P01", "53", "55P03", "57P", "25006", "25P03", "25P
 _DATA = ("22", "23", "54")
 
 
+#: `read_only_sql_transaction`: the server became a standby, or an operator or a full disk stopped its writes.
+_READ_ONLY = "25006"
+
+
 class Transact(Protocol):
     """**Protocol:** runs a function in a transaction of its own. Raises `StoreUnavailable`."""
 
@@ -58,10 +62,14 @@ def unfoldable() -> Iterator[None]:
         raise Unfoldable(f"{type(error).__name__}: {error}") from error
 
 
+def _sqlstate(error: BaseException) -> str:
+    return str(getattr(error, "sqlstate", None) or "")
+
+
 def is_passing(error: BaseException) -> bool:
     """Return whether the same transaction may succeed a moment later."""
     if isinstance(error, asyncpg.PostgresError):
-        return str(error.sqlstate or "").startswith(_PASSING)
+        return _sqlstate(error).startswith(_PASSING)
     return isinstance(error, (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError))
 
 
@@ -71,7 +79,7 @@ def is_of_data(error: BaseException) -> bool:
     PostgreSQL refuses a value, or it cannot be encoded or folded.
     """
     if isinstance(error, asyncpg.PostgresError):
-        return str(error.sqlstate or "").startswith(_DATA)
+        return _sqlstate(error).startswith(_DATA)
     # Values that cannot be encoded: lone surrogates, numbers out of range, deep nesting. Other exceptions
     # are bugs.
     return isinstance(error, (ValueError, OverflowError, RecursionError, Unfoldable))
@@ -89,6 +97,20 @@ async def bound(connection: Any, scope: str = "SESSION") -> None:
         f"SET {scope} idle_in_transaction_session_timeout = {IDLE // timedelta(milliseconds=1)};"
         f"SELECT set_config('synchronous_commit', 'on', {is_local}) WHERE current_setting('synchronous_commit') = 'off'"
     )
+
+
+#: Write to the log, so that the commit waits for the standbys. All commits before it have then arrived there, too.
+_CONFIRM = """
+SELECT pg_logical_emit_message(true, 'spanpost', '') WHERE current_setting('synchronous_standby_names') <> ''"""
+
+
+async def confirm(connection: Any) -> None:
+    """Let the commit of a transaction that only read wait for synchronous standbys.
+
+    When the wait of a commit is cancelled (a timeout, a restart), its rows are visible, but only on this
+    server. They may be reported as recorded only when the standbys have them.
+    """
+    await connection.execute(_CONFIRM)
 
 
 #: A session that waits for the data of a COPY is active to the server, so the idle limit does not end it.
@@ -119,14 +141,15 @@ async def transact(pool: Any, work: Callable[[Any], Awaitable[T]], *, retry_for:
     """
     deadline = time.monotonic() + retry_for
     delay = 0.01
+    cause: BaseException | None = None
     while True:
         try:
             async with pool.acquire(timeout=max(0.1, deadline - time.monotonic())) as connection:
                 return await work(connection)
         except (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError) as error:
             raise StoreUnavailable(
-                "the database forgets prepared statements, as behind a PgBouncer in transaction mode:"
-                " set SPANPOST_DATABASE__STATEMENT_CACHE=0"
+                "the database forgets prepared statements, as behind a pooler that pools transactions and was not"
+                " recognised: set SPANPOST_DATABASE__STATEMENT_CACHE=0"
             ) from error
         except (
             asyncpg.PostgresError,
@@ -137,7 +160,12 @@ async def transact(pool: Any, work: Callable[[Any], Awaitable[T]], *, retry_for:
         ) as error:
             if is_of_data(error):
                 raise
+            # It takes no writes any more: let new connections look for a server that does.
+            if _sqlstate(error) == _READ_ONLY:
+                await pool.expire_connections()
+            # That the time ran out during another attempt says less than why the first one failed.
+            cause = error if cause is None or not isinstance(error, TimeoutError) else cause
             if not is_passing(error) or time.monotonic() + delay > deadline:
-                raise StoreUnavailable(f"the database does not take it: {type(error).__name__}: {error}") from error
+                raise StoreUnavailable(f"the database does not take it: {type(cause).__name__}: {cause}") from error
         await asyncio.sleep(delay * random.uniform(0.5, 1.5))
         delay = min(delay * 2, 0.5)

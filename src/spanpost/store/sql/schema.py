@@ -36,9 +36,17 @@ async def upgrade(dsn: str, *, reader: str = "") -> tuple[str | None, str]:
     from sqlalchemy.ext.asyncio import create_async_engine
     from sqlalchemy.pool import NullPool
 
+    from spanpost.store.connections import UNREACHABLE, Connector, because_of_a_pooler, unreachable
+
+    connector = Connector(dsn)
+
     async def connect() -> Any:
-        settings = {"application_name": "spanpost-migrate"}
-        return await asyncpg.connect(dsn, timeout=10, statement_cache_size=0, server_settings=settings)
+        try:
+            return await connector.connect(
+                statement_cache_size=0, server_settings={"application_name": "spanpost-migrate"}
+            )
+        except UNREACHABLE as error:
+            raise ConfigError(unreachable(dsn, error)) from None
 
     # The DSN goes to asyncpg as it is, because SQLAlchemy's URL would not understand all of it.
     engine = create_async_engine(
@@ -56,8 +64,6 @@ async def upgrade(dsn: str, *, reader: str = "") -> tuple[str | None, str]:
                 if reader:
                     await roles.grant(driver, {"reader": reader})
             return before, after
-    except (*UNREACHABLE, asyncpg.InterfaceError) as error:
-        raise ConfigError(unreachable(error)) from None
     except (asyncpg.PostgresError, SQLAlchemyError) as error:
         cause = getattr(error, "orig", None) or error
         todo = (
@@ -66,7 +72,9 @@ async def upgrade(dsn: str, *, reader: str = "") -> tuple[str | None, str]:
         )
         if getattr(cause, "sqlstate", None) in _TAKEN:
             todo = f"spanpost did not make what has that name; {_USE_ANOTHER}"
-        raise ConfigError(f"the schema could not be upgraded: {cause}. {todo}") from error
+        raise ConfigError(because_of_a_pooler(cause) or f"the schema could not be upgraded: {cause}. {todo}") from error
+    except UNREACHABLE as error:  # the connection was lost
+        raise ConfigError(unreachable(dsn, error)) from None
     finally:
         await engine.dispose()
 
@@ -89,27 +97,6 @@ def _upgrade(connection: Any) -> tuple[str | None, str]:
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
     return before, HEAD
-
-
-#: Errors of a connection attempt besides the driver's own; a port above 65535 overflows.
-UNREACHABLE = (OSError, TimeoutError, ValueError, OverflowError)
-
-
-def unreachable(error: BaseException) -> str:
-    """Return the message for a database that cannot be reached.
-
-    It never holds the URL, which has the password.
-    """
-    # The parser's own message may quote the password.
-    why = (
-        "it is not the URL of a PostgreSQL"
-        if isinstance(error, (ValueError, OverflowError))
-        else f"{type(error).__name__}: {error}"
-    )
-    return (
-        f"the database cannot be reached ({why}): check DATABASE_URL and that the server runs, "
-        "or leave DATABASE_URL out to use the embedded PostgreSQL"
-    )
 
 
 def number(revision: str) -> tuple[int, int]:

@@ -1,0 +1,28 @@
+"""Servers that tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.postgres.servers import Server
+from tests.conftest import find
+
+#: Speed instead of durability, for servers that are not killed.
+FAST = {"fsync": "off", "full_page_writes": "off"}
+
+
+@pytest.fixture(scope="session")
+def programs() -> Path:
+    """The programs of a server: initdb, postgres, pg_basebackup."""
+    return Path(find("postgres"))
+
+
+@pytest.fixture(scope="module")
+def plain_server(programs: Path, open_dir: Callable[[], Path]) -> Iterator[Server]:
+    """A server that all programs of this machine may use."""
+    server = Server(programs, open_dir(), "plain", **FAST).made().start()
+    yield server
+    server.stop()
