@@ -71,6 +71,8 @@ def _namespaces() -> str | None:
     except OSError:
         return None
     return "unshare" if os.geteuid() == 0 and done.returncode == 0 else None
+
+
 def _kafka() -> str | None:
     """Return the directory of Kafka's jars."""
     if shutil.which("java") is None:
