@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from spanpost.cli.examination import NamedFinding, examine
+from spanpost.cli.examination import examine
+from spanpost.cli.listening import NamedFinding
 from spanpost.settings import load
 from spanpost.testing.gateway import GrpcGateway, RunningGateway
 from tests.eventually import free_port

@@ -17,7 +17,7 @@ from spanpost.testing.observed import ended
 from tests.tasks.hostile_traces import SHAPES
 
 WHERE = ("spanpost", 3)
-POISON = SHAPES["circle, as many agents"](1500)
+POISON = SHAPES["circle, as many agents"](4000)
 
 
 def at(next: int | None) -> PartitionOffset:
@@ -92,7 +92,7 @@ async def test_a_message_of_very_many_traces_is_recorded(store: PostgresStore) -
 async def test_one_bad_message_holds_up_no_other(store: PostgresStore, database: Any) -> None:
     """A trace that takes too long goes to quarantine; the messages before and after it are recorded."""
     await store.record_consumed(at(None), [message(0, "first")])  # modules are loaded now
-    store.batch_budget = store.trace_budget = 0.3
+    store.batch_budget = store.trace_budget = 0.03
     messages = [message(1, "before"), ConsumedMessage(offset=2, observations=POISON), message(3, "after")]
     end, dropped = 1, 0
     while end < 4:
