@@ -158,7 +158,9 @@ def asked(expr: str, interval: str = "2h") -> str:
 
 @pytest.mark.parametrize(("panel", "target"), of_dashboards())
 def test_every_panel_has_data(day: Observed, panel: dict[str, Any], target: dict[str, Any]) -> None:
-    """Each panel's query returns without an error rows, or a valid number."""
+    """Each panel's query returns without an error rows, or a valid number; those about Kafka, which the day has not,
+    no error alone: tests/faults/test_kafka.py reads their metrics.
+    """
     if "rawSql" in target:
         found = day.sql(expanded(target["rawSql"], day))
         assert found
@@ -173,7 +175,8 @@ def test_every_panel_has_data(day: Observed, panel: dict[str, Any], target: dict
             "query_range", query=asked(target["expr"]), start=day.began, end=time.time(), step=STEP
         )
         values = [value for each in answer["result"] for value in each["values"]]
-    assert any(math.isfinite(float(value)) for _, value in values), asked(target["expr"])
+    has_figures = any(math.isfinite(float(value)) for _, value in values)
+    assert has_figures is ("spanpost_kafka_" not in target["expr"]), asked(target["expr"])
 
 
 def test_the_figures_are_those_of_the_audit(day: Observed) -> None:

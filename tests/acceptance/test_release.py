@@ -29,8 +29,8 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(600)
 
 #: What no server imports: agents' frameworks, an agent's exporter (the extra `forward`), and tests.
 NOT_OF_A_SERVER = {
-    "agents", "langgraph.types", "pydantic_ai", "opentelemetry.exporter.otlp.proto.http", "requests",
-    "hypothesis", "pytest",
+    "agents", "langgraph.types", "pydantic_ai", "requests", "google.rpc", "hypothesis", "pytest",
+    "opentelemetry.exporter.otlp.proto.common._log_encoder", "opentelemetry.exporter.otlp.proto.common.trace_encoder",
 }  # fmt: skip
 
 
@@ -231,6 +231,6 @@ def test_the_first_command_of_the_readme(dist: Path, uv: str, open_dir: Callable
     said = run(
         uv, "tool", "run", "--quiet", "--isolated", "--python", sys.executable, "--find-links", dist,
         "--constraints", ROOT / "requirements-dev.lock", "--from", wanted, *words, "--fast", "--metrics-port", "0",
-        cwd=home, SPANPOST_DATABASE__DATA_DIR=str(home / "data"),
+        cwd=home, SPANPOST_DATABASE__DATA_DIR=str(home / "data"), COLUMNS="120",
     )  # fmt: skip
     assert "https://git.example.com/shop/pull/1042" in said

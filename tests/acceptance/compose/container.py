@@ -104,11 +104,13 @@ class Container:
         for path, (uid, gid) in spec.directories.items():
             target = path.lstrip("/")
             lines += [f"mkdir -p {target}", f"chown {uid}:{gid} {target}"]
-        for mount in sorted(spec.mounts, key=lambda mount: mount.target.count("/")):
-            lines += self._bound(mount)
+        placed = {mount.target: self._bound(mount) for mount in spec.mounts}
         for path in ("/dev/shm", *spec.tmpfs):
             target = path.lstrip("/")
-            lines += [f"mkdir -p {target}", f"mount -t tmpfs -o mode=1777 tmpfs {target}"]
+            placed[path] = [f"mkdir -p {target}", f"mount -t tmpfs -o mode=1777 tmpfs {target}"]
+        # As Docker orders them: what is mounted below another mount comes after it.
+        for path in sorted(placed, key=lambda path: path.rstrip("/").count("/")):
+            lines += placed[path]
         return [*lines, *([f"mount -o remount,bind,ro {at}"] if spec.is_read_only else [])]
 
     @staticmethod
