@@ -17,6 +17,8 @@ from spanpost.store.sql import schema
 from spanpost.testing.exercise_people import an_act, asking, at_work, the_question
 from spanpost.testing.exercise_store import ROUTED_RULES
 from spanpost.testing.observed import a_run
+from tests.acceptance.features import FEATURES, Deployment, settings, surroundings, walk
+from tests.acceptance.gateways import run_gateway
 from tests.acceptance.postgres.servers import Server, bouncer
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.needs("postgres", "pgbouncer")]
@@ -61,6 +63,27 @@ async def test_processes_share_a_pooler(pooled: tuple[str, Pooling]) -> None:
     assert (await stores[0].run(lambda c: c.fetchval(kept)) > 0) is (expected is Pooling.SESSION)
     for store in stores:
         await store.close()
+
+
+@pytest.mark.needs("local-slack")
+async def test_a_gateway_has_every_feature_behind_a_pooler(
+    pooled: tuple[str, Pooling], plain_server: Server, database: str, tmp_path: Path
+) -> None:
+    """A whole gateway records, delivers, and wakes the agent that waits, with a pooler in front of its database."""
+    url, _ = pooled
+    await schema.upgrade(url)
+    async with surroundings(tmp_path) as (slack, webhooks):
+        with run_gateway(url, tmp_path, **settings(slack, webhooks)) as gateway:
+            results = await walk(
+                Deployment(
+                    gateway=gateway.url,
+                    dsn=plain_server.url(database=database),
+                    slack=slack,
+                    webhooks=webhooks,
+                    otlp_grpc=f"http://127.0.0.1:{gateway.grpc}",
+                )
+            )
+    assert results == dict.fromkeys(FEATURES, "yes")
 
 
 async def test_answers_arrive_behind_a_pooler(pooled: tuple[str, Pooling]) -> None:
