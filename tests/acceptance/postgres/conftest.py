@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.postgres.servers import Server
+from spanpost.store.embedded_surroundings import copied, reachable
+from tests.acceptance.postgres.servers import USER, Server
 from tests.conftest import find
 
 #: Speed instead of durability, for servers that are not killed.
@@ -15,9 +16,12 @@ FAST = {"fsync": "off", "full_page_writes": "off"}
 
 
 @pytest.fixture(scope="session")
-def programs() -> Path:
-    """The programs of a server: initdb, postgres, pg_basebackup."""
-    return Path(find("postgres"))
+def programs(open_dir: Callable[[], Path]) -> Path:
+    """The programs of a server: initdb, postgres, pg_basebackup; where only root can reach them, copies."""
+    found = Path(find("postgres"))
+    if USER is None or reachable(found, USER.uid, USER.gid):
+        return found
+    return copied(found, open_dir())
 
 
 @pytest.fixture(scope="module")
