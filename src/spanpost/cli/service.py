@@ -6,7 +6,7 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -34,24 +34,21 @@ def serve(read: Callable[[], Settings]) -> bool:
 
 def serve_router(read: Callable[[], Settings]) -> bool:
     """Run a routing gateway in this process alone; SIGHUP reads the settings again."""
-    from spanpost.runtime import workers
     from spanpost.runtime.process import rarely_collect
     from spanpost.runtime.router import Router
 
     router = Router(read(), read)
-    with _signals(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as received:
-        router.start()
-        if workers.current is not None:
-            workers.current.begin()
-        for line in router_lines(router) if workers.is_first() else ():
+
+    def started() -> None:
+        for line in _of_first(router_lines(router)):
             log.info("%s", line)
         rarely_collect()
-        while next(received) == signal.SIGHUP:
-            router.reload()
-        log.info("stopping: requests in progress are answered")
-        is_done = router.stop()
-        log.info("stopped" if is_done else "stopped before everything was finished")
-        return is_done
+
+    if is_done := _until_stopped(router, started, "stopping: requests in progress are answered"):
+        log.info("stopped")
+    else:
+        log.info("stopped before everything was finished")
+    return is_done
 
 
 def serve_one(read: Callable[[], Settings]) -> bool:
@@ -62,25 +59,43 @@ def serve_one(read: Callable[[], Settings]) -> bool:
     from spanpost.runtime.process import rarely_collect, switch_often
 
     gateway = Gateway(read(), read)
-    with _signals(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as received:
-        gateway.start()
-        if workers.current is not None:
-            workers.current.begin()
-        for line in lines(gateway) if workers.is_first() else ():
+
+    def started() -> None:
+        for line in _of_first(lines(gateway)):
             log.info("%s", line)
         if gateway.local_token and workers.is_first() and sys.stderr.isatty():
             # Not in the log: logs are kept, and others read them.
             print(f"\nopen the board: {link(gateway.http_url, gateway.local_token)}\n", file=sys.stderr, flush=True)
         rarely_collect()
         switch_often()
+
+    if is_done := _until_stopped(gateway, started, "stopping: requests in progress are answered and recorded"):
+        log.info("stopped")
+    else:
+        log.info("stopped before everything was finished; the rest continues at the next start")
+    return is_done
+
+
+def _of_first(said: Iterator[str]) -> Iterable[str]:
+    """Return start-up lines in the first worker alone."""
+    from spanpost.runtime import workers
+
+    return said if workers.is_first() else ()
+
+
+def _until_stopped(server: Gateway | Router, started: Callable[[], None], stopping: str) -> bool:
+    """Start, reload at each SIGHUP, and stop at another signal; return what the stop returned."""
+    from spanpost.runtime import workers
+
+    with _signals(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as received:
+        server.start()
+        if workers.current is not None:
+            workers.current.begin()
+        started()
         while next(received) == signal.SIGHUP:
-            gateway.reload()
-        log.info("stopping: requests in progress are answered and recorded")
-        is_done = gateway.stop()
-        log.info(
-            "stopped" if is_done else "stopped before everything was finished; the rest continues at the next start"
-        )
-        return is_done
+            server.reload()
+        log.info(stopping)
+        return server.stop()
 
 
 @contextmanager

@@ -7,12 +7,12 @@ that is too large for an endpoint that is busy, and do not report a partial succ
 from __future__ import annotations
 
 import gzip
+import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from enum import Enum
 from typing import Any, Final, NamedTuple, Protocol
 
+from spanpost.http.retry_after import retry_after_seconds
 from spanpost.receivers.otlp_classes import request
 
 #: gRPC statuses worth a retry (OTLP specification 1.11, "Failures").
@@ -121,7 +121,9 @@ class HttpTransport:
         if status == 413:
             return OtlpAnswer(OtlpOutcome.TOO_LARGE, why)
         if is_worth_another_try(status):
-            return OtlpAnswer(OtlpOutcome.LATER, why, _seconds(answer.headers.get("retry-after", "")))
+            return OtlpAnswer(
+                OtlpOutcome.LATER, why, retry_after_seconds(answer.headers.get("retry-after", ""), time.time())
+            )
         return OtlpAnswer(OtlpOutcome.REFUSED, why)
 
     def close(self) -> None:
@@ -186,18 +188,6 @@ def _response(signal: str) -> Any:
     file = request(signal).DESCRIPTOR.file
     name = request(signal).DESCRIPTOR.name.removesuffix("Request") + "Response"
     return file.message_types_by_name[name]._concrete_class
-
-
-def _seconds(retry_after: str) -> float | None:
-    """Return a `Retry-After`, which is a number of seconds or a date, in seconds."""
-    try:
-        return max(0.0, float(retry_after))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, (parsedate_to_datetime(retry_after) - datetime.now(UTC)).total_seconds())
-    except (TypeError, ValueError):
-        return None
 
 
 def _retry_delay(metadata: Any) -> float | None:

@@ -315,18 +315,9 @@ def refuse_unfit(settings: Settings) -> None:
 
 def _callers(settings: Settings) -> Callable[[str], str | None]:
     """Return the function that resolves API tokens to tenants."""
-    from spanpost.interactions.api.callers import CallerToken, CallerTokens
+    from spanpost.runtime.endpoints.api import caller_tokens
 
-    interactions = settings.interactions or InteractionsSettings()
-    tokens = CallerTokens(
-        CallerToken(
-            name=token.name,
-            tenant=token.tenant if token.tenant is not None else settings.intake.tenant,
-            roles=frozenset(token.roles),
-            digests=tuple(bytes.fromhex(digest) for digest in token.sha256),
-        )
-        for token in interactions.tokens
-    )
+    tokens = caller_tokens(settings)
 
     def tenant_of(token: str) -> str | None:
         caller = tokens.find(token)

@@ -18,7 +18,7 @@ from spanpost.settings.interactions import InteractionsSettings
 from spanpost.store.directory import LoginSessions
 
 if TYPE_CHECKING:
-    from spanpost.interactions.api.callers import Caller
+    from spanpost.interactions.api.callers import Caller, CallerTokens
     from spanpost.interactions.api.oidc import Oidc
     from spanpost.interactions.api.parts import ApiParts
     from spanpost.settings import Settings
@@ -70,11 +70,24 @@ def endpoints(context: EndpointContext) -> list[Endpoint]:
 
 def go_by(parts: ApiParts, settings: Settings, sessions: LoginSessions) -> None:
     """Apply settings to the API."""
-    from spanpost.interactions.api.callers import CallerToken, CallerTokens
     from spanpost.interactions.api.parts import BY_ROLE
 
     interactions = settings.interactions or InteractionsSettings()
-    parts.tokens = CallerTokens(
+    parts.tokens = caller_tokens(settings)
+    parts.rules = interactions.with_rules((*interactions.rules, *BY_ROLE))
+    parts.launches = settings.launchers
+    parts.heartbeat = settings.api.heartbeat.total_seconds()
+    parts.oidc = oidc_of(settings, sessions)
+    token = token_here(settings)
+    parts.local = (_this_machine(settings), digest_of(token)) if token else None
+
+
+def caller_tokens(settings: Settings) -> CallerTokens:
+    """Return the API tokens of the settings."""
+    from spanpost.interactions.api.callers import CallerToken, CallerTokens
+
+    interactions = settings.interactions or InteractionsSettings()
+    return CallerTokens(
         CallerToken(
             name=token.name,
             tenant=token.tenant if token.tenant is not None else settings.intake.tenant,
@@ -83,12 +96,6 @@ def go_by(parts: ApiParts, settings: Settings, sessions: LoginSessions) -> None:
         )
         for token in interactions.tokens
     )
-    parts.rules = interactions.with_rules((*interactions.rules, *BY_ROLE))
-    parts.launches = settings.launchers
-    parts.heartbeat = settings.api.heartbeat.total_seconds()
-    parts.oidc = oidc_of(settings, sessions)
-    token = token_here(settings)
-    parts.local = (_this_machine(settings), digest_of(token)) if token else None
 
 
 def token_here(settings: Settings) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
+from spanpost.http.retry_after import retry_after_seconds
 from spanpost.model.deliveries import Delivery, Mode, RateLimit, Receipt, SinkCall
 from spanpost.model.errors import DeliveryError, DeliveryRefused, DeliveryUncertain, Rejected, Throttled, Unavailable
 from spanpost.sinks.base import Finding
@@ -195,15 +195,8 @@ def meaning(answer: GrafanaAnswer, request: GrafanaRequest, *, now: float) -> De
 
 
 def _retry_after(value: str, now: float) -> timedelta:
-    text = value.strip()
-    try:
-        if text.isascii() and text.isdigit():
-            return timedelta(seconds=min(int(text), 86_400))
-        at = parsedate_to_datetime(text)
-        at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
-        return max(at - datetime.fromtimestamp(now, UTC), timedelta(0))
-    except (ValueError, OverflowError, TypeError):
-        return RETRY_AFTER
+    seconds = retry_after_seconds(value, now)
+    return RETRY_AFTER if seconds is None else timedelta(seconds=seconds)
 
 
 def _known(delivery: Delivery) -> dict[str, Any]:
