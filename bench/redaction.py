@@ -22,9 +22,10 @@ from options import parse
 from yardstick import yard
 
 from spanpost.model.observations import Observation, Origin, Part
-from spanpost.readers.redaction import Redaction
+from spanpost.readers.redaction import Redaction, RedactionRules
 from spanpost.receivers.recordings import read_recording
 from spanpost.tasks import batches
+from spanpost.text.rules import RedactionAction, RedactionRule, RuleSet, TelemetryPart, TextRules
 from spanpost.text.secrets import Scanner
 
 CAPTURES = Path(__file__).parent.parent / "tests" / "captures"
@@ -44,6 +45,17 @@ TEXTS = {
     "addresses": "https://a:b/",
     "curl -u": "curl -u ",
 }
+#: Twenty rules, as a company may have them: five for names, three for parts, twelve patterns.
+RULES = (
+    *(("hash", name, "", "") for name in ("user.id", "customer.*", "*.email")),
+    *(("drop", name, "", "") for name in ("http.request.header.*", "db.query.parameter.*")),
+    ("keep", "", "", "PROJ-[0-9]{1,6}"),
+    ("redact", "", "resource", "corp\\.example"),
+    ("redact", "", "error", "at 0x[0-9a-f]{8,16}"),
+    *(("redact", "", "", f"{word}_[A-Za-z0-9]{{16,40}}") for word in ("acme", "shop", "pay", "crm")),
+    *(("hash", "", "", f"[A-Za-z0-9._-]{{1,40}}@{word}\\.example") for word in ("mail", "corp", "test", "dev")),
+    *(("redact", "", "", f"(?i)project {word}[a-z]{{0,9}}") for word in ("apollo", "gemini", "vega", "orion")),
+)
 ORIGIN = Origin(resource={"service.name": "bench", "telemetry.sdk.language": "python"}, scope="bench")
 
 
@@ -84,6 +96,22 @@ def ordinary(number: int) -> Observation:
     )
 
 
+def twenty() -> RedactionRules:
+    """Return `RULES`."""
+    assert len(RULES) == 20
+    return RedactionRules(
+        rules=tuple(
+            RedactionRule(
+                action=RedactionAction(action),
+                attributes=(name,) if name else (),
+                parts=(TelemetryPart(part),) if part else (),
+                pattern=pattern,
+            )
+            for action, name, part, pattern in RULES
+        )
+    )
+
+
 def best(work: Callable[[], object], count: int, rounds: int = 7) -> float:
     found = float("inf")
     for _ in range(rounds):
@@ -93,9 +121,22 @@ def best(work: Callable[[], object], count: int, rounds: int = 7) -> float:
     return found / count * 1e6
 
 
-def spans(captures: str) -> None:
-    print("| spans of | spans | without, µs | with, µs | more, µs |")
-    print("|---|---|---|---|---|")
+def text_rules(rules: RedactionRules) -> TextRules:
+    """Return the rules that apply to an attribute of no special name."""
+    compiled = RuleSet(rules.rules)
+    return compiled.texts(compiled.treatment(TelemetryPart.SPAN, "note").texts)
+
+
+def hostile() -> RedactionRules:
+    """Return as many rules as the settings accept, each as slow as they accept, for words of the texts."""
+    parts = ("key=", "password=", "token ", "PRIVATE KEY", "AAAA", "https", "curl ", "INFO ", "plans ")
+    patterns = [f"[A-Za-z =:]{{0,199}}{parts[n % len(parts)]}[\x22-{chr(35 + n % 9)}]" for n in range(200)]
+    return RedactionRules(rules=tuple(RedactionRule(action=RedactionAction.REDACT, pattern=p) for p in patterns))
+
+
+def spans(captures: str, count: int) -> None:
+    print("| spans of | spans | without, µs | with, µs | more, µs | with 20 rules, µs | over without rules |")
+    print("|---|---|---|---|---|---|---|")
     recorded = {
         "a recording, each": [
             o
@@ -104,23 +145,26 @@ def spans(captures: str) -> None:
             for o in body.observations
         ]
     }
-    for name, batch in {"20 attributes": [ordinary(n) for n in range(2_000)], **recorded}.items():
-        redaction = Redaction(key=bytes(32))
+    for name, batch in {"20 attributes": [ordinary(n) for n in range(count)], **recorded}.items():
+        redaction, ruled = Redaction(key=bytes(32)), Redaction(twenty(), key=bytes(32))
         for keeps in (False, True) if name != "20 attributes" else (False,):
             plain = best(lambda batch=batch, keeps=keeps: batches.prepare(batch, keeps_content=keeps), len(batch))
-            scanned = best(
-                lambda batch=batch, keeps=keeps, r=redaction: batches.prepare(batch, keeps_content=keeps, redaction=r),
-                len(batch),
+            scanned, by_rules = (
+                best(
+                    lambda batch=batch, keeps=keeps, r=r: batches.prepare(batch, keeps_content=keeps, redaction=r),
+                    len(batch),
+                )
+                for r in (redaction, ruled)
             )
             print(
                 f"| {name}{', content kept' if keeps else ''} | {len(batch)} | {plain:.1f} | {scanned:.1f} | "
-                f"{scanned - plain:.1f} |"
+                f"{scanned - plain:.1f} | {by_rules:.1f} | {by_rules / scanned:.2f} |"
             )
 
 
-def fresh() -> float:
+def fresh(rules: RedactionRules) -> float:
     """Return the cost of a span whose values were all new; its names were seen before."""
-    redaction, number, found = Redaction(key=bytes(32)), 0, float("inf")
+    redaction, number, found = Redaction(rules, key=bytes(32)), 0, float("inf")
     for _ in range(5):
         batch = [ordinary(number + n) for n in range(1_000)]
         number += 1_000
@@ -131,11 +175,14 @@ def fresh() -> float:
     return found / 1_000 * 1e6
 
 
-def texts() -> None:
-    scanner = Scanner(bytes(32))
-    print("\n| text of | 64 KiB, ms | ns a character | over 16 KiB |")
+def texts(rules: RedactionRules, title: str, which: str) -> None:
+    scanner = Scanner(bytes(32), text_rules(rules))
+    print(f"\n{title}")
+    print("| text of | 64 KiB, ms | ns a character | over 16 KiB |")
     print("|---|---|---|---|")
     for name, seed in TEXTS.items():
+        if which not in name:
+            continue
         small, large = ((seed * (size // len(seed) + 1))[:size] for size in (16_384, 65_536))
         first, second = (best(lambda text=text: scanner.scan(text), 1, 3) for text in (small, large))
         print(f"| {name} | {second / 1000:.1f} | {second * 1000 / len(large):.0f} | {second / first:.1f} |")
@@ -144,11 +191,19 @@ def texts() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--captures", default="*", help="directories of tests/captures, as a pattern")
-    asked = parse(parser, {"captures": "openai-v2"})
+    parser.add_argument("--spans", type=int, default=2_000, help="spans with 20 attributes")
+    parser.add_argument("--texts", default="", help="texts whose names hold this")
+    asked = parse(parser, {"captures": "openai-v2", "spans": 200, "texts": "key"})
     print(f"one yard {yard():.1f} µs")
-    spans(asked.captures)
-    print(f"\na span with 20 attributes, its ids, texts and address new each time: {fresh():.1f} µs")
-    texts()
+    spans(asked.captures, asked.spans)
+    alone, ruled = fresh(RedactionRules()), fresh(twenty())
+    print(
+        f"\na span with 20 attributes, its ids, texts and address new each time: {alone:.1f} µs; "
+        f"with 20 rules {ruled:.1f} µs, {ruled / alone:.2f} times as much"
+    )
+    texts(RedactionRules(), "Without rules", asked.texts)
+    texts(twenty(), "With 20 rules", asked.texts)
+    texts(hostile(), "With 200 rules, the slowest that are accepted", asked.texts)
 
 
 if __name__ == "__main__":

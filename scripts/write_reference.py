@@ -1,24 +1,18 @@
 """Write the generated pages of docs/reference: settings.md from the settings' models, cli.md from the
 commands, metrics.md from the metrics, dialects.md from the dialects and the recordings, api.md from the
-OpenAPI document, messages.md from the English catalogue, deployments.md from recorded walks.
+OpenAPI document, messages.md from the English catalogue, deployments.md and acts.md from recorded results of tests,
+redaction.md from measured figures.
 
 ``python scripts/write_reference.py``, or ``make reference``. A test fails when a page is outdated."""
 
 from __future__ import annotations
 
-import inspect
-import json
-import types
-from datetime import time, timedelta
-from enum import StrEnum
+import sys
 from pathlib import Path
-from typing import Any, Union, cast, get_args, get_origin
+from typing import Any, cast
 
 import typer
 from prometheus_client.metrics import MetricWrapperBase
-from pydantic import BaseModel
-from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 
 from spanpost.cli.program import program
 from spanpost.interactions.api.app import application
@@ -29,85 +23,16 @@ from spanpost.metrics.recorder import Metrics
 from spanpost.metrics.series import OPEN, Registry
 from spanpost.readers.known_dialects import DIALECTS
 from spanpost.runtime.replay import replay
-from spanpost.settings import CONFIG_VARIABLE, LISTS, Settings, section_model, variable
-from spanpost.settings.conditions import ConditionSettings
-from spanpost.settings.routes import OF_SINKS
-from spanpost.sinks import registry
 from spanpost.text.locales.english import PHRASES, STORED, UNSTORED
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from reference.measured import redaction_page
+from reference.recorded import acts_page, deployments_page
+from reference.settings import settings_page
 
 PAGES = Path(__file__).parent.parent / "docs" / "reference"
 CAPTURES = Path(__file__).parent.parent / "tests" / "captures"
-DEPLOY = Path(__file__).parent.parent / "deploy"
-WALKS = Path(__file__).parent.parent / "tests" / "acceptance" / "deployments"
-
-
-def settings_page() -> str:
-    """Return the reference of all settings."""
-    parts = [
-        "# Settings",
-        "*Made from `src/spanpost/settings/` by `make reference`.*",
-        "A setting is read from `spanpost.toml` in the working directory "
-        f"(or the file that `{CONFIG_VARIABLE}` names) and from the environment, which wins. "
-        "`DATABASE_URL` is read where `database.url` is not set and it names a PostgreSQL. "
-        "An optional section without settings is off. Lists and tables are written as JSON in the environment; "
-        "a time span is a number "
-        "of seconds or ISO 8601 (`PT15M`). A name that does not exist is refused at the start, with the name that was "
-        "probably meant. `OTEL_SDK_DISABLED=true` turns spanpost off, too.",
-        '```toml\n[slack]\nchannel = "#agents"\npreview_file = "slack.jsonl"\n\n[context]\nwarn_at = [0.6, 0.8, '
-        "0.9]\n\n"
-        '[[routes]]\nsink = "slack"\naddress = "#deploys"\ntopic = "deploy"\nverbosity = "milestones"\n```',
-    ]
-    ours = [name for name in registry.names() if registry.distribution(name).split()[0] == "spanpost"]
-    parts[2] += (
-        " A separately installed sink is a section too, and documents its settings in its own README; "
-        "`spanpost check` lists what is on."
-    )
-    for section in (*Settings.model_fields, *ours):
-        model = section_model(section)
-        parts.append(f"## {section}\n\n{inspect.cleandoc(model.__doc__ or '')}")
-        in_list = section in LISTS
-        if in_list:
-            parts.append(
-                f"`SPANPOST_{section.upper()}` holds a JSON list of objects; in `spanpost.toml` each is a "
-                f"`[[{section}]]`."
-            )
-        rows = ["| setting | variable | type | default | meaning |", "|---|---|---|---|---|"]
-        for name, field in _ordered(model):
-            cells = (
-                f"`{name}`",
-                "" if in_list else f"`{variable(section, name)}`",
-                _type(field.annotation),
-                "the sink's" if section == "routes" and name in OF_SINKS else _default(name, field),
-            )
-            rows.append(f"| {' | '.join(cells)} | {field.description} |")
-        parts.append("\n".join(rows))
-        parts += [part for name, field in _ordered(model) for part in _tables(section, name, field)]
-    return "\n\n".join(parts) + "\n"
-
-
-def _ordered(model: type[BaseModel]) -> list[tuple[str, FieldInfo]]:
-    """Return the fields of a section in the order in which they are described; conditions on tasks come last."""
-    models = [base for base in reversed(model.__mro__) if issubclass(base, BaseModel)]
-    models.sort(key=lambda base: base is ConditionSettings)
-    names = dict.fromkeys(name for base in models for name in inspect.get_annotations(base))
-    return [(name, model.model_fields[name]) for name in names if name in model.model_fields]
-
-
-def _tables(section: str, name: str, field: FieldInfo) -> list[str]:
-    """Return the settings of a list of tables in a section (``[[interactions.rules]]``), if they have descriptions."""
-    inner = next(
-        (one for one in get_args(field.annotation) if isinstance(one, type) and issubclass(one, BaseModel)), None
-    )
-    if (
-        get_origin(field.annotation) is not tuple
-        or inner is None
-        or not all(f.description for f in inner.model_fields.values())
-    ):
-        return []
-    rows = ["| setting | type | default | meaning |", "|---|---|---|---|"]
-    for key, one in _ordered(inner):
-        rows.append(f"| `{key}` | {_type(one.annotation)} | {_default(key, one)} | {one.description} |")
-    return [f"### {section}.{name}\n\n`[[{section}.{name}]]`: {inspect.cleandoc(inner.__doc__ or '')}", "\n".join(rows)]
 
 
 def cli_page() -> str:
@@ -179,7 +104,7 @@ def metrics_page() -> str:
 def api_page() -> str:
     """Return the reference of the HTTP API, from its OpenAPI document."""
     none = cast("Any", None)
-    document = application(ApiParts(none, none, none, none, take=none, resolvers={})).document()
+    document = application(ApiParts(none, none, none, none, none, take=none, resolvers={})).document()
     parts = [
         "# HTTP API",
         "*Made from the OpenAPI document (`/api/openapi.json`) by `make reference`.*",
@@ -338,36 +263,6 @@ def messages_page() -> str:
     return "\n\n".join([*parts, "\n".join(rows)]) + "\n"
 
 
-def deployments_page() -> str:
-    """Return the table of deployments and features, from what the tests recorded of each."""
-    walks = {path.stem: json.loads(path.read_text()) for path in WALKS.glob("*.json")}
-    names = ["package", *sorted(path.name for path in DEPLOY.iterdir() if path.is_dir())]
-    features = {feature: None for name in names if name in walks for feature in walks[name]["features"]}
-    rows = [f"| feature | {' | '.join(names)} |", f"|---|{'---|' * len(names)}"]
-    notes = []
-    for feature in features:
-        cells = []
-        for name in names:
-            result = walks[name]["features"].get(feature, "–") if name in walks else "not walked"
-            if result not in ("yes", "–", "not walked"):
-                notes.append(f"- {name}, {feature}: {result}")
-                result = "no"
-            cells.append(result)
-        rows.append(f"| {feature} | {' | '.join(cells)} |")
-    parts = [
-        "# Deployments",
-        "*Made from the results that the tests recorded in `tests/acceptance/deployments` by `make reference`.*",
-        "A test starts each deployment of `deploy/`, and *package*, which is the installed package alone. Then it "
-        "tries every feature from outside (`tests/acceptance/features.py`). *yes*: the feature worked. –: the "
-        "deployment has no such part.",
-        "\n".join(rows),
-        "How each was walked:",
-        "\n".join(f"- *{name}*: {walks[name]['how']}" for name in names if name in walks),
-        *(["What did not work:", "\n".join(notes)] if notes else []),
-    ]
-    return "\n\n".join(parts) + "\n"
-
-
 def _recorded() -> str:
     rows = [
         "| framework, instrumentation | runs | tasks | tokens | from cache | model | agent | conversation | "
@@ -411,48 +306,6 @@ def _metavar(option: Any) -> str:
     return "" if option.is_flag else str(option.metavar)
 
 
-def _type(annotation: Any) -> str:
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin in (Union, types.UnionType):
-        return " or ".join(filter(None, (_type(one) for one in arguments if one is not type(None))))
-    if origin is tuple:
-        return f"list of {_type(arguments[0])}"
-    if origin is dict:
-        return "table"
-    if arguments and all(isinstance(one, str) for one in arguments):
-        return ", ".join(f"`{one}`" for one in arguments if one)
-    if isinstance(annotation, type) and issubclass(annotation, StrEnum):
-        return ", ".join(f"`{one}`" for one in annotation)
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return "table"
-    if hasattr(annotation, "__metadata__"):
-        return _type(arguments[0])
-    names = {
-        "str": "text",
-        "int": "whole number",
-        "bool": "true or false",
-        "SecretStr": "secret",
-        "timedelta": "time span",
-        "time": "time of day",
-    }
-    name = getattr(annotation, "__name__", str(annotation))
-    return {**names, "Path": "path", "float": "number"}.get(name, name)
-
-
-def _default(name: str, field: FieldInfo) -> str:
-    if field.default_factory is not None:
-        return "see right"
-    if field.default is PydanticUndefined:
-        return "required"
-    if field.default is None or field.default == "":
-        return ""
-    if isinstance(field.default, timedelta):
-        return f"`{field.default.total_seconds():g}`"
-    if isinstance(field.default, time):
-        return f"`{field.default:%H:%M}`"
-    return f"`{json.dumps(field.default)}`"
-
-
 if __name__ == "__main__":
     (PAGES / "settings.md").write_text(settings_page())
     (PAGES / "cli.md").write_text(cli_page())
@@ -461,3 +314,5 @@ if __name__ == "__main__":
     (PAGES / "api.md").write_text(api_page())
     (PAGES / "messages.md").write_text(messages_page())
     (PAGES / "deployments.md").write_text(deployments_page())
+    (PAGES / "acts.md").write_text(acts_page())
+    (PAGES / "redaction.md").write_text(redaction_page())

@@ -32,6 +32,8 @@ assert thorough  # how many examples property tests try, for all of them
 # Tests start hundreds of processes, each of which would compile the whole program again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+# Each of them would import logfire, whose plugin of pydantic watches no model of ours.
+os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
 
 
 ROOT = Path(__file__).parents[1]
@@ -116,6 +118,12 @@ def _oidc_provider() -> str | None:
     return str(found) if (found / "oidc-provider" / "package.json").is_file() else None
 
 
+def _coding_agent(package: str, program: str) -> str | None:
+    """Return the program of a coding agent from npm."""
+    found = _COMPONENTS / package / "node_modules" / ".bin" / program
+    return str(found) if found.is_file() else None
+
+
 def _emulate() -> str | None:
     """Return the directory of emulate, a third-party Slack, and the node that it needs."""
     found = _COMPONENTS / "emulate-0.12.2" / "node_modules"
@@ -151,8 +159,21 @@ COMPONENTS: dict[str, tuple[Callable[[], str | None], str]] = {
     "emulate": (_emulate, "npm's emulate; scripts/install-test-components installs it"),
     "oidc-provider": (_oidc_provider, "npm's oidc-provider; scripts/install-test-components installs it"),
     "local-slack": (_local_slack, "npm's local-slack; scripts/install-test-components installs it"),
+    "claude-code": (
+        partial(_coding_agent, "claude-code-2.1.330", "claude"),
+        "npm's @anthropic-ai/claude-code; scripts/install-test-components installs it",
+    ),
+    "codex": (
+        partial(_coding_agent, "codex-0.169.0", "codex"),
+        "npm's @openai/codex; scripts/install-test-components installs it",
+    ),
+    "tmux": (lambda: shutil.which("tmux"), "tmux; scripts/install-test-components installs it"),
     "kustomize": (partial(_built, "build-kustomize"), "kustomize; scripts/build-kustomize builds it"),
     "otelcol": (partial(_built, "build-collector"), "an OpenTelemetry Collector; scripts/build-collector builds it"),
+    "clients": (
+        partial(_built, "build-clients"),
+        "test agents in TypeScript and Go; scripts/build-clients builds them",
+    ),
     "kafka": (_kafka, "Kafka's jars, and Java 17 or newer; scripts/install-kafka installs the jars"),
     "prometheus": (lambda: shutil.which("prometheus"), "Prometheus; scripts/install-test-components installs it"),
     "promtool": (lambda: shutil.which("promtool"), "Prometheus' promtool; scripts/install-test-components installs it"),

@@ -71,6 +71,13 @@ class Broker:
         for made in admin.create_topics([NewTopic(name, partitions, 1, config=settings)]).values():
             made.result(30)
 
+    def delete_topic(self, name: str) -> None:
+        """Delete a topic with its messages, and wait until it is gone."""
+        admin = self._admin
+        for deleted in admin.delete_topics([name]).values():
+            deleted.result(30)
+        eventually(lambda: name not in admin.list_topics(timeout=5).topics)
+
     def send(self, topic: str, *values: bytes, headers: Sequence[tuple[str, bytes]] = (), partition: int = 0) -> None:
         """Write messages, as a program that is not spanpost."""
         from confluent_kafka import Producer
@@ -86,10 +93,10 @@ class Broker:
 
         consumer = Consumer({"bootstrap.servers": self.address, "group.id": "test", "enable.auto.commit": False})
         try:
-            partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+            partitions = consumer.list_topics(topic, timeout=60).topics[topic].partitions
             count = 0
             for number in partitions:
-                low, high = consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=10)
+                low, high = consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=60)
                 count += high - low
             consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
             found: list[Any] = []

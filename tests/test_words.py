@@ -17,6 +17,7 @@ import re
 import tokenize
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,15 +35,12 @@ def _of(text: str) -> frozenset[str]:
 #: Words of the first build, in singular and plural; the glossary has the words that replace them.
 _NOUNS = _of(
     "house room door hall desk letter lane pump ledger tongue saying kin unit boundary crown heir "
-    "handover offspring claimant strand segment errand manner guise patience silence"
+    "handover offspring claimant strand segment errand manner guise patience"
 )
 PRIVATE = (
     _NOUNS
     | {f"{noun}s" for noun in _NOUNS}
-    | _of(
-        "box boxes shelf shelves reception retold told tells telling news heard seldom seal seals sealed "
-        "sealing bury buried"
-    )
+    | _of("box boxes shelf shelves reception retold told tells telling news heard seldom bury buried")
 )
 #: Ordinary English in a sentence, and no good in a name.
 IN_NAMES = PRIVATE | _of("group groups slot slots lost passed repeats settle settled look looks")
@@ -190,7 +188,7 @@ def _api_names() -> Iterator[str]:
     from spanpost.interactions.api.parts import ApiParts
 
     none = cast("Any", None)
-    document = application(ApiParts(none, none, none, none, take=none, resolvers={})).document()
+    document = application(ApiParts(none, none, none, none, none, take=none, resolvers={})).document()
     for path, operations in document["paths"].items():
         yield path
         for operation in operations.values():
@@ -224,11 +222,13 @@ def _defined(tree: ast.AST) -> Iterator[str]:
             yield node.name
 
 
-def _prose(source: str) -> Iterator[str]:
-    """Yield a file's docstrings and comments."""
-    for node in ast.walk(ast.parse(source)):
+def _prose(tree: ast.AST, source: str) -> Iterator[str]:
+    """Yield a file's docstrings, and its comments if one of them can hold a word: finding them takes long."""
+    for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             yield ast.get_docstring(node) or ""
+    if not any(_met(line.partition("#")[2], IN_OUR_PROSE) for line in source.splitlines() if "#" in line):
+        return
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
             yield token.string
@@ -244,21 +244,24 @@ def _met(text: str, words: frozenset[str]) -> set[str]:
     return {word.lower() for word in re.findall(r"\b[A-Za-z]+\b", text)} & words
 
 
-def _private_in_our_name(name: str) -> set[str]:
-    """Return the private words in a name; `dead_letter` and other phrases are none."""
+@cache
+def _is_private(name: str) -> bool:
+    """Return whether a name of our files has a private word; `dead_letter` and other phrases are none."""
     if name in ALLOWED_OUR_NAMES:
-        return set()
+        return False
     words = _words(_without(ALLOWED_PHRASES, name.replace("_", " ")))
-    return {word for word in words if word in IN_OUR_NAMES and word not in ALLOWED_NAMES}
+    return any(word in IN_OUR_NAMES and word not in ALLOWED_NAMES for word in words)
 
 
 def _found_in(name: str, source: str) -> set[str]:
     """Return a line for each private name, and each private word in the prose, of one of our files."""
-    names = {Path(name).stem, *_defined(ast.parse(source))}
-    lines = {f"name: {name}: {one}" for one in names if _private_in_our_name(one)}
-    for text in _prose(source):
-        text = _without((*ALLOWED_PHRASES, *ALLOWED_PROSE), " ".join(text.split()))
-        lines |= {f"prose: {name}: {word}" for word in _met(text, IN_OUR_PROSE)}
+    tree = ast.parse(source)
+    names = {Path(name).stem, *_defined(tree)}
+    lines = {f"name: {name}: {one}" for one in names if _is_private(one)}
+    for text in _prose(tree, source):
+        if _met(text, IN_OUR_PROSE):
+            text = _without((*ALLOWED_PHRASES, *ALLOWED_PROSE), " ".join(text.split()))
+            lines |= {f"prose: {name}: {word}" for word in _met(text, IN_OUR_PROSE)}
     return lines
 
 

@@ -84,7 +84,9 @@ func (g *gateway) serve(w http.ResponseWriter, r *http.Request) {
 		answer := g.answers[0]
 		g.answers = g.answers[1:]
 		answer(w)
+		return
 	}
+	w.Header().Set("Content-Type", protobuf)
 }
 
 func (g *gateway) requests() []received {
@@ -114,7 +116,10 @@ func status(code int, headers ...string) func(http.ResponseWriter) {
 
 func answer(contentType string, body []byte) func(http.ResponseWriter) {
 	return func(w http.ResponseWriter) {
-		w.Header().Set("Content-Type", contentType)
+		w.Header()["Content-Type"] = nil // none, unless one is given
+		if contentType != "" {
+			w.Header().Set("Content-Type", contentType)
+		}
 		_, _ = w.Write(body)
 	}
 }
@@ -172,14 +177,16 @@ func spansOf(size int, counts ...int) ptrace.Traces {
 	return td
 }
 
-// A busy gateway, a wrong token and a wrong path are tried again; the data arrives when they are mended.
+// A busy gateway, a wrong token, a wrong path and the answers of another program, an empty one too, are tried again;
+// the data arrives when they are mended.
 func TestWhatCanBeMendedIsTriedAgain(t *testing.T) {
 	g := newGateway(t, status(503, "Retry-After", "0"), status(429), status(401), status(404), status(302, "Location", "/login"),
-		answer("text/html", []byte("<h1>Log in</h1>")), answer(protobuf, []byte("no protobuf")))
+		answer("text/html", []byte("<h1>Log in</h1>")), answer("", nil), status(400), status(500, "Content-Type", "text/html"),
+		answer(protobuf, []byte("no protobuf")))
 	set, seen := settings()
 	e := startTraces(t, set, configFor(g), componenttest.NewNopHost())
 	require.NoError(t, e.ConsumeTraces(context.Background(), spansOf(1, 1)))
-	require.Len(t, g.requests(), 8)
+	require.Len(t, g.requests(), 11)
 	require.Equal(t, 3, seen.FilterMessageSnippet("refuses this exporter").Len())
 }
 
@@ -187,7 +194,7 @@ func TestWhatCanBeMendedIsTriedAgain(t *testing.T) {
 func TestWhatCannotBeReadIsDropped(t *testing.T) {
 	telemetry := componenttest.NewTelemetry()
 	defer func() { require.NoError(t, telemetry.Shutdown(context.Background())) }()
-	g := newGateway(t, status(400))
+	g := newGateway(t, status(400, "Content-Type", protobuf))
 	set, _ := settings()
 	set.TelemetrySettings = telemetry.NewTelemetrySettings()
 	e := startTraces(t, set, configFor(g), componenttest.NewNopHost())
@@ -300,7 +307,7 @@ func TestSmallerGatewaysAreObeyed(t *testing.T) {
 
 // After a failure in the middle only the rest is sent again.
 func TestOnlyTheRestIsSentAgain(t *testing.T) {
-	g := newGateway(t, status(200), status(503))
+	g := newGateway(t, status(200, "Content-Type", protobuf), status(503))
 	set, _ := settings()
 	e := startTraces(t, set, configFor(g, func(c *Config) { c.MaxRequestBytes = 2048 }), componenttest.NewNopHost())
 	require.NoError(t, e.ConsumeTraces(context.Background(), spansOf(100, 10, 10, 10)))

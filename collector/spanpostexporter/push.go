@@ -154,8 +154,9 @@ func (p *pusher[T]) send(ctx context.Context, token string, body []byte, items i
 		return p.refused(response, answer)
 	}
 	p.status.Store(http.StatusOK)
-	if given := response.Header.Get("Content-Type"); given != protobuf && len(answer) > 0 {
-		return fmt.Errorf("%s answered 200 with %q, which is no OTLP: is this a spanpost gateway?", p.config.target(p.signal.path), given)
+	if !isOfGateway(response) {
+		return fmt.Errorf("%s answered 200 with %q, which is no OTLP: is this a spanpost gateway?",
+			p.config.target(p.signal.path), response.Header.Get("Content-Type"))
 	}
 	rejected, message, err := p.signal.response(answer)
 	if err != nil {
@@ -169,9 +170,14 @@ func (p *pusher[T]) send(ctx context.Context, token string, body []byte, items i
 	return nil
 }
 
+// isOfGateway reports whether a gateway answered, and no proxy or other program: it answers in the type of the request.
+func isOfGateway(response *http.Response) bool {
+	return response.Header.Get("Content-Type") == protobuf
+}
+
 // refused returns the error for a status. Only data that the gateway cannot take is given up, as OTLP says of 400
-// and 500 (spanpost answers its own faults with 503). A wrong token, a wrong path or a full gateway can be mended, and
-// the data waits.
+// and 500 (spanpost answers its own faults with 503). A wrong token, a wrong path, a full gateway or a proxy before it
+// can be mended, and the data waits.
 func (p *pusher[T]) refused(response *http.Response, answer []byte) error {
 	said := spb.Status{}
 	if proto.Unmarshal(answer, &said) != nil {
@@ -181,7 +187,9 @@ func (p *pusher[T]) refused(response *http.Response, answer []byte) error {
 	err := fmt.Errorf("the gateway answered %d: %s", code, said.GetMessage())
 	switch code {
 	case http.StatusBadRequest, http.StatusUnprocessableEntity, http.StatusInternalServerError:
-		return consumererror.NewPermanent(err)
+		if isOfGateway(response) {
+			return consumererror.NewPermanent(err)
+		}
 	case http.StatusRequestEntityTooLarge:
 		return fmt.Errorf("%w: %s", errTooLarge, said.GetMessage())
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:

@@ -9,4 +9,18 @@ CREATE ROLE spanpost_reader LOGIN PASSWORD :'reader';
 CREATE DATABASE spanpost OWNER spanpost;
 REVOKE ALL ON DATABASE spanpost FROM PUBLIC;
 GRANT CONNECT ON DATABASE spanpost TO spanpost_writer, spanpost_reader;
+-- What PostgreSQL lets every role do: docs/how-to/tenants.md
+GRANT TEMPORARY ON DATABASE spanpost TO spanpost_writer;
+\connect spanpost
+DO $$
+DECLARE
+  one regprocedure;
+BEGIN
+  FOR one IN SELECT oid FROM pg_proc WHERE proname ~ '^(pg_(try_)?advisory_|lo_|lowrite|loread)' LOOP
+    EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', one);
+    IF one::text ~ 'advisory' THEN
+      EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO spanpost, spanpost_writer', one);
+    END IF;
+  END LOOP;
+END $$;
 SQL

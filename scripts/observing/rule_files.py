@@ -7,8 +7,9 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from observing.alert import Alert
 from observing.datasources import PROMETHEUS
-from observing.rules import ALERTS, RECORDED, Alert
+from observing.rules import ALERTS, RECORDED
 
 #: How long an alert stays after its cause has gone: a failed scrape neither ends nor restarts it.
 KEPT = "1m"
@@ -134,7 +135,7 @@ def runbook(a: Alert) -> str:
     steps = "\n".join(f"{n}. {step}" for n, step in enumerate(a.todo, 1))
     held = f", for {a.hold}" if a.hold != "0m" else ""
     return (
-        f"# {a.name}\n\n*Made from `scripts/observing/rules.py`.*\n\nSeverity: {a.severity}. {a.means}\n\n## "
+        f"# {a.name}\n\n*Made from `scripts/observing/`.*\n\nSeverity: {a.severity}. {a.means}\n\n## "
         f"What to do\n\n{steps}\n\n"
         f"## Expression{held}\n\n```promql\n{a.expr}\n```\n\nDashboard: *{a.dashboard}*. "
         "[All alerts](../how-to/grafana.md)\n"

@@ -71,9 +71,23 @@ APPROVAL_RISK: Final = "agent.approval.risk"
 APPROVAL_EXPIRES_AT: Final = "agent.approval.expires_at"
 #: What happens at expiry: one of `AT_EXPIRY`.
 APPROVAL_AT_EXPIRY: Final = "agent.approval.at_expiry"
+#: Seconds for which the question is open before people are asked: it may be answered where the agent runs.
+APPROVAL_ASK_AFTER: Final = "agent.approval.ask_after"
+#: Longest such time.
+LONGEST_ASK_AFTER: Final = 3600.0
+#: Session and working directory of a run that ended with this question: an approval or a denial resumes it.
+APPROVAL_RESUME: Final = "agent.approval.resume"
 #: The mark of the question (`question_mark`), computed by the asking agent. It means that people answer
 #: through spanpost; answers in telemetry do not count.
 APPROVAL_DIGEST: Final = "agent.approval.digest"
+#: Name of the tool that the question asks for: people may grant it a standing approval.
+APPROVAL_TOOL: Final = "agent.approval.tool"
+#: Number of different people who must approve; the settings may ask for more.
+APPROVAL_NEEDS: Final = "agent.approval.needs"
+#: Who is asked, one after the other (``@owner``, an email address, a Slack user, a channel), and how many seconds
+#: each has before the next is asked.
+APPROVAL_TO: Final = "agent.approval.to"
+APPROVAL_TO_AFTER: Final = "agent.approval.to_after"
 APPROVAL_DECISION: Final = "agent.approval.decision"
 APPROVAL_BY: Final = "agent.approval.by"
 APPROVAL_COMMENT: Final = "agent.approval.comment"
@@ -82,6 +96,10 @@ APPROVAL_COMMENT: Final = "agent.approval.comment"
 AT_EXPIRY: Final = ("wait", "deny", "escalate", "expire")
 #: The decision of a question that ended without one. Never a refusal.
 EXPIRED: Final = "expired"
+#: The decision of a question that was withdrawn, and its `source`: nothing waits for it any more. Never a
+#: grant.
+WITHDRAWN: Final = "withdrawn"
+WITHDRAWAL: Final = "withdrawal"
 #: The span of an agent that waits for a person.
 SPAN_APPROVAL_WAIT: Final = "agent.approval.wait"
 #: Limits of a question, in characters: question and detail each; risk and each option; and the number of
@@ -89,6 +107,9 @@ SPAN_APPROVAL_WAIT: Final = "agent.approval.wait"
 QUESTION_LIMIT: Final = 8192
 OPTION_LIMIT: Final = 512
 OPTIONS_LIMIT: Final = 20
+#: Most people who must approve, and most places that are asked.
+NEEDS_LIMIT: Final = 10
+TO_LIMIT: Final = 10
 
 EVENT_ERROR: Final = "agent.error"
 EVENT_EXCEPTION: Final = "exception"
@@ -96,21 +117,41 @@ EXCEPTION_TYPE: Final = "exception.type"
 EXCEPTION_MESSAGE: Final = "exception.message"
 ERROR_LOG_TAIL: Final = "agent.error.log_tail"
 
+# --- permission hooks of coding CLIs -------------------------------------------------------------------------------
+#: A hook was called in a session that spanpost does not know yet: the prompt has begun.
+EVENT_HOOK_CALLED: Final = "agent.hook.called"
+#: The coding CLI whose hook asks: its name among `interactions.hooks.programs`.
+HOOK_PROGRAM: Final = "agent.hook.program"
+
 # --- recorded by spanpost itself: what people asked through it -----------------------------------------------------
 EVENT_APPROVAL_ESCALATED: Final = "agent.approval.escalated"
 #: An agent waits for the answer to a question without a mark.
 EVENT_APPROVAL_AWAITED: Final = "agent.approval.awaited"
+#: A person approved a question that needs more people.
+EVENT_APPROVAL_COUNTED: Final = "agent.approval.counted"
+#: The next place of a question's chain is asked; `APPROVAL_TO` names it.
+EVENT_APPROVAL_PASSED_ON: Final = "agent.approval.passed_on"
 EVENT_INTERVENTION: Final = "agent.intervention"
 INTERVENTION_VERB: Final = "agent.intervention.verb"
 INTERVENTION_BY: Final = "agent.intervention.by"
+#: That person's identity: provider, team and id.
+INTERVENTION_BY_ID: Final = "agent.intervention.by_id"
 INTERVENTION_TEXT: Final = "agent.intervention.text"
-#: How it reached spanpost: slack, api, cli; ``spanpost`` for the decision of a deadline.
+#: How it reached spanpost: slack, api, app, cli; ``spanpost`` for the decision of a deadline, ``rule`` for that of a
+#: standing approval.
 INTERVENTION_SOURCE: Final = "agent.intervention.source"
+#: On a decision: the standing approval that made it, or that it granted.
+INTERVENTION_RULE: Final = "agent.intervention.rule"
 #: On a decision: true if the question expired first.
 INTERVENTION_EXPIRED: Final = "agent.intervention.expired"
+#: On a rating: up or down.
+INTERVENTION_RATING: Final = "agent.intervention.rating"
 #: On an intervention: the newest timestamp of its task at that time, by the clocks of its producers, in
 #: nanoseconds since 1970.
 INTERVENTION_SEEN: Final = "agent.intervention.seen_unix_nano"
+#: On a dismissal: the finding that the person let be, and its count at that time.
+INTERVENTION_FINDING: Final = "agent.intervention.finding"
+INTERVENTION_COUNT: Final = "agent.intervention.count"
 #: On a decision that answers a repeated question: when it was asked again, in nanoseconds since 1970. It is
 #: not reported again.
 INTERVENTION_AGAIN: Final = "agent.intervention.again_unix_nano"
@@ -122,10 +163,22 @@ ALERT_NAME: Final = "agent.alert.name"
 ALERT_SEVERITY: Final = "agent.alert.severity"
 ALERT_SUMMARY: Final = "agent.alert.summary"
 ALERT_DESCRIPTION: Final = "agent.alert.description"
+#: The person who acknowledged or silenced it.
+ALERT_BY: Final = "agent.alert.by"
 FIRING: Final = "firing"
 RESOLVED: Final = "resolved"
 #: Type of the task that stands for an alert without a task.
 ALERT: Final = "alert"
+
+# --- the result of an evaluation, as the GenAI conventions name it --------------------------------------------------
+EVENT_EVALUATION: Final = "gen_ai.evaluation.result"
+EVALUATION_NAME: Final = "gen_ai.evaluation.name"
+EVALUATION_SCORE: Final = "gen_ai.evaluation.score.value"
+EVALUATION_LABEL: Final = "gen_ai.evaluation.score.label"
+EVALUATION_EXPLANATION: Final = "gen_ai.evaluation.explanation"
+RESPONSE_ID: Final = "gen_ai.response.id"
+#: Instrumentation scope of the evaluations that spanpost emits; its own are not read again.
+SCOPE_FEEDBACK: Final = "spanpost.feedback"
 
 # --- recorded by spanpost itself: a share of a budget was passed ---------------------------------------------------
 EVENT_BUDGET: Final = "agent.budget.reached"
@@ -198,13 +251,13 @@ FINAL_STATUSES: Final = frozenset({ERROR, COMPLETE, CANCELLED})
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
-def question_mark(question: str, detail: str, options: Iterable[str], risk: str) -> str:
+def question_mark(question: str, detail: str, options: Iterable[str], risk: str, tool: str = "") -> str:
     """Return the mark of a question: SHA-256, in hex, of its texts as canonical JSON (RFC 8785).
 
-    The JSON is an array of the question, the detail, an array of the options and the risk; missing texts
-    are empty. In all texts U+0000 is replaced by U+2400 and lone surrogates by U+FFFD, as every receiver
-    does. White space around an option is removed, and an empty option does not count. The same texts have
-    the same mark in every implementation.
+    The JSON is an array of the question, the detail, an array of the options, the risk and, where there is
+    one, the tool; other missing texts are empty. In all texts U+0000 is replaced by U+2400 and lone surrogates
+    by U+FFFD, as every receiver does. White space around an option is removed, and an empty option does not
+    count. The same texts have the same mark in every implementation.
     """
     given = [option.strip() for option in map(question_text, options)]
     words = [
@@ -212,6 +265,7 @@ def question_mark(question: str, detail: str, options: Iterable[str], risk: str)
         question_text(detail),
         [option for option in given if option],
         question_text(risk),
+        *([question_text(tool)] if tool else []),
     ]
     return sha256(json.dumps(words, ensure_ascii=False, separators=(",", ":")).encode()).hexdigest()
 

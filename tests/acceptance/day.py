@@ -112,6 +112,8 @@ class Day:
             "agent.artifact.uri": f"https://example.org/pr/{n}",
         }
         yield event("agent.artifact", made, at + took - 1, 2)
+        judged = {"gen_ai.evaluation.name": "tone", "gen_ai.evaluation.score.value": 0.3 if fails else 0.9}
+        yield event("gen_ai.evaluation.result", judged, at + took - 1, 3)
         if not stays_open:
             ended = {**root_span, "error.type": "BuildFailed"} if fails else root_span
             yield span(f"invoke_agent {agent}", ended, at, took, Status.ERROR if fails else Status.OK, 1)

@@ -21,6 +21,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, TraceFlags
 
+from tests.acceptance.gateways import SOON_TAKEN_OVER
 from tests.eventually import LIMIT
 
 ROOT = Path(__file__).parents[2]
@@ -84,7 +85,7 @@ class Gateway:
             stderr=subprocess.PIPE,
             text=True,
             env={**kept, "PYTHONPATH": str(ROOT / "src"), "HOME": str(home), "DATABASE_URL": dsn}
-            | {"SPANPOST_DATABASE__DATA_DIR": str(home / "data"), **environment},
+            | {"SPANPOST_DATABASE__DATA_DIR": str(home / "data"), **SOON_TAKEN_OVER, **environment},
         )
         threading.Thread(target=self._listen, daemon=True).start()
 
@@ -133,7 +134,7 @@ class Gateway:
     def end(self, number: int = signal.SIGTERM) -> int:
         """Send a signal and wait for the end; return the exit code."""
         self.process.send_signal(number)
-        return self.process.wait(30)
+        return self.process.wait(60)
 
     def kill(self) -> None:
         self.process.kill()

@@ -188,7 +188,7 @@ class Pod:
         if self.process is not None and self.process.poll() is None:
             assert self._container is not None
             self._runtime.terminate(self._container, self.process)
-            self.process.wait(30)
+            self.process.wait(60)
 
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]

@@ -103,9 +103,9 @@ def run_prometheus(
 
 
 @contextmanager
-def run_alertmanager(directory: Path, config: str) -> Iterator[str]:
+def run_alertmanager(directory: Path, config: str, port: int = 0) -> Iterator[str]:
     """Run an Alertmanager with that configuration; yield its host and port."""
-    written, port = directory / "alertmanager.yml", free_port()
+    written, port = directory / "alertmanager.yml", port or free_port()
     written.write_text(config)
     command = [
         find("alertmanager"), f"--config.file={written}", f"--storage.path={directory / 'alertmanager'}",

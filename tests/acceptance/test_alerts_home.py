@@ -147,7 +147,7 @@ async def test_an_alert_fires_into_the_thread_of_its_task_and_resolves_there(dsn
             request = urllib.request.Request(
                 alertmanager, json.dumps([alert | ends]).encode(), {"Content-Type": "application/json"}, method="POST"
             )
-            await asyncio.to_thread(lambda sent=request: urllib.request.urlopen(sent, timeout=5).close())
+            await asyncio.to_thread(lambda sent=request: urllib.request.urlopen(sent, timeout=60).close())
             await eventually_async(lambda said=said: said in there.top()[-1]["text"])
         assert len(there.top()) == 2
         assert there.slack.workspace.channel("agents").replies(there.top()[-1]["ts"]) == []

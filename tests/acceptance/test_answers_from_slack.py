@@ -91,7 +91,7 @@ class Street:
         await self.slack.shows(word)
 
     async def rest(self) -> None:
-        """Wait until no delivery is under way: that of a killed process waits for a minute."""
+        """Wait until no delivery is under way: that of a killed process waits until its lease is over."""
         await eventually_async(
             lambda: self.rows("SELECT 1 FROM deliveries WHERE state = 'sending'"), lambda rows: not rows
         )

@@ -66,13 +66,13 @@ class OnCall:
     async def send(url: str, body: Any) -> None:
         headers = {"content-type": "application/json", "authorization": f"Bearer {ALICE}"}
         request = urllib.request.Request(url, json.dumps(body).encode(), headers, method="POST")
-        await asyncio.to_thread(lambda: urllib.request.urlopen(request, timeout=10).close())
+        await asyncio.to_thread(lambda: urllib.request.urlopen(request, timeout=60).close())
 
     async def ask(self, path: str) -> Any:
         request = urllib.request.Request(f"{self.gateway.http_url}{path}", headers={"authorization": f"Bearer {READS}"})
 
         def get() -> Any:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 return json.load(answer)
 
         return await asyncio.to_thread(get)

@@ -18,7 +18,8 @@ import pytest
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace.export import SpanExportResult
 
-from spanpost.http.tokens import FORWARDED_TENANT, hash_of
+from spanpost.http.tenancy import FORWARDED_TENANT
+from spanpost.http.tokens import hash_of
 from tests.acceptance.asking_agent import AskingAgent
 from tests.acceptance.gateway_process import Gateway, query, request, spans
 from tests.acceptance.test_tenants import agent, span
@@ -33,6 +34,10 @@ ROUTER = {"a": "spt_router_of_cell_a_0123456789abcdef", "b": "spt_router_of_cell
 NONE = "postgresql://nobody@127.0.0.1:1/none"
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.needs("postgres")]
+
+#: Seconds below which a median says more about the machine than about a cell that fails: who waits for that one
+#: waits for seconds.
+LATE = 0.5
 
 
 def token(tenant: str) -> str:
@@ -248,11 +253,11 @@ def test_a_cell_that_fails_does_not_slow_another(fleet: Fleet) -> None:
         beside = median()
         is_over.set()
         assert {answer for each in red for answer in each.result(60)} == {503}
-    assert beside < 3 * max(alone, median())
+    assert beside < max(3 * max(alone, median()), LATE)
     fleet.cells["a"].kill()
     status, body = fleet.send("red", 22)
     assert (status, reason_of(json.loads(body))) == (503, "cell_unavailable")
-    assert median() < 3 * max(alone, beside)
+    assert median() < max(3 * max(alone, beside), LATE)
     assert fleet.router.get("/health/ready")[0] == 200
     fleet.cells["a"] = fleet.begin("a", fleet.urls["a"].rpartition(":")[2]).ready()
     eventually(lambda: fleet.send("red", 23)[0], (200).__eq__)

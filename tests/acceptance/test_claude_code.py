@@ -61,7 +61,7 @@ def test_each_signal_by_each_endpoint(gateway: Gateway) -> None:
         with grpc.insecure_channel(gateway.grpc.removeprefix("http://")) as channel:
             export = channel.unary_unary("/opentelemetry.proto.collector.metrics.v1.MetricsService/Export")
             for body in bodies("toolfail", "metrics"):
-                assert export(body, timeout=20) == b""
+                assert export(body, timeout=60) == b""
         rows = gateway.rows(
             "SELECT status, input_tokens, output_tokens, cost_usd FROM agent_tasks ORDER BY input_tokens"
         )

@@ -62,7 +62,7 @@ class Collector:
 
     def stop(self) -> None:
         self._process.terminate()
-        self._process.wait(30)
+        self._process.wait(60)
 
 
 def send(endpoint: str, spans: Sequence[object]) -> bool:
@@ -70,7 +70,7 @@ def send(endpoint: str, spans: Sequence[object]) -> bool:
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.trace.export import SpanExportResult
 
-    exporter = OTLPSpanExporter(endpoint=f"{endpoint}/v1/traces", timeout=10)
+    exporter = OTLPSpanExporter(endpoint=f"{endpoint}/v1/traces", timeout=60)
     try:
         return exporter.export(spans) is SpanExportResult.SUCCESS  # type: ignore[arg-type]
     finally:

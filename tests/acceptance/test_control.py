@@ -67,7 +67,7 @@ class App(NamedTuple):
         async def work(store: PostgresStore) -> ApprovalRow:
             changed = asyncio.Event()
             await store.interventions.listen(lambda _: changed.set())
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while True:
                     changed.clear()
                     if found := await store.interventions.approvals(ApprovalQuery(approval_id=id)):
@@ -337,7 +337,7 @@ def test_the_command_line_answers_an_agent(app: App, agent: Callable[..., Future
     assert (wrong.returncode, "'red' is no answer to it; answer blue or green" in wrong.stderr) == (2, True)
     assert decide(app, "cli", "blue", "--as", " ").returncode == 2
     done = decide(app, "cli", "green", "--as", "carol", "--comment", "it is spring")
-    assert (done.returncode, done.stdout) == (0, "green: the agent will receive it\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "Decided: green. The agent receives it.\n"), done.stderr
     assert waiting.result(30) == Decision(id="cli", decision="green", by="carol", comment="it is spring", source="cli")
     second = decide(app, "cli", "blue", "--as", "dave", "--json")
     assert (second.returncode, json.loads(second.stdout)["result"]) == (1, "decided")
@@ -370,6 +370,20 @@ def test_the_remaining_budget_is_returned_through_the_gateway(app: App, spent: N
         assert [(b["budget"], b["scope"], b["left_usd"]) for b in result["budgets"]] == [
             ("miners", {"agent.name": task}, left)
         ]
+    asked: dict[str, Any] = {
+        "id": f"{uuid4()}", "ref": "", "attributes": {"agent.name": "miner"}, "calls": 1, "tokens": 0, "lasts": 60.0,
+    }  # fmt: skip
+    client = gateway.GatewayClient(app.gateway.url, headers={"authorization": f"Bearer {TOKEN}"})
+
+    async def reserved(usd: str, id: str) -> tuple[bool, str]:
+        answer = await client.reserve({**asked, "usd": usd, "id": id})  # type: ignore[typeddict-item]
+        rest = (await client.budget("", {"agent.name": "miner"}))["budgets"][0]["left_usd"]
+        return answer["is_granted"], rest
+
+    assert asyncio.run(reserved("4.5", asked["id"])) == (True, "1.5")
+    assert asyncio.run(reserved("4.5", asked["id"])) == (True, "1.5")
+    assert asyncio.run(reserved("2", f"{uuid4()}")) == (False, "1.5")
+    asyncio.run(client.give_back(asked["id"]))
     by_trace = asyncio.run(
         gateway.GatewayClient(app.gateway.url, headers={"authorization": f"Bearer {TOKEN}"}).budget(f"{78:032x}", {})
     )

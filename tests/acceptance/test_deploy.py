@@ -106,12 +106,31 @@ from spanpost.settings import load
 database = {"embedded": True, "data_dir": Path(sys.argv[1])}
 gateway = Gateway(load(database=database, gateway={"http_port": 0, "grpc_port": 0}))
 gateway.start()
-print(urllib.request.urlopen(gateway.http_url + "/health/ready", timeout=20).read().decode())
+print(urllib.request.urlopen(gateway.http_url + "/health/ready", timeout=60).read().decode())
 gateway.stop()
 """
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ('A=[{"tenant": "default", "sha256": ["00"]}]', '[{"tenant": "default", "sha256": ["00"]}]'),
+        ("A=postgresql://u:$p`w@h/db?x=1&touch=2;y #z", "postgresql://u:$p`w@h/db?x=1&touch=2;y #z"),
+        ('A="a \\"b\\" \\$c $d"', 'a "b" $c $d'),
+        ("A='$(id) \\n' ", "$(id) \\n"),
+        ("# A=1\n; A=2\nA=a\\\nb", "ab"),
+    ],
+)
+def test_settings_are_read_as_systemd_reads_them(tmp_path: Path, line: str, value: str) -> None:
+    """What deploy/deploy gives to the upgrade of the tables is what the service gets: no shell reads the file."""
+    (tmp_path / "spanpost.env").write_text(line + "\n")
+    command = [ROOT / "deploy/systemd/with-environment", tmp_path / "spanpost.env", "printenv", "A"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout == value + "\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["spanpost.env"]
+
+
 def test_it_runs_without_memory_to_write_and_execute(open_dir: Callable[[], Path]) -> None:
     """Gateway, gRPC and the embedded database run without memory that is written and executed."""
     command = [sys.executable, "-c", CONFINED, str(open_dir() / "data")]

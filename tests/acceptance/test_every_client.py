@@ -30,10 +30,10 @@ from tests.eventually import eventually
 from tests.faults.posted import Slack, final_states, settings, truth
 
 #: Spans of each stream: `SPANPOST_TEST_SPANS=50000` is the number in issue and release notes.
-SPANS = int(os.environ.get("SPANPOST_TEST_SPANS", "4000"))
-PER_TASK, BATCH = 50, 100
+SPANS = int(os.environ.get("SPANPOST_TEST_SPANS", "2000"))
+PER_TASK, BATCH = 25, 50
 #: An exporter waits seconds after each before it tries again: a sensible number.
-KILLS = min(12, max(1, SPANS // 1000))
+KILLS = min(12, max(4, SPANS // 1000))
 CLIENTS = ("http", "grpc", "collector", "spanpost-exporter")
 #: Clients that are a Collector, and their configurations.
 COLLECTORS = {"collector": "durable", "spanpost-exporter": "spanpost-exporter"}

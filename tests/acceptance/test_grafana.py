@@ -102,7 +102,7 @@ def observed(directory: Path, dsn: str) -> Iterator[Observed]:
                 urllib.request.Request(
                     f"{gateway.http_url}/v1/traces", b"", {"Content-Type": "application/x-protobuf"}
                 ),
-                timeout=10,
+                timeout=60,
             ).close()
             metrics.fleet(pipeline.ask(pipeline.store.fleet()))
             if n == steps // 2:

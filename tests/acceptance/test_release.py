@@ -27,9 +27,10 @@ from tests.docs.test_code_blocks import blocks
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(600)]
 
-#: What no server imports: agents' frameworks, an agent's exporter (the extra `forward`), and tests.
+#: What no server imports: agents' frameworks, an agent's exporter (the extra `forward`), archives (`archive`), tests.
 NOT_OF_A_SERVER = {
-    "agents", "langgraph.types", "pydantic_ai", "requests", "google.rpc", "hypothesis", "pytest",
+    "agents", "duckdb", "langgraph.types", "pyarrow", "pyarrow.compute", "pyarrow.csv", "pyarrow.dataset",
+    "pyarrow.parquet", "pydantic_ai", "requests", "google.rpc", "hypothesis", "pytest",
     "opentelemetry.exporter.otlp.proto.common._log_encoder", "opentelemetry.exporter.otlp.proto.common.trace_encoder",
 }  # fmt: skip
 

@@ -142,7 +142,7 @@ def test_while_clients_are_in_the_middle(start: Start) -> None:
         half.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00")
         channel = stack.enter_context(grpc.insecure_channel(target))
         method = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
-        assert channel.unary_unary(method)(body(0, 10), timeout=20) == b""
+        assert channel.unary_unary(method)(body(0, 10), timeout=60) == b""
 
         def nothing() -> Iterator[bytes]:
             begun.set()

@@ -85,11 +85,11 @@ def send(gateway: Gateway, tenant: str, *spans: Any) -> None:
         assert answer[0] == 200, answer
 
 
-def spanpost(dsn: str, *arguments: str) -> Any:
+def spanpost(dsn: str, *arguments: str, **more: str) -> Any:
     """Run a command; return its output as JSON."""
     command = [sys.executable, "-c", "from spanpost.cli import main; main()", *arguments, "--json"]
     done = subprocess.run(
-        command, env=environment(DATABASE_URL=dsn), cwd=ROOT, capture_output=True, text=True, timeout=60
+        command, env=environment(DATABASE_URL=dsn, **more), cwd=ROOT, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -193,9 +193,15 @@ def test_the_same_ids_of_two_tenants_never_meet(
     assert "job-2" not in of_red
     assert "Red" not in of_blue
 
-    # Blue's tasks are over and old, red's is not: only blue's are pruned.
-    query(dsn, "UPDATE agent_tasks SET updated_at = updated_at - interval '2 days' WHERE tenant = 'blue'")
-    query(dsn, "UPDATE audit_rows SET occurred_at = occurred_at - interval '2 days'")
-    query(dsn, "UPDATE task_state SET touched_at = touched_at - interval '2 days'")
-    spanpost(dsn, "db", "prune", "--older-than", "1d", "--yes")
+    # Blue's tasks are over and old, red's is not: only blue's are archived.
+    query(dsn, "UPDATE agent_tasks SET updated_at = updated_at - interval '300 days' WHERE tenant = 'blue'")
+    query(
+        dsn,
+        "UPDATE audit_rows SET occurred_at = occurred_at - interval '300 days', received_at = received_at - "
+        "interval '300 days'",
+    )
+    query(dsn, "UPDATE task_state SET touched_at = touched_at - interval '300 days'")
+    directory = str(tmp_path / "archive")
+    archived = spanpost(dsn, "archive", "run", SPANPOST_RETENTION__DIRECTORY=directory)["months"]
+    assert {(month["tenant"], month["source"], month["rows"]) for month in archived} == {("blue", "audit_rows_rest", 4)}
     assert query(dsn, "SELECT tenant, count(*) FROM agent_events GROUP BY 1") == [("red", 3)]

@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace import TracerProvider
 
 import spanpost
 from spanpost.agent import agent_task
-from spanpost.agent.control import ControlUnavailable, budget, budget_sync
+from spanpost.agent.control import BudgetRefused, ControlUnavailable, budget, budget_reserved, budget_sync
 from spanpost.model.errors import ConfigError
 from spanpost.runtime.pipeline import Pipeline
 from spanpost.settings import load
@@ -80,6 +80,13 @@ def test_nobody_to_ask(clean_environment: Path) -> None:
         ([{"name": "x"}], "budget 'x' has no limit: set limit_usd or limit_tokens"),
         ([{"name": "x", "limit_usd": 1}, {"name": "x", "limit_usd": 2}], "two budgets are called 'x'"),
         ([{"name": "x", "limit_usd": 1, "per": ["tenant"]}], "leave `tenant` out"),
+        ([{"name": "x", "limit_calls": 1, "period": "day", "rolling": "1h"}], "leave one of them out"),
+        ([{"name": "x", "limit_calls": 1, "rolling": "1s"}], "5 minutes to 366 days"),
+        ([{"name": "x", "limit_calls": 1, "period": "hour", "timezone": "UTC"}], "no days to begin"),
+        ([{"name": "x", "limit_calls": 1, "period": "task", "per": ["agent"]}], "leave per out"),
+        ([{"name": "x", "limit_calls": 1, "saving_tools": ["Read"]}], "leave saving_tools out"),
+        ([{"name": "x", "limit_calls": 1, "at_limit": "ask", "saving_commands": ["git; ls"]}], "saving_commands"),
+        ([{"name": "x", "limit_time": "0s"}], "limit_time"),
         ([{"name": "x", "limit_usd": 1, "warn_at": [1, 0.5]}], "must be ascending"),
     ],
 )
@@ -97,3 +104,31 @@ def test_an_unknown_time_zone(clean_environment: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("SPANPOST_BUDGETS", json.dumps([{"name": "x", "limit_usd": 1, "timezone": "Middle/Earth"}]))
     with pytest.raises(ConfigError, match="no time zone known here"):
         load()
+
+
+async def test_what_is_reserved_is_held_for_a_block(provider: TracerProvider, pipeline: Pipeline) -> None:
+    """Two blocks reserve what is left together, a third is refused with what is left, and all is given back."""
+    tracer: Any = provider.get_tracer("test")
+    async with agent_task("dig", tracer=tracer):
+        async with budget_reserved(usd=1.5):
+            with budget_reserved(usd=0.5) as allowance:
+                assert (allowance.left_usd, (await budget()).left_usd) == (Decimal("0.5"), 0)
+            with pytest.raises(BudgetRefused, match=r"\$1.50|\$2.00") as refused:
+                async with budget_reserved(usd=0.01):
+                    raise AssertionError("entered without a reservation")
+        assert refused.value.allowance.left_usd == 0
+
+
+def test_a_reservation_needs_a_gateway(clean_environment: Path) -> None:
+    """Without an attached spanpost and without a gateway the block is not entered."""
+    entered = False
+    with pytest.raises(ControlUnavailable), budget_reserved():
+        entered = True
+    assert not entered
+
+
+@pytest.mark.parametrize("given", [{"calls": -1}, {"usd": float("nan")}, {"tokens": -5}, {"usd": -1}])
+def test_a_reservation_is_not_negative(given: dict[str, Any]) -> None:
+    """A reservation that would give something to others is refused before anybody is asked."""
+    with pytest.raises(ValueError, match="0 or more"):
+        budget_reserved(**given)

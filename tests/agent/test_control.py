@@ -302,7 +302,7 @@ def test_a_forked_child_asks_too(interactions: Interactions, tracer: Tracer) -> 
                 pipeline.decide(str(found[0].key), "approve", by="bob")
 
             threading.Thread(target=answer, daemon=True).start()
-            os.write(tell, approval_sync("In the child?", timeout=20).by.encode())
+            os.write(tell, approval_sync("In the child?", timeout=60).by.encode())
         finally:
             os._exit(0)
     os.waitpid(child, 0)
@@ -311,7 +311,7 @@ def test_a_forked_child_asks_too(interactions: Interactions, tracer: Tracer) -> 
 
 async def until(is_so: Callable[[], bool]) -> None:
     """Wait until a condition is met."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not is_so():  # noqa: ASYNC110
             await asyncio.sleep(0.01)  # another thread receives it, and reports nothing
 

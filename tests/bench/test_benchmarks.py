@@ -12,14 +12,15 @@ import pytest
 ROOT = Path(__file__).parents[2]
 #: Parts that a benchmark needs, and the option to use them.
 PARTS = {
-    "postgres": ("board", "cells", "cells_simulation", "control", "deliveries", "gateway", "hostile", "hostile_bodies",
-                 "kafka", "latency", "store", "outage", "peers", "shares", "space", "stages"),
+    "postgres": ("archive", "board", "budgets", "cells", "cells_simulation", "control", "deliveries", "erase",
+                 "gateway", "hostile", "hostile_bodies", "kafka", "latency", "store", "outage", "overshoot", "peers",
+                 "sealing", "shares", "space", "stages"),
     "kafka": ("kafka",),
     "chromium": ("board",),
     "otelcol": ("collector",),
 }  # fmt: skip
 #: Modules that benchmarks share.
-SHARED = {"loads", "options", "table"}
+SHARED = {"loads", "loop_runs", "options", "table"}
 NAMES = sorted(path.stem for path in (ROOT / "bench").glob("*.py") if path.stem not in SHARED)
 
 pytestmark = pytest.mark.slow

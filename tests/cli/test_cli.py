@@ -132,6 +132,7 @@ def test_a_misspelt_command_or_option_is_explained(spanpost: Spanpost) -> None:
     _refused(spanpost("tasks", "--limit", "many"), "--limit")
     _refused(spanpost("tasks", "--status", "done"), "--status done", "complete")
     _refused(spanpost("deliveries", "retry"), "--sink")
+    _refused(spanpost("quarantine", "discard"), "--reason")
 
 
 def test_an_unreachable_database_is_one_message(spanpost: Spanpost) -> None:
@@ -240,6 +241,14 @@ def test_the_sql_that_the_demo_names_works(spanpost: Spanpost, demo: subprocess.
     assert "begin it with SELECT" in refused.stderr
 
 
+def test_quarantine(spanpost: Spanpost, demo: subprocess.CompletedProcess[str]) -> None:
+    """The demo's observations are all recorded: nothing is listed, tried again or discarded."""
+    assert _json(spanpost("quarantine", "list", "--json")) == {"quarantine": []}
+    assert spanpost("quarantine", "list").stderr == "nothing is in quarantine\n"
+    assert _json(spanpost("quarantine", "retry", "1", "--json")) == {"recorded": 0, "kept": 0, "skipped": 0}
+    assert _json(spanpost("quarantine", "discard", "--tenant", "acme", "--json")) == {"discarded": 0}
+
+
 def test_deliveries(spanpost: Spanpost, demo: subprocess.CompletedProcess[str]) -> None:
     """The demo's deliveries are listed as delivered, none is dead."""
     assert {row["state"] for row in _json(spanpost("deliveries", "list", "--json"))["deliveries"]} == {"delivered"}
@@ -317,16 +326,16 @@ def test_upgrade_may_be_repeated(spanpost: Spanpost, demo: subprocess.CompletedP
     assert _json(spanpost("db", "upgrade", "--json")) == first
 
 
-def test_prune_without_yes_changes_nothing(spanpost: Spanpost, demo: subprocess.CompletedProcess[str]) -> None:
-    """`db prune` without --yes deletes nothing; with it recent rows stay; an invalid age is exit 2."""
-    pruned = _json(spanpost("db", "prune", "--older-than", "90d", "--json"))
-    assert (pruned["is_done"], pruned["events"], pruned["task_state"], pruned["deliveries"]) == (False, 0, 0, 0)
+def test_recent_rows_are_not_archived(spanpost: Spanpost, demo: subprocess.CompletedProcess[str]) -> None:
+    """`archive run` leaves recent rows, with and without --dry-run; an invalid age is exit 2."""
     before = _json(spanpost("db", "query", "SELECT count(*) FROM agent_events", "--json"))
-    assert spanpost("db", "prune", "--older-than", "1h", "--yes").returncode == 0
+    for more in ("--dry-run",), ():
+        done = _json(spanpost("archive", "run", *more, "--json"))
+        assert (done["is_done"], done["months"], done["placement"]) == (not more, [], 0)
     assert _json(spanpost("db", "query", "SELECT count(*) FROM agent_events", "--json")) == before
-    done = spanpost("db", "prune", "--older-than", "soon")
-    assert done.returncode == 2
-    assert "90d" in done.stderr
+    refused = spanpost("archive", "allow", "soon")
+    assert refused.returncode == 2
+    assert "90d" in refused.stderr
 
 
 def test_a_closed_pipe_is_no_error(spanpost: Spanpost, home: Path) -> None:

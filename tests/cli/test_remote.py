@@ -232,9 +232,9 @@ async def call(gateway: Gateway, tool: str, allow_acts: bool = False, **said: An
         ("question", {"id": "{}"}, "/api/approvals/{}"),
         ("timeline", {"id": "{}"}, "/api/tasks/{}/timeline?limit=100"),
         ("decide", {"approval": "{}", "decision": "approve"}, "/api/approvals/{}/decision"),
-        ("ask_of_task", {"id": "{}", "verb": "cancel"}, "/api/tasks/{}/cancel"),
+        ("act_on_task", {"id": "{}", "verb": "cancel"}, "/api/tasks/{}/cancel"),
         ("start_work", {"launcher": "{}", "text": "x"}, "/api/launchers/{}/start"),
-        ("send_message", {"id": "{}", "text": "x"}, "/api/tasks/{}/messages"),
+        ("act_on_task", {"id": "{}", "verb": "message", "text": "x"}, "/api/tasks/{}/messages"),
     ],
 )
 @pytest.mark.parametrize("id", ["a/b", "..", ".", "../approvals/x", "a?b=c", "a#b", "%2e%2e", "a\\b", "ü 1"])
@@ -269,7 +269,7 @@ async def test_an_assistant_reads_unless_acts_are_allowed(gateway: Gateway) -> N
         reading = {tool.name: tool for tool in await server(there).list_tools()}
         acting = {tool.name: tool for tool in await server(there, allow_acts=True).list_tools()}
     acts = acting.keys() - reading.keys() - {"launchers"}
-    assert acts == {"decide", "ask_of_task", "start_work", "send_message"}
+    assert acts == {"decide", "act_on_task", "start_work"}
     assert {name for name, tool in acting.items() if not tool.annotations.read_only_hint} == acts
     assert all(acting[name].annotations.destructive_hint for name in acts)
 
@@ -277,7 +277,7 @@ async def test_an_assistant_reads_unless_acts_are_allowed(gateway: Gateway) -> N
 async def test_each_act_has_a_key_of_its_own(gateway: Gateway) -> None:
     """Each act of an assistant has an idempotency key of its own: two equal acts are two."""
     for _ in range(2):
-        await call(gateway, "ask_of_task", allow_acts=True, id="t1", verb="retry", comment="again")
+        await call(gateway, "act_on_task", allow_acts=True, id="t1", verb="retry", text="again")
     keys = {seen.headers["idempotency-key"] for seen in gateway.seen}
     assert len(keys) == 2
     assert [json.loads(seen.body) for seen in gateway.seen] == [{"comment": "again"}] * 2

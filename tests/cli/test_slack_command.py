@@ -19,6 +19,8 @@ from spanpost.runtime.workspaces import Workspaces, workspaces_of
 from spanpost.settings import load
 from spanpost.store.postgres import PostgresStore
 from spanpost.store.sql import schema
+from spanpost.store.system_user import system_user
+from tests.conftest import Database
 
 pytestmark = pytest.mark.acceptance
 
@@ -28,9 +30,15 @@ OAUTH = {"client_id": "1.2", "client_secret": "client-secret", "public_url": "ht
 
 
 def test_installations_are_listed_reencrypted_and_removed(
-    dsn: str, clean_environment: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    dsn: str,
+    database: Database,
+    clean_environment: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The list shows no token, encryption with a new key frees the old one, and a removed token is gone."""
+    """The list shows no token, encryption with a new key frees the old one, and a removed token is gone; each change
+    has a row with its author.
+    """
     settings = load(database={"url": dsn}, slack=ACME, slack_oauth=OAUTH | {"key": OLD})
 
     def ask(work: Callable[[Workspaces], Awaitable[Any]]) -> Any:
@@ -94,5 +102,12 @@ def test_installations_are_listed_reencrypted_and_removed(
     assert "removed" in run("remove", "acme")
     assert run("remove", "acme", code=2) == ""
     assert json.loads(run("installations", "--json"))["installations"][0]["state"] == "removed"
+    acts = database.fetch("SELECT verb, result, actor_id, tenant, via FROM human_interventions ORDER BY number")
+    assert acts == [
+        ("install_slack_app", "done", "slack:T0222BBBB:UALICE", "acme", "slack"),
+        ("reencrypt_slack_tokens", "started", f"cli:{system_user()}", "", "cli"),
+        ("reencrypt_slack_tokens", "done", f"cli:{system_user()}", "", "cli"),
+        ("remove_slack_app", "done", f"cli:{system_user()}", "acme", "cli"),
+    ]
     assert any("removed (by hand); its deliveries wait" in config for config in looked(NEW))
     assert is_key(run("key").strip())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
@@ -26,6 +27,8 @@ from spanpost.model.recorded import Recorded
 from spanpost.routing.rate_limiting import OpenCircuit, call_of
 from spanpost.routing.retries import Policy
 from spanpost.routing.routes import Routes
+from spanpost.runtime.assembly import open_store
+from spanpost.settings import load
 from spanpost.store.memory import MemoryStore
 from spanpost.tasks.folded import FoldRules
 from spanpost.testing.exercise_store import steps
@@ -510,6 +513,18 @@ async def test_a_lease_that_is_too_short_is_refused():
     """A sink's time limit as long as the lease is refused at the start: another process could claim the call."""
     with pytest.raises(ConfigError, match="lease"):
         a_dispatcher(InteractionStore(), Window(), pace=Pace(timeout=60.0))
+
+
+@pytest.mark.parametrize("dsn", [None, "postgresql://nowhere/db"])
+@pytest.mark.parametrize("seconds", [2, 5, 30, 600])
+def test_the_lease_follows_the_delivery_timeout(clean_environment: Path, seconds: int, dsn: str | None) -> None:
+    """With any `delivery_timeout` both stores lease a delivery for twice as long, which its dispatcher accepts."""
+    settings = load(notifications={"delivery_timeout": seconds}, database={"url": dsn, "embedded": False})
+    store = open_store(settings)
+    assert store.outbox.lease == timedelta(seconds=2 * seconds)
+    pace = Pace.of_timeout(settings.notifications.delivery_timeout)
+    assert pace.timeout == seconds
+    Dispatcher(store.outbox, store, {}, pace=pace)
 
 
 async def test_a_circuit_that_closes_is_reported():

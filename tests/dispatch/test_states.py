@@ -70,7 +70,8 @@ def sent(entry: OutboxEntry, outcome: Outcome, call: SinkCall = SinkCall.POST) -
 class OneDelivery(RuleBasedStateMachine):
     """One delivery, its workers, and what the sink may show."""
 
-    @initialize(mode=st.sampled_from(Mode), again=st.sampled_from(Again))
+    # A deletion (`Mode.ERASE`) may be repeated unseen: it is not put, and needs no look-up.
+    @initialize(mode=st.sampled_from([Mode.CHECKPOINT, Mode.STATE]), again=st.sampled_from(Again))
     def begin(self, mode: Mode, again: Again) -> None:
         self.mode, self.again = mode, again if mode is Mode.CHECKPOINT else Again.NEVER
         self.numbers = itertools.count(2)

@@ -2,21 +2,28 @@
 
 The blocks of one page share a directory, an environment and an empty home. ``no-run: reason`` after the language
 leaves a block out; a bash block's ``export`` lasts for the page. A failing block fails its page. The embedded
-PostgreSQL runs throughout, so commands join it; `tests/cli/test_cli.py` proves that they start it.
+PostgreSQL runs throughout, so commands join it; `tests/cli/test_cli.py` proves that they start it. Each page has a new
+database, and leaves no process.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from spanpost.store.embedded import EmbeddedPostgres
+from spanpost.store.embedded_roles import DATABASE, READER, USER
+from spanpost.store.sql.schema import upgrade
 from spanpost.testing.postgres import FAST
 
 ROOT = Path(__file__).parent.parent.parent
@@ -49,27 +56,83 @@ def test_every_fence_is_closed_and_known() -> None:
         assert len(fences) == 2 * len(blocks(page.read_text())), page
 
 
+async def execute(server: EmbeddedPostgres, *statements: str) -> None:
+    """Run statements as the superuser."""
+    connection = await asyncpg.connect(server.superuser_dsn("postgres"))
+    for statement in statements:
+        await connection.execute(statement)
+    await connection.close()
+
+
 @pytest.fixture(scope="module")
-def data_dir(open_dir: Callable[[], Path]) -> Iterator[Path]:
-    """Return the data directory of a running embedded PostgreSQL."""
-    path = open_dir() / "data"
-    server = EmbeddedPostgres(path, options=FAST)
-    server.start()
-    yield path
-    server.stop()
+def server(open_dir: Callable[[], Path]) -> Iterator[EmbeddedPostgres]:
+    """Run the embedded PostgreSQL with a database ``made``, which has the schema and no rows."""
+    server = EmbeddedPostgres(open_dir() / "data", options=FAST)
+    with server as dsn:
+        asyncio.run(upgrade(dsn, reader=READER))
+        asyncio.run(execute(server, f"ALTER DATABASE {DATABASE} RENAME TO made"))
+        yield server
+
+
+@pytest.fixture
+def data_dir(server: EmbeddedPostgres) -> Iterator[Path]:
+    """Return the data directory of the running embedded PostgreSQL, with a new database."""
+    asyncio.run(
+        execute(
+            server,
+            f"CREATE DATABASE {DATABASE} OWNER {USER} TEMPLATE made STRATEGY FILE_COPY",
+            f"REVOKE ALL ON DATABASE {DATABASE} FROM PUBLIC",
+            f"GRANT CONNECT ON DATABASE {DATABASE} TO {READER}",
+        )
+    )
+    yield server.data_dir
+    asyncio.run(execute(server, f"DROP DATABASE {DATABASE} WITH (FORCE)"))
+
+
+@pytest.fixture
+def run() -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+    """Lend a function that runs a command, and end at last what each has left in the background."""
+    groups: list[int] = []
+
+    def go(command: list[str], cwd: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+        out, err = (cwd / ".stdout", cwd / ".stderr")
+        with out.open("w") as stdout, err.open("w") as stderr:
+            child = subprocess.Popen(
+                command,
+                cwd=cwd,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                start_new_session=True,
+            )
+            groups.append(child.pid)
+            child.wait(200)
+        return subprocess.CompletedProcess(command, child.returncode, out.read_text(), err.read_text())
+
+    yield go
+    for group in groups:
+        with suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if runnable(page)], ids=lambda page: str(page.relative_to(ROOT))
 )
-def test_page(page: Path, open_dir: Callable[[], Path], data_dir: Path) -> None:
+def test_page(
+    page: Path,
+    open_dir: Callable[[], Path],
+    data_dir: Path,
+    run: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
     """The page's blocks run one after the other."""
     tmp_path = open_dir()
     environment = {
         "HOME": str(tmp_path),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT / "src"),
+        "PYDANTIC_DISABLE_PLUGINS": os.environ["PYDANTIC_DISABLE_PLUGINS"],
         "SPANPOST_DATABASE__DATA_DIR": str(data_dir),
     }
     kept = tmp_path / "environment"
@@ -82,16 +145,10 @@ def test_page(page: Path, open_dir: Callable[[], Path], data_dir: Path) -> None:
         else:
             command = ["bash", "-euo", "pipefail", "-c", f"{code}\nenv -0 > {kept}"]
         extra = {"SPANPOST_CONFIG": "page.toml"} if language == "toml" else {}
-        done = subprocess.run(
-            command,
-            cwd=tmp_path,
-            env=environment | extra,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            stdin=subprocess.DEVNULL,
-        )
-        assert done.returncode == 0, f"{page.name}:\n{code}\n--- stdout\n{done.stdout}\n--- stderr\n{done.stderr}"
+        done = run(command, tmp_path, environment | extra)
+        logs = "".join(f"\n--- {log.name}\n{log.read_text()}" for log in sorted(tmp_path.glob("*.log")))
+        said = f"\n--- stdout\n{done.stdout}\n--- stderr\n{done.stderr}{logs}"
+        assert done.returncode == 0, f"{page.name}:\n{code}{said}"
         if kept.exists():
             environment = dict(pair.split("=", 1) for pair in kept.read_text().split("\0") if "=" in pair)
             kept.unlink()

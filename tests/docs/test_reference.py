@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 from pathlib import Path
@@ -25,11 +26,28 @@ def pages() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "page", ["settings", "cli", "metrics", pytest.param("dialects", marks=pytest.mark.slow), "api", "deployments"]
+    "page",
+    [
+        "settings",
+        "cli",
+        "metrics",
+        pytest.param("dialects", marks=pytest.mark.slow),
+        "api",
+        "deployments",
+        "acts",
+        "redaction",
+    ],
 )
 def test_generated_pages_are_current(pages: dict[str, Any], page: str) -> None:
     """A generated page is what `make reference` would write now."""
     assert (REFERENCE / f"{page}.md").read_text() == pages[f"{page}_page"]()
+
+
+def test_the_guide_shows_the_measured_figures() -> None:
+    """The totals of the guide on redaction are those of the reference page."""
+    measured = runpy.run_path(str(ROOT / "scripts" / "reference" / "measured.py"))
+    table = measured["summary"](json.loads(measured["MEASURED"].read_text()))
+    assert table in (ROOT / "docs" / "how-to" / "redact-secrets.md").read_text()
 
 
 def test_every_convention_is_documented() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from spanpost.model.queries import TaskQuery
 from spanpost.testing.fake_slack import TOKEN
+from tests.acceptance.gateways import SOON_TAKEN_OVER
 from tests.conftest import ROOT
 
 
@@ -34,6 +35,7 @@ def settings(slack: str) -> dict[str, str]:
         "SPANPOST_SLACK__POSTS_PER_CHANNEL_PER_MINUTE": "12000",
         "SPANPOST_SLACK__LOOKUPS_PER_MINUTE": "600",
         "SPANPOST_SLACK__VERBOSITY": "live",
+        **SOON_TAKEN_OVER,
     }
 
 
@@ -50,7 +52,7 @@ class Slack:
     def end(self) -> Any:
         """Stop it; return its state."""
         self._process.terminate()
-        self._process.wait(30)
+        self._process.wait(60)
         return json.loads(self._state.read_text())
 
     def close(self) -> None:

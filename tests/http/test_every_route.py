@@ -24,9 +24,15 @@ LIMIT = 65_536
 SECRET = "hush-hush-hush-hush"
 JSON = "application/json"
 #: Below a prefix, and in place of a parameter.
-BELOW = {"/hooks/": "own", "/board/": "history", "/control/v1/approvals/": "x", "/control/v1/tasks/": "x"}
+BELOW = {
+    "/hooks/": "own", "/board/": "history", "/control/v1/approvals/": "x", "/control/v1/tasks/": "x",
+    "/control/v1/hooks/": "claude-code",
+}  # fmt: skip
 #: Largest body in bytes. Longer alerts go to quarantine and are answered 200: a monitor would repeat them for ever.
-LONGEST = {"/v1/": LIMIT, "/api/": LIMIT, "/hooks/": LIMIT, "/control/": 256 * 1024, "/slack/": 1024 * 1024}
+LONGEST = {
+    "/v1/": LIMIT, "/api/": LIMIT, "/hooks/": LIMIT, "/control/v1/hooks/": 1024 * 1024, "/control/": 256 * 1024,
+    "/slack/": 1024 * 1024,
+}  # fmt: skip
 #: Routes without credentials.
 OPEN = {
     "/", "/board/history", "/health/live", "/health/ready", "/slack/install", "/slack/oauth_redirect", "/api/login",
@@ -68,6 +74,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         "interactions": {"tokens": tokens(), "signing_secret": SECRET},
         "slack": {"base_url": "http://127.0.0.1:9/api/",
                   "workspaces": {"acme": {"team": "T0222BBBB", "tenant": "a", "channel": "#a"}}},
+        "alerts": {"alertmanagers": [{"url": "http://127.0.0.1:9/"}]},
         "slack_oauth": {
             "client_id": "1.2", "client_secret": SECRET, "public_url": "https://agents.example.com", "key": new_key(),
         },
@@ -100,7 +107,7 @@ def routes(gateway: Served) -> list[Asked]:
 
 def token_for(path: str) -> str:
     if path.startswith("/api/"):
-        return "spt_operator"
+        return "spt_auditor" if path in ("/api/acts", "/api/content-reads") else "spt_operator"
     return "spt_operators" if path in ("/metrics", "/health/detailed") else "spt_tenant"
 
 
@@ -109,7 +116,7 @@ def ask(
 ) -> Answer:
     """Send a correct request except for what the test changes. `length` is announced and not sent."""
     host, _, port = served.url.removeprefix("http://").partition(":")
-    connection = http.client.HTTPConnection(host, int(port), timeout=20)
+    connection = http.client.HTTPConnection(host, int(port), timeout=60)
     try:
         connection.putrequest(method, path)
         token = token_for(path) if token == "" else token
@@ -169,7 +176,7 @@ def test_unknown_paths(gateway: Served, routes: list[Asked], caplog: pytest.LogC
 
     def request(one: Asked) -> tuple[Answer, set[int]]:
         path = f"{one.path.rstrip('/')}/nothing/there"
-        method = "POST" if path.startswith("/hooks/") else "GET"
+        method = "POST" if path.startswith(("/hooks/", "/control/v1/hooks/")) else "GET"
         return ask(gateway, method, path, b"{}" if method == "POST" else None), {
             200 if path.startswith("/board/") else 404
         }
@@ -266,7 +273,7 @@ def test_protobuf_is_answered_in_protobuf(gateway: Served) -> None:
         ("/v1/spans", "", 404),
         ("/v1/traces", "", 400),
     ):
-        connection = http.client.HTTPConnection(host, int(port), timeout=20)
+        connection = http.client.HTTPConnection(host, int(port), timeout=60)
         headers = {"content-type": "application/x-protobuf", "authorization": "Bearer spt_tenant"}
         connection.request("POST", path, b"\xff", headers | ({"origin": origin} if origin else {}))
         answer = connection.getresponse()

@@ -68,7 +68,7 @@ def ask(served: Served, path: str, method: str = "", **headers: str) -> tuple[in
     """Return status, headers and body."""
     host, _, port = served.url.removeprefix("http://").partition(":")
     body = GOOD[path][0]
-    connection = http.client.HTTPConnection(host, int(port), timeout=20)
+    connection = http.client.HTTPConnection(host, int(port), timeout=60)
     given = {"host": f"{host}:{port}"} | ({"content-type": "application/json"} if body else {})
     if path == "/api/logout":
         given["origin"] = served.url
@@ -205,7 +205,7 @@ def scrape(port: int, **headers: str) -> int:
         f"http://127.0.0.1:{port}/metrics", None, {n.replace("_", "-"): v for n, v in headers.items()}
     )
     try:
-        with urllib.request.urlopen(asked, timeout=10) as page:
+        with urllib.request.urlopen(asked, timeout=60) as page:
             assert page.headers["x-content-type-options"] == "nosniff"
             return int(page.status)
     except urllib.error.HTTPError as refused:

@@ -19,6 +19,7 @@ from tests.eventually import LIMIT, eventually_async, free_port, until_listening
 
 TEAM, APP, BOT = "T01ACME", "A01SPAN", "U0SPANPOST"
 BOT_TOKEN, APP_TOKEN, SECRET = "xoxb-local-1", "xapp-1-A01SPAN-1-x", "a-signing-secret"
+NEXT_APP_TOKEN = "xapp-1-A01SPAN-2-y"
 ALICE, BOB = "U01ALICE", "U02BOB"
 CHANNEL, OTHER = "C01AGENTS", "C02OTHER"
 

@@ -26,7 +26,7 @@ class InteractionStore:
     """
 
     def __init__(self) -> None:
-        self.reader = self.interventions = self
+        self.reader = self.interventions = self.alerts = self.acts = self
         self.known: dict[UUID, tuple[Task, Approval | None, set[tuple[str, str]]]] = {}
         self.rows: list[Intervention] = []
         self.verdicts: dict[str, Verdict] = {}
@@ -144,6 +144,8 @@ def _row(key: UUID, task: Task, approval: Approval) -> ApprovalRow:
         detail=approval.detail,
         options=approval.options,
         risk=approval.risk,
+        tool=approval.tool,
+        needs=approval.needs,
         is_cut=approval.is_cut,
         decision=approval.decision,
         by=approval.by,

@@ -6,6 +6,7 @@ import asyncio
 import html
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -35,6 +36,7 @@ from spanpost.model.interventions import Verb
 from spanpost.model.messages import LocaleMessage
 from spanpost.model.readings import Approval
 from spanpost.routing.launch_orders import Launches
+from spanpost.routing.parameters import Parameter
 from spanpost.testing.nouns import a_task
 from spanpost.text.locales import KOREAN
 from tests.interactions.store import InteractionStore
@@ -73,6 +75,7 @@ class Web:
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, str, Any]] = []
+        self.views: list[dict[str, Any]] = []
 
     async def call(self, method: str, **given: Any) -> dict[str, Any]:
         if method == "chat.getPermalink":
@@ -80,6 +83,9 @@ class Web:
                 raise Trouble("channel_not_found")
             number = given["message_ts"].replace(".", "")
             return {"permalink": f"https://acme.slack.com/archives/{given['channel']}/p{number}"}
+        if method == "views.open":
+            self.views.append(given["view"])
+            return {}
         assert method == "chat.postEphemeral", method
         self.sent.append((given["user"], given["text"], given.get("blocks", [])))
         return {}
@@ -96,7 +102,12 @@ class Web:
 class App:
     """An app in a workspace, without any network."""
 
-    def __init__(self, *rules: Rule, launchers: frozenset[str] = frozenset({"nightly", "fix"})) -> None:
+    def __init__(
+        self,
+        *rules: Rule,
+        launchers: frozenset[str] = frozenset({"nightly", "fix"}),
+        declared: Sequence[Parameter] = (),
+    ) -> None:
         self.interaction_store, self.web = InteractionStore(), Web()
         interactions = Interactions(
             self.interaction_store.reader,
@@ -106,7 +117,7 @@ class App:
             take=lambda recorded: None,
             source="slack",
             tenant="default",
-            launches=Launches(named={name: {} for name in launchers}),
+            launches=Launches(named={name: {"parameters": declared} for name in launchers}),
         )
         one = Installation(interactions, self.web, "xoxb-1")  # type: ignore[arg-type]
         one._self = Self(team=TEAM, bot_user=BOT)
@@ -281,11 +292,46 @@ async def test_a_start_is_one_start() -> None:
     assert await app.say("start fix the\nbroken  <build>", again=True) == ""
     [row] = app.interaction_store.rows
     assert (row.verb, row.launcher, row.text, row.refusal) == (Verb.START, "fix", "the\nbroken  <build>", "")
-    for said in ("start nothere x", "start"):
-        assert "Launchers: fix, nightly." in await app.say(said)
+    for said in (await app.say("start nothere x"), await app.mention(f"<@{BOT}> start")):
+        assert "Launchers: fix, nightly." in said
     assert "Not done" in await app.say("start fix x", "UBOB")
     assert [row.refusal == "" for row in app.interaction_store.rows] == [True, False]
     assert "none in the settings" in await App(ANY, launchers=frozenset()).say("start x")
+
+
+@pytest.mark.parametrize(
+    ("said", "verb", "words"),
+    [
+        ("cancel deploy-77", Verb.CANCEL, ""),
+        ("cancel deploy-77 it is the wrong branch", Verb.CANCEL, "it is the wrong branch"),
+        ("cancel depl", Verb.CANCEL, ""),
+        ("pause deploy-77", Verb.PAUSE, ""),
+        ("resume deploy-77", Verb.RESUME, ""),
+        ("mute deploy-77", Verb.MUTE, ""),
+        ("unmute deploy-77", Verb.UNMUTE, ""),
+        ("message deploy-77 look at  the log", Verb.MESSAGE, "look at  the log"),
+        ("message depl look", Verb.MESSAGE, "look"),
+    ],
+)
+async def test_each_act_has_a_command(said: str, verb: Verb, words: str) -> None:
+    """Each act on a task is a command with the id, or its unique beginning, and a comment or the message."""
+    app = App(Rule(actions=frozenset({"cancel", "pause", "resume", "mute", "unmute", "message"}), users=("UALICE",)))
+    app.task("deploy-77", channel="C1", name="Deploy the shop")
+    assert "Deploy the shop" in await app.say(said)
+    [row] = app.interaction_store.rows
+    assert (row.verb, row.text, row.refusal) == (verb, words, "")
+
+
+async def test_words_are_not_an_id_with_a_comment() -> None:
+    """The beginning of an id with more words behind it does nothing: they may be words of another task's name."""
+    app = App(ANY)
+    app.task("deploy-77", channel="C1", name="Deploy the shop")
+    app.task("other-1", channel="C1", name="deploy the bank")
+    said = await app.say("cancel deploy the")
+    assert "deploy-77" in said
+    assert "other-1" in said
+    assert "Something is missing" in await app.say("message deploy-77")
+    assert app.interaction_store.rows == []
 
 
 async def test_mentions_have_the_same_words() -> None:
@@ -500,7 +546,7 @@ async def test_commands_are_answered_in_korean() -> None:
     ]
     assert all(said)
     literal = re.sub(
-        r"<@U\w+>|/agents|UTC|\b(?:show|cancel|start|help|US)\b|(?<=\d)k|[0-9a-f]{32}",
+        r"<@U\w+>|/agents|UTC|\b(?:show|cancel|pause|resume|retry|message|mute|unmute|dismiss|rate|up|down|start|help|US)\b|(?<=\d)k|[0-9a-f]{32}",
         "",
         html.unescape("\n".join(said)),
     )

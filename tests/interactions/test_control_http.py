@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from spanpost.control_protocol import APPROVALS, approval_target, is_unknown
 from spanpost.http.routing import HttpRouter
+from spanpost.http.tokens import SenderTokens, hash_of
 from spanpost.interactions.answers import Answers
 from spanpost.interactions.control import ControlHttp
+from spanpost.interactions.waiting import Waiters
 from spanpost.model.interventions import ApprovalRow
 from spanpost.model.queries import ApprovalQuery
 from spanpost.model.tasks import Task
@@ -39,17 +41,8 @@ class InteractionStore:
 async def _record(batch: Any) -> None: ...
 
 
-class SenderTokens:
-    """``Bearer <tenant>-<anything>`` is the tenant's."""
-
-    is_open = False
-
-    def tenant_of(self, authorization: str | None, forwarded: str | None = None) -> str | None:
-        scheme, _, token = (authorization or "").partition(" ")
-        return token.partition("-")[0] if scheme == "Bearer" and "-" in token else None
-
-    def is_operator(self, authorization: str | None) -> bool:
-        return authorization == "Bearer operator"
+#: The token of each tenant.
+TOKENS = [(tenant, hash_of(f"{tenant}-x")) for tenant in "ab"]
 
 
 class Poll:
@@ -59,7 +52,7 @@ class Poll:
         self.interaction_store = InteractionStore()
         store: Any = self.interaction_store
         answers = Answers(store, store, store, record=_record)
-        self.control = ControlHttp(answers, SenderTokens(), most=most)
+        self.control = ControlHttp(answers, SenderTokens("default", TOKENS), Waiters(most))
         self.app = HttpRouter(self.control.routes)
 
     async def __call__(

@@ -16,6 +16,7 @@ from spanpost.http.routing import HttpRouter
 from spanpost.interactions.acts import Interactions
 from spanpost.interactions.authorization import AuthorizationRules, Rule
 from spanpost.interactions.protocols import Asked, PersonMessage
+from spanpost.interactions.read_log import ReadLog
 from spanpost.interactions.slack import guard, modals
 from spanpost.interactions.slack.app import SlackApp
 from spanpost.interactions.slack.decisions import Comments
@@ -23,12 +24,14 @@ from spanpost.interactions.slack.http import SlackHttp
 from spanpost.interactions.slack.installations import Installation, Self
 from spanpost.interactions.slack.payloads import submission
 from spanpost.interactions.slack.web import Web
+from spanpost.model.acts import ActFilter
 from spanpost.model.interventions import Verb
 from spanpost.model.readings import Approval
 from spanpost.routing.routes import Route, Routes
 from spanpost.semconv import OPTION_LIMIT, QUESTION_LIMIT
 from spanpost.sinks.slack.questions import reader
 from spanpost.sinks.slack.style import SlackStyle
+from spanpost.store.memory import MemoryStore
 from spanpost.testing.nouns import a_task
 from spanpost.text.legible import ShownText, shown
 from spanpost.text.locales import KOREAN, LOCALES
@@ -213,6 +216,25 @@ async def test_read_it_whole_and_decide() -> None:
     slack = Slack(LONG)
     assert await slack.press("deny") is None
     assert slack.verbs == [Verb.DENY]
+
+
+async def test_readers_of_dialogues_are_logged() -> None:
+    """Each dialogue that shows a whole question or a task's details is logged with the person, before it is shown; a
+    refused person reads nothing and leaves no such row.
+    """
+    acts = MemoryStore().acts
+    slack = Slack(LONG, actions=frozenset({"decide", "view"}))
+    slack.app.installations[0].interactions.read_log = ReadLog(acts, is_on=True)
+    for action in ("read", "approve", "view"):
+        assert await slack.press(action) is not None
+    found = [(row.content, row.actor_id, row.credential, row.reads) for row in await acts.reads(ActFilter(), 10)]
+    assert sorted(found) == [
+        ("message", f"slack:{TEAM}:UALICE", "slack", 1), ("question", f"slack:{TEAM}:UALICE", "slack", 2),
+    ]  # fmt: skip
+    nothing, refused = MemoryStore().acts, Slack(LONG, actions=frozenset({"cancel"}))
+    refused.app.installations[0].interactions.read_log = ReadLog(nothing, is_on=True)
+    assert await refused.press("view") is None
+    assert await nothing.reads(ActFilter(), 10) == []
 
 
 @pytest.mark.parametrize(
@@ -447,3 +469,60 @@ def test_only_an_open_question_is_read() -> None:
         None
     ] * 3
     assert interactions.shown(asked(risk="low"), message) == ShownText(question="q", risk="low")
+
+
+async def test_a_tool_is_allowed_further() -> None:
+    """One press allows a tool once or in its task; for an hour and always a dialogue says first what that covers."""
+    for action, scope in (("approve", "once"), ("approve:task", "task")):
+        slack = Slack("Run it?", tool="Bash")
+        assert await slack.press(action) is None
+        assert [row.scope for row in slack.interaction_store.granted] == [scope]
+    for scope in ("hour", "always"):
+        slack = Slack("Run it?", tool="Bash")
+        view = await slack.press("menu", f"approve:{scope}:{slack.key}", kind="overflow")
+        assert view is not None
+        assert slack.verbs == []
+        assert any("Bash" in one for one in texts(checked(view)))
+        await slack.send(view, comment="a sandbox")
+        assert [(row.scope, row.text) for row in slack.interaction_store.granted] == [(scope, "a sandbox")]
+
+
+async def test_a_scope_is_no_other_word() -> None:
+    """A scope that is unknown, or stands at another verb, is no act."""
+    for action in ("approve:forever", "deny:task", "cancel:task", "approve:task:task"):
+        slack = Slack("Run it?", tool="Bash")
+        assert await slack.press(action) is None
+        assert slack.verbs == []
+
+
+async def test_a_long_question_is_allowed_further_in_its_dialogue() -> None:
+    """The dialogue with the whole question offers how far an approval goes, and what was chosen counts."""
+    slack = Slack(LONG, tool="Bash")
+    view = await slack.press("approve:task")
+    assert view is not None
+    assert choices(view) == ["approve", "approve:task", "approve:hour", "approve:always", "deny"]
+    await slack.send(view, choice="approve:task")
+    assert [row.scope for row in slack.interaction_store.granted] == ["task"]
+    assert choices(await Slack(LONG).press("read") or {}) == ["approve", "deny"]
+
+
+async def test_who_may_grant_is_a_rule_of_its_own() -> None:
+    """Where a rule names `grant`, people whom it leaves out approve once alone."""
+    slack = Slack("Run it?", tool="Bash")
+    [one] = slack.app.installations
+    leads = Rule(actions=frozenset({"grant"}), users=("ULEAD",))
+    one.interactions.rules = AuthorizationRules(rules=(leads, *one.interactions.rules.rules))
+    await slack.press("approve:task")
+    assert slack.verbs == []
+    await slack.press("approve")
+    assert slack.verbs == [Verb.APPROVE]
+
+
+async def test_the_requester_is_no_second_person() -> None:
+    """A question for two people is not approved by the person for whom the task runs, nor where that is unknown."""
+    for requester, is_granted in (("UALICE", False), ("somebody", False), ("UBEN", True), (None, True)):
+        slack = Slack("Run it?", needs=2)
+        task, *rest = slack.interaction_store.known[slack.key]
+        slack.interaction_store.known[slack.key] = (replace(task, requested_by=requester), *rest)
+        await slack.press("approve")
+        assert (slack.verbs == [Verb.APPROVE]) is is_granted

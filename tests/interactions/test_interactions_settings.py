@@ -88,16 +88,19 @@ def test_which_processes_have_interactions(
 
 
 async def test_rules_and_secrets_are_read_again(clean_environment: Path) -> None:
-    """A reload changes the rules and the signing secrets; other tokens need a restart, and stay."""
+    """A reload changes rules, signing secrets and tokens; an app that receives in another way needs a restart, and
+    nothing has changed then.
+    """
     base: dict[str, Any] = {"slack": {"token": "xoxb-1"}}
     interactions_runtime = InteractionsRuntime(
         load(**base, interactions={"signing_secret": "one", "rules": [RULE]}), InteractionStore(), lambda recorded: None
     )
     (one,) = interactions_runtime.app.installations
-    interactions_runtime.reload(load(**base, interactions={"signing_secret": "two", "old_signing_secret": "one"}))
-    assert (one.secrets, one.interactions.rules.rules) == (("two", "one"), ())
+    base = {"slack": {"token": "xoxb-2"}}
+    interactions_runtime.reloading(load(**base, interactions={"signing_secret": "two", "old_signing_secret": "one"}))()
+    assert (one.secrets, one.interactions.rules.rules, one.token) == (("two", "one"), (), "xoxb-2")
     with pytest.raises(ConfigError, match="restart"):
-        interactions_runtime.reload(load(**base, interactions={"app_token": "xapp-1", "rules": [RULE]}))
+        interactions_runtime.reloading(load(**base, interactions={"app_token": "xapp-1", "rules": [RULE]}))
     assert (one.secrets, one.interactions.rules.rules) == (("two", "one"), ())
     await interactions_runtime.close()
 

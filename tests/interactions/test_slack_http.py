@@ -29,6 +29,7 @@ from spanpost.interactions.slack.installations import Installation, Self
 from spanpost.interactions.slack.payloads import click, grammar
 from spanpost.interactions.slack.web import Web, leads_to_slack
 from spanpost.model.readings import Approval
+from spanpost.model.standing_approvals import Scope
 from spanpost.runtime.interactions import InteractionsRuntime
 from spanpost.settings import load
 from spanpost.testing.nouns import a_task
@@ -325,8 +326,8 @@ def test_any_signed_payload_is_answered(odd: dict[str, Any], kind: str, is_click
 def test_a_list_of_answers_is_read_and_what_is_nearly_an_id_is_not() -> None:
     """A listed option is its number; an id, key or time with a line feed is invalid, without an exception."""
     key = "0" * 31 + "1"
-    assert grammar("spanpost:choice", f"choose:11:{key}") == ("choose", 11, UUID(key))
-    assert grammar("spanpost:approve", key) == ("approve", None, UUID(key))
+    assert grammar("spanpost:choice", f"choose:11:{key}") == ("choose", 11, Scope.ONCE, UUID(key))
+    assert grammar("spanpost:approve", key) == ("approve", None, Scope.ONCE, UUID(key))
     for action, value in (
         ("spanpost:approve", key + "\n"),
         ("spanpost:choice", f"choose:1\n:{key}"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ from tests.interactions.local_slack import (
     BOT,
     BOT_TOKEN,
     CHANNEL,
+    NEXT_APP_TOKEN,
     OTHER,
     LocalSlack,
     run_local_slack,
@@ -47,8 +49,10 @@ def slack_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 class App:
     """A Slack, a store, and processes that receive its interactions."""
 
-    def __init__(self, slack: LocalSlack, interaction_store: InteractionStore) -> None:
-        self.slack, self.interaction_store = slack, interaction_store
+    def __init__(
+        self, slack: LocalSlack, interaction_store: InteractionStore, runtimes: list[InteractionsRuntime]
+    ) -> None:
+        self.slack, self.interaction_store, self.runtimes = slack, interaction_store, runtimes
 
     async def question(self, *options: str, thread: str = "") -> tuple[Any, str]:
         """Post a question in a message; return its key and the message's timestamp."""
@@ -76,8 +80,8 @@ async def opened(
         interactions_runtime.start()
     try:
         for interactions_runtime in runtimes:
-            await eventually_async(interactions_runtime.sockets[0].is_connected, bool)
-        yield App(slack, interaction_store)
+            await eventually_async(interactions_runtime.sockets.open[0].is_connected, bool)
+        yield App(slack, interaction_store, runtimes)
     finally:
         for interactions_runtime in runtimes:
             await interactions_runtime.close()
@@ -103,6 +107,32 @@ async def test_a_click_is_recorded_with_who_did_it(app: App) -> None:
         "alice@acme.example",
     )
     assert await app.slack.whispers() == []
+
+
+async def test_an_app_token_is_replaced_while_people_press(slack_url: str, clean_environment: Path) -> None:
+    """The connection of a new app token takes over from the old one, which ends: each press is recorded once."""
+    interaction_store = InteractionStore()
+    async with opened(slack_url, interaction_store) as app:
+        (interactions_runtime,) = app.runtimes
+        sockets = interactions_runtime.sockets
+        (old,) = sockets.open
+
+        async def press(number: int) -> None:
+            ts = await app.slack.post()
+            key = interaction_store.ask(a_task(f"runs-{number}"), CHANNEL, ts)
+            await app.slack.press(ts, "spanpost:cancel", str(key))
+
+        await press(0)
+        changed = {"app_token": NEXT_APP_TOKEN, "rules": RULES}
+        base = {"token": BOT_TOKEN, "base_url": f"{slack_url}/api/"}
+        interactions_runtime.reloading(load(slack=base, interactions=changed))()
+        for number in range(1, 6):
+            await press(number)
+        await eventually_async(old.is_connected, lambda is_connected: not is_connected)
+        await press(6)
+        assert [socket.token for socket in sockets.open] == [NEXT_APP_TOKEN]
+        assert Counter(row.key for row in interaction_store.rows).most_common(1)[0][1] == 1
+        assert len(interaction_store.rows) == 7
 
 
 async def test_a_command_by_socket(app: App) -> None:
@@ -340,12 +370,12 @@ async def test_slack_goes_and_comes_back(clean_environment: Path, caplog: pytest
         await eventually_async(said, lambda times, expected=expected: times >= expected)
         with run_local_slack(clean_environment, port=port):
             slack = LocalSlack(url)
-            await eventually_async(interactions_runtime.sockets[0].is_connected, bool)
+            await eventually_async(interactions_runtime.sockets.open[0].is_connected, bool)
             ts = await slack.post()
             await slack.press(ts, "spanpost:cancel", str(interaction_store.ask(a_task(), CHANNEL, ts)))
             assert len(interaction_store.granted) == expected
             await slack.close()
-        await eventually_async(interactions_runtime.sockets[0].is_connected, lambda is_connected: not is_connected)
+        await eventually_async(interactions_runtime.sockets.open[0].is_connected, lambda is_connected: not is_connected)
     await interactions_runtime.close()
     assert await said() <= 6  # for each reason once
     assert caplog.text.count("connected again") == 2

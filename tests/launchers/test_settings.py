@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from spanpost.interactions.acts import Interactions, Start
+from spanpost.interactions.acts import Interactions
 from spanpost.interactions.authorization import AuthorizationRules, Failed, Person, PersonOf, Rule
 from spanpost.interactions.protocols import Asked, PersonMessage
+from spanpost.interactions.requested_acts import Start
 from spanpost.model.errors import ConfigError
 from spanpost.model.interventions import Result, Verb
 from spanpost.model.launch_orders import OrderQuery

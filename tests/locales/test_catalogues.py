@@ -10,8 +10,10 @@ from string import Formatter
 import pytest
 
 import spanpost
+from spanpost.interactions import texts
+from spanpost.model.interventions import Result, Verb, Verdict
 from spanpost.testing.strategies import STORED, fields_of
-from spanpost.text.locales import ENGLISH, KOREAN, LOCALES, LocaleMessage, english, korean, locale
+from spanpost.text.locales import ENGLISH, KOREAN, LOCALES, Locale, LocaleMessage, english, korean, locale
 from spanpost.text.locales.catalogue import Phrase
 
 PLACE = Path(spanpost.__file__).parent
@@ -21,7 +23,25 @@ BARE = {
     "checkpoint.spent_usd", "task.nth_step", "root.went_on_after", "command.form_help",
 }  # fmt: skip
 #: Parts of a key with a known set of values: f"status.{status}".
-MADE = ("status.", "kind.", "window.", "action.", "checkpoint.asked_", "command.more_", "hidden.")
+MADE = (
+    "status.",
+    "kind.",
+    "window.",
+    "action.",
+    "checkpoint.asked_",
+    "checkpoint.loop_",
+    "checkpoint.rated_",
+    "command.form_",
+    "command.help_",
+    "command.more_",
+    "done.",
+    "hidden.",
+    "rate.",
+    "alert.failed_",
+    "interactions.alertmanager_",
+    "show.silence_",
+    "button.",
+)
 
 
 def placeholders(phrase: Phrase) -> set[str]:
@@ -31,7 +51,8 @@ def placeholders(phrase: Phrase) -> set[str]:
 
 
 KEY = re.compile(r"[a-z]+\.[a-z_]+")
-CATALOGUES = {Path(module.__file__ or "") for module in (english, korean)}
+#: The other modules beside the catalogues use phrases.
+CATALOGUES = {path for path in Path(english.__file__).parent.glob("*.py") if path.stem not in ("__init__", "questions")}
 
 
 def used() -> tuple[set[str], set[str]]:
@@ -78,7 +99,11 @@ def test_korean_is_korean() -> None:
         assert isinstance(phrase, str), key
         literal = "".join(text for text, *_ in Formatter().parse(phrase))
         assert key in BARE or re.search("[가-힣]", literal), key
-        left = re.sub(r"(?<![A-Za-z])(?:show|cancel|start|help|API|here|US)(?![A-Za-z])", "", literal)
+        left = re.sub(
+            r"(?<![A-Za-z])(?:show|cancel|pause|resume|retry|message|mute|unmute|dismiss|rate|up|down|start|help|Alertmanager|API|here|US|launchers.retries)(?![A-Za-z])",
+            "",
+            literal,
+        )
         assert not re.search("[A-Za-z]", left), key
 
 
@@ -130,3 +155,11 @@ def test_an_unknown_language_is_english() -> None:
     """An unknown language code gives English, never an error."""
     assert locale("xx") is ENGLISH
     assert {code: locale(code).code for code in LOCALES} == {"en": "en", "ko": "ko"}
+
+
+@pytest.mark.parametrize("spoken", [ENGLISH, KOREAN], ids=["english", "korean"])
+@pytest.mark.parametrize("verb", Verb)
+def test_each_act_has_its_sentence(verb: Verb, spoken: Locale) -> None:
+    """Every act that took effect, and every refusal of one, has words in every language."""
+    assert texts.done(verb, Verdict(result=Result.DONE, decision="approve"), "a name", spoken)
+    assert spoken.say(f"action.{verb}")

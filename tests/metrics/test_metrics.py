@@ -193,7 +193,7 @@ def test_metrics_are_served_and_read_by_prometheus():
     try:
         assert port > 0
         assert metrics.serve() == port  # serving twice serves once
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as response:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as response:
             families = list(text_string_to_metric_families(response.read().decode()))
     finally:
         metrics.close()

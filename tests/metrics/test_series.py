@@ -17,10 +17,11 @@ from spanpost.metrics.bridge import Bridge
 from spanpost.metrics.labels import SeriesLimits
 from spanpost.metrics.recorder import Metrics
 from spanpost.model.checkpoints import Kind
-from spanpost.model.fleet import Fleet, OpenApprovals, SinkQueue
+from spanpost.model.fleet import Fleet, OpenApprovals, Sealing, SinkQueue
 from spanpost.model.observations import Status
 from spanpost.model.recorded import FinalizedUsage, Recorded
 from spanpost.model.usage import Usage
+from spanpost.settings import MetricsSettings
 from spanpost.store.memory import MemoryStore
 from spanpost.testing.nouns import a_checkpoint, a_task
 from spanpost.testing.observed import a_run, an_event, ended, started
@@ -188,7 +189,7 @@ def test_who_collects_while_a_gauge_is_shown_sees_the_whole_of_it():
 
         scrapes = []
         gauges.show(rows(), max)
-        assert scrapes[0].result(10) == [0.95]
+        assert scrapes[0].result(60) == [0.95]
 
 
 async def test_a_meter_gets_the_same_figures():
@@ -216,3 +217,15 @@ def test_a_task_that_nobody_knows_is_counted():
     metrics = Metrics()
     metrics.recorded(Recorded(started=[uuid4()], ended=[uuid4()]))
     assert value(metrics, "spanpost_tasks_ended_total", status="other", agent="unknown") == 1
+
+
+def test_a_figure_without_labels_is_shown_and_taken_back() -> None:
+    """The lag of the sealed log is one number without labels; it is no number once another process shows it, and 0
+    without a sealed log.
+    """
+    metrics = Metrics(MetricsSettings())
+    values = []
+    for fleet in (Fleet(sealing=Sealing(lag=3.0, ways={})), None, Fleet(sealing=Sealing(lag=4.0, ways={})), Fleet()):
+        metrics.fleet(fleet)
+        values.append(metrics.registry.get_sample_value("spanpost_seal_lag_seconds"))
+    assert [str(value) for value in values] == ["3.0", "nan", "4.0", "0.0"]

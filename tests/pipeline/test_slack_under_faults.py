@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable
@@ -99,12 +100,21 @@ scripts: st.SearchStrategy[dict[str, list[Fault | None]]] = st.fixed_dictionarie
 )
 
 
-@given(script=scripts, stale=st.sampled_from([0.0, 0.2]), throttled=st.none() | st.sampled_from(METHODS[:2]))
-@settings(max_examples=40 if IN_CI else 12, deadline=None, suppress_health_check=list(HealthCheck))
-async def test_any_script_of_faults(script: dict[str, list[Fault | None]], stale: float, throttled: Any) -> None:
+days = st.tuples(scripts, st.sampled_from([0.0, 0.2]), st.none() | st.sampled_from(METHODS[:2]))
+
+
+@given(st.lists(days, min_size=4, max_size=4))
+@settings(max_examples=10 if IN_CI else 3, deadline=None, suppress_health_check=list(HealthCheck))
+async def test_any_script_of_faults(several: list[tuple[dict[str, list[Fault | None]], float, Any]]) -> None:
     """Any faults in the first calls of each kind: in the end each message is there once, with the newest
-    text.
+    text. Each script has its own Slack and store; several run at once, because they mostly wait.
     """
+    async with asyncio.TaskGroup() as group:
+        for script, stale, throttled in several:
+            group.create_task(_follow(script, stale, throttled))
+
+
+async def _follow(script: dict[str, list[Fault | None]], stale: float, throttled: Any) -> None:
     async with FakeSlack() as slack:
         slack.workspace.stale = stale
         for method, faults in script.items():

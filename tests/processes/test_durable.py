@@ -264,7 +264,7 @@ def test_a_process_that_was_there_before_the_kill(
         + """
         say("ready"); pause()
         import time
-        until = time.monotonic() + 30
+        until = time.monotonic() + 60
         while any(os.scandir(os.environ["SPANPOST_INTAKE__SPOOL_DIR"]), ) and time.monotonic() < until:
             if not [e for e in os.scandir(os.environ["SPANPOST_INTAKE__SPOOL_DIR"]) if e.name.endswith(".spool")]: break
             time.sleep(0.05)
@@ -417,7 +417,7 @@ past = app._spool.bypassed.totals()
 assert set(past) == {"no_space"}, past
 assert spanpost.flush(60)
 os.unlink(os.environ["SPANPOST_INTAKE__SPOOL_DIR"] + "/filler")
-until = time.monotonic() + 30
+until = time.monotonic() + 60
 while app._spool.bypass is not None and time.monotonic() < until: time.sleep(0.05)
 lock()
 agent("after").end()
@@ -444,7 +444,7 @@ def test_the_cap(run: Run, database: Database, spool: Path, environment: dict[st
 import time
 app = spanpost.attach()
 lock()
-until = time.monotonic() + 30
+until = time.monotonic() + 60
 n = 0
 while app._spool.bypass is None and time.monotonic() < until:
     for _ in range(50): agent(f"a{n}").end(); n += 1

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from spanpost import semconv as c
 from spanpost.model.observations import Observation, Origin, Part, Status, content_hash, event_id, log_index
 from spanpost.readers.identity import IDENTITY
-from spanpost.readers.redaction import KeptKinds, Redaction, RedactionRules
+from spanpost.readers.redaction import Redaction, RedactionRules, TenantRules
 from spanpost.tasks import batches
+from spanpost.text.rules import RedactionAction, RedactionRule
 from tests.acceptance.test_captures import RUNS, files_of
 from tests.tasks.recorded_runs import observations
 from tests.text import realistic
@@ -251,7 +252,9 @@ def test_what_people_say_is_theirs():
 
 def test_a_tenant_may_keep_a_kind():
     """A kind that one tenant turned off is kept for that tenant only."""
-    redaction = a_redaction(tenants={"acme": KeptKinds(off=("github-token",))})
+    redaction = a_redaction(
+        tenants={"acme": TenantRules(rules=(RedactionRule(action=RedactionAction.KEEP, kinds=("github-token",)),))}
+    )
     span = a_task(note=TOKEN)
     assert kept(msgspec.structs.replace(span, tenant="acme"), redaction)["note"] == TOKEN
     assert kept(span, redaction)["note"] != TOKEN

@@ -167,6 +167,24 @@ async def test_a_body_that_nobody_can_read_is_kept(sent: bytes) -> None:
     assert ("alertmanager", "unreadable") in endpoint.counted
 
 
+async def test_very_many_unreadable_alerts_cost_little() -> None:
+    """Of many unreadable alerts the first hundred are kept and all are counted; of too many none is read."""
+    served = Endpoint()
+    assert (await served.post(body(*[{}] * 1000, FIRING)))[1] == {"taken": 1, "new": 1, "unreadable": 1000}
+    assert len(served.kept) == endpoint.MOST_UNREADABLE == 100
+    assert served.counted.count(("alertmanager", "unreadable")) == 1000
+    assert (await served.post(body(*[{}] * 10_001)))[1] == {"taken": 0, "new": 0, "unreadable": 1}
+    assert served.kept[100][2] == "the body holds 10001 alerts, more than 10000"
+
+
+async def test_unreadable_alerts_are_bounded_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the time is over while unreadable alerts are kept, the sender is asked to repeat."""
+    monkeypatch.setattr(endpoint, "LONGEST", -1.0)
+    served = Endpoint()
+    status, _ = await served.post(body({}))
+    assert (status, len(served.kept)) == (503, 1)
+
+
 @pytest.mark.parametrize(
     ("field", "value", "named"),
     [

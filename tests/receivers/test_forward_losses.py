@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,8 @@ from opentelemetry.sdk.trace import TracerProvider
 
 import spanpost
 from spanpost.model.observations import Part
-from spanpost.receivers import forward_queue
+from spanpost.receivers import emit, forward_queue
+from spanpost.receivers.forward_target import Target
 from spanpost.testing.gateway import GrpcGateway, RunningGateway
 from tests.eventually import eventually
 
@@ -219,6 +222,42 @@ def test_what_an_endpoint_leaves_out_is_counted(attach: Attach) -> None:
         pipeline.force_flush()
         eventually(lambda: pipeline.dropped, lambda dropped: dropped.get("refused", 0) >= 2, 10)
         assert Counter(gateway.names(Part.ENDED)) == expected(5)
+
+
+def test_a_page_and_an_endless_answer_are_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A login page with 200, and an answer without end: what was sent is kept for another try."""
+    from spanpost.receivers.forward_transports import HttpTransport, OtlpOutcome
+
+    monkeypatch.setattr(emit, "_PAUSE", 0.01)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            is_page = self.path.startswith("/page")
+            with suppress(OSError):
+                self.send_response(200)
+                self.send_header("content-type", "text/html" if is_page else "application/x-protobuf")
+                self.end_headers()
+                while not is_page:
+                    self.wfile.write(b"x" * 65_536)
+
+        def log_message(self, *args: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    try:
+        for path in ("page", "flood"):
+            url = f"http://127.0.0.1:{server.server_port}/{path}"
+            transport = HttpTransport("traces", url, {}, 0.5, None, None)
+            answer = transport.send(b"x")
+            transport.close()
+            assert (answer.outcome, "OTLP receiver" in answer.why) == (OtlpOutcome.LATER, True), path
+        with pytest.raises(emit.NotAccepted, match="with a page"):
+            emit.post(Target(f"http://127.0.0.1:{server.server_port}/page", protocol="http"), "logs", {})
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def test_memory_is_bounded_while_an_endpoint_is_away(attach: Attach) -> None:

@@ -46,8 +46,9 @@ class MemoryJournal:
         self.has_key = True
         self.gate = asyncio.Event()
         self.fail: Exception | None = None
-        #: Numbers of spans that take too long.
+        #: Numbers of spans that are too much, and the error for that.
         self.slow = set[int]()
+        self.error: type[Exception] = OverBudget
 
     async def append(self, parts: Sequence[RequestPart[Body]], /) -> Mapping[str, int]:
         self.appends += 1
@@ -67,7 +68,7 @@ class MemoryJournal:
             return None
         if self.slow & numbers(row.observations):
             await asyncio.sleep(0)
-            raise OverBudget("it takes too long")
+            raise self.error("it is too much")
         self.rows.remove(row)
         self.recorded += row.observations
         return Recorded()
@@ -286,9 +287,10 @@ async def test_while_the_journal_cannot_be_written_senders_come_back(journal: Me
     assert not journal.rows
 
 
-async def test_a_tenant_that_takes_too_long_holds_up_no_other(journal: MemoryJournal) -> None:
-    """An observation that takes too long is quarantined apart; others, and its own tenant's, are recorded."""
-    journal.slow = {3}
+@pytest.mark.parametrize("error", [OverBudget, MemoryError])
+async def test_a_tenant_that_is_too_much_holds_up_no_other(journal: MemoryJournal, error: type[Exception]) -> None:
+    """An observation that takes too long, or too much memory, is quarantined apart; all others are recorded."""
+    journal.slow, journal.error = {3}, error
     entries = [(tenant, number) for number in range(1, 6) for tenant in ("evil", "good")]
     for tenant, number in entries:
         observations = [Observation(part=0, trace_id=bytes(16), span_id=number.to_bytes(8, "big"), tenant=tenant)]  # type: ignore[arg-type]

@@ -49,7 +49,7 @@ class Served:
     async def send(self, number: int, tenant: str) -> Any:
         """Send a span on a new connection; return the answer, or the code of a refusal."""
         call = self.channel().unary_unary(METHOD)(
-            traces(number), metadata=(("authorization", f"Bearer {tenant}"),), timeout=20
+            traces(number), metadata=(("authorization", f"Bearer {tenant}"),), timeout=60
         )
         try:
             return await call
@@ -64,7 +64,9 @@ class Served:
 @asynccontextmanager
 async def served(**options: Any) -> AsyncIterator[Served]:
     async with opened(tokens=TOKENS) as endpoint:
-        handlers = OtlpGrpc(RecordsMessages(endpoint.receiver), endpoint.sender_tokens, is_ready=lambda: True)
+        handlers = OtlpGrpc(
+            RecordsMessages(endpoint.receiver, lambda: ""), endpoint.sender_tokens, is_ready=lambda: True
+        )
         server = GrpcServer(handlers, most_bytes=100_000, connections=100, **options)
         port = server.listen("127.0.0.1:0")
         await server.start()
@@ -90,17 +92,14 @@ async def test_requests_that_never_send_keep_nobody_out(tenant: str) -> None:
         assert there.endpoint.receiver.in_flight == 0
 
 
-@pytest.mark.slow
 async def test_a_request_that_loses_its_turn_is_to_be_repeated() -> None:
-    """A request that was open for long and lost its turn to another is answered UNAVAILABLE, which exporters
-    repeat.
-    """
+    """The one request that loses its turn to another sender is answered UNAVAILABLE at once, which exporters repeat."""
     async with served() as there:
         silent = await there.silent(READERS)
         assert await there.send(1, "blue") == b""
-        with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await silent[0]
-        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+        codes = [asyncio.create_task(call.code()) for call in silent]
+        [ended], _ = await asyncio.wait(codes, return_when=asyncio.FIRST_COMPLETED)
+        assert ended.result() is grpc.StatusCode.UNAVAILABLE
 
 
 async def test_without_a_token_nothing_is_read() -> None:
@@ -108,9 +107,9 @@ async def test_without_a_token_nothing_is_read() -> None:
     async with served() as there:
         assert await there.send(1, "nobody") == "UNAUTHENTICATED"
         with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await there.channel().stream_unary(METHOD)(timeout=20)
+            await there.channel().stream_unary(METHOD)(timeout=60)
         assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
-        assert await there.channel().stream_unary("/grpc.health.v1.Health/Check")(timeout=20) == b"\x08\x01"
+        assert await there.channel().stream_unary("/grpc.health.v1.Health/Check")(timeout=60) == b"\x08\x01"
         assert there.endpoint.interaction_store.spans == []
 
 
@@ -121,7 +120,7 @@ async def test_the_unix_socket_is_never_open_to_others(tmp_path: Path) -> None:
     try:
         async with opened() as endpoint:
             server = GrpcServer(
-                OtlpGrpc(RecordsMessages(endpoint.receiver), endpoint.sender_tokens, is_ready=lambda: True),
+                OtlpGrpc(RecordsMessages(endpoint.receiver, lambda: ""), endpoint.sender_tokens, is_ready=lambda: True),
                 most_bytes=1000,
                 connections=10,
             )

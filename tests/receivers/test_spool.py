@@ -299,6 +299,12 @@ def ended(seen: SeenRequest) -> list[str]:
     return sorted(o.name for o in seen.of(Part.ENDED))
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a closing spool wait for its keeper, which a busy machine's sync keeps: open files cannot be read."""
+    monkeypatch.setattr("spanpost.receivers.spool.HUNG", 60.0)
+
+
 def followed(
     tmp_path: Path, receive: Callable[[list[Observation]], object]
 ) -> tuple[TracerProvider, Feed, SpoolSettings]:
@@ -327,6 +333,7 @@ def test_a_refused_batch_is_read_again(tmp_path: Path) -> None:
     assert spool_files.found(tmp_path / "spool") == []
 
 
+@pytest.mark.usefixtures("patient")
 def test_what_is_refused_at_the_end_waits(tmp_path: Path) -> None:
     """Observations refused to the end stay in the directory for the next process: open ones as interrupted,
     once.
@@ -347,6 +354,7 @@ def test_what_is_refused_at_the_end_waits(tmp_path: Path) -> None:
     assert spool_files.found(settings.directory) == []
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_recovery_that_is_cut_short(tmp_path: Path) -> None:
     """While the store is down the directory is untouched; a file that the store refuses is set aside."""
     seen = Store()
@@ -384,6 +392,7 @@ def test_one_imports_at_a_time(tmp_path: Path) -> None:
     assert path.exists()
 
 
+@pytest.mark.usefixtures("patient")
 def test_an_exporter_alone_writes_too(tmp_path: Path) -> None:
     """An exporter without a processor writes its spans to the file."""
     seen = Store()

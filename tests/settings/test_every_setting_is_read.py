@@ -129,18 +129,20 @@ class Reads:
     def _local(self, tree: ast.Module) -> Models:
         """Return the meanings of a module's own names."""
         local: Models = defaultdict(set)
-        for node in ast.walk(tree):
+        nodes = list(ast.walk(tree))
+        for node in nodes:
             if isinstance(node, ast.arg):
                 local[node.arg] |= self._named(node.annotation)
+        named = [(name, last(part)) for node in nodes for name, value in given(node) for part in ast.walk(value)]
         for _ in range(3):
-            for node in ast.walk(tree):
-                for name, value in given(node):
-                    for part in ast.walk(value):
-                        local[name] |= self._of(part, local)
+            for name, part in named:
+                local[name] |= self._means(part, local)
         return local
 
     def _of(self, node: ast.AST, local: Models) -> set[Model]:
-        name = last(node)
+        return self._means(last(node), local)
+
+    def _means(self, name: str, local: Models) -> set[Model]:
         return local.get(name, set()) | self._names.get(name, set()) | self._classes.get(name, set())
 
 

@@ -28,7 +28,13 @@ def test_it_is_on_unless_it_is_turned_off():
     assert redaction(enabled=False) is None
 
 
-@pytest.mark.parametrize("section", [{"off": ["github-tokens"]}, {"tenants": {"acme": {"off": ["github-tokens"]}}}])
+def keep(*kinds: str) -> dict[str, object]:
+    return {"action": "keep", "kinds": kinds}
+
+
+@pytest.mark.parametrize(
+    "section", [{"rules": [keep("github-tokens")]}, {"tenants": {"acme": {"rules": [keep("github-tokens")]}}}]
+)
 def test_a_misspelt_kind_is_refused(section):
     """The message names the closest kind and all kinds."""
     with pytest.raises(
@@ -39,7 +45,7 @@ def test_a_misspelt_kind_is_refused(section):
 
 def test_kinds_stay_where_they_are_turned_off():
     """A disabled kind is kept, for all tenants or for one."""
-    made = redaction(off=["jwt"], tenants={"acme": {"off": ["github-token"]}})
+    made = redaction(rules=[keep("jwt")], tenants={"acme": {"rules": [keep("github-token")]}})
     assert made is not None
     assert made.of("acme").text(TOKEN) == TOKEN
     assert made.of("other").text(TOKEN) != TOKEN
@@ -48,7 +54,8 @@ def test_kinds_stay_where_they_are_turned_off():
 def test_kinds_of_ones_own_are_taken_out():
     """A pattern adds a kind, by its name in the placeholder; it can be turned off for a tenant."""
     made = redaction(
-        patterns=[{"kind": "acme-key", "pattern": r"acme_[a-z0-9]{8}"}], tenants={"acme": {"off": ["acme-key"]}}
+        rules=[{"action": "hash", "name": "acme-key", "pattern": r"acme_[a-z0-9]{8}"}],
+        tenants={"acme": {"rules": [keep("acme-key")]}},
     )
     assert made is not None
     assert made.of("x").text("my acme_ab12cd34 here") == "my [redacted:acme-key] here"
@@ -76,7 +83,7 @@ def test_kinds_of_ones_own_are_taken_out():
 def test_a_pattern_that_could_take_long_is_refused(pattern):
     """Unbounded and grouped repeats, look-arounds, back references and patterns without a start are refused."""
     with pytest.raises(ConfigError, match=r"redaction"):
-        redaction(patterns=[{"kind": "acme-key", "pattern": pattern}])
+        redaction(rules=[{"action": "hash", "name": "acme-key", "pattern": pattern}])
 
 
 @pytest.mark.parametrize(
@@ -86,8 +93,8 @@ def test_a_pattern_that_could_take_long_is_refused(pattern):
 @pytest.mark.timeout(30)
 def test_a_pattern_that_is_taken_is_done_with_any_text(pattern):
     """A text that begins a match again and again is scanned in time that grows with the text."""
-    made = RedactionSettings(patterns=[{"kind": "acme-key", "pattern": pattern}])
-    compiled = re.compile(made.patterns[0].pattern)
+    made = RedactionSettings(rules=[{"action": "hash", "name": "acme-key", "pattern": pattern}])
+    compiled = re.compile(made.rules[0].pattern)
     begun = pattern.split("[")[0].replace("\\", "")[:8]
     text = (begun + "a" * 40) * 20_000 + begun * 50_000
     assert len(compiled.sub("", text)) <= len(text)
@@ -97,8 +104,8 @@ def test_a_pattern_that_is_taken_is_done_with_any_text(pattern):
     "section",
     [
         {"hash_key": "short"},
-        {"patterns": [{"kind": "jwt", "pattern": "acme_x"}]},
-        {"patterns": [{"kind": "A B", "pattern": "acme_x"}]},
+        {"rules": [{"action": "hash", "name": "jwt", "pattern": "acme_x"}]},
+        {"rules": [{"action": "hash", "name": "A B", "pattern": "acme_x"}]},
     ],
 )
 def test_what_cannot_be_is_refused(section):
@@ -126,7 +133,10 @@ def test_check_reports_what_is_redacted():
     [on] = [
         f
         for f in examine(
-            load(database={"embedded": False}, redaction={"off": ["jwt"], "tenants": {"acme": {"off": ["token"]}}})
+            load(
+                database={"embedded": False},
+                redaction={"rules": [keep("jwt")], "tenants": {"acme": {"rules": [keep("token")]}}},
+            )
         )
         if f.name == "redaction"
     ]

@@ -178,3 +178,58 @@ def test_a_misspelt_section_in_an_argument_is_refused() -> None:
     """A misspelt section in an argument is refused with the closest name."""
     with pytest.raises(ConfigError, match=r"databse: there is no such section \(did you mean database\?\)"):
         load(databse={"url": "x"})
+
+
+def test_secret_files_are_variables(clean_environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each file of SPANPOST_SECRETS is the variable of its name, without its last line break; other files are not
+    read, and a changed file counts at the next reading.
+    """
+    files = clean_environment / "secrets"
+    files.mkdir()
+    monkeypatch.setenv("SPANPOST_SECRETS", str(files))
+    (files / "SPANPOST_SLACK__TOKEN").write_text("xoxb-one\n")
+    (files / "DATABASE_URL").write_text("postgresql://me:first@db/spanpost\n")
+    (files / "..data").mkdir()
+    (files / "tls.key").write_text("\udcff", errors="surrogateescape")
+
+    def read() -> tuple[str, str | None]:
+        settings = load()
+        return settings.sinks["slack"].token.get_secret_value(), settings.dsn  # type: ignore[attr-defined]
+
+    assert read() == ("xoxb-one", "postgresql://me:first@db/spanpost")
+    (files / "SPANPOST_SLACK__TOKEN").write_text("xoxb-two\n")
+    assert read()[0] == "xoxb-two"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "environment", "said"),
+    [
+        ("SPANPOST_SLACK__TOKEN", b"xoxb-hidden", {"SPANPOST_SLACK__TOKEN": "xoxb-1"}, "unset one of them"),
+        ("SPANPOST_SLACK__TOKE", b"xoxb-hidden", {}, "did you mean SPANPOST_SLACK__TOKEN"),
+        ("SPANPOST_SLACK__TOKEN", b"xoxb-\xffhidden", {}, "must be UTF-8"),
+        ("SPANPOST_SLACK__TOKEN", b"hidden" * 200_000, {}, "bytes"),
+        ("SPANPOST_SLACK__TOKEN", None, {}, "cannot be read"),
+    ],
+)
+def test_secret_files_that_cannot_be_used(
+    clean_environment: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    content: bytes | None,
+    environment: dict[str, str],
+    said: str,
+) -> None:
+    """A file that is set twice, misspelt, too long, unreadable or no text is refused by name, never by content."""
+    file = clean_environment / "secrets" / name
+    file.parent.mkdir()
+    if content is None:
+        file.mkdir()
+    else:
+        file.write_bytes(content)
+    for key, value in {"SPANPOST_SECRETS": str(file.parent), **environment}.items():
+        monkeypatch.setenv(key, value)
+    with pytest.raises(ConfigError) as caught:
+        load()
+    assert name in str(caught.value)
+    assert said in str(caught.value)
+    assert "hidden" not in str(caught.value)

@@ -237,7 +237,7 @@ def test_live_in_a_real_terminal():
         if child.stdin and not child.stdin.closed and b" 50 %" in shown:
             child.stdin.write(b"\n")
             child.stdin.close()
-    assert child.wait(30) == 0, child.stderr.read()
+    assert child.wait(60) == 0, child.stderr.read()
     text = shown.decode()
     assert " 10 %" in text
     assert " 50 %" in text

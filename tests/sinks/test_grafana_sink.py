@@ -28,6 +28,8 @@ from spanpost.model.errors import (
 from spanpost.routing import rate_limiting
 from spanpost.routing.retries import Policy
 from spanpost.routing.routes import Routes
+from spanpost.runtime.assembly import enabled_sinks, open_sinks
+from spanpost.settings import load
 from spanpost.sinks.grafana import plugin
 from spanpost.sinks.grafana.api import GrafanaRequest
 from spanpost.sinks.grafana.render import TAGS, note
@@ -66,6 +68,20 @@ async def sink(request: pytest.FixtureRequest) -> AsyncIterator[tuple[FakeGrafan
         one = made(grafana, request.param)
         yield grafana, one
         await one.close()
+
+
+def test_an_address_alone_is_for_links() -> None:
+    """With the address alone the sink is off and its address stays; settings of annotations need the token."""
+    links = load(grafana={"url": "https://grafana.example"})
+    assert enabled_sinks(links) == ()
+    assert open_sinks(links) == {}
+    assert links.sinks["grafana"].url == "https://grafana.example"
+    for wrong in ({"dashboard": "fleet"}, {"url": "https://grafana.example", "tags": ["prod"]}):
+        with pytest.raises(ConfigError, match="links need no token"):
+            open_sinks(load(grafana=wrong))
+    with pytest.raises(ConfigError, match="sink 'grafana' is not on"):
+        open_sinks(load(grafana={"url": "https://grafana.example"}, routes=[{"sink": "grafana"}]))
+    assert enabled_sinks(load(grafana={"token": "glsa_x"})) == ("grafana",)
 
 
 @pytest.mark.parametrize("api", APIS)
@@ -110,7 +126,7 @@ async def test_warnings_errors_and_questions_are_points(sink: tuple[FakeGrafana,
     shown = {a["tags"][2] for a in grafana.shown()}
     assert shown == {
         "error", "approval_requested", "approval_resolved", "context_warning", "context_forecast", "compaction",
-        "stalled", "alert",
+        "stalled", "loop", "alert",
     }  # fmt: skip
     assert all(a["time"] == a["timeEnd"] for a in grafana.shown())
 

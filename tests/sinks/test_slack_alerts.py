@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import timedelta
 from typing import Any
 from uuid import uuid5
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 
 from spanpost.model.alerts import Alert
 from spanpost.model.checkpoints import Kind
+from spanpost.sinks.redaction import SinkRule
 from spanpost.sinks.slack import alert_blocks
 from spanpost.sinks.slack.render import COLOURS, SlackMessage, Style
 from spanpost.sinks.slack.sink import SlackSink
@@ -63,7 +63,7 @@ slack_styles = st.builds(
     SlackStyle,
     prefix=st.sampled_from(["", "[prod]"]),
     mention=st.sampled_from([(), IDS]),
-    patterns=st.sampled_from([(), (re.compile("[a-m]+"),)]),
+    rules=st.sampled_from([(), (SinkRule(pattern="[a-m]{1,9}the[a-m]{0,9}"), SinkRule(pattern="abc"))]),
 )
 
 

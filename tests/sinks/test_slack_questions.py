@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from spanpost.model.checkpoints import Kind
 from spanpost.model.readings import Approval
 from spanpost.model.tasks import Task
+from spanpost.sinks.redaction import SinkRule
 from spanpost.sinks.slack import render
 from spanpost.sinks.slack.blocks import blunt
 from spanpost.sinks.slack.render import SlackMessage, Style
@@ -146,7 +147,7 @@ def test_what_settings_keep_out_of_slack_is_decided_elsewhere() -> None:
         assert any("arguments of a tool" in text and "on the board" in text for text in texts(message))
         assert "DROP TABLE" not in str(message)
     assert all(pressed(message) == ["approve", "deny"] for message in messages(arguments))
-    slack_style = SlackStyle(is_interactive=True, patterns=(re.compile("project x", re.IGNORECASE),))
+    slack_style = SlackStyle(is_interactive=True, rules=(SinkRule(pattern="(?i)project x"),))
     for message in messages(asking({"question": "Delete Proj\u200bect X?"}), slack_style=slack_style):
         assert pressed(message) == ["deny"]
         assert any("settings keep out of Slack" in text for text in texts(message))

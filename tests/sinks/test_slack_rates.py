@@ -16,7 +16,12 @@ from spanpost.sinks.slack.rates import Rates, rate_limits
 from spanpost.testing.fake_slack import TIERS, Tiers
 from spanpost.testing.nouns import NOON
 
-METHOD = {SinkCall.POST: "chat.postMessage", SinkCall.EDIT: "chat.update", SinkCall.RECONCILE: "conversations.history"}
+METHOD = {
+    SinkCall.POST: "chat.postMessage",
+    SinkCall.EDIT: "chat.update",
+    SinkCall.RECONCILE: "conversations.history",
+    SinkCall.DELETE: "chat.delete",
+}
 LEASE = timedelta(seconds=60)
 
 

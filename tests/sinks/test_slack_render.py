@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import timedelta
 
 import msgspec
@@ -15,6 +14,7 @@ from spanpost.model.checkpoints import Kind
 from spanpost.model.readings import Approval, Artifact, Failure
 from spanpost.model.tasks import MERGED, Step
 from spanpost.semconv import STATUSES
+from spanpost.sinks.redaction import SinkRule
 from spanpost.sinks.slack import render
 from spanpost.sinks.slack.cards import CARDS
 from spanpost.sinks.slack.links import Template
@@ -52,7 +52,7 @@ slack_styles = st.builds(
         ]
     ),
     note=st.sampled_from(["", "meant for #deploys (not_in_channel)"]),
-    patterns=st.sampled_from([(), (re.compile("[a-m]+"),)]),
+    rules=st.sampled_from([(), (SinkRule(pattern="[a-m]{1,9}the[a-m]{0,9}"), SinkRule(pattern="abc"))]),
     locale=st.sampled_from(list(LOCALES.values())),
 )
 
@@ -174,7 +174,7 @@ def test_a_task_that_ended_is_short():
         results={"p99_before": 840, "p99_after": 310},
     )
     message = render.root(task, (a_task("c"),), key="k", slack_style=SlackStyle(is_interactive=True))
-    assert [b["type"] for b in blocks_of(message)] == ["rich_text", "rich_text", "context"]
+    assert [b["type"] for b in blocks_of(message)] == ["rich_text", "rich_text", "context", "actions"]
     assert "p99 840 → 310" in shown(message)
     assert "ended" in shown(message)
     assert "░" not in shown(message)

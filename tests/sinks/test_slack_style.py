@@ -22,6 +22,7 @@ from spanpost.model.tasks import Step
 from spanpost.routing.routes import Route, Verbosity
 from spanpost.runtime.assembly import open_sinks, routes_of, rules_of
 from spanpost.settings import load
+from spanpost.sinks.redaction import SinkRule
 from spanpost.sinks.slack.impersonation import disarmed
 from spanpost.sinks.slack.links import FIELDS, Template, problem
 from spanpost.sinks.slack.preview import Preview
@@ -69,6 +70,10 @@ def actions(message: dict[str, Any] | SlackMessage) -> list[str]:
     parts = message.arguments() if isinstance(message, SlackMessage) else message
     every = [parts["blocks"], [a["blocks"] for a in parts["attachments"]]]
     return [n["action_id"] for n in nodes(every) if "action_id" in n]
+
+
+def rules(*patterns: str) -> tuple[SinkRule, ...]:
+    return tuple(SinkRule(pattern=pattern) for pattern in patterns)
 
 
 def said(message: SlackMessage) -> str:
@@ -240,7 +245,7 @@ def test_only_failures_and_questions_mention_and_only_whom_the_settings_name():
 
 def test_patterns_hide_in_slack_what_the_rows_keep():
     """A pattern hides matching text of tasks and checkpoints in Slack, also with invisible characters within."""
-    slack_style = SlackStyle(patterns=tuple(map(__import__("re").compile, [r"ACME-\d+", r"(?i)project x"])))
+    slack_style = SlackStyle(rules=rules(r"ACME-\d{1,9}", r"(?i)project x"))
     hidden = "deploy AC\u200bME-4123 of Project X"
     task = a_task(
         name=hidden,
@@ -256,22 +261,22 @@ def test_patterns_hide_in_slack_what_the_rows_keep():
     for shown in (said(message), said(reply(task, checkpoint, key="k", slack_style=slack_style))):
         assert "4123" not in shown
         assert "roject X" not in shown
-        assert "[redacted]" in shown
+        assert "[redacted:rule]" in shown
     assert task.name == hidden
 
 
 def test_patterns_hide_what_messages_carry():
     """A pattern hides matching values of messages, nested ones too, in each language; keys stay."""
-    patterns = tuple(map(__import__("re").compile, [r"ACME-\d+", "name|checkpoint|text"]))
+    hiding = rules(r"ACME-\d{1,9}", "name", "checkpoint", "text")
     given = wording.message(
         "checkpoint.with_words", text=wording.message("checkpoint.started", name="AC\u200bME-4123"), words="see ACME-99"
     )
     text, locale_message = wording.worded(given)
     for locale, started in (
-        (ENGLISH, "Started: [redacted]: see [redacted]"),
-        (KOREAN, "시작: [redacted]: see [redacted]"),
+        (ENGLISH, "Started: [redacted:rule]: see [redacted:rule]"),
+        (KOREAN, "시작: [redacted:rule]: see [redacted:rule]"),
     ):
-        slack_style = SlackStyle(patterns=patterns, locale=locale)
+        slack_style = SlackStyle(rules=hiding, locale=locale)
         checkpoint = a_checkpoint(kind=Kind.START, text=text, message=locale_message)
         task = a_task(
             action=text,
@@ -359,6 +364,9 @@ def test_a_decision_says_whose_it_is():
     assert "Approved" not in said(shown(decision="approve", by="Mina"))
 
 
+RATINGS = ("spanpost:rate:1", "spanpost:rate:0")
+
+
 @pytest.mark.parametrize(
     ("task", "offered"),
     [
@@ -366,9 +374,9 @@ def test_a_decision_says_whose_it_is():
         (a_task(cancel_by="Mina"), ["spanpost:menu"]),
         (a_task(status="paused", paused_by="Mina"), ["spanpost:resume", "spanpost:cancel", "spanpost:menu"]),
         (ASKING, ["spanpost:approve", "spanpost:deny", "spanpost:cancel", "spanpost:menu"]),
-        (a_task(status="error"), ["spanpost:retry", "spanpost:menu"]),
-        (a_task(status="cancelled"), ["spanpost:retry", "spanpost:menu"]),
-        (a_task(status="complete"), []),
+        (a_task(status="error"), ["spanpost:retry", *RATINGS, "spanpost:menu"]),
+        (a_task(status="cancelled"), ["spanpost:retry", *RATINGS, "spanpost:menu"]),
+        (a_task(status="complete"), [*RATINGS, "spanpost:menu"]),
     ],
 )
 def test_buttons_fit_the_state(task, offered):
@@ -381,6 +389,23 @@ def test_buttons_fit_the_state(task, offered):
     for row in (b for b in blocks_of(message) if b["type"] == "actions"):
         prefix, key, revision = row["block_id"].split(":")
         assert (prefix, key in (str(task.uid), str(KEY)), len(revision)) == ("spanpost", True, 16)
+
+
+@pytest.mark.parametrize("locale", [ENGLISH, KOREAN])
+def test_a_loop_has_buttons_for_the_whole_task_and_for_itself(locale):
+    """*Pause* and *Cancel* concern the topmost task, *Let it be* the finding's own; a task that ended has none."""
+    top, style = UUID(int=7), SlackStyle(is_interactive=True, locale=locale)
+    task = a_task(root_uid=top)
+    found = a_checkpoint(task, "loop", kind=Kind.LOOP, text="Calls read_file 6 times")
+    message = reply(task, found, key="k", is_root=False, slack_style=style)
+    check(message)
+    assert actions(message) == ["spanpost:pause", "spanpost:cancel", "spanpost:dismiss"]
+    values = [
+        n["value"] for b in blocks_of(message) for n in nodes(b) if n.get("action_id", "").startswith("spanpost:")
+    ]
+    assert values == [str(top), str(top), str(task.uid)]
+    assert actions(reply(task, found, key="k")) == []
+    assert actions(reply(a_task(status="complete"), found, key="k", slack_style=style)) == []
 
 
 # --- links ----------------------------------------------------------------------------------------------------------

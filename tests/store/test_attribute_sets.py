@@ -11,7 +11,6 @@ from spanpost.model.observations import Observation, Origin
 from spanpost.store import attribute_sets
 from spanpost.store.attribute_sets import AttributeSets, Content
 from spanpost.store.postgres import PostgresStore
-from spanpost.store.retention import prune
 from spanpost.testing.observed import an_event, ended
 
 ORIGIN = Origin(resource={"service.name": "shop", "n": 1}, scope="lib", scope_version="2.0")
@@ -127,8 +126,8 @@ async def test_tenants_share_no_set(store: PostgresStore, database: Any) -> None
     assert [tuple(row) for row in found] == [("blue", "blue"), ("red", "red")]
 
 
-async def test_a_process_asks_again_before_unused_sets_are_pruned(store: PostgresStore, database: Any) -> None:
-    """Pruning deletes unnamed sets last requested two days ago; a process relies on a set for half a day."""
+async def test_a_process_asks_again_before_unused_sets_are_deleted(store: PostgresStore, database: Any) -> None:
+    """Retention deletes unnamed sets last requested two days ago; a process relies on a set for half a day."""
     await store.record(calls(1, 5))
     await store.record(calls(6, 5))
     await database.execute("UPDATE attribute_sets SET used_at = used_at - interval '3 days'")
@@ -138,11 +137,8 @@ async def test_a_process_asks_again_before_unused_sets_are_pruned(store: Postgre
     )
     await database.execute(unused, 1, timedelta(days=3))
     await database.execute(unused, 2, timedelta(days=1))
-    before = set(await database.fetchval("SELECT array_agg(id) FROM attribute_sets"))
-    await prune(database, timedelta(hours=1), is_done=False)
-    assert set(await database.fetchval("SELECT array_agg(id) FROM attribute_sets")) == before
     named = set(await database.fetchval("SELECT array_agg(DISTINCT set_id) FROM audit_rows WHERE set_id IS NOT NULL"))
-    await prune(database, timedelta(hours=1), is_done=True)
+    await database.execute("SELECT spanpost_tidy()")
     assert set(await database.fetchval("SELECT array_agg(id) FROM attribute_sets")) == named | {2}
     assert timedelta(days=2) > attribute_sets.FRESH
 

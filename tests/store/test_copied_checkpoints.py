@@ -84,7 +84,7 @@ async def test_a_checkpoint_of_another_process_is_a_duplicate(
     await write_checkpoints(other, Folded(checkpoints=expected[:1]))
     recording = asyncio.create_task(store.record(batch))
     waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not await database.fetchval(waits):
             assert not recording.done()
             await asyncio.sleep(0.01)

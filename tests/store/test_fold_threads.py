@@ -14,7 +14,7 @@ async def test_a_thread_that_ends_after_the_close_is_nobodys() -> None:
 
     def job() -> bool:
         has_begun.set()
-        return goes_on.wait(10)
+        return goes_on.wait(60)
 
     threads.begin()
     first = asyncio.create_task(threads.run(TimeMeter(10), job))

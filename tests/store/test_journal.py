@@ -222,6 +222,32 @@ class TestStore:
         assert tuple(await database.fetchrow("SELECT source, bytes FROM quarantine")) == ("journal", b"nonsense")
         assert not await store.journal_depth()
 
+    async def test_a_row_that_is_too_much_for_the_memory_holds_up_its_tenant_for_a_while(
+        self, store: PostgresStore, database: Any, opener: Opener
+    ) -> None:
+        """A row that always ends in MemoryError is tried thirty times, then it is in quarantine with its bytes."""
+
+        class Starving(Opener):
+            def open(self, tenant: str, key: bytes, body: bytes) -> Opened:
+                if body == b"0":
+                    raise MemoryError
+                return super().open(tenant, key, body)
+
+        starving = Starving()
+        await store.append([starving.row(a_run("a"), tenant="default")])
+        await store.append([starving.row(a_run("b", trace=2))])
+        with pytest.raises(MemoryError):
+            await store.record_journal("default", 2048, starving)
+        for _ in range(29):
+            with pytest.raises(MemoryError):
+                await store.record_journal_alone("default", starving)
+        recorded = await store.record_journal_alone("default", starving)
+        assert recorded is not None
+        assert recorded.dropped == {UNFOLDABLE: len(a_run("a"))}
+        assert (await drained(store, starving)).events == len(a_run("b"))
+        [(source, body, error)] = await database.fetch("SELECT source, bytes, error FROM quarantine")
+        assert (source, body, "not enough memory" in error) == ("journal", b"0", True)
+
     async def test_a_value_that_the_server_refuses_holds_up_nobody(
         self, store: PostgresStore, database: Any, opener: Opener
     ) -> None:

@@ -145,13 +145,13 @@ async def test_a_batch_waits_for_a_trace_that_somebody_holds_with_that_trace_alo
     await store.open()
     try:
         recording = asyncio.create_task(store.record(batch))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while await recorded_by_now() != [*free]:
                 assert not recording.done()
                 await asyncio.sleep(0.02)
         assert not recording.done()
         await first.execute("COMMIT")
-        recorded = await asyncio.wait_for(recording, 30)
+        recorded = await asyncio.wait_for(recording, 60)
         assert await recorded_by_now() == [held, *free]
     finally:
         await store.close()

@@ -121,7 +121,7 @@ def test_a_large_resource_is_quarantined_once() -> None:
         msgspec.structs.replace(ended(trace=1, span=n, name="chat"), origin=large if n % 2 else small)
         for n in range(1, 101)
     ]
-    rows = list(discarded(batch, OverBudget("too long")))
+    rows = list(discarded(batch, OverBudget("too long"), lambda _, text: text))
     assert [len(row[-1]) > 100_000 for row in rows] == [True] + [False] * 99
     assert [b"xxxxxxxxxx" in row[-1] for row in rows[:4]] == [True, True, False, True]
     assert len({row[0] for row in rows}) == 100

@@ -273,7 +273,7 @@ async def test_what_cannot_be_mended_is_kept_aside(store: PostgresStore, databas
     assert again.dropped == {"unfoldable": 1}
     row = await database.fetchrow("SELECT attempts, source, tenant, bytes, txid_current() > 0 FROM quarantine")
     assert tuple(row)[:3] == (2, "record", "default")
-    assert msgspec.msgpack.decode(row["bytes"])["name"] == broken.name
+    assert msgspec.msgpack.decode(row["bytes"])[0]["name"] == broken.name
 
 
 async def test_an_id_of_any_length_is_taken(store: PostgresStore) -> None:
@@ -395,7 +395,7 @@ async def test_lost_prepared_statements_name_an_existing_setting(monkeypatch: py
             raise asyncpg.InvalidSQLStatementNameError("prepared statement does not exist")
 
     with pytest.raises(StoreUnavailable) as raised:
-        await transact(Pool(), lambda c: c)
+        await transact(Pool, lambda c: c)
     [(name, value)] = re.findall(r"(SPANPOST_\w+)=(\d+)", str(raised.value))
     monkeypatch.setenv(name, value)
     assert load(console={}).database.statement_cache == 0

@@ -18,14 +18,14 @@ from spanpost.model.queries import TaskQuery
 from spanpost.settings import DatabaseSettings
 from spanpost.store import roles
 from spanpost.store.embedded import EmbeddedPostgres
-from spanpost.store.embedded_roles import READER, USER
+from spanpost.store.embedded_roles import READER, USER, closing
 from spanpost.store.postgres import PostgresStore
 from spanpost.store.sql import schema
 from spanpost.testing.exercise_people import an_act, asking, at_work, the_question
 from spanpost.testing.exercise_store import ROUTED_RULES
 from spanpost.testing.observed import a_run
 from spanpost.testing.postgres import FAST, as_role
-from tests.conftest import WRITER
+from tests.conftest import ROOT, WRITER
 
 asyncpg = pytest.importorskip("asyncpg")
 pytestmark = pytest.mark.acceptance
@@ -321,3 +321,9 @@ def test_granting_at_the_command_line(
 def test_what_begins_as_reading(sql: str) -> None:
     """Comments, blanks, parentheses and capitals before a statement's first word make no difference."""
     refuse_other(sql)
+
+
+def test_the_script_of_compose_closes_what_the_embedded_database_closes() -> None:
+    """PostgreSQL's image has no Python: its script has the same statement about functions, word for word."""
+    statement = closing("spanpost", "spanpost", "spanpost_writer")[-1]
+    assert f"{statement};\n" in (ROOT / "deploy/compose/roles.sh").read_text()

@@ -11,25 +11,37 @@ import pytest
 from spanpost.store.memory import MemoryStore
 from spanpost.store.postgres import PostgresStore
 from spanpost.tasks.folded import FoldRules
+from spanpost.testing.exercise_acts import ExerciseActs
 from spanpost.testing.exercise_again import ExerciseAgain
+from spanpost.testing.exercise_alert_acts import ExerciseAlertActs
 from spanpost.testing.exercise_alerts import ExerciseAlerts
 from spanpost.testing.exercise_answers import ExerciseAnswers
 from spanpost.testing.exercise_browse import ExerciseBrowse
 from spanpost.testing.exercise_budgets import ExerciseSpend
+from spanpost.testing.exercise_chains import ExerciseChains
+from spanpost.testing.exercise_costs import ExerciseCosts
 from spanpost.testing.exercise_deliveries import ExerciseDeliveries
+from spanpost.testing.exercise_evaluations import ExerciseEvaluations
 from spanpost.testing.exercise_installations import ExerciseInstallations
+from spanpost.testing.exercise_limits import ExerciseLimits
+from spanpost.testing.exercise_loops import ExerciseLoops
 from spanpost.testing.exercise_orders import ExerciseOrders
 from spanpost.testing.exercise_pacing import ExercisePacing
 from spanpost.testing.exercise_people import ExercisePeople
 from spanpost.testing.exercise_questions import ExerciseQuestions
 from spanpost.testing.exercise_reconciling import ExerciseReconciling
+from spanpost.testing.exercise_redaction import ExerciseRedaction
 from spanpost.testing.exercise_runs import ExerciseRuns
+from spanpost.testing.exercise_several import ExerciseSeveral
 from spanpost.testing.exercise_stall import ExerciseStall
+from spanpost.testing.exercise_standing import ExerciseStanding
 from spanpost.testing.exercise_store import ROUTED_RULES, ExerciseStore, MakeStore
 from spanpost.testing.exercise_summaries import ExerciseSummaries
 from spanpost.testing.exercise_takeovers import ExerciseTakeovers
+from spanpost.testing.exercise_withdrawal import ExerciseWithdrawal
 from spanpost.testing.postgres import as_role, with_database
 from tests.conftest import WRITER
+from tests.store import contents
 
 #: Dates everything stored a quarter of an hour back, except claims.
 _OLDER = [
@@ -37,7 +49,9 @@ _OLDER = [
     " window_at = window_at - $1::interval, probe_until = probe_until - $1::interval",
     "UPDATE ordering_keys SET due_at = due_at - $1::interval, lease_until = lease_until - $1::interval",
     "UPDATE timers SET at = at - $1::interval",
+    "UPDATE budget_reservations SET expires_at = expires_at - $1::interval",
     "UPDATE approvals SET expires_at = expires_at - $1::interval",
+    "UPDATE standing_approvals SET expires_at = expires_at - $1::interval",
     "UPDATE slack_installations SET refreshing_until = refreshing_until - $1::interval",
     "UPDATE deliveries SET not_before = not_before - $1::interval, lease_until = lease_until - $1::interval",
 ]
@@ -45,22 +59,33 @@ _OLDER = [
 
 class Everything(
     ExerciseStore,
+    ExerciseActs,
+    ExerciseAlertActs,
     ExerciseAlerts,
     ExerciseAnswers,
     ExerciseBrowse,
+    ExerciseChains,
+    ExerciseCosts,
     ExerciseDeliveries,
+    ExerciseEvaluations,
     ExerciseInstallations,
+    ExerciseLoops,
     ExerciseTakeovers,
     ExerciseOrders,
     ExercisePacing,
     ExercisePeople,
     ExerciseQuestions,
     ExerciseReconciling,
+    ExerciseRedaction,
     ExerciseRuns,
+    ExerciseSeveral,
     ExerciseStall,
+    ExerciseLimits,
     ExerciseSpend,
+    ExerciseStanding,
     ExerciseSummaries,
     ExerciseAgain,
+    ExerciseWithdrawal,
 ):
     """All suites."""
 
@@ -81,6 +106,10 @@ class TestMemory(Everything):
         """Put the store's clock forward."""
         self.ahead += timedelta(seconds=seconds)
 
+    async def everything(self, store: MemoryStore) -> str:
+        """Return the texts of every object."""
+        return "\n".join(contents.texts(store))
+
 
 @pytest.mark.acceptance
 class TestPostgres(Everything):
@@ -100,6 +129,7 @@ class TestPostgres(Everything):
                 await connection.execute(f"CREATE DATABASE {name} TEMPLATE made")
                 await connection.close()
                 dsn = with_database(postgres_dsn, name)
+            self.owner_dsn = dsn
             store = PostgresStore(as_role(dsn, WRITER), rules=rules, lease=lease, pool_size=2)
             await store.open()
             made.append(store)
@@ -121,3 +151,13 @@ class TestPostgres(Everything):
         async with store._pool.acquire() as connection:
             for statement in _OLDER:
                 await connection.execute(statement, timedelta(seconds=seconds))
+
+    async def everything(self, store: PostgresStore) -> str:
+        """Return every value of every table, read by the owner."""
+        import asyncpg
+
+        connection = await asyncpg.connect(self.owner_dsn)
+        try:
+            return "\n".join([text async for _, text in contents.columns(connection)])
+        finally:
+            await connection.close()

@@ -19,7 +19,8 @@ from spanpost.model.queries import ApprovalQuery, TaskQuery
 from spanpost.store.memory import MemoryStore
 from spanpost.tasks.approvals import deadline
 from spanpost.tasks.facts import MAP_CAP, Facts
-from spanpost.tasks.interventions import decided, escalated, overdue
+from spanpost.tasks.interventions import decided, escalated
+from spanpost.tasks.overdue import overdue
 from spanpost.testing.exercise_answers import FORGED
 from spanpost.testing.exercise_people import a_reported_decision, an_act, asking, at_work
 from spanpost.testing.observed import an_event

@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spanpost.model.budgets import Growth
+from spanpost.model.budgets import BudgetFigures, Growth
 from spanpost.model.tasks import Task
-from spanpost.tasks.budgets import Budget, grown, in_words, opened, period_of, scope_of
+from spanpost.tasks.amounts import nano
+from spanpost.tasks.budget_limits import reached
+from spanpost.tasks.budgets import Budget, in_words, opened, period_of, scope_of
 from spanpost.text.wording import worded
 
 NOW = datetime(2026, 11, 21, 15, 30, tzinfo=UTC)
@@ -28,13 +30,17 @@ TASK = Task(
 )
 
 
-def growth(usd: Decimal, tokens: int = 0) -> Growth:
-    return Growth(task=TASK, calls=1, unpriced=0, tokens=tokens, cost_usd=usd)
+def growth(usd: Decimal) -> Growth:
+    began, ends = period_of(Budget(name="b"), NOW)
+    figures = BudgetFigures(1, 0, 0, nano(usd) if usd >= 0 else -nano(-usd))
+    return Growth(budget="b", tenant="default", scope=(), began_at=began, ends_at=ends, figures=figures, task=TASK)
 
 
 @pytest.mark.parametrize(
     ("period", "zone", "began", "ends"),
     [
+        ("hour", "UTC", datetime(2026, 11, 21, 15, tzinfo=UTC), datetime(2026, 11, 21, 16, tzinfo=UTC)),
+        ("week", "UTC", datetime(2026, 11, 16, tzinfo=UTC), datetime(2026, 11, 23, tzinfo=UTC)),
         ("day", "UTC", datetime(2026, 11, 21, tzinfo=UTC), datetime(2026, 11, 22, tzinfo=UTC)),
         ("day", "Asia/Seoul", datetime(2026, 11, 21, 15, tzinfo=UTC), datetime(2026, 11, 22, 15, tzinfo=UTC)),
         ("month", "UTC", datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC)),
@@ -42,7 +48,7 @@ def growth(usd: Decimal, tokens: int = 0) -> Growth:
     ],
 )
 def test_a_period_is_of_the_calendar(period: Any, zone: str, began: datetime, ends: datetime) -> None:
-    """Days, months and years begin at midnight in the time zone of the budget."""
+    """Days, weeks (on Mondays), months and years begin at midnight in the time zone of the budget."""
     assert period_of(Budget(name="b", period=period, timezone=zone), NOW) == (began, ends)
 
 
@@ -54,7 +60,7 @@ def test_a_day_may_be_shorter() -> None:
 
 @given(
     st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)),
-    st.sampled_from(["day", "month", "year"]),
+    st.sampled_from(["hour", "day", "week", "month", "year"]),
     st.sampled_from(
         ["UTC", "Asia/Seoul", "America/St_Johns", "Australia/Lord_Howe", "Africa/Casablanca", "Pacific/Apia"]
     ),
@@ -77,19 +83,17 @@ def test_a_task_without_the_scoped_value_spends_nothing() -> None:
     assert scope_of(Budget(name="b", per=("agent.requested_by",)), TASK) is None
 
 
-@given(st.lists(st.decimals(-5, 20, places=2), max_size=30), st.integers(1, 50))
+@given(st.lists(st.decimals(0, 20, places=2), max_size=30), st.integers(1, 50))
 def test_each_share_is_warned_of_once(steps: list[Decimal], limit: int) -> None:
     """Each share has at most one warning, however figures climb and fall; the highest share has one."""
     budget = Budget(name="b", limit_usd=Decimal(limit), warn_at=(0.5, 0.8, 1.0))
-    spent = opened(budget, "default", (), NOW)
-    warned, highest, total = [], 0.0, Decimal(0)
-    for step in steps:
-        spent, record = grown(spent, budget, [growth(step)], NOW)
-        total = max(total + step, Decimal(0))
-        highest = max(highest, spent.share)
-        if record is not None:
-            warned.append(record.attributes["agent.budget.level"])
-    assert spent.cost_usd == total
+    rows, warned, highest = [opened(budget, "default", (), NOW)], [], 0.0
+    for number, step in enumerate(steps):
+        found = reached(budget, rows, [growth(step if number % 3 else -min(step, rows[0].cost_usd))], NOW)
+        rows = found.rows
+        highest = max(highest, found.standing.share)
+        if found.warning is not None:
+            warned.append(found.warning.attributes["agent.budget.level"])
     assert warned == sorted(set(warned))
     assert max(warned, default=0.0) == max((level for level in budget.warn_at if level <= highest), default=0.0)
 
@@ -97,11 +101,11 @@ def test_each_share_is_warned_of_once(steps: list[Decimal], limit: int) -> None:
 def test_a_raised_limit_is_climbed_again() -> None:
     """A share of a raised limit has a warning when it is passed, and none when it was passed already."""
     small, large = Budget(name="b", limit_usd=Decimal(10)), Budget(name="b", limit_usd=Decimal(20))
-    spent, first = grown(opened(small, "default", (), NOW), small, [growth(Decimal(10))], NOW)
-    spent, quiet = grown(spent, large, [growth(Decimal(1))], NOW)
-    spent, again = grown(spent, large, [growth(Decimal(5))], NOW)
-    assert first is not None
-    assert quiet is None
-    assert again is not None
-    assert again.attributes["agent.budget.level"] == 0.8
-    assert worded(in_words(spent))[0] == "Budget b is 80 % spent: $16.00 of $20.00"
+    first = reached(small, [], [growth(Decimal(10))], NOW)
+    quiet = reached(large, first.rows, [growth(Decimal(1))], NOW)
+    again = reached(large, quiet.rows, [growth(Decimal(5))], NOW)
+    assert first.warning is not None
+    assert quiet.warning is None
+    assert again.warning is not None
+    assert again.warning.attributes["agent.budget.level"] == 0.8
+    assert worded(in_words(again.standing))[0] == "Budget b is 80 % spent: $16.00 of $20.00"

@@ -36,6 +36,7 @@ KEYS = [
     "context_window_tokens",
     "context_window_source",
     "context_forecast",
+    "loop",
     "model",
     "llm_calls",
     "tool_calls",

@@ -7,17 +7,20 @@ import itertools
 import json
 import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from spanpost.text.names import Strength, verdict
+from spanpost.text.rules import TextRules
 from spanpost.text.sanitise import scrub
 from spanpost.text.secrets import ALL_KINDS, Scanner, is_redacted, unhashed
 from tests.text import ordinary, realistic
 
 KEY = b"k" * 32
+MEASURED = Path(__file__).parent / "measured.json"
 GITHUB = "ghp_16C7e42F292c6912E7710c838347Ae178B4a"
 
 
@@ -48,6 +51,21 @@ def test_ordinary_texts_are_left_alone():
     touched = [text[:200] for text in texts if scanner.scan(text) != text]
     assert len(texts) > 4_000
     assert len(touched) <= 2 * len(texts) / 1_000, touched
+
+
+def test_the_published_figures_are_measured():
+    """The page of the reference and the guide show what the script measures, and at most 2 false alarms of 1,000."""
+    published = json.loads(MEASURED.read_text())
+    for name, source in {"forms": realistic.by_form, "places": realistic.by_place, "names": realistic.by_name}.items():
+        kinds = {case.what for case in source(0)}
+        found, count = (sum(column) for column in zip(*published[name].values(), strict=True))
+        assert set(published[name]) == kinds
+        assert count == published["seeds"] * len(list(source(0)))
+        assert found / count - 0.01 <= rate(list(source(0)))[0]
+    assert len(published["forms"]) + len(published["places"]) >= 40
+    scanner = Scanner(KEY)
+    assert sum(scanner.scan(text) != text for text in ordinary.captured()) == published["ordinary"]["captured"][0]
+    assert all(1_000 * changed <= 2 * count or changed <= 1 for changed, count in published["ordinary"].values())
 
 
 @pytest.mark.slow
@@ -261,7 +279,7 @@ def test_no_text_takes_long(seed):
 
 def test_kinds_can_be_left_alone():
     """A disabled kind is kept, the rest is removed."""
-    scanner = Scanner(KEY, off=["github-token"])
+    scanner = Scanner(KEY, TextRules(off=frozenset({"github-token"})))
     assert GITHUB in scanner.scan(f"{GITHUB} password=hunter2!x")
     assert "hunter2" not in scanner.scan(f"{GITHUB} password=hunter2!x")
     assert "github-token" in ALL_KINDS

@@ -57,7 +57,7 @@ async def test_a_worker_is_called_with_the_order(worked: Queue[tuple[str, dict[s
     receipt = await launcher.launch(order)
     await launcher.close()
     while True:
-        id, received = worked.get(timeout=20)
+        id, received = worked.get(timeout=60)
         if id == str(order.id):
             break
     assert receipt.ref == {"task_id": id}

@@ -161,6 +161,23 @@ def fleet() -> d.Dashboard:
             steps=((None, RED), (60, YELLOW), (80, GREEN)),
             most=100,
         ),
+        lines(
+            "Scores",
+            "Mean score of evaluations by name, each once; `person_rating` is people's 👍 (1) and 👎 (0).",
+            (
+                f"sum by (evaluation) (rate(spanpost_evaluation_score_sum{{{WHO}}}[{rate}]))"
+                f" / sum by (evaluation) (rate(spanpost_evaluation_score_count{{{WHO}}}[{rate}]))",
+                "{{evaluation}}",
+            ),
+            width=16,
+        ),
+        bars(
+            "Evaluations",
+            "Evaluations in this range, by name and whether people or evaluators gave them.",
+            f"round(sum by (source, evaluation) (increase(spanpost_evaluations_total{{{WHO}}}[$__range]))) > 0",
+            "{{source}} {{evaluation}}",
+            width=8,
+        ),
         linked(
             rows(
                 "Newest tasks",

@@ -84,6 +84,22 @@ def pipeline() -> d.Dashboard:
             unit="bytes",
         ),
         lines(
+            "Retention and sealed log",
+            "How long old rows wait to be archived, since when no run was completed, the age of the oldest row that "
+            "may not be sealed, and how long a newer checkpoint has waited to leave.",
+            ("max(spanpost_retention_overdue_seconds)", "overdue"),
+            ("max(spanpost_retention_run_age_seconds)", "last run"),
+            ("max(spanpost_seal_lag_seconds)", "not sealed"),
+            ("max by (way) (spanpost_seal_publication_age_seconds)", "checkpoint by {{way}}"),
+            unit="s",
+        ),
+        lines(
+            "Archived rows",
+            "Rows in archives, by table.",
+            ("max by (table) (spanpost_archived_rows)", "{{table}}"),
+            ("max by (table) (spanpost_archived_bytes)", "{{table}}: bytes"),
+        ),
+        lines(
             "Time to commit",
             "Time in which half, and 99 of 100, of the batches are committed.",
             *(

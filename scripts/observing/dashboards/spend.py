@@ -91,9 +91,15 @@ def spend() -> d.Dashboard:
             'SELECT budget AS "Budget", tenant AS "Tenant", (SELECT string_agg(w.value, \', \') FROM '
             'jsonb_each_text(scope) w) AS "Of", ends_at AS "Until",'
             ' share AS "Used", cost_usd::float8 AS "Spent", limit_usd::float8 AS "Limit", tokens::float8 AS "Tokens",'
-            ' limit_tokens::float8 AS "Of tokens", unpriced::float8 AS "Without a price" FROM ('
+            ' limit_tokens::float8 AS "Of tokens", unpriced::float8 AS "Without a price",'
+            ' calls::float8 AS "Calls", limit_calls::float8 AS "Of calls", at_limit AS "At the limit",'
+            ' jsonb_array_length(raises) AS "Raises" FROM ('
             " SELECT *, greatest(coalesce(cost_usd / nullif(limit_usd, 0), 0),"
-            " coalesce(tokens::numeric / nullif(limit_tokens, 0), 0))::float8 AS share FROM spending WHERE "
+            " coalesce(tokens::numeric / nullif(limit_tokens, 0), 0),"
+            " coalesce(calls::numeric / nullif(limit_calls, 0), 0),"
+            " coalesce(tool_calls::numeric / nullif(limit_tool_calls, 0), 0),"
+            " coalesce(extract(epoch FROM wall_time) / nullif(extract(epoch FROM limit_time), 0), 0)"
+            ")::float8 AS share FROM spending WHERE "
             "ends_at > now()"
             ") s ORDER BY share DESC LIMIT 100",
             width=24,
@@ -103,6 +109,8 @@ def spend() -> d.Dashboard:
                 "Limit": "currencyUSD",
                 "Tokens": "short",
                 "Of tokens": "short",
+                "Calls": "short",
+                "Of calls": "short",
             },
             widths={
                 "Used": 90,
@@ -169,6 +177,24 @@ def spend() -> d.Dashboard:
             width=12,
             units={"Cost": "currencyUSD", "For each that succeeded": "currencyUSD"},
             widths={"Tasks": 90, "Cost": 110, "For each that succeeded": 180},
+        ),
+        *(
+            rows(
+                title,
+                "Cost of root tasks with all tasks below them, split evenly among their pull requests; the view "
+                "agent_result_costs. From the audit: exact.",
+                f'SELECT coalesce({column}, \'unknown\') AS "{name}", sum(t.cost_usd)::float8 AS "Cost", '
+                'count(DISTINCT t.uid)::int AS "Tasks", count(DISTINCT t.pull_request)::int AS "Pull requests" '
+                f"FROM agent_result_costs t WHERE $__timeFilter(t.started_at) AND {AGENTS} {only}"
+                "GROUP BY 1 ORDER BY 2 DESC NULLS LAST LIMIT 100",
+                width=12,
+                units={"Cost": "currencyUSD"},
+                widths={"Cost": 90, "Tasks": 65, "Pull requests": 115},
+            )
+            for title, name, column, only in (
+                ("By pull request", "Pull request", "t.pull_request", "AND t.pull_request IS NOT NULL "),
+                ("By requester", "Person", "t.requested_by", ""),
+            )
         ),
         rows(
             "Held back by providers",

@@ -16,7 +16,7 @@ from opentelemetry import trace
 from spanpost import semconv as c
 from spanpost.agent.background import begin
 from spanpost.agent.gateway import ControlUnavailable, GatewayClosed, Unreachable
-from spanpost.agent.provider import control
+from spanpost.agent.provider import Control, control
 from spanpost.agent.questions import AskedQuestion, AtExpiry
 from spanpost.agent.retries import SHORTEST, SOON, Retries, leave_caller_context, log
 from spanpost.agent.task import current_task
@@ -40,7 +40,7 @@ class Decision:
     comment: str = ""
     #: The deadline passed without a decision. It is `denied` only if the question asked for that.
     expired: bool = False
-    #: Where the decision was made: slack, api, cli; ``spanpost`` for a deadline.
+    #: Where the decision was made: slack, api, app, cli; ``rule`` for a standing approval, ``spanpost`` for a deadline.
     source: str = ""
 
     @property
@@ -61,6 +61,10 @@ async def approval(
     options: Sequence[str] = (),
     detail: str = "",
     risk: str = "",
+    tool: str = "",
+    needs: int = 1,
+    to: Sequence[str] = (),
+    to_after: timedelta | float | None = None,
     expires_in: timedelta | float | None = None,
     expires_at: datetime | None = None,
     at_expiry: AtExpiry | None = None,
@@ -70,12 +74,16 @@ async def approval(
 
     `options` replace approve and deny. `id` names the decision within your tenant: every agent that asks the
     same question under the same id gets the same answer, also after a restart. Put the run, the order or the
-    commit in it. Without an id the question belongs to this call alone. `expires_in` (seconds) or
-    `expires_at` set a deadline; `at_expiry`, else a setting, says what happens then. `timeout` (seconds)
-    ends this wait alone, with `ApprovalTimeout`. Raises `ControlUnavailable` where no gateway and no
-    attached spanpost can be asked, and `QuestionTooLong`.
+    commit in it. Without an id the question belongs to this call alone. `tool` names the tool that you ask for:
+    people may then allow it for a while (a standing approval). `needs` people must approve; they are asked in
+    the places of `to`, one after the other, each for `to_after` seconds; the settings can ask for more.
+    `expires_in` (seconds) or `expires_at` set a deadline; `at_expiry`, else a setting, says what happens then.
+    `timeout` (seconds) ends this wait alone, with `ApprovalTimeout`. Raises `ControlUnavailable` where no
+    gateway and no attached spanpost can be asked, and `QuestionTooLong`.
     """
-    asking = _Asking(AskedQuestion(question, id, options, detail, risk, expires_in, expires_at, at_expiry))
+    asking = _Asking(
+        AskedQuestion(question, id, options, detail, risk, expires_in, expires_at, at_expiry, tool, needs, to, to_after)
+    )
     with asking.waiting():
         return asking.decided(await asyncio.wrap_future(begin(asking.answer(timeout))))
 
@@ -87,19 +95,38 @@ def approval_sync(
     options: Sequence[str] = (),
     detail: str = "",
     risk: str = "",
+    tool: str = "",
+    needs: int = 1,
+    to: Sequence[str] = (),
+    to_after: timedelta | float | None = None,
     expires_in: timedelta | float | None = None,
     expires_at: datetime | None = None,
     at_expiry: AtExpiry | None = None,
     timeout: float | None = None,
 ) -> Decision:
     """Ask a person, and wait for the answer in this thread. See `approval`."""
-    asking = _Asking(AskedQuestion(question, id, options, detail, risk, expires_in, expires_at, at_expiry))
+    asking = _Asking(
+        AskedQuestion(question, id, options, detail, risk, expires_in, expires_at, at_expiry, tool, needs, to, to_after)
+    )
     with asking.waiting():
         answer = begin(asking.answer(timeout))
         try:
             return asking.decided(answer.result())
         finally:
             answer.cancel()
+
+
+def decision_of(question: AskedQuestion, answer: Mapping[str, Any]) -> Decision:
+    """Return the decision that an answer of the gateway carries."""
+    word = str(answer.get("decision", ""))
+    return Decision(
+        id=question.id,
+        decision=question.options.get(word, word),
+        by=str(answer.get("by", "")),
+        comment=str(answer.get("comment", "")),
+        expired=bool(answer.get("is_expired")),
+        source=str(answer.get("source", "")),
+    )
 
 
 class _Asking:
@@ -132,15 +159,7 @@ class _Asking:
 
     def decided(self, answer: Mapping[str, Any]) -> Decision:
         """Record the answer on both spans and return it."""
-        word = str(answer.get("decision", ""))
-        decision = Decision(
-            id=self.question.id,
-            decision=self.question.options.get(word, word),
-            by=str(answer.get("by", "")),
-            comment=str(answer.get("comment", "")),
-            expired=bool(answer.get("is_expired")),
-            source=str(answer.get("source", "")),
-        )
+        decision = decision_of(self.question, answer)
         attributes = {
             c.APPROVAL_DECISION: decision.decision,
             c.APPROVAL_BY: decision.by,
@@ -159,7 +178,7 @@ class _Asking:
         try:
             async with asyncio.timeout(timeout):
                 await self._ask()
-                return await self._wait()
+                return await answer_of(self.control, self.question.id, self.question.mark, self.trace_id)
         except TimeoutError:
             raise ApprovalTimeout(f"nobody decided within {timeout:g} s: {self.question.text[:100]}") from None
 
@@ -177,38 +196,39 @@ class _Asking:
             except Unreachable as error:
                 await retries.pause(error)
 
-    async def _wait(self) -> Mapping[str, Any]:
-        id, mark = self.question.id, self.question.mark
-        retries = Retries(f"the answer to {id} cannot be waited for at the moment")
-        asked_at, is_warned, is_first = time.monotonic(), False, True
-        while True:
-            began = time.monotonic()
-            try:
-                # The first request does not wait: an agent should know at once that its question cannot be
-                # approved.
-                answer = await self.control.approval(id, mark, self.trace_id, 0.0 if is_first else self.control.wait)
-            except GatewayClosed:
-                raise
-            except (Unreachable, ControlUnavailable) as error:
-                # The gateway accepted the question: its token is being replaced, or it is being moved. A
-                # person may have answered.
-                await retries.pause(error)
-                continue
-            retries.succeeded()
-            if answer is None:
-                if time.monotonic() - asked_at > _UNKNOWN:
-                    asked_at = time.monotonic()
-                    log.warning("the gateway does not know the question %s: is it the gateway that was asked?", id)
-                await asyncio.sleep(SHORTEST)
-                continue
-            if answer.get("reason") and not is_warned:
-                is_warned = True
-                log.warning("the question %s: %s", id, str(answer["reason"])[:500])
-            if answer.get("state") in ("decided", "expired") and answer.get("source"):
-                return answer  # a decision without a source was not made through spanpost
-            if answer.get("state") == "void":
-                comment = "it was asked again in other words"
-                return {**answer, "decision": c.EXPIRED, "is_expired": True, "comment": comment}
-            if not is_first and time.monotonic() - began < SOON:  # a gateway that shuts down does not hold requests
-                await asyncio.sleep(SOON)
-            is_first = False
+
+async def answer_of(control: Control, id: str, mark: str, trace_id: int) -> Mapping[str, Any]:
+    """Wait for the answer to a question that was asked. Goes on through outages of the network and of the gateway."""
+    retries = Retries(f"the answer to {id} cannot be waited for at the moment")
+    asked_at, is_warned, is_first = time.monotonic(), False, True
+    while True:
+        began = time.monotonic()
+        try:
+            # The first request does not wait: an agent should know at once that its question cannot be
+            # approved.
+            answer = await control.approval(id, mark, trace_id, 0.0 if is_first else control.wait)
+        except GatewayClosed:
+            raise
+        except (Unreachable, ControlUnavailable) as error:
+            # The gateway accepted the question: its token is being replaced, or it is being moved. A
+            # person may have answered.
+            await retries.pause(error)
+            continue
+        retries.succeeded()
+        if answer is None:
+            if time.monotonic() - asked_at > _UNKNOWN:
+                asked_at = time.monotonic()
+                log.warning("the gateway does not know the question %s: is it the gateway that was asked?", id)
+            await asyncio.sleep(SHORTEST)
+            continue
+        if answer.get("reason") and not is_warned:
+            is_warned = True
+            log.warning("the question %s: %s", id, str(answer["reason"])[:500])
+        if answer.get("state") in ("decided", "expired") and answer.get("source"):
+            return answer  # a decision without a source was not made through spanpost
+        if answer.get("state") == "void":
+            comment = "it was asked again in other words"
+            return {**answer, "decision": c.EXPIRED, "is_expired": True, "comment": comment}
+        if not is_first and time.monotonic() - began < SOON:  # a gateway that shuts down does not hold requests
+            await asyncio.sleep(SOON)
+        is_first = False

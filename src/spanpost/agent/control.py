@@ -1,6 +1,6 @@
 """Ask people from an agent, and read how much a task may spend.
 
-Functions: `approval`, `cancelled`, `paused`, `messages`, `budget`.
+Functions: `approval`, `cancelled`, `paused`, `messages`, `budget`, `budget_reserved`.
 
     from spanpost.agent import agent_task
     from spanpost.agent.control import approval
@@ -25,12 +25,15 @@ from spanpost.agent.provider import install as install
 from spanpost.agent.questions import AtExpiry as AtExpiry
 from spanpost.agent.questions import QuestionTooLong
 from spanpost.agent.requests import Message, cancelled, messages, messages_sync, paused
+from spanpost.agent.reservations import BudgetRefused, BudgetReservation, budget_reserved
 from spanpost.agent.spending import AgentBudget, Allowance, budget, budget_sync
 
 __all__ = [
     "AgentBudget",
     "Allowance",
     "ApprovalTimeout",
+    "BudgetRefused",
+    "BudgetReservation",
     "ControlUnavailable",
     "Decision",
     "Message",
@@ -38,6 +41,7 @@ __all__ = [
     "approval",
     "approval_sync",
     "budget",
+    "budget_reserved",
     "budget_sync",
     "cancelled",
     "messages",

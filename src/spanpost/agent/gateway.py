@@ -16,11 +16,17 @@ import os
 import ssl
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from spanpost import control_protocol
 from spanpost.agent.wire import NoProxy, WireOrigin, exchange
-from spanpost.control_protocol import ApprovalAnswer, BudgetAnswer, TaskAnswer
+from spanpost.control_protocol import (
+    ApprovalAnswer,
+    BudgetAnswer,
+    ReservationAnswer,
+    ReservationQuestion,
+    TaskAnswer,
+)
 
 #: Time limit of connecting, and of an answer beyond the requested wait, seconds.
 _MARGIN: Final = 15.0
@@ -47,29 +53,13 @@ class Unreachable(Exception):
 
 def find(environment: Mapping[str, str] | None = None) -> GatewayClient:
     """Return a client of the environment's gateway. Raises `ControlUnavailable`."""
-    said = {k: v for k, v in (os.environ if environment is None else environment).items() if v}
-    headers: dict[str, str] = {}
-    endpoint = said.get("SPANPOST_CONTROL__ENDPOINT") or said.get("SPANPOST_FORWARD__ENDPOINT")
-    if endpoint is None:
-        protocol = said.get("OTEL_EXPORTER_OTLP_LOGS_PROTOCOL") or said.get("OTEL_EXPORTER_OTLP_PROTOCOL") or ""
-        endpoint = said.get("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT") or said.get("OTEL_EXPORTER_OTLP_ENDPOINT")
-        if endpoint is None:
-            raise ControlUnavailable(f"no person can be asked from here: {_WHAT_TO_SET}")
-        if protocol == "grpc" or (not protocol and urlsplit(endpoint).port == 4317):
-            raise ControlUnavailable(f"telemetry goes by gRPC, and answers come by HTTP: {_WHAT_TO_SET}")
-        given = said.get("OTEL_EXPORTER_OTLP_LOGS_HEADERS") or said.get("OTEL_EXPORTER_OTLP_HEADERS") or ""
-        for pair in given.split(","):
-            name, _, value = pair.partition("=")
-            headers[name.strip().lower()] = unquote(value.strip())
-        headers = {name: value for name, value in headers.items() if name == "authorization"}
-        endpoint = endpoint.removesuffix("/v1/logs")
-    token = said.get("SPANPOST_CONTROL__TOKEN") or said.get("SPANPOST_FORWARD__TOKEN")
-    if token:
-        headers["authorization"] = f"Bearer {token}"
-    certificate = said.get("SPANPOST_CONTROL__CERTIFICATE") or said.get("SPANPOST_FORWARD__CERTIFICATE")
-    return GatewayClient(
-        endpoint, headers=headers, certificate=certificate or said.get("OTEL_EXPORTER_OTLP_CERTIFICATE")
-    )
+    try:
+        address = control_protocol.address_of(os.environ if environment is None else environment)
+    except control_protocol.NoAddress as error:
+        raise ControlUnavailable(f"{error}: {_WHAT_TO_SET}") from None
+    if address is None:
+        raise ControlUnavailable(f"no person can be asked from here: {_WHAT_TO_SET}")
+    return GatewayClient(address.endpoint, headers=address.headers, certificate=address.certificate)
 
 
 class GatewayClient:
@@ -135,6 +125,17 @@ class GatewayClient:
         asked = control_protocol.BudgetQuestion(ref=ref, attributes=dict(attributes))
         answer = await self._request("POST", control_protocol.BUDGET, json.dumps(asked).encode(), 0.0)
         return cast("BudgetAnswer", answer or {"budgets": []})
+
+    async def reserve(self, asked: ReservationQuestion) -> ReservationAnswer:
+        """Reserve from a task's budgets."""
+        answer = await self._request("POST", control_protocol.RESERVATIONS, json.dumps(asked).encode(), 0.0)
+        return cast(
+            "ReservationAnswer", answer or {"is_granted": False, "reason": "", "expires_at": None, "budgets": []}
+        )
+
+    async def give_back(self, id: str) -> None:
+        """Give a reservation back."""
+        await self._request("POST", control_protocol.RETURNS, json.dumps({"id": id}).encode(), 0.0)
 
     async def _request(self, method: str, path: str, body: bytes, wait: float) -> dict[str, Any] | None:
         try:

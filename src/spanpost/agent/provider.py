@@ -8,7 +8,13 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from spanpost.agent import gateway
-from spanpost.control_protocol import ApprovalAnswer, BudgetAnswer, TaskAnswer
+from spanpost.control_protocol import (
+    ApprovalAnswer,
+    BudgetAnswer,
+    ReservationAnswer,
+    ReservationQuestion,
+    TaskAnswer,
+)
 
 
 class Control(Protocol):
@@ -28,6 +34,10 @@ class Control(Protocol):
     async def task(self, ref: str, after: int, wait: float) -> TaskAnswer | None: ...
 
     async def budget(self, ref: str, attributes: Mapping[str, Any]) -> BudgetAnswer: ...
+
+    async def reserve(self, asked: ReservationQuestion) -> ReservationAnswer: ...
+
+    async def give_back(self, id: str) -> None: ...
 
 
 _installed: Control | None = None

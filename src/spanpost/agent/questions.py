@@ -35,6 +35,10 @@ class AskedQuestion:
         expires_in: timedelta | float | None,
         expires_at: datetime | None,
         at_expiry: str | None,
+        tool: str = "",
+        needs: int = 1,
+        to: Sequence[str] = (),
+        to_after: timedelta | float | None = None,
     ) -> None:
         if not isinstance(question, str) or not question.strip():
             raise ValueError("approval: the question is empty; say what a person is to decide")
@@ -49,8 +53,15 @@ class AskedQuestion:
         self.id = id or f"{uuid4()}"
         self.text = _text("question", question)
         detail, risk = _text("detail", detail), _text("risk", risk, c.OPTION_LIMIT)
+        tool = _text("tool", tool, c.OPTION_LIMIT)
+        if isinstance(needs, bool) or not isinstance(needs, int) or not 1 <= needs <= c.NEEDS_LIMIT:
+            raise ValueError(f"approval: needs is a number of people from 1 to {c.NEEDS_LIMIT}")
+        if isinstance(to, str):
+            raise TypeError("approval: to is a list of places, not one string")
+        if len(to) > c.TO_LIMIT:
+            raise ValueError(f"approval: to has at most {c.TO_LIMIT} places")
         #: Identifies the wording: an answer to another wording does not count.
-        self.mark = c.question_mark(self.text, detail, self.options, risk)
+        self.mark = c.question_mark(self.text, detail, self.options, risk, tool)
         until = expires_at if expires_at is not None else _after(expires_in)
         self.attributes: Mapping[str, Any] = without_none(
             {
@@ -59,6 +70,10 @@ class AskedQuestion:
                 c.APPROVAL_DETAIL: detail or None,
                 c.APPROVAL_OPTIONS: tuple(self.options) or None,
                 c.APPROVAL_RISK: risk or None,
+                c.APPROVAL_TOOL: tool or None,
+                c.APPROVAL_NEEDS: needs if needs > 1 else None,
+                c.APPROVAL_TO: tuple(to) or None,
+                c.APPROVAL_TO_AFTER: _seconds("to_after", to_after),
                 c.APPROVAL_EXPIRES_AT: until.isoformat() if until is not None else None,
                 c.APPROVAL_AT_EXPIRY: at_expiry,
                 c.APPROVAL_DIGEST: self.mark,
@@ -68,12 +83,17 @@ class AskedQuestion:
 
 
 def _after(expires_in: timedelta | float | None) -> datetime | None:
-    if expires_in is None:
+    seconds = _seconds("expires_in", expires_in)
+    return datetime.now(UTC) + timedelta(seconds=seconds) if seconds is not None else None
+
+
+def _seconds(name: str, given: timedelta | float | None) -> float | None:
+    if given is None:
         return None
-    seconds = expires_in.total_seconds() if isinstance(expires_in, timedelta) else float(expires_in)
+    seconds = given.total_seconds() if isinstance(given, timedelta) else float(given)
     if not math.isfinite(seconds) or seconds <= 0:
-        raise ValueError("approval: expires_in must be more than 0 seconds")
-    return datetime.now(UTC) + timedelta(seconds=seconds)
+        raise ValueError(f"approval: {name} must be more than 0 seconds")
+    return seconds
 
 
 def _text(name: str, given: object, most: int = c.QUESTION_LIMIT) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -24,7 +24,7 @@ _MOST, _LONGEST = 100, 200
 
 @dataclass(frozen=True)
 class AgentBudget:
-    """One budget that the task spends from, as of its last finalized call."""
+    """One budget that the task spends from, as of the newest telemetry."""
 
     name: str
     #: Attributes of the tasks that it limits; empty: all tasks of the tenant.
@@ -35,12 +35,16 @@ class AgentBudget:
     #: The rest, at least 0; None: not limited.
     left_usd: Decimal | None
     left_tokens: int | None
+    left_calls: int | None = None
+    #: Used share of the tightest limit; 1: used up.
+    share: float = 0.0
+    #: What happens when it is used up: warn, ask, pause or cancel.
+    at_limit: str = "warn"
 
-    def allows(self, usd: Decimal | float = 0, tokens: int = 0) -> bool:
+    def allows(self, usd: Decimal | float = 0, tokens: int = 0, calls: int = 0) -> bool:
         """Return whether something is left, and at least this much."""
-        return (self.left_usd is None or (self.left_usd > 0 and self.left_usd >= Decimal(str(usd)))) and (
-            self.left_tokens is None or (self.left_tokens > 0 and self.left_tokens >= tokens)
-        )
+        left = ((self.left_usd, Decimal(str(usd))), (self.left_tokens, tokens), (self.left_calls, calls))
+        return self.share < 1 and all(rest is None or (rest > 0 and rest >= asked) for rest, asked in left)
 
 
 @dataclass(frozen=True)
@@ -59,12 +63,17 @@ class Allowance:
         """Tokens left in the tightest budget; None: not limited."""
         return min((b.left_tokens for b in self.budgets if b.left_tokens is not None), default=None)
 
-    def allows(self, usd: Decimal | float = 0, tokens: int = 0) -> bool:
+    @property
+    def left_calls(self) -> int | None:
+        """Model calls left in the tightest budget; None: not limited."""
+        return min((b.left_calls for b in self.budgets if b.left_calls is not None), default=None)
+
+    def allows(self, usd: Decimal | float = 0, tokens: int = 0, calls: int = 0) -> bool:
         """Return whether every budget has something left, and at least this much.
 
         For example ``if not (await budget()).allows(usd=0.5): ...``.
         """
-        return all(b.allows(usd, tokens) for b in self.budgets)
+        return all(b.allows(usd, tokens, calls) for b in self.budgets)
 
     def __bool__(self) -> bool:
         """Return whether every budget has something left."""
@@ -74,20 +83,20 @@ class Allowance:
 async def budget(task: Task | None = None, *, timeout: float = TIMEOUT) -> Allowance:  # noqa: ASYNC109
     """Return the remaining budgets of a task (default: the current one).
 
-    Nothing is reserved; only finalized calls count.
+    Nothing is reserved: `budget_reserved` does that. Calls count as soon as spanpost has seen them.
 
     Raises `ControlUnavailable` if no gateway can be asked, or none answers within `timeout` seconds. The
     agent then decides.
     """
-    return await asyncio.wrap_future(begin(_asked(*_of(task), timeout)))
+    return await asyncio.wrap_future(begin(_asked(*task_of(task), timeout)))
 
 
 def budget_sync(task: Task | None = None, *, timeout: float = TIMEOUT) -> Allowance:
     """Return the remaining budgets of a task; blocks this thread. See `budget`."""
-    return begin(_asked(*_of(task), timeout)).result()
+    return begin(_asked(*task_of(task), timeout)).result()
 
 
-def _of(task: Task | None) -> tuple[str, dict[str, Any]]:
+def task_of(task: Task | None) -> tuple[str, dict[str, Any]]:
     """Return a name of the task, and its attributes: spanpost may not know the task yet."""
     task = task or current_task()
     span = task.span if task is not None else trace.get_current_span()
@@ -110,7 +119,12 @@ async def _asked(ref: str, attributes: Mapping[str, Any], timeout: float) -> All
     except (TimeoutError, Unreachable) as error:
         why = str(error) or f"no answer within {timeout:g} s"
         raise ControlUnavailable(f"what may be spent cannot be asked just now: {why}") from None
-    return Allowance(tuple(map(_budget, answer.get("budgets", ()))))
+    return allowance_of(answer.get("budgets", ()))
+
+
+def allowance_of(budgets: Iterable[Mapping[str, Any]]) -> Allowance:
+    """Return the budgets of an answer."""
+    return Allowance(tuple(map(_budget, budgets)))
 
 
 def _budget(answer: Mapping[str, Any]) -> AgentBudget:
@@ -123,4 +137,7 @@ def _budget(answer: Mapping[str, Any]) -> AgentBudget:
         spent_tokens=int(answer.get("tokens") or 0),
         left_usd=None if left is None else Decimal(left),
         left_tokens=answer.get("left_tokens"),
+        left_calls=answer.get("left_calls"),
+        share=float(answer.get("share") or 0),
+        at_limit=str(answer.get("at_limit") or "warn"),
     )

@@ -7,11 +7,27 @@ from __future__ import annotations
 import os
 import sys
 
+from spanpost.control_protocol import HOOK_PROGRAMS
 from spanpost.model.errors import ConfigError, SpanpostError
+
+#: Longest line of an error, characters.
+_LONGEST = 4_000
 
 
 def main() -> None:
     """Run the command line and end the process with its exit code."""
+    if len(sys.argv) > 2 and sys.argv[1] == "hook" and sys.argv[2] in HOOK_PROGRAMS and "--help" not in sys.argv:
+        from spanpost.cli.hook_call import call  # it runs for every prompt: without the rest of the command line
+
+        call(sys.argv[2], sys.argv[3:])
+    for number, text in enumerate(sys.argv[1:], 1):
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            complain(ConfigError(f"argument {number} is not UTF-8 text: write it in UTF-8, or rename the file"))
+            sys.exit(2)
+    # A plugin of pydantic, as logfire's, serves the agent's own models; importing it takes longer than most commands.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     try:
         from spanpost.cli.program import program
     except ModuleNotFoundError as error:
@@ -41,6 +57,8 @@ def main() -> None:
 
 
 def complain(error: SpanpostError) -> None:
-    """Print an error on stderr, one line for each mistake."""
-    for line in str(error).splitlines():
-        print(f"spanpost: {line}", file=sys.stderr)
+    """Print an error on stderr, one line for each mistake. Errors quote what was typed, and what others wrote."""
+    from spanpost.text.sanitise import cut, strip
+
+    for line in strip(str(error)).splitlines():
+        print(f"spanpost: {cut(line, _LONGEST)}", file=sys.stderr)

@@ -9,18 +9,29 @@ from uuid import uuid4
 
 import typer
 
-from spanpost.cli.options import DatabaseUrl, DataDir, Json, ask, print_json, settings_of
+from spanpost.cli.options import DatabaseUrl, DataDir, Json, ask, note_read, print_json, settings_of
 from spanpost.cli.remote import Url, path_of
+from spanpost.model.acts import ContentKind
 from spanpost.model.errors import ConfigError
-from spanpost.model.interventions import InterventionState, Result
+from spanpost.model.interventions import InterventionState, Result, Verb
+from spanpost.model.standing_approvals import Scope
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from spanpost.store.protocols import Store
 
 approvals = typer.Typer(help="List and answer the questions of agents to people.", no_args_is_help=True)
 
 Approval = Annotated[
     str, typer.Argument(metavar="APPROVAL", help="Id of the question as the agent gave it, or its key.")
+]
+Several = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="APPROVAL...",
+        help="Ids of the questions as the agent gave them, or their keys. Each is answered alone.",
+    ),
 ]
 By = Annotated[
     str | None,
@@ -34,6 +45,15 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Skip the confirmation; r
 Words = Annotated[str, typer.Option("--comment", metavar="TEXT", help="A comment; the agent reads it.")]
 Tenant = Annotated[
     str | None, typer.Option("--tenant", metavar="NAME", help="Tenant of the question, in the database.")
+]
+Scoped = Annotated[
+    str,
+    typer.Option(
+        "--scope",
+        metavar="SCOPE",
+        help="How far an approval goes: once, task (this tool in this task), hour, or always (this tool of this agent "
+        "here).",
+    ),
 ]
 _STATES: Final = (*(str(state) for state in InterventionState), "all")
 
@@ -75,6 +95,9 @@ def listed(
             tenant=tenant if tenant is not None else settings.intake.tenant, state=wanted, agent=agent
         )
         page = ask(settings, lambda store: store.reader.approvals(asked, None, limit))
+        tasks = [one.row.task_uid for one in page.items]
+        if tasks:
+            note_read(settings, ContentKind.QUESTION, tenant=asked.tenant or "", tasks=tasks)
         found = [question_json(one.row, one.task) for one in page.items]
     if as_json:
         print_json({"approvals": found})
@@ -100,12 +123,13 @@ def show(
     if url is not None:
         from spanpost.cli.remote import Remote
 
-        with Remote(url) as remote:
+        with Remote(url, data_dir) as remote:
             found = remote.get(f"/api/approvals/{path_of(approval)}", {})
     else:
         settings = settings_of(database_url, data_dir)
         whose = tenant if tenant is not None else settings.intake.tenant
-        found = ask(settings, lambda store: _whole(store, whose, approval))
+        task, found = ask(settings, lambda store: _whole(store, whose, approval))
+        note_read(settings, ContentKind.QUESTION, tenant=whose, tasks=[task])
     if as_json:
         print_json(found)
         return
@@ -114,17 +138,18 @@ def show(
     tables.print_question(found)
 
 
-async def _whole(store: Store, tenant: str, ref: str) -> dict[str, Any]:
+async def _whole(store: Store, tenant: str, ref: str) -> tuple[UUID, dict[str, Any]]:
     from spanpost.runtime.decisions import question_named
     from spanpost.tasks.json_form import question_json
 
     row = await question_named(store.interventions, tenant, ref)
-    return question_json(row, await store.reader.find(row.task_uid))
+    return row.task_uid, question_json(row, await store.reader.find(row.task_uid))
 
 
 def _answering(decision: str) -> Callable[..., None]:
     def command(
-        approval: Approval,
+        several: Several,
+        scope: Scoped = "once",
         by: By = None,
         comment: Words = "",
         is_sure: Yes = False,
@@ -134,7 +159,14 @@ def _answering(decision: str) -> Callable[..., None]:
         database_url: DatabaseUrl = None,
         data_dir: DataDir = None,
     ) -> None:
-        answer(approval, decision, by, comment, is_sure, tenant, as_json, url, database_url, data_dir)
+        failed = 0
+        for one in several:
+            try:
+                answer(one, decision, scope, by, comment, is_sure, tenant, as_json, url, database_url, data_dir)
+            except typer.Exit:
+                failed += 1
+        if failed:
+            raise typer.Exit(1)
 
     return command
 
@@ -149,6 +181,7 @@ approvals.command("deny", help=f"Deny what an agent asks. {_WHO}")(_answering("d
 def answer(
     approval: str,
     decision: str,
+    scope: str,
     by: str | None,
     comment: str,
     is_sure: bool,
@@ -160,6 +193,8 @@ def answer(
 ) -> None:
     """Show a question, answer it and print the result. Raises `Exit` if the answer does not stand."""
     name = (by or "").strip()
+    if scope not in set(Scope) or (decision != "approve" and scope != Scope.ONCE):
+        raise ConfigError(f"--scope {scope}: use once, task, hour or always, with approve alone")
     if url is None and not name:
         raise ConfigError(
             "--as is missing: give the name of the person who decides; it is shown to everybody, and kept"
@@ -170,20 +205,32 @@ def answer(
             "then give --yes"
         )
     if url is not None:
-        _answer_at(url, data_dir, approval, decision, comment, is_sure=is_sure, as_json=as_json)
+        _answer_at(url, data_dir, approval, decision, scope, comment, is_sure=is_sure, as_json=as_json)
         return
+    from spanpost.interactions import texts
     from spanpost.runtime import decisions
-    from spanpost.runtime.system_user import system_user
+    from spanpost.store.system_user import system_user
     from spanpost.tasks.json_form import question_json
 
     settings = settings_of(database_url, data_dir)
     whose = tenant if tenant is not None else settings.intake.tenant
-    row = ask(settings, lambda store: decisions.question_named(store.interventions, whose, approval))
-    _confirm(question_json(row, None), decision, is_sure=is_sure)
+    try:
+        row = ask(settings, lambda store: decisions.question_named(store.interventions, whose, approval))
+        ref = str(row.key)
+        _confirm(question_json(row, None), decision, is_sure=is_sure)
+    except decisions.NoSuchQuestion:
+        ref = approval  # the try is recorded
     # Answer by key: the answer then belongs to the question that was read, even if a newer one was asked.
-    said: dict[str, Any] = {"by": name, "comment": comment, "tenant": whose, "source": "cli", "user": system_user()}
-    verdict = ask(settings, lambda store: decisions.decide(store.interventions, str(row.key), decision, **said))
-    is_done = verdict.result is Result.DONE
+    said: dict[str, Any] = {
+        "by": name,
+        "comment": comment,
+        "scope": Scope(scope),
+        "tenant": whose,
+        "source": "cli",
+        "user": system_user(),
+    }
+    verdict = ask(settings, lambda store: decisions.decide(store.interventions, ref, decision, **said))
+    is_done = verdict.result in (Result.DONE, Result.COUNTED)
     if as_json:
         print_json(
             {
@@ -194,21 +241,15 @@ def answer(
             }
         )
     else:
-        sentence = {
-            Result.DONE: f"{verdict.decision}: the agent will receive it",
-            Result.DECIDED: f"it was decided before: {verdict.decision}{f' by {verdict.by}' if verdict.by else ''}",
-            Result.VOID: "it was asked again in other words: answer that question",
-            Result.HIDDEN: "part of it is hidden or was cut, so it cannot be approved; it can be denied",
-            Result.EXPIRED: "its time is over",
-            Result.TOO_LATE: "its task has ended",
-        }.get(verdict.result, str(verdict.result))
+        is_whole = verdict.result is Result.DONE
+        sentence = texts.done(Verb.APPROVE, verdict, "") if is_whole else texts.verdict(Verb.APPROVE, verdict)
         print(sentence, file=sys.stdout if is_done else sys.stderr)
     if not is_done:
         raise typer.Exit(1)
 
 
 def _answer_at(
-    url: str, data_dir: Any, approval: str, decision: str, comment: str, *, is_sure: bool, as_json: bool
+    url: str, data_dir: Any, approval: str, decision: str, scope: str, comment: str, *, is_sure: bool, as_json: bool
 ) -> None:
 
     from spanpost.cli.remote import Remote
@@ -217,7 +258,9 @@ def _answer_at(
         question = remote.get(f"/api/approvals/{path_of(approval)}", {})
         _confirm(question, decision, is_sure=is_sure)
         answered = remote.post(
-            f"/api/approvals/{question['key']}/decision", {"decision": decision, "comment": comment}, str(uuid4())
+            f"/api/approvals/{question['key']}/decision",
+            {"decision": decision, "scope": scope, "comment": comment},
+            str(uuid4()),
         )
     if as_json:
         print_json(
@@ -227,7 +270,7 @@ def _answer_at(
             }
         )
     else:
-        print(f"{answered['decision']}: the agent will receive it")
+        print(answered["message"])
 
 
 def _confirm(question: Mapping[str, Any], decision: str, *, is_sure: bool) -> None:

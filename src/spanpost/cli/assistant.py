@@ -9,7 +9,7 @@ contain instructions.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeAlias
 from uuid import uuid4
 
 import typer
@@ -17,6 +17,8 @@ from pydantic import Field
 
 from spanpost.cli.remote import HERE, Remote, RemoteAnswered, path_of
 from spanpost.model.errors import ConfigError
+from spanpost.model.interventions import Verb
+from spanpost.model.task_acts import TASK_ACTS
 from spanpost.settings import URL_VARIABLE
 
 _INSTRUCTIONS: Final = (
@@ -52,6 +54,15 @@ _UNDER_WAY: Final = ("starting", "working", "waiting", "paused", "stalled", "con
 #: Longest list, and the default length.
 _MOST, _FEW = 100, 20
 
+TaskVerb: TypeAlias = Literal[tuple(map(str, TASK_ACTS))]  # type: ignore[valid-type]  # the rows of a table
+_ACTS_OF_TASK: Final = (
+    "Do an act on a task, only when the user said so. `text` is a comment; for `message` the words for the agent. "
+    + " ".join(
+        f"{verb}: {act.does}" + (f" `option`: {' or '.join(act.options)}." if act.options else "")
+        for verb, act in TASK_ACTS.items()
+    )
+)
+
 Limit = Annotated[int, Field(ge=1, le=_MOST, description="Maximum number.")]
 
 
@@ -75,7 +86,7 @@ def mcp(
     """Serve the Model Context Protocol on stdin and stdout for an assistant: what runs, what waits, what
     failed. Reads only.
     """
-    with Remote(url) as remote:
+    with Remote(url, client="mcp") as remote:
         server(remote, allow_acts=allow_acts).run("stdio")
 
 
@@ -157,25 +168,20 @@ def server(remote: Remote, *, allow_acts: bool = False) -> Any:
         """
         return act(f"/api/approvals/{path_of(approval)}/decision", {"decision": decision, "comment": comment})
 
-    @made.tool(annotations=acts)
-    def ask_of_task(id: str, verb: Literal["cancel", "pause", "resume", "retry"], comment: str = "") -> dict[str, Any]:
-        """Cancel, pause, resume or retry a task. Only when the user said so."""
-        return act(f"/api/tasks/{path_of(id)}/{verb}", {"comment": comment})
+    @made.tool(annotations=acts, description=_ACTS_OF_TASK)
+    def act_on_task(id: str, verb: TaskVerb, text: str = "", option: str = "") -> dict[str, Any]:
+        row = TASK_ACTS[Verb(verb)]
+        return act(f"/api/tasks/{path_of(id)}/{row.path}", row.body(text, option))
 
     @made.tool(annotations=lookups)
     def launchers() -> dict[str, Any]:
-        """List the launchers that this token may start."""
-        return {"launchers": [one["name"] for one in say(lambda: remote.items("/api/launchers", {}, _MOST))]}
+        """List the launchers that this token may start, each with the parameters that it declares."""
+        return {"launchers": say(lambda: remote.items("/api/launchers", {}, _MOST))}
 
     @made.tool(annotations=acts)
     def start_work(launcher: str, text: str, parameters: dict[str, str] | None = None) -> dict[str, Any]:
         """Start new work by a launcher; its task has the answer's `order_id`. Only when the user said so."""
         return act(f"/api/launchers/{path_of(launcher)}/start", {"text": text, "parameters": parameters or {}})
-
-    @made.tool(annotations=acts)
-    def send_message(id: str, text: str) -> dict[str, Any]:
-        """Send a message to the agent of a task. Only when the user said so."""
-        return act(f"/api/tasks/{path_of(id)}/messages", {"text": text})
 
     return made
 

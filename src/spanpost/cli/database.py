@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from spanpost.cli.options import DatabaseUrl, DataDir, Json, print_json, settings_of
+from spanpost.cli.options import DatabaseUrl, DataDir, Json, note_read, print_json, settings_of
+from spanpost.model.acts import ContentKind
 
 db = typer.Typer(help="Maintain the database.", no_args_is_help=True)
 
@@ -23,39 +24,6 @@ def upgrade(as_json: Json = False, database_url: DatabaseUrl = None, data_dir: D
         print(f"the database is at revision {revision}")
 
 
-@db.command("prune", short_help="Delete old rows.")
-def prune(
-    older_than: Annotated[
-        str,
-        typer.Option(
-            "--older-than", metavar="TIME", help="Minimum age of deleted rows: 90d, 12w or 36h.", show_default=False
-        ),
-    ],
-    is_done: Annotated[
-        bool, typer.Option("--yes", help="Delete. Without it, the command only prints what it would delete.")
-    ] = False,
-    as_json: Json = False,
-    database_url: DatabaseUrl = None,
-    data_dir: DataDir = None,
-) -> None:
-    """Delete old audit rows, state of closed traces, and deliveries that arrived.
-
-    Rows of a task are kept unless it is complete, failed or cancelled and has not changed since. Tasks and
-    checkpoints stay.
-    """
-    from spanpost.cli import tables
-    from spanpost.runtime import maintenance
-
-    age = tables.age(older_than)
-    pruned = maintenance.prune_database(settings_of(database_url, data_dir), age, is_done=is_done)
-    if as_json:
-        from msgspec import to_builtins
-
-        print_json(to_builtins(pruned))
-    else:
-        tables.print_pruned(pruned)
-
-
 @db.command("grant", short_help="Grant database roles the least rights that they need.")
 def grant(
     writer: Annotated[
@@ -64,6 +32,16 @@ def grant(
     reader: Annotated[
         str, typer.Option("--reader", metavar="ROLE", help="Role of Grafana or of `db query`, which reads.")
     ] = "",
+    tenants: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tenant",
+            metavar="TENANT",
+            help="The reader sees the rows of this tenant alone; give it several times for several. Needs PostgreSQL "
+            "15 and a writer with BYPASSRLS.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Json = False,
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
@@ -75,7 +53,9 @@ def grant(
     """
     from spanpost.runtime import maintenance
 
-    made = maintenance.grant_roles(settings_of(database_url, data_dir), writer=writer, reader=reader)
+    made = maintenance.grant_roles(
+        settings_of(database_url, data_dir), writer=writer, reader=reader, tenants=tenants or ()
+    )
     if as_json:
         print_json({"granted": made})
     else:
@@ -110,6 +90,8 @@ def query(
     from spanpost.cli import query as sql_query
 
     settings = settings_of(database_url, data_dir)
+    sql_query.refuse_other(sql)
+    note_read(settings, ContentKind.QUERY, detail=sql)
     url = settings.dsn if database_url is not None else settings.read_dsn
     columns, rows = sql_query.query(settings.database, url, sql)
     if as_json:

@@ -26,4 +26,4 @@ def decide(
     data_dir: DataDir = None,
 ) -> None:
     """Answer an agent's question. A gateway applies its rules; the database allows everybody who can reach it."""
-    answer(approval, decision, by, comment, is_sure, tenant, as_json, url, database_url, data_dir)
+    answer(approval, decision, "once", by, comment, is_sure, tenant, as_json, url, database_url, data_dir)

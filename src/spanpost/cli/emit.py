@@ -17,6 +17,7 @@ from spanpost.model.errors import ConfigError
 
 if TYPE_CHECKING:
     from spanpost.receivers import emit as wire
+    from spanpost.settings import Settings
 
 emit = typer.Typer(
     help="Report a task from a shell script: start, progress, questions, end.",
@@ -104,9 +105,9 @@ def start(
     }
     if not name.strip():
         raise ConfigError("emit start: the name is empty; give a title")
-    above = _task(None) if child else None
+    above = current_task(None) if child else None
     task = wire.begin(name, {key: value for key, value in about.items() if value is not None}, above)
-    _send([("records", wire.started(task))], endpoint, dry_run=dry_run, best_effort=best_effort)
+    send([("records", wire.started(task))], endpoint, dry_run=dry_run, best_effort=best_effort)
     if dry_run:
         return
     values = {wire.TASK_VARIABLE: task.token, "TRACEPARENT": task.traceparent}
@@ -159,7 +160,7 @@ def checkpoint(
         **_named(c.LINK_PREFIX, "--link", link, are_links=True),
         **_named(c.RESULT_PREFIX, "--result", result),
     }
-    _report(c.EVENT_CHECKPOINT, said, task, endpoint, dry_run=dry_run, best_effort=best_effort)
+    report(c.EVENT_CHECKPOINT, said, task, endpoint, dry_run=dry_run, best_effort=best_effort)
 
 
 @emit.command(short_help="Report something that was made.")
@@ -174,48 +175,7 @@ def artifact(
 ) -> None:
     """Report something that the task made."""
     said = {c.ARTIFACT_NAME: name, c.ARTIFACT_URI: uri, c.ARTIFACT_KIND: kind}
-    _report(c.EVENT_ARTIFACT, said, task, endpoint, dry_run=dry_run, best_effort=best_effort)
-
-
-@emit.command(short_help="Report that a person must decide, or has decided.")
-def approval(
-    question: Annotated[
-        str | None, typer.Argument(metavar="QUESTION", help="The question; left out with --decision.")
-    ] = None,
-    approval_id: Annotated[
-        str | None, typer.Option("--id", metavar="ID", help="The question's id; its answer uses the same id.")
-    ] = None,
-    detail: Annotated[str | None, typer.Option("--detail", metavar="TEXT", help="Longer text of the question.")] = None,
-    option: Annotated[
-        list[str] | None, typer.Option("--option", metavar="WORD", help="A possible answer; may be repeated.")
-    ] = None,
-    risk: Annotated[str | None, typer.Option("--risk", metavar="WORD", help="low, medium, high or the like.")] = None,
-    expires_at: Annotated[
-        str | None, typer.Option("--expires-at", metavar="TIME", help="When the question expires, as RFC 3339.")
-    ] = None,
-    decision: Annotated[
-        str | None, typer.Option("--decision", metavar="WORD", help="The answer to the question with this id.")
-    ] = None,
-    by: Annotated[str | None, typer.Option("--by", metavar="WHO", help="Who answered.")] = None,
-    comment: Annotated[str | None, typer.Option("--comment", metavar="TEXT", help="Comment of that person.")] = None,
-    task: TaskOption = None,
-    endpoint: Endpoint = None,
-    dry_run: DryRun = False,
-    best_effort: BestEffort = False,
-) -> None:
-    """Report that a person must decide (QUESTION), or has decided (--decision)."""
-    if approval_id is None:
-        raise ConfigError("emit approval: --id is missing; give the same word with the question and its answer")
-    if (question is None) == (decision is None):
-        raise ConfigError("emit approval: give a QUESTION, or --decision with its answer")
-    said: dict[str, Any] = {c.APPROVAL_ID: approval_id}
-    if decision is None:
-        said |= {c.APPROVAL_QUESTION: question, c.APPROVAL_DETAIL: detail, c.APPROVAL_OPTIONS: option or None}
-        said |= {c.APPROVAL_RISK: risk, c.APPROVAL_EXPIRES_AT: expires_at}
-    else:
-        said |= {c.APPROVAL_DECISION: decision, c.APPROVAL_BY: by, c.APPROVAL_COMMENT: comment}
-    event = c.EVENT_APPROVAL_REQUESTED if decision is None else c.EVENT_APPROVAL_RESOLVED
-    _report(event, said, task, endpoint, dry_run=dry_run, best_effort=best_effort)
+    report(c.EVENT_ARTIFACT, said, task, endpoint, dry_run=dry_run, best_effort=best_effort)
 
 
 @emit.command(short_help="Report that a part of the task failed; the task goes on.")
@@ -232,7 +192,7 @@ def error(
 ) -> None:
     """Report that a part of the task failed. The task goes on: `emit end --status error` ends it."""
     said = {c.EXCEPTION_MESSAGE: message, c.EXCEPTION_TYPE: kind, c.ERROR_LOG_TAIL: _tail(log_tail)}
-    _report(c.EVENT_ERROR, said, task, endpoint, dry_run=dry_run, best_effort=best_effort)
+    report(c.EVENT_ERROR, said, task, endpoint, dry_run=dry_run, best_effort=best_effort)
 
 
 @emit.command(short_help="End the task.")
@@ -272,7 +232,7 @@ def end(
         )
         message = message or (f"exit code {exit_code}" if exit_code else None)
     status = status or EmitOutcome.COMPLETE
-    current = _task(task)
+    current = current_task(task)
     said = {
         c.STATUS: str(status),
         **_named(c.LINK_PREFIX, "--link", link, are_links=True),
@@ -285,12 +245,13 @@ def end(
     if failed and (tail := _tail(log_tail)) is not None:
         said[c.ERROR_LOG_TAIL] = tail
     sent.append(("spans", wire.ended(current, said, is_failed=failed, message=(message or "") if failed else "")))
-    _send(sent, endpoint, dry_run=dry_run, best_effort=best_effort)
+    send(sent, endpoint, dry_run=dry_run, best_effort=best_effort)
 
 
-def _report(
+def report(
     event: str, said: dict[str, Any], task: str | None, endpoint: str | None, *, dry_run: bool, best_effort: bool
 ) -> None:
+    """Send one event of the task."""
     from spanpost.receivers import emit as wire
 
     said = {key: value for key, value in said.items() if value is not None}
@@ -298,10 +259,16 @@ def _report(
         raise ConfigError(
             "emit checkpoint: there is nothing to report; give a message, --progress, --step or another option"
         )
-    _send([("records", wire.happened(_task(task), event, said))], endpoint, dry_run=dry_run, best_effort=best_effort)
+    send(
+        [("records", wire.happened(current_task(task), event, said))],
+        endpoint,
+        dry_run=dry_run,
+        best_effort=best_effort,
+    )
 
 
-def _task(given: str | None) -> wire.EmittedTask:
+def current_task(given: str | None) -> wire.EmittedTask:
+    """Return the given task, else that of the environment. Raises `ConfigError`."""
     from spanpost.receivers import emit as wire
 
     token = given or os.environ.get(wire.TASK_VARIABLE, "")
@@ -313,7 +280,7 @@ def _task(given: str | None) -> wire.EmittedTask:
     return wire.task_of(token)
 
 
-def _send(parts: list[tuple[str, dict[str, Any]]], endpoint: str | None, *, dry_run: bool, best_effort: bool) -> None:
+def send(parts: list[tuple[str, dict[str, Any]]], endpoint: str | None, *, dry_run: bool, best_effort: bool) -> None:
     """Send records and spans, one request for each; or print them."""
     from spanpost.cli import complain
     from spanpost.receivers import emit as wire
@@ -327,14 +294,10 @@ def _send(parts: list[tuple[str, dict[str, Any]]], endpoint: str | None, *, dry_
         for _, body in requests:
             print_json(body)
         return
-    from spanpost import settings
     from spanpost.runtime.forwarding import target_of
 
-    section = settings.load(**({"forward": {"endpoint": endpoint}} if endpoint is not None else {})).forward
-    if section is None:
-        raise ConfigError(
-            "emit: no endpoint is set; set SPANPOST_FORWARD__ENDPOINT=http://host:4318 or give --endpoint"
-        )
+    section = settings_with(endpoint).forward
+    assert section is not None
     target = target_of(section)
     try:
         for signal, body in requests:
@@ -343,6 +306,18 @@ def _send(parts: list[tuple[str, dict[str, Any]]], endpoint: str | None, *, dry_
         if not best_effort:
             raise
         complain(error)
+
+
+def settings_with(endpoint: str | None) -> Settings:
+    """Return the settings, with an endpoint. Raises `ConfigError` without one."""
+    from spanpost import settings
+
+    loaded = settings.load(**({"forward": {"endpoint": endpoint}} if endpoint is not None else {}))
+    if loaded.forward is None:
+        raise ConfigError(
+            "emit: no endpoint is set; set SPANPOST_FORWARD__ENDPOINT=http://host:4318 or give --endpoint"
+        )
+    return loaded
 
 
 def _resource() -> dict[str, Any]:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from spanpost.cli.listening import NamedFinding, examine_gateway, examine_metrics
+from spanpost.model.access_tokens import AccessToken, ending
 from spanpost.model.errors import ConfigError, SpanpostError
 from spanpost.model.findings import Finding
 from spanpost.model.launch_orders import LAUNCH
 from spanpost.settings import config_path, describe_database, foreign_database, is_sdk_disabled
 from spanpost.sinks import registry
 from spanpost.sinks.base import CheckingSink, Installs
+from spanpost.text.rules import RedactionAction, RedactionRule
 from spanpost.text.sanitise import line
+from spanpost.text.secrets import ALL_KINDS
 
 if TYPE_CHECKING:
     from spanpost.runtime.workspaces import Workspaces
@@ -34,10 +39,12 @@ def examine(settings: Settings) -> list[NamedFinding]:
     if settings.cells is not None:
         found += _cells(settings)
     elif settings.forward is None:
-        found.append(_database(settings))
+        found += _database(settings)
     return [
         *found,
         _redaction(settings),
+        *_retention(settings),
+        *_sealing(settings),
         *_forward(settings),
         *examine_metrics(settings),
         *examine_gateway(settings),
@@ -58,7 +65,8 @@ def _settings() -> Iterator[NamedFinding]:
         yield NamedFinding("otel", False, "OTEL_SDK_DISABLED is true: agents send nothing", "unset it to follow agents")
 
 
-def _database(settings: Settings) -> NamedFinding:
+def _database(settings: Settings) -> Iterator[NamedFinding]:
+    """Check the database, and report access tokens that end soon."""
     if settings.dsn:
         where = f"PostgreSQL at {describe_database(settings.dsn)}"
     else:
@@ -66,15 +74,21 @@ def _database(settings: Settings) -> NamedFinding:
         where = f"embedded PostgreSQL in {settings.database.data_dir}"
         where += f" (DATABASE_URL names {other} and is not used)" if other else ""
     try:
-        counts, server = asyncio.run(_counts(settings))
+        counts, server, ends = asyncio.run(_counts(settings))
     except SpanpostError as error:
-        return NamedFinding("database", False, str(error))  # the message says what to do
+        yield NamedFinding("database", False, str(error))  # the message says what to do
+        return
     rows = ", ".join(f"{name} {value}" for name, value in counts.items() if isinstance(value, int))
-    return NamedFinding("database", True, f"{where}: reachable, schema current{server}; {rows}")
+    yield NamedFinding("database", True, f"{where}: reachable, schema current{server}; {rows}")
+
+    for token in ends:
+        name, verb = line(token.name, 100), "ends" if token.is_valid(datetime.now(UTC)) else "has ended"
+        cure = f"spanpost token rotate {shlex.quote(name)}"
+        yield NamedFinding("tokens", True, f"{name} {verb}: {token.expires_at:%Y-%m-%d %H:%M} UTC", cure)
 
 
-async def _counts(settings: Settings) -> tuple[dict[str, object], str]:
-    """Return the numbers of rows, and what is to be known of the server."""
+async def _counts(settings: Settings) -> tuple[dict[str, object], str, list[AccessToken]]:
+    """Return the numbers of rows, what is to be known of the server, and the tokens that end soon."""
     from spanpost.runtime import assembly
     from spanpost.store.postgres import PostgresStore
 
@@ -82,7 +96,9 @@ async def _counts(settings: Settings) -> tuple[dict[str, object], str]:
     await store.open()
     try:
         server = store.server if isinstance(store, PostgresStore) else None
-        return await store.counts(), f"; {server}" if server is not None else ""
+        state = await store.access_tokens.state()
+        ends = ending(state.tokens if state is not None else (), datetime.now(UTC))
+        return await store.counts(), f"; {server}" if server is not None else "", ends
     finally:
         await store.close()
 
@@ -99,16 +115,78 @@ def _redaction(settings: Settings) -> NamedFinding:
     """Report which secrets are removed."""
     section = settings.redaction
     if not section.enabled:
-        cure = "remove redaction.enabled = false, or turn off single kinds by redaction.off"
+        cure = 'remove redaction.enabled = false, or keep single kinds by a rule: action = "keep", kinds = [...]'
         return NamedFinding("redaction", True, "off: secrets in telemetry are kept and shown", cure)
-    left = f"; {', '.join(section.off)} are kept" if section.off else ""
-    own = f", {len(section.patterns)} of your own" if section.patterns else ""
+    everywhere = {kind for rule in section.rules if _keeps_kinds(rule) for kind in rule.kinds}
+    left = f"; {', '.join(sorted(everywhere))} are kept" if everywhere else ""
+    own = f", {len(section.rules)} rules" if section.rules else ""
     tenants = "".join(
-        f"; of tenant {line(name, 60)} {', '.join(one.off)} are kept, too"
-        for name, one in section.tenants.items()
-        if one.off
+        f"; {len(one.rules)} more rules of tenant {line(name, 60)}" for name, one in section.tenants.items()
     )
-    return NamedFinding("redaction", True, f"{len(section.kinds)} kinds of secrets are removed{own}{left}{tenants}")
+    kinds = len(set(ALL_KINDS) - everywhere)
+    return NamedFinding("redaction", True, f"{kinds} kinds of secrets are removed{own}{left}{tenants}")
+
+
+def _keeps_kinds(rule: RedactionRule) -> bool:
+    return rule.action is RedactionAction.KEEP and not rule.attributes and not rule.parts
+
+
+def _retention(settings: Settings) -> Iterator[NamedFinding]:
+    """Report how long rows are kept, and whether the archives can be used."""
+    section = settings.retention
+    if not settings.has_database or settings.forward is not None:
+        return
+    if section.directory is None:
+        cure = "set retention.directory to archive and remove old rows"
+        yield NamedFinding("retention", True, "all rows stay in the database", cure)
+        return
+    from spanpost.runtime import archives
+    from spanpost.store.archiving import parquet
+
+    kept = ", ".join(f"{kind.replace('_', ' ')} {time.days} days" for kind, time in section.by_kind.items())
+    kept += ", also less than half a year" if section.allow_short else ""
+    own = "".join(f"; tenant {line(name, 60)} has times of its own" for name in section.tenants)
+    off = "" if section.enabled else "; not by itself (retention.enabled = false)"
+    try:
+        parquet.library()
+        error = archives.last_error(settings)
+    except SpanpostError as missing:
+        yield NamedFinding("retention", False, str(missing))  # the message says what to do
+        return
+    if error:
+        yield NamedFinding("retention", False, f"the last run failed: {line(error, 300)}", "run `spanpost archive run`")
+    yield NamedFinding("retention", True, f"kept: {kept}{own}; archives in {section.directory}{off}")
+
+
+def _sealing(settings: Settings) -> Iterator[NamedFinding]:
+    """Report whether rows are sealed, and whether checkpoints leave the premises."""
+    section = settings.sealing
+    if not settings.has_database or settings.forward is not None:
+        return
+    if not section.enabled:
+        cure = "set sealing.enabled = true to notice rows that were changed later"
+        yield NamedFinding("sealed log", True, "audit rows are not sealed", cure)
+        return
+    from spanpost.runtime import checkpoint_ways, sealed_logs, sealing
+
+    try:
+        sealing.key_of(sealing.signing_key(settings)[0])
+        checkpoint_ways.ways(section)
+        found = sealed_logs.list_logs(settings)
+    except SpanpostError as error:
+        yield NamedFinding("sealed log", False, str(error))
+        return
+    if not section.ways:
+        cure = "set sealing.file, sealing.webhook, sealing.slack_webhook or sealing.timestamp_url"
+        yield NamedFinding("sealed log", False, "no checkpoint leaves the premises, so the log proves nothing", cure)
+    failures = {one["failure"] for one in found if one["failure"]}
+    for failure in sorted(failures)[:3]:
+        yield NamedFinding(
+            "sealed log", False, f"a checkpoint could not leave: {line(failure, 200)}", "see the setting"
+        )
+    leaves = sum(one["size"] for one in found)
+    ways = ", ".join(section.ways) or "none"
+    yield NamedFinding("sealed log", True, f"{leaves:,} leaves in {len(found)} logs; checkpoints leave by: {ways}")
 
 
 def _forward(settings: Settings) -> Iterator[NamedFinding]:
@@ -175,7 +253,7 @@ def _interactions(settings: Settings) -> Iterator[NamedFinding]:
             "no answers are received in this process: the gateway receives those of forwarded tasks",
         )
         return
-    from spanpost.runtime.interactions import examine
+    from spanpost.runtime.interactions_check import examine
 
     try:
         seen = asyncio.run(_bounded(examine(settings)))

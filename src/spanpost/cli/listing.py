@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from spanpost.cli import tables
-from spanpost.cli.options import ask
+from spanpost.cli.options import ask, time_at
 from spanpost.model.errors import ConfigError
 from spanpost.model.queries import TaskFilter
 from spanpost.model.tasks import Task
@@ -84,12 +84,11 @@ def time_of(said: str | None) -> datetime | None:
     if said is None:
         return None
     try:
-        at = datetime.fromisoformat(said)
+        return time_at(said)
     except ValueError:
         try:
-            return datetime.now(UTC) - tables.age(said)
+            return datetime.now(UTC) - tables.age(said, "--since")
         except (ConfigError, OverflowError):
             raise ConfigError(
                 f"--since {said[:50]}: give a time, such as 2026-03-01T12:00:00Z, or an age, such as 7d"
             ) from None
-    return at if at.tzinfo is not None else at.replace(tzinfo=UTC)

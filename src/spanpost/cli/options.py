@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -15,6 +16,9 @@ from spanpost.model.errors import ConfigError
 from spanpost.semconv import STATUSES
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
+    from spanpost.model.acts import ContentKind
     from spanpost.settings import Settings
     from spanpost.store.protocols import Store
 
@@ -98,6 +102,15 @@ def refuse_unknown(statuses: Iterable[str] | None) -> None:
             raise ConfigError(f"--status {one}: there is no such status; use one of {', '.join(STATUSES)}")
 
 
+def time_at(text: str, *, is_local: bool = False) -> datetime:
+    """Return a time in UTC; without a zone it is in UTC, or local. Raises `ValueError`."""
+    at = datetime.fromisoformat(text)
+    try:
+        return (at if at.tzinfo is not None or is_local else at.replace(tzinfo=UTC)).astimezone(UTC)
+    except OverflowError:  # at the calendar's edge a zone leads out of it
+        raise ValueError("out of the calendar") from None
+
+
 def ask(settings: Settings, question: Callable[[Store], Awaitable[T]]) -> T:
     async def ask() -> T:
         async with opened(settings) as store:
@@ -106,16 +119,38 @@ def ask(settings: Settings, question: Callable[[Store], Awaitable[T]]) -> T:
     return asyncio.run(ask())
 
 
-def noted(settings: Settings, what: str, detail: str, question: Callable[[Store], Awaitable[int]]) -> int:
+def noted(settings: Settings, what: str, detail: str, question: Callable[[Store], Awaitable[T]]) -> T:
     """Change the database, and record the operation with the system's user."""
-    from spanpost.runtime.system_user import system_user
+    from spanpost.store.operations import operation
 
-    async def work(store: Store) -> int:
-        # Recorded first: an operation that fails half-way must have its author, too.
-        await store.note_operation(what, system_user(), detail[:1000])
-        return await question(store)
+    async def work(store: Store) -> T:
+        async with operation(store.acts.note_operation, what, detail) as outcome:
+            answer = await question(store)
+            outcome.said = str(answer) if isinstance(answer, int) else ""
+        return answer
 
     return ask(settings, work)
+
+
+def note_read(
+    settings: Settings, kind: ContentKind, *, tenant: str = "", tasks: Iterable[UUID] = (), detail: str = ""
+) -> None:
+    """Log that the system's user is about to read content in the database, where `interactions.log_reads` is set.
+
+    `tasks`: none where it is of no single task. What cannot be logged is not shown.
+    """
+    if settings.interactions is None or not settings.interactions.log_reads:
+        return
+    from spanpost.interactions.read_log import ReadLog
+    from spanpost.model.acts import CLI, NO_TASK, SYSTEM_USER
+    from spanpost.model.interventions import Actor
+    from spanpost.store.system_user import system_user
+
+    by = Actor(provider=CLI, id=system_user(), credential=SYSTEM_USER)
+    ask(
+        settings,
+        lambda store: ReadLog(store.acts, is_on=True).note(by, kind, tenant, tuple(tasks) or (NO_TASK,), detail),
+    )
 
 
 @asynccontextmanager
@@ -144,7 +179,6 @@ def print_json(value: Any) -> None:
 
 
 def _plain(value: object) -> object:
-    from datetime import datetime
     from decimal import Decimal
 
     if isinstance(value, Decimal):

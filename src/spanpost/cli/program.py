@@ -4,28 +4,38 @@ needed.
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from spanpost.cli import acts
+from spanpost.cli.alerts import alerts
 from spanpost.cli.approvals import approvals
+from spanpost.cli.archive import archive
 from spanpost.cli.assistant import mcp
 from spanpost.cli.database import db
 from spanpost.cli.decide import decide
 from spanpost.cli.deliveries import deliveries
-from spanpost.cli.emit import emit
+from spanpost.cli.emit_approval import emit
+from spanpost.cli.erase import erase
+from spanpost.cli.hook import hook
 from spanpost.cli.options import DatabaseUrl, DataDir, Json, MetricsPort, print_json, refuse_unknown, settings_of
 from spanpost.cli.preview import preview
-from spanpost.cli.remote import HERE, Url
+from spanpost.cli.quarantine import quarantine
+from spanpost.cli.redact import redact
+from spanpost.cli.remote import Url
+from spanpost.cli.sealed_log import audit
 from spanpost.cli.slack import slack
 from spanpost.cli.spending import spending
+from spanpost.cli.standing_approvals import rules
 from spanpost.cli.start import start
+from spanpost.cli.tokens import token
 from spanpost.cli.watch import watch
 from spanpost.model.errors import ConfigError
-from spanpost.settings import URL_VARIABLE, Settings
+from spanpost.model.task_acts import TASK_ACTS
+from spanpost.settings import Settings
 
 program = typer.Typer(
     name="spanpost",
@@ -35,19 +45,28 @@ program = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+approvals.add_typer(rules, name="rules")
 program.add_typer(approvals, name="approvals")
+program.add_typer(alerts, name="alerts")
 program.add_typer(deliveries, name="deliveries")
+program.add_typer(quarantine, name="quarantine")
 program.add_typer(db, name="db")
+program.add_typer(audit, name="audit")
+program.add_typer(archive, name="archive")
 program.add_typer(emit, name="emit")
+program.add_typer(hook, name="hook")
 program.add_typer(slack, name="slack")
-token = typer.Typer(help="Make tokens for senders to a gateway.", no_args_is_help=True)
 program.add_typer(token, name="token")
 program.command(short_help="Answer an agent's question.")(decide)
 program.command(short_help="Start work by a launcher.")(start)
+for _act in TASK_ACTS.values():
+    acts.add(program, _act)
+program.command(short_help="Erase a task, a person, a tenant or a time range.")(erase)
 program.command(short_help="Show spent budgets and rate limits of providers.")(spending)
 program.command(short_help="Print checkpoints of tasks live.")(watch)
 program.command(short_help="Serve the Model Context Protocol for an assistant.")(mcp)
 program.command(short_help="Draw what Slack would show, as a page or a picture.")(preview)
+program.command(short_help="Show what the rules of redaction change, and why.")(redact)
 
 
 def _version(asked: bool) -> None:
@@ -132,8 +151,8 @@ def run(
     """Receive OTLP over HTTP (4318) and gRPC (4317), record it, deliver checkpoints and serve metrics,
     until Ctrl-C.
 
-    A sender gets its answer when its spans are committed. SIGHUP reads routes, tokens and certificates
-    again. SIGTERM answers and records requests in progress, and stops within ten seconds.
+    A sender gets its answer when its spans are committed. SIGHUP reads routes, secrets, certificates, sealing
+    and retention again. SIGTERM answers and records requests in progress, and stops within ten seconds.
     """
     from spanpost.cli.service import serve
 
@@ -251,57 +270,6 @@ def _replay_into(files: list[Path], into: str, data_dir: Path | None, *, deliver
         left = "" if counts.is_delivered else "; not all of them arrived yet, `spanpost run` continues with them"
         print(f"{counts.deliveries} deliveries{left}")
     tables.print_dropped(counts.dropped)
-
-
-@token.command("new")
-def new_token(
-    as_json: Json = False,
-    tenant: Annotated[str, typer.Option("--tenant", metavar="NAME", help="Tenant of the token.")] = "default",
-) -> None:
-    """Make a token for senders to a gateway, and print it with the entry for the gateway's settings. It is
-    kept nowhere.
-    """
-    from spanpost.http.tokens import hash_of, new_token
-
-    made = new_token()
-    if as_json:
-        print_json({"tenant": tenant, "token": made, "sha256": hash_of(made)})
-        return
-    print(f"token   {made}\nsha256  {hash_of(made)}")
-    print(
-        "\nGive the token to the sender: OTEL_EXPORTER_OTLP_HEADERS='authorization=Bearer <token>'. It is "
-        "shown only once.\n"
-        "Give the hash to the gateway, in spanpost.toml:\n\n"
-        f'  [[gateway.tokens]]\n  tenant = {json.dumps(tenant)}\n  sha256 = ["{hash_of(made)}"]',
-        file=sys.stderr,
-    )
-
-
-@token.command("local")
-def local_token(
-    as_json: Json = False,
-    url: Annotated[
-        str, typer.Option("--url", metavar="URL", envvar=URL_VARIABLE, help="Address of the gateway.")
-    ] = HERE,
-    data_dir: DataDir = None,
-) -> None:
-    """Print this machine's token, which opens the board and the API of a local gateway that requires no
-    other token.
-    """
-    from spanpost.cli.remote import token_here
-    from spanpost.runtime.local_token import link
-
-    found = token_here(data_dir)
-    if not found:
-        raise ConfigError(
-            "this machine has no token yet: `spanpost run` makes it beside its data directory if the API requires no "
-            "other token; --data-dir names that directory"
-        )
-    if as_json:
-        print_json({"token": found, "url": link(url, found)})
-        return
-    print(found)
-    print(f"\nopen the board: {link(url, found)}", file=sys.stderr)
 
 
 @program.command()

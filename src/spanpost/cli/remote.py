@@ -18,6 +18,7 @@ from uuid import UUID
 import typer
 
 from spanpost.http.hosts import is_loopback
+from spanpost.model.acts import CLIENT_HEADER
 from spanpost.model.errors import ConfigError, SpanpostError
 from spanpost.model.tasks import Task
 from spanpost.settings import TOKEN_VARIABLE, URL_VARIABLE
@@ -40,7 +41,11 @@ _PAGE: Final = 200
 
 
 class RemoteAnswered(SpanpostError):
-    """The gateway refused a request, or failed."""
+    """The gateway refused a request, or failed. `status` is that of HTTP, 0 without an answer."""
+
+    def __init__(self, said: str, status: int = 0) -> None:
+        super().__init__(said)
+        self.status = status
 
 
 class Remote:
@@ -48,14 +53,14 @@ class Remote:
     that of the settings.
     """
 
-    def __init__(self, url: str, data_dir: Path | None = None) -> None:
+    def __init__(self, url: str, data_dir: Path | None = None, *, client: str = "cli") -> None:
         try:
             import httpx
         except ModuleNotFoundError as error:
             raise ConfigError(f"--url: {error.name} is missing; install it with: pip install 'spanpost[api]'") from None
         is_here = _is_here(url)
         token = os.environ.get(TOKEN_VARIABLE, "").strip() or (token_here(data_dir) if is_here else "")
-        headers = {"authorization": f"Bearer {token}"} if token else {}
+        headers = {CLIENT_HEADER: client, **({"authorization": f"Bearer {token}"} if token else {})}
         self._failures = (httpx.HTTPError, httpx.InvalidURL)
         try:
             base = url.rstrip("/").removesuffix("/api")
@@ -142,7 +147,7 @@ class Remote:
         if answer.status_code == 401:
             said += f"; the token is read from {TOKEN_VARIABLE}"
         if is_final:
-            raise RemoteAnswered(f"the gateway: {said}")
+            raise RemoteAnswered(f"the gateway: {said}", answer.status_code)
         print(f"spanpost: the gateway: {said}, trying again", file=sys.stderr)
 
 

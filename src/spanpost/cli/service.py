@@ -150,11 +150,13 @@ def _access(settings: Settings, section: GatewaySettings) -> Iterator[str]:
     if section.tokens:
         tenants = ", ".join(sorted({token.tenant for token in section.tokens}))
         yield f"tokens are required; tenants: {tenants}"
+    elif section.require_token:
+        yield "tokens of the database are required"
     if section.router_tokens:
         yield "requests of a routing gateway are of the tenant that it names"
-    elif not section.tokens and section.client_ca is not None:
+    elif not section.asks_token and section.client_ca is not None:
         yield f"client certificates are required; all senders are tenant {settings.intake.tenant}"
-    elif not section.tokens:
+    elif not section.asks_token:
         access = (
             "ANYBODY WHO REACHES THE PORT MAY WRITE (allow_insecure)" if section.is_exposed else "no token is required"
         )
@@ -182,7 +184,7 @@ def lines(gateway: Gateway) -> Iterator[str]:
     components = gateway.pipeline.components
     if gateway.http_url and components.workspaces is not None:
         yield f"the Slack app is installed at {components.workspaces.section.install_url}"
-    if components.interactions_runtime is not None and components.interactions_runtime.sockets:
+    if components.interactions_runtime is not None and components.interactions_runtime.sockets.open:
         yield "receiving Slack events by Socket Mode"
     if not section.enabled:
         yield "receiving nothing: gateway.enabled is false"
@@ -200,4 +202,4 @@ def lines(gateway: Gateway) -> Iterator[str]:
     yield f"checkpoints go to {', '.join(enabled_sinks(settings)) or 'no sink: none is on'}"
     pages = [gateway.pipeline.metrics_url, f"{gateway.http_url}/metrics" if gateway.http_url else None]
     yield f"metrics: {', '.join(page for page in pages if page) or 'off'}"
-    yield "stop with Ctrl-C; SIGHUP reads routes and tokens again"
+    yield "stop with Ctrl-C; SIGHUP reads routes and secrets again"

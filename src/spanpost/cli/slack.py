@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from spanpost.cli.options import DatabaseUrl, DataDir, Json, ask, print_json, say_count, settings_of
+from spanpost.cli.options import DatabaseUrl, DataDir, Json, ask, noted, print_json, say_count, settings_of
 from spanpost.model.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -64,11 +64,13 @@ def remove_installation(
 ) -> None:
     """Delete a workspace's token. The app stays in the workspace until a person removes it there."""
 
+    from spanpost.runtime.workspaces import BY_HAND
+
     async def remove(workspaces: Workspaces) -> bool:
         known = {
             name: one.team for one in await workspaces.listed() for name in (one.team, workspaces.name_of(one.team))
         }
-        return await workspaces.remove(known.get(team, team), "by hand")
+        return await workspaces.remove(known.get(team, team), BY_HAND)
 
     if not _ask(database_url, data_dir, remove):
         raise ConfigError(
@@ -88,10 +90,12 @@ def reencrypt(as_json: Json = False, database_url: DatabaseUrl = None, data_dir:
             raise ConfigError("slack_oauth.key is not set: `spanpost slack key` makes one")
         return await workspaces.reencrypt()
 
-    say_count("reencrypted", _ask(database_url, data_dir, work), as_json=as_json)
+    say_count("reencrypted", _ask(database_url, data_dir, work, "reencrypt_slack_tokens"), as_json=as_json)
 
 
-def _ask(database_url: str | None, data_dir: Path | None, question: Callable[[Workspaces], Awaitable[T]]) -> T:
+def _ask(
+    database_url: str | None, data_dir: Path | None, question: Callable[[Workspaces], Awaitable[T]], what: str = ""
+) -> T:
     from spanpost.runtime.workspaces import workspaces_of
 
     settings = settings_of(database_url, data_dir)
@@ -105,7 +109,7 @@ def _ask(database_url: str | None, data_dir: Path | None, question: Callable[[Wo
             )
         return await question(workspaces)
 
-    return ask(settings, work)
+    return noted(settings, what, "", work) if what else ask(settings, work)
 
 
 async def _shown(workspaces: Workspaces) -> list[dict[str, Any]]:

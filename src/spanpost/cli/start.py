@@ -72,7 +72,7 @@ def _in_database(
     launcher: str, text: str, given: dict[str, str], by: str | None, tenant: str | None, settings: Settings
 ) -> str:
     from spanpost.runtime import decisions
-    from spanpost.runtime.system_user import system_user
+    from spanpost.store.system_user import system_user
 
     name = (by or "").strip()
     if not name:

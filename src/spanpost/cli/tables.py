@@ -12,13 +12,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from spanpost.model.budgets import Limits, Spent
+from spanpost.model.access_tokens import AccessToken
 from spanpost.model.checkpoints import Checkpoint
 from spanpost.model.deliveries import DeliveryRow, RateLimitRow
 from spanpost.model.errors import ConfigError
 from spanpost.model.tasks import Task
 from spanpost.sinks.labels import count, forecast, status_label, window
-from spanpost.store.retention import Pruned
+from spanpost.sinks.loop_label import loop
 from spanpost.text.legible import Hidden, legible
 from spanpost.text.locales.questions import why_hidden
 from spanpost.text.sanitise import line
@@ -34,14 +34,16 @@ def out() -> Console:
 
 def print_tasks(tasks: Sequence[Task], *, explain: bool = False) -> None:
     """Print tasks as a tree: child tasks stand below their parents."""
-    table = _table(
+    table = titled(
         "task", "status", "progress", "calls", "tools", "tokens in/out", "cost", "context", "started", "took", "id"
     )
     if explain:
         table.add_column("decided by")
     for depth, task in _as_tree(tasks):
         shown = status_label(task.status)
-        status = f"{shown.emoji} {task.status}" + (" (inferred)" if task.is_inferred else "")
+        status = (
+            f"{shown.emoji} {task.status}" + (" (inferred)" if task.is_inferred else "") + f" {loop(task)}".rstrip()
+        )
         tools = f"{task.tool_calls}" + (f" ({task.tool_errors} failed)" if task.tool_errors else "")
         row = [
             Text("  " * depth + line(task.name or task.agent_name or "(unnamed)", 48)),
@@ -52,7 +54,7 @@ def print_tasks(tasks: Sequence[Task], *, explain: bool = False) -> None:
             Text(f"{_number(task.input_tokens)} / {_number(task.output_tokens)}"),
             Text("?" if task.cost_usd is None else f"${task.cost_usd:.4f}" + ("+?" if task.unpriced_calls else "")),
             Text(_context(task)),
-            Text(_time(task.started_at)),
+            Text(time_of(task.started_at)),
             Text(_took(task)),
             Text(line(task.task_id, 52)),
         ]
@@ -77,11 +79,11 @@ def print_explained(tasks: Sequence[Task], explained: Mapping[UUID, Mapping[str,
 
 def print_checkpoints(checkpoints: Sequence[Checkpoint], names: Mapping[object, str]) -> None:
     """Print checkpoints in order of time."""
-    table = _table("at", "kind", "status", "task", "text")
+    table = titled("at", "kind", "status", "task", "text")
     for one in checkpoints:
         shown = status_label(one.status)
         table.add_row(
-            Text(_time(one.at)),
+            Text(time_of(one.at)),
             Text(str(one.kind)),
             Text(f"{shown.emoji} {one.status}", style=_COLOURS.get(shown.colour, shown.colour)),
             Text(line(names.get(one.task_uid, ""), 32)),
@@ -92,16 +94,16 @@ def print_checkpoints(checkpoints: Sequence[Checkpoint], names: Mapping[object, 
 
 def print_questions(found: Sequence[Mapping[str, Any]]) -> None:
     """Print questions to people, one line each; a mark shows that more text exists."""
-    table = _table("asked", "state", "question", "answers", "risk", "until", "agent", "task", "id")
+    table = titled("asked", "state", "question", "answers", "risk", "until", "agent", "task", "id")
     for one in found:
         state = one["state"] + (f": {one['decision']} by {one['by'] or '?'}" if one["decision"] else "")
         cells = (
-            _time(datetime.fromisoformat(one["requested_at"])),
+            time_of(datetime.fromisoformat(one["requested_at"])),
             line(state, 60),
             line(one["question"] or "", 100) + (" […]" if _has_more(one) else ""),
             line(", ".join(one["options"]) or "approve, deny", 60),
             line(one["risk"] or "", 20),
-            _time(datetime.fromisoformat(one["expires_at"])) if one["expires_at"] else "",
+            time_of(datetime.fromisoformat(one["expires_at"])) if one["expires_at"] else "",
             line(one["agent_name"] or "", 30),
             line(one["task_name"] or one["task_id"] or "", 40),
             line(one["id"], 60),
@@ -127,7 +129,7 @@ def print_question(one: Mapping[str, Any], *, to_stderr: bool = False) -> None:
     state = one["state"] + (f": {one['decision']} by {one['by'] or '?'}" if one["decision"] else "")
     options = "\n".join(f"{n}. {option}" for n, option in enumerate(one["options"], 1))
     rows = quoted("question", one["question"] or "") + quoted("detail", one["detail"] or "")
-    rows += quoted("answers", options) + quoted("risk", one["risk"] or "")
+    rows += quoted("answers", options) + quoted("tool", one["tool"] or "") + quoted("risk", one["risk"] or "")
     rows += [] if one["is_whole"] else [why_hidden([Hidden(why) for why in one["hidden"]])]
     reported = one["reported_decision"]
     about = {
@@ -137,8 +139,9 @@ def print_question(one: Mapping[str, Any], *, to_stderr: bool = False) -> None:
         )
         if reported
         else "",
-        "asked": _time(datetime.fromisoformat(one["requested_at"])),
-        "until": _time(datetime.fromisoformat(one["expires_at"])) if one["expires_at"] else "",
+        "asked": time_of(datetime.fromisoformat(one["requested_at"])),
+        "until": time_of(datetime.fromisoformat(one["expires_at"])) if one["expires_at"] else "",
+        "people": f"{len(one['approved_by'])} of {one['needs']} approved" if one["needs"] > 1 else "",
         "agent": line(one["agent_name"] or "", 100),
         "task": line(one["task_name"] or one["task_id"] or "", 200),
         "id": line(one["id"], 300),
@@ -150,9 +153,25 @@ def print_question(one: Mapping[str, Any], *, to_stderr: bool = False) -> None:
     )
 
 
+def print_standing(found: Sequence[Mapping[str, Any]]) -> None:
+    """Print standing approvals."""
+    table = titled("id", "tool", "scope", "agent", "in", "risk", "by", "until", "used", "reason")
+    for one in found:
+        until = f"revoked by {one['revoked_by']}" if one["revoked_at"] else one["expires_at"][:16] + "Z"
+        texts = (one["tool"], one["scope"], one["agent"], one["repo"] or one["service"], one["risk"], one["granted_by"])
+        table.add_row(
+            one["id"],
+            *(line(text or "", 60) for text in texts),
+            line(until, 60),
+            str(one["used"]),
+            line(one["reason"] or "", 60),
+        )
+    out().print(table)
+
+
 def print_installations(found: Sequence[Mapping[str, Any]]) -> None:
     """Print the workspaces in which an app is or was installed."""
-    table = _table("workspace", "team", "its name", "tenant", "state", "by", "since")
+    table = titled("workspace", "team", "its name", "tenant", "state", "by", "since")
     for one in found:
         state = (
             "installed"
@@ -169,7 +188,7 @@ def print_installations(found: Sequence[Mapping[str, Any]]) -> None:
             one["tenant"],
             state,
             one["installed_by"],
-            _time(at),
+            time_of(at),
         )
         table.add_row(*map(Text, cells))
     out().print(table)
@@ -193,7 +212,7 @@ def print_event(event: Mapping[str, Any]) -> None:
 
 def print_deliveries(rows: Sequence[DeliveryRow]) -> None:
     """Print deliveries for an operator."""
-    table = _table("id", "sink", "address", "state", "kind", "attempt", "born", "not before", "task", "reason", "error")
+    table = titled("id", "sink", "address", "state", "kind", "attempt", "born", "not before", "task", "reason", "error")
     for row in rows:
         table.add_row(
             *(
@@ -205,53 +224,14 @@ def print_deliveries(rows: Sequence[DeliveryRow]) -> None:
                     row.state,
                     row.kind,
                     str(row.attempt),
-                    _time(row.born_at),
-                    _time(row.not_before),
+                    time_of(row.born_at),
+                    time_of(row.not_before),
                     line(row.task_id, 120),
                     line(row.reason, 40),
                     line(row.error, 120),
                 )
             )
         )
-    out().print(table)
-
-
-def print_spending(spent: Sequence[Spent]) -> None:
-    """Print the use of budgets."""
-    table = _table("budget", "tenant", "of", "spent", "used", "left", "until")
-    for one in spent:
-        dollars = [f"${one.cost_usd:,.2f}"] if one.limit_usd is not None else []
-        tokens = [f"{one.tokens:,} tokens"] if one.limit_tokens is not None else []
-        unpriced = [f"{one.unpriced} calls unpriced"] if one.unpriced and dollars else []
-        left = [f"${one.left_usd:,.2f}"] if one.left_usd is not None else []
-        left += [f"{one.left_tokens:,} tokens"] if one.left_tokens is not None else []
-        whom = ", ".join(line(value, 60) for _, value in one.scope)
-        cells = (
-            one.budget,
-            one.tenant,
-            whom,
-            " + ".join(dollars + tokens + unpriced),
-            f"{one.share:.0%}",
-            " and ".join(left),
-        )
-        table.add_row(*(Text(line(cell, 120)) for cell in cells), Text(_time(one.ends_at)))
-    out().print(table)
-
-
-def print_limits(limits: Sequence[Limits]) -> None:
-    """Print how often providers limited calls."""
-    table = _table("day", "tenant", "account", "provider", "model", "limit", "calls")
-    for one in limits:
-        cells = (
-            str(one.day),
-            one.tenant,
-            one.account,
-            one.provider,
-            one.model,
-            one.kind.replace("_", " "),
-            str(one.count),
-        )
-        table.add_row(*(Text(line(cell, 120)) for cell in cells))
     out().print(table)
 
 
@@ -262,7 +242,7 @@ def print_rate_limits(rows: Sequence[RateLimitRow]) -> None:
             pace = "unlimited" if row.rate is None else f"{row.rate:g} a second, {row.burst:g} at once"
             said = f"{pace}, {row.reserve:g} of them reserved for urgent calls" if row.reserve else pace
         else:
-            said = f"until {_time(row.until)}: {row.why}" if row.until is not None else row.why
+            said = f"until {time_of(row.until)}: {row.why}" if row.until is not None else row.why
             said += "".join(f", {text}" for text in dict.fromkeys((line(row.reason, 60), line(row.error, 500))) if text)
         out().print(Text(f"{row.state:<8}"), Text(line(row.key, 120), style="bold"), Text(said), soft_wrap=True)
 
@@ -278,7 +258,7 @@ def print_rows(columns: Sequence[str], rows: Sequence[Sequence[object]], console
     console = console or out()
     columns = [line(column, 200) for column in columns]
     cells = [[line(_cell(value), 200) for value in row] for row in rows]
-    table = _table(*columns)
+    table = titled(*columns)
     for row in cells:
         table.add_row(*map(Text, row))
     if not cells or table.__rich_measure__(console, console.options.update(max_width=100_000)).maximum <= console.width:
@@ -300,7 +280,7 @@ def _cell(value: object) -> str:
     return value.isoformat(" ") if isinstance(value, datetime) else str(value)
 
 
-def _table(*columns: str) -> Table:
+def titled(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold" if column in ("id", "text", "error") else "ellipsis")
@@ -325,29 +305,30 @@ def _as_tree(tasks: Sequence[Task]) -> Iterable[tuple[int, Task]]:
     yield from ((0, task) for task in tasks if task.uid not in seen)
 
 
-def age(text: str) -> timedelta:
-    """Return the duration of a text such as 90d, 12w or 36h. Raises `ConfigError`."""
+def age(text: str, option: str) -> timedelta:
+    """Return the duration of an option such as 90d, 12w or 36h. Raises `ConfigError`."""
     number, unit = text[:-1], {"h": "hours", "d": "days", "w": "weeks"}.get(text[-1:])
     if unit is None or not (number.isascii() and number.isdigit() and len(number) < 6 and int(number) > 0):
-        raise ConfigError(f"--older-than {text}: give a number and h, d or w, such as 90d")
+        raise ConfigError(f"{option} {text}: give a number and h, d or w, such as 90d")
     return timedelta(**{unit: int(number)})
 
 
-def print_pruned(pruned: Pruned) -> None:
-    """Print the numbers of deleted rows, or of rows to delete."""
-    table = _table("what", "deleted" if pruned.is_done else "would be deleted")
-    of_months = f" (months as a whole: {', '.join(pruned.months)})" if pruned.months else ""
-    table.add_row(f"audit rows{of_months}", _number(pruned.events))
-    table.add_row("records of closed traces", _number(pruned.task_state))
-    table.add_row("deliveries that arrived", _number(pruned.deliveries))
-    table.add_row("ordering keys", _number(pruned.ordering_keys))
+def print_access_tokens(tokens: Sequence[AccessToken], now: datetime) -> None:
+    """Print the database's tokens: never their hashes."""
+    table = titled("name", "tenant", "scopes", "state", "expires", "last used", "made by")
+    for one in tokens:
+        state = "valid" if one.is_valid(now) else "expired" if one.revoked_at is None else "revoked"
+        cells = (
+            line(one.name, 120),
+            line(one.tenant or "-", 120),
+            ", ".join(sorted(one.scopes)),
+            state,
+            time_of(one.expires_at) if one.expires_at is not None else "never",
+            time_of(one.used_at) if one.used_at is not None else "never",
+            line(one.made_by, 60),
+        )
+        table.add_row(*map(Text, cells))
     out().print(table)
-    print(
-        f"older than {_time(pruned.before)}; kept whole: {pruned.kept_tasks} tasks that are open or changed since",
-        file=sys.stderr,
-    )
-    if not pruned.is_done:
-        print("nothing was changed: give --yes to delete", file=sys.stderr)
 
 
 def _context(task: Task) -> str:
@@ -362,7 +343,7 @@ def _number(value: int | None) -> str:
     return "?" if value is None else f"{value:,}"
 
 
-def _time(at: datetime | None) -> str:
+def time_of(at: datetime | None) -> str:
     return "" if at is None else at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 

@@ -84,6 +84,7 @@ def gallery() -> list[GalleryPiece]:
             ],
         ),
         _waiting(),
+        *_for_a_tool(),
         _choosing(),
         *_long_and_hidden(),
         _approved(),
@@ -191,6 +192,24 @@ def _waiting() -> GalleryPiece:
     return GalleryPiece(
         caption="waiting for a person", task=_task("waiting", 4, approvals=(asked,)), checkpoints=[checkpoint]
     )
+
+
+def _for_a_tool() -> list[GalleryPiece]:
+    said = {"tool": "Bash", "risk": "", "question": "Run git push --force?", "detail": "", "deadline": None}
+    ruled = {"decision": "approve", "by": "Mina", "source": "rule", "rule": str(uuid5(_IDS, "rule"))}
+    pieces = [
+        ("waiting for a tool", _question(**said)),
+        ("waiting for a second person", _question(**said, needs=2, approved_by=("Mina",), owner="U0ALICE")),
+        ("allowed by a standing approval", _question(**said, **ruled, comment="a sandbox")),
+    ]
+    return [
+        GalleryPiece(
+            caption=caption,
+            task=_task("waiting" if asked.is_open else "working", 3, approvals=(asked,)),
+            checkpoints=[checkpoint],
+        )
+        for caption, (asked, checkpoint) in pieces
+    ]
 
 
 def _choosing() -> GalleryPiece:

@@ -16,8 +16,8 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
-from datetime import UTC, datetime
-from typing import Any, Protocol
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import msgspec
 
@@ -35,6 +35,7 @@ from spanpost.model.outcomes import Arrived, GiveUp, NotArrived, Outcome, RetryA
 from spanpost.model.recorded import Recorded
 from spanpost.routing import rate_limiting
 from spanpost.routing.retries import Policy, decide
+from spanpost.sinks.redaction import DeliveryCarrier
 from spanpost.store.protocols import Outbox, Recorder
 from spanpost.text.sanitise import line
 
@@ -43,16 +44,6 @@ log = logging.getLogger("spanpost.dispatcher")
 
 #: Seconds that a cancelled task has to end.
 _CANCELLED = 0.2
-
-
-class DeliveryCarrier(Protocol):
-    """**Protocol:** the part of a sink that the dispatcher needs; `spanpost.sinks.base.Sink` is one."""
-
-    async def deliver(self, delivery: Delivery) -> Receipt: ...
-
-    async def reconcile(self, deliveries: list[Delivery]) -> Mapping[int, Receipt | DeliveryError | None]: ...
-
-    def rate_limits(self, address: str, call: SinkCall) -> tuple[RateLimit, ...]: ...
 
 
 class Pace(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +64,11 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     outage: tuple[float, float] = (0.1, 5.0)
     #: Longest pause: other processes write too, and do not wake this one.
     longest: float = 5.0
+
+    @classmethod
+    def of_timeout(cls, timeout: timedelta) -> Pace:
+        """Return the pace of sinks that may take so long, for a store whose lease is twice as long."""
+        return cls(timeout=timeout.total_seconds(), margin=timeout.total_seconds() / 6)
 
 
 def _now() -> datetime:
@@ -144,6 +140,13 @@ class Dispatcher:
         """Report that something new may be due. Cheap. Call it from the loop's own thread."""
         self._empty_rounds = 0
         self._woken.set()
+
+    async def replace(self, sinks: Mapping[str, DeliveryCarrier]) -> None:
+        """Use other sinks of the same names from the next delivery on. Return when no delivery uses an old one."""
+        self._sinks.update(sinks)
+        pending = [task for task, name in self._under_way.items() if name in sinks]
+        if pending:
+            await asyncio.wait(pending)
 
     async def close(self, timeout: float = 5.0) -> None:  # noqa: ASYNC109
         """Stop claiming and wait `timeout` seconds for deliveries under way, then cancel them.

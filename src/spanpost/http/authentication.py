@@ -6,19 +6,31 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final, Protocol, TypeVar
+from urllib.parse import parse_qsl
 
+import msgspec
 from starlette.requests import Request
 
 from spanpost.http.asgi import Scope
 from spanpost.http.errors import HttpError
 from spanpost.http.guard import allowed_request
-from spanpost.http.tokens import FORWARDED_TENANT, SenderTokens
+from spanpost.http.stored_tokens import PREFIX, TokenRefused
+from spanpost.http.tenancy import CERTIFICATE, FORWARDED_TENANT, RequestClaims, TenantGrant
+from spanpost.http.tokens import SenderTokens
+from spanpost.model.access_tokens import TokenScope
 
 C_co = TypeVar("C_co", covariant=True)
 C = TypeVar("C")
 
-_IN_QUERY: Final = re.compile(rb"(^|&)(access_?token|token|api_?key|authorization|auth)=", re.IGNORECASE)
+#: Parameters of a URL that name a credential, without separators.
+_IN_QUERY: Final = frozenset(
+    {"accesstoken", "apikey", "auth", "authorization", "authtoken", "bearer", "token", "xapikey"}
+)
+#: A token as `new_token` makes it, under any name.
+_OURS: Final = re.compile(rf"(?<!\w){PREFIX}[\w-]{{40,}}", re.ASCII)
 _READS: Final = ("GET", "HEAD", "OPTIONS")
 
 
@@ -29,7 +41,7 @@ class KnowsCallers(Protocol[C_co]):
     @property
     def way_in(self) -> str: ...
 
-    def of_token(self, token: str, *, is_this_machine: bool) -> C_co | None: ...
+    async def of_token(self, token: str, *, is_this_machine: bool) -> C_co | None: ...
 
     async def of_session(self, request: Request) -> C_co | None: ...
 
@@ -40,13 +52,24 @@ class Authenticator:
     def __init__(self, tokens: SenderTokens) -> None:
         self._tokens = tokens
 
-    def tenant(self, scope: Scope) -> str:
-        """Return the tenant of a request."""
-        authorization = authorization_of(scope)
-        tenant = self._tokens.tenant_of(authorization, _forwarded_of(scope))
-        if tenant is not None:
-            return tenant
-        if not self._tokens.is_open and self._tokens.is_operator(authorization):
+    @property
+    def attribute(self) -> str:
+        """The resource attribute that may name a tenant; empty: none."""
+        return self._tokens.rules.attribute
+
+    def tenant(self, scope: Scope, *needs: TokenScope) -> str:
+        """Return the tenant of a request whose token has one of the scopes."""
+        return self.grant(scope, *needs).tenant
+
+    def grant(self, scope: Scope, *needs: TokenScope) -> TenantGrant:
+        """Return the tenant of a request whose token has one of the scopes, and the others that it may name."""
+        claims = self._claims(scope)
+        with _answered():
+            grant = self._tokens.grant(claims, needs)
+            if grant is not None:
+                return grant
+            is_operator = not self._tokens.is_open and self._tokens.is_operator(claims.authorization)
+        if is_operator:
             raise HttpError(
                 403,
                 "operator_token",
@@ -60,17 +83,41 @@ class Authenticator:
 
         A Basic password counts as a token.
         """
-        authorization = bearer_of_basic(authorization_of(scope))
-        tenant = self._tokens.tenant_of(authorization, _forwarded_of(scope))
-        is_operator = self._tokens.is_operator(authorization)
-        if tenant is None and not is_operator:
+        claims = self._claims(scope)
+        claims = msgspec.structs.replace(claims, authorization=bearer_of_basic(claims.authorization))
+        with _answered():
+            is_operator = self._tokens.is_operator(claims.authorization, reads=False)
+            if is_operator and not self._tokens.is_open:
+                named = self._tokens.rules.named(claims)
+                return named, named is None
+            grant = self._tokens.grant(claims, (TokenScope.ALERTS,))
+        if grant is None:
             raise unauthenticated("a valid token is needed, as Authorization: Bearer, or as the password of Basic")
-        return tenant, is_operator
+        return grant.tenant, is_operator
+
+    def _claims(self, scope: Scope) -> RequestClaims:
+        header = self._tokens.rules.header.encode()
+        return RequestClaims(
+            authorization=authorization_of(scope),
+            forwarded=_forwarded_of(scope),
+            named=[value.decode("latin-1") for name, value in scope["headers"] if header and name.lower() == header],
+            peer=(scope.get("client") or ("",))[0],
+            certificate=scope.get(CERTIFICATE, ()),
+        )
 
     def require_operator(self, scope: Scope) -> None:
         """Raise unless the request has an operator's token, or no token is required."""
-        if not self._tokens.is_operator(authorization_of(scope)):
+        authorization = authorization_of(scope)
+        with _answered():
+            is_operator = self._tokens.is_operator(authorization, is_strict=True)
+        if not is_operator:
             raise unauthenticated("an operator's token is needed")
+
+    async def until_refused(self, scope: Scope, needs: TokenScope) -> None:
+        """Wait until the request's token is revoked or has expired; then raise the `HttpError`."""
+        while True:
+            await self._tokens.stored.change()
+            self.tenant(scope, needs)
 
 
 async def caller_of(request: Request, known: KnowsCallers[C]) -> C:
@@ -85,7 +132,7 @@ async def caller_of(request: Request, known: KnowsCallers[C]) -> C:
     if authorization is not None:
         scheme, _, token = authorization.partition(" ")
         is_here = allowed_request(request.scope).is_this_machine
-        found = known.of_token(token.strip(), is_this_machine=is_here) if scheme.lower() == "bearer" else None
+        found = await known.of_token(token.strip(), is_this_machine=is_here) if scheme.lower() == "bearer" else None
         if found is None:
             raise unauthenticated(f"the token is not known here{known.way_in}")
         return found
@@ -94,6 +141,15 @@ async def caller_of(request: Request, known: KnowsCallers[C]) -> C:
         raise unauthenticated(f"a token is needed: Authorization: Bearer ...{known.way_in}")
     require_own_page(request)
     return person
+
+
+@contextmanager
+def _answered() -> Iterator[None]:
+    """Convert `TokenRefused` to the `HttpError` of the response."""
+    try:
+        yield
+    except TokenRefused as refused:
+        raise HttpError(refused.status, refused.reason, str(refused), retry_after=refused.retry_after) from None
 
 
 def require_own_page(request: Request) -> None:
@@ -114,13 +170,20 @@ def authorization_of(scope: Scope) -> str | None:
 
     A token in the URL is refused: every log between client and server has the URL.
     """
-    query = scope.get("query_string")
-    if query and _IN_QUERY.search(query):
+    if _has_token(scope.get("query_string") or b""):
         raise HttpError(400, "token_in_url", "a token in the URL is refused; send it as Authorization: Bearer ...")
     found = [value for name, value in scope["headers"] if name.lower() == b"authorization"]
     if not found:
         return None
     return found[0].decode("latin-1") if len(found) == 1 else ""
+
+
+def _has_token(query: bytes) -> bool:
+    """Whether a query has a token, however its characters are escaped."""
+    parts = parse_qsl(query.decode("latin-1").replace(";", "&"), keep_blank_values=True) if query else ()
+    return any(
+        re.sub(r"[-_.]", "", name).lower() in _IN_QUERY or _OURS.search(f"{name} {value}") for name, value in parts
+    )
 
 
 def _forwarded_of(scope: Scope) -> str | None:

@@ -31,6 +31,7 @@ class HttpError(HTTPException):
         message: str,
         *,
         field: str = "",
+        fields: Mapping[str, str] | None = None,
         retry_after: int = 0,
         headers: Mapping[str, str] | None = None,
         outcome: str = "",
@@ -40,8 +41,8 @@ class HttpError(HTTPException):
             status_code, message, {**({"retry-after": str(retry_after)} if retry_after else {}), **(headers or {})}
         )
         self.reason = reason
-        #: The field of the request that is wrong; empty: no single one.
-        self.field = field
+        #: The fields of the request that are wrong, each with its message.
+        self.fields = fields or ({field: message} if field else {})
         self.retry_after = retry_after
         #: The outcome label of metrics, if the client must not see it.
         self.outcome = outcome or reason
@@ -67,7 +68,7 @@ def response_of(scope: Scope, error: HttpError) -> Response:
         status.code_of(error.status_code),
         error.message,
         reason=error.reason,
-        field=error.field,
+        fields=error.fields,
         retry_after=error.retry_after,
     )
     headers = {"cache-control": "no-store", **(error.headers or {})}

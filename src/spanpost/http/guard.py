@@ -89,6 +89,8 @@ ENDPOINTS: Final[Mapping[str, EndpointRules]] = MappingProxyType(
         "/v1/": EndpointRules(takes=frozenset({JSON, *PROTOBUF}), asks=Credential.TOKEN, is_shared=True),
         "/control/": EndpointRules(takes=READ, asks=Credential.TOKEN),
         "/control/v1/budget": EndpointRules(asks=Credential.TOKEN),
+        "/control/v1/budget/": EndpointRules(asks=Credential.TOKEN),
+        "/control/v1/hooks/": EndpointRules(asks=Credential.TOKEN),
         "/alerts/": EndpointRules(asks=Credential.TOKEN),
         "/hooks/": _SIGNED,
         "/slack/events": _SIGNED,

@@ -15,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from spanpost.http.connections import ANSWERING, IDLE, NEW, SLOW, Connections
 from spanpost.http.rate_limited_log import RateLimitedLog
+from spanpost.http.tenancy import CERTIFICATE, names_of
 
 _limited_log = RateLimitedLog(logging.getLogger("spanpost.runtime.gateway"))
 
@@ -30,8 +31,7 @@ _REST: Final = 256 * 1024
 _REST_TIMEOUT: Final = 1.0
 #: Seconds after which a client that does not read its response is disconnected.
 _STUCK: Final = 60.0
-#: Connections that wait to be accepted.
-_BACKLOG: Final = 2048
+_BACKLOG: Final = 2048  # connections that wait to be accepted
 #: Seconds between two attempts to accept, if the system refuses.
 _REFUSED: Final = 0.1
 #: Seconds. Longer than the five between two batches of the SDKs: a batch on a closing connection is lost.
@@ -168,6 +168,7 @@ class _GuardedApp(HttpToolsProtocol):
         if self.is_spare and self.url.partition(b"?")[0].decode("latin-1") not in self.always:
             self._close(_FULL)
             return
+        self.scope[CERTIFICATE] = names_of(self.transport.get_extra_info("peercert"))  # type: ignore[typeddict-unknown-key]
         self.scope["spanpost.target"] = self.url.decode("latin-1")  # type: ignore[typeddict-unknown-key]
         self._is_in_body = True
         self._body_bytes = self._rest_bytes = 0

@@ -61,28 +61,33 @@ def code_of(status: int) -> Code:
     return ERRORS[status if status in ERRORS else 400 if status < 500 else 503][0]
 
 
-def as_json(code: int, message: str, *, reason: str = "", field: str = "", retry_after: int = 0) -> bytes:
-    """Return a google.rpc.Status in JSON; `retry_after` in seconds."""
+def as_json(
+    code: int, message: str, *, reason: str = "", fields: Mapping[str, str] | None = None, retry_after: int = 0
+) -> bytes:
+    """Return a google.rpc.Status in JSON; `fields`: a message for each wrong field, `retry_after` in seconds."""
     details: list[dict[str, Any]] = []
     if reason:
         details.append({"@type": f"{_TYPE}ErrorInfo", "reason": reason.upper(), "domain": DOMAIN})
     if retry_after:
         details.append({"@type": f"{_TYPE}RetryInfo", "retryDelay": f"{retry_after}s"})
-    if field:
-        violations = [{"field": field, "description": message}]
+    if fields:
+        violations = [{"field": field, "description": why} for field, why in fields.items()]
         details.append({"@type": f"{_TYPE}BadRequest", "fieldViolations": violations})
     return json.dumps({"code": int(code), "message": message} | ({"details": details} if details else {})).encode()
 
 
-def as_protobuf(code: int, message: str, *, reason: str = "", field: str = "", retry_after: int = 0) -> bytes:
-    """Return a google.rpc.Status in protobuf; `retry_after` in seconds."""
+def as_protobuf(
+    code: int, message: str, *, reason: str = "", fields: Mapping[str, str] | None = None, retry_after: int = 0
+) -> bytes:
+    """Return a google.rpc.Status in protobuf; `fields`: a message for each wrong field, `retry_after` in seconds."""
     whole = varint_field(1, code) + text_field(2, message)
     if reason:
         whole += _detail("ErrorInfo", text_field(1, reason.upper()) + text_field(2, DOMAIN))
     if retry_after:
         whole += _detail("RetryInfo", bytes_field(1, varint_field(1, retry_after)))  # retry_delay, a Duration
-    if field:
-        whole += _detail("BadRequest", bytes_field(1, text_field(1, field) + text_field(2, message)))
+    if fields:
+        violations = (text_field(1, field) + text_field(2, why) for field, why in fields.items())
+        whole += _detail("BadRequest", b"".join(bytes_field(1, one) for one in violations))
     return whole
 
 

@@ -2,36 +2,48 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Generator, Sequence
-from datetime import datetime
-from typing import Protocol, TypeAlias
+from datetime import timedelta
+from typing import Final, Protocol, TypeAlias
 from uuid import UUID
 
 import msgspec
 
 from spanpost.interactions import subjects, texts
+from spanpost.interactions.alerts import AlertActs
 from spanpost.interactions.authorization import (
+    GRANT,
+    RAISE,
     VIEW,
     AuthorizationRules,
     Found,
     Lookup,
     Person,
     Ruling,
+    action_of,
     foreign,
     judge,
     judge_listing,
+    not_requester,
     refused,
 )
 from spanpost.interactions.protocols import Asked, InteractionMetrics, PersonMessage
+from spanpost.interactions.read_log import ReadLog
+from spanpost.interactions.requested_acts import ActOutcome, RequestedAct, Start, WrongParameters
 from spanpost.model.ids import named
-from spanpost.model.interventions import Actor, Intervention, Result, Verb, Verdict
+from spanpost.model.interventions import RATINGS, Actor, Intervention, Result, Verb, Verdict
 from spanpost.model.readings import Approval
 from spanpost.model.recorded import Recorded
+from spanpost.model.standing_approvals import Scope
 from spanpost.model.tasks import Task
 from spanpost.routing.launch_orders import Launches
+from spanpost.routing.parameters import checked
+from spanpost.sinks.slack.blocks import escape
 from spanpost.store.protocols import Interventions, Reader
+from spanpost.tasks.approval_rules import ApprovalRules
+from spanpost.tasks.budget_limits import asks_to_raise
+from spanpost.tasks.interventions import id_of
 from spanpost.text.legible import ShownText, shown
 from spanpost.text.locales import ENGLISH, Locale, LocaleMessage
 from spanpost.text.sanitise import line
@@ -43,6 +55,8 @@ MOST_WORDS = 4_000
 #: Returns a question as it may be shown in a channel. The task is the topmost one.
 Reads: TypeAlias = Callable[[Task, Approval, str], ShownText]
 _NO_TASK = UUID(int=0)
+#: The verbs that take one of several options.
+_WITH_OPTION: Final = (Verb.CHOOSE, Verb.RATE)
 
 
 class People(Protocol):
@@ -58,50 +72,6 @@ class People(Protocol):
     async def forget(self, ruling: Ruling, user: str) -> bool:
         """Forget the lookups behind a refusal that are old enough to be repeated; True if there were any."""
         ...
-
-
-class RequestedAct(msgspec.Struct, frozen=True, kw_only=True):
-    """An act as the provider sent it. Nothing of it is verified yet."""
-
-    verb: Verb
-    key: UUID
-    user: str
-    message: PersonMessage
-    #: The provider itself marks the user as a member of another workspace.
-    is_foreign: bool = False
-    #: For `CHOOSE`: the index of the option, from 0.
-    option: int | None = None
-    text: str = ""
-    idempotency_key: str
-    at: datetime
-
-
-class Start(msgspec.Struct, frozen=True, kw_only=True):
-    """A request to start work, as the provider sent it."""
-
-    launcher: str
-    text: str = ""
-    parameters: dict[str, str] = {}
-    user: str
-    #: Where it was requested.
-    message: PersonMessage
-    is_foreign: bool = False
-    #: The same for every repeat of the request.
-    idempotency_key: str
-    at: datetime
-
-
-class ActOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """The outcome of an act; `answer` is for the person, and empty if the message will show it."""
-
-    result: Result
-    answer: str = ""
-    asked: Asked | None = None
-    #: The store's answer, and why the rules refused the act, in plain words.
-    verdict: Verdict | None = None
-    refusal: str = ""
-    #: The language of `answer`.
-    locale: Locale = ENGLISH
 
 
 class Interactions:
@@ -125,6 +95,11 @@ class Interactions:
         watch: InteractionMetrics | None = None,
         speaks: Callable[[Task | None, Sequence[str]], Locale] = lambda task, channels: ENGLISH,
         reads: Reads = lambda task, approval, channel: shown(approval),
+        always_for: timedelta = ApprovalRules.always_for,
+        alerts: AlertActs | None = None,
+        read_log: ReadLog | None = None,
+        credential: str = "",
+        client: str = "",
     ) -> None:
         self.reader = reader
         self.interventions = interventions
@@ -132,6 +107,9 @@ class Interactions:
         self.rules = rules
         self._people = people
         self._source = source
+        #: What proves the identity of people here; and their program.
+        self._credential = credential or source
+        self._client = client
         self.tenant = tenant
         self._is_bound = is_bound
         self._watch = watch
@@ -139,6 +117,9 @@ class Interactions:
         self.speaks = speaks
         #: How a question is shown in a channel.
         self.reads = reads
+        self.always_for = always_for
+        self.alerts = alerts
+        self.read_log = read_log
         #: The known launchers, and which of them retries a task.
         self.launches = launches or Launches()
 
@@ -161,7 +142,10 @@ class Interactions:
 
     async def find(self, key: UUID, message: PersonMessage) -> Asked | None:
         """Return the subject of a key, unless it belongs to another tenant. Raises `StoreUnavailable`."""
-        return self._own(await subjects.subject_of(self.reader, self.interventions, key, message))
+        asked = await subjects.subject_of(self.reader, self.interventions, key, message)
+        if asked is None and self.alerts is not None:
+            asked = await self.alerts.find(self.reader, key, message)
+        return self._own(asked)
 
     async def task_of_message(self, message: PersonMessage) -> Asked | None:
         """Return the task of a message, unless it belongs to another tenant. Raises `StoreUnavailable`."""
@@ -233,28 +217,61 @@ class Interactions:
 
         Raises `StoreUnavailable`: nothing was recorded.
         """
-        return await self._record(act, *await self._weigh(act))
+        outcome = await self._record(act, *await self._weigh(act))
+        return await self.alerts.finished(act, outcome) if self.alerts is not None else outcome
 
     async def _weigh(self, act: RequestedAct) -> tuple[Asked | None, Ruling]:
+        if act.verb is Verb.REVOKE:
+            return await self._weigh_revocation(act)
         asked = await self.find(act.key, act.message)
         if asked is None:
             return None, Ruling(refusal=texts.UNKNOWN)
         if not asked.is_shown_there:
             return asked, Ruling(refusal=texts.ELSEWHERE)
-        if act.verb.is_decision is not (asked.approval is not None) or (
-            act.verb is Verb.CHOOSE and self._option(act, asked) is None
+        if (
+            act.verb.is_decision is not (asked.approval is not None)
+            or act.verb.is_of_alert is not (asked.alert is not None)
+            or (act.verb in _WITH_OPTION and self._option(act, asked) is None)
         ):
             return asked, Ruling(refusal=texts.NO_OPTION)
         if act.is_foreign:
             return asked, foreign(act.user)
         ruling = await self.rule(act.verb, asked, act.user, act.message)
+        option = self._option(act, asked) if act.verb is Verb.CHOOSE else None
+        if ruling.is_granted and asked.approval is not None and asks_to_raise(asked.approval.id, option or ""):
+            ruling = await self.rule(RAISE, asked, act.user, act.message)
+        if ruling.is_granted and act.scope is not Scope.ONCE:
+            granting = await self.rule(action_of(self.rules, GRANT, asked), asked, act.user, act.message)
+            ruling = granting if not granting.is_granted else ruling
+        if ruling.is_granted and asked.approval is not None and asked.approval.needs > 1 and act.verb is not Verb.DENY:
+            ruling = not_requester(self.rules, asked, ruling)
         if ruling.is_granted and act.verb is Verb.RETRY and not self.launches.retrier(asked.task):
             ruling = Ruling(refusal=texts.NO_LAUNCHER, person=ruling.person)
+        if ruling.is_granted and asked.alert is not None and act.verb is not Verb.ACKNOWLEDGE:
+            assert self.alerts is not None
+            if self.alerts.choose(asked.alert) is None:
+                ruling = Ruling(refusal=texts.NO_ALERTMANAGER, person=ruling.person)
+        return asked, ruling
+
+    async def _weigh_revocation(self, act: RequestedAct) -> tuple[Asked | None, Ruling]:
+        asked = self._own(await subjects.standing_of(self.reader, self.interventions, act.key, act.message))
+        if asked is None or asked.standing is None:
+            return None, Ruling(refusal=texts.UNKNOWN)
+        if not asked.is_shown_there:
+            return asked, Ruling(refusal=texts.ELSEWHERE)
+        if act.is_foreign:
+            return asked, foreign(act.user)
+        ruling = await self.rule(action_of(self.rules, Verb.REVOKE, asked), asked, act.user, act.message)
+        if not ruling.is_granted and ruling.person is not None:
+            # Its owner may always end it.
+            person = self._actor(ruling, act.user, act.message)
+            if id_of(person) == asked.standing.granted_by_id:
+                return asked, Ruling(person=ruling.person)
         return asked, ruling
 
     @staticmethod
     def _option(act: RequestedAct, asked: Asked) -> str | None:
-        options = asked.options
+        options = RATINGS if act.verb is Verb.RATE else asked.options
         return options[act.option] if act.option is not None and 0 <= act.option < len(options) else None
 
     async def _record(self, act: RequestedAct, asked: Asked | None, ruling: Ruling) -> ActOutcome:
@@ -263,11 +280,13 @@ class Interactions:
             tenant=asked.task.tenant if asked is not None else self.tenant,
             verb=act.verb,
             key=act.key,
-            actor=actor_of(self._source, ruling.person or Person(id=act.user), act.message),
-            option=(self._option(act, asked) or "") if asked is not None and act.verb is Verb.CHOOSE else "",
+            actor=self._actor(ruling, act.user, act.message),
+            scope=act.scope,
+            option=(self._option(act, asked) or "") if asked is not None and act.verb in _WITH_OPTION else "",
             text=act.text[:MOST_WORDS],
             source=self._source,
             launcher=launcher,
+            parameters=act.parameters,
             idempotency_key=act.idempotency_key,
             refusal=ruling.refusal,
             at=act.at,
@@ -276,8 +295,9 @@ class Interactions:
         locale = self.locale(asked, act.message)
         answer = self._answer_to(act, verdict, ruling, locale)
         return ActOutcome(
-            result=verdict.result, answer=answer, asked=asked, verdict=verdict, refusal=ruling.refusal, locale=locale
-        )
+            verb=act.verb, result=verdict.result, answer=answer, asked=asked, verdict=verdict, refusal=ruling.refusal,
+            locale=locale,
+        )  # fmt: skip
 
     async def may_start(self, launcher: str, user: str, message: PersonMessage) -> Ruling:
         """Rule on starting work with a launcher. Records nothing."""
@@ -291,8 +311,8 @@ class Interactions:
     async def start(self, order: Start, tenant: str = "", locale: Locale | None = None) -> ActOutcome:
         """Start work with a launcher, if the rules allow it; recorded, granted or refused.
 
-        Raises `StoreUnavailable`. The rules judge the action ``start`` for a task that does not exist yet:
-        only their conditions on tenant and launcher can be met.
+        Raises `StoreUnavailable`, and `WrongParameters` for a person who may start it. The rules judge the action
+        ``start`` for a task that does not exist yet: only their conditions on tenant and launcher can be met.
         """
         tenant = tenant or self.tenant
         key = start_key(tenant, order.idempotency_key)
@@ -305,15 +325,20 @@ class Interactions:
             known = ", ".join(sorted(self.launches.launchers)) or LocaleMessage("why.none")
             why = LocaleMessage("why.no_launcher", {"launcher": line(order.launcher, 60), "known": known})
             ruling = refused(why, person=ruling.person)
+        parameters = order.parameters
+        if ruling.is_granted:
+            parameters, faults = checked(self.launches.declared(order.launcher), order.parameters)
+            if faults:
+                raise WrongParameters(faults)
         intervention = Intervention(
             tenant=tenant,
             verb=Verb.START,
             key=key,
-            actor=actor_of(self._source, ruling.person or Person(id=order.user), order.message),
+            actor=self._actor(ruling, order.user, order.message),
             text=order.text[:MOST_WORDS],
             source=self._source,
             launcher=order.launcher,
-            parameters=order.parameters,
+            parameters=parameters,
             idempotency_key=order.idempotency_key,
             refusal=ruling.refusal,
             at=order.at,
@@ -324,11 +349,18 @@ class Interactions:
             if verdict.is_repeat or not ruling.refusal
             else texts.refused(ruling, locale or self.locale(None, order.message))
         )
-        return ActOutcome(result=verdict.result, answer=answer, asked=asked, verdict=verdict, refusal=ruling.refusal)
+        return ActOutcome(
+            verb=Verb.START, result=verdict.result, answer=answer, asked=asked, verdict=verdict, refusal=ruling.refusal
+        )
+
+    def _actor(self, ruling: Ruling, user: str, message: PersonMessage) -> Actor:
+        person = actor_of(self._source, ruling.person or Person(id=user), message)
+        return msgspec.structs.replace(person, credential=self._credential, client=self._client)
 
     async def _intervene(self, intervention: Intervention) -> Verdict:
         """Record an intervention, count it, and pass on its records."""
-        verdict = await self.interventions.intervene(intervention)
+        store = self.alerts.store if self.alerts is not None and intervention.verb.is_of_alert else self.interventions
+        verdict = await store.intervene(intervention)
         if verdict.recorded is not None:
             self._take(verdict.recorded)
         self._count(intervention.verb, verdict.result, is_repeat=verdict.is_repeat)
@@ -340,7 +372,7 @@ class Interactions:
             return ""  # the first request was answered already
         if ruling.refusal in texts.WHOLE:
             return locale.say(texts.WHOLE[ruling.refusal])
-        return texts.refused(ruling, locale) if ruling.refusal else texts.verdict(act.verb, verdict, locale)
+        return texts.refused(ruling, locale) if ruling.refusal else escape(texts.verdict(act.verb, verdict, locale))
 
     def _count(self, verb: str, result: Result, *, is_repeat: bool = False) -> None:
         if self._watch is not None:
@@ -355,22 +387,3 @@ def start_key(tenant: str, idempotency_key: str) -> UUID:
 def actor_of(source: str, person: Person, message: PersonMessage) -> Actor:
     """Return the actor of an act, as far as it is known."""
     return Actor(provider=source, id=person.id, team=message.team, name=person.name, email=person.email[:320])
-
-
-class Keeper:
-    """Holds asyncio tasks that outlive their request: they are not collected, and are awaited at the end."""
-
-    def __init__(self) -> None:
-        self._under_way: set[asyncio.Task[object]] = set()
-
-    def keep(self, task: asyncio.Task[object]) -> None:
-        """Hold an asyncio task until it is done."""
-        self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
-
-    async def close(self, seconds: float) -> None:
-        """Wait for the pending tasks, then cancel them."""
-        if self._under_way:
-            _, late = await asyncio.wait(self._under_way, timeout=seconds)
-            for task in late:
-                task.cancel()

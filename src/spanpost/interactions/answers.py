@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
-from spanpost.control_protocol import ApprovalAnswer, BudgetAnswer, PersonAct, TaskAnswer
+from spanpost.control_protocol import ApprovalAnswer, BudgetAnswer, PersonAct, ReservationAnswer, TaskAnswer
+from spanpost.model.budgets import BudgetRefusal, Reservation
 from spanpost.model.interventions import ApprovalRow, InterventionState, StandingAct, Verb
 from spanpost.model.observations import Observation
 from spanpost.model.queries import ApprovalQuery
@@ -19,7 +20,7 @@ from spanpost.model.readings import ReportedDecision
 from spanpost.model.tasks import Task
 from spanpost.routing.matching import described
 from spanpost.store.protocols import Budgets, Interventions, Reader
-from spanpost.tasks.approvals import APPROVAL, TASK, topic_of
+from spanpost.tasks.approvals import APPROVAL, TASK, topic_of, trace_of_span
 from spanpost.tasks.interventions import is_whole, why_not_whole
 from spanpost.tasks.json_form import spent_json
 from spanpost.tasks.questions import question_of
@@ -81,7 +82,11 @@ class Answers:
 
     async def ask(self, record: Observation) -> None:
         """Record a question. It is stored when this returns."""
-        await self._record([record])
+        await self.ask_all([record])
+
+    async def ask_all(self, records: Sequence[Observation]) -> None:
+        """Record a question with what belongs to it, in one transaction."""
+        await self._record(records)
 
     async def approval(
         self, tenant: str, id: str, mark: str = "", trace: str = "", wait: float = 0.0
@@ -97,7 +102,7 @@ class Answers:
             row, why = await self._question(tenant, id, mark, trace)
             return (row, why) if row is not None else None, row is not None and not why and is_closed(row)
 
-        found = await self._until(topic_of(tenant, APPROVAL, id), read, wait)
+        found = await self._until([topic_of(tenant, APPROVAL, id)], read, wait)
         if found is None:
             said = f"{' in the words of this mark' if mark else ''}{' by that trace' if trace else ''}"
             raise UnknownQuestion(
@@ -116,7 +121,7 @@ class Answers:
             deeds = await self._deeds(task, after)
             return (task, deeds), bool(deeds)
 
-        found = await self._until(topic_of(tenant, TASK, ref), read, wait)
+        found = await self._until([topic_of(tenant, TASK, id) for id in (ref, trace_of_span(ref)) if id], read, wait)
         if found is None:
             raise UnknownQuestion(f"no task is known by {ref[:100]!r}")
         task, deeds = found
@@ -132,10 +137,38 @@ class Answers:
 
     async def budget(self, tenant: str, ref: str, attributes: Mapping[str, Any]) -> BudgetAnswer:
         """Return a task's remaining budgets; for an unknown task, those of a task with these attributes."""
-        task = (await self._reader.refer(tenant, ref) if ref else None) or Task(
-            uid=_NO_TASK, tenant=tenant, task_id=ref
-        )
-        return {"budgets": [spent_json(spent) for spent in await self._budgets.allowance(described(task, attributes))]}
+        task = await self._described(tenant, ref, attributes)
+        return {"budgets": [spent_json(spent) for spent in await self._budgets.allowance(task)]}
+
+    async def refusal(
+        self, tenant: str, ref: str, attributes: Mapping[str, Any], tool: str, tool_input: Mapping[str, Any] | None
+    ) -> BudgetRefusal | None:
+        """Return why a budget that is used up refuses the next tool call of a task, in words for its agent.
+
+        None: no budget refuses it. That grants nothing. `ref` is one of the task's ids or its trace, `attributes`
+        are those of a task that spanpost may not know yet. Raises `StoreUnavailable`.
+        """
+        task = await self._described(tenant, ref, attributes)
+        return await self._budgets.refusal(task, tool, tool_input)
+
+    async def reserve(self, claim: Reservation, attributes: Mapping[str, Any]) -> ReservationAnswer:
+        """Reserve from each budget of a task, or refuse. Safe to repeat."""
+        task = await self._described(claim.tenant, claim.ref, attributes)
+        found = await self._budgets.reserve(claim, task)
+        return {
+            "is_granted": not found.refusal,
+            "reason": found.refusal,
+            "expires_at": found.expires_at.isoformat() if found.expires_at is not None else None,
+            "budgets": [spent_json(spent) for spent in found.budgets],
+        }
+
+    async def give_back(self, tenant: str, id: UUID) -> None:
+        """Give back what is left of a reservation. Safe to repeat."""
+        await self._budgets.give_back(tenant, id)
+
+    async def _described(self, tenant: str, ref: str, attributes: Mapping[str, Any]) -> Task:
+        known = await self._reader.refer(tenant, ref) if ref else None
+        return described(known or Task(uid=_NO_TASK, tenant=tenant, task_id=ref), attributes)
 
     async def _question(self, tenant: str, approval_id: str, mark: str, trace: str) -> tuple[ApprovalRow | None, str]:
         """Return the question with an id, and why it gets no answer, if so. `mark` and `trace` narrow it.
@@ -159,12 +192,15 @@ class Answers:
         since = await self._interventions.last_end(task.uid) if task.runs > 1 or task.ended_at is not None else None
         return await self._interventions.deeds(task.uid, VERBS, after, _MOST, since=since)
 
-    async def _until(self, topic: bytes, read: Callable[[], Awaitable[tuple[T | None, bool]]], wait: float) -> T | None:
+    async def _until(
+        self, topics: Sequence[bytes], read: Callable[[], Awaitable[tuple[T | None, bool]]], wait: float
+    ) -> T | None:
         """Repeat a lookup until it finds something or the time is over; then return the last result."""
         if wait <= 0 or self.is_ended:
             return (await read())[0]
         event = asyncio.Event()
-        self._waiting.setdefault(topic, set()).add(event)
+        for topic in topics:
+            self._waiting.setdefault(topic, set()).add(event)
         try:
             await self._listen()
             deadline = asyncio.get_running_loop().time() + wait
@@ -179,10 +215,11 @@ class Answers:
                 except TimeoutError:
                     return found
         finally:
-            waiting = self._waiting[topic]
-            waiting.discard(event)
-            if not waiting:
-                del self._waiting[topic]
+            for topic in topics:
+                waiting = self._waiting[topic]
+                waiting.discard(event)
+                if not waiting:
+                    del self._waiting[topic]
 
     def begin(self) -> asyncio.Task[None]:
         """Start the one listener of the process."""

@@ -29,7 +29,13 @@ from spanpost.text.locales import ENGLISH, LocaleMessage
 #: An action that is no intervention and still needs a rule.
 VIEW: Final = "view"
 DECIDE: Final = "decide"
-ACTIONS: Final = (*(str(verb) for verb in Verb), VIEW)
+#: The answer to a budget's question that raises its limit; beside `choose`.
+RAISE: Final = "raise"
+#: To approve further than one question.
+GRANT: Final = "grant"
+ACTIONS: Final = (*(str(verb) for verb in Verb), VIEW, RAISE, GRANT)
+#: Actions that are decided like another where no rule names them.
+_LIKE: Final = {GRANT: str(Verb.APPROVE), str(Verb.REVOKE): GRANT}
 #: In place of a channel: the channel of the message.
 HERE: Final = "here"
 _FOREIGN: Final = LocaleMessage("why.foreign")
@@ -90,7 +96,7 @@ class CallerRole(StrEnum):
     """A caller's role. Public: settings, JSON. Every role may read."""
 
     VIEWER = "viewer"
-    #: May cancel, pause, resume, retry, mute and send messages.
+    #: May cancel, pause, resume, retry, rate, mute and send messages.
     OPERATOR = "operator"
     #: May decide approvals.
     APPROVER = "approver"
@@ -177,6 +183,13 @@ def foreign(user: str = "") -> Ruling:
     return refused(_FOREIGN, person=Person(id=user) if user else None)
 
 
+def action_of(rules: AuthorizationRules, action: str, asked: Asked) -> str:
+    """Return the action whose rule decides: where no rule names `GRANT` or revoking, the one that it is like."""
+    while action in _LIKE and not any(rule.takes(action, asked) for rule in rules.rules):
+        action = _LIKE[action]
+    return action
+
+
 def judge(
     rules: AuthorizationRules, action: str, asked: Asked, user: str, message: PersonMessage
 ) -> Generator[Lookup, Found, Ruling]:
@@ -208,6 +221,18 @@ def judge(
         person=person,
         who=who,
     )
+
+
+def not_requester(rules: AuthorizationRules, asked: Asked, ruling: Ruling) -> Ruling:
+    """Refuse a granted act to the people for whom the task runs, and to all where one cannot be identified."""
+    if ruling.person is None:
+        return ruling
+    for requester in asked.requesters:
+        is_requester = _is_requester(ruling.person, requester, rules.people)
+        if is_requester is not False:
+            why = LocaleMessage("why.requester" if is_requester else "why.perhaps_requester")
+            return refused(why, person=ruling.person, who=ruling.who)
+    return ruling
 
 
 def judge_listing(

@@ -6,48 +6,65 @@ the tenant; data of other tenants does not exist.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from decimal import Decimal
 from importlib.metadata import version
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote
+from uuid import UUID
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from spanpost.control_protocol import AFTER, APPROVALS, BUDGET, MARK, QUERY, TASKS, TRACE, UNKNOWN, VERSION, WAIT
-from spanpost.http.asgi import HungUp, Receive, TooLong, address_of, read_body, until_hung_up
+from spanpost.control_protocol import (
+    AFTER,
+    APPROVALS,
+    BUDGET,
+    MARK,
+    QUERY,
+    RESERVATIONS,
+    RETURNS,
+    TASKS,
+    TRACE,
+    UNKNOWN,
+    VERSION,
+    WAIT,
+)
+from spanpost.http.asgi import TooLong, address_of, read_body
 from spanpost.http.authentication import Authenticator, authorization_of
 from spanpost.http.errors import HttpError
 from spanpost.http.routing import HttpRoute
-from spanpost.http.shares import Full, Sender, SharedPlaces
+from spanpost.http.shares import Sender
 from spanpost.http.tokens import SenderTokens
 from spanpost.interactions.answers import Answers, UnknownQuestion
-from spanpost.text.repair import mend_value
+from spanpost.interactions.waiting import Waiters
+from spanpost.model.access_tokens import TokenScope
+from spanpost.model.budgets import Reservation
+from spanpost.text.repair import mend_text, mend_value
 
 #: Seconds. Many proxies cut longer waits, often after a minute.
 LONGEST: Final = 50.0
 _LONGEST_ID: Final = 1024
 #: Bytes of a budget request.
 _MOST_BODY: Final = 256 * 1024
+#: Seconds that a reservation lasts at most, and its largest figure.
+_LASTS: Final = 86_400.0
+_MOST_RESERVED: Final = 10**12
 _NUMBER: Final = re.compile(r"^\d{1,18}(\.\d{1,6})?\Z", re.ASCII)
 _MARK: Final = re.compile(r"^([0-9a-f]{64})?\Z")
 _TRACE: Final = re.compile(r"^([0-9a-f]{32})?\Z")
 
 
 class ControlHttp:
-    """The endpoints.
+    """The endpoints."""
 
-    At most `most` agents wait at once; tenants share the places, then a tenant's addresses do.
-    """
-
-    def __init__(self, answers: Answers, sender_tokens: SenderTokens, *, most: int) -> None:
+    def __init__(self, answers: Answers, sender_tokens: SenderTokens, waiters: Waiters) -> None:
         self._answers = answers
         self._authenticator = Authenticator(sender_tokens)
-        #: Waiting agents, each by the event that ends its wait.
-        self._waiting: SharedPlaces[asyncio.Event] = SharedPlaces(most)
+        self._waiters = waiters
 
     @property
     def routes(self) -> list[HttpRoute]:
@@ -56,6 +73,8 @@ class ControlHttp:
             HttpRoute(APPROVALS, self._approval, ["GET"]),
             HttpRoute(TASKS, self._task, ["GET"]),
             HttpRoute(BUDGET, self._budget, ["POST"]),
+            HttpRoute(RESERVATIONS, self._reserve, ["POST"]),
+            HttpRoute(RETURNS, self._give_back, ["POST"]),
             HttpRoute(VERSION, self._version, ["GET"]),
         ]
 
@@ -65,7 +84,7 @@ class ControlHttp:
 
     async def _approval(self, request: Request) -> JSONResponse:
         ref, query = _ref(request, APPROVALS), _query(request)
-        tenant = self._authenticator.tenant(request.scope)
+        tenant = self._authenticator.tenant(request.scope, TokenScope.CONTROL)
         mark, trace = query.get(MARK, ""), query.get(TRACE, "")
         if "\0" in ref + mark + trace:
             raise _unknown("no id has such a character")
@@ -82,33 +101,66 @@ class ControlHttp:
 
     async def _task(self, request: Request) -> JSONResponse:
         ref, query = _ref(request, TASKS), _query(request)
-        tenant = self._authenticator.tenant(request.scope)
+        tenant = self._authenticator.tenant(request.scope, TokenScope.CONTROL)
         after = int(_number(query, AFTER))
         if "\0" in ref:
             raise _unknown("no id has such a character")
         return await self._answer(request, tenant, query, lambda wait: self._answers.task(tenant, ref, after, wait))
 
     async def _budget(self, request: Request) -> JSONResponse:
+        tenant, asked = await self._asked(request)
+        return _json(await self._answers.budget(tenant, *_task_of(asked)))
+
+    async def _reserve(self, request: Request) -> JSONResponse:
+        tenant, asked = await self._asked(request)
+        ref, attributes = _task_of(asked)
+        try:
+            claim = Reservation(
+                id=UUID(str(asked["id"])),
+                tenant=tenant,
+                ref=ref,
+                calls=_whole(asked.get("calls", 1)),
+                tokens=_whole(asked.get("tokens", 0)),
+                usd=_dollars(asked.get("usd", "0")),
+                lasts=timedelta(seconds=min(max(float(asked.get("lasts", 600)), 1.0), _LASTS)),
+            )
+        except (KeyError, TypeError, ValueError, ArithmeticError):
+            said = (
+                "id is a UUID; calls and tokens are whole numbers, usd a decimal number, lasts seconds; none negative"
+            )
+            raise HttpError(400, "invalid", said) from None
+        return _json(await self._answers.reserve(claim, attributes))
+
+    async def _give_back(self, request: Request) -> JSONResponse:
+        tenant, asked = await self._asked(request)
+        try:
+            id = UUID(str(asked["id"]))
+        except (KeyError, ValueError):
+            raise HttpError(400, "invalid", "id is that of the reservation: a UUID", field="id") from None
+        await self._answers.give_back(tenant, id)
+        return _json({})
+
+    async def _asked(self, request: Request) -> tuple[str, dict[str, Any]]:
+        """Return the tenant and the body of a request, a JSON object."""
         _query(request)
-        tenant = self._authenticator.tenant(request.scope)
+        tenant = self._authenticator.tenant(request.scope, TokenScope.CONTROL)
         try:
             body = await read_body(request.receive, _MOST_BODY)
         except TooLong:
             raise HttpError(413, "too_large", f"it is longer than {_MOST_BODY} bytes: send fewer attributes") from None
         try:
             asked = json.loads(body)
-            ref, attributes = asked.get("ref", ""), asked.get("attributes", {})
-        except (ValueError, AttributeError, RecursionError):
-            raise HttpError(400, "invalid", "the body is no JSON object; it has ref and attributes") from None
-        if not isinstance(ref, str) or not isinstance(attributes, dict) or len(ref) > _LONGEST_ID:
-            raise HttpError(400, "invalid", "ref is the id of a task or of a trace, as text; attributes is an object")
-        plain = {str(name): value for name, value in attributes.items() if isinstance(value, (str, int, float))}
-        return _json(await self._answers.budget(tenant, "" if "\0" in ref else ref, mend_value(plain)[0]))
+        except (ValueError, RecursionError):
+            asked = None
+        if not isinstance(asked, dict):
+            raise HttpError(400, "invalid", "the body is no JSON object; it has ref and attributes")
+        return tenant, asked
 
     async def _version(self, request: Request) -> JSONResponse:
         """Say what a Collector's exporter checks when it starts: its token, and the release."""
         _query(request)
-        return _json({"version": version("spanpost"), "tenant": self._authenticator.tenant(request.scope)})
+        tenant = self._authenticator.tenant(request.scope, TokenScope.SEND, TokenScope.CONTROL)
+        return _json({"version": version("spanpost"), "tenant": tenant})
 
     async def _answer(
         self, request: Request, tenant: str, query: dict[str, str], ask: Callable[[float], Coroutine[Any, Any, Any]]
@@ -117,36 +169,33 @@ class ControlHttp:
         try:
             if not wait:
                 return _json(await ask(0.0))
-            return _json(await self._wait(Sender(tenant, address_of(request.scope)), ask, wait, request.receive))
+            sender = Sender(tenant, address_of(request.scope))
+            refused = self._authenticator.until_refused(request.scope, TokenScope.CONTROL)
+            return _json(await self._waiters.wait(sender, ask(wait), lambda: ask(0.0), request.receive, refused))
         except UnknownQuestion as error:
             raise _unknown(str(error)) from None
 
-    async def _wait(
-        self, sender: Sender, ask: Callable[[float], Coroutine[Any, Any, Any]], wait: float, receive: Receive
-    ) -> Any:
-        """Wait for an answer, for as long as the agent stays connected. Raises `HungUp`."""
-        ended = asyncio.Event()
-        try:
-            longest = self._waiting.take(sender, ended)
-        except Full:
-            said = "all places of gateway.max_waiters are taken; come back"
-            raise HttpError(503, "too_many", said) from None
-        if longest is not None:
-            longest.set()
-        answer = asyncio.ensure_future(ask(wait))
-        ends = [asyncio.ensure_future(until_hung_up(receive)), asyncio.ensure_future(ended.wait())]
-        try:
-            await asyncio.wait({answer, *ends}, return_when=asyncio.FIRST_COMPLETED)
-            if answer.done():
-                return await answer
-            if ends[0].done():
-                await ends[0]  # refuses a body without end
-                raise HungUp
-            return await ask(0.0)
-        finally:
-            self._waiting.leave(ended)
-            for each in (answer, *ends):
-                each.cancel()
+
+def _task_of(asked: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the name of a task and its attributes."""
+    ref, attributes = asked.get("ref", ""), asked.get("attributes", {})
+    if not isinstance(ref, str) or not isinstance(attributes, dict) or len(ref) > _LONGEST_ID:
+        raise HttpError(400, "invalid", "ref is the id of a task or of a trace, as text; attributes is an object")
+    plain = {str(name): value for name, value in attributes.items() if isinstance(value, (str, int, float))}
+    return "" if "\0" in ref else mend_text(ref)[0], mend_value(plain)[0]
+
+
+def _whole(value: object) -> int:
+    if type(value) is not int or not 0 <= value <= _MOST_RESERVED:
+        raise ValueError
+    return value
+
+
+def _dollars(value: object) -> Decimal:
+    usd = Decimal(str(value)[:40])
+    if not (usd.is_finite() and 0 <= usd <= _MOST_RESERVED):
+        raise ValueError
+    return round(usd, 9).normalize()
 
 
 def _ref(request: Request, prefix: str) -> str:
@@ -157,7 +206,8 @@ def _ref(request: Request, prefix: str) -> str:
         raise HttpError(
             404,
             "not_found",
-            f"there is nothing here; there is {APPROVALS}{{id}}, {TASKS}{{id}}, {BUDGET} and {VERSION}",
+            f"there is nothing here; there is {APPROVALS}{{id}}, {TASKS}{{id}}, {BUDGET}, {RESERVATIONS}, {RETURNS} "
+            f"and {VERSION}",
         )
     ref = unquote(escaped, errors="replace")
     if len(ref) > _LONGEST_ID:

@@ -8,8 +8,10 @@ from uuid import UUID
 
 import msgspec
 
+from spanpost.model.alerts import Alert
 from spanpost.model.interventions import Actor
 from spanpost.model.readings import Approval
+from spanpost.model.standing_approvals import StandingApproval
 from spanpost.model.tasks import Task
 
 #: Entry points of resolvers, which ask an identity provider.
@@ -32,13 +34,16 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     #: Key of the approval or of the task, as an intervention carries it.
     key: UUID
     task: Task
-    #: Set if the key is an approval's.
+    #: Set if the key is an approval's, or an alert's.
     approval: Approval | None = None
+    alert: Alert | None = None
     #: The message shows this task: the receipts say so; or, before there is a receipt, the message is ours
     #: and holds the key.
     is_shown_there: bool = False
     #: The launcher, for work that is to be started.
     launcher: str = ""
+    #: Set if the key is a standing approval's.
+    standing: StandingApproval | None = None
     #: The tasks above this one, nearest first.
     above: tuple[Task, ...] = ()
 
@@ -104,3 +109,5 @@ class InteractionMetrics(Protocol):
     def intervened(self, verb: str, result: str, source: str) -> None: ...
 
     def knocked(self, endpoint: str, answer: str) -> None: ...
+
+    def silenced(self, verb: str, outcome: str) -> None: ...

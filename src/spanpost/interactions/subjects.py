@@ -11,6 +11,7 @@ from uuid import UUID
 from spanpost.interactions.protocols import Asked, PersonMessage
 from spanpost.model.interventions import ApprovalRow
 from spanpost.model.queries import ApprovalQuery
+from spanpost.model.readings import Approval
 from spanpost.model.tasks import Task
 from spanpost.store.protocols import Interventions, Reader
 from spanpost.tasks.approvals import approval_of
@@ -35,6 +36,30 @@ async def subject_of(reader: Reader, interventions: Interventions, key: UUID, me
     if shown is not None:
         is_there = shown.tenant == task.tenant and shown.uid in (task.root_uid, task.uid)
     return Asked(key=key, task=task, approval=approval, is_shown_there=is_there, above=await _above(reader, task))
+
+
+async def standing_of(reader: Reader, interventions: Interventions, id: UUID, message: PersonMessage) -> Asked | None:
+    """Return a standing approval as the subject of an act, with the task in which it was granted.
+
+    A task that is gone is described by what the standing approval keeps of it. None for an unknown id.
+    """
+    standing = await interventions.standing_approval(id)
+    if standing is None:
+        return None
+    task = await reader.find(standing.task_uid) or Task(
+        uid=standing.task_uid,
+        tenant=standing.tenant,
+        task_id="",
+        agent_name=standing.agent,
+        repo=standing.repo,
+        service=standing.service,
+        environment=standing.environment,
+    )
+    approval = Approval(id="", risk=standing.risk, tool=standing.tool)
+    above = await _above(reader, task)
+    shown = await _shown(reader, message)
+    is_there = message.is_ours or (shown is not None and shown.uid in (task.root_uid, task.uid))
+    return Asked(key=id, task=task, approval=approval, standing=standing, is_shown_there=is_there, above=above)
 
 
 async def task_of_message(reader: Reader, message: PersonMessage) -> Asked | None:

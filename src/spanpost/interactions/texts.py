@@ -1,4 +1,4 @@
-"""Answers of interactions to people, in Slack's mrkdwn; foreign text in them is escaped."""
+"""Answers of interactions to people: outcomes in plain text, for every endpoint; refusals in Slack's mrkdwn."""
 
 from __future__ import annotations
 
@@ -13,16 +13,26 @@ from spanpost.text.sanitise import line
 
 #: Most people that a refusal names.
 NAMED = 8
-_DID: Final = {"approve": "interactions.approved", "deny": "interactions.denied", "expired": "interactions.not_in_time"}
+_DID: Final = {
+    "approve": "interactions.approved",
+    "deny": "interactions.denied",
+    "expired": "interactions.not_in_time",
+    "acknowledged": "interactions.acknowledged",
+    "silenced": "interactions.silenced",
+    "unsilenced": "interactions.unsilenced",
+}
+_TOO_LATE: Final = {Verb.RETRY: "interactions.too_late_to_retry", Verb.DISMISS: "interactions.nothing_to_dismiss"}
 #: Refusals that are recorded and shown whole, as they stand here.
 UNKNOWN: Final = ENGLISH.say("interactions.unknown")
 ELSEWHERE: Final = ENGLISH.say("interactions.elsewhere")
 NO_LAUNCHER: Final = ENGLISH.say("interactions.nobody_listens")
+NO_ALERTMANAGER: Final = ENGLISH.say("interactions.no_alertmanager")
 NO_OPTION: Final = ENGLISH.say("interactions.no_option")
 WHOLE: Final = {
     UNKNOWN: "interactions.unknown",
     ELSEWHERE: "interactions.elsewhere",
     NO_LAUNCHER: "interactions.nobody_listens",
+    NO_ALERTMANAGER: "interactions.no_alertmanager",
     NO_OPTION: "interactions.no_option",
 }
 
@@ -64,12 +74,27 @@ def _one_who_may(kind: str, value: str, locale: Locale) -> str:
             return value
 
 
+def done(verb: Verb, verdict: Verdict, name: str, locale: Locale = ENGLISH) -> str:
+    """Return the sentence on an act that took effect; `name` is the task's or the launcher's. Plain text."""
+    if verb.is_decision:
+        return locale.say("done.decided", decision=line(verdict.decision, 80))
+    return locale.say(f"done.{verb}", name=line(name, 200), decision=line(verdict.decision, 80))
+
+
 def verdict(verb: Verb, verdict: Verdict, locale: Locale = ENGLISH) -> str:
-    """Return the outcome of an act, where the message itself does not show it; else an empty string."""
-    by = said(verdict.by, 100)
+    """Return why an act had no effect, and what to do; empty if it had one, or the rules refused it. Plain text."""
+    by = line(verdict.by, 100)
     match verdict.result:
+        case Result.DONE if verb is Verb.REVOKE:
+            return locale.say("done.revoke")
         case Result.DONE | Result.REFUSED:
             return ""
+        case Result.COUNTED:
+            return locale.say("interactions.counted", count=verdict.approvals, needs=verdict.needs)
+        case Result.NO_SCOPE:
+            return locale.say("interactions.no_scope")
+        case Result.DECIDED if verb is Verb.REVOKE:
+            return locale.say("interactions.revoked_by", by=by)
         case Result.DECIDED if verb is Verb.RETRY:
             return locale.say("interactions.retried_by", by=by) if by else locale.say("interactions.retried")
         case Result.DECIDED:
@@ -83,10 +108,14 @@ def verdict(verb: Verb, verdict: Verdict, locale: Locale = ENGLISH) -> str:
             return locale.say("interactions.void")
         case Result.EXPIRED:
             return locale.say("interactions.expired")
+        case Result.WITHDRAWN:
+            return locale.say("interactions.withdrawn")
         case Result.HIDDEN:
             return locale.say("interactions.hidden")
         case Result.TOO_LATE:
-            return locale.say("interactions.too_late_to_hear" if verb is Verb.MESSAGE else "interactions.too_late")
+            if verb.is_of_alert:
+                return locale.say("interactions.too_late_for_alert")
+            return locale.say(_TOO_LATE.get(verb, "interactions.too_late"))
         case Result.UNKNOWN:
             return locale.say("interactions.unknown")
 
@@ -96,7 +125,7 @@ def decision(decision: str, locale: Locale = ENGLISH) -> str:
     if decision in _DID:
         return locale.say(_DID[decision])
     return (
-        locale.say("interactions.answered_with", decision=said(decision, 80))
+        locale.say("interactions.answered_with", decision=line(decision, 80))
         if decision
         else locale.say("interactions.answered")
     )

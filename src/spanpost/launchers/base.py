@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Generic, Protocol, TypeVar, runtime_checkable
+from typing import Annotated, Any, Final, Generic, Protocol, TypeVar, runtime_checkable
 
-from pydantic import Field
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from spanpost.model.deliveries import Receipt
 from spanpost.model.findings import Finding
 from spanpost.model.launch_orders import Order
 from spanpost.plugins import PluginSettings
+from spanpost.routing.parameters import Parameter, ParameterKind
+from spanpost.sinks.redaction import SinkRule
 
 GROUP: Final = "spanpost.launchers"
+#: Slack shows 75 characters of a choice.
+Choice = Annotated[str, StringConstraints(min_length=1, max_length=75, strip_whitespace=True)]
 
 
 @runtime_checkable
@@ -46,6 +50,34 @@ class CheckingLauncher(Protocol):
         ...
 
 
+class ParameterSettings(PluginSettings, Parameter):
+    """A parameter of a launcher, which every endpoint asks for and checks. It does not concern retries, rules and
+    webhooks.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,59}$", description="Its name: `parameters.<name>`.")
+    kind: ParameterKind = Field(default="text", description="`text`, `choice` or `number`.")
+    label: str = Field(default="", max_length=150, description="Its name for people; empty: `name`.")
+    hint: str = Field(default="", max_length=150, description="A line below the field.")
+    required: bool = Field(default=False, description="Nothing is started without a value.")
+    default: str = Field(default="", description="The value if a person gives none.")
+    choices: tuple[Choice, ...] = Field(default=(), max_length=100, description="The values of a `choice`.")
+    minimum: float | None = Field(default=None, description="Smallest `number`.")
+    maximum: float | None = Field(default=None, description="Largest `number`.")
+
+    @model_validator(mode="after")
+    def _fit(self) -> ParameterSettings:
+        if (self.kind == "choice") is not bool(self.choices):
+            raise ValueError(f"{self.name}: a parameter has choices if its kind is `choice`, and only then")
+        if len(set(self.choices)) < len(self.choices):
+            raise ValueError(f"{self.name}: two choices are one")
+        if self.kind != "number" and (self.minimum is not None or self.maximum is not None):
+            raise ValueError(f"{self.name}: minimum and maximum are of a `number`")
+        if self.default and (self.fault(self.default)) is not None:
+            raise ValueError(f"{self.name}: the default is no value that it accepts")
+        return self
+
+
 class LauncherSettings(PluginSettings):
     """Settings of every launcher; a launcher's own settings derive from it. Unknown names are refused.
 
@@ -53,6 +85,23 @@ class LauncherSettings(PluginSettings):
     """
 
     enabled: bool = Field(default=True, description="`false`: nothing is started by it.")
+    parameters: tuple[ParameterSettings, ...] = Field(
+        default=(), max_length=40, description="The parameters that it declares; without any it accepts all."
+    )
+    redact: tuple[SinkRule, ...] = Field(
+        default=(),
+        max_length=50,
+        description="Text of orders that the launcher does not see: patterns, or rules with `pattern` and "
+        "`attributes` (names of parameters).",
+    )
+
+    @field_validator("parameters")
+    @classmethod
+    def _are_different(cls, value: tuple[ParameterSettings, ...]) -> tuple[ParameterSettings, ...]:
+        names = [one.name for one in value]
+        if len(set(names)) < len(names):
+            raise ValueError("two parameters have one name")
+        return value
 
 
 S = TypeVar("S", bound=LauncherSettings)

@@ -15,7 +15,7 @@ from spanpost.metrics.families import MetricFamilies
 from spanpost.metrics.labels import CALLS, OTHER, WARNINGS
 from spanpost.model.checkpoints import Checkpoint, Kind
 from spanpost.model.readings import Role
-from spanpost.model.recorded import FinalizedUsage, Limited, Recorded, Timed, Waited
+from spanpost.model.recorded import BudgetAct, Evaluated, FinalizedUsage, Limited, Recorded, Timed, Waited
 from spanpost.model.tasks import Task
 from spanpost.semconv import ERROR, FINAL_STATUSES, STATUSES
 
@@ -70,6 +70,8 @@ class RecordedCounter:
             (recorded.waited, lambda waited: self._wait(waited, tasks)),
             (recorded.finalized, self._use_all),
             (recorded.limited, self._limit),
+            (recorded.budget_acts, self._act),
+            (recorded.evaluated, lambda evaluated: self._evaluate(evaluated, tasks)),
         )
         for each, count in kinds:
             for start in range(0, len(each), _AT_ONCE):
@@ -104,6 +106,20 @@ class RecordedCounter:
             self._metrics.provider_limits.of(
                 held.kind, held.agent_name, held.model, held.environment, held.tenant
             ).inc()
+
+    def _act(self, acts: Sequence[BudgetAct]) -> None:
+        for one in acts:
+            self._metrics.budget_acts.of(one.budget, one.act, one.tenant).inc()
+
+    def _evaluate(self, evaluated: Sequence[Evaluated], tasks: Mapping[UUID, Task]) -> None:
+        for one in evaluated:
+            task, evaluation = tasks.get(one.task_uid), one.evaluation
+            agent, environment = (task.agent_name, task.environment) if task is not None else (None, None)
+            source = "person" if evaluation.is_person else "telemetry"
+            labels = source, evaluation.name, agent, environment, one.tenant
+            self._metrics.evaluations.of(*labels).inc()
+            if evaluation.score is not None:
+                self._metrics.evaluation_score.of(*labels).observe(evaluation.score, _exemplar(task, None))
 
     def _create_series(self, task: Task) -> None:
         """Create the series of a task at 0, so that their first increase is visible."""

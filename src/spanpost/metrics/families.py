@@ -7,13 +7,15 @@ from collections.abc import Iterable
 from prometheus_client import Counter, Gauge, Histogram
 
 from spanpost.metrics.fleet import FleetGauges
-from spanpost.metrics.labels import CALLS, COMMITS, COMPONENTS, DELIVERIES, DROPPED, OTHER, RUNS, version
+from spanpost.metrics.labels import CALLS, COMMITS, COMPONENTS, DELIVERIES, DROPPED, OTHER, RUNS, SCORES, version
 from spanpost.metrics.series import MetricFamily, Registry
 from spanpost.model.checkpoints import Kind
 
 #: Open labels of a task's metrics, and of a model call's.
 WHO = ("agent", "task_type", "environment", "tenant")
 CALL = ("agent", "model", "environment", "tenant")
+#: Labels of an evaluation: `source` is person or telemetry, the others are open.
+EVALUATION = ("source", "evaluation", "agent", "environment", "tenant")
 
 
 class MetricFamilies:
@@ -52,11 +54,29 @@ class MetricFamilies:
             "environment",
             "tenant",
         )
+        self.evaluations = of_agents(
+            "evaluations", "Evaluations of tasks, each once: of people (`person`) or of evaluators.", *EVALUATION
+        )
+        self.evaluation_score = registry.family(
+            Histogram,
+            "spanpost_evaluation_score",
+            "Scores of evaluations, each once; a person's is 1 or 0.",
+            EVALUATION,
+            buckets=SCORES,
+        )
         self.provider_limits = of_agents(
             "provider_limits",
             "Model calls that a provider refused, each once: by its rate limit, or because a quota is spent.",
             "limit",
             *CALL,
+        )
+        self.budget_acts = of_agents(
+            "budget_acts",
+            "What used-up budgets did to tasks (ask, pause, cancel) and to tool calls of hooks (refuse), and raises "
+            "by people (raise).",
+            "budget",
+            "act",
+            "tenant",
         )
         self.warnings = of_agents(
             "warnings", "Warnings about tasks, by kind.", "kind", "agent", "environment", "tenant"
@@ -213,6 +233,12 @@ class MetricFamilies:
         )
         # alerts
         self.alerts = counter("alerts", "Alerts received, by source and outcome.", "source", "outcome")
+        self.silences = counter(
+            "silences",
+            "Requests of people to Alertmanager, by verb (silence, unsilence) and outcome.",
+            "verb",
+            "outcome",
+        )
         # interactions
         self.interventions = counter(
             "interventions",

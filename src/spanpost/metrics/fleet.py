@@ -44,6 +44,13 @@ class FleetGauges:
             "environment",
             "tenant",
         )
+        self.looping = gauge(
+            "tasks_looping",
+            "Running tasks whose agent repeats itself without progress, unless a person let it be.",
+            "agent",
+            "environment",
+            "tenant",
+        )
         self.approvals = gauge("approvals_open", "Unanswered questions.", "agent", "environment", "tenant")
         self.approval_oldest = gauge(
             "approval_oldest_seconds",
@@ -61,7 +68,7 @@ class FleetGauges:
         )
         self.budget_used = gauge(
             "budget_used_ratio",
-            "Used share of a budget of money or tokens in its current period; of a budget with `per`, the highest.",
+            "Used share of a budget in its current period, by its tightest limit; of a budget with `per`, the highest.",
             "budget",
             "tenant",
         )
@@ -78,6 +85,26 @@ class FleetGauges:
             "journal_bytes", "Bytes in the journal: acknowledged, durable, and not recorded yet.", "tenant"
         )
         self.journal_lag = gauge("journal_lag_seconds", "Age of a tenant's oldest row of the journal.", "tenant")
+        self.seal_lag = gauge("seal_lag_seconds", "Age of the oldest row that may not be sealed yet.")
+        self.checkpoint_age = gauge(
+            "seal_publication_age_seconds",
+            "Time since a checkpoint last left the premises, by way, where a newer one waits.",
+            "way",
+        )
+        self.archived_rows = gauge("archived_rows", "Rows in archives, by table.", "table")
+        self.archived_bytes = gauge("archived_bytes", "Size of the files of archives, by table.", "table")
+        self.retention_overdue = gauge(
+            "retention_overdue_seconds",
+            "Time since the oldest rows beyond their retention should have been archived; 0 without such rows.",
+        )
+        self.retention_age = gauge(
+            "retention_run_age_seconds", "Time since retention was last completed without an error."
+        )
+        self.ending_tokens = gauge(
+            "access_tokens_ending",
+            "Names of access tokens whose newest token ends within 14 days, or has ended within 14 days.",
+            "tenant",
+        )
         self.schema = gauge("schema_info", "Always 1; the database's schema is a label.", "version")
 
     def show(self, fleet: Fleet | None) -> None:
@@ -95,6 +122,7 @@ class FleetGauges:
         who = [((t.agent_name, t.environment, t.tenant), t) for t in fleet.tasks]
         self.context_share.show([(key, t.context_share) for key, t in who if t.context_share is not None], max)
         self.context_ahead.show([(key, t.context_ahead) for key, t in who if t.context_ahead is not None], min)
+        self.looping.show([(key, t.looping) for key, t in who], add)
         asked = [((a.agent_name, a.environment, a.tenant), a) for a in fleet.approvals]
         self.approvals.show([(key, a.count) for key, a in asked], add)
         self.approval_oldest.show([(key, a.oldest) for key, a in asked], max)
@@ -110,4 +138,17 @@ class FleetGauges:
         empty = [("",)] if is_shown and not fleet.journal else []
         self.journal_bytes.show([((each.tenant,), each.size) for each in fleet.journal], add, zeros=empty)
         self.journal_lag.show([((each.tenant,), each.age) for each in fleet.journal], max, zeros=empty)
+        empty = [("",)] if is_shown and not fleet.ending_tokens else []
+        self.ending_tokens.show([((tenant,), n) for tenant, n in fleet.ending_tokens.items()], add, zeros=empty)
+        sealing = [fleet.sealing] if fleet.sealing is not None else []
+        self.seal_lag.show([((), each.lag) for each in sealing], max, zeros=[()] if is_shown and not sealing else [])
+        ages = [((way,), age) for each in sealing for way, age in each.ways.items()]
+        self.checkpoint_age.show(ages, max, zeros=[("",)] if is_shown and not ages else [])
+        empty = [("",)] if is_shown and not fleet.archived else []
+        self.archived_rows.show([((each.table,), each.rows) for each in fleet.archived], add, zeros=empty)
+        self.archived_bytes.show([((each.table,), each.size) for each in fleet.archived], add, zeros=empty)
+        lag = [fleet.retention] if fleet.retention is not None else []
+        at_rest = [()] if is_shown and not lag else []
+        self.retention_overdue.show([((), each.overdue) for each in lag], max, zeros=at_rest)
+        self.retention_age.show([((), each.run_age) for each in lag], max, zeros=at_rest)
         self.schema.show([((fleet.schema_version,), 1)] if fleet.schema_version else [], max)

@@ -57,6 +57,8 @@ DROPPED: Final = (
     "memory",
     "unfoldable",
     "over_budget",
+    "erased",
+    "tenant",
     "store_unavailable",
     # kafka: deleted by its retention before it was recorded
     "expired",
@@ -70,13 +72,22 @@ BYPASSED: Final = ("stalled", "full", "no_space", "failed", "too_large", "unpack
 #: Outcomes of one call of a sink to its service.
 CALLED: Final = ("ok", "throttled", "refused", "rejected", "unavailable", "unknown", OTHER)
 #: Kinds of checkpoints that count as warnings.
-WARNINGS: Final = (Kind.CONTEXT_WARNING, Kind.CONTEXT_FORECAST, Kind.COMPACTION, Kind.STALLED, Kind.BUDGET_WARNING)
+WARNINGS: Final = (
+    Kind.CONTEXT_WARNING,
+    Kind.CONTEXT_FORECAST,
+    Kind.COMPACTION,
+    Kind.STALLED,
+    Kind.LOOP,
+    Kind.BUDGET_WARNING,
+)
 
 #: Buckets, seconds. Runs and people's answers last from moments to days; steps and calls from milliseconds
 #: to minutes.
 RUNS: Final = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
 CALLS: Final = (0.05, 0.25, 1, 2.5, 5, 10, 30, 60, 300)
 DELIVERIES: Final = (0.01, 0.05, 0.25, 1, 5, 30, 120, 900, 3600)
+#: Upper bounds of scores between 0 and 1, the most common scale.
+SCORES: Final = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)
 COMMITS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 
 

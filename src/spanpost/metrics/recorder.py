@@ -131,6 +131,10 @@ class Metrics(MetricFamilies):
         """Count alerts. `source` and `outcome` (firing, resolved, repeat, unreadable) are closed lists."""
         self.alerts.labels(source, outcome).inc(n)
 
+    def silenced(self, verb: str, outcome: str) -> None:
+        """Count a request to Alertmanager. `outcome`: done, or a `SilenceFailure`."""
+        self.silences.labels(verb, outcome).inc()
+
     def knocked(self, endpoint: str, answer: str) -> None:
         """Count a request for an interaction. Both labels are closed lists."""
         self.interactions_requests.labels(endpoint, answer).inc()

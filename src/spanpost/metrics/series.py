@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from threading import Lock
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, Self, TypeVar, cast
 
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.metrics import MetricWrapperBase
@@ -136,6 +136,16 @@ class ShownSeries(Gauge):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.showing = Lock()
         super().__init__(*args, **kwargs)
+
+    def labels(self, *values: Any, **named: Any) -> Self:
+        """Return the series of these values; of a gauge without labels, itself."""
+        return super().labels(*values, **named) if self._labelnames else self
+
+    def clear(self) -> None:
+        """Remove all series. The one without labels cannot be removed: it is no number until it is shown again."""
+        super().clear()
+        if not self._labelnames:
+            self.set(float("nan"))
 
     def collect(self) -> list[Metric]:
         """Return the series that were last shown."""

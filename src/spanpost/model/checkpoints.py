@@ -31,6 +31,8 @@ class Kind(StrEnum):
     #: Reported by the agent, or inferred from a drop.
     COMPACTION = "compaction"
     STALLED = "stalled"
+    #: An agent repeats itself without progress (`Task.loop`).
+    LOOP = "loop"
     #: The task's budget is nearly or wholly spent.
     BUDGET_WARNING = "budget_warning"
     #: An alert from a monitor about the task: it fires (status ``waiting``) or is resolved (``complete``).

@@ -23,6 +23,8 @@ class Mode(StrEnum):
     CHECKPOINT = "checkpoint"
     #: Only the newest is delivered; it replaces one that waits.
     STATE = "state"
+    #: The message that the receipt names is deleted (`spanpost erase`).
+    ERASE = "erase"
 
 
 class Urgency(StrEnum):
@@ -44,6 +46,8 @@ class SinkCall(StrEnum):
     EDIT = "edit"
     #: Ask whether an earlier attempt arrived (`Sink.reconcile`).
     RECONCILE = "reconcile"
+    #: Delete what was shown.
+    DELETE = "delete"
 
 
 class RateLimit(msgspec.Struct, frozen=True, kw_only=True):

@@ -26,6 +26,8 @@ class OpenTasks(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     #: seconds.
     context_share: float | None = None
     context_ahead: float | None = None
+    #: Those whose agent repeats itself, unless a person let it be.
+    looping: int = 0
 
 
 class OpenApprovals(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -63,6 +65,32 @@ class SinkQueue(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     dead: int
 
 
+class Sealing(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """How far the sealed log is behind, in seconds."""
+
+    #: Since the time before which all rows are sealed.
+    lag: float
+    #: Since a checkpoint last left the premises, by way; since sealing began where none has.
+    ways: dict[str, float]
+
+
+class Archived(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Archived rows of one table, and the size of their files."""
+
+    table: str
+    rows: int
+    size: int
+
+
+class RetentionLag(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """How far retention is behind, in seconds."""
+
+    #: Since the last run that was completed, or since the first that failed.
+    run_age: float
+    #: Since the oldest rows beyond their retention should have been archived.
+    overdue: float
+
+
 class Fleet(msgspec.Struct, frozen=True, kw_only=True):
     """All figures of one database."""
 
@@ -78,6 +106,13 @@ class Fleet(msgspec.Struct, frozen=True, kw_only=True):
     quarantined: dict[str, int] = {}
     #: Rows waiting in the journal, by tenant.
     journal: list[Backlog] = []
+    #: None where nothing is sealed.
+    sealing: Sealing | None = None
+    #: Names of access tokens whose newest token ends soon, or has ended lately, by tenant; empty: of no tenant.
+    ending_tokens: dict[str, int] = {}
+    archived: list[Archived] = []
+    #: None where nothing is archived.
+    retention: RetentionLag | None = None
     #: Revision of the database schema; empty in memory.
     schema_version: str = ""
 

@@ -37,7 +37,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     run: int = 0
     #: Number of rule-made orders that led to this one; 0 when a person or a program asked.
     depth: int = 0
-    #: slack, api, cli, rule, hook.
+    #: slack, api, app, cli, rule, hook.
     source: str = ""
     #: Who asked: a name for people, an id for programs (provider, team and user id).
     by: str = ""
@@ -98,7 +98,7 @@ class OrderRow(msgspec.Struct, frozen=True, kw_only=True):
     """A launch order and the state of its delivery."""
 
     order: Order
-    #: waiting, sending, delivered or dead; empty when the delivery was pruned.
+    #: waiting, sending, delivered or dead; empty when the delivery was archived.
     state: str = ""
     reason: str = ""
     error: str = ""

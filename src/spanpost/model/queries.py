@@ -98,7 +98,7 @@ class ApprovalKey(msgspec.Struct, frozen=True):
 
 
 class TaskQuestion(msgspec.Struct, frozen=True, kw_only=True):
-    """A question and the task that asks; None when the task was pruned."""
+    """A question and the task that asks; None when the task was archived."""
 
     row: ApprovalRow
     task: Task | None

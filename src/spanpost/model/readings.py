@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import IntEnum
 from typing import Any
@@ -10,8 +10,10 @@ from uuid import UUID
 
 import msgspec
 
+from spanpost.model.evaluations import Evaluation
 from spanpost.model.messages import LocaleMessage
 from spanpost.model.usage import Usage
+from spanpost.semconv import WITHDRAWAL
 
 
 class Role(IntEnum):
@@ -94,6 +96,13 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     detail: str = ""
     options: tuple[str, ...] = ()
     risk: str = ""
+    #: Name of the tool that it asks for; empty: none.
+    tool: str = ""
+    #: Number of different people who must approve.
+    needs: int = 1
+    #: Who is asked, one after the other, and how many seconds each has before the next is asked.
+    to: tuple[str, ...] = ()
+    to_after: float = 0.0
     #: As the agent wrote it (RFC 3339 text or Unix seconds); it may not be a time.
     expires_at: str = ""
     decision: str = ""
@@ -114,13 +123,28 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     is_altered: bool = False
     #: False when the agent gave no id: the words identify it, and it cannot be answered through spanpost.
     has_id: bool = True
-    #: Where the decision came from: empty: telemetry; else slack, api, cli, or ``spanpost`` at a deadline.
+    #: Seconds before people are asked.
+    ask_after: float = 0.0
+    #: Session and directory of the run that a decision resumes; empty: none.
+    resume: tuple[str, ...] = ()
+    #: Where the decision came from: empty: telemetry; else slack, api, app, cli, ``rule`` (a standing approval),
+    #: ``spanpost`` at a deadline, or ``withdrawal`` where nothing waits for it any more.
     source: str = ""
     #: The deadline passed without a decision. `decision` is then ``expired``, or ``deny`` if that was asked
     #: for.
     is_expired: bool = False
 
+    #: The standing approval that decided it, or that its decision granted.
+    rule: str = ""
+
     # --- of a task's approvals, not of a reading ------------------------------------------------------------------
+    #: Names of the people who approved while more are needed.
+    approved_by: tuple[str, ...] = ()
+    #: The places of `to` that were asked, as addresses of Slack; the person for whom the task runs, where known.
+    asked: tuple[str, ...] = ()
+    owner: str = ""
+    #: How often the next place was asked.
+    passed_on: int = 0
     #: The decision reported by the trace that asked, when it is not the one that stands.
     reported_decision: ReportedDecision | None = None
     #: The key that a button carries; None: it cannot be answered.
@@ -144,9 +168,21 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         """True while it waits for an answer."""
         return not self.decision and not self.is_void
 
+    @property
+    def is_withdrawn(self) -> bool:
+        """True if nothing waits for the answer any more: it was settled where the agent runs, or given up."""
+        return self.source == WITHDRAWAL
+
+    @property
+    def ask_at(self) -> datetime | None:
+        """When people are asked; None: at once."""
+        return self.asked_at + timedelta(seconds=self.ask_after) if self.asked_at and self.ask_after else None
+
 
 class Act(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A person's intervention on a task, as recorded: cancel, pause, resume, retry, mute, unmute, message."""
+    """A person's intervention on a task, as recorded: cancel, pause, resume, retry, mute, unmute, dismiss,
+    message, rate.
+    """
 
     verb: str
     by: str = ""
@@ -154,6 +190,9 @@ class Act(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     source: str = ""
     #: The newest event known of the task then, by the senders' clocks; 0: not stored.
     seen_ns: int = 0
+    #: Of a dismissal: the finding (`Loop.id`) and its count then.
+    finding: str = ""
+    count: int = 0
 
 
 #: Parent of a session's metric data points; no real span id. They count only where no span or record reports
@@ -277,6 +316,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     approval: Approval | None = None
     #: Only in spanpost's own records (`Part.INTERVENTION`).
     act: Act | None = None
+    #: A person's rating in spanpost's own records, else a result that telemetry reports.
+    evaluation: Evaluation | None = None
     #: Key of the occurrence within the span (exceptions) or task (artifacts, approvals); empty: name, time
     #: and ordinal.
     occurrence: str = ""
@@ -346,4 +387,5 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
             or self.open_roots
             or self.act is not None
             or self.approval is not None
+            or self.evaluation is not None
         )

@@ -8,6 +8,7 @@ from uuid import UUID
 import msgspec
 
 from spanpost.model.checkpoints import Checkpoint
+from spanpost.model.evaluations import Evaluation
 from spanpost.model.observations import Observation
 from spanpost.model.readings import Role
 from spanpost.model.tasks import Task
@@ -21,6 +22,8 @@ UNFOLDABLE = "unfoldable"
 OVER_BUDGET = "over_budget"
 #: An observation that no message of the topic can hold, also kept in ``quarantine``.
 TOO_LARGE = "too_large"
+#: An observation of a trace that was erased (`spanpost erase`), sent again.
+ERASED = "erased"
 #: Reasons of observations in ``quarantine`` that the answer to their sender counts.
 QUARANTINED = (OVER_BUDGET, TOO_LARGE)
 
@@ -69,6 +72,15 @@ class Limited(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     environment: str | None = None
 
 
+class BudgetAct(msgspec.Struct, frozen=True, gc=False):
+    """What a budget that is used up did to a task, once in a period; or to one of its tool calls."""
+
+    budget: str
+    tenant: str
+    #: ask, pause or cancel; refuse: a tool call of a hook was refused; raise: a person raised it.
+    act: str
+
+
 class Waited(msgspec.Struct, frozen=True, gc=False):
     """A question that was answered: how long the task waited, by its sender's clock."""
 
@@ -77,6 +89,14 @@ class Waited(msgspec.Struct, frozen=True, gc=False):
     trace_id: bytes
     #: The checkpoint that reports the answer.
     checkpoint_id: UUID
+
+
+class Evaluated(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """An evaluation that is new."""
+
+    task_uid: UUID
+    tenant: str
+    evaluation: Evaluation
 
 
 class Recorded(msgspec.Struct, kw_only=True):
@@ -101,6 +121,10 @@ class Recorded(msgspec.Struct, kw_only=True):
     waited: list[Waited] = []
     #: Model calls that providers limited, each once.
     limited: list[Limited] = []
+    #: What budgets did to tasks, and raises by people.
+    budget_acts: list[BudgetAct] = []
+    #: Evaluations that were recorded, each once.
+    evaluated: list[Evaluated] = []
     deliveries: int = 0
     #: States replaced by newer ones before they were sent, by sink.
     coalesced: dict[str, int] = {}
@@ -128,6 +152,8 @@ class Recorded(msgspec.Struct, kw_only=True):
             timed=self.timed + other.timed,
             waited=self.waited + other.waited,
             limited=self.limited + other.limited,
+            budget_acts=self.budget_acts + other.budget_acts,
+            evaluated=self.evaluated + other.evaluated,
             deliveries=self.deliveries + other.deliveries,
             coalesced=dict(Counter(self.coalesced) + Counter(other.coalesced)),
             dropped=dict(Counter(self.dropped) + Counter(other.dropped)),

@@ -10,6 +10,8 @@ from uuid import UUID
 import msgspec
 
 from spanpost.model.context import Forecast
+from spanpost.model.evaluations import Evaluation
+from spanpost.model.loops import Loop
 from spanpost.model.messages import LocaleMessage
 from spanpost.model.readings import Approval, Artifact, Failure
 from spanpost.semconv import ALERT
@@ -112,6 +114,10 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     artifacts: tuple[Artifact, ...] = ()
     #: Requested approvals, with their decisions.
     approvals: tuple[Approval, ...] = ()
+    #: The agent repeats itself without progress: the gravest finding of its runs; None: none.
+    loop: Loop | None = None
+    #: People's ratings and results of evaluators, the newest first.
+    evaluations: tuple[Evaluation, ...] = ()
     #: A person muted it (`Verb.MUTE`).
     is_muted: bool = False
     #: The person who asked to cancel it and when (`Verb.CANCEL`); it runs until the agent obeys.

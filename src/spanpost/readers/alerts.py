@@ -68,10 +68,17 @@ def alerts_of(body: object) -> list[object]:
     return listed
 
 
-def read(given: object, source: str, tenant: str, *, base: str = "") -> Alert:
+def sender_of(body: object) -> str:
+    """Return the sender's own address, as a webhook's body says; empty where it says none."""
+    said = body.get("externalURL") if isinstance(body, dict) else None
+    return _text(said)[:2000] if isinstance(said, str) else ""
+
+
+def read(given: object, source: str, tenant: str, *, base: str = "", external_url: str = "") -> Alert:
     """Return one alert of a webhook's body.
 
-    `base` is the host of links without one (Grafana). Raises `Unreadable`.
+    `base` is the host of links without one (Grafana), `external_url` the sender's address. Raises
+    `Unreadable`.
     """
     if not isinstance(given, dict):
         raise Unreadable("it is no JSON object")
@@ -104,6 +111,7 @@ def read(given: object, source: str, tenant: str, *, base: str = "") -> Alert:
         links=links,
         labels=labels,
         annotations=annotations,
+        external_url=external_url,
     )
 
 
@@ -205,7 +213,33 @@ def again(known: Alert, alert: Alert) -> Alert | None:
     """Return the stored alert after a repeat; None where the repeat changes nothing."""
     if known.is_resolved or not alert.is_resolved:
         return None
-    return msgspec.structs.replace(alert, trace_id=known.trace_id, span_id=known.span_id)
+    kept = {name: getattr(known, name) for name in _KEPT}
+    return msgspec.structs.replace(alert, **kept)
+
+
+#: Fields that no webhook says.
+_KEPT: Final = ("trace_id", "span_id", "acknowledged_by", "acknowledged_at", "silence")
+
+
+def change_of(alert: Alert, state: str, by: str, now: datetime) -> Observation:
+    """Return the record of a person's act on an alert: `state` is one of `CHANGES`."""
+    said = {
+        c.ALERT_ID: str(alert.id),
+        c.ALERT_STATE: state,
+        c.ALERT_NAME: alert.name,
+        c.ALERT_SUMMARY: alert.summary,
+        c.ALERT_BY: by,
+    }
+    record = Observation(
+        part=Part.INTERVENTION,
+        trace_id=alert.trace_id,
+        span_id=alert.span_id,
+        tenant=alert.tenant,
+        name=c.EVENT_ALERT,
+        at_ns=nanoseconds(now),
+        attributes={key: value for key, value in said.items() if value},
+    )
+    return msgspec.structs.replace(record, index=log_index(record))
 
 
 def record_of(alert: Alert, now: datetime) -> Observation:
@@ -271,8 +305,20 @@ def severity_of(severity: str) -> str:
     return "critical" if word in _GRAVE else "info" if word in _MILD else "warning"
 
 
-def line(state: str, severity: str, name: str, summary: str) -> str:
-    """Return an alert as one line."""
+#: States of the records of people's acts on an alert.
+CHANGES: Final = {
+    "acknowledged": "Acknowledged by {by}",
+    "silenced": "Silenced by {by}",
+    "unsilenced": "No longer silenced, by {by}",
+    "not_silenced": "Not silenced, as {by} asked",
+    "not_unsilenced": "Still silenced, although {by} asked",
+}
+
+
+def line(state: str, severity: str, name: str, summary: str, by: str = "") -> str:
+    """Return an alert, or a person's act on it, as one line."""
     head = "Resolved" if state == c.RESOLVED else (severity or "alert").capitalize()
+    if state in CHANGES:
+        head = CHANGES[state].format(by=by or "somebody")
     said = f"{name}: {summary}" if summary and summary != name else name
     return f"{head} · {said}"

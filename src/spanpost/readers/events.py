@@ -18,8 +18,9 @@ from spanpost.readers.approvals import read_approval
 from spanpost.readers.claude_code import CLAUDE_CODE_CLI
 from spanpost.readers.coding_clis import CODEX_CLI, GEMINI_CLI
 from spanpost.readers.dialect import DIRECT
+from spanpost.readers.evaluations import rating, read_evaluation
 from spanpost.readers.session_records import Cli
-from spanpost.readers.sessions import read_session
+from spanpost.readers.sessions import of_hook, read_session
 from spanpost.text.secrets import unhashed
 
 #: The empty reading: shared, because most events have it.
@@ -50,10 +51,11 @@ _FIELDS = {
 CLIS: tuple[Cli, ...] = (CLAUDE_CODE_CLI, GEMINI_CLI, CODEX_CLI)
 _BY_SCOPE = {scope: cli for cli in CLIS for scope in cli.scopes}
 _BY_HEAD = {head: cli for cli in CLIS for head in cli.heads}
+_BY_NAME = {cli.name: cli for cli in CLIS}
 _METERS = frozenset(name for cli in CLIS for name in cli.meters)
 _LOG = Part.LOG
 _VERBS = frozenset(Verb)
-_ALERT = (c.ALERT_STATE, c.ALERT_SEVERITY, c.ALERT_NAME, c.ALERT_SUMMARY)
+_ALERT = (c.ALERT_STATE, c.ALERT_SEVERITY, c.ALERT_NAME, c.ALERT_SUMMARY, c.ALERT_BY)
 
 
 def is_meter(name: str) -> bool:
@@ -134,6 +136,9 @@ def read_event(o: Observation) -> Reading:
     said = own_fields(attributes)
     if say is not None:
         say(o, said)
+    if o.part is _LOG and c.HOOK_PROGRAM in attributes:
+        cli = _BY_NAME.get(attributes[c.HOOK_PROGRAM]) if type(attributes[c.HOOK_PROGRAM]) is str else None
+        said |= of_hook(cli, o) if cli is not None else {}
     return Reading(rule=o.name if say is not None else "agent.*", **said) if said else NOTHING
 
 
@@ -168,9 +173,23 @@ def _act(o: Observation, said: dict[str, Any]) -> None:
     text = (v.long_text(a.get(c.INTERVENTION_TEXT)) or "")[:_MESSAGE]
     by, source = v.text(a.get(c.INTERVENTION_BY)) or "", v.text(a.get(c.INTERVENTION_SOURCE)) or ""
     seen = a.get(c.INTERVENTION_SEEN)
-    act = Act(verb=verb, by=by, text=text, source=source, seen_ns=seen if type(seen) is int else 0)
+    finding, count = v.text(a.get(c.INTERVENTION_FINDING)) or "", a.get(c.INTERVENTION_COUNT)
+    act = Act(
+        verb=verb,
+        by=by,
+        text=text,
+        source=source,
+        seen_ns=seen if type(seen) is int else 0,
+        finding=finding,
+        count=count if type(count) is int else 0,
+    )
     said["act"] = act
-    if asked := sentences.asked(act):
+    if verb == Verb.RATE:
+        said["evaluation"] = evaluation = rating(a, act)
+        asked = sentences.rated(evaluation) if evaluation is not None else None
+    else:
+        asked = sentences.asked(act)
+    if asked is not None:
         said.update(reports=EventReport.CHECKPOINT, locale_message=asked, occurrence=f"act:{verb}:{o.index:x}")
 
 
@@ -189,7 +208,10 @@ def _alert(o: Observation, said: dict[str, Any]) -> None:
     if o.part is not Part.INTERVENTION:
         return  # not an alert that spanpost received
     text = alerts.line(*((v.text(a.get(name)) or "") for name in _ALERT))
-    said.update(reports=EventReport.ALERT, message=text, occurrence=f"alert:{a.get(c.ALERT_ID)}:{a.get(c.ALERT_STATE)}")
+    occurrence = f"alert:{a.get(c.ALERT_ID)}:{a.get(c.ALERT_STATE)}"
+    if a.get(c.ALERT_STATE) in alerts.CHANGES:  # people may do the same again
+        occurrence += f":{o.index:x}"
+    said.update(reports=EventReport.ALERT, message=text, occurrence=occurrence)
 
 
 def _error(o: Observation, said: dict[str, Any]) -> None:
@@ -255,7 +277,10 @@ _EVENTS: dict[str, Callable[[Observation, dict[str, Any]], None]] = {
     c.EVENT_APPROVAL_RESOLVED: read_approval,
     c.EVENT_APPROVAL_ESCALATED: read_approval,
     c.EVENT_APPROVAL_AWAITED: read_approval,
+    c.EVENT_APPROVAL_COUNTED: read_approval,
+    c.EVENT_APPROVAL_PASSED_ON: read_approval,
     c.EVENT_INTERVENTION: _act,
+    c.EVENT_EVALUATION: read_evaluation,
     c.EVENT_BUDGET: _budget,
     c.EVENT_ALERT: _alert,
     c.EVENT_COMPACTED: _compacted,

@@ -219,6 +219,23 @@ def failure_key(call: str | None) -> str:
     return f"call\0{call}" if call else ""
 
 
+def of_hook(cli: Cli, o: Observation) -> dict[str, Any]:
+    """Return the fields of a record of a permission hook: it stands in its session, on the span of its prompt.
+
+    A record that says only that the hook was called names the agent. It begins no run: telemetry does.
+    """
+    r = SessionRecord(cli, o)
+    if not r.session:
+        return {}
+    said = r.common() | {"is_quiet": True}
+    del said["rule"]  # the event's name is
+    if o.name != c.EVENT_HOOK_CALLED:
+        return said | {"is_event": True, "stands_for": (r.trace, r.root_span, b"", r.at_ns)}
+    stands_for = (r.trace, r.hash(8, "hook", r.prompt), r.root_span, r.at_ns)
+    begun = {"agent_label": cli.agent, "is_session": r.is_session(), "rests": True}
+    return said | r.of_process() | begun | {"stands_for": stands_for}
+
+
 # --- data points ----------------------------------------------------------------------------------------------------
 
 #: `Observation.kind` of a data point: its temporality as OTLP numbers it.

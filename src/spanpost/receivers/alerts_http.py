@@ -28,7 +28,7 @@ from spanpost.http.shares import Full, Sender
 from spanpost.http.tokens import SenderTokens
 from spanpost.model.alerts import Alert
 from spanpost.model.errors import StoreUnavailable
-from spanpost.readers.alerts import ALERTMANAGER, GRAFANA, Unreadable, alerts_of, read
+from spanpost.readers.alerts import ALERTMANAGER, GRAFANA, Unreadable, alerts_of, read, sender_of
 from spanpost.receivers.receiver import KEPT, Keep
 from spanpost.receivers.turns import Turns
 
@@ -43,6 +43,12 @@ MOST_BODY: Final = 8 * 1024 * 1024
 MOST: Final = 4
 #: Seconds after which a request fails and its retry continues: senders wait ten.
 LONGEST: Final = 8.0
+#: Most alerts of a request: about so many are stored within `LONGEST`.
+MOST_ALERTS: Final = 10_000
+#: Unreadable alerts of a request that are kept; the others are counted.
+MOST_UNREADABLE: Final = 100
+#: Alerts read before other requests have a turn.
+_AT_ONCE: Final = 100
 
 
 class Takes(Protocol):
@@ -106,7 +112,10 @@ class AlertsHttp:
         try:
             if not is_whole:
                 raise Unreadable(f"the body is larger than {MOST_BODY} bytes")
-            listed = alerts_of(msgspec.json.decode(body))
+            whole = msgspec.json.decode(body)
+            listed, external_url = alerts_of(whole), sender_of(whole)
+            if len(listed) > MOST_ALERTS:
+                raise Unreadable(f"the body holds {len(listed)} alerts, more than {MOST_ALERTS}")
         except (ValueError, RecursionError) as error:  # msgspec's and ours are both
             await self._discard(tenant, source, str(error), body)
             return {"taken": 0, "new": 0, "unreadable": 1}
@@ -114,23 +123,28 @@ class AlertsHttp:
         unreadable = 0
         for i, each in enumerate(listed):
             try:
-                alerts.append(read(each, source, _tenant(each) or tenant if is_of_all else tenant, base=self._base))
+                whose = (_tenant(each) if is_of_all else "") or tenant
+                alerts.append(read(each, source, whose, base=self._base, external_url=external_url))
             except (ValueError, RecursionError) as error:
                 unreadable += 1
-                await self._discard(tenant, source, f"alerts[{i}]: {error}", msgspec.json.encode(each))
+                kept = msgspec.json.encode(each) if unreadable <= MOST_UNREADABLE else None
+                await self._discard(tenant, source, f"alerts[{i}]: {error}", kept)
+            if i % _AT_ONCE == 0:
+                _refuse_after(until, len(listed))
+                await asyncio.sleep(0)
         new = await self._take(alerts, until=until)
         if self._watch is not None:
             for alert, is_new in zip(alerts, new, strict=True):
                 self._watch.alerted(source, ("resolved" if alert.is_resolved else "firing") if is_new else "repeat")
         return {"taken": len(alerts), "new": sum(new), "unreadable": unreadable}
 
-    async def _discard(self, tenant: str, source: str, error: str, body: bytes) -> None:
+    async def _discard(self, tenant: str, source: str, error: str, body: bytes | None) -> None:
         _limited_log.warning(
             "alert", "an alert of %s cannot be read and is kept in the quarantine: %s", source, error[:300]
         )
         if self._watch is not None:
             self._watch.alerted(source, "unreadable")
-        if self._keep is not None:
+        if self._keep is not None and body is not None:
             await self._keep(tenant, f"alerts/{source}", error[:300], body[:KEPT])
 
 
@@ -156,8 +170,12 @@ async def take_each(alerts: Sequence[Alert], take: Callable[[Alert], Awaitable[b
     """
     new = []
     for alert in alerts:
-        if time.monotonic() > until:
-            raise StoreUnavailable(f"{len(alerts)} alerts take too long")
+        _refuse_after(until, len(alerts))
         new.append(await take(alert))
         await asyncio.sleep(0)
     return new
+
+
+def _refuse_after(until: float, count: int) -> None:
+    if time.monotonic() > until:
+        raise StoreUnavailable(f"{count} alerts take too long")

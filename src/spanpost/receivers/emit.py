@@ -20,9 +20,10 @@ from typing import Any
 import msgspec
 
 from spanpost import semconv as c
+from spanpost.http.redirects import NoRedirect
 from spanpost.model.errors import ConfigError, SpanpostError
 from spanpost.receivers.forward_target import Target
-from spanpost.receivers.forward_transports import cure_of, is_worth_another_try
+from spanpost.receivers.forward_transports import cure_of, is_page, is_worth_another_try
 from spanpost.text.repair import mend, mend_text
 
 #: The variable in which a script keeps its task.
@@ -191,7 +192,9 @@ def post(target: Target, signal: str, body: Mapping[str, Any]) -> None:
         try:
             with _opener(target).open(asked, timeout=target.timeout) as answer:
                 answer.read(64 * 1024)
-                return
+                if not is_page(answer.headers.get("content-type", "")):
+                    return
+                why = f"HTTP {answer.status} with a page; is it an OTLP receiver?"
         except urllib.error.HTTPError as error:
             with error:
                 said = error.read(300).decode("utf-8", "replace").strip()
@@ -203,15 +206,8 @@ def post(target: Target, signal: str, body: Mapping[str, Any]) -> None:
     raise NotAccepted(f"{url} did not take it: {why}")
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Refuses redirects: a redirected request would leak the token and lose its body."""
-
-    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
-        return None
-
-
 def _opener(target: Target) -> urllib.request.OpenerDirector:
-    handlers: list[Any] = [_NoRedirect()]
+    handlers: list[Any] = [NoRedirect()]
     if target.endpoint.startswith("https://"):
         try:
             context = ssl.create_default_context(cafile=target.certificate)

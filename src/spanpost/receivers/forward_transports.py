@@ -32,6 +32,8 @@ _METHODS: Final = {
     "traces": "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
 }
 _REJECTED: Final = {"logs": "rejected_log_records", "traces": "rejected_spans"}
+#: Bytes that are read of an answer, and at once.
+_MOST_ANSWER, _PART = 256 * 1024, 16 * 1024
 #: Compression pays from this many bytes on.
 _COMPRESSED: Final = 512
 
@@ -72,6 +74,11 @@ def is_worth_another_try(status: int) -> bool:
     return status in (408, 429) or status >= 500
 
 
+def is_page(content_type: str) -> bool:
+    """Whether an answer is a web page: of a login or a proxy, and of no receiver, whatever its status."""
+    return content_type.partition(";")[0].strip().lower() in ("text/html", "application/xhtml+xml")
+
+
 def cure_of(status: int) -> str:
     """Return advice for an HTTP status, to append to a sentence; empty: none."""
     cure = _CURES.get(status)
@@ -109,14 +116,21 @@ class HttpTransport:
             body, headers = gzip.compress(body, 6), {**headers, "content-encoding": "gzip"}
         try:
             # A redirect is not followed: it would send credentials to another host.
-            answer = self._session.post(
-                self._url, data=body, headers=headers, timeout=self._timeout, allow_redirects=False
-            )
+            with self._session.post(
+                self._url, data=body, headers=headers, timeout=self._timeout, allow_redirects=False, stream=True
+            ) as answer:
+                content = b""
+                for part in answer.iter_content(_PART):
+                    content += part
+                    if len(content) > _MOST_ANSWER:
+                        return OtlpAnswer(OtlpOutcome.LATER, "the answer has no end; is it an OTLP receiver?")
         except self._failure as error:
             return OtlpAnswer(OtlpOutcome.LATER, f"{type(error).__name__}: {error}")
         status = answer.status_code
         if 200 <= status < 300:
-            return _accepted(self._signal, answer.content)
+            if is_page(answer.headers.get("content-type", "")):
+                return OtlpAnswer(OtlpOutcome.LATER, f"HTTP {status} with a page; is it an OTLP receiver?")
+            return _accepted(self._signal, content)
         why = f"HTTP {status} {answer.reason or ''}".rstrip() + cure_of(status)
         if status == 413:
             return OtlpAnswer(OtlpOutcome.TOO_LARGE, why)

@@ -7,7 +7,7 @@ Rules.
    their places (`RecordingGroups.places`), first come, first served: live requests continue while a backlog
    is recorded. Requests that wait to be written come first: readers wait, and record one transaction at a
    time once rows are `_OLD`. During a burst (`Pressure`) they wait until rows are `_BURST`.
-3. A tenant whose rows exceed the time limit is served by the slow reader, row by row.
+3. A tenant whose rows exceed the time limit, or the memory, is served by the slow reader, row by row.
 4. Gateways share one journal. Any gateway records the rows of one that is gone.
 """
 
@@ -285,7 +285,7 @@ class JournalQueue:
         try:
             try:
                 recorded = await self._journal.record(tenant, 1 if is_slow else self._limits.group_size)
-            except OverBudget as error:
+            except (OverBudget, MemoryError) as error:
                 if not is_slow:
                     message = "the journal's rows of tenant %s are recorded apart for a while: %s"
                     _limited_log.warning(f"slow {tenant}", message, tenant, str(error))

@@ -22,12 +22,15 @@ import grpc
 from spanpost.http.rate_limited_log import RateLimitedLog
 from spanpost.http.shares import Full, Holder, Sender, network_of
 from spanpost.http.status import as_protobuf
-from spanpost.http.tokens import FORWARDED_TENANT, SenderTokens
+from spanpost.http.stored_tokens import TokenRefused
+from spanpost.http.tenancy import FORWARDED_TENANT, RequestClaims, TenantGrant
+from spanpost.http.tokens import SenderTokens
 from spanpost.receivers import otlp_responses
 from spanpost.receivers.admission import Busy
 from spanpost.receivers.decoded import Undecodable
 from spanpost.receivers.encodings import BodyTooLarge
 from spanpost.receivers.receiver import Receiver
+from spanpost.receivers.tenant_parts import take_named
 from spanpost.receivers.turns import Turns
 
 log = logging.getLogger("spanpost.runtime.gateway")
@@ -59,6 +62,8 @@ _ENCODED: Final = {
     b"\x78\x9c": "deflate",
     b"\x78\xda": "deflate",
 }
+#: Codes of refused credentials, by status in HTTP.
+_REFUSED: Final = {400: grpc.StatusCode.INVALID_ARGUMENT, 403: grpc.StatusCode.PERMISSION_DENIED}
 _DETAILS: Final = "grpc-status-details-bin"
 
 
@@ -102,16 +107,17 @@ class TakesMessages(Protocol):
     Raises `Busy`, `BodyTooLarge`, `Undecodable` and `GrpcRefused`.
     """
 
-    async def __call__(self, signal: str, sender: Sender, read: ReadMessage) -> bytes: ...
+    async def __call__(self, signal: str, grant: TenantGrant, sender: Sender, read: ReadMessage) -> bytes: ...
 
 
 class RecordsMessages:
-    """Passes messages to the receiver, which records them."""
+    """Passes messages to the receiver, which records them. `attribute` returns that which names a tenant."""
 
-    def __init__(self, receiver: Receiver) -> None:
+    def __init__(self, receiver: Receiver, attribute: Callable[[], str]) -> None:
         self._receiver = receiver
+        self._attribute = attribute
 
-    async def __call__(self, signal: str, sender: Sender, read: ReadMessage) -> bytes:
+    async def __call__(self, signal: str, grant: TenantGrant, sender: Sender, read: ReadMessage) -> bytes:
         """Return the answer once everything is committed."""
         reservation = self._receiver.admit(sender, 0)  # refuse before reading
         raw = await read()
@@ -123,7 +129,7 @@ class RecordsMessages:
             if isinstance(error, Undecodable):
                 await self._receiver.keep(signal, sender.tenant, str(error), raw)
             raise
-        taken = await self._receiver.take(reservation, signal, body, is_json=False)
+        taken = await take_named(self._receiver, grant, self._attribute(), reservation, signal, body, is_json=False)
         return otlp_responses.exported(signal, taken.rejected, taken.message, is_json=False)
 
 
@@ -179,21 +185,25 @@ class OtlpGrpc(grpc.GenericRpcHandler):  # type: ignore[misc]
     async def _answer(
         self, signal: str, messages: AsyncIterator[bytes], context: Any
     ) -> tuple[bytes | None, grpc.StatusCode, str, int]:
-        metadata = dict(reversed(context.invocation_metadata() or ()))  # the first of equal names counts
-        authorization, forwarded = metadata.get("authorization"), metadata.get(FORWARDED_TENANT)
-        tenant = self._sender_tokens.tenant_of(authorization if isinstance(authorization, str) else None, forwarded)
-        if tenant is None:
+        try:
+            grant = self._sender_tokens.grant(_claims(context, self._sender_tokens.rules.header))
+        except TokenRefused as refusal:
+            code = grpc.StatusCode.UNAVAILABLE if refusal.retry_after else _REFUSED[refusal.status]
+            return None, code, str(refusal), refusal.retry_after
+        if grant is None:
             _limited_log.warning("token", "a request without a valid token was refused")
             return None, grpc.StatusCode.UNAUTHENTICATED, "a valid token is needed", 0
-        sender = Sender(tenant, _address(context.peer()))
+        sender = Sender(grant.tenant, _address(context.peer()))
         try:
-            answer = await self._take(signal, sender, partial(self._read, (*sender, context.peer()), messages))
+            answer = await self._take(signal, grant, sender, partial(self._read, (*sender, context.peer()), messages))
         except BodyTooLarge as error:
             return None, grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), 0
         except Busy as busy:
             return None, grpc.StatusCode.UNAVAILABLE, str(busy), busy.retry_after
         except Undecodable as error:
             return None, grpc.StatusCode.INVALID_ARGUMENT, str(error), 0
+        except TokenRefused as refusal:
+            return None, _REFUSED[refusal.status], str(refusal), 0
         except GrpcRefused as refused:
             return None, refused.code, str(refused), refused.retry_after
         except Exception as error:
@@ -218,6 +228,22 @@ class OtlpGrpc(grpc.GenericRpcHandler):  # type: ignore[misc]
             raise Busy(message_text, 1) from None
         except Full:
             raise Busy("too many requests wait to be read; send it again") from None
+
+
+def _claims(context: Any, header: str) -> RequestClaims:
+    """Return what a call brings: of equal names the first counts, but several tenants are refused."""
+    pairs = [(name, value) for name, value in context.invocation_metadata() or () if isinstance(value, str)]
+    metadata = dict(reversed(pairs))
+    found = context.auth_context() or {}
+    names = found.get("x509_subject_alternative_name") or found.get("x509_common_name") or ()
+    kind, _, rest = context.peer().partition(":")
+    return RequestClaims(
+        authorization=metadata.get("authorization"),
+        forwarded=metadata.get(FORWARDED_TENANT),
+        named=[value for name, value in pairs if header and name == header],
+        peer=unquote(rest).rpartition(":")[0].strip("[]") if kind in ("ipv4", "ipv6") else "",
+        certificate=[name.decode("utf-8", "replace") for name in names],
+    )
 
 
 def _address(peer: str) -> str:

@@ -20,12 +20,16 @@ from spanpost.http.errors import HttpError
 from spanpost.http.rate_limited_log import RateLimitedLog
 from spanpost.http.routing import HttpRoute
 from spanpost.http.shares import Sender
+from spanpost.http.stored_tokens import TokenRefused
+from spanpost.http.tenancy import TenantGrant
 from spanpost.http.tokens import SenderTokens
+from spanpost.model.access_tokens import TokenScope
 from spanpost.receivers import otlp_responses
 from spanpost.receivers.admission import Busy, MemoryReservation
 from spanpost.receivers.decoded import Undecodable
 from spanpost.receivers.encodings import BodyTooLarge, UnknownEncoding, known
 from spanpost.receivers.receiver import Receiver
+from spanpost.receivers.tenant_parts import take_named
 
 log = logging.getLogger("spanpost.runtime.gateway")
 _limited_log = RateLimitedLog(log)
@@ -77,7 +81,8 @@ class OtlpHttp:
         headers: dict[str, str] = {}
         for name, value in scope["headers"]:
             headers.setdefault(name.decode("latin-1"), value.decode("latin-1"))
-        sender = Sender(self._tenant(headers, scope), address_of(scope))
+        grant = self._grant(headers, scope)
+        sender = Sender(grant.tenant, address_of(scope))
         content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
         is_json = _TYPES.get(content_type)
         if is_json is None:
@@ -90,7 +95,11 @@ class OtlpHttp:
             length = self._length(headers)
             reservation = self._receiver.admit(sender, length)
             body = await self._body(receive, reservation, signal, length, encoding)
-            taken = await self._receiver.take(reservation, signal, body, is_json=is_json)
+            taken = await take_named(
+                self._receiver, grant, self._authenticator.attribute, reservation, signal, body, is_json=is_json
+            )
+        except TokenRefused as refused:
+            raise HttpError(refused.status, refused.reason, str(refused)) from None
         except Busy as busy:
             raise HttpError(503, "busy", str(busy), retry_after=busy.retry_after) from None
         except BodyTooLarge as error:
@@ -104,9 +113,9 @@ class OtlpHttp:
         await send({"type": "http.response.start", "status": 200, "headers": sent})
         await send({"type": "http.response.body", "body": answer})
 
-    def _tenant(self, headers: Mapping[str, str], scope: Scope) -> str:
+    def _grant(self, headers: Mapping[str, str], scope: Scope) -> TenantGrant:
         try:
-            return self._authenticator.tenant(scope)
+            return self._authenticator.grant(scope, TokenScope.SEND)
         except HttpError as error:
             if error.status_code != 400:
                 _limited_log.warning(

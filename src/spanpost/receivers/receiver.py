@@ -320,6 +320,11 @@ class Receiver:
             for reason, count in decoded.dropped.items():
                 self._watch.count_dropped("intake", reason, count)
 
+    def count_refused(self, n: int) -> None:
+        """Count entries of tenants that their senders may not use."""
+        if self._watch is not None:
+            self._watch.count_dropped("intake", "tenant", n)
+
     async def keep(self, signal: str, tenant: str, error: str, body: bytes) -> None:
         """Store the beginning of a body that is refused for good; raises `Busy` if the store is down."""
         if self._watch is not None:

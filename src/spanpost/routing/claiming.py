@@ -10,7 +10,7 @@ from uuid import UUID
 
 from spanpost.model.alerts import Alert
 from spanpost.model.checkpoints import Checkpoint, Kind
-from spanpost.model.deliveries import Delivery, Receipt, SinkCall
+from spanpost.model.deliveries import Delivery, Mode, Receipt, SinkCall
 from spanpost.model.launch_orders import Order
 from spanpost.model.tasks import Task
 from spanpost.routing import rate_limiting
@@ -110,7 +110,8 @@ def as_delivery(
         order=order,
         alert=alert,
         attempt=entry.attempt,
-        is_unknown=entry.is_unsure,
+        # To delete a message twice does no harm: nothing is looked up before.
+        is_unknown=entry.is_unsure and entry.mode is not Mode.ERASE,
         # Similar errors are counted. Any other checkpoint that is shown again was reported once: its subject
         # changed.
         count=entry.revision + 1 if checkpoint is not None and checkpoint.kind is Kind.ERROR else 1,

@@ -197,8 +197,11 @@ def put(
 
 
 def wake(entry: OutboxEntry, now: datetime) -> OutboxEntry:
-    """Have a state claimed again, because its task may have another message by now."""
-    return _put_again(entry, now, urgency=entry.urgency if entry.state is _WAITING else Urgency.NORMAL)
+    """Have a delivery claimed again: its task may have another message by now, or its rows have changed."""
+    urgency = entry.urgency if entry.state is _WAITING else Urgency.NORMAL
+    # A checkpoint's revision counts its repetitions: what is shown again is none.
+    is_counted = entry.is_state or entry.state is _SENDING
+    return _put_again(entry, now, by=int(is_counted), urgency=urgency)
 
 
 def count_more(entry: OutboxEntry, by: int) -> OutboxEntry:

@@ -23,19 +23,23 @@ from uuid import UUID
 
 from spanpost.model.deliveries import Mode, Urgency
 from spanpost.model.ids import named
-from spanpost.model.interventions import Intervention
-from spanpost.model.launch_orders import LAUNCH, Order
+from spanpost.model.interventions import Actor, ApprovalRow, Intervention, Result, Verb, Verdict
+from spanpost.model.launch_orders import HOOK, LAUNCH, Order
 from spanpost.model.summaries import SUMMARY
 from spanpost.model.tasks import Task
 from spanpost.routing.matching import Match, Wanted, is_wanted
+from spanpost.routing.parameters import Parameter
 from spanpost.routing.planned import PlannedDelivery
 from spanpost.text.sanitise import line
 from spanpost.text.templates import render
 
 #: How long a delivered retry holds: a request within that time is answered with it.
 STANDS: Final = timedelta(minutes=15)
-#: `Order.source` of a rule's order.
+#: `Order.source` of a rule's order, and of a webhook's.
 RULE: Final = "rule"
+_HOOK: Final = "hook"
+#: Provider of the actor of a program of spanpost.
+SPANPOST: Final = "spanpost"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +96,11 @@ class Launches:
     def launchers(self) -> frozenset[str]:
         """Names of the enabled launchers. Rules and retries that name others start nothing."""
         return frozenset(name for name, settings in self.named.items() if settings.get("enabled", True))
+
+    def declared(self, launcher: str) -> Sequence[Parameter]:
+        """Return the parameters that a launcher declares."""
+        found: Sequence[Parameter] = self.named.get(launcher, {}).get("parameters", ())
+        return found
 
     def retrier(self, task: Task) -> str:
         """Return the launcher that retries a task; empty where none does."""
@@ -159,6 +168,58 @@ def of_act(
         by_id=by_id,
         at=at,
     )
+
+
+def of_decision(
+    act: Intervention, row: ApprovalRow, task: Task | None, launcher: str, at: datetime, *, by: str, by_id: str
+) -> Order | None:
+    """Return the order that resumes the run of a decided question; None where nothing is resumed.
+
+    A question has one order, also where several traces asked it in the same words.
+    """
+    if not launcher or not row.resume:
+        return None
+    session, directory = row.resume
+    return Order(
+        id=UUID(bytes=named(f"{row.tenant}\0resume\0{row.approval_id}\0{row.mark}")),
+        tenant=row.tenant,
+        carrier=LAUNCH + launcher,
+        text=f"Resume {session}",
+        parameters={"session": session} | ({"cwd": directory} if directory else {}),
+        caused_by=task.task_id if task is not None else "",
+        task_uid=row.task_uid,
+        source=act.source or act.actor.provider,
+        by=by,
+        by_id=by_id,
+        at=at,
+    )
+
+
+def act_of(order: Order) -> tuple[Intervention, Verdict] | None:
+    """Return the act of a program that placed an order: a webhook or a rule. None where a person's act did.
+
+    No field of a task names its actor.
+    """
+    if not order.carrier.startswith(LAUNCH) or order.source not in (_HOOK, RULE):
+        return None
+    if order.source == RULE:
+        actor = Actor(provider=SPANPOST, id="", name=SPANPOST, credential=f"launch rule {order.rule}")
+    else:
+        name = order.by_id.removeprefix(HOOK)
+        actor = Actor(provider=_HOOK, id=name, name=order.by or name, credential=f"hook {name}")
+    act = Intervention(
+        tenant=order.tenant,
+        verb=Verb.START,
+        key=order.id,
+        actor=actor,
+        text=order.text,
+        source=order.source,
+        launcher=order.name,
+        parameters=order.parameters,
+        idempotency_key=f"order {order.id}",
+        at=order.at,
+    )
+    return act, Verdict(result=Result.DONE, task_uid=order.task_uid, order_id=order.id)
 
 
 def parameters_of(task: Task) -> dict[str, str]:

@@ -60,6 +60,7 @@ _GRAVE: Final = {
     Kind.CONTEXT_WARNING: Severity.WARNING,
     Kind.CONTEXT_FORECAST: Severity.WARNING,
     Kind.STALLED: Severity.WARNING,
+    Kind.LOOP: Severity.WARNING,
     Kind.BUDGET_WARNING: Severity.WARNING,
     Kind.ALERT: Severity.WARNING,
 }

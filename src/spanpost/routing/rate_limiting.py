@@ -77,6 +77,8 @@ def call_of(mode: str, is_unknown: bool, has_message_receipt: bool, has_receipt:
 
     `has_receipt`: it was delivered before, and is sent again.
     """
+    if mode == Mode.ERASE:
+        return SinkCall.DELETE
     if is_unknown:
         return SinkCall.RECONCILE
     return SinkCall.EDIT if (has_message_receipt if mode == Mode.STATE else has_receipt) else SinkCall.POST

@@ -4,7 +4,7 @@ Rules:
 
 1. Each enabled sink is decided by itself. The first of its routes that matches is taken; without one, the
    sink's default.
-2. A route that matches on what changes while a task runs (status, severity, cost) is taken *beside* the
+2. A route that matches on what changes while a task runs (status, severity, cost, scores) is taken *beside* the
    others and never ends the search: a message must not move when its task's status changes.
 3. A task's deliveries are routed by its root task, so that a sub-agent's checkpoints stand in the thread of
    the root task's message.
@@ -34,11 +34,13 @@ import msgspec
 
 from spanpost.model.checkpoints import Checkpoint, Kind
 from spanpost.model.deliveries import Mode, Urgency
+from spanpost.model.evaluations import scores
 from spanpost.model.tasks import Task
 from spanpost.routing.matching import Match, Severity, Wanted, is_wanted, severity_of, severity_of_state
 from spanpost.routing.planned import ON_THE_WAY, Again, PlannedDelivery
 from spanpost.routing.similarity import likeness
-from spanpost.semconv import ERROR, FINAL_STATUSES
+from spanpost.semconv import ERROR, FINAL_STATUSES, WAITING
+from spanpost.text.rules import RedactionRule
 
 __all__ = ["Match", "Route", "Routes", "Severity", "Verbosity", "came_by", "chosen", "deliveries", "is_paced"]
 
@@ -55,12 +57,14 @@ class Verbosity(StrEnum):
     MUTE = "mute"
 
 
+#: The sink whose users and channels a question may be passed on to.
+SLACK = "slack"
 #: Progress that an agent reports.
 _ON_THE_WAY = frozenset({Kind.CHECKPOINT, Kind.MILESTONE, Kind.ARTIFACT})
 _FINAL_KINDS = frozenset({Kind.END, Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED, Kind.ALERT})
 #: Checkpoints that pass for tasks in a digest, too.
 _ALWAYS = _FINAL_KINDS - {Kind.END}
-#: The message of an alert that is a task of its own says when it began and ended.
+#: The message of an alert that is a task of its own says when it began and ended, and what people did.
 _BOUNDS = frozenset({Kind.START, Kind.END})
 _SEVERITIES: dict[str | None, Severity] = {None: Severity.INFO, "warning": Severity.WARNING, "error": Severity.ERROR}
 _PASSES: dict[Verbosity, frozenset[Kind]] = {
@@ -78,10 +82,13 @@ class Route(Match):
 
     sink: str
     address: str = ""
-    #: Statuses, least severity and least cost of the tasks: conditions on what changes while a task runs.
+    #: Statuses, least severity, least cost and low scores of the tasks: conditions on what changes while a task runs.
     status: Wanted = None
     severity: Literal["warning", "error"] | None = None
     cost_usd: Decimal | None = None
+    #: Upper bound of a mean score of the task's evaluations, and the names of those that count.
+    score_below: float | None = None
+    evaluation: Wanted = None
     verbosity: Verbosity = Verbosity.LIVE
     #: Least time between two milestones of one message.
     interval: timedelta = timedelta(0)
@@ -95,6 +102,8 @@ class Route(Match):
     content: bool = True
     #: Nothing is sent; what would be sent is logged.
     dry_run: bool = False
+    #: What is hidden in what the route sends, besides what its sink hides.
+    redact: tuple[RedactionRule, ...] = ()
     #: Locale of our own texts: a code of `spanpost.text.locales`; empty: the sink's.
     language: str = ""
     #: One message for many tasks in place of theirs; None: each has its own (`routing.summaries`).
@@ -111,7 +120,8 @@ class Route(Match):
     @property
     def is_passing(self) -> bool:
         """True when it matches on something that changes while a task runs."""
-        return self.status is not None or self.severity is not None or self.cost_usd is not None
+        changing = (self.status, self.severity, self.cost_usd, self.score_below)
+        return any(condition is not None for condition in changing)
 
     @property
     def least(self) -> Severity:
@@ -124,6 +134,7 @@ class Route(Match):
         return (
             *(self.tenant, self.agent, self.topic, self.environment, self.service, self.repo),
             *(tuple(sorted(self.attributes.items())), self.status, self.severity, self.cost_usd),
+            *(self.score_below, self.evaluation),
         )
 
     def takes(self, task: Task) -> bool:
@@ -133,6 +144,12 @@ class Route(Match):
             and (self.status is None or is_wanted(self.status, task.status))
             and (self.severity is None or severity_of_state(task) >= self.least)
             and (self.cost_usd is None or (task.cost_usd is not None and task.cost_usd >= self.cost_usd))
+            and (self.score_below is None or self._is_low(task, self.score_below))
+        )
+
+    def _is_low(self, task: Task, bound: float) -> bool:
+        return any(
+            score < bound and is_wanted(self.evaluation, name) for name, score in scores(task.evaluations).items()
         )
 
 
@@ -243,7 +260,7 @@ def _keys_of(
         others = [
             t
             for a in task.approvals
-            if a.id == id and not a.is_open
+            if a.id == id and (not a.is_open or a.approved_by)
             for t in (a.reported_by, a.escalated_by)
             if t is not None
         ]
@@ -270,6 +287,24 @@ def chosen(task: Task, routes: Routes, *, sink: str = "") -> Iterator[Route]:
                 yield route
         if not found:
             yield Route(sink=name)
+        if name == SLACK:
+            yield from _asked(task, routes)
+
+
+def _asked(task: Task, routes: Routes) -> Iterator[Route]:
+    """Return routes to the places of the task's questions that were asked: they stay while the task has them."""
+    own = next((route for route in routes.routes if route.sink == SLACK and route.takes(task)), Route(sink=SLACK))
+    space = own.address.rpartition("/")[0]
+    for place in dict.fromkeys(place for approval in task.approvals for place in approval.asked):
+        yield Route(
+            sink=SLACK,
+            address=f"{space}/{place}" if space else place,
+            status=WAITING,
+            verbosity=Verbosity.FINAL,
+            content=own.content,
+            dry_run=own.dry_run,
+            language=own.language,
+        )
 
 
 def came_by(routes: Sequence[Route], address: str, task: Task) -> Route | None:
@@ -291,7 +326,7 @@ def is_paced(checkpoint: Checkpoint) -> bool:
 def _passes(
     task: Task, checkpoint: Checkpoint, route: Route, now: datetime | None, max_age: timedelta, *, is_milestone: bool
 ) -> bool:
-    is_allowed = checkpoint.kind in _PASSES[route.verbosity] and not (task.is_alert and checkpoint.kind in _BOUNDS)
+    is_allowed = checkpoint.kind in _PASSES[route.verbosity] and not _is_in_its_message(task, checkpoint)
     if route.verbosity is Verbosity.MILESTONES:
         is_allowed = (is_allowed or (is_milestone and checkpoint.kind is Kind.CHECKPOINT)) and not (
             checkpoint.kind is Kind.COMPACTION and not checkpoint.is_reported
@@ -304,6 +339,15 @@ def _passes(
     if now is None or now - checkpoint.at <= max_age:
         return True
     return checkpoint.kind is Kind.APPROVAL_REQUESTED and any(a.id == checkpoint.ref for a in task.open_approvals)
+
+
+def _is_in_its_message(task: Task, checkpoint: Checkpoint) -> bool:
+    """Return whether the message of an alert that is a task of its own says it."""
+    if not task.is_alert:
+        return False
+    return checkpoint.kind in _BOUNDS or (
+        checkpoint.kind is Kind.ALERT and checkpoint.ref.replace("-", "") == task.trace_id.hex()
+    )
 
 
 def _is_worth_a_message(task: Task, route: Route) -> bool:

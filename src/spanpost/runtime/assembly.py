@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from spanpost.launchers import registry as launcher_registry
 from spanpost.launchers.carrier import Carrier
 from spanpost.model.errors import ConfigError
+from spanpost.model.launch_orders import LAUNCH
 from spanpost.readers.redaction import Redaction
 from spanpost.routing.matching import is_wanted
 from spanpost.routing.routes import Route, Routes
@@ -18,13 +19,17 @@ from spanpost.runtime.prices import Prices
 from spanpost.settings import Settings
 from spanpost.settings.routes import RouteSettings
 from spanpost.sinks import registry
-from spanpost.sinks.base import Figured, Restarts, Routed
+from spanpost.sinks.base import Figured, Restarts, Routed, Silences
 from spanpost.sinks.outputs import Figures
 from spanpost.sinks.plugin import SinkSettings
+from spanpost.sinks.redaction import RedactingCarrier
 from spanpost.tasks.folded import FoldRules
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
     from spanpost.sinks.base import Sink
+    from spanpost.sinks.redaction import DeliveryCarrier
     from spanpost.store.protocols import Store
 
 
@@ -38,18 +43,30 @@ def rules_of(settings: Settings) -> FoldRules:
         outputs=load_outputs(),
         keeps_content=settings.intake.capture_content,
         prices=prices_of(settings),
-        expiry=settings.approvals,
+        approvals=settings.approvals,
+        people=settings.interactions.people if settings.interactions is not None else {},
         launches=settings.launchers,
+        resume=_resuming(settings),
         stall_rules=settings.stall,
+        loops=settings.loops,
         budgets=settings.budgets,
         redaction=redaction_of(settings),
     )
 
 
-def redaction_of(settings: Settings, *, spares_questions: bool = False) -> Redaction | None:
+def _resuming(settings: Settings) -> str:
+    """Return the launcher that resumes headless runs; empty: none. Raises `ConfigError`."""
+    name = settings.hooks.resume
+    if name and name not in settings.launchers.launchers:
+        known = ", ".join(sorted(settings.launchers.launchers)) or "none"
+        raise ConfigError(f"hooks.resume: there is no enabled launcher {name!r} in launchers.named (known: {known})")
+    return name
+
+
+def redaction_of(settings: Settings) -> Redaction | None:
     """Return the redaction of secrets; None if it is off."""
     section = settings.redaction
-    return Redaction(section, key=section.key, spares_questions=spares_questions) if section.enabled else None
+    return Redaction(section, key=section.key) if section.enabled else None
 
 
 def prices_of(settings: Settings) -> Prices | None:
@@ -105,7 +122,7 @@ def open_launchers(settings: Settings) -> dict[str, Carrier]:
 
 def enabled_sinks(settings: Settings) -> tuple[str, ...]:
     """Return the names of the enabled sinks."""
-    return tuple(name for name, section in settings.sinks.items() if section.enabled)
+    return tuple(name for name, section in settings.sinks.items() if section.is_on)
 
 
 def open_sinks(settings: Settings) -> dict[str, Sink]:
@@ -119,9 +136,28 @@ def open_sinks(settings: Settings) -> dict[str, Sink]:
             sink.figured(figures)
         if isinstance(sink, Restarts):
             sink.restarts(lambda task: bool(launches.retrier(task)))
+        if isinstance(sink, Silences):
+            sink.silences(lambda alert: settings.alerts.alertmanager_of(alert, settings.intake.tenant) is not None)
         if isinstance(sink, Routed):
             sink.routed([route for route in table if route.sink == name])
     return sinks
+
+
+def carriers_of(
+    settings: Settings,
+    sinks: Mapping[str, Sink],
+    launchers: Mapping[str, Carrier],
+    routes: Callable[[], Sequence[Route]],
+) -> dict[str, DeliveryCarrier]:
+    """Return the sinks and launchers, each with the rules for what leaves by it."""
+    found: dict[str, DeliveryCarrier] = {}
+    for name, sink in sinks.items():
+        is_own = registry.find(name).redacts
+        found[name] = sink if is_own else RedactingCarrier(sink, settings.sinks[name].redact, routes)
+    sections = {LAUNCH + name: section for name, (_, section) in settings.launchers.opened().items()}
+    for name, carrier in launchers.items():
+        found[name] = RedactingCarrier(carrier, sections[name].redact, tuple)
+    return found
 
 
 def with_buttons(section: SinkSettings, settings: Settings) -> SinkSettings:
@@ -152,10 +188,11 @@ def open_store(settings: Settings, rules: FoldRules | None = None) -> Store:
     """Return the store of the settings, not opened yet: PostgreSQL, the embedded one, or memory."""
     rules = rules if rules is not None else rules_of(settings)
     database = settings.database
+    lease = 2 * settings.notifications.delivery_timeout
     if settings.dsn is None and not database.embedded:
         from spanpost.store.memory import MemoryStore
 
-        return MemoryStore(rules)
+        return MemoryStore(rules, lease=lease)
     try:
         from spanpost.store.postgres import PostgresStore
     except ImportError as error:
@@ -165,6 +202,7 @@ def open_store(settings: Settings, rules: FoldRules | None = None) -> Store:
         ) from error
     options: dict[str, Any] = {
         "rules": rules,
+        "lease": lease,
         "pool_size": database.pool_size,
         "statement_cache": database.statement_cache,
         "batch_budget": database.batch_budget.total_seconds(),

@@ -7,31 +7,37 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, TypeAlias
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from spanpost.model.errors import ConfigError
+from spanpost.model.errors import ConfigError, StoreUnavailable
 from spanpost.model.observations import Observation
 from spanpost.model.recorded import Recorded
-from spanpost.runtime.assembly import enabled_sinks, open_launchers, open_sinks, open_store
+from spanpost.runtime.assembly import carriers_of, enabled_sinks, open_launchers, open_sinks, open_store
 from spanpost.runtime.fanout import Fanout
-from spanpost.runtime.interactions import InteractionsRuntime, needs_interactions
-from spanpost.runtime.own_metrics import metrics_of
+from spanpost.runtime.interactions import InteractionsRuntime, needs_interactions, slack_of
+from spanpost.runtime.own_metrics import count_calls, metrics_of
 from spanpost.runtime.workspaces import Workspaces, lend, workspaces_of
 from spanpost.settings import MetricsSettings, Settings
 from spanpost.tasks.folded import FoldRules
 
 if TYPE_CHECKING:
-    from spanpost.dispatch.dispatcher import DeliveryCarrier, Dispatcher
+    from spanpost.dispatch.dispatcher import Dispatcher
     from spanpost.interactions.answers import Answers
+    from spanpost.launchers.carrier import Carrier
     from spanpost.metrics.recorder import Metrics
     from spanpost.runtime.summaries import Summaries
     from spanpost.runtime.webhooks import Hooks
+    from spanpost.sinks.base import Sink
+    from spanpost.sinks.redaction import DeliveryCarrier
 
 log = logging.getLogger("spanpost")
 
 
+#: Seconds that closing replaced sinks may take.
+_CLOSE: Final = 5.0
 #: Records a batch, priced and counted.
 Record: TypeAlias = Callable[[Sequence[Observation]], Awaitable[Recorded]]
 
@@ -59,10 +65,11 @@ class Components:
         self._dispatcher: Dispatcher | None = None
         self._summaries: Summaries | None = None
         self._answers: Answers | None = None
+        self._replacing: set[asyncio.Task[None]] = set()
 
     async def open(self, count_losses: Callable[[Metrics], None]) -> None:
         """Open the store and start the rest. `count_losses` is called whenever something was recorded."""
-        from spanpost.dispatch.dispatcher import Dispatcher
+        from spanpost.dispatch.dispatcher import Dispatcher, Pace
         from spanpost.runtime.summaries import Summaries
 
         settings, store, sinks = self._settings, self.store, self._sinks
@@ -73,6 +80,10 @@ class Components:
         if metrics is not None:
             self.recorded.subscribe(metrics.counting)
             self.recorded.subscribe(lambda _: count_losses(metrics))
+        if settings.evaluations.otlp:
+            from spanpost.runtime.rating_events import RatingEvents
+
+            self.recorded.subscribe(RatingEvents().emit)
         self.recorded.subscribe(lambda _: self.wake())
         summaries = Summaries(
             store.reader,
@@ -82,13 +93,19 @@ class Components:
             settings.intake.tenant,
             self.wake,
         )
-        carriers: dict[str, DeliveryCarrier] = {**sinks, **self._launchers, **summaries.carriers}
+        carriers: dict[str, DeliveryCarrier] = {
+            **carriers_of(settings, sinks, self._launchers, lambda: self._rules.routes.routes),
+            **summaries.carriers,
+        }
         if settings.webhooks.providers and self._is_gateway:
             from spanpost.runtime.webhooks import Hooks
 
             self.hooks = Hooks(settings, store, self.take)
             carriers |= self.hooks.carriers
-        self._dispatcher = Dispatcher(store.outbox, store, carriers, watch=metrics, publish=self.recorded.publish)
+        pace = Pace.of_timeout(settings.notifications.delivery_timeout)
+        self._dispatcher = Dispatcher(
+            store.outbox, store, carriers, pace=pace, watch=metrics, publish=self.recorded.publish
+        )
         self._dispatcher.start()
         self._summaries = summaries
         summaries.start()
@@ -123,13 +140,62 @@ class Components:
         """Deliver what is due; False if something is left after `timeout` seconds."""
         return self._dispatcher is None or await self._dispatcher.drain(timeout)
 
-    def reload(self, settings: Settings, rules: FoldRules) -> None:
-        """Use new settings. The caller gives the rules to the store, in its loop. Raises `ConfigError`."""
-        if self.hooks is not None:
-            self.hooks.reload(settings)
-        if self.interactions_runtime is not None:
-            self.interactions_runtime.reload(settings)
-        self._rules = rules
+    def reloading(self, settings: Settings, rules: FoldRules) -> Callable[[], None]:
+        """Return a function that applies new settings, to be called in the loop. Raises `ConfigError`.
+
+        A secret may have been replaced: sinks and launchers are opened again where their settings have changed.
+        """
+        refuse_changes(self._settings, settings)
+        parts = (self.hooks, self.interactions_runtime)
+        applying = [part.reloading(settings) for part in parts if part is not None]
+        if self.workspaces is not None and settings.slack_oauth is not None:
+            applying.append(partial(self.workspaces.use, settings.slack_oauth, slack_of(settings)))
+        if _of_carriers(settings) != _of_carriers(self._settings):
+            sinks, launchers = open_sinks(settings), open_launchers(settings)
+            applying.append(lambda: self._keep(self._replace(sinks, launchers)))
+
+        def apply() -> None:
+            for each in applying:
+                each()
+            self._settings, self._rules = settings, rules
+            self.store.rules = rules
+
+        return apply
+
+    async def relogin(self, settings: Settings) -> None:
+        """Log in at the database with a new user or password. Raises `ConfigError` if it refuses them."""
+        dsn = settings.dsn
+        if dsn == self._settings.dsn:
+            return
+        from spanpost.settings.database_url import server_of
+        from spanpost.store.postgres import PostgresStore
+
+        store = self.store
+        if dsn is None or not isinstance(store, PostgresStore) or server_of(store.dsn) != server_of(dsn):
+            raise ConfigError("database.url: another database is used after a restart: restart, or undo the change")
+        await store.relogin(dsn)
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._replacing.add(task)
+        task.add_done_callback(self._replacing.discard)
+
+    async def _replace(self, sinks: dict[str, Sink], launchers: dict[str, Carrier]) -> None:
+        """Deliver to newly opened sinks and launchers, and close the old ones after their last delivery."""
+        assert self._dispatcher is not None
+        assert self._summaries is not None
+        lend(sinks.values(), self.workspaces)
+        if self.metrics is not None:
+            count_calls(self.metrics, sinks)
+        old = (*self._sinks.values(), *self._launchers.values())
+        self._sinks, self._launchers = sinks, launchers
+        await self._dispatcher.replace({**sinks, **launchers, **self._summaries.carriers_to(sinks)})
+        # What the old secrets closed is tried again at once.
+        with suppress(StoreUnavailable):
+            closed = await self.store.outbox.rate_limits(is_closed=True)
+            await self.store.outbox.reopen([one.key for one in closed if one.key.partition(":")[0] in sinks])
+        self.wake()
+        await _closed(old, _CLOSE)
 
     async def close(self, timeout: float) -> None:  # noqa: ASYNC109
         """Close what was opened, each within its share of the time: a part that hangs must not keep another
@@ -145,20 +211,36 @@ class Components:
             await self._summaries.close()
         if self._dispatcher is not None:
             await self._dispatcher.close(timeout / 3)
-        closing = [asyncio.create_task(one.close()) for one in (*self._sinks.values(), *self._launchers.values())]
-        if closing:
-            done, late = await asyncio.wait(closing, timeout=timeout / 3)
-            for each in late:
-                each.cancel()
-            for each in done:
-                if (error := each.exception()) is not None:
-                    log.warning("a sink or launcher could not be closed: %s", error)
+        for replacing in self._replacing:
+            replacing.cancel()
+        await _closed((*self._sinks.values(), *self._launchers.values()), timeout / 3)
         await self.store.close()
+
+
+async def _closed(opened: Iterable[Sink | Carrier], timeout: float) -> None:  # noqa: ASYNC109
+    closing = [asyncio.create_task(one.close()) for one in opened]
+    if not closing:
+        return
+    done, late = await asyncio.wait(closing, timeout=timeout)
+    for each in late:
+        each.cancel()
+    for each in done:
+        if (error := each.exception()) is not None:
+            log.warning("a sink or launcher could not be closed: %s", error)
+
+
+def _of_carriers(settings: Settings) -> tuple[Any, ...]:
+    """Return the settings that sinks and launchers are opened with."""
+    has_buttons = settings.interactions is not None and settings.interactions.has_app
+    return settings.sinks, settings.routes, settings.outputs, settings.launchers, settings.alerts, has_buttons
 
 
 def refuse_changes(before: Settings, after: Settings) -> None:
     """Raise `ConfigError` if new settings need other components."""
     if enabled_sinks(after) != enabled_sinks(before):
         raise ConfigError("sinks are turned on and off at the start: restart spanpost, or undo the change")
-    if after.launchers.named != before.launchers.named:
-        raise ConfigError("launchers.named: launchers are opened at the start: restart spanpost, or undo the change")
+    if after.launchers.opened().keys() != before.launchers.opened().keys():
+        raise ConfigError("launchers.named: they are added and removed at the start: restart spanpost, or undo it")
+    oauth = [one.slack_oauth.client_id if one.slack_oauth is not None else "" for one in (before, after)]
+    if oauth[0] != oauth[1]:
+        raise ConfigError("slack_oauth.client_id: it is read at the start: restart spanpost, or undo the change")

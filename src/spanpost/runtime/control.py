@@ -6,13 +6,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
+from datetime import timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import UUID
 
 import msgspec
 
 from spanpost.agent.gateway import GatewayClosed, Unreachable
-from spanpost.control_protocol import ApprovalAnswer, BudgetAnswer, TaskAnswer
+from spanpost.control_protocol import (
+    ApprovalAnswer,
+    BudgetAnswer,
+    ReservationAnswer,
+    ReservationQuestion,
+    TaskAnswer,
+)
 from spanpost.interactions.answers import Answers, UnknownQuestion, as_said
+from spanpost.model.budgets import Reservation
 from spanpost.model.errors import ConfigError, StoreUnavailable
 from spanpost.model.observations import Observation, Origin, Part, log_index
 
@@ -62,6 +72,27 @@ class InProcess:
         return await self._in_loop(lambda answers, tenant: answers.budget(tenant, ref, as_said(attributes))) or {
             "budgets": []
         }
+
+    async def reserve(self, asked: ReservationQuestion) -> ReservationAnswer:
+        """Reserve from a task's budgets."""
+
+        async def reserve(answers: Answers, tenant: str) -> ReservationAnswer:
+            claim = Reservation(
+                id=UUID(asked["id"]),
+                tenant=tenant,
+                ref=asked["ref"],
+                calls=asked["calls"],
+                tokens=asked["tokens"],
+                usd=Decimal(asked["usd"]),
+                lasts=timedelta(seconds=asked["lasts"]),
+            )
+            return await answers.reserve(claim, as_said(asked["attributes"]))
+
+        return await self._in_loop(reserve) or {"is_granted": False, "reason": "", "expires_at": None, "budgets": []}
+
+    async def give_back(self, id: str) -> None:
+        """Give a reservation back."""
+        await self._in_loop(lambda answers, tenant: answers.give_back(tenant, UUID(id)))
 
     async def _in_loop(self, question: Callable[[Answers, str], Coroutine[Any, Any, T]]) -> T | None:
         """Await a question in the pipeline's loop."""

@@ -45,6 +45,27 @@ def _text(path: Any) -> str | None:
     return str(path.expanduser()) if path is not None else None
 
 
+def gateway_client(settings: Settings) -> GatewayClient | None:
+    """Return a client of the gateway that the section `control` names, or of the one that receives telemetry;
+    None if that is reached by gRPC alone.
+    """
+    section, control = settings.forward, settings.control
+    assert section is not None
+    target = target_of(section)
+    if control.endpoint is None and (target.protocol == "grpc" or not section.endpoint.startswith("http")):
+        return None
+    headers = dict(target.headers)
+    if control.token is not None:
+        headers["authorization"] = f"Bearer {control.token.get_secret_value()}"
+    with suppress(ControlUnavailable):
+        return GatewayClient(
+            control.endpoint or section.endpoint.removesuffix("/v1/logs"),
+            headers=headers,
+            certificate=_text(control.certificate) or target.certificate,
+        )
+    return None
+
+
 class Forwarding(Pipeline):
     """The pipeline that `attach` returns if an endpoint is set. `start` raises `ConfigError` if a library
     is missing.
@@ -61,14 +82,14 @@ class Forwarding(Pipeline):
         assert section is not None
         if self.is_off or self._forwarder is not None:
             return
-        redaction = redaction_of(self.settings, spares_questions=True)
+        redaction = redaction_of(self.settings)
         if redaction is not None:
             redaction.keyed(token_bytes(32))
         self._forwarder = Forwarder(
             target_of(section),
             spans=ForwardedSpans(section.spans),
             providers=self._providers,
-            redaction=redaction,
+            redaction=redaction.sparing_questions() if redaction is not None else None,
             max_request=section.max_request_bytes,
             max_waiting=section.max_waiting_bytes,
             retry_time=section.retry_timeout.total_seconds(),
@@ -79,24 +100,8 @@ class Forwarding(Pipeline):
             log.warning("forward: settings of %s are not used here: sinks belong to the gateway", ", ".join(sinks))
 
     def control(self) -> Control | None:
-        """Return a client of the gateway that the section `control` names, or of the one that receives telemetry;
-        None if that is reached by gRPC alone.
-        """
-        section, control = self.settings.forward, self.settings.control
-        assert section is not None
-        target = target_of(section)
-        if control.endpoint is None and (target.protocol == "grpc" or not section.endpoint.startswith("http")):
-            return None
-        headers = dict(target.headers)
-        if control.token is not None:
-            headers["authorization"] = f"Bearer {control.token.get_secret_value()}"
-        with suppress(ControlUnavailable):
-            return GatewayClient(
-                control.endpoint or section.endpoint.removesuffix("/v1/logs"),
-                headers=headers,
-                certificate=_text(control.certificate) or target.certificate,
-            )
-        return None
+        """Return a client of the gateway (`gateway_client`)."""
+        return gateway_client(self.settings)
 
     def receive(self, batch: Sequence[Observation]) -> None:
         """Send a batch, from a worker thread."""

@@ -14,18 +14,23 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from spanpost.http.connections import fit_descriptors
+from spanpost.http.stored_tokens import StoredTokens
 from spanpost.http.tokens import SenderTokens
 from spanpost.model.errors import SpanpostError
 from spanpost.receivers.dealing import Dealer
 from spanpost.receivers.receiver import Receiver
 from spanpost.runtime import workers
+from spanpost.runtime.access_tokens import TokenReader
 from spanpost.runtime.certificates import Certificates, ServerTls
+from spanpost.runtime.gateway_acts import GatewayActs
 from spanpost.runtime.health import LIVE, READY, GatewayHealth
 from spanpost.runtime.journaling import journal_of
 from spanpost.runtime.pipeline import Pipeline
 from spanpost.runtime.ports import listen_grpc, listen_http, refuse_missing, url
-from spanpost.runtime.system_user import system_user
+from spanpost.runtime.upkeep import Upkeep
 from spanpost.settings.gateway import GatewaySettings
+from spanpost.settings.guards import tenant_rules
+from spanpost.store.system_user import system_user
 
 if TYPE_CHECKING:
     from prometheus_client import Gauge
@@ -71,15 +76,26 @@ class Gateway:
         self._receiver: Receiver | None = None
         self._dealer: Dealer | None = None
         self._tls: ServerTls | None = None
-        self._sender_tokens = SenderTokens(settings.intake.tenant, *hashes_of(self.section))
+        stored = StoredTokens(self.section.trust_tokens.total_seconds())
+        self._sender_tokens = SenderTokens(
+            settings.intake.tenant,
+            *hashes_of(self.section),
+            is_required=self.section.require_token,
+            stored=stored,
+            rules=tenant_rules(self.section),
+        )
+        self._token_reader: TokenReader | None = None
+        self._reading: asyncio.Task[None] | None = None
         self._topic: PipelineTopic | None = None
         self._consumer: TopicConsumer | None = None
         self._renewer: asyncio.Task[None] | None = None
+        self._upkeep = Upkeep()
         self._showing: asyncio.Task[None] | None = None
         self._health: GatewayHealth | None = None
         self.pipeline = Pipeline(
             settings, is_gateway=True, new_loop=fast_loop if self.section.enabled else asyncio.new_event_loop
         )
+        self._acts, self._current = GatewayActs(self.pipeline), settings
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -104,7 +120,9 @@ class Gateway:
             if self.section.enabled:
                 # Producers could not reach us while we were down: do not count that time as a stall.
                 self.pipeline.ask(self.pipeline.store.listen_anew())
+                self.pipeline.ask(self._upkeep.apply(self.settings, self.pipeline.store))
                 self.pipeline.publish()
+            self._acts.started(self.settings)
         except BaseException:
             if listener is not None:
                 listener.close()
@@ -114,6 +132,7 @@ class Gateway:
     async def _open(self, listener: socket.socket | None) -> None:
         section, metrics = self.section, self.pipeline.metrics
         keep = getattr(self.pipeline.store, "keep_body", None)
+        await self._read_tokens()
         journal = await journal_of(self.pipeline, self.settings, section)
         worker = workers.current
         dealer = Dealer(worker.number, worker.total, worker.directory) if worker is not None else None
@@ -174,6 +193,17 @@ class Gateway:
             )
             await self._http.start()
 
+    async def _read_tokens(self) -> None:
+        """Read the database's tokens before the first request, and from now on."""
+        tokens = self.pipeline.store.access_tokens
+        self._token_reader = TokenReader(tokens, self._sender_tokens.stored, self._check_callers)
+        await self._token_reader.read()
+        self._reading = asyncio.create_task(self._token_reader.keep(), name="spanpost-tokens")
+
+    def _check_callers(self) -> None:
+        if self._endpoints is not None:
+            self._endpoints.check()
+
     async def _consume(self) -> None:
         """Start recording topics, if the settings say so."""
         from spanpost.runtime.kafka import consumer_of
@@ -217,7 +247,7 @@ class Gateway:
 
         section = self.section
         handlers = OtlpGrpc(
-            RecordsMessages(receiver),
+            RecordsMessages(receiver, lambda: self._sender_tokens.rules.attribute),
             self._sender_tokens,
             is_ready=lambda: not health.why_not(),
             watch=self.pipeline.metrics,
@@ -233,12 +263,13 @@ class Gateway:
         self.grpc_url = listen_grpc(self._grpc, section, is_secure=certificates is not None)
 
     def reload(self) -> bool:
-        """Read the settings again: routes, tokens and certificates apply from now on. False: nothing
-        changed, and the reason is logged.
+        """Read the settings again: routes, secrets, sinks, tokens, certificates, sealing and retention apply from now
+        on. False: nothing changed, and the reason is logged.
         """
+        if self._reread is None:
+            return False
+        settings: Settings | None = None
         try:
-            if self._reread is None:
-                return False
             settings = self._reread()
             section = settings.gateway or GatewaySettings(enabled=False)
             if self._tls is not None:
@@ -251,21 +282,37 @@ class Gateway:
             if self._tls is not None:
                 self._tls.replace(section)
         except (SpanpostError, OSError) as error:
+            self._acts.refused(self._current, settings, error)
             for each in str(error).splitlines():
                 log.error("the new settings are refused, the old ones stay: %s", each)
             self._count_reload("refused")
             return False
-        self._sender_tokens.replace(settings.intake.tenant, *hashes_of(section))
+        self._sender_tokens.replace(
+            settings.intake.tenant,
+            *hashes_of(section),
+            is_required=section.require_token,
+            rules=tenant_rules(section),
+        )
+        self._sender_tokens.stored.trusted = section.trust_tokens.total_seconds()
+        self.pipeline.begin(self._recheck())
+        if self.section.enabled:
+            self.pipeline.begin(self._upkeep.apply(settings, self.pipeline.store))
         if self._endpoints is not None:
             from spanpost.settings.guards import gateway_guard
 
             # The address and the client CA change only at the next start.
             unchanged = {"host": self.section.host, "client_ca": self.section.client_ca}
             self._endpoints.guard = gateway_guard(settings, section.model_copy(update=unchanged))
+        self._acts.reloaded(self._current, settings)
+        self._current = settings
         self._count_reload("taken")
-        what = "routes, tokens and certificates apply from now on; all else at the next start"
-        log.info("settings read again, as %s: %s", system_user(), what)
+        what = "routes, secrets, sinks, tokens, certificates, sealing and retention apply from now on"
+        log.info("settings read again, as %s: %s; all else at the next start", system_user(), what)
         return True
+
+    async def _recheck(self) -> None:
+        """Let waiting requests check their tokens against the new settings."""
+        self._sender_tokens.stored.notify()
 
     @staticmethod
     async def _show(worker: workers.Worker, receiver: Receiver, gauge: Gauge | None) -> None:
@@ -295,9 +342,12 @@ class Gateway:
                 is_done = self.pipeline.ask(self._close(), _GRACE + _RECORD + 1.0)
             except (TimeoutError, SpanpostError):
                 is_done = False
+        if not self.pipeline.is_shut:
+            self._acts.stopped(self._current, is_done=is_done)
         return self.pipeline.shutdown(_CLOSE) and is_done
 
     async def _close(self) -> bool:
+        await self._upkeep.close()
         closing = [self._close_receiver()] if self._receiver is not None else []
         if self._consumer is not None:
             closing.append(self._consumer.close(_GRACE))
@@ -319,6 +369,9 @@ class Gateway:
                 _, late = await asyncio.wait(late, timeout=_GRACE - _BODIES)
         assert self._receiver is not None
         is_done = await self._receiver.close(_RECORD)
+        if self._reading is not None and self._token_reader is not None:
+            self._reading.cancel()
+            await self._token_reader.save(is_last=True)
         if self._dealer is not None:
             await self._dealer.close()
         if self._topic is not None:

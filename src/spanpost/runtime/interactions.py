@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, cast
+from zoneinfo import ZoneInfo
 
 from spanpost.interactions.authorization import AuthorizationRules
 from spanpost.interactions.protocols import (
@@ -13,6 +14,7 @@ from spanpost.interactions.protocols import (
     InteractionMetrics,
     Resolver,
 )
+from spanpost.model.alerts import Alert
 from spanpost.model.errors import ConfigError
 from spanpost.model.recorded import Recorded
 from spanpost.model.tasks import Task
@@ -26,11 +28,10 @@ from spanpost.text.locales import Locale, locale
 
 if TYPE_CHECKING:
     from spanpost.interactions.acts import Reads
+    from spanpost.interactions.alerts import AlertActs
     from spanpost.interactions.slack.app import SlackApp
     from spanpost.interactions.slack.http import SlackHttp
-    from spanpost.interactions.slack.installations import App, Everywhere, Installation, Self
-    from spanpost.interactions.slack.socket import Socket
-    from spanpost.model.findings import Finding
+    from spanpost.interactions.slack.installations import Everywhere, Installation, Self
     from spanpost.runtime.installed_apps import InstalledApps
     from spanpost.runtime.workspaces import Workspaces
     from spanpost.sinks.slack.settings import SlackSettings
@@ -105,11 +106,21 @@ def resolvers_of(section: InteractionsSettings) -> dict[str, Resolver]:
     return found
 
 
-def _concealing(slack: SlackSettings | None) -> Callable[[Task], Task]:
+def _concealing(settings: Settings, slack: SlackSettings | None) -> Callable[[Task], Task]:
     """Return a function that hides the parts of a task that the sink's settings keep out of Slack."""
     from spanpost.sinks.slack import slack_style_of
 
-    return slack_style_of(slack).of_task if slack is not None else lambda task: task
+    if slack is None:
+        return lambda task: task
+    style, table = slack_style_of(slack), routes_of(settings)
+
+    def conceal(task: Task) -> Task:
+        # Answers of commands are shown in any channel: all routes of the task hide what they hide.
+        for route in chosen(task, table, sink="slack"):
+            task = style.by(route).of_task(task)
+        return style.of_task(task)
+
+    return conceal
 
 
 def speaking(settings: Settings) -> Callable[[Task | None, Sequence[str]], Locale]:
@@ -148,6 +159,34 @@ def _secrets(app: AppSettings) -> tuple[str, ...]:
     return tuple(one.get_secret_value() for one in (app.signing_secret, app.old_signing_secret) if one is not None)
 
 
+def _ways(app_token: str, secrets: tuple[str, ...]) -> tuple[bool, bool]:
+    """Return whether an app receives by Socket Mode, and whether over HTTP."""
+    return bool(app_token), bool(secrets)
+
+
+def _app_token(app: AppSettings) -> str:
+    return app.app_token.get_secret_value() if app.app_token is not None else ""
+
+
+def alert_acts_of(
+    settings: Settings, store: Store, take: Callable[[Recorded], None], watch: InteractionMetrics | None
+) -> AlertActs:
+    """Return the acts on alerts, with the Alertmanagers of the settings. Raises `ConfigError`."""
+    from spanpost.interactions.alertmanager import Alertmanager
+    from spanpost.interactions.alerts import AlertActs
+
+    made = {
+        one.url: Alertmanager(one.url, authorization=one.authorization, timeout=one.timeout)
+        for one in settings.alerts.alertmanagers
+    }
+
+    def choose(alert: Alert) -> Alertmanager | None:
+        found = settings.alerts.alertmanager_of(alert, settings.intake.tenant)
+        return made[found.url] if found is not None else None
+
+    return AlertActs(store.alerts, choose, take=take, watch=watch, zone=ZoneInfo(settings.alerts.timezone))
+
+
 class InteractionsRuntime:
     """The interactions of one process. Made and started in the loop that it lives in.
 
@@ -168,7 +207,7 @@ class InteractionsRuntime:
         assert section is not None
         try:
             from spanpost.interactions.slack.app import SlackApp
-            from spanpost.interactions.slack.socket import Socket
+            from spanpost.interactions.slack.socket import Socket, Sockets
         except ImportError as error:
             raise ConfigError(
                 f"interactions: {error.name} is missing; install it with: pip install 'spanpost[interactions]'"
@@ -190,18 +229,11 @@ class InteractionsRuntime:
             installations,
             comments=section.comments,
             replies=section.replies,
-            conceal=_concealing(slack),
+            conceal=_concealing(settings, slack),
             everywhere=self._everywhere(section, workspaces) if is_installed and workspaces is not None else None,
         )
         # An app has one connection for all its workspaces.
-        by_token: dict[str, list[App]] = {}
-        for one in self.app.apps:
-            by_token.setdefault(one.app_token, []).append(one)
-        self.sockets: list[Socket] = [
-            Socket(self.app, *of, proxy=proxy, watch=watch, ping=ping)
-            for token, of in by_token.items()
-            if token and workers.is_first()
-        ]
+        self.sockets = Sockets(lambda of: Socket(self.app, *of, proxy=proxy, watch=watch, ping=ping))
         self._joining: asyncio.Task[None] | None = None
 
     def _make(
@@ -214,6 +246,7 @@ class InteractionsRuntime:
     ) -> Installation:
         """Return an app in one workspace; `me` is its identity if somebody installed it."""
         from spanpost.interactions.acts import Interactions
+        from spanpost.interactions.read_log import ReadLog
         from spanpost.interactions.slack.installations import Installation
         from spanpost.interactions.slack.people import SlackPeople
         from spanpost.interactions.slack.web import Web
@@ -234,12 +267,14 @@ class InteractionsRuntime:
             watch=self._watch,
             speaks=speaking(settings),
             reads=reading(settings),
+            always_for=settings.approvals.always_for,
+            alerts=alert_acts_of(settings, self._store, self._take, self._watch),
+            read_log=ReadLog(self._store.acts, is_on=section.log_reads),
         )
         if me is not None:
             return Installation(interactions, web, token, me=me)
-        app_token = app.app_token.get_secret_value() if app.app_token is not None else ""
         return Installation(
-            interactions, web, token, secrets=_secrets(app), app_token=app_token, app_id=app.app_id, team=app.team
+            interactions, web, token, secrets=_secrets(app), app_token=_app_token(app), app_id=app.app_id, team=app.team
         )
 
     def _everywhere(self, section: InteractionsSettings, workspaces: Workspaces) -> Everywhere:
@@ -256,10 +291,9 @@ class InteractionsRuntime:
             return self._make(settings, token, tenant, settings.with_rules(own), me)
 
         self._installed_apps = InstalledApps(workspaces, make)
-        app_token = section.app_token.get_secret_value() if section.app_token is not None else ""
         web = Web("", base_url=self._base_url, proxy=self._proxy)
         return Everywhere(
-            self._installed_apps, web, secrets=_secrets(section), app_token=app_token, app_id=section.app_id
+            self._installed_apps, web, secrets=_secrets(section), app_token=_app_token(section), app_id=section.app_id
         )
 
     @property
@@ -275,11 +309,14 @@ class InteractionsRuntime:
 
     def start(self) -> None:
         """Connect, in the background, and stay connected."""
-        for socket in self.sockets:
-            socket.start()
+        self._connect()
         section = self._settings.interactions
         if section is not None and section.join_channels:
             self._joining = asyncio.create_task(self._join())
+
+    def _connect(self) -> None:
+        if workers.is_first():
+            self.sockets.use(self.app.apps)
 
     async def _join(self) -> None:
         from spanpost.interactions.slack.join import join
@@ -291,37 +328,49 @@ class InteractionsRuntime:
             return
         await join(self.app.installations[0].web, [address.rpartition("/")[2] for address in addresses])
 
-    def reload(self, settings: Settings) -> None:
-        """Use new rules and signing secrets from now on. Raises `ConfigError`, and then nothing has changed."""
+    def reloading(self, settings: Settings) -> Callable[[], None]:
+        """Return a function that applies new rules, tokens and signing secrets, to be called in the loop. Raises
+        `ConfigError`.
+        """
         section = settings.interactions
         if section is None:
             raise ConfigError(
                 "interactions: they are turned on and off at the start: restart spanpost, or undo the change"
             )
-        apps = apps_of(settings)
-        known = self.app.installations
-        if [(token, app.app_token.get_secret_value() if app.app_token else "") for app, token, _ in apps] != [
-            (one.token, one.app_token) for one in known
+        apps, known = apps_of(settings), self.app.installations
+        if [_ways(_app_token(app), _secrets(app)) for app, _, _ in apps] != [
+            _ways(one.app_token, one.secrets) for one in known
         ]:
-            raise ConfigError("interactions: tokens are read at the start: restart spanpost, or undo the change")
+            raise ConfigError(
+                "interactions: apps, and how each receives, are read at the start: restart spanpost, or undo the change"
+            )
         rules, launches, speaks, reads = section, settings.launchers, speaking(settings), reading(settings)
-        for (app, _, _), one in zip(apps, known, strict=True):
-            one.secrets = _secrets(app)
-            one.interactions.rules = rules
-            one.interactions.launches = launches
-            one.interactions.speaks = speaks
-            one.interactions.reads = reads
-        self._settings = settings
-        if self.app.everywhere is not None:
-            self.app.everywhere.secrets = _secrets(section)
-        if self._installed_apps is not None:
-            self._installed_apps.forget()
+        alerts = alert_acts_of(settings, self._store, self._take, self._watch)
+
+        def apply() -> None:
+            for (app, token, _), one in zip(apps, known, strict=True):
+                one.renew(token, _secrets(app), _app_token(app))
+                one.interactions.rules = rules
+                one.interactions.launches = launches
+                one.interactions.speaks = speaks
+                one.interactions.reads = reads
+                one.interactions.always_for = settings.approvals.always_for
+                one.interactions.alerts = alerts
+            self._settings = settings
+            if self.app.everywhere is not None:
+                self.app.everywhere.secrets = _secrets(section)
+                self.app.everywhere.app_token = _app_token(section)
+            if self._installed_apps is not None:
+                self._installed_apps.forget()
+            self._connect()
+
+        return apply
 
     async def close(self) -> None:
         """Receive no more events, finish the work in progress."""
         if self._joining is not None:
             self._joining.cancel()
-        await asyncio.gather(*(socket.close() for socket in self.sockets))
+        await self.sockets.close()
         await self.app.close(_FINISH)
 
 
@@ -333,29 +382,3 @@ def needs_interactions(settings: Settings, *, is_gateway: bool) -> bool:
     if section is None or not section.has_app:
         return False
     return is_gateway or any(app.app_token for app in (section, *section.apps))
-
-
-async def examine(settings: Settings) -> list[Finding]:
-    """Check the rules, and ask Slack about the apps; changes nothing. Raises `ConfigError`."""
-    section = settings.interactions
-    assert section is not None
-    from spanpost.store.memory import MemoryStore
-
-    interactions_runtime = InteractionsRuntime(settings, MemoryStore(), lambda recorded: None)
-    from spanpost.interactions.slack.check import check_app, of_rules
-    from spanpost.model.findings import Finding
-
-    seen = list(of_rules(section))
-    try:
-        for one in interactions_runtime.app.installations:
-            seen += await check_app(one, hears_replies=section.replies != "off", joins=section.join_channels)
-        if interactions_runtime.has_http and (
-            settings.gateway is None or not settings.gateway.enabled or settings.gateway.http_port < 0
-        ):
-            cure = (
-                "`spanpost run` serves /slack/events on its HTTP port; where there is none, use Socket Mode (app_token)"
-            )
-            seen.append(Finding(ok=True, found="a signing secret is used by the gateway alone", cure=cure))
-        return seen
-    finally:
-        await interactions_runtime.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, cast
 
 from spanpost.model.consumption import ConsumedMessage, PartitionOffset
@@ -15,7 +15,6 @@ from spanpost.receivers.kafka.client import Brokers, refuse_missing, topic_state
 from spanpost.receivers.kafka.consumer import TopicConsumer
 from spanpost.receivers.kafka.contents import CollectorTopic, Contents
 from spanpost.receivers.kafka.producer import TopicProducer
-from spanpost.runtime.assembly import redaction_of
 from spanpost.runtime.journaling import cipher_of
 from spanpost.runtime.pipeline import Pipeline
 from spanpost.settings import KafkaSettings, Settings
@@ -103,27 +102,30 @@ class PipelineConsumption:
         await self._store.listen_anew()
 
 
+def cleaning(store: PostgresStore) -> Callable[[Observation], Observation]:
+    """Return the redaction of messages, by the rules that the store has at that moment: a reload replaces them."""
+
+    def clean(o: Observation) -> Observation:
+        redaction = store.redaction
+        if redaction is None:
+            return o
+        return redaction.sparing_questions().clean_source(o, keeps_content=store.rules.keeps_content)
+
+    return clean
+
+
 async def topic_of(pipeline: Pipeline, settings: Settings, section: GatewaySettings) -> PipelineTopic | None:
     """Return the topic that the gateway writes; None if it records directly. Raises `ConfigError`."""
     kafka = settings.kafka
     if kafka is None or not kafka.produce:
         return None
     cipher = await _cipher(pipeline, settings, section)
-    redaction = redaction_of(settings, spares_questions=True)
-    key = getattr(getattr(pipeline.store, "redaction", None), "key", b"")
-    if redaction is not None:
-        redaction.keyed(key)
-    keeps_content = settings.intake.capture_content
-
-    def clean(o: Observation) -> Observation:
-        return o if redaction is None else redaction.clean_source(o, keeps_content=keeps_content)
-
     store = cast("PostgresStore", pipeline.store)
     producer = TopicProducer(
         brokers_of(kafka),
         kafka.topic,
         cipher,
-        clean=clean,
+        clean=cleaning(store),
         quarantine=store.quarantine,
         most=kafka.max_message_bytes,
     )
@@ -144,6 +146,8 @@ async def consumer_of(pipeline: Pipeline, settings: Settings, section: GatewaySe
             encoding=each.encoding,
             tenant=each.tenant,
             tenant_header=each.tenant_header,
+            tenant_attribute=each.tenant_attribute,
+            tenants=frozenset(each.tenants),
         )
         for each in kafka.collector_topics
     ]

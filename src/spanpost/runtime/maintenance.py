@@ -1,17 +1,15 @@
-"""Maintenance of a whole database: its schema, its roles, its old rows, its sessions."""
+"""Maintenance of a whole database: its schema, its roles, its sessions."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 from spanpost.model.errors import ConfigError
+from spanpost.runtime.connected import connected
 from spanpost.settings import Settings
-
-if TYPE_CHECKING:
-    from spanpost.store.retention import Pruned
 
 T = TypeVar("T")
 
@@ -23,11 +21,14 @@ def upgrade_database(settings: Settings) -> str:
     from spanpost.store.sql import schema
 
     with reachable(settings.dsn, settings.database.data_dir, settings.database.pg_bin) as dsn:
-        return asyncio.run(schema.upgrade(dsn, reader="" if settings.dsn is not None else READER))[1]
+        return asyncio.run(schema.upgrade(dsn, reader="" if settings.dsn is not None else READER, is_asked=True))[1]
 
 
-def grant_roles(settings: Settings, *, writer: str, reader: str) -> list[str]:
-    """Grant roles of the database the rights that writing and reading need; return the SQL."""
+def grant_roles(settings: Settings, *, writer: str, reader: str, tenants: Sequence[str] = ()) -> list[str]:
+    """Grant roles of the database the rights that writing and reading need; return the SQL.
+
+    A reader sees the rows of `tenants`, or of all where none is given.
+    """
     from spanpost.store import roles
     from spanpost.store.sql import schema
 
@@ -35,14 +36,16 @@ def grant_roles(settings: Settings, *, writer: str, reader: str) -> list[str]:
         raise ConfigError(
             "db grant: the embedded database has its own roles; for another, set DATABASE_URL or give --database-url"
         )
-    names = roles.named(writer, reader)
+    names = roles.named(writer, reader, tenants)
 
     async def work(connection: Any) -> list[str]:
         async with connection.transaction():
             await connection.execute(f"SELECT pg_advisory_xact_lock({schema.LOCK})")
-            return await roles.grant(connection, names)
+            return await roles.grant(connection, names, tenants)
 
-    return _as_owner(settings, work, ("grant", ", ".join(f"{right}: {name}" for right, name in names.items())))
+    noted = [f"{right}: {name}" for right, name in names.items()]
+    noted += [f"tenant: {tenant}" for tenant in tenants]
+    return as_owner(settings, work, ("grant_roles", ", ".join(noted)))
 
 
 def end_sessions(settings: Settings) -> None:
@@ -53,47 +56,27 @@ def end_sessions(settings: Settings) -> None:
         async with connection.transaction():
             await end_all(connection)
 
-    _as_owner(settings, work, ("end sessions", "all"))
+    as_owner(settings, work, ("end_sessions", "all"))
 
 
-def prune_database(settings: Settings, older_than: timedelta, *, is_done: bool) -> Pruned:
-    """Delete old rows, or only count them."""
-    from spanpost.store.retention import prune
-
-    noted = ("prune", f"older than {older_than}") if is_done else None
-    return _as_owner(settings, lambda connection: prune(connection, older_than, is_done=is_done), noted)
-
-
-def _as_owner(settings: Settings, work: Callable[[Any], Awaitable[T]], noted: tuple[str, str] | None = None) -> T:
+def as_owner(settings: Settings, work: Callable[[Any], Awaitable[T]], noted: tuple[str, str] | None = None) -> T:
     """Run maintenance of the tables on a connection of its own. Raises `ConfigError` if the database
     refuses.
 
     `noted` is recorded with the system's user: the operation, and its detail.
     """
-    import asyncpg
-
-    from spanpost.runtime.system_user import system_user
-    from spanpost.store.connections import UNREACHABLE, Connector, Transacting, unreachable
+    from spanpost.store.connections import Transacting
     from spanpost.store.embedded_store import reachable
     from spanpost.store.intervention_rows import note_operation
-    from spanpost.store.sql import schema
+    from spanpost.store.operations import operation
 
     async def run(dsn: str) -> T:
-        try:
-            connection = Transacting(await Connector(dsn).connect(statement_cache_size=0))
-            try:
-                misfit = await schema.check(connection)
-                if misfit is None:
-                    if noted is not None:
-                        await note_operation(connection, noted[0], system_user(), noted[1])
-                    return await work(connection)
-            finally:
-                await connection.close()
-        except asyncpg.PostgresError as error:
-            raise ConfigError(f"the database refuses: {error}. Run it with the role that made the tables") from error
-        except UNREACHABLE as error:
-            raise ConfigError(unreachable(dsn, error)) from None
-        raise ConfigError(misfit)
+        async with connected(dsn, "Run it with the role that made the tables") as opened:
+            connection = Transacting(opened)
+            if noted is None:
+                return await work(connection)
+            async with operation(partial(note_operation, connection), *noted):
+                return await work(connection)
 
     with reachable(settings.dsn, settings.database.data_dir, settings.database.pg_bin) as dsn:
         return asyncio.run(run(dsn))

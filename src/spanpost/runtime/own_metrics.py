@@ -23,6 +23,8 @@ log = logging.getLogger("spanpost")
 
 #: Interval between counts of the open tasks, seconds; a third of a process's turn (`store.fleet.TURN`).
 _PUBLISH = 10.0
+#: File with the metrics port of worker 0.
+_PORT = "metrics-port"
 
 
 def metrics_of(section: MetricsSettings, sinks: Mapping[str, Sink]) -> Metrics | None:
@@ -37,12 +39,17 @@ def metrics_of(section: MetricsSettings, sinks: Mapping[str, Sink]) -> Metrics |
 
         bridge = Bridge()
     metrics = Metrics(section, bridge=bridge)
+    count_calls(metrics, sinks)
+    return metrics
+
+
+def count_calls(metrics: Metrics, sinks: Mapping[str, Sink]) -> None:
+    """Let sinks report their calls to the metrics."""
     for name, sink in sinks.items():
         # Start at 0, so that the first deliveries are an increase for `rate`.
         metrics.delivery_age.labels(name)
         if isinstance(sink, CallingSink):
             sink.when_called = partial(metrics.called, name)
-    return metrics
 
 
 def serve(metrics: Metrics | None, section: MetricsSettings | None, *, is_gateway: bool) -> str | None:
@@ -61,7 +68,16 @@ def serve(metrics: Metrics | None, section: MetricsSettings | None, *, is_gatewa
         log.warning("%s", section.exposure)
     try:
         tokens = [bytes.fromhex(digest) for digest in section.tokens]
-        port = metrics.serve(section.host, section.port, guard=metrics_guard(section), tokens=tokens)
+        serving = partial(metrics.serve, section.host, guard=metrics_guard(section), tokens=tokens)
+        before = 0 if section.port else _port_before()
+        try:
+            port = serving(before or section.port)
+        except ConfigError:
+            if not before:
+                raise
+            port = serving(section.port)  # another program has it now
+        if workers.current is not None:
+            (workers.current.directory / _PORT).write_text(str(port))
     except ConfigError as error:
         # A gateway must have its port. An agent goes on without: its work and its notifications matter more than
         # a page of metrics, and another process of this host probably has the port. Workers of one server share
@@ -76,6 +92,12 @@ def serve(metrics: Metrics | None, section: MetricsSettings | None, *, is_gatewa
         return None
     host = f"[{section.host}]" if ":" in section.host else section.host
     return f"http://{host}:{port}/metrics"
+
+
+def _port_before() -> int:
+    """Return the port that worker 0 had before it was started again: scrapers know it. 0: it had none."""
+    path = workers.current.directory / _PORT if workers.current is not None else None
+    return int(path.read_text()) if path is not None and path.exists() else 0
 
 
 async def publish(store: Store, metrics: Metrics) -> None:

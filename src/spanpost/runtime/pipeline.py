@@ -20,7 +20,7 @@ from spanpost.model.recorded import Recorded
 from spanpost.receivers.forks import after_fork
 from spanpost.runtime.assembly import rules_of
 from spanpost.runtime.background_loop import BackgroundLoop, cancel_others
-from spanpost.runtime.components import Components, refuse_changes
+from spanpost.runtime.components import Components
 from spanpost.runtime.own_metrics import publish, serve
 from spanpost.runtime.prices import PriceLoader
 from spanpost.runtime.process import Sigterm
@@ -340,9 +340,7 @@ class Pipeline:
         await cancel_others()
 
     def flush_on_sigterm(self) -> bool:
-        """Flush at SIGTERM from now on, before the previous handler; False if that is impossible. Main
-        thread only.
-        """
+        """Flush at SIGTERM, before the previous handler; False if that is impossible. Main thread only."""
         if self._sigterm is None:
             self._sigterm = Sigterm(self.force_flush, self.shutdown)
         return self._sigterm.install()
@@ -350,15 +348,17 @@ class Pipeline:
     def reload(self, settings: Settings) -> None:
         """Use new rules from the next batch on. Raises `ConfigError`, and then nothing has changed.
 
-        Rules are routes, the maximum age of notifications, context windows and kept content; sinks and
-        databases are opened at the start.
+        Sinks and launchers are opened again where their settings have changed; the store logs in anew.
         """
         rules = rules_of(settings)
-        refuse_changes(self.settings, settings)
-        if self._components is not None:
-            self._components.reload(settings, rules)
-            if self._loop is not None:
-                self._loop.call(setattr, self._components.store, "rules", rules)
+        if self._components is not None and self._loop is not None:
+            apply = self._components.reloading(settings, rules)
+
+            async def applied(components: Components) -> None:
+                await components.relogin(settings)
+                apply()
+
+            self._loop.ask(applied(self._components))
         self._rules, self.prices = rules, PriceLoader(rules.prices)
 
     def control(self) -> Control | None:
@@ -373,7 +373,7 @@ class Pipeline:
 
         return self.ask(open_questions(self.store.interventions, self.settings.intake.tenant), None)
 
-    def decide(self, approval: str, decision: str, *, by: str, comment: str = "") -> Verdict:
+    def decide(self, approval: str, decision: str, *, by: str, comment: str = "", scope: str = "once") -> Verdict:
         """Answer an open question of this process's agents, by its id: ``approve``, ``deny`` or one of its
         options.
 
@@ -381,11 +381,12 @@ class Pipeline:
         Raises `ConfigError` for an unknown question and for a word that is not an answer to it.
         """
         from spanpost.runtime.decisions import decide
+        from spanpost.store.system_user import system_user
 
         async def work() -> Verdict:
-            verdict = await decide(
-                self.store.interventions, approval, decision, by=by, comment=comment, tenant=self.settings.intake.tenant
-            )
+            tenant = self.settings.intake.tenant
+            said = {"by": by, "comment": comment, "scope": scope, "tenant": tenant, "user": system_user()}
+            verdict = await decide(self.store.interventions, approval, decision, **said)
             if verdict.recorded is not None:
                 self.components.take(verdict.recorded)
             return verdict

@@ -22,9 +22,10 @@ from spanpost.model.recorded import Recorded
 from spanpost.model.tasks import Task
 from spanpost.routing.launch_orders import Launches
 from spanpost.routing.routes import Routes
-from spanpost.runtime.assembly import open_sinks, open_store, rules_of
+from spanpost.runtime.assembly import carriers_of, open_sinks, open_store, routes_of, rules_of
 from spanpost.runtime.workspaces import lend, workspaces_of
 from spanpost.settings import Settings, load
+from spanpost.store.operations import operation
 from spanpost.tasks.stall import NO_STALL, without_beats
 
 if TYPE_CHECKING:
@@ -106,7 +107,8 @@ def replay_into(paths: Iterable[Path], settings: Settings, *, deliver: bool) -> 
     observations, dropped = _read(paths, tenant=settings.intake.tenant)
     # Heartbeats belong to processes that ended long ago: recorded, they would be missed.
     observations, _ = map(list, without_beats(observations))
-    return asyncio.run(_record(observations, dropped, settings, deliver=deliver))
+    names = ", ".join(path.name for path in paths)
+    return asyncio.run(_record(observations, dropped, settings, deliver=deliver, names=names))
 
 
 def _read(paths: Iterable[Path], *, tenant: str = "default") -> tuple[list[Observation], dict[str, int]]:
@@ -125,7 +127,7 @@ def _read(paths: Iterable[Path], *, tenant: str = "default") -> tuple[list[Obser
 
 
 async def _record(
-    observations: list[Observation], dropped: dict[str, int], settings: Settings, *, deliver: bool
+    observations: list[Observation], dropped: dict[str, int], settings: Settings, *, deliver: bool, names: str
 ) -> ReplayCounts:
     from spanpost.store.postgres import PostgresStore
     from spanpost.store.timers import NEVER
@@ -143,10 +145,12 @@ async def _record(
     await store.open()
     try:
         total = Recorded()
-        for start in range(0, len(observations), _BATCH):
-            total = total.plus(await store.record(observations[start : start + _BATCH]))
-        total = total.plus(await store.elapse() if deliver else await store.elapse_never())
-        is_delivered = await _deliver(store, settings) if deliver else False
+        async with operation(store.acts.note_operation, "replay", names) as outcome:
+            for start in range(0, len(observations), _BATCH):
+                total = total.plus(await store.record(observations[start : start + _BATCH]))
+            total = total.plus(await store.elapse() if deliver else await store.elapse_never())
+            is_delivered = await _deliver(store, settings) if deliver else False
+            outcome.said = f"{total.events} rows of {len(total.tasks)} tasks"
     finally:
         await store.close()
     for reason, count in total.dropped.items():
@@ -163,11 +167,14 @@ async def _record(
 
 
 async def _deliver(store: PostgresStore, settings: Settings) -> bool:
-    from spanpost.dispatch.dispatcher import Dispatcher
+    from spanpost.dispatch.dispatcher import Dispatcher, Pace
 
     sinks = open_sinks(settings)
     lend(sinks.values(), workspaces_of(settings, store))
-    dispatcher = Dispatcher(store.outbox, store, sinks)
+    table = routes_of(settings).routes
+    carriers = carriers_of(settings, sinks, {}, lambda: table)
+    pace = Pace.of_timeout(settings.notifications.delivery_timeout)
+    dispatcher = Dispatcher(store.outbox, store, carriers, pace=pace)
     try:
         return await dispatcher.drain(_DELIVER)
     finally:

@@ -26,7 +26,7 @@ from spanpost.runtime.ports import listen_grpc, listen_http, refuse_missing, url
 from spanpost.runtime.router_health import RouterHealth
 from spanpost.settings.cells import CellSettings, CellsSettings
 from spanpost.settings.gateway import GatewaySettings
-from spanpost.settings.guards import gateway_guard
+from spanpost.settings.guards import gateway_guard, tenant_rules
 from spanpost.settings.interactions import InteractionsSettings
 
 if TYPE_CHECKING:
@@ -60,7 +60,12 @@ class Router:
         self.http_url = self.grpc_url = ""
         self.metrics_url: str | None = None
         self.metrics: Metrics | None = None
-        self._sender_tokens = SenderTokens(settings.intake.tenant, *hashes_of(self.section))
+        self._sender_tokens = SenderTokens(
+            settings.intake.tenant,
+            *hashes_of(self.section),
+            is_required=self.section.require_token,
+            rules=tenant_rules(self.section),
+        )
         self._loop: BackgroundLoop | None = None
         self._tls: ServerTls | None = None
         self._cells: Cells | None = None
@@ -235,7 +240,12 @@ class Router:
 
     def _go_by(self, settings: Settings, section: GatewaySettings) -> None:
         """Apply new settings, in the loop."""
-        self._sender_tokens.replace(settings.intake.tenant, *hashes_of(section))
+        self._sender_tokens.replace(
+            settings.intake.tenant,
+            *hashes_of(section),
+            is_required=section.require_token,
+            rules=tenant_rules(section),
+        )
         cells = cells_of(settings)
         if self._cells is not None:
             self._cells.assignment, self._cells.hosts = cells, cells.hosts
@@ -285,14 +295,17 @@ class Router:
 
 
 def cells_of(settings: Settings) -> CellsSettings:
-    """Return the section `cells`, which a routing gateway has."""
-    assert settings.cells is not None
+    """Return the section `cells`, which a routing gateway has. Raises `ConfigError`: it was taken out meanwhile."""
+    if settings.cells is None:
+        raise ConfigError("cells: the section is missing: this routing gateway becomes another one at the next start")
     return settings.cells
 
 
 def refuse_unfit(settings: Settings) -> None:
     """Raise `ConfigError` for a routing gateway whose settings do not fit together."""
     section, cells = settings.gateway or GatewaySettings(), cells_of(settings)
+    if section.tenant_attribute:
+        raise ConfigError("gateway.tenant_attribute: a routing gateway reads no resources; set it in the cells")
     try:
         import aiohttp  # noqa: F401
     except ImportError:

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
-from spanpost.control_protocol import TASKS
-from spanpost.http.tokens import FORWARDED_TENANT, forwarded_tenant
+from spanpost.control_protocol import VERSION
+from spanpost.http.redirects import NoRedirect
+from spanpost.http.tenancy import FORWARDED_TENANT
+from spanpost.http.tokens import forwarded_tenant
 from spanpost.model.errors import ConfigError
 from spanpost.model.findings import Finding
 from spanpost.runtime.router import cells_of, refuse_unfit
 from spanpost.settings import Settings
 from spanpost.settings.cells import CellSettings
 
-#: Seconds for each answer.
-_TIMEOUT: Final = 5.0
+#: Seconds for each answer, and bytes that are read of it.
+_TIMEOUT, _MOST = 5.0, 65_536
+#: A tenant that a cell believes of the router alone.
+_TENANT: Final = "spanpost-check"
 
 
 def examined(settings: Settings) -> Iterator[Finding]:
@@ -41,9 +46,8 @@ def examined(settings: Settings) -> Iterator[Finding]:
 def _examined(name: str, cell: CellSettings, url: str) -> Finding:
     where = f"cell {name} at {url}"
     try:
-        ready = _status(cell, f"{url}/health/ready")
-        # A task that no tenant has: 404 means that the cell believes the router.
-        trusted = _status(cell, f"{url}{TASKS}spanpost-check", tenant="spanpost-check")
+        ready, _ = _answer(cell, f"{url}/health/ready")
+        trusted, said = _answer(cell, f"{url}{VERSION}", tenant=_TENANT)
     except OSError as error:
         why = getattr(error, "reason", None) or error
         return Finding(
@@ -52,21 +56,30 @@ def _examined(name: str, cell: CellSettings, url: str) -> Finding:
     if trusted in (401, 403):
         cure = f"put the hash of cells.named.{name}.token into its gateway.router_tokens (`spanpost token new`)"
         return Finding(ok=False, found=f"{where} refuses this router's token", cure=cure)
+    if not (trusted == 200 and isinstance(said, dict) and said.get("tenant") == _TENANT):
+        cure = f"mend cells.named.{name}.urls: it is another program's, or that of a gateway of another release"
+        return Finding(ok=False, found=f"{where} answers {trusted}, and not as a gateway of spanpost's", cure=cure)
     if ready != 200:
         return Finding(ok=False, found=f"{where} is not ready", cure=f"see {url}/health/ready")
     return Finding(ok=True, found=f"{where} is ready and knows this router", cure="")
 
 
-def _status(cell: CellSettings, url: str, *, tenant: str = "") -> int:
-    """Return the status of a page. Raises OSError."""
+def _answer(cell: CellSettings, url: str, *, tenant: str = "") -> tuple[int, Any]:
+    """Return the status and the JSON of a page, None if it has none. Raises OSError."""
     headers = {"authorization": f"Bearer {cell.token.get_secret_value()}", FORWARDED_TENANT: forwarded_tenant(tenant)}
     request = urllib.request.Request(url, headers=headers if tenant else {})
     context = ssl.create_default_context(cafile=str(cell.ca)) if cell.ca is not None else None
     # No proxy of the environment: the router uses none either.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context), NoRedirect
+    )
     try:
         with opener.open(request, timeout=_TIMEOUT) as answer:
-            return int(answer.status)
+            status, body = int(answer.status), answer.read(_MOST)
     except urllib.error.HTTPError as error:
         with error:
-            return error.code
+            return error.code, None
+    try:
+        return status, json.loads(body)
+    except ValueError:
+        return status, None

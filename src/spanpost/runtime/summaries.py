@@ -55,7 +55,11 @@ class Summaries:
         self._task: asyncio.Task[None] | None = None
         self._done: dict[str, datetime] = {}
         self._turns: dict[str, int] = {}
-        self.carriers = {SUMMARY + name: SummaryCarrier(launch_orders, sink) for name, sink in sinks.items()}
+        self.carriers = self.carriers_to(sinks)
+
+    def carriers_to(self, sinks: Mapping[str, Sink]) -> dict[str, SummaryCarrier]:
+        """Return the carriers of summaries to sinks."""
+        return {SUMMARY + name: SummaryCarrier(self._launch_orders, sink) for name, sink in sinks.items()}
 
     def start(self) -> None:
         """Start checking, in the running loop."""

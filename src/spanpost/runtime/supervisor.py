@@ -11,7 +11,7 @@ The rules:
    raises `ConfigError`. Worker 0 alone has what exists once: the metrics port, `grpc_socket`, Slack's
    Socket Mode.
 4. A worker that ends without a stop signal is counted and started again, after a pause that doubles. A
-   worker that shows no life for a minute is killed.
+   worker that shows no life for a minute is killed, one that a signal has stopped after a quarter of one.
 5. A worker whose supervisor is gone stops.
 """
 
@@ -23,6 +23,7 @@ import os
 import shutil
 import signal
 import socket
+import stat
 import sys
 import tempfile
 import threading
@@ -48,9 +49,13 @@ _WELL: Final = 60.0
 #: Time limits of start and stop of a worker, seconds.
 _START: Final = 300.0
 _STOP: Final = 12.0
-#: Seconds between two checks of the workers, and after how many without a sign of life one is killed.
-_CHECK, _SILENT = 5.0, 12
+#: Seconds between two checks of the workers, and after how many without a sign of life one is killed: a busy one,
+#: and one that a signal has stopped, to which the kernel goes on giving connections.
+_CHECK, _SILENT, _STOPPED = 5.0, 12, 2
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+_PREFIX: Final = "spanpost-workers-"
+#: A directory that is younger, in seconds, may not be locked yet.
+_NEW: Final = 60.0
 #: Most bytes of the path of a worker's directory: a socket's path has at most 107.
 _PATH: Final = 107 - len("/worker-63.sock")
 
@@ -82,6 +87,7 @@ class Supervisor:
         settings = self._read()
         assert settings.gateway is not None
         self._count = settings.gateway.workers
+        _clear_left()
         self._directory, lock = _new_directory()
         own_metrics = os.environ.get(_METRICS)
         self._alive, alive = os.pipe()
@@ -233,8 +239,10 @@ class Supervisor:
                 sign = (self._directory / f"ready-{number}").stat().st_mtime_ns
                 last, checks = self._signs.get(pid, (0, 0))
                 self._signs[pid] = sign, checks + 1 if sign == last else 0
-                if self._signs[pid][1] == _SILENT:
-                    log.error("worker %d (process %d) hangs and is killed", number, pid)
+                is_stopped = _is_stopped(pid)
+                if self._signs[pid][1] >= (_STOPPED if is_stopped else _SILENT):
+                    why = "was stopped by a signal" if is_stopped else "hangs"
+                    log.error("worker %d (process %d) %s and is killed", number, pid, why)
                     os.kill(pid, signal.SIGKILL)
 
     def _handle(self, number: int) -> None:
@@ -289,12 +297,19 @@ class Supervisor:
         self._pids.clear()
 
 
+def _is_stopped(pid: int) -> bool:
+    """Return whether a signal (SIGSTOP) has stopped a process; not while a debugger follows it."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    return False
+
+
 def _new_directory() -> tuple[Path, int]:
     """Return a new directory that this user alone can enter, and the lock that keeps programs that clean up
-    (systemd-tmpfiles) away from it. Raises `ConfigError`.
+    (systemd-tmpfiles, `_clear_left`) away from it. Raises `ConfigError`.
     """
     try:
-        path = Path(tempfile.mkdtemp(prefix="spanpost-workers-"))
+        path = Path(tempfile.mkdtemp(prefix=_PREFIX))
     except OSError as error:
         raise ConfigError(f"workers need a temporary directory: {error}; set TMPDIR to one") from None
     if len(os.fsencode(path)) > _PATH:
@@ -303,6 +318,21 @@ def _new_directory() -> tuple[Path, int]:
     lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     fcntl.flock(lock, fcntl.LOCK_SH)
     return path, lock
+
+
+def _clear_left() -> None:
+    """Delete the directories of this user's supervisors that were killed: nobody holds their lock."""
+    for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with suppress(OSError):
+            found = path.lstat()
+            if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode) or time.time() - found.st_mtime < _NEW:
+                continue
+            lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # workers that are still ending hold it, too
+                shutil.rmtree(path, ignore_errors=True)
+            finally:
+                os.close(lock)
 
 
 def _forget_gauges(pid: int) -> None:

@@ -63,11 +63,16 @@ class Hooks:
             launchers=lambda: self.launchers,
         )
 
-    def reload(self, settings: Settings) -> None:
-        """Use new declarations from now on. Raises `ConfigError`, and then nothing has changed."""
+    def reloading(self, settings: Settings) -> Callable[[], None]:
+        """Return a function that applies new declarations. Raises `ConfigError`."""
         providers = providers_of(settings)
         if set(providers) != set(self.providers):
             raise ConfigError(
                 "webhooks.providers: they are added and removed at the start: restart spanpost, or undo the change"
             )
-        self.providers.update(providers)
+
+        def apply() -> None:
+            self.providers.update(providers)
+            self.launchers = settings.launchers.launchers
+
+        return apply

@@ -22,6 +22,7 @@ from spanpost.interactions.protocols import NO_KEY, NotTaken
 from spanpost.model.errors import ConfigError, StoreUnavailable
 from spanpost.model.findings import Finding
 from spanpost.model.installations import Installed
+from spanpost.model.interventions import Actor
 from spanpost.settings import Settings
 from spanpost.sinks.base import Installs, NoToken, Sink
 from spanpost.text.sanitise import line
@@ -43,6 +44,8 @@ _AGAIN: Final = (1.0, 5.0, 15.0)
 _LEASE: Final = timedelta(seconds=30)
 #: Maximum number of cached workspaces.
 _MOST: Final = 10_000
+#: Why an installation was removed from the command line.
+BY_HAND: Final = "by hand"
 _KEY: Final = "set slack_oauth.key to the key that the gateways have, or install the app there again: {}"
 
 
@@ -67,16 +70,20 @@ class Workspaces:
         wake: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.section = section
-        self._slack = slack
         self._store = store
         self._wake = wake
         self._clock = clock
-        self.encryption: Encryption | None = Encryption(section.keys) if section.keys else None
+        self.use(section, slack)
         self._known: dict[str, tuple[float, OpenedInstallation]] = {}
         self._logged: set[tuple[str, int]] = set()
         self._fetching = asyncio.Lock()
         self._under_way: set[asyncio.Task[None]] = set()
+
+    def use(self, section: SlackOauthSettings, slack: SlackSettings | None) -> None:
+        """Use other settings of the same app from now on."""
+        self.section = section
+        self._slack = slack
+        self.encryption: Encryption | None = Encryption(section.keys) if section.keys else None
 
     # --- names and tenants ------------------------------------------------------------------------------------------
 
@@ -116,6 +123,8 @@ class Workspaces:
         kept = await self._store.installations.save(
             msgspec.structs.replace(installed, client=self.section.client_id, encrypted=encrypted)
         )
+        by = Actor(provider="slack", team=kept.team, id=kept.by, credential="slack login")
+        await self._note("install_slack_app", kept.team, by)
         self._known.pop(kept.team, None)
         name = self.name_of(kept.team)
         log.info("the Slack app was installed in %s by %s: routes call it %s", kept.team, kept.by, name)
@@ -124,6 +133,14 @@ class Workspaces:
         self._under_way.add(again)
         again.add_done_callback(self._under_way.discard)
         return kept
+
+    async def _note(self, what: str, detail: str, by: Actor | None) -> None:
+        """Record an act on an installation; without a person, of the system's user."""
+        from spanpost.store.system_user import system_user
+
+        source = "slack" if by is not None else "cli"
+        tenant = self.tenant_of(detail.partition(":")[0])
+        await self._store.acts.note_operation(what, system_user(), detail, tenant=tenant, source=source, actor=by)
 
     async def _release(self, name: str) -> None:
         await self._store.outbox.reopen([f"slack:{name}"])
@@ -143,6 +160,8 @@ class Workspaces:
         self._known.pop(team, None)
         is_gone = await self._store.installations.remove(self.section.client_id, team, why, revision)
         if is_gone:
+            by = Actor(provider="slack", team=team, id="slack", credential="slack") if why != BY_HAND else None
+            await self._note("remove_slack_app", f"{team}: {why}", by)
             log.warning("the Slack app is gone from workspace %s (%s): its deliveries wait", self.name_of(team), why)
         return is_gone
 

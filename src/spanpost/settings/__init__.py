@@ -29,6 +29,7 @@ from spanpost.settings.loading import foreign_database as foreign_database
 from spanpost.settings.loading import is_sdk_disabled as is_sdk_disabled
 from spanpost.settings.loading import load as load
 from spanpost.settings.log import LogSettings as LogSettings
+from spanpost.settings.loops import LoopSettings as LoopSettings
 from spanpost.settings.metrics import MetricsSettings as MetricsSettings
 from spanpost.settings.mistakes import REFERENCE as REFERENCE
 from spanpost.settings.redaction import RedactionSettings as RedactionSettings
@@ -49,6 +50,7 @@ from spanpost.settings.section import Section as Section
 from spanpost.settings.slack_oauth import SlackOauthSettings as SlackOauthSettings
 from spanpost.settings.sources import CONFIG_FILE as CONFIG_FILE
 from spanpost.settings.sources import CONFIG_VARIABLE as CONFIG_VARIABLE
+from spanpost.settings.sources import SECRETS_VARIABLE as SECRETS_VARIABLE
 from spanpost.settings.sources import config_path as config_path
 from spanpost.settings.sources import read_config_file as read_config_file
 from spanpost.settings.stall import StallSettings as StallSettings

@@ -10,12 +10,57 @@ from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator
 
+from spanpost.semconv import NEEDS_LIMIT, TO_LIMIT
+from spanpost.settings.conditions import ConditionSettings, Words
 from spanpost.settings.section import Duration, Section
-from spanpost.tasks.approvals import Expiry
+from spanpost.tasks.approval_rules import ApprovalRules, QuestionRule
 
 
-class ApprovalsSettings(Section, Expiry):
+class QuestionRuleSettings(ConditionSettings, QuestionRule):
+    """Who must approve the questions that meet the conditions, and who is asked. All rules that match count: the
+    largest `needs`, and every place of `to`. What a question says itself can ask for more people, never for fewer.
+    """
+
+    tool: Words | None = Field(default=None, description="Matches questions with this `agent.approval.tool`.")
+    risk: Words | None = Field(default=None, description="Matches questions with this `agent.approval.risk`.")
+    needs: int = Field(
+        default=1,
+        ge=1,
+        le=NEEDS_LIMIT,
+        description="Number of different people who must approve. From 2 on, the person for whom the task runs may "
+        "not.",
+    )
+    to: tuple[str, ...] = Field(
+        default=(),
+        max_length=TO_LIMIT,
+        description="Who is asked beside the routes, one after the other: `@owner` (the person for whom the task runs, "
+        "see `interactions.people`), a Slack user id (`U...`) or a Slack channel (`#leads`).",
+    )
+    to_after: Duration = Field(
+        default=timedelta(minutes=15), gt=timedelta(0), description="How long each place has before the next is asked."
+    )
+
+
+class ApprovalsSettings(Section, ApprovalRules):
     """Defaults for questions to people."""
+
+    rules: tuple[QuestionRuleSettings, ...] = Field(
+        default=(),
+        description="How many people must approve, and who is asked; each is a `[[approvals.rules]]` (below).",
+    )
+    places: tuple[str, ...] = Field(
+        default=("@owner",),
+        description="Places that a question may name itself in `agent.approval.to`, as in `to` of a rule. Others are "
+        "ignored: telemetry chooses no channel.",
+    )
+    task_for: Duration = Field(
+        default=timedelta(days=7), gt=timedelta(0), description="How long a tool stays allowed in one task."
+    )
+    always_for: Duration = Field(
+        default=timedelta(days=90),
+        gt=timedelta(0),
+        description="How long a tool stays allowed that a person always allows for an agent.",
+    )
 
     expire_after: Duration | None = Field(
         default=None,

@@ -87,6 +87,14 @@ def describe_database(url: str) -> str:
     return f"{f'{user}@' if user else ''}{host or 'this machine'}{f'/{name}' if name else ''}"
 
 
+def server_of(url: str) -> tuple[str, ...]:
+    """Return an understood address without its user, password and certificates: the servers and the database."""
+    parts = urlsplit(url)
+    login = ("user", "password", "passfile", "sslcert", "sslkey", "sslpassword")
+    asked = sorted((name, value) for name, value in parse_qsl(parts.query) if name not in login)
+    return parts.netloc.rpartition("@")[2], parts.path, urlencode(asked)
+
+
 def _of_url(text: str) -> str:
     if not text.partition(":")[2].startswith("//"):
         raise NotUnderstood("after the scheme there must be two slashes")

@@ -5,19 +5,24 @@ from __future__ import annotations
 import re
 import socket
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, SecretStr, StringConstraints, field_validator, model_validator
 
 from spanpost.http.hosts import is_loopback
+from spanpost.http.tenancy import FORWARDED_TENANT, LONGEST
 from spanpost.model.errors import ConfigError
 from spanpost.receivers.limits import AdmissionLimits
 from spanpost.settings.guards import are_hosts, are_networks, are_origins
-from spanpost.settings.section import Section, expanded
+from spanpost.settings.section import Duration, Section, expanded
 
 #: Fewest characters of a secret that a key is derived from.
 _KEY = 32
+_HEADER = re.compile(r"^[a-z0-9][a-z0-9_-]*$")
+#: Headers that have a meaning of their own.
+_TAKEN = frozenset({"authorization", "host", "origin", "cookie", "content-type", "content-length", FORWARDED_TENANT})
 _DIGEST = re.compile(r"^[0-9a-f]{64}$")
 
 
@@ -30,13 +35,27 @@ def digests(value: tuple[str, ...]) -> tuple[str, ...]:
     return found
 
 
-class TokenSettings(Section):
-    """The tokens of one tenant."""
+TenantName = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST)]
 
-    tenant: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+
+class TokenSettings(Section):
+    """The tokens of one tenant. `tenants`: others that the header and the attribute may name with them."""
+
+    tenant: TenantName
     sha256: Annotated[tuple[str, ...], Field(min_length=1, max_length=2)]
+    tenants: tuple[TenantName, ...] = ()
 
     _digests = field_validator("sha256")(digests)
+
+
+class CertificateSettings(Section):
+    """The client certificates of one tenant, by names in them: DNS names, URIs and addresses of `subjectAltName`, or
+    the common name where there are none. `tenants`: others that the header and the attribute may name with them.
+    """
+
+    tenant: TenantName
+    names: Annotated[tuple[str, ...], Field(min_length=1)]
+    tenants: tuple[TenantName, ...] = ()
 
 
 class GatewaySettings(Section, AdmissionLimits):
@@ -76,6 +95,38 @@ class GatewaySettings(Section, AdmissionLimits):
         description="Who may send, and for which tenant: a list of `tenant` and `sha256`, a list of one hash, or of "
         "two while a token is replaced (`spanpost token new` makes them). Without any, all senders are "
         "`intake.tenant`.",
+    )
+    require_token: bool = Field(
+        default=False,
+        description="Require a token of every sender, also before there is any: those of `tokens`, and those of "
+        "`spanpost token new --name` in the database. Once the database has had a sender's token, tokens are required "
+        "in any case.",
+    )
+    trust_tokens: Duration = Field(
+        default=timedelta(minutes=5),
+        ge=timedelta(seconds=5),
+        le=timedelta(hours=24),
+        description="How long the database's tokens stay valid while the database cannot be read. After that they are "
+        "answered 503 (try again). A longer time lets senders through a longer outage, where telemetry goes to Kafka "
+        "first, and a token that is revoked meanwhile, too.",
+    )
+    certificates: tuple[CertificateSettings, ...] = Field(
+        default=(),
+        description="Tenants of client certificates: a list of `tenant` and `names`, as they stand in the certificate "
+        "(DNS names, URIs or email addresses; the common name where it has none). Needs `client_ca`. With it a request "
+        "needs a listed certificate, a token or `tenant_header`.",
+    )
+    tenant_header: str = Field(
+        default="",
+        max_length=100,
+        description="Header in which `trusted_proxies` name the tenant of a request, for HTTP and gRPC: `x-tenant`. It "
+        "replaces a token, or chooses among the token's `tenants`. From other addresses it is refused (403).",
+    )
+    tenant_attribute: str = Field(
+        default="",
+        max_length=200,
+        description="Attribute of a resource that names its tenant: `tenant.id`. It chooses among the `tenants` of the "
+        "sender's token or certificate; a resource that names another is rejected. Not given: attributes name none.",
     )
     operator_tokens: tuple[str, ...] = Field(
         default=(),
@@ -177,6 +228,14 @@ class GatewaySettings(Section, AdmissionLimits):
     _origins = field_validator("allowed_origins")(are_origins)
     _networks = field_validator("trusted_proxies")(are_networks)
 
+    @field_validator("tenant_header")
+    @classmethod
+    def _is_header(cls, value: str) -> str:
+        name = value.strip().lower()
+        if name and (not _HEADER.match(name) or name.endswith("-bin") or name in _TAKEN):
+            raise ValueError(f"{name!r} cannot be it; name a header of your own, such as x-tenant")
+        return name
+
     @field_validator("journal_keys")
     @classmethod
     def _are_long(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
@@ -203,6 +262,15 @@ class GatewaySettings(Section, AdmissionLimits):
                     raise ValueError(
                         f"tenants {seen[digest]!r} and {token.tenant!r} have the same token: give each its own"
                     )
+        if self.certificates and self.client_ca is None:
+            raise ValueError("certificates: they need client_ca, whose certificates they are")
+        named: dict[str, str] = {}
+        for certificate in self.certificates:
+            for name in certificate.names:
+                if named.setdefault(name, certificate.tenant) != certificate.tenant:
+                    raise ValueError(f"certificates: {name!r} is of two tenants; a name belongs to one")
+        if self.tenant_header and not self.trusted_proxies:
+            raise ValueError("tenant_header needs trusted_proxies: the addresses that may set it")
         if seen.keys() & {*self.router_tokens}:
             raise ValueError("router_tokens: one of them is a tenant's token, too: give each its own")
         return self
@@ -210,20 +278,21 @@ class GatewaySettings(Section, AdmissionLimits):
     @property
     def asks_token(self) -> bool:
         """True if senders need a token."""
-        return bool(self.tokens or self.router_tokens)
+        return bool(self.tokens or self.router_tokens or self.require_token)
 
     @property
     def is_exposed(self) -> bool:
         """True if other machines can write without a token or client certificate."""
-        return not is_loopback(self.host) and not self.asks_token and self.client_ca is None
+        is_closed = self.asks_token or self.client_ca is not None or self.tenant_header
+        return not is_loopback(self.host) and not is_closed
 
     def refuse_exposure(self) -> None:
         """Raise `ConfigError` for an exposed gateway, unless `allow_insecure` is set."""
         if self.is_exposed and not self.allow_insecure:
             raise ConfigError(
                 f"gateway.host: {self.host} is reached from other machines, and neither tokens nor client "
-                "certificates are asked "
-                "for. Set gateway.tokens (`spanpost token new` makes one), or gateway.client_ca, or host = "
+                "certificates are asked for. Set gateway.tokens or gateway.require_token (`spanpost token new` makes "
+                "tokens for both), or gateway.client_ca, or host = "
                 '"127.0.0.1"; '
                 "`allow_insecure = true` lets anybody write"
             )

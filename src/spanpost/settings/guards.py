@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from spanpost.http.guard import Credential, Guard
 from spanpost.http.hosts import Host, HttpOrigin, host_of, is_loopback, origin_of
+from spanpost.http.tenancy import TenantGrant, TenantSources
 
 if TYPE_CHECKING:
     from spanpost.settings.gateway import GatewaySettings
@@ -65,6 +66,20 @@ def gateway_guard(settings: Settings, section: GatewaySettings) -> Guard:
         trusted_proxies=tuple(ip_network(one, strict=False) for one in section.trusted_proxies),
         is_beyond_loopback=not is_loopback(section.host),
         required=frozenset(required),
+    )
+
+
+def tenant_rules(section: GatewaySettings) -> TenantSources:
+    """Return what may name a tenant besides tokens."""
+    certificates = {
+        name: TenantGrant(one.tenant, frozenset(one.tenants)) for one in section.certificates for name in one.names
+    }
+    return TenantSources(
+        header=section.tenant_header,
+        attribute=section.tenant_attribute,
+        trusted_proxies=tuple(ip_network(one, strict=False) for one in section.trusted_proxies),
+        certificates=certificates,
+        others={digest: frozenset(token.tenants) for token in section.tokens for digest in token.sha256},
     )
 
 

@@ -29,7 +29,7 @@ class RuleSettings(Section, Rule):
         description=f"Actions that the rule decides: {', '.join(f'`{action}`' for action in ACTIONS)}; "
         f"`{DECIDE}` stands "
         "for approve, deny and choose. `message` is an answer in the thread, `view` the button *Show more*, "
-        "`start` new work by a launcher.",
+        "`start` new work by a launcher, `raise` the answer +20 % to a budget's question (beside `choose`).",
     )
     tenant: Word | None = Field(default=None, description="Decides about tasks of this tenant.")
     agent: Word | None = Field(default=None, description="Decides about tasks of the agent with this name.")
@@ -189,7 +189,8 @@ class ApiTokenSettings(Section):
     tenant: Word | None = Field(default=None, description="Tenant that it gives access to; not given: `intake.tenant`.")
     roles: tuple[CallerRole, ...] = Field(
         default=(CallerRole.VIEWER,),
-        description="`viewer` sees tasks; `operator` may also cancel, pause, resume, retry, mute and send messages; "
+        description="`viewer` sees tasks; `operator` may also cancel, pause, resume, retry, rate, mute and send "
+        "messages; "
         "`approver` may decide approvals; `auditor` sees recorded content, prompts and tool arguments included.",
     )
 
@@ -241,6 +242,12 @@ class InteractionsSettings(AppSettings, AuthorizationRules):
         le=timedelta(minutes=5),
         description="How long the identity and the group and channel memberships of a person are cached before Slack "
         "is asked again.",
+    )
+    log_reads: bool = Field(
+        default=False,
+        description="Log who reads content: questions, recorded content, messages with their details and acts, from "
+        "the API, the board, MCP, Slack's dialogs and the command line; one row of `content_reads` per person, task "
+        "and hour. What cannot be logged is not shown.",
     )
     join_channels: bool = Field(
         default=False,

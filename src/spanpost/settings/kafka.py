@@ -37,6 +37,17 @@ class CollectorTopicSettings(Section):
         description="Header that names the tenant of a message, where it has one: a key of the exporter's "
         "`include_metadata_keys`. Every program that may write to the topic chooses it.",
     )
+    tenant_attribute: str = Field(
+        default="",
+        max_length=200,
+        description="Attribute of a resource that names its tenant, one of `tenants`; a resource that names another is "
+        "put into the quarantine.",
+    )
+    tenants: tuple[Annotated[str, StringConstraints(min_length=1, max_length=200)], ...] = Field(
+        default=(),
+        description="Tenants that `tenant_header` and `tenant_attribute` may name. Without any the header may name "
+        "every tenant, and the attribute only `tenant`.",
+    )
 
 
 class KafkaSettings(Section):

@@ -105,7 +105,7 @@ class LaunchersSettings(Section, Launches):
                 raise ValueError(
                     f"{name[:60]!r}: a name is lower-case words of letters and digits, joined by single - or _"
                 )
-        return {name: {**said, "enabled": _settings_of(name, said).enabled} for name, said in value.items()}
+        return {name: {**said, **_rules_of(_settings_of(name, said))} for name, said in value.items()}
 
     @model_validator(mode="after")
     def _fit(self) -> LaunchersSettings:
@@ -128,6 +128,11 @@ class LaunchersSettings(Section, Launches):
         """Return kind and settings of the enabled launchers, by name."""
         said = {name: self.named[name] for name in sorted(self.launchers)}
         return {name: (str(one["kind"]), _settings_of(name, one)) for name, one in said.items()}
+
+
+def _rules_of(settings: LauncherSettings) -> dict[str, Any]:
+    """Return the settings of every kind of launcher, by which `Launches` judges."""
+    return {"enabled": settings.enabled, "parameters": settings.parameters}
 
 
 def _settings_of(name: str, said: dict[str, Any]) -> LauncherSettings:

@@ -13,7 +13,7 @@ from spanpost.model.errors import ConfigError
 from spanpost.settings.database_url import foreign
 from spanpost.settings.mistakes import explain, misspelt_keys, misspelt_variables, not_json
 from spanpost.settings.root import PREFIX, Models, Settings
-from spanpost.settings.sources import CONFIG_FILE, read_config_file
+from spanpost.settings.sources import CONFIG_FILE, read_config_file, variables
 from spanpost.sinks import registry
 
 
@@ -21,9 +21,9 @@ def load(**overrides: Any) -> Settings:
     """Return the settings; `overrides` by section win over all other sources. Raises `ConfigError` with
     every mistake and its next step.
     """
-    document = read_config_file()
-    sinks = _sinks_set(os.environ, document, overrides)
-    mistakes = [*misspelt_variables(os.environ, sinks), *misspelt_keys(document, sinks)]
+    document, environment = read_config_file(), variables()
+    sinks = _sinks_set(environment, document, overrides)
+    mistakes = [*misspelt_variables(environment, sinks), *misspelt_keys(document, sinks)]
     if mistakes:
         raise ConfigError("\n".join(mistakes))
     fields: dict[str, Any] = {name: (model | None, None) for name, model in sinks.items()}
@@ -35,7 +35,7 @@ def load(**overrides: Any) -> Settings:
         raise ConfigError("\n".join(explain(item, sinks) for item in items)) from None
     except SettingsError:
         raise ConfigError(
-            f"{not_json(os.environ, sinks)}: this is not JSON; write it so, or set it in {CONFIG_FILE}"
+            f"{not_json(environment, sinks)}: this is not JSON; write it so, or set it in {CONFIG_FILE}"
         ) from None
 
 
@@ -66,4 +66,4 @@ def foreign_database() -> str:
     """Return the kind of database that ``DATABASE_URL`` names if it is not a PostgreSQL, without any part
     of the address; else empty.
     """
-    return foreign(os.environ)
+    return foreign(variables())

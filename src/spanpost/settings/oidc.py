@@ -38,8 +38,14 @@ class OidcSettings(Section, OidcTerms):
     )
     public_url: str = Field(description="Address of the gateway in browsers: `https://agents.example.com`.")
     tenant: Word | None = Field(default=None, description="Tenant whose tasks people see; not given: `intake.tenant`.")
-    tenant_claim: str = Field(default="", description="Claim that holds the tenant, in place of `tenant`.")
-    roles_claim: str = Field(default="groups", description="Claim whose values `roles` maps.")
+    tenant_claim: str = Field(
+        default="", description="Claim that holds the tenant, in place of `tenant`; a path as in `roles_claim`."
+    )
+    roles_claim: str = Field(
+        default="groups",
+        description="Claim whose values `roles` maps: a text or a list. A path with dots goes through objects: "
+        "`realm_access.roles`.",
+    )
     roles: dict[str, tuple[CallerRole, ...]] = Field(
         default={},
         description='Roles by value of that claim: `{"sre": ["operator", "approver"], "audit": ["auditor"]}`.',

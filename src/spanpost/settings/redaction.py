@@ -1,98 +1,108 @@
-"""Settings of the section `redaction`: which secrets are removed from telemetry."""
+"""Settings of the section `redaction`: what is removed from telemetry before it is written."""
 
 from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterable
 from hashlib import sha512
 from typing import Annotated
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from spanpost.readers.redaction import KeptKinds, RedactionRules, SecretPattern
+from spanpost.readers.identity import IDENTITY
+from spanpost.readers.redaction import RedactionRules, TenantRules
 from spanpost.settings.section import Section
+from spanpost.text.patterns import MOST_LENGTH
+from spanpost.text.rules import UNNAMED, RedactionAction, RedactionRule, TelemetryPart, fault
 from spanpost.text.secrets import ALL_KINDS
 
-_KIND = re.compile(r"[a-z][a-z0-9-]{1,39}")
-#: Allowed expressions: literals, classes and choices, each repeated a bounded number of times.
-_ITEM = r"(?:\\[dwsbDWS.\\+*?^$(){}|\[\]/-]|\[\^?(?:\\.|[^\]\\\[])+\]|[A-Za-z0-9_ .:,;@#%&=/~<>!\"'-])"
-_COUNT = r"(?:\?|\{\d{1,3}(?:,\d{1,3})?\})"
-_BOUNDED = re.compile(rf"(?:{_ITEM}{_COUNT}?|\(\?:|\||\)(?!\?|\{{))+")
-_BEGINNING = re.compile(r"(?:[A-Za-z0-9_:@#%&=/~-]|\\[.+*?^$(){}|\[\]/-]){3}")
-#: Maximum number of ways to match at one position; and the largest repeat count.
-_MOST_WAYS, _MOST_COUNT = 200, 200
+_NAME = re.compile(r"[a-z][a-z0-9-]{1,39}")
+#: Rules of all tenants, and of one.
+MOST_RULES = 200
+_ATTRIBUTE = Annotated[str, Field(max_length=MOST_LENGTH)]
 
 
-class PatternSettings(Section, SecretPattern):
-    """Your own kind of secret."""
+class RedactionRuleSettings(Section, RedactionRule):
+    """One rule: what it selects, and what happens with it. A text is selected if it meets all conditions of the
+    rule. Where several rules select the same text, `keep` wins, then `drop`, `redact`, `hash`, then the built-in scan.
+    """
 
-    kind: str = Field(
-        description="Name that replaces the secret: `[redacted:acme-key:32:…]`. Lower-case letters, digits and `-`."
+    action: RedactionAction = Field(
+        description="`hash`: a marker with the length and a keyed hash, `[redacted:acme-key:32:…]`; equal texts stay "
+        "equal. `redact`: a marker without a hash, `[redacted:acme-key]`. `drop`: the whole attribute is removed; of "
+        "a text that is no attribute, such as a span's name, only the marker is left. `keep`: the text stays, and "
+        "nothing beside it."
     )
-    pattern: Annotated[str, Field(min_length=4, max_length=200)] = Field(
-        description="Regular expression of the secret. It begins with at least three plain characters and has no "
-        "unbounded repeats: `acme_[A-Za-z0-9]{32}`. `*`, `+`, lookarounds, back references and repeated "
-        "groups are refused, so that no text can block the intake."
+    attributes: tuple[_ATTRIBUTE, ...] = Field(
+        default=(),
+        max_length=50,
+        description="Names of attributes: `user.email`, `http.request.header.*`; `*` is any text, `?` any "
+        "character, and capitals do not matter. Maps within attributes are named by their path. Attributes "
+        "that identify tasks, sessions and calls are refused here, and no `*` includes them.",
+    )
+    parts: tuple[TelemetryPart, ...] = Field(
+        default=(),
+        description="Parts of telemetry: `span_name`, `span` (attributes of spans and links), `event` (attributes and "
+        "body of events), `log` (attributes and body of other log records), `resource`, `scope`, `error` (status "
+        "messages, `exception.*`, `error.*`), `alert`, `webhook`. Not given: all.",
+    )
+    pattern: str = Field(
+        default="",
+        max_length=MOST_LENGTH,
+        description="Regular expression of the text. It has three plain characters in a row and no unbounded "
+        "repeats: `acme_[A-Za-z0-9]{32}`, `[a-z.]{1,40}@example\\.com`. `*`, `+`, lookarounds, back "
+        "references and repeated groups are refused, so that no text can block the intake.",
+    )
+    kinds: tuple[str, ...] = Field(
+        default=(),
+        description="Kinds of secrets that the built-in scan finds, and names of other rules; a misspelt kind is "
+        "refused with the list.",
+    )
+    name: str = Field(
+        default=UNNAMED,
+        description="Word of the marker and of the metric `spanpost_redactions_total`: lower-case letters, digits "
+        "and `-`.",
     )
 
-    @field_validator("kind")
+    @field_validator("name")
     @classmethod
-    def _is_kind(cls, value: str) -> str:
-        if not _KIND.fullmatch(value):
-            raise ValueError("a kind is lower-case letters, digits and `-`, at most 40, and begins with a letter")
+    def _is_name(cls, value: str) -> str:
+        if not _NAME.fullmatch(value):
+            raise ValueError("a name is lower-case letters, digits and `-`, at most 40, and begins with a letter")
         if value in ALL_KINDS:
             raise ValueError(f"{value!r} is a kind that is known already: choose another name")
         return value
 
-    @field_validator("pattern")
-    @classmethod
-    def _is_bounded(cls, value: str) -> str:
-        try:
-            re.compile(value)
-        except re.error as error:
-            raise ValueError(f"{value!r} is no regular expression: {error}") from None
-        if not _BEGINNING.match(value) or _has_choice_outside(value):
+    @model_validator(mode="after")
+    def _is_rule(self) -> RedactionRuleSettings:
+        if wrong := fault(self):
+            raise ValueError(wrong)
+        if self.action is not RedactionAction.KEEP and (ids := [one for one in self.attributes if one in IDENTITY]):
             raise ValueError(
-                f"{value!r} has to begin with three plain characters, so that it is looked for quickly: `acme_...`"
+                f"attributes: {ids[0]!r} identifies a task, a session, a call or a process: spanpost looks it up and "
+                "joins by it, so that no rule changes it; leave it out here, and let the agent send another value"
             )
-        if not _BOUNDED.fullmatch(value):
-            raise ValueError(
-                f"{value!r} repeats without a bound, or holds an expression that is not accepted: "
-                "write `{1,64}` for `+` and `{0,64}` for `*`, `(?:...)` for a group, and repeat no group"
-            )
-        ways = value.count("?") - value.count("(?:") + 1
-        product = max(ways, 1)
-        for least, most in re.findall(r"\{(\d+)(?:,(\d+))?\}", value):
-            product *= int(most or least) - int(least) + 1
-            if int(most or least) > _MOST_COUNT:
-                raise ValueError(f"{value!r} repeats more than {_MOST_COUNT} times")
-        if product > _MOST_WAYS:
-            raise ValueError(f"{value!r} can match in too many ways at one place: make its bounds narrower")
-        return value
+        return self
 
 
-class TenantRedactionSettings(Section, KeptKinds):
-    """Differences for one tenant."""
+class TenantRedactionSettings(Section, TenantRules):
+    """Rules of one tenant, besides those of all."""
 
-    off: tuple[str, ...] = Field(
-        default=(), description="Kinds of secrets that are not removed from the telemetry of this tenant either."
+    rules: tuple[RedactionRuleSettings, ...] = Field(
+        default=(), max_length=MOST_RULES, description="Rules of this tenant."
     )
 
 
 class RedactionSettings(Section, RedactionRules):
-    """Secrets are removed from all telemetry before it is stored, posted or counted."""
+    """Secrets, and what rules select, are removed from all telemetry before it is stored, posted or counted."""
 
-    enabled: bool = Field(default=True, description="Remove secrets.")
-    off: tuple[str, ...] = Field(
-        default=(),
-        description="Kinds of secrets that are not removed. `spanpost check` shows how many kinds are on; a misspelt "
-        "kind is refused with the list.",
+    enabled: bool = Field(default=True, description="Remove secrets, and apply the rules.")
+    rules: tuple[RedactionRuleSettings, ...] = Field(
+        default=(), max_length=MOST_RULES, description="Rules for the telemetry of all tenants."
     )
     tenants: dict[str, TenantRedactionSettings] = Field(
-        default={}, description='Settings of single tenants: `{"acme" = {off = ["jwt"]}}`.'
-    )
-    patterns: tuple[PatternSettings, ...] = Field(
-        default=(), max_length=50, description="Kinds of secrets of your own."
+        default={}, description="Rules of single tenants: `[[redaction.tenants.acme.rules]]`."
     )
     hash_key: SecretStr | None = Field(
         default=None,
@@ -111,21 +121,9 @@ class RedactionSettings(Section, RedactionRules):
 
     @model_validator(mode="after")
     def _are_known(self) -> RedactionSettings:
-        kinds = [one.kind for one in self.patterns]
-        if twice := [kind for kind in kinds if kinds.count(kind) > 1]:
-            raise ValueError(f"patterns: {twice[0]!r} is there twice: give each a name of its own")
-        known = (*ALL_KINDS, *kinds)
-        for where, off in (
-            ("off", self.off),
-            *((f"tenants.{name}.off", one.off) for name, one in self.tenants.items()),
-        ):
-            for kind in off:
-                if kind not in known:
-                    near = difflib.get_close_matches(kind, known, n=1)
-                    meant = f" (did you mean {near[0]!r}?)" if near else ""
-                    raise ValueError(
-                        f"{where}: there is no kind {kind!r}{meant}; there are: {', '.join(sorted(known))}"
-                    )
+        _check_kinds("rules", self.rules, self.rules)
+        for name, one in self.tenants.items():
+            _check_kinds(f"tenants.{name}.rules", one.rules, (*self.rules, *one.rules))
         return self
 
     @property
@@ -134,19 +132,14 @@ class RedactionSettings(Section, RedactionRules):
         key = self.hash_key.get_secret_value().encode() if self.hash_key is not None else b""
         return key if len(key) <= 64 else sha512(key).digest()
 
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        """The kinds that are looked for in the telemetry of all tenants."""
-        return tuple(kind for kind in (*ALL_KINDS, *(one.kind for one in self.patterns)) if kind not in self.off)
 
-
-def _has_choice_outside(pattern: str) -> bool:
-    """Return whether a choice stands outside of all groups: then only its first branch must begin like the
-    whole.
-    """
-    depth = 0
-    for at, c in enumerate(re.sub(r"\\.|\[\^?(?:\\.|[^\]\\])+\]", "xx", pattern)):
-        depth += (c == "(") - (c == ")")
-        if c == "|" and not depth:
-            return at >= 0
-    return False
+def _check_kinds(where: str, rules: Iterable[RedactionRule], all_: Iterable[RedactionRule]) -> None:
+    known = (*ALL_KINDS, *{rule.name for rule in all_ if rule.name != UNNAMED})
+    for n, rule in enumerate(rules):
+        for kind in rule.kinds:
+            if kind not in known:
+                near = difflib.get_close_matches(kind, known, n=1)
+                meant = f" (did you mean {near[0]!r}?)" if near else ""
+                raise ValueError(
+                    f"{where}.{n}.kinds: there is no kind {kind!r}{meant}; there are: {', '.join(sorted(known))}"
+                )

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from spanpost.model.errors import ConfigError
+from spanpost.settings.alerts import AlertsSettings
 from spanpost.settings.api import ApiSettings
 from spanpost.settings.approvals import ApprovalsSettings, ControlSettings
 from spanpost.settings.attach import AttachSettings
@@ -18,21 +19,26 @@ from spanpost.settings.cells import CellsSettings
 from spanpost.settings.context import ContextSettings
 from spanpost.settings.cost import CostSettings
 from spanpost.settings.database import DatabaseSettings
+from spanpost.settings.evaluations import EvaluationsSettings
 from spanpost.settings.forward import ForwardSettings
 from spanpost.settings.gateway import GatewaySettings
+from spanpost.settings.hooks import PermissionHooksSettings
 from spanpost.settings.intake import IntakeSettings
 from spanpost.settings.interactions import InteractionsSettings
 from spanpost.settings.kafka import KafkaSettings
 from spanpost.settings.launchers import LaunchersSettings
 from spanpost.settings.log import LogSettings
+from spanpost.settings.loops import LoopSettings
 from spanpost.settings.metrics import MetricsSettings
 from spanpost.settings.oidc import OidcSettings
 from spanpost.settings.outputs import ResultsSettings
 from spanpost.settings.redaction import RedactionSettings
+from spanpost.settings.retention import RetentionSettings
 from spanpost.settings.routes import NotificationSettings, RouteSettings
+from spanpost.settings.sealing import SealingSettings
 from spanpost.settings.section import Section
 from spanpost.settings.slack_oauth import SlackOauthSettings
-from spanpost.settings.sources import CONFIG_VARIABLE, DatabaseUrl, Toml
+from spanpost.settings.sources import CONFIG_VARIABLE, SECRETS_VARIABLE, DatabaseUrl, Toml, Variables
 from spanpost.settings.stall import StallSettings
 from spanpost.settings.webhooks import HooksSettings
 from spanpost.sinks import registry
@@ -68,6 +74,8 @@ class Settings(BaseSettings):
     attach: AttachSettings = Field(default_factory=lambda: AttachSettings())
     intake: IntakeSettings = Field(default_factory=lambda: IntakeSettings())
     redaction: RedactionSettings = Field(default_factory=lambda: RedactionSettings())
+    sealing: SealingSettings = Field(default_factory=lambda: SealingSettings())
+    retention: RetentionSettings = Field(default_factory=lambda: RetentionSettings())
     forward: ForwardSettings | None = None
     gateway: GatewaySettings | None = None
     cells: CellsSettings | None = None
@@ -75,6 +83,7 @@ class Settings(BaseSettings):
     interactions: InteractionsSettings | None = None
     oidc: OidcSettings | None = None
     slack_oauth: SlackOauthSettings | None = None
+    alerts: AlertsSettings = Field(default_factory=lambda: AlertsSettings())
     api: ApiSettings = Field(default_factory=lambda: ApiSettings())
     metrics: MetricsSettings | None = None
     routes: tuple[RouteSettings, ...] = Field(default=(), description="The routing table, in order.")
@@ -87,8 +96,11 @@ class Settings(BaseSettings):
     notifications: NotificationSettings = Field(default_factory=lambda: NotificationSettings())
     outputs: ResultsSettings = Field(default_factory=lambda: ResultsSettings())
     stall: StallSettings = Field(default_factory=lambda: StallSettings())
+    loops: LoopSettings = Field(default_factory=lambda: LoopSettings())
     approvals: ApprovalsSettings = Field(default_factory=lambda: ApprovalsSettings())
     control: ControlSettings = Field(default_factory=lambda: ControlSettings())
+    evaluations: EvaluationsSettings = Field(default_factory=lambda: EvaluationsSettings())
+    hooks: PermissionHooksSettings = Field(default_factory=lambda: PermissionHooksSettings())
     launchers: LaunchersSettings = Field(default_factory=lambda: LaunchersSettings())
     webhooks: HooksSettings = Field(default_factory=lambda: HooksSettings())
 
@@ -102,7 +114,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Return the sources, most important first."""
-        return (init_settings, env_settings, Toml(settings_cls), DatabaseUrl(settings_cls))
+        return (init_settings, Variables(settings_cls), Toml(settings_cls), DatabaseUrl(settings_cls))
 
     @property
     def dsn(self) -> str | None:
@@ -147,7 +159,7 @@ def section_model(name: str) -> type[BaseModel]:
 
 def variable_names(sinks: Models | None = None) -> tuple[str, ...]:
     """Return every environment variable that is read, sorted; for these sinks, or for all that are installed."""
-    names = {CONFIG_VARIABLE, TASK_VARIABLE, ORDER_VARIABLE, URL_VARIABLE, TOKEN_VARIABLE}
+    names = {CONFIG_VARIABLE, SECRETS_VARIABLE, TASK_VARIABLE, ORDER_VARIABLE, URL_VARIABLE, TOKEN_VARIABLE}
     names.update(f"{PREFIX}{section}".upper() for section in LISTS)
     sections: dict[str, type[BaseModel]] = {
         section: section_model(section) for section in Settings.model_fields if section not in LISTS

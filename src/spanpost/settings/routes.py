@@ -13,6 +13,7 @@ from spanpost.routing.routes import Route, Verbosity
 from spanpost.settings.conditions import ConditionSettings, Words
 from spanpost.settings.section import Duration, Section, Zone
 from spanpost.sinks.plugin import SinkSettings
+from spanpost.sinks.redaction import SinkRule
 from spanpost.text.locales import Language
 
 #: Settings of a route that a sink may have too, for its routes that leave them out.
@@ -49,6 +50,14 @@ class RouteSettings(ConditionSettings, Route):
     cost_usd: Annotated[Decimal, Field(gt=0)] | None = Field(
         default=None,
         description="Also receives tasks that cost at least this many US dollars; other routes still apply.",
+    )
+    score_below: float | None = Field(
+        default=None,
+        description="Also receives tasks of which an evaluation has a mean score below this: people's ratings "
+        "(`person_rating`: 1 for each 👍, 0 for each 👎), or what evaluators report; other routes still apply.",
+    )
+    evaluation: Words | None = Field(
+        default=None, description="Names of the evaluations that count for `score_below`; not given: any."
     )
     verbosity: Verbosity = Field(
         default=Verbosity.LIVE, description="How much is posted; not given: the sink's setting."
@@ -100,6 +109,12 @@ class RouteSettings(ConditionSettings, Route):
         ge=timedelta(seconds=10),
         description="Interval at which the board is checked; it is edited if it has changed.",
     )
+    redact: tuple[SinkRule, ...] = Field(
+        default=(),
+        max_length=50,
+        description="Text that this route hides, besides what its sink hides: patterns, or rules as "
+        "`[[routes.redact]]`. The rows do not change.",
+    )
     dry_run: bool = Field(
         default=False,
         description="Send nothing; write what would be sent to a file, as without a token. The sink's setting "
@@ -115,7 +130,11 @@ class RouteSettings(ConditionSettings, Route):
 
     @model_validator(mode="after")
     def _lasts(self) -> Self:
-        passing = [name for name in ("status", "severity", "cost_usd") if getattr(self, name) is not None]
+        passing = [
+            name for name in ("status", "severity", "cost_usd", "score_below") if getattr(self, name) is not None
+        ]
+        if self.evaluation is not None and self.score_below is None:
+            raise ValueError("evaluation: has no effect without score_below; set that too, or leave it out")
         if passing and (self.digest or self.board):
             what = "digest" if self.digest else "board"
             raise ValueError(
@@ -141,10 +160,17 @@ class RouteSettings(ConditionSettings, Route):
 
 
 class NotificationSettings(Section):
-    """Age limit of notifications."""
+    """Age limit of notifications, and how long their delivery may take."""
 
     max_age: Duration = Field(
         default=timedelta(minutes=15),
         gt=timedelta(0),
         description="Older checkpoints are recorded and not posted. Seconds, or ISO 8601 (`PT15M`).",
+    )
+    delivery_timeout: Duration = Field(
+        default=timedelta(seconds=30),
+        ge=timedelta(seconds=2),
+        le=timedelta(minutes=10),
+        description="Longest time that a sink may take for one delivery. What a killed process was delivering is "
+        "taken over by another after twice this time.",
     )

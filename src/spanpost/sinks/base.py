@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
+from spanpost.model.alerts import Alert
 from spanpost.model.deliveries import Delivery, RateLimit, Receipt, SinkCall
 from spanpost.model.errors import DeliveryError
 from spanpost.model.findings import Finding as Finding
@@ -73,6 +74,15 @@ class Restarts(Protocol):
 
     def restarts(self, can: Callable[[Task], bool]) -> None:
         """Set the predicate of tasks that can be started again. Called once, before the first delivery."""
+        ...
+
+
+@runtime_checkable
+class Silences(Protocol):
+    """**Protocol:** a sink that offers to silence an alert. Optional."""
+
+    def silences(self, can: Callable[[Alert], bool]) -> None:
+        """Set the predicate of alerts that can be silenced. Called once, before the first delivery."""
         ...
 
 

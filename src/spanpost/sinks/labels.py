@@ -14,6 +14,7 @@ from spanpost.model.messages import LocaleMessage
 from spanpost.model.tasks import MERGED, Task
 from spanpost.model.totals import together
 from spanpost.semconv import FINAL_STATUSES
+from spanpost.sinks.loop_label import loop
 from spanpost.tasks.context_limits import limit_of
 from spanpost.text.locales import ENGLISH, Locale
 from spanpost.text.sanitise import ELLIPSIS, line, link
@@ -51,6 +52,7 @@ _EMOJI = {
     Kind.CONTEXT_FORECAST: "🔮",
     Kind.COMPACTION: "🗜️",
     Kind.STALLED: "🐢",
+    Kind.LOOP: "🔁",
     Kind.BUDGET_WARNING: "💸",
     Kind.MILESTONE: "📍",
 }
@@ -99,6 +101,7 @@ def checkpoint_label(checkpoint: Checkpoint, locale: Locale = ENGLISH) -> Status
         Kind.CONTEXT_WARNING: "yellow",
         Kind.CONTEXT_FORECAST: "yellow",
         Kind.STALLED: "yellow",
+        Kind.LOOP: "yellow",
         Kind.BUDGET_WARNING: "yellow",
     }
     kind = checkpoint.kind
@@ -321,7 +324,7 @@ def figure(value: object, locale: Locale = ENGLISH) -> str:
 
 def figures(task: Task, now: datetime | None = None, *, context: bool = True, locale: Locale = ENGLISH) -> list[str]:
     """Return tokens, cost, calls and time, each only where it is known."""
-    parts = []
+    parts = [said] if (said := loop(task, locale)) else []
     share = task.context_share
     if context and share is not None and task.context_window_tokens:
         parts.append(locale.say("figure.context", share=100 * share, window=window(task, locale)))

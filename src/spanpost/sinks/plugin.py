@@ -12,6 +12,7 @@ from pydantic import Field
 from spanpost.plugins import Duration as Duration
 from spanpost.plugins import PluginSettings
 from spanpost.sinks.base import Sink
+from spanpost.sinks.redaction import SinkRule
 
 GROUP: Final = "spanpost.sinks"
 
@@ -35,6 +36,17 @@ class SinkSettings(PluginSettings):
         description="Minimum time between two milestones of one task, if the route does not say. Not given: "
         "30 s if the verbosity is `milestones`, else none.",
     )
+    redact: tuple[SinkRule, ...] = Field(
+        default=(),
+        max_length=50,
+        description="Text that the sink hides, besides secrets: patterns, or rules with `pattern`, `attributes`, "
+        "`parts` and `action`. Routes may hide more. The rows do not change.",
+    )
+
+    @property
+    def is_on(self) -> bool:
+        """True if the sink is used. One may have settings that only others read."""
+        return self.enabled
 
     def tenant_of(self, address: str) -> str | None:
         """Return the only tenant whose tasks may go to an address; None: any.
@@ -61,5 +73,7 @@ class SinkPlugin(Generic[S]):
     #: It can edit a checkpoint that it has shown (`Delivery.receipt`): a question's decision, an error's
     #: counter.
     edits_checkpoints: bool = False
+    #: It applies `redact` itself, because it says of a question that a part is hidden there.
+    redacts: bool = False
     #: It can show one message for many tasks (`Delivery.summary`): digests and boards.
     summarises: bool = False

@@ -9,16 +9,16 @@ from uuid import UUID
 
 import msgspec
 
-from spanpost.model.alerts import Alert
+from spanpost.model.alerts import Alert, Silence
 from spanpost.model.tasks import Task
 from spanpost.readers.alerts import Wanted
 from spanpost.store.heartbeats import shown
 from spanpost.store.rows import json_text
 
-_DOCUMENTS = ("links", "labels", "annotations")
+_DOCUMENTS = ("links", "labels", "annotations", "silence")
 _COLUMNS = (
     "id", "tenant", "source", "fingerprint", "starts_at", "ends_at", "name", "severity", "summary", "description",
-    *_DOCUMENTS, "trace_id", "span_id",
+    *_DOCUMENTS, "trace_id", "span_id", "external_url", "acknowledged_by", "acknowledged_at",
 )  # fmt: skip
 _READ = (
     "SELECT "
@@ -29,6 +29,11 @@ _VALUES = ", ".join(f"${i}" if c not in _DOCUMENTS else f"${i}::text::jsonb" for
 _WRITE = (
     f"INSERT INTO alerts ({', '.join(_COLUMNS)}) VALUES ({_VALUES})"
     " ON CONFLICT (id) DO UPDATE SET reported_at = now(), " + ", ".join(f"{c} = excluded.{c}" for c in _COLUMNS[5:])
+)
+_LOCK = "SELECT 1 FROM alerts WHERE id = $1 FOR UPDATE"
+_LIST = (
+    "SELECT id FROM alerts WHERE tenant = $1 AND ($2::boolean IS NULL OR (ends_at IS NULL) = $2)"
+    " ORDER BY starts_at DESC, id LIMIT $3"
 )
 _COUNT_DUPLICATES = "UPDATE alerts SET reported_at = now(), duplicates = duplicates + 1 WHERE id = ANY($1::uuid[])"
 _TASK = """
@@ -54,15 +59,33 @@ async def read(connection: Any, ids: Sequence[UUID]) -> dict[UUID, Alert]:
         return {}
     found = {}
     for row in await connection.fetch(_READ, list(ids)):
-        values = dict(row) | {name: msgspec.json.decode(row[name]) for name in _DOCUMENTS}
+        values = dict(row) | {name: msgspec.json.decode(row[name] or "null") for name in _DOCUMENTS}
+        values["silence"] = msgspec.convert(values["silence"], Silence | None)
         found[row["id"]] = Alert(**values)
     return found
 
 
 async def write(connection: Any, alert: Alert) -> None:
     """Insert or update an alert."""
-    values = [getattr(alert, c) if c not in _DOCUMENTS else json_text(getattr(alert, c)) for c in _COLUMNS]
+    values = [
+        json_text(value) if c in _DOCUMENTS and value is not None else value
+        for c in _COLUMNS
+        for value in [getattr(alert, c)]
+    ]
     await connection.execute(_WRITE, *values)
+
+
+async def locked(connection: Any, id: UUID) -> Alert | None:
+    """Return an alert, locked until the end of the transaction."""
+    await connection.execute(_LOCK, id)
+    return (await read(connection, [id])).get(id)
+
+
+async def listed(connection: Any, tenant: str, is_firing: bool | None, limit: int) -> list[Alert]:
+    """Return a tenant's alerts, newest first."""
+    ids = [row["id"] for row in await connection.fetch(_LIST, tenant, is_firing, limit)]
+    found = await read(connection, ids)
+    return [found[id] for id in ids if id in found]
 
 
 async def count_duplicates(connection: Any, ids: Sequence[UUID]) -> None:

@@ -11,7 +11,7 @@ resource that `OFTEN` rows of a batch share becomes a set in the batch's own tra
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import Any, Final, TypeVar
 
@@ -89,6 +89,8 @@ class AttributeSets:
     def __init__(self) -> None:
         #: When a set was last asked for, by the database's clock.
         self._known: dict[int, datetime] = {}
+        #: Since when sets count: an erasure deletes those that no row names, and those learned before may be gone.
+        self._since = datetime.min.replace(tzinfo=UTC)
         #: How often contents without a set were met; those that were met often.
         self._met: dict[int, int] = {}
         self._wanted: dict[int, Content] = {}
@@ -97,7 +99,11 @@ class AttributeSets:
         """Return the id of a content's set, or None while there is none."""
         id = content.id
         asked_at = self._known.get(id)
-        return id if asked_at is not None and now - asked_at < FRESH else None
+        return id if asked_at is not None and now - asked_at < FRESH and asked_at > self._since else None
+
+    def forget(self, since: datetime) -> None:
+        """Use no set that was learned before: it may be deleted."""
+        self._since = max(self._since, since)
 
     def note(self, content: Content, count: int) -> None:
         """Note how many rows of a batch had to hold a content themselves."""

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from spanpost.model.checkpoints import Checkpoint
-from spanpost.model.deliveries import Delivery, RateLimit, RateLimits, Receipt, SinkCall
+from spanpost.model.deliveries import Delivery, Mode, RateLimit, RateLimits, Receipt, SinkCall
 from spanpost.model.outcomes import GiveUp, Outcome, RetryAt
 from spanpost.model.tasks import Task
 from spanpost.routing import claiming, delivery_states, rate_limiting
@@ -259,7 +259,11 @@ async def _lease(
             task = root
         elif order is not None:
             task = task or blank_task(order)
-        has_subject = task is not None and (entry.is_state or checkpoint is not None or order is not None)
+        elif entry.mode is Mode.ERASE:
+            task = Task(uid=entry.task_uid, tenant=entry.tenant, task_id="")
+        has_subject = task is not None and (
+            entry.mode in (Mode.STATE, Mode.ERASE) or checkpoint is not None or order is not None
+        )
         match claiming.decide_claim(
             entry,
             has_subject=has_subject,

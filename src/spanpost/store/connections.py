@@ -70,16 +70,24 @@ class Connector:
     """Opens connections to one database. `writes` is false for those who only read: any host will do."""
 
     def __init__(self, dsn: str, *, writes: bool = True) -> None:
-        self._dsn = dsn
-        asked, hosts = _parts(dsn)
+        asked, hosts = self._login(dsn)
         self._is_several = len(hosts) > 1
         self._hosts: Sequence[DatabaseHost | None] = hosts if self._is_several else (None,)
         self._attributes = asked.get("target_session_attrs") or os.environ.get("PGTARGETSESSIONATTRS")
         if self._is_several and self._attributes is None:
             self._attributes = "read-write" if writes else "any"
-        self._files = {name: asked[name] for name in _FILES if name in asked}
         #: The newest timeline seen, by the identifier of the database cluster.
         self._timelines: dict[int, int] = {}
+
+    def login(self, dsn: str) -> None:
+        """Open connections to the same servers with another user or password from now on."""
+        self._login(dsn)
+
+    def _login(self, dsn: str) -> tuple[dict[str, str], tuple[DatabaseHost, ...]]:
+        self._dsn = dsn
+        asked, hosts = _parts(dsn)
+        self._files = {name: asked[name] for name in _FILES if name in asked}
+        return asked, hosts
 
     async def connect(self, *_: Any, **options: Any) -> Any:
         """Open a connection. The arguments are those of `asyncpg.connect`, without a URL.
@@ -277,6 +285,10 @@ class Transacting:
 
     def transaction(self) -> Any:
         return self._connection.transaction()
+
+    def cursor(self, query: str, *asked: Any, prefetch: int) -> Any:
+        """Return the rows of a query one by one. Call it within a transaction."""
+        return self._connection.cursor(query, *asked, prefetch=prefetch)
 
     async def close(self) -> None:
         await self._connection.close()

@@ -1,12 +1,16 @@
-"""Protocols of the store for log-in sessions and for installed Slack apps."""
+"""Protocols of the store for log-in sessions, access tokens, installed Slack apps and standing approvals."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Protocol
+from uuid import UUID
 
+from spanpost.model.access_tokens import TokenState
 from spanpost.model.installations import Installed
 from spanpost.model.sessions import SessionState
+from spanpost.model.standing_approvals import StandingApproval, StandingQuery
 
 
 class LoginSessions(Protocol):
@@ -18,6 +22,18 @@ class LoginSessions(Protocol):
 
     async def end(self, id: str, until: datetime) -> None:
         """**Protocol:** end a session that would expire at `until`. Safe to repeat."""
+        ...
+
+
+class AccessTokens(Protocol):
+    """**Protocol:** keeps access tokens, as hashes. Every method raises `StoreUnavailable`."""
+
+    async def state(self, seen: str = "") -> TokenState | None:
+        """**Protocol:** return the tokens; None where their version is the one that was seen."""
+        ...
+
+    async def used(self, uses: Mapping[UUID, datetime]) -> None:
+        """**Protocol:** save when tokens were used last, by id. Safe to repeat."""
         ...
 
 
@@ -61,4 +77,16 @@ class Installations(Protocol):
 
         False when the row has changed since it was read (also when repeated).
         """
+        ...
+
+
+class StandingApprovals(Protocol):
+    """**Protocol:** reads what people allow beyond one question."""
+
+    async def standing_approval(self, id: UUID) -> StandingApproval | None:
+        """**Protocol:** return a standing approval."""
+        ...
+
+    async def standing_approvals(self, query: StandingQuery) -> list[StandingApproval]:
+        """**Protocol:** list standing approvals, newest first."""
         ...

@@ -47,3 +47,29 @@ async def close_to_others(connection: Any) -> None:
         f"REVOKE ALL ON DATABASE {DATABASE} FROM PUBLIC; GRANT CONNECT ON DATABASE {DATABASE} TO {READER};"
         f" REVOKE CREATE ON SCHEMA public FROM PUBLIC; GRANT CREATE ON SCHEMA public TO {USER}"
     )
+    for statement in closing(DATABASE, USER):
+        await connection.execute(statement)
+
+
+def closing(database: str, *roles: str) -> list[str]:
+    """Return the SQL, for a superuser, that leaves advisory locks and temporary tables to `roles` alone, and large
+    objects to none.
+
+    PostgreSQL lets every role use them: to block recording, and to fill the disk.
+    """
+    to = ", ".join(roles)
+    return [
+        f"REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC",
+        f"GRANT TEMPORARY ON DATABASE {database} TO {to}",
+        f"""DO $$
+DECLARE
+  one regprocedure;
+BEGIN
+  FOR one IN SELECT oid FROM pg_proc WHERE proname ~ '^(pg_(try_)?advisory_|lo_|lowrite|loread)' LOOP
+    EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', one);
+    IF one::text ~ 'advisory' THEN
+      EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO {to}', one);
+    END IF;
+  END LOOP;
+END $$""",
+    ]

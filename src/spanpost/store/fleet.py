@@ -6,9 +6,19 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from spanpost.model.fleet import SHOWN, Fleet, Health, OpenApprovals, OpenTasks, SinkQueue
+from spanpost.model.fleet import (
+    SHOWN,
+    Archived,
+    Fleet,
+    Health,
+    OpenApprovals,
+    OpenTasks,
+    RetentionLag,
+    Sealing,
+    SinkQueue,
+)
 from spanpost.semconv import ALERT
-from spanpost.store import budgets, journal
+from spanpost.store import access_tokens, budgets, journal
 
 #: How long a turn lasts unless it is renewed. The publishing process renews it three times as often.
 TURN = timedelta(seconds=30)
@@ -23,7 +33,8 @@ SELECT spanpost_phase(t) AS status, t.agent_name, t.type AS task_type, t.environ
     CASE WHEN clock_timestamp() - t.last_seen_at < '1 min' THEN t.last_seen_at
       ELSE spanpost_last_seen(t) END)), 0)::float8 AS stall,
   max(t.context_used_tokens::float8 / nullif(t.context_window_tokens, 0)) AS context_share,
-  min((t.context_forecast->>'seconds')::float8) AS context_ahead
+  min((t.context_forecast->>'seconds')::float8) AS context_ahead,
+  count(*) FILTER (WHERE NOT (t.loop->>'is_dismissed')::boolean)::int AS looping
 FROM agent_tasks t WHERE t.{_LIVING} AND NOT (t.type IS NOT DISTINCT FROM '{ALERT}' AND t.agent_name IS NULL)
 GROUP BY 1, 2, 3, 4, 5"""
 #: A question with an id is open until it is decided here, whatever telemetry says. Without an id, telemetry
@@ -44,6 +55,17 @@ SELECT CASE WHEN refused THEN 'refused' WHEN opened > 0 THEN 'failing' ELSE 'thr
 FROM rate_limits WHERE blocked_until > clock_timestamp() OR opened > 0 GROUP BY 1"""
 _DEAD = "SELECT reason, count(*)::int FROM (SELECT reason FROM quarantine LIMIT 100000) AS kept GROUP BY 1"
 _HEALTH = "SELECT tenant, agent_name, score, errors, stalls, waiting, budget FROM agent_health"
+_SEALED = """
+SELECT extract(epoch FROM clock_timestamp() - greatest(s.caught_up_at, (SELECT min(began_at) FROM seal_logs)))::float8
+FROM seal_state s WHERE EXISTS (SELECT FROM seal_logs)"""
+_PUBLISHED = """
+SELECT way, max(extract(epoch FROM clock_timestamp() - coalesce(p.left_at, l.began_at)))::float8
+FROM seal_publications p JOIN seal_logs l ON l.tenant = p.tenant WHERE p.size < l.size OR p.failure <> '' GROUP BY 1"""
+_ARCHIVED = 'SELECT source AS "table", sum(rows)::int8 AS rows, sum(size)::int8 AS size FROM archives GROUP BY 1'
+_RETENTION = """
+SELECT greatest(extract(epoch FROM clock_timestamp() - coalesce(completed_at, failed_at)), 0)::float8 AS run_age,
+  coalesce(greatest(extract(epoch FROM clock_timestamp() - due_since), 0), 0)::float8 AS overdue
+FROM retention_progress WHERE coalesce(completed_at, failed_at) IS NOT NULL"""
 _SCHEMA = "SELECT max(version_num) FROM spanpost_version"
 
 
@@ -60,6 +82,10 @@ async def figures(connection: Any, owner: UUID) -> Fleet | None:
         closed_rate_limits={row[0]: row[1] for row in await connection.fetch(_BUDGETS)},
         quarantined={row[0]: row[1] for row in await connection.fetch(_DEAD)},
         journal=await journal.depth(connection),
+        sealing=await _sealing(connection),
+        archived=[Archived(**dict(row)) for row in await connection.fetch(_ARCHIVED)],
+        retention=next((RetentionLag(**dict(row)) for row in await connection.fetch(_RETENTION)), None),
+        ending_tokens=await access_tokens.ending_soon(connection),
         schema_version=await connection.fetchval(_SCHEMA) or "",
     )
 
@@ -67,3 +93,10 @@ async def figures(connection: Any, owner: UUID) -> Fleet | None:
 async def leave(connection: Any, owner: UUID) -> None:
     """End the owner's turn, if it has it."""
     await connection.execute(_LEAVE, owner)
+
+
+async def _sealing(connection: Any) -> Sealing | None:
+    lag = await connection.fetchval(_SEALED)
+    if lag is None:
+        return None
+    return Sealing(lag=max(lag, 0.0), ways={row[0]: row[1] for row in await connection.fetch(_PUBLISHED)})

@@ -10,25 +10,42 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from spanpost.model.errors import StoreUnavailable
+from spanpost.model.interventions import Result
 from spanpost.model.observations import Observation, Part
-from spanpost.model.recorded import Recorded
+from spanpost.model.recorded import ERASED, Recorded
 from spanpost.model.tasks import Task
 from spanpost.readers.redaction import Redaction
-from spanpost.store import audit, heartbeats, intervention_rows, launch_orders, outbox, rows, takeovers, usage
+from spanpost.store import (
+    audit,
+    evaluation_rows,
+    heartbeats,
+    intervention_rows,
+    launch_orders,
+    outbox,
+    rows,
+    takeovers,
+    usage,
+)
 from spanpost.store import budgets as spend
 from spanpost.store.attribute_sets import AttributeSets, add
+from spanpost.store.erasing import tombstones
 from spanpost.store.fold_threads import FoldThreads, TimeMeter
+from spanpost.store.late import take_late
 from spanpost.store.locks import lock, try_lock
+from spanpost.store.quarantine import mended
 from spanpost.store.task_state import Changed, FetchedRecords
 from spanpost.store.transactions import confirm, unfoldable
 from spanpost.tasks import batches, durations, provider_limits
+from spanpost.tasks import interventions as judging
+from spanpost.tasks.budget_limits import LimitAct
+from spanpost.tasks.evaluations import any_evaluated
 from spanpost.tasks.folded import Folded, FoldRules, Placed
 from spanpost.tasks.prefetch import Prefetch
 from spanpost.tasks.questions import speaks_of_approvals
@@ -84,6 +101,11 @@ class Folding(ABC):
             redaction.keyed(self._key)
         return redaction
 
+    @property
+    def hash_key(self) -> bytes:
+        """The database's key of hashes that stand for what must not be read."""
+        return self._key
+
     @abstractmethod
     async def run(self, work: Callable[[Any], Awaitable[T]]) -> T:
         """Run `work` in its own transaction."""
@@ -123,19 +145,32 @@ class Folding(ABC):
 
         The audit rows are asked about observations that may be duplicates; about all of them with
         `asks_all`. `touched` are the batch's domains, if known. Raises `OverBudget`; and
-        `asyncpg.UniqueViolationError` for an audit row whose task state was pruned, or for a checkpoint that
+        `asyncpg.UniqueViolationError` for an audit row whose task state is gone, or for a checkpoint that
         another transaction writes at this moment.
         """
         meter = meter or self.meter()
         distinct = list({(p.event_id, p.content_hash): p for p in placed}.values())
-        records = self._records(connection, locked, meter)
+        records = self._records(connection, locked, meter, tombstones.of({p.domain for p in distinct}, self._key))
         await records.fetch_domains(connection, batches.domains(distinct) if touched is None else touched)
+        if records.sets_since is not None:
+            self._sets.forget(records.sets_since)
+        erased = 0
+        if records.erased:
+            given = len(placed)
+            placed = [p for p in placed if p.domain not in records.erased]
+            distinct = [p for p in distinct if p.domain not in records.erased]
+            erased = given - len(placed)
         doubtful = distinct if asks_all else [p for p in distinct if not _is_new(records, p)]
         new = await self._without_known(connection, distinct, doubtful) if doubtful else distinct
         duplicates = len(placed) - len(new)
         if not new:
             await confirm(connection)
-            return Recorded(duplicates=duplicates)
+            return Recorded(duplicates=duplicates, dropped={ERASED: erased} if erased else {})
+        new, late = await take_late(connection, new, records.new, self._sets, now)
+        if not new:
+            late.duplicates = duplicates
+            late.dropped = {**late.dropped, ERASED: erased} if erased else late.dropped
+            return late
         await self._follow(connection, records, locked, new, meter)
         large = audit.large_resources(new, self._sets, now)
         own_sets = await add(connection, large) if large else ()
@@ -145,25 +180,45 @@ class Folding(ABC):
         is_first = touched is not None and not asks_all
         recorded = await self._write(connection, new, folded, ready, now, is_first=is_first)
         recorded.duplicates = duplicates
+        if erased:
+            recorded.dropped = {**recorded.dropped, ERASED: erased}
         recorded.ignored = len(new) - len(folded.recorded)
-        return await self._spend(connection, recorded, folded, locked, now, meter)
+        recorded = await self._spend(connection, recorded, folded, locked, now, meter)
+        return recorded.plus(late) if late.events else recorded
 
     async def _spend(
         self, connection: Any, recorded: Recorded, folded: Folded, locked: set[bytes], now: datetime, meter: TimeMeter
     ) -> Recorded:
-        """Add what was spent to its budgets, and record the thresholds that were passed.
+        """Add what was spent to its budgets; record the thresholds that were passed, and what budgets do to tasks.
 
-        These are the last rows to be locked. The records of passed thresholds belong to tasks that are
-        locked already.
+        These are the last rows to be locked. The records belong to tasks that are locked already.
         """
         growths, budgets = folded.growths, self.rules.budgets
-        passed = await spend.keep(connection, growths, budgets, now, self._begun) if growths else []
+        kept = await spend.keep(connection, growths, budgets, now, self._begun) if growths else None
         if folded.used:
             await usage.keep(connection, folded.used)
-        if not passed:
+        if kept is None or not (kept.passed or kept.acts):
             return recorded
-        placed = batches.prepare(passed)
+        records = [*kept.passed]
+        for limit in kept.acts:
+            records += await self._act(connection, limit, recorded, now)
+        with unfoldable():
+            placed = batches.prepare(list(map(mended, records)), keeps_content=True)
         return recorded.plus(await self.take_locked(connection, placed, locked, now, asks_all=False, meter=meter))
+
+    async def _act(self, connection: Any, limit: LimitAct, recorded: Recorded, now: datetime) -> list[Observation]:
+        """Record what a budget does to a task; return the records to fold."""
+        verdict = judging.judge(limit.act, None, limit.task, now)
+        await intervention_rows.write_act(connection, limit.act, verdict, None)
+        if verdict.result is not Result.DONE:
+            return []
+        recorded.budget_acts.append(limit.counted)
+        await intervention_rows.notify(connection, judging.topics_of(limit.task))
+        records = [judging.done(limit.act, limit.task, now)]
+        if limit.question is not None and limit.record is not None:
+            await spend.ask(connection, limit.question)
+            records.append(limit.record)
+        return records
 
     async def _without_known(self, connection: Any, distinct: list[Placed], doubtful: list[Placed]) -> list[Placed]:
         found = await connection.fetch(audit.KNOWN_EVENTS, audit.identities(doubtful))
@@ -176,10 +231,13 @@ class Folding(ABC):
         """Return a meter with the default limit of a transaction: the time that one trace may take alone."""
         return TimeMeter(self.trace_budget)
 
-    def _records(self, connection: Any, locked: set[bytes], meter: TimeMeter) -> FetchedRecords:
+    def _records(
+        self, connection: Any, locked: set[bytes], meter: TimeMeter, tombstones: Mapping[bytes, bytes] | None = None
+    ) -> FetchedRecords:
         """Return the records of one transaction.
 
-        Records that the fold needs and that were not fetched are fetched then.
+        Records that the fold needs and that were not fetched are fetched then. `tombstones`: domains by the
+        tombstones that they would have if they were erased.
         """
         loop = asyncio.get_running_loop()
 
@@ -197,7 +255,7 @@ class Folding(ABC):
             except BaseException as error:
                 raise Interrupted(error) from error
 
-        return FetchedRecords(ask)
+        return FetchedRecords(ask, tombstones)
 
     async def _follow(
         self, connection: Any, records: FetchedRecords, locked: set[bytes], new: Sequence[Placed], meter: TimeMeter
@@ -267,7 +325,11 @@ class Folding(ABC):
             await heartbeats.watch_tasks(connection, folded.tasks, folded.started, self.rules.stall_rules)
         owed: list[Observation] = []
         if speaks_of_approvals(placed, folded):
-            owed = (await intervention_rows.keep(connection, folded.tasks, now)).owed
+            kept = await intervention_rows.keep(connection, folded.tasks, now)
+            owed = kept.owed
+            if unasked := kept.unasked:
+                folded.deliveries = [d for d in folded.deliveries if d.checkpoint_id not in unasked]
+        evaluated = await evaluation_rows.keep(connection, folded.tasks) if any_evaluated(folded) else []
         if folded.timers:
             timers = sorted({t.key: t.at for t in folded.timers}.items())
             await connection.execute(
@@ -295,6 +357,7 @@ class Folding(ABC):
             corrections=folded.corrections,
             timed=durations.timed(placed, folded),
             limited=limited,
+            evaluated=evaluated,
             waited=durations.waited(folded, new),
             deliveries=count,
             coalesced=coalesced,

@@ -11,20 +11,36 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
 
+from spanpost.model.acts import SYSTEM_USER
 from spanpost.model.ids import named
-from spanpost.model.interventions import ApprovalRow, Intervention, InterventionState, StandingAct, Verdict
+from spanpost.model.interventions import (
+    Actor,
+    ApprovalRow,
+    AskedPlace,
+    Intervention,
+    InterventionState,
+    StandingAct,
+    Verb,
+    Verdict,
+    Vote,
+)
 from spanpost.model.queries import ApprovalQuery
 from spanpost.model.readings import ReportedDecision
 from spanpost.model.tasks import Task
+from spanpost.store import standing_rows
 from spanpost.store.heartbeats import shown
 from spanpost.store.rows import json_text, tidy
+from spanpost.store.system_user import system_user
+from spanpost.tasks import chains, questions
 from spanpost.tasks import interventions as rules
-from spanpost.tasks import questions
+from spanpost.tasks import standing_approvals as approving
+from spanpost.tasks.approvals import trace_of_span
+from spanpost.text.repair import mend_value
 
 #: The channel of notifications; the payload is a topic in hex.
 CHANNEL = "spanpost_last_seen"
@@ -34,9 +50,18 @@ REMEMBERED = timedelta(hours=1)
 _COLUMNS = (
     "key", "tenant", "approval_id", "mark", "is_asked", "is_cut", "task_uid", "span", "question", "detail", "options",
     "risk", "requested_at", "expires_at", "at_expiry", "escalated_at", "state", "decision", "by", "by_id", "comment",
-    "source", "decided_at", "reported_decision",
+    "source", "decided_at", "reported_decision", "tool", "needs", "places", "places_after", "votes", "asked", "rule",
+    "resume",
 )  # fmt: skip
-_JSON = ("options", "reported_decision")
+#: Columns of JSON, and the types of their values.
+_JSON: Final[Mapping[str, Any]] = {
+    "options": tuple[str, ...],
+    "reported_decision": ReportedDecision | None,
+    "places": tuple[str, ...],
+    "resume": tuple[str, ...],
+    "votes": tuple[Vote, ...],
+    "asked": tuple[AskedPlace, ...],
+}
 #: The columns of `approvals a` that `row_of` reads.
 COLUMNS = ", ".join(f"a.{c}" if c not in _JSON else f"a.{c}::text" for c in _COLUMNS)
 _SELECT = f"SELECT {COLUMNS} FROM approvals a"
@@ -54,7 +79,8 @@ _DECIDED = f"""
 SELECT DISTINCT ON (a.tenant, a.approval_id, a.mark) {COLUMNS} FROM approvals a
 JOIN unnest($1::text[], $2::text[], $3::text[]) AS asked(tenant, id, mark)
   ON a.tenant = asked.tenant AND a.approval_id = asked.id AND a.mark = asked.mark
-WHERE a.state = 'decided' AND a.source <> '' ORDER BY a.tenant, a.approval_id, a.mark, a.decided_at, a.key"""
+WHERE a.state = 'decided' AND a.source NOT IN ('', 'rule')
+ORDER BY a.tenant, a.approval_id, a.mark, a.decided_at, a.key"""
 _LOCK_WORDS = """
 SELECT a.key FROM approvals a
 JOIN approvals k ON a.tenant = k.tenant AND a.approval_id = k.approval_id AND a.mark = k.mark
@@ -64,7 +90,7 @@ UPDATE approvals a
 SET state = 'decided', decision = $4, by = $5, by_id = $6, comment = $7, source = $8, decided_at = $9,
   reported_decision = NULL
 WHERE a.tenant = $1 AND a.approval_id = $2 AND a.mark = $3
-  AND (a.state = 'open' OR (a.state = 'decided' AND a.source = ''))
+  AND (a.state = 'open' OR (a.state = 'decided' AND a.source = '')) AND (a.needs <= $10 OR $4 = 'deny')
 RETURNING a.span"""
 _TASK = """
 SELECT t.doc, spanpost_phase(t) FROM agent_tasks t WHERE t.uid = $1
@@ -90,19 +116,21 @@ _VERDICT = "SELECT verdict::text FROM human_interventions WHERE tenant = $1 AND 
 _ACT = """
 INSERT INTO human_interventions (id, tenant, task_uid, approval_id, action, question, detail, options, risk,
   expires_at, decision, actor, comment, via, at, trace_id, span_id, key, idempotency_key, verb, result, refusal,
-  actor_id, actor_email, verdict)
+  actor_id, actor_email, verdict, scope, rule, mark, credential, client, launcher, parameters, order_id, os_user)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8::text::jsonb, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
-  $22, $23, $24, $25::text::jsonb)"""
-_DEADLINE = """
+  $22, $23, $24, $25::text::jsonb, $26, $27, $28, $29, $30, $31, $32::text::jsonb, $33, $34)"""
+_PROGRAM = """
 INSERT INTO human_interventions (id, tenant, task_uid, approval_id, action, question, detail, options, risk,
-  expires_at, decision, actor, comment, via, at, trace_id, span_id, key)
-VALUES ($1, $2, $3, $4, 'resolved', $5, $6, $7::text::jsonb, $8, $9, $10, '', '', $11, $12, $13, $14, $15)
+  expires_at, decision, actor, comment, via, at, trace_id, span_id, key, mark, verb, result, actor_id, os_user)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8::text::jsonb, $9, $10, $11, 'spanpost', $12, $13, $14, $15, $16, $17, $18, $19,
+  'done', 'spanpost', $20)
 ON CONFLICT (id) DO NOTHING"""
 _OPERATION = """
 INSERT INTO human_interventions (id, tenant, task_uid, approval_id, action, question, detail, options, risk,
-  expires_at, decision, actor, comment, via, at, trace_id, span_id, verb, result, actor_id)
-VALUES (gen_random_uuid(), '', $1, '', $2, '', $3, '[]', '', '', '', $4, '', 'cli', clock_timestamp(), '', '', $2,
-  'done', 'cli:' || $4)"""
+  expires_at, decision, comment, at, trace_id, span_id, verb, via, result, refusal, actor, actor_id, actor_email,
+  credential, client, os_user)
+VALUES (gen_random_uuid(), $1, $2, '', $3, '', $4, '[]', '', '', '', '', clock_timestamp(), '', '', $3, $5, $6, $7,
+  $8, $9, $10, $11, $12, $13) RETURNING id"""
 _DEEDS = """
 SELECT number, verb, actor AS by, comment AS text, recorded_at AS at FROM human_interventions
 WHERE task_uid = $1 AND number > $2 AND result = 'done' AND verb = ANY($3::text[])
@@ -119,12 +147,8 @@ _NOBODY = UUID(int=0)
 def row_of(row: Any) -> ApprovalRow:
     """Return the question of a row."""
     values = dict(row)
-    values["options"] = tuple(msgspec.json.decode(values["options"]))
-    values["reported_decision"] = (
-        msgspec.json.decode(values["reported_decision"], type=ReportedDecision)
-        if values["reported_decision"] is not None
-        else None
-    )
+    for name, kind in _JSON.items():
+        values[name] = msgspec.json.decode(values[name], type=kind) if values[name] is not None else None
     values["state"] = InterventionState(values["state"])
     return ApprovalRow(**values)
 
@@ -151,7 +175,7 @@ async def answer_others(connection: Any, row: ApprovalRow) -> list[ApprovalRow]:
     """Apply a question's answer to all others with the same wording and id; return these, as changed."""
     row = tidy(row)
     answer = row.decision, row.by, row.by_id, row.comment, row.source, row.decided_at
-    found = await connection.fetch(_ANSWER_OTHERS, row.tenant, row.approval_id, row.mark, *answer)
+    found = await connection.fetch(_ANSWER_OTHERS, row.tenant, row.approval_id, row.mark, *answer, rules.backing(row))
     return [msgspec.structs.replace(row, span=other["span"]) for other in found]
 
 
@@ -162,11 +186,16 @@ async def task(connection: Any, uid: UUID) -> Task | None:
 
 
 async def referred(connection: Any, tenant: str, ref: str) -> Task | None:
-    """Return a task by one of its ids, or by a trace id the topmost open task of the trace."""
+    """Return a task by one of its ids, by a trace id the topmost open task of the trace.
+
+    By the id of a root span that is not known yet: the task of its trace.
+    """
     row = await connection.fetchrow(_REFERRED, tenant, ref)
     if row is None and len(ref) == 32:
         with suppress(ValueError):
             row = await connection.fetchrow(_OF_TRACE, tenant, bytes.fromhex(ref))
+    if row is None and (trace := trace_of_span(ref)):
+        row = await connection.fetchrow(_REFERRED, tenant, trace)
     return shown(*row) if row is not None else None
 
 
@@ -201,7 +230,11 @@ async def is_first(connection: Any, key: str) -> bool:
 
 
 async def keep(connection: Any, tasks: Sequence[Task], now: datetime) -> questions.KeptQuestion:
-    """Update the rows of these tasks' questions, and notify processes that wait for those that changed."""
+    """Update the rows of these tasks' questions, and notify processes that wait for those that changed.
+
+    A new question that a standing approval covers is decided here: both are locked, so that one which is revoked
+    before this transaction commits has either decided or not.
+    """
     keys, asked = questions.questions_of(tasks)
     known, decided = {}, []
     if keys:
@@ -213,11 +246,17 @@ async def keep(connection: Any, tasks: Sequence[Task], now: datetime) -> questio
         decided = [
             row_of(row) for row in await connection.fetch(_DECIDED, *map(list, zip(*sorted(asked), strict=True)))
         ]
-    kept = questions.keep(known, decided, tasks, now)
+    standing = await standing_rows.candidates(connection, questions.tools_of(tasks, known))
+    kept = questions.keep(known, decided, tasks, now, standing)
     for key in sorted(kept.rows):
         await write(connection, kept.rows[key])
+    for one, row, task in kept.uses:
+        await standing_rows.count(connection, one, now)
+        await write_act(connection, *approving.use_of(one, row, task, now), row, is_repeatable=True)
     if kept.timers:
         await set_timers(connection, kept.timers)
+    if kept.next_places:
+        await set_timers(connection, kept.next_places, chains.NEXT)
     await notify(connection, kept.topics)
     return kept
 
@@ -226,16 +265,15 @@ async def write(connection: Any, row: ApprovalRow) -> None:
     """Insert or update a question."""
     row = tidy(row)
     values = [getattr(row, column) for column in _COLUMNS]
-    values[_COLUMNS.index("options")] = json_text(row.options)
-    values[_COLUMNS.index("reported_decision")] = (
-        json_text(row.reported_decision) if row.reported_decision is not None else None
-    )
+    for name in _JSON:
+        value = getattr(row, name)
+        values[_COLUMNS.index(name)] = json_text(value) if value is not None else None
     await connection.execute(_WRITE, *values)
 
 
-async def set_timers(connection: Any, timers: Sequence[tuple[UUID, datetime]]) -> None:
-    """Set the timers at which questions expire."""
-    ordered = sorted((key.bytes + rules.TIMER, at) for key, at in timers)
+async def set_timers(connection: Any, timers: Sequence[tuple[UUID, datetime]], kind: bytes = rules.TIMER) -> None:
+    """Set the timers at which questions expire, or another `kind` of timer of theirs."""
+    ordered = sorted((key.bytes + kind, at) for key, at in timers)
     await connection.execute(_TIMERS, [key for key, _ in ordered], [at for _, at in ordered])
 
 
@@ -251,15 +289,17 @@ async def verdict_of(connection: Any, act: Intervention) -> Verdict | None:
     return msgspec.json.decode(text, type=Verdict) if text is not None else None
 
 
-async def write_act(connection: Any, act: Intervention, verdict: Verdict, row: ApprovalRow | None) -> None:
-    """Write an intervention with its verdict."""
+async def write_act(
+    connection: Any, act: Intervention, verdict: Verdict, row: ApprovalRow | None, *, is_repeatable: bool = False
+) -> None:
+    """Write an intervention with its verdict; `is_repeatable`: unless it is there already."""
     act = tidy(act)
     is_decision = act.verb.is_decision
     stands = verdict.result == "done"
-    decision = rules.decision_of(act) if is_decision else ""
+    decision = rules.decision_of(act)
     trace, _, span = row.span.partition("-") if row is not None else ("", "", "")
     await connection.execute(
-        _ACT,
+        _ACT + " ON CONFLICT DO NOTHING" * is_repeatable,
         UUID(bytes=named(f"{act.tenant}\0act\0{act.idempotency_key}")), act.tenant, verdict.task_uid or _NOBODY,
         row.approval_id if row is not None else "", "resolved" if is_decision and stands else str(act.verb),
         row.question if row is not None else "", row.detail if row is not None else "",
@@ -268,22 +308,45 @@ async def write_act(connection: Any, act: Intervention, verdict: Verdict, row: A
         decision, rules.name_of(act.actor), act.text, act.source or act.actor.provider, act.at, bytes.fromhex(trace),
         bytes.fromhex(span), act.key, act.idempotency_key, str(act.verb), str(verdict.result), act.refusal,
         rules.id_of(act.actor), act.actor.email, json_text(msgspec.structs.replace(verdict, recorded=None)),
+        str(act.scope) if act.verb is Verb.APPROVE else "", verdict.rule, row.mark if row is not None else "",
+        act.actor.credential, act.actor.client, act.launcher, json_text(act.parameters), verdict.order_id,
+        system_user(),
     )  # fmt: skip
 
 
-async def write_deadline(connection: Any, row: ApprovalRow) -> None:
-    """Write the intervention of a question that expired without an answer, with the answer it counts as."""
+async def write_program_act(connection: Any, row: ApprovalRow, verb: str, at: datetime, comment: str = "") -> None:
+    """Write what a deadline, a chain or a withdrawal did to a question. Safe to repeat."""
     row = tidy(row)
     trace, _, span = row.span.partition("-")
     await connection.execute(
-        _DEADLINE,
-        UUID(bytes=named(f"{row.tenant}\0deadline\0{row.key}\0{row.requested_at.isoformat()}")), row.tenant,
-        row.task_uid, row.approval_id, row.question, row.detail, json_text(row.options), row.risk,
-        row.expires_at.isoformat() if row.expires_at is not None else "", row.decision, row.source, row.decided_at,
-        bytes.fromhex(trace), bytes.fromhex(span), row.key,
+        _PROGRAM,
+        UUID(bytes=named(f"{row.tenant}\0{verb}\0{row.key}\0{row.requested_at.isoformat()}\0{comment}")), row.tenant,
+        row.task_uid, row.approval_id, "resolved" if row.is_decided else verb, row.question, row.detail,
+        json_text(row.options), row.risk, row.expires_at.isoformat() if row.expires_at is not None else "",
+        row.decision, comment or row.comment, row.source or rules.SPANPOST, at, bytes.fromhex(trace),
+        bytes.fromhex(span), row.key, row.mark, verb, system_user(),
     )  # fmt: skip
 
 
-async def note_operation(connection: Any, what: str, user: str, detail: str) -> None:
-    """Write an operation on the database as an intervention without tenant and task."""
-    await connection.execute(_OPERATION, _NOBODY, what, detail, user)
+async def note_operation(
+    connection: Any,
+    what: str,
+    user: str,
+    detail: str,
+    *,
+    tenant: str = "",
+    source: str = "cli",
+    result: str = "done",
+    refusal: str = "",
+    actor: Actor | None = None,
+) -> UUID:
+    """Write an operation on the database or a gateway as an act without a task; return its id.
+
+    See `Acts.note_operation`.
+    """
+    by = tidy(actor or Actor(provider=source, id=user, credential=SYSTEM_USER))
+    detail, refusal = (str(mend_value(one)[0]) for one in (detail, refusal))
+    who = rules.name_of(by), rules.id_of(by), by.email, by.credential, by.client, system_user()
+    given = tenant, _NOBODY, what, detail, source, result, refusal
+    id: UUID = await connection.fetchval(_OPERATION, *given, *who)
+    return id

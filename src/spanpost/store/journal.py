@@ -42,6 +42,8 @@ log = logging.getLogger(__name__)
 _ROWS, _PER_ROW = 256, 512.0
 #: Bytes of the rows of one transaction, compressed as well as decoded; the last one may exceed them.
 _BYTES = 4 * 1024 * 1024
+#: After so many failures for want of memory, a second apart, a row is set aside: it would hold up its tenant.
+_STARVED = 30
 #: Weight of a row's observations in the moving average `_per_row`.
 _RECENT = 0.3
 
@@ -127,6 +129,8 @@ class Journaling(Recording):
 
     #: Moving average of the observations of a row.
     _per_row = _PER_ROW
+    #: How often there was not enough memory, by row.
+    _starved: dict[int, int]
     _dsn: str
 
     @property
@@ -173,12 +177,35 @@ class Journaling(Recording):
     async def record_journal_alone(self, tenant: str, opener: Opener) -> Recorded | None:
         """Record a tenant's first row by itself, then delete it; None as in `record_journal`.
 
-        A trace that takes too long by itself, or cannot be recorded, is kept in `quarantine`.
+        A trace that takes too long by itself, or cannot be recorded, is kept in `quarantine`; and so is a row for which
+        there was not enough memory `_STARVED` times.
         """
+        try:
+            return await self._record_alone(tenant, opener)
+        except MemoryError:
+            return await self.run(lambda c: self._starve(c, tenant, opener))
+
+    async def _record_alone(self, tenant: str, opener: Opener) -> Recorded | None:
         rows, recorded = await self.run(lambda c: self._take_rows(c, tenant, 1, opener))
         if not rows:
             return self._with_losses(recorded) if recorded.dropped else None
         return recorded.plus(await self._record_row(tenant, opener, rows[0]))
+
+    async def _starve(self, connection: Any, tenant: str, opener: Opener) -> Recorded:
+        """Count that there was not enough memory for a tenant's first row. Raises MemoryError until it is set aside."""
+        rows = await connection.fetch(_TAKE, tenant, 1, opener.keys, _BYTES)
+        if not rows:
+            return Recorded()
+        [row] = rows
+        self._starved[row["id"]] = self._starved.get(row["id"], 0) + 1
+        if self._starved[row["id"]] < _STARVED:
+            raise MemoryError(f"there is not enough memory for row {row['id']} of the journal")
+        said = f"there was not enough memory for it {_STARVED} times; it is encrypted with key {row['key'].hex()}"
+        log.error("row %d of the journal, of tenant %s, is kept in quarantine: %s", row["id"], tenant, said)
+        await discard_body(connection, tenant, "journal", said, row["body"])
+        await connection.execute(_DELETE, tenant, [row["id"]])
+        self._starved.clear()  # its row is gone, and others may have been short of memory for its sake
+        return Recorded(dropped={UNFOLDABLE: row["observations"]})
 
     async def _take_rows(self, connection: Any, tenant: str, most: int, opener: Opener) -> tuple[list[_Row], Recorded]:
         """Lock and open a tenant's first free rows, about `most` observations. A damaged row goes to

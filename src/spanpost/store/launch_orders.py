@@ -59,6 +59,8 @@ async def place(connection: Any, orders: Iterable[Order]) -> list[Order]:
     if new:
         await outbox.put(connection, [rules.planned_of(order) for order in new], [])
     for order in new:
+        if (act := rules.act_of(order)) is not None:
+            await intervention_rows.write_act(connection, *act, None, is_repeatable=True)
         if order.carrier.startswith(SUMMARY):
             # Each summary holds a whole message, and there may be one a minute: keep the newest only.
             await connection.execute(_TIDY_DELIVERIES, order.carrier, rules.planned_of(order).ordering_key, rules.KEPT)

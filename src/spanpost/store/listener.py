@@ -47,6 +47,7 @@ class Listener:
         self._hears: list[Hears] = []
         self._task: asyncio.Task[None] | None = None
         self._listens = asyncio.Event()
+        self._connection: Any = None
 
     async def add(self, hears: Hears) -> None:
         """Call `hears` from now on. Return when it listens, or after 5 seconds when it cannot yet."""
@@ -62,6 +63,11 @@ class Listener:
         """Stop calling `hears`."""
         if hears in self._hears:
             self._hears.remove(hears)
+
+    def reconnect(self) -> None:
+        """Listen through a new connection, and call the callbacks once: a change may have been missed."""
+        if self._connection is not None:
+            self._connection.terminate()
 
     async def close(self) -> None:
         """Stop listening and forget all callbacks."""
@@ -82,7 +88,7 @@ class Listener:
         pause = _RECONNECT[0]
         while True:
             try:
-                connection = await self._connect()
+                connection = self._connection = await self._connect()
                 try:
                     gone = asyncio.Event()
                     connection.add_termination_listener(lambda _, gone=gone: gone.set())

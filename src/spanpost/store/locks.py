@@ -48,6 +48,11 @@ async def lock(connection: Any, domains: Iterable[bytes]) -> datetime:
     return now
 
 
+async def lock_tenants(connection: Any, tenants: Iterable[bytes]) -> None:
+    """Wait for all recorders of these tenants (`record_keys.tenant_key`); hold others until the transaction ends."""
+    await connection.fetchval(_LOCK, *_keys(set(tenants), is_fine=False))
+
+
 async def lock_free(connection: Any, domains: set[bytes]) -> tuple[datetime, set[bytes]]:
     """Lock the free ones of at most `FINE` domains.
 

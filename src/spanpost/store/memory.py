@@ -18,13 +18,13 @@ from spanpost.model.observations import Observation, Part
 from spanpost.model.queries import TaskQuery
 from spanpost.model.recorded import UNFOLDABLE, Recorded
 from spanpost.model.tasks import Task
-from spanpost.semconv import FINAL_STATUSES
 from spanpost.store import faults
+from spanpost.store.memory_access_tokens import MemoryAccessTokens
 from spanpost.store.memory_alerts import MemoryAlerts
 from spanpost.store.memory_budgets import MemoryBudgets
 from spanpost.store.memory_curves import MemoryCurves
 from spanpost.store.memory_deliveries import MemoryOutbox
-from spanpost.store.memory_fleet import open_approvals, open_tasks
+from spanpost.store.memory_fleet import fleet
 from spanpost.store.memory_heartbeats import MemoryHeartbeats
 from spanpost.store.memory_installations import MemoryInstallations
 from spanpost.store.memory_interventions import MemoryInterventions
@@ -33,8 +33,9 @@ from spanpost.store.memory_reader import MemoryReader
 from spanpost.store.memory_sessions import MemorySessions
 from spanpost.store.memory_tables import MemoryTables, own_domains_of
 from spanpost.tasks import batches, durations, provider_limits
+from spanpost.tasks.chains import NEXT
+from spanpost.tasks.evaluations import any_evaluated
 from spanpost.tasks.folded import Folded, FoldRules, Move, Placed, SpanMove
-from spanpost.tasks.health import health
 from spanpost.tasks.interventions import TIMER
 from spanpost.tasks.questions import speaks_of_approvals
 from spanpost.tasks.stall import without_beats
@@ -68,12 +69,17 @@ class MemoryStore:
         self._curves = MemoryCurves(tables)
         self.outbox = MemoryOutbox(tables, self._heartbeats, lease, jitter)
         self.launch_orders = MemoryLaunchOrders(tables, self.outbox)
-        self.interventions = MemoryInterventions(tables, self._heartbeats, self.launch_orders, self._record_now)
-        self.alerts = MemoryAlerts(tables, self._heartbeats, self._record_now)
         self.budgets = MemoryBudgets(tables)
+        self.interventions = MemoryInterventions(
+            tables, self._heartbeats, self.launch_orders, self._record_now, self.budgets.answered
+        )
+        self.acts, self.launch_orders.keep_act = self.interventions.acts, self.interventions.keep_act
+        self.budgets.was_resumed = self.interventions.was_resumed
+        self.alerts = MemoryAlerts(tables, self._heartbeats, self.interventions, self._record_now)
         self.reader = MemoryReader(tables, self._heartbeats, self.outbox, self.interventions, self._curves)
         self.installations = MemoryInstallations(clock)
         self.sessions = MemorySessions(clock)
+        self.access_tokens = MemoryAccessTokens()
         self._identities: dict[bytes, None] = {}
         self._events = 0
 
@@ -87,7 +93,7 @@ class MemoryStore:
         self._tables.rules = rules
 
     async def open(self) -> None:
-        """Do nothing: there is no connection to open."""
+        """Do nothing."""
 
     async def close(self) -> None:
         """Do nothing: there is no connection to close."""
@@ -113,7 +119,11 @@ class MemoryStore:
         try:
             rules = self.rules
             placed = batches.prepare(
-                batch, keeps_content=rules.keeps_content, prices=rules.prices, redaction=self._tables.redaction
+                batch,
+                keeps_content=rules.keeps_content,
+                prices=rules.prices,
+                redaction=self._tables.redaction,
+                key=self._tables.hash_key if rules.loops.enabled else None,
             )
         except Exception as error:
             faults.tell(error)
@@ -139,7 +149,13 @@ class MemoryStore:
         recorded = self._write(folded)
         if any(p.observation.part is not Part.INTERVENTION for p in new):
             self._heartbeats.recorded(folded.tasks, folded.started)
-        owed = self.interventions.keep(folded.tasks) if speaks_of_approvals(new, folded) else []
+        owed: list[Observation] = []
+        if speaks_of_approvals(new, folded):
+            kept = self.interventions.keep(folded.tasks)
+            owed = kept.owed
+            self.outbox.withdraw(sorted(kept.unasked))
+        if any_evaluated(folded):
+            recorded.evaluated = self._tables.evaluate(folded.tasks)
         parts = Counter(new[i].observation.part.name.lower() for i in folded.recorded)
         recorded.timed = durations.timed(new, folded)
         recorded.limited = provider_limits.limited(new, folded)
@@ -159,10 +175,19 @@ class MemoryStore:
         return recorded.plus(self._record_now(owed)) if owed else recorded
 
     def _spend_of(self, recorded: Recorded, folded: Folded) -> Recorded:
-        """Charge usage to its budgets, and record the thresholds that it crossed."""
-        passed = self.budgets.keep(folded.growths) if folded.growths else []
+        """Charge usage to its budgets; record the thresholds that it crossed, and what budgets do to tasks."""
+        kept = self.budgets.keep(folded.growths) if folded.growths else None
         self.budgets.keep_use(folded.used)
-        return recorded.plus(self._record_now(passed)) if passed else recorded
+        if kept is None:
+            return recorded
+        records = [*kept.passed]
+        for limit in kept.acts:
+            if (done := self.interventions.act_of_budget(limit)) is not None:
+                recorded.budget_acts.append(limit.counted)
+                records += done
+                if limit.question is not None:
+                    self.budgets.ask(limit.question)
+        return recorded.plus(self._record_now(records)) if records else recorded
 
     def _evict(self, keep: int) -> int:
         """Drop the traces without activity for the longest time; return how many open tasks were among them."""
@@ -184,6 +209,8 @@ class MemoryStore:
             uid: successor for uid, successor in self._tables.successors.items() if successor in self._tables.tasks
         }
         self._tables.checkpoints = {id: c for id, c in self._tables.checkpoints.items() if c.task_uid not in dropped}
+        evaluations = self._tables.evaluations
+        self._tables.evaluations = {id: one for id, one in evaluations.items() if one.task_uid not in dropped}
         self._tables.ends = {id: at for id, at in self._tables.ends.items() if id in self._tables.checkpoints}
         for key in [
             key
@@ -217,6 +244,11 @@ class MemoryStore:
     def _dropped() -> Recorded:
         return Recorded(dropped={UNFOLDABLE: 1})
 
+    @property
+    def hash_key(self) -> bytes:
+        """The key of this process's hashes."""
+        return self._tables.hash_key
+
     async def listen_anew(self) -> None:
         """Restart every stall timeout: nothing could be received until now."""
         self._heartbeats.listen_anew()
@@ -240,7 +272,7 @@ class MemoryStore:
         for key in due:
             del self._tables.timers[key]
         recorded = Recorded()
-        if folds := [key for key in due if key[16:17] in (b"g", b"w")]:
+        if folds := [key for key in due if key[16:17] in (b"g", b"w", b"q")]:
             folded = batches.elapse(self._tables.records, folds, self.rules, now)
             recorded = self._spend_of(self._write(folded), folded)
         if stalled := self._heartbeats.overdue(key for key in due if key[16:] == b"p"):
@@ -251,6 +283,8 @@ class MemoryStore:
             recorded = recorded.plus(msgspec.structs.replace(self._write(checked), tasks=shown))
         if questions := [key for key in due if key[16:] == TIMER]:
             recorded = recorded.plus(self.interventions.expire(questions, now))
+        if places := [key for key in due if key[16:] == NEXT]:
+            recorded = recorded.plus(self.interventions.pass_on(places, now))
         return recorded
 
     def _move(self, moves: Sequence[Move]) -> None:
@@ -329,17 +363,8 @@ class MemoryStore:
 
     async def fleet(self) -> Fleet | None:
         """Return the figures of all open tasks, questions and deliveries."""
-        now, shown = self._clock(), self._heartbeats.shown
-        living = [t for t in self._tables.tasks.values() if t.status not in FINAL_STATUSES and not t.is_alert]
-        spending = await self.budgets.spending(None, SHOWN)
-        return Fleet(
-            tasks=open_tasks((shown(t), (now - self._heartbeats.last_seen_at(t)).total_seconds()) for t in living),
-            approvals=open_approvals(living, self._tables.checkpoints.values(), now),
-            deliveries=self.outbox.fleet(),
-            closed_rate_limits=self.outbox.closed_rate_limits(),
-            health=health(map(shown, self._tables.tasks.values()), spending, now),
-            spending=spending,
-        )
+        spending, tokens = await self.budgets.spending(None, SHOWN), self.access_tokens.rows
+        return fleet(self._tables, self._heartbeats, self.outbox, spending, tokens)
 
     async def tasks(self, query: TaskQuery) -> list[Task]:
         """Return tasks, newest first."""
@@ -356,16 +381,12 @@ class MemoryStore:
             and (query.agent_name is None or t.agent_name == query.agent_name)
             and (query.is_announced is None or t.is_announced == query.is_announced)
         ]
-        floor = datetime.min.replace(tzinfo=UTC)
-        found.sort(key=lambda t: (t.started_at or floor, t.task_id), reverse=True)
+        found.sort(key=lambda t: (t.started_at or datetime.min.replace(tzinfo=UTC), t.task_id), reverse=True)
         return found[: query.limit]
 
     def checkpoints_now(self, *, task_uid: UUID | None = None, limit: int = 1000) -> list[Checkpoint]:
         """Return checkpoints in order of time, without an event loop."""
         return self._tables.checkpoints_of(task_uid)[:limit]
-
-    async def note_operation(self, what: str, user: str, detail: str) -> None:
-        """Do nothing: a store in memory has no command line."""
 
     async def counts(self) -> dict[str, Any]:
         """Return the number of kept rows, by kind."""

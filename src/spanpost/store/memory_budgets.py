@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
-from spanpost.model.budgets import Growth, Limits, Spent, Used
-from spanpost.model.observations import Observation
-from spanpost.model.recorded import Limited
+import msgspec
+
+from spanpost.model.budgets import BudgetFigures, BudgetRefusal, Growth, Limits, Reservation, Spent, Used, UsedBefore
+from spanpost.model.costs import CostsBy, ResultCost
+from spanpost.model.interventions import Intervention
+from spanpost.model.recorded import BudgetAct, Limited
 from spanpost.model.tasks import Task
 from spanpost.model.usage import Usage
 from spanpost.store.memory_tables import MemoryTables
+from spanpost.tasks import budget_limits, result_costs
 from spanpost.tasks import budgets as spend
-from spanpost.tasks.budgets import Budget, SpentKey
+from spanpost.tasks.amounts import nano
+from spanpost.tasks.budget_limits import KeptSpending, LimitQuestion, Place, by_place
+from spanpost.tasks.budgets import EPOCH, Budget, SpentKey
 from spanpost.tasks.provider_limits import of_account
+from spanpost.tasks.reservations import (
+    LINGER,
+    Claim,
+    Reserved,
+    claims_of,
+    consumed,
+    refs_of,
+    why_refused,
+    with_reserved,
+)
 
 #: Pairs of account and day whose provider limits are kept.
 _KEPT: Final = 10_000
@@ -30,26 +46,76 @@ class MemoryBudgets:
         self._tables = tables
         self._clock = tables.clock
         self._spent: dict[SpentKey, Spent] = {}
-        #: Finalized usage by task and model, in quarters of an hour; and the budget periods that have begun.
+        #: Finalized usage by task and model, in quarters of an hour; and the budgets that have begun.
         self._used: dict[tuple[UUID, str], list[tuple[datetime, Used]]] = {}
-        self._begun: set[tuple[str, datetime]] = set()
+        self._begun: set[str] = set()
+        self._claims: dict[tuple[str, UUID, str], Claim] = {}
+        self._asked: dict[UUID, LimitQuestion] = {}
+        #: Whether a person resumed a task after a budget acted on it for this occasion.
+        self.was_resumed: Callable[[UUID, str], bool] = lambda task, occasion: False
         self._limits: Counter[tuple[tuple[str, str, str, str, str], date]] = Counter()
 
-    def keep(self, growths: Sequence[Growth]) -> list[Observation]:
-        """Charge usage to budgets; return the records of thresholds that it crossed.
+    def keep(self, growths: Sequence[Growth]) -> KeptSpending:
+        """Charge usage to budgets; return what that comes to. Call it before `keep_use` of the same batch."""
+        now, kept = self._clock(), KeptSpending([], [])
+        self._spent = {key: spent for key, spent in self._spent.items() if spent.ends_at > now or key[3] == EPOCH}
+        by_name = self._by_name
+        self._begin([by_name[name] for name in sorted({g.budget for g in growths} & by_name.keys())], now)
+        for place, grown in by_place(g for g in growths if g.budget in by_name).items():
+            found = budget_limits.reached(by_name[place[0]], self._rows(place), grown, now)
+            for row in found.rows:
+                self._spent.pop(spend.key_of(row), None)
+                self._spent[spend.key_of(row)] = row
+            kept.acts.extend(found.acts)
+            if found.warning is not None:
+                kept.passed.append(found.warning)
+            for growth in grown:
+                self._consume(growth)
+        return kept
 
-        Call it before `keep_use` of the same batch.
-        """
-        now, passed = self._clock(), []
-        self._spent = {key: spent for key, spent in self._spent.items() if spent.ends_at > now}
-        drawn = spend.drawn(self._tables.rules.budgets, growths, now)
-        self._begin([budget for budget, _ in drawn.values()], now)
-        for key, (budget, growth) in drawn.items():
-            known = self._spent.pop(key, None) or spend.opened(budget, key[1], key[2], now)
-            self._spent[key], record = spend.grown(known, budget, growth, now)
-            if record is not None:
-                passed.append(record)
-        return passed
+    @property
+    def _by_name(self) -> dict[str, Budget]:
+        return {budget.name: budget for budget in self._tables.rules.budgets}
+
+    def _rows(self, place: Place) -> list[Spent]:
+        return [row for key, row in self._spent.items() if key[:3] == place]
+
+    def _consume(self, growth: Growth) -> None:
+        refs = refs_of(growth.task)
+        own = [
+            claim
+            for claim in self._claims.values()
+            if (claim.budget, claim.tenant) == (growth.budget, growth.tenant) and claim.ref in refs
+        ]
+        for claim in consumed(own, growth.figures):
+            key = claim.tenant, claim.id, claim.budget
+            if claim.calls:
+                self._claims[key] = claim
+            else:
+                del self._claims[key]
+
+    # --- questions ---------------------------------------------------------------------------------------------------
+
+    def ask(self, asked: LimitQuestion) -> None:
+        """Keep what a question is about."""
+        self._asked[asked.key] = asked
+        while len(self._asked) > _KEPT:
+            del self._asked[next(iter(self._asked))]
+
+    def answered(self, key: UUID, act: Intervention, now: datetime) -> tuple[Intervention, list[BudgetAct]] | None:
+        """Raise a budget by a person's answer to its question; return the act that the answer stands for."""
+        asked = self._asked.get(key)
+        if asked is None:
+            return None
+        place = asked.budget, asked.tenant, asked.scope
+        raised = budget_limits.raised(asked, self._by_name.get(asked.budget), self._rows(place), act, now)
+        counted = []
+        if raised is not None:
+            self._spent[spend.key_of(raised)] = raised
+            counted.append(BudgetAct(budget=asked.budget, tenant=asked.tenant, act="raise"))
+        return budget_limits.follow_up(asked, act, now), counted
+
+    # --- usage -------------------------------------------------------------------------------------------------------
 
     def keep_use(self, used: Sequence[Used]) -> None:
         """Add finalized usage."""
@@ -72,21 +138,17 @@ class MemoryBudgets:
         """Charge earlier usage to budgets that are new."""
         tasks = self._tables.tasks
         for budget in budgets:
-            key = budget.name, spend.period_of(budget, now)[0]
-            if key in self._begun:
+            if budget.name in self._begun:
                 continue
-            self._begun = {one for one in self._begun if one[0] != budget.name} | {key}
-            used = [
-                Growth(
-                    task=tasks[uid],
-                    calls=(one := _sum([u for at, u in kept if at >= key[1]])).calls,
-                    unpriced=one.unpriced,
-                    tokens=(one.usage.input or 0) + (one.usage.output or 0),
-                    cost_usd=one.usage.cost_usd or Decimal(0),
-                )
-                for (uid, _), kept in self._used.items()
-                if uid in tasks and any(at >= key[1] for at, _ in kept)
-            ]
+            self._begun.add(budget.name)
+            began = spend.period_of(budget, now)[0]
+            used = []
+            for (uid, _), kept in self._used.items():
+                if uid in tasks and (counted := [u for at, u in kept if at >= began]):
+                    one = _sum(counted)
+                    tokens = (one.usage.input or 0) + (one.usage.output or 0)
+                    figures = BudgetFigures(one.calls, one.unpriced, tokens, nano(one.usage.cost_usd or Decimal(0)))
+                    used.append(UsedBefore(task=tasks[uid], figures=figures))
             self._spent |= {spend.key_of(spent): spent for spent in spend.begun(budget, used, now)}
 
     def count_limits(self, limited: Sequence[Limited]) -> None:
@@ -97,6 +159,17 @@ class MemoryBudgets:
             for key in list(self._limits)[:-_KEPT]:
                 del self._limits[key]
 
+    async def costs(self, tenant: str | None, by: CostsBy, since: datetime | None, limit: int) -> list[ResultCost]:
+        """List what pull requests, people or repositories cost, the highest first."""
+        tasks = list(self._tables.tasks.values())
+        roots = {
+            task.uid
+            for task in tasks
+            if tenant in (None, task.tenant)
+            and (since is None or (task.started_at is not None and task.started_at >= since))
+        }
+        return result_costs.listed([task for task in tasks if (task.root_uid or task.uid) in roots], by)[:limit]
+
     async def limits(self, tenant: str | None = None, limit: int = 1000) -> list[Limits]:
         """List how often providers throttled calls."""
         found = [
@@ -106,11 +179,62 @@ class MemoryBudgets:
         ]
         return found[:limit]
 
+    def _standing(self, task: Task, budgets: Sequence[Budget], now: datetime) -> list[Spent]:
+        self._begin([budget for budget in budgets if spend.scope_of(budget, task) is not None], now)
+        by_name = {budget.name: budget for budget in budgets}
+        counted = [
+            row
+            for row in self._spent.values()
+            if row.budget in by_name and budget_limits.counts(row, by_name[row.budget], now)
+        ]
+        self._claims = {key: claim for key, claim in self._claims.items() if claim.expires_at > now}
+        return [
+            with_reserved(
+                spent,
+                [
+                    claim
+                    for claim in self._claims.values()
+                    if (claim.budget, claim.tenant, claim.scope) == (spent.budget, spent.tenant, spent.scope)
+                ],
+            )
+            for spent in spend.standing(budgets, counted, task, now)
+        ]
+
     async def allowance(self, task: Task) -> list[Spent]:
         """Return each budget that a task spends from, with its current amount."""
-        budgets = self._tables.rules.budgets
-        self._begin([budget for budget in budgets if spend.scope_of(budget, task) is not None], self._clock())
-        return spend.standing(budgets, self._spent, task, self._clock())
+        return self._standing(task, self._tables.rules.budgets, self._clock())
+
+    async def refusal(self, task: Task, tool: str, tool_input: Mapping[str, Any] | None) -> BudgetRefusal | None:
+        """Return why a budget refuses the next tool call of a task. See `Budgets.refusal`."""
+        now = self._clock()
+        budgets = {budget.name: budget for budget in self._tables.rules.budgets if budget.acts}
+        for spent in self._standing(task, list(budgets.values()), now):
+            budget = budgets[spent.budget]
+            if budget_limits.refuses(budget, spent, tool, tool_input) and not self.was_resumed(
+                task.uid, budget_limits.occasion_of(budget, spent, now)
+            ):
+                return budget_limits.refusal_of(spent, budget)
+        return None
+
+    async def reserve(self, reservation: Reservation, task: Task) -> Reserved:
+        """Reserve from each budget of a task. See `Budgets.reserve`."""
+        now = self._clock()
+        standing = self._standing(task, self._tables.rules.budgets, now)
+        known = [c for c in self._claims.values() if (c.tenant, c.id) == (reservation.tenant, reservation.id)]
+        if known:
+            return Reserved(expires_at=max(c.expires_at for c in known), budgets=standing)
+        if why := why_refused(reservation, standing):
+            return Reserved(refusal=why, budgets=standing)
+        for claim in claims_of(reservation, standing, now):
+            self._claims[claim.tenant, claim.id, claim.budget] = claim
+        return Reserved(expires_at=now + reservation.lasts, budgets=standing)
+
+    async def give_back(self, tenant: str, id: UUID) -> None:
+        """Give a reservation back. See `Budgets.give_back`."""
+        until = self._clock() + LINGER
+        for key, claim in self._claims.items():
+            if key[:2] == (tenant, id):
+                self._claims[key] = msgspec.structs.replace(claim, expires_at=min(claim.expires_at, until))
 
     async def spending(self, tenant: str | None = None, limit: int = 1000) -> list[Spent]:
         """List the spending in the current periods, the latest change first."""
@@ -118,7 +242,7 @@ class MemoryBudgets:
         found = [
             spent for spent in reversed(self._spent.values()) if spent.ends_at > now and tenant in (None, spent.tenant)
         ]
-        return found[:limit]
+        return budget_limits.listed(found, self._tables.rules.budgets, now)[:limit]
 
 
 def _sum(kept: Sequence[Used]) -> Used:

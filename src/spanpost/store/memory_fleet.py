@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
+from spanpost.model.access_tokens import AccessToken, by_tenant, ending
+from spanpost.model.budgets import Spent
 from spanpost.model.checkpoints import Checkpoint, Kind
-from spanpost.model.fleet import OpenApprovals, OpenTasks
+from spanpost.model.fleet import Fleet, OpenApprovals, OpenTasks
 from spanpost.model.tasks import Task
+from spanpost.semconv import FINAL_STATUSES
+from spanpost.store.memory_deliveries import MemoryOutbox
+from spanpost.store.memory_heartbeats import MemoryHeartbeats
+from spanpost.store.memory_tables import MemoryTables
+from spanpost.tasks.health import health
 
 
 def open_tasks(tasks: Iterable[tuple[Task, float]]) -> list[OpenTasks]:
@@ -32,6 +39,7 @@ def open_tasks(tasks: Iterable[tuple[Task, float]]) -> list[OpenTasks]:
             context_ahead=min(
                 (t.context_forecast.seconds for t, _ in state if t.context_forecast is not None), default=None
             ),
+            looping=sum(t.loop is not None and not t.loop.is_dismissed for t, _ in state),
         )
         for (status, agent, kind, environment, tenant), state in found.items()
     ]
@@ -53,3 +61,24 @@ def open_approvals(tasks: Iterable[Task], checkpoints: Iterable[Checkpoint], now
         OpenApprovals(agent_name=agent, environment=environment, tenant=tenant, count=len(ages), oldest=max(ages))
         for (agent, environment, tenant), ages in found.items()
     ]
+
+
+def fleet(
+    tables: MemoryTables,
+    heartbeats: MemoryHeartbeats,
+    outbox: MemoryOutbox,
+    spending: list[Spent],
+    tokens: Iterable[AccessToken],
+) -> Fleet:
+    """Return the figures of all open tasks, questions and deliveries."""
+    now, shown = tables.clock(), heartbeats.shown
+    living = [t for t in tables.tasks.values() if t.status not in FINAL_STATUSES and not t.is_alert]
+    return Fleet(
+        tasks=open_tasks((shown(t), (now - heartbeats.last_seen_at(t)).total_seconds()) for t in living),
+        approvals=open_approvals(living, tables.checkpoints.values(), now),
+        deliveries=outbox.fleet(),
+        closed_rate_limits=outbox.closed_rate_limits(),
+        health=health(map(shown, tables.tasks.values()), spending, now),
+        spending=spending,
+        ending_tokens=by_tenant(ending(tokens, now)),
+    )

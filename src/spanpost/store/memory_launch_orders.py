@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
+from spanpost.model.interventions import Intervention, Verdict
 from spanpost.model.launch_orders import Order, OrderQuery, OrderRow, Taken
 from spanpost.model.summaries import SUMMARY
 from spanpost.model.tasks import Task
@@ -33,6 +34,8 @@ class MemoryLaunchOrders:
         self._clock = tables.clock
         self._orders = tables.orders
         self._recorded: dict[UUID, datetime] = {}
+        #: Keeps the act of a program that placed an order (`MemoryInterventions.keep_act`).
+        self.keep_act: Callable[[Intervention, Verdict, datetime], None] | None = None
 
     async def place(self, order: Order, *, signature: str = "") -> Taken:
         """Place a launch order, with the delivery that carries it. See `LaunchOrders.place`."""
@@ -47,6 +50,8 @@ class MemoryLaunchOrders:
         for order in new:
             self._orders[order.id] = order
             self._recorded[order.id] = self._clock()
+            if (act := rules.act_of(order)) is not None and self.keep_act is not None:
+                self.keep_act(*act, self._clock())
             self._outbox.post(rules.planned_of(order), is_new=True)
             if order.carrier.startswith(SUMMARY):
                 self._tidy(order)

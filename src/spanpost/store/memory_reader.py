@@ -31,6 +31,7 @@ from spanpost.store.memory_heartbeats import MemoryHeartbeats
 from spanpost.store.memory_interventions import MemoryInterventions
 from spanpost.store.memory_tables import MemoryTables
 from spanpost.store.pages import NIL, OLDEST, bounds_of, page_of, stats_of, trace_of, uuid_of
+from spanpost.tasks.approvals import trace_of_span
 from spanpost.tasks.context_curve import Point
 
 
@@ -95,13 +96,13 @@ class MemoryReader:
     async def refer(self, tenant: str, ref: str) -> Task | None:
         """Return a task by any of its ids, or the topmost living task of a trace."""
         own = [task for task in self._tables.tasks.values() if task.tenant == tenant]
-        named = [task for task in own if ref in (task.task_id, *task.aliases)]
-        if named:
-            return self._heartbeats.shown(max(named, key=lambda task: (task.started_at or OLDEST, task.task_id)))
+        if named := _named(own, ref):
+            return self._heartbeats.shown(named)
         late = datetime.max.replace(tzinfo=UTC)
         living = [task for task in own if task.trace_id.hex() == ref and _is_living(task)]
         living.sort(key=lambda task: (task.parent_uid is not None, task.started_at or late, task.uid))
-        return self._heartbeats.shown(living[0]) if living else None
+        found = living[0] if living else _named(own, trace_of_span(ref))
+        return self._heartbeats.shown(found) if found is not None else None
 
     async def shown_in(self, sink: str, ref: Mapping[str, Any]) -> Task | None:
         """Return the root task that a sink shows in a message."""
@@ -201,6 +202,10 @@ class MemoryReader:
         """Return the time by the store's clock."""
         return self._clock()
 
+    async def erased_at(self) -> datetime | None:
+        """Return None: nothing is erased from memory, which ends with its process."""
+        return None
+
     async def those(self, uids: Iterable[UUID]) -> list[Task]:
         """Return the existing tasks among `uids`."""
         found = [self._tables.task(uid) for uid in uids]
@@ -215,6 +220,11 @@ class MemoryReader:
     async def shown_at(self, sink: str, uids: Iterable[UUID]) -> dict[UUID, dict[str, Any]]:
         """Return where a sink shows the state of these tasks; tasks without a message are left out."""
         return self._outbox.refs(sink, frozenset(uids))
+
+
+def _named(tasks: Iterable[Task], ref: str) -> Task | None:
+    named = [task for task in tasks if ref and ref in (task.task_id, *task.aliases)]
+    return max(named, key=lambda task: (task.started_at or OLDEST, task.task_id), default=None)
 
 
 def _is_living(task: Task) -> bool:

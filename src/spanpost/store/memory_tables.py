@@ -13,9 +13,11 @@ from spanpost.model.alerts import Alert
 from spanpost.model.checkpoints import Checkpoint
 from spanpost.model.launch_orders import Order
 from spanpost.model.readings import Role
+from spanpost.model.recorded import Evaluated
 from spanpost.model.tasks import Task
 from spanpost.readers.redaction import Redaction
 from spanpost.store.memory_tasks import Tasks
+from spanpost.tasks.evaluations import evaluated
 from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.record_keys import domain_of, node_key, subtree_key
 from spanpost.tasks.records import STARTED, Node, Subtree, TaskState
@@ -76,16 +78,18 @@ class MemoryTables:
         self.ends: dict[UUID, datetime] = {}
         self.timers: dict[Key, datetime] = {}
         self.alerts: dict[UUID, Alert] = {}
+        #: Evaluations by their ids.
+        self.evaluations: dict[UUID, Evaluated] = {}
         self.orders: dict[UUID, Order] = {}
         self._requests: dict[str, datetime] = {}
-        self._key = secrets.token_bytes(32)
+        self.hash_key = secrets.token_bytes(32)
 
     @property
     def redaction(self) -> Redaction | None:
         """Redaction by the current rules, with a key that only this process knows."""
         redaction = self.rules.redaction
         if redaction is not None:
-            redaction.keyed(self._key)
+            redaction.keyed(self.hash_key)
         return redaction
 
     def task(self, uid: UUID) -> Task | None:
@@ -96,6 +100,13 @@ class MemoryTables:
                 return task
             uid = self.successors[uid]
         return None
+
+    def evaluate(self, tasks: Iterable[Task]) -> list[Evaluated]:
+        """Keep the evaluations of tasks; return those that are new."""
+        found = evaluated(tasks)
+        new = [one for id, one in sorted(found.items()) if id not in self.evaluations]
+        self.evaluations |= found
+        return new
 
     def checkpoints_of(self, task_uid: UUID | None) -> list[Checkpoint]:
         """Return the checkpoints of a task, or of all, in order of time."""

@@ -57,7 +57,7 @@ _WITHDRAW = """
 DELETE FROM deliveries WHERE checkpoint_id = ANY($1::uuid[]) AND state = 'waiting' AND receipt IS NULL AND NOT unsure"""
 _LIST = """
 SELECT d.id, d.sink, d.address, d.ordering_key, d.mode, d.state, coalesce(t.task_id, '') AS task_id,
-  coalesce(c.kind, CASE d.mode WHEN 'checkpoint' THEN 'order' ELSE 'state' END) AS kind,
+  coalesce(c.kind, CASE d.mode WHEN 'checkpoint' THEN 'order' ELSE d.mode END) AS kind,
   d.attempt, d.born_at, d.not_before, d.reason, d.error
 FROM deliveries d
 LEFT JOIN task_redirects r ON r.uid = d.task_uid

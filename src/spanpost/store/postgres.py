@@ -25,11 +25,12 @@ from spanpost.model.tasks import Task
 from spanpost.store import (
     fleet,
     heartbeats,
-    intervention_rows,
     redaction_key,
     transactions,
     write_probe,
 )
+from spanpost.store.access_tokens import PostgresAccessTokens
+from spanpost.store.act_rows import PostgresActs
 from spanpost.store.attribute_sets import AttributeSets
 from spanpost.store.budgets import PostgresBudgets
 from spanpost.store.connections import UNREACHABLE, Connector, Pooling, pooling, unreachable
@@ -42,6 +43,7 @@ from spanpost.store.launch_orders import PostgresLaunchOrders
 from spanpost.store.listener import Listener
 from spanpost.store.postgres_alerts import PostgresAlerts
 from spanpost.store.postgres_outbox import PostgresOutbox
+from spanpost.store.quarantined import Quarantined
 from spanpost.store.reader import PostgresReader
 from spanpost.store.sessions import PostgresSessions
 from spanpost.store.sql import schema
@@ -107,9 +109,11 @@ class PostgresStore(Consuming, Journaling, Elapsing):
         self.server: Server | None = None
         self._own_reader = own_reader
         self._pool: Any = None
+        #: Closes the pool of the login before.
+        self._closing: asyncio.Task[None] | None = None
         self.batch_budget, self.trace_budget = batch_budget, trace_budget
         self._threads = FoldThreads()
-        self._slow = {}
+        self._slow, self._starved = {}, {}
         #: Identifies this process in its turns to publish.
         self._owner = uuid4()
         self._has_turn = False
@@ -119,12 +123,20 @@ class PostgresStore(Consuming, Journaling, Elapsing):
         self._listener = Listener(self._own_connection, self.run)
         self.outbox = PostgresOutbox(self, lease, jitter)
         self.interventions = PostgresInterventions(self, self._listener)
+        self.acts = PostgresActs(self.run, lambda: self.hash_key)
         self.launch_orders = PostgresLaunchOrders(self.run, lambda: self.redaction)
         self.alerts = PostgresAlerts(self)
         self.budgets = PostgresBudgets(self.run, lambda: self.rules.budgets, self._begun)
         self.reader = PostgresReader(self.run)
         self.installations = PostgresInstallations(self.run)
         self.sessions = PostgresSessions(self.run)
+        self.access_tokens = PostgresAccessTokens(self.run)
+        self.quarantined = Quarantined(self.run, self.record_apart)
+
+    @property
+    def dsn(self) -> str:
+        """The database's URL, with its password."""
+        return self._dsn
 
     # --- open and close ---------------------------------------------------------------------------------------------
 
@@ -147,18 +159,7 @@ class PostgresStore(Consuming, Journaling, Elapsing):
             raise ConfigError(unreachable(self._dsn, error)) from None
         if misfit is not None:
             raise ConfigError(misfit)
-        pool = await asyncpg.create_pool(
-            self._dsn,
-            connect=self._connector.connect,
-            # With a minimum, the pool logs a traceback for each failed connection while the database is down.
-            min_size=0,
-            max_size=self._pool_size,
-            command_timeout=transactions.WAIT,
-            statement_cache_size=0 if self._is_pooled else self._statement_cache,
-            init=None if self._is_pooled else bound,
-            reset=keep,
-        )
-        self._pool = pool
+        self._pool = await self._new_pool()
         self._threads.begin()
         try:
             self._key = await self.run(redaction_key.read)
@@ -170,6 +171,38 @@ class PostgresStore(Consuming, Journaling, Elapsing):
             await self.run(
                 lambda c: c.execute(heartbeats.SET_RULES, stall.stall_after, stall.open_call_after, self.rules.outage)
             )
+
+    async def _new_pool(self) -> Any:
+        return await asyncpg.create_pool(
+            self._dsn,
+            connect=self._connector.connect,
+            # With a minimum, the pool logs a traceback for each failed connection while the database is down.
+            min_size=0,
+            max_size=self._pool_size,
+            command_timeout=transactions.WAIT,
+            statement_cache_size=0 if self._is_pooled else self._statement_cache,
+            init=None if self._is_pooled else bound,
+            reset=keep,
+        )
+
+    async def relogin(self, dsn: str) -> None:
+        """Use another user or password of the same database: open connections are replaced after their transactions.
+
+        Raises `ConfigError` if the database refuses it; then the old one stays. A database that is down may accept
+        it later.
+        """
+        try:
+            (await Connector(dsn).connect(statement_cache_size=0)).terminate()
+        except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.ClientConfigurationError) as error:
+            raise ConfigError(unreachable(dsn, error)) from None
+        except UNREACHABLE as error:
+            log.warning("the new login of the database cannot be tried: %s", unreachable(dsn, error))
+        self._dsn = dsn
+        self._connector.login(dsn)
+        if self._pool is not None:
+            self._pool, old = await self._new_pool(), self._pool
+            self._closing = asyncio.create_task(_close(old, transactions.WAIT))
+        self._listener.reconnect()
 
     async def _look(self, connection: Any) -> str | None:
         """Learn which server this is and what stands before it; return why its schema does not fit."""
@@ -195,9 +228,10 @@ class PostgresStore(Consuming, Journaling, Elapsing):
                 leaving.cancel()
                 await asyncio.wait({leaving}, timeout=0)
             pool, self._pool = self._pool, None
-            with contextlib.suppress(TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-                async with asyncio.timeout(_CLOSE):  # then the pool cuts its connections, whatever they wait for
-                    await pool.close()
+            await _close(pool, _CLOSE)
+            if self._closing is not None:
+                self._closing.cancel()
+                await asyncio.wait({self._closing})
 
     async def run(self, work: Callable[[Any], Awaitable[T]], *, retry_for: float = transactions.RETRY_FOR) -> T:
         if self._pool is None:
@@ -212,7 +246,7 @@ class PostgresStore(Consuming, Journaling, Elapsing):
                 return await work(connection)
 
         try:
-            return await transact(self._pool, once, retry_for=retry_for)
+            return await transact(lambda: self._pool, once, retry_for=retry_for)
         except StoreUnavailable as error:
             if self._pool is not None and isinstance(error.__cause__, TimeoutError):
                 await end_frozen(self._pool)
@@ -260,6 +294,9 @@ class PostgresStore(Consuming, Journaling, Elapsing):
         self._has_turn = found is not None
         return found
 
-    async def note_operation(self, what: str, user: str, detail: str) -> None:
-        """Record an operation from the command line. See `Store.note_operation`."""
-        await self.run(lambda c: intervention_rows.note_operation(c, what, user, detail))
+
+async def _close(pool: Any, seconds: float) -> None:
+    """Close a pool after its transactions; after that time it cuts its connections, whatever they wait for."""
+    with contextlib.suppress(TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+        async with asyncio.timeout(seconds):
+            await pool.close()

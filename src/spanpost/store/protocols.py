@@ -12,8 +12,6 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol, TypeAlias
 from uuid import UUID
 
-from spanpost.model.alerts import Alert, Alerted
-from spanpost.model.budgets import Limits, Spent, Used
 from spanpost.model.checkpoints import Checkpoint
 from spanpost.model.deliveries import Delivery, DeliveryRow, RateLimitRow, RateLimits, unlimited
 from spanpost.model.fleet import Fleet
@@ -39,8 +37,12 @@ from spanpost.model.queries import (
 from spanpost.model.recorded import Recorded
 from spanpost.model.tasks import Task
 from spanpost.routing.rate_limiting import OpenCircuit
-from spanpost.store.directory import Installations, LoginSessions
+from spanpost.store.acts_protocol import Acts as Acts
+from spanpost.store.alerts import Alerts as Alerts
+from spanpost.store.budget_protocol import Budgets as Budgets
+from spanpost.store.directory import AccessTokens, Installations, LoginSessions, StandingApprovals
 from spanpost.tasks.context_curve import Point
+from spanpost.tasks.folded import FoldRules
 
 #: Callback with the topic (`tasks.approvals.topic_of`) of a question or act that changed. Empty: some may
 #: have been missed.
@@ -153,6 +155,10 @@ class CheckpointStream(Protocol):
         """**Protocol:** return the existing tasks among `uids`."""
         ...
 
+    async def erased_at(self) -> datetime | None:
+        """**Protocol:** return when something was last erased (`spanpost erase`): forget what was read before."""
+        ...
+
 
 class Reader(CheckpointStream, Protocol):
     """**Protocol:** queries for people and the API: pages, timelines, sums. All methods only read."""
@@ -225,7 +231,7 @@ class Reader(CheckpointStream, Protocol):
         ...
 
 
-class Interventions(Protocol):
+class Interventions(StandingApprovals, Protocol):
     """**Protocol:** records what people do, and keeps the questions that they answer. Safe to repeat."""
 
     async def intervene(self, act: Intervention) -> Verdict:
@@ -238,6 +244,13 @@ class Interventions(Protocol):
 
     async def await_answer(self, key: UUID) -> None:
         """**Protocol:** note that an agent waits for a question's answer: telemetry no longer answers it."""
+        ...
+
+    async def withdraw(self, key: UUID, reason: str) -> Recorded:
+        """**Protocol:** close an open question that nothing waits for any more. It grants nothing.
+
+        A question that is closed stays as it is. Safe to repeat.
+        """
         ...
 
     async def approval(self, key: UUID) -> ApprovalRow | None:
@@ -296,43 +309,11 @@ class LaunchOrders(Protocol):
         ...
 
 
-class Alerts(Protocol):
-    """**Protocol:** keeps the alerts of monitors."""
-
-    async def known(self, ids: Sequence[UUID]) -> dict[UUID, Alert]:
-        """**Protocol:** return the recorded alerts among `ids`."""
-        ...
-
-    async def take(self, alert: Alert) -> Alerted:
-        """**Protocol:** record an alert and its checkpoint, in one transaction. Safe to repeat."""
-        ...
-
-
-class Budgets(Protocol):
-    """**Protocol:** budgets of money and tokens, and their spending. All methods only read."""
-
-    async def usage(self, task_uid: UUID) -> list[Used]:
-        """**Protocol:** return the finalized usage of a task, by model."""
-        ...
-
-    async def allowance(self, task: Task) -> list[Spent]:
-        """**Protocol:** return each budget that a task spends from, with the spending of finalized calls."""
-        ...
-
-    async def spending(self, tenant: str | None = None, limit: int = 1000) -> list[Spent]:
-        """**Protocol:** list the spending in the current periods, last changed first."""
-        ...
-
-    async def limits(self, tenant: str | None = None, limit: int = 1000) -> list[Limits]:
-        """**Protocol:** list how often providers refused calls, newest first.
-
-        Counted by account, provider, model and day.
-        """
-        ...
-
-
 class Store(Recorder, Protocol):
     """**Protocol:** a store with all its parts. Only what composes a process is handed the whole."""
+
+    #: The rules of the task state, for the next batch on.
+    rules: FoldRules
 
     @property
     def outbox(self) -> Outbox: ...
@@ -342,6 +323,9 @@ class Store(Recorder, Protocol):
 
     @property
     def interventions(self) -> Interventions: ...
+
+    @property
+    def acts(self) -> Acts: ...
 
     @property
     def launch_orders(self) -> LaunchOrders: ...
@@ -356,7 +340,15 @@ class Store(Recorder, Protocol):
     def sessions(self) -> LoginSessions: ...
 
     @property
+    def access_tokens(self) -> AccessTokens: ...
+
+    @property
     def installations(self) -> Installations: ...
+
+    @property
+    def hash_key(self) -> bytes:
+        """**Protocol:** the key of hashes that stand for what must not be read, once the store is open."""
+        ...
 
     async def open(self) -> None:
         """**Protocol:** connect and check the schema. Raises `ConfigError` with the next step.
@@ -388,12 +380,5 @@ class Store(Recorder, Protocol):
         """**Protocol:** return the figures of all open work on the database.
 
         None while another process has the turn to publish.
-        """
-        ...
-
-    async def note_operation(self, what: str, user: str, detail: str) -> None:
-        """**Protocol:** record an operation on the database from the command line.
-
-        Repeated, it is recorded again.
         """
         ...

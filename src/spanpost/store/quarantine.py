@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -16,6 +16,13 @@ from spanpost.text.repair import mend, mend_text, mend_value
 
 _INT64 = 2**63 - 1
 _encode = msgspec.msgpack.Encoder(enc_hook=repr).encode
+_decode = msgspec.msgpack.Decoder(tuple[Observation, bytes]).decode
+
+#: Returns a text without what the rules of a tenant take away.
+CleanText = Callable[[str, str], str]
+
+#: Source of observations.
+OBSERVATION: Final = "record"
 
 #: Reasons by exception; other errors have the database's SQLSTATE or the exception's name as reason.
 _REASONS: dict[type[BaseException], str] = {OverBudget: OVER_BUDGET, MessageTooLarge: TOO_LARGE}
@@ -70,17 +77,19 @@ def mended(o: Observation) -> Observation:
     return msgspec.structs.replace(o, **changes)
 
 
-async def discard(connection: Any, o: Observation, error: BaseException) -> None:
+async def discard(connection: Any, o: Observation, error: BaseException, clean: CleanText) -> None:
     """Put an observation into quarantine."""
-    await connection.execute(_DISCARD, *next(discarded([o], error)))
+    await connection.execute(_DISCARD, *next(discarded([o], error, clean)))
 
 
-def discarded(batch: Iterable[Observation], error: BaseException) -> Iterator[tuple[Any, ...]]:
+def discarded(batch: Iterable[Observation], error: BaseException, clean: CleanText) -> Iterator[tuple[Any, ...]]:
     """Yield the rows of `quarantine` for observations that cannot be recorded.
 
-    A large resource is kept with the first of its observations alone.
+    A large resource is kept with the first of its observations alone. `clean` is applied to the error, which
+    may quote a value.
     """
-    said, _ = mend_text(f"{type(error).__name__}: {error}", 2000)
+    whole = f"{type(error).__name__}: {error}"
+    said: dict[str, str] = {}
     reason = _REASONS.get(type(error)) or str(getattr(error, "sqlstate", None) or type(error).__name__)
     origins: dict[int, tuple[Origin, bool]] = {}
     for o in batch:
@@ -90,10 +99,23 @@ def discarded(batch: Iterable[Observation], error: BaseException) -> Iterator[tu
                 origins[id(o.origin)] = o.origin, len(_encode(o.origin.resource)) > LARGE
             elif is_large:
                 o = msgspec.structs.replace(o, origin=msgspec.structs.replace(origin, resource={}))
-            kept = _encode(o)
+            # The index of a log record has 128 bits, which MessagePack cannot hold.
+            kept = _encode((msgspec.structs.replace(o, index=0), o.index.to_bytes(16, "big")))
         except Exception:
             kept = repr(o).encode("utf-8", "backslashreplace")
-        yield blake2b(kept, digest_size=16).digest(), mend_text(o.tenant)[0], "record", reason, said, kept
+        if o.tenant not in said:
+            said[o.tenant] = mend_text(clean(o.tenant, whole), 2000)[0]
+        key = blake2b(kept, digest_size=16).digest()
+        yield key, mend_text(o.tenant)[0], OBSERVATION, reason, said[o.tenant], kept
+
+
+def unpacked(kept: bytes) -> Observation | None:
+    """Return the observation of a row; None for its Python text, which is kept where MessagePack cannot hold it."""
+    try:
+        o, index = _decode(kept)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+    return msgspec.structs.replace(o, index=int.from_bytes(index, "big"))
 
 
 async def set_aside(connection: Any, rows: Sequence[tuple[Any, ...]]) -> None:

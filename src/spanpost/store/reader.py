@@ -33,6 +33,7 @@ from spanpost.model.queries import (
 )
 from spanpost.model.tasks import Task
 from spanpost.store import context_curves, intervention_rows
+from spanpost.store.erasing import tombstones
 from spanpost.store.heartbeats import shown
 from spanpost.store.pages import NIL, OLDEST, ROLES, bounds_of, page_of, stats_of, trace_of, uuid_of
 from spanpost.store.rows import CHECKPOINT_COLUMNS, checkpoint_of, message_of
@@ -302,6 +303,10 @@ class PostgresReader:
         """Return the time by the store's clock."""
         at: datetime = await self._run(lambda c: c.fetchval("SELECT clock_timestamp()"))
         return at
+
+    async def erased_at(self) -> datetime | None:
+        """Return when something was last erased. See `CheckpointStream.erased_at`."""
+        return await self._run(tombstones.last)
 
     async def those(self, uids: Iterable[UUID]) -> list[Task]:
         """Return the existing tasks among `uids`."""

@@ -78,6 +78,9 @@ class Recording(Folding):
     def _clean(self, o: Observation) -> Observation:
         return o if (redaction := self.redaction) is None else redaction.clean(o)
 
+    def _clean_text(self, tenant: str, text: str) -> str:
+        return text if (redaction := self.redaction) is None else redaction.of(tenant).text(text)
+
     async def _record_all(self, batch: Sequence[Observation]) -> Recorded:
         """Record a batch; in parts if it takes too long.
 
@@ -114,7 +117,7 @@ class Recording(Folding):
     async def quarantine(self, batch: Sequence[Observation], error: Exception) -> None:
         """Keep observations that cannot be recorded, with the error."""
         kept = map(self._clean, batch if self.rules.keeps_content else map(without_content, batch))
-        rows = await self._threads.run(TimeMeter(math.inf), lambda: list(discarded(kept, error)))
+        rows = await self._threads.run(TimeMeter(math.inf), lambda: list(discarded(kept, error, self._clean_text)))
         await self.run(lambda c: set_aside(c, rows))
 
     async def record_apart(self, batch: Sequence[Observation]) -> Recorded:
@@ -165,6 +168,7 @@ class Recording(Folding):
                 keeps_content=rules.keeps_content,
                 prices=rules.prices,
                 redaction=self.redaction,
+                key=self._key if self.rules.loops.enabled else None,
                 tick=meter.tick,
             )
             return placed, batches.domains(placed)
@@ -307,7 +311,7 @@ class Recording(Folding):
                     middle = (first + end) // 2
                     waiting += [(middle, end), (first, middle)]
                 else:
-                    await discard(connection, self._clean(batch[first]), error)
+                    await discard(connection, self._clean(batch[first]), error, self._clean_text)
                     total.dropped = dict(Counter(total.dropped) + Counter({UNFOLDABLE: 1}))
                 continue
             total = total.plus(part)
@@ -331,6 +335,7 @@ class Recording(Folding):
 
         The same bytes again count as one more attempt.
         """
+        error = self._clean_text(tenant, error)
         if (redaction := self.redaction) is not None:
-            body, error = redaction.body(tenant, body), redaction.of(tenant).text(error)
+            body = redaction.body(tenant, body)
         await self.run(lambda c: discard_body(c, tenant, source, error, body))

@@ -96,7 +96,7 @@ _TASK_COLUMNS = {
     "ended_at": "timestamptz", "last_event_at": "timestamptz", "runs": "int8", "input_tokens": "int8",
     "output_tokens": "int8", "cache_read_tokens": "int8", "cache_write_tokens": "int8", "reasoning_tokens": "int8",
     "cost_usd": "numeric", "unpriced_calls": "int8", "context_used_tokens": "int8", "context_window_tokens": "int8",
-    "context_window_source": "text", "context_forecast": "jsonb", "model": "text",
+    "context_window_source": "text", "context_forecast": "jsonb", "loop": "jsonb", "model": "text",
     "llm_calls": "int8", "tool_calls": "int8", "tool_errors": "int8", "error_count": "int8", "child_count": "int8",
     "child_failed": "int8", "steps": "jsonb", "artifacts": "jsonb", "approvals": "jsonb", "links": "jsonb",
     "results": "jsonb", "error": "jsonb", "doc": "bytea",
@@ -325,7 +325,14 @@ _INHERIT = [
     " ON CONFLICT (uid) DO UPDATE SET merged_into = excluded.merged_into, at = now()",
     *(
         f"UPDATE {table} SET task_uid = given.successor FROM {_SUCCESSORS} WHERE task_uid = given.uid"
-        for table in ("deliveries", "approvals", "human_interventions", "launch_orders")
+        for table in (
+            "deliveries",
+            "approvals",
+            "human_interventions",
+            "launch_orders",
+            "evaluations",
+            "standing_approvals",
+        )
     ),
 ]
 

@@ -12,12 +12,14 @@ import asyncio
 import struct
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import msgspec
 
 from spanpost.store.compression import compressed, decompressed
 from spanpost.store.copying import copy_into, size
+from spanpost.store.erasing.tombstones import SETS
 from spanpost.tasks import records
 from spanpost.tasks.record_keys import is_tenant
 from spanpost.tasks.work import Key
@@ -63,6 +65,11 @@ _APART = b""
 # Arrays of keys are sent as text, and documents as one value with a list of sizes, because the driver checks
 # the type of each element of an array twice.
 _FETCH = "SELECT key, doc FROM task_state WHERE key = ANY($1::text::bytea[])"
+#: The same, and which of the traces are erased, in one statement after the locks were taken.
+_FETCH_LIVING = (
+    "SELECT key, doc, NULL::timestamptz FROM task_state WHERE key = ANY($1::text::bytea[]) UNION ALL "
+    "SELECT key, NULL, erased_at FROM erased_traces WHERE key = ANY($2::text::bytea[])"
+)
 _FETCH_DOMAIN = "SELECT key, doc FROM task_state WHERE key > $1 AND key < $2 ORDER BY key LIMIT $3"
 _SAVE = (
     "INSERT INTO task_state (key, doc, ties) SELECT substr($1::bytea, before + 1, key_size), substr($1::bytea, before "
@@ -109,8 +116,17 @@ class FetchedRecords:
     records of a transaction until garbage is collected.
     """
 
-    def __init__(self, ask: Callable[[FetchedRecords, Sequence[Key]], None] = _cannot) -> None:
+    def __init__(
+        self,
+        ask: Callable[[FetchedRecords, Sequence[Key]], None] = _cannot,
+        tombstones: Mapping[bytes, bytes] | None = None,
+    ) -> None:
         self._ask = ask
+        #: Domains by their tombstones, until the first fetch; then the domains that have one, and since when attribute
+        #: sets count.
+        self._tombstones = tombstones
+        self.erased: set[bytes] = set()
+        self.sets_since: datetime | None = None
         #: Current records by key; None: there is none. Records of domains that were fetched whole are
         #: decoded when first used, because most never are (`_LEADING` records always are: prefetching goes
         #: on from them).
@@ -185,7 +201,13 @@ class FetchedRecords:
     async def _fetch(self, connection: Any, wanted: Sequence[Key]) -> None:
         domains = {key[:16] for key in wanted} - self._apart - self.whole
         single = []
-        for key, doc in await connection.fetch(_FETCH, _array(sorted(domains.union(wanted)))):
+        asked = _array(sorted(domains.union(wanted)))
+        tombstones, self._tombstones = self._tombstones, None
+        if tombstones is None:
+            rows = await connection.fetch(_FETCH, asked)
+        else:
+            rows = self._living(await connection.fetch(_FETCH_LIVING, asked, _array(tombstones)), tombstones)
+        for key, doc in rows:
             if len(key) > 16:
                 single.append((key, doc))
             elif doc:
@@ -203,6 +225,18 @@ class FetchedRecords:
         self._raw.update(absent)
         self.loaded.update(absent)
         self._take(single)
+
+    def _living(self, rows: Sequence[Any], tombstones: Mapping[bytes, bytes]) -> list[tuple[Key, bytes]]:
+        """Take the tombstones out of fetched rows."""
+        found = []
+        for key, doc, erased_at in rows:
+            if erased_at is None:
+                found.append((key, doc))
+            elif key == SETS:
+                self.sets_since = erased_at
+            else:
+                self.erased.add(tombstones[key])
+        return found
 
     async def fetch_around(self, connection: Any, key: Key) -> None:
         """Fetch a record that was not prefetched, and its whole domain unless that is large."""

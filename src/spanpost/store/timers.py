@@ -20,6 +20,7 @@ from spanpost.store.interventions import PostgresInterventions
 from spanpost.store.task_state import tenants_of
 from spanpost.store.transactions import Unfoldable, is_of_data
 from spanpost.tasks import batches
+from spanpost.tasks.chains import NEXT
 from spanpost.tasks.interventions import TIMER
 from spanpost.tasks.milestones import state_of
 from spanpost.tasks.record_keys import tenant_key
@@ -59,7 +60,7 @@ class Elapsing(Folding):
         due: dict[bytes, list[bytes]] = {}
         for row in keys:
             due.setdefault(row[0][16:17], []).append(row[0])
-        recorded = await self._elapse(due.get(b"g", []) + due.get(b"w", []))
+        recorded = await self._elapse(due.get(b"g", []) + due.get(b"w", []) + due.get(b"q", []))
         if processes := due.get(b"p"):
             gone, stalled = await self.run(lambda c: heartbeats.check_processes(c, processes, self.rules.stall_rules))
             # First the interrupted tasks, then the mark on the process: after a crash in between, both are
@@ -73,6 +74,8 @@ class Elapsing(Folding):
             recorded = recorded.plus(await self.run(partial(self._check_tasks, tasks)))
         if questions := due.get(TIMER):
             recorded = recorded.plus(await self.interventions.expire(questions))
+        if places := due.get(NEXT):
+            recorded = recorded.plus(await self.interventions.pass_on(places))
         return recorded
 
     async def listen_anew(self) -> None:

@@ -133,16 +133,22 @@ async def keep(connection: Any) -> None:
     """Reset nothing when a connection returns to its pool: all settings but `bound` end with the transaction."""
 
 
-async def transact(pool: Any, work: Callable[[Any], Awaitable[T]], *, retry_for: float = RETRY_FOR) -> T:
+async def transact(
+    present: Callable[[], Any], work: Callable[[Any], Awaitable[T]], *, retry_for: float = RETRY_FOR
+) -> T:
     """Run `work(connection)` until it succeeds or `retry_for` seconds have passed.
 
-    Then raise `StoreUnavailable`. `work` opens its own transaction and may run several times. When a
-    commit's answer is lost, `work` runs again and recognises by its keys what is recorded already.
+    Then raise `StoreUnavailable`. `present` returns the pool, which is another one after a new login. `work` opens
+    its own transaction and may run several times. When a commit's answer is lost, `work` runs again and recognises by
+    its keys what is recorded already.
     """
     deadline = time.monotonic() + retry_for
     delay = 0.01
     cause: BaseException | None = None
     while True:
+        pool = present()
+        if pool is None:
+            raise StoreUnavailable("the store is not open")
         try:
             async with pool.acquire(timeout=max(0.1, deadline - time.monotonic())) as connection:
                 return await work(connection)

@@ -1,7 +1,7 @@
 """Usage of tasks in PostgreSQL, by model and quarter of an hour; and the usage with which new budgets begin.
 
-Rows are written under their task's lock. A budget's period begins once: the first transaction that finds it
-missing counts the usage before, and all others wait for it.
+Rows are written under their task's lock. A budget begins once: the first transaction that finds it missing
+counts the usage before in its period, and all others wait for it.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
-from spanpost.model.budgets import Growth, Used
+from spanpost.model.budgets import BudgetFigures, Used, UsedBefore
 from spanpost.model.tasks import Task
 from spanpost.model.usage import Usage
 from spanpost.routing.matching import FIELDS, described
 from spanpost.store.rows import tidy
+from spanpost.tasks.amounts import nano
 from spanpost.tasks.budgets import Budget, asked_of
 
 _COUNTS: Final = (
@@ -44,11 +45,11 @@ FROM model_usage WHERE task_uid = $1 GROUP BY tenant, model ORDER BY model"""
 _BEGIN = """
 WITH k AS (SELECT * FROM unnest($1::text[], $2::timestamptz[]) AS k(budget, began_at)),
 new AS (
-  INSERT INTO budgets_begun (budget, began_at) SELECT * FROM k ORDER BY 1, 2
-  ON CONFLICT DO NOTHING RETURNING budget, began_at
+  INSERT INTO budgets_begun (budget, began_at) SELECT * FROM k ORDER BY 1
+  ON CONFLICT DO NOTHING RETURNING budget
 )
-SELECT budget, began_at, true FROM new
-UNION ALL SELECT b.budget, b.began_at, false FROM budgets_begun b JOIN k USING (budget, began_at) WHERE b.at < now()"""
+SELECT budget, true FROM new
+UNION ALL SELECT b.budget, false FROM budgets_begun b JOIN k USING (budget) WHERE b.at < now()"""
 #: Roles 4 to 6 are spans that own a subtree: their attribute wins over the resource, and that over spans
 #: below.
 _ATTRIBUTE = """
@@ -62,8 +63,8 @@ LEFT JOIN LATERAL (
     e.occurred_at
   LIMIT 1
 ) AS {alias} ON true"""
-#: Budgets whose period is known to have begun: (name, start of the period).
-Begun = set[tuple[str, datetime]]
+#: Names of budgets that are known to have begun.
+Begun = set[str]
 _NOBODY: Final = UUID(int=0)
 
 
@@ -101,19 +102,19 @@ async def of(connection: Any, task_uid: UUID) -> list[Used]:
 
 async def begin(
     connection: Any, budgets: Sequence[tuple[Budget, datetime]], begun: Begun
-) -> list[tuple[Budget, list[Growth]]]:
-    """Return the budgets whose period begins in this transaction, with the usage since the period's start."""
-    asked = sorted({(b.name, at): b for b, at in budgets if (b.name, at) not in begun}.items())
+) -> list[tuple[Budget, list[UsedBefore]]]:
+    """Return the budgets that begin in this transaction, with the usage since that time."""
+    asked = {budget.name: (budget, at) for budget, at in budgets if budget.name not in begun}
     if not asked:
         return []
-    rows = await connection.fetch(_BEGIN, [key[0] for key, _ in asked], [key[1] for key, _ in asked])
-    new = {tuple(row[:2]) for row in rows if row[2]}
-    begun.update((row[0], row[1]) for row in rows if not row[2])
-    return [(budget, await _before(connection, budget, key[1])) for key, budget in asked if key in new]
+    rows = await connection.fetch(_BEGIN, sorted(asked), [asked[name][1] for name in sorted(asked)])
+    begun.update(row[0] for row in rows if not row[1])
+    new = {row[0] for row in rows if row[1]}
+    return [(budget, await _before(connection, budget, at)) for name, (budget, at) in asked.items() if name in new]
 
 
-async def _before(connection: Any, budget: Budget, began: datetime) -> list[Growth]:
-    """Return the usage since then, one growth for all tasks with equal values of the budget's fields."""
+async def _before(connection: Any, budget: Budget, began: datetime) -> list[UsedBefore]:
+    """Return the usage since then, one value for all tasks with equal values of the budget's fields."""
     names = sorted(asked_of(budget))
     columns, joins, given = [], [], []
     for n, name in enumerate(names):
@@ -138,5 +139,5 @@ async def _before(connection: Any, budget: Budget, began: datetime) -> list[Grow
     for tenant, calls, unpriced, tokens, cost_usd, *values in rows:
         said = {name: value for name, value in zip(names, values, strict=True) if value is not None}
         task = described(Task(uid=_NOBODY, tenant=tenant, task_id=""), said)
-        found.append(Growth(task=task, calls=calls, unpriced=unpriced, tokens=tokens, cost_usd=cost_usd))
+        found.append(UsedBefore(task=task, figures=BudgetFigures(calls, unpriced, tokens, nano(cost_usd))))
     return found

@@ -10,7 +10,7 @@ from spanpost.model.readings import EventReport, Failure, Reading, Role
 from spanpost.readers.values import doing, name_of_span
 from spanpost.readers.values import name as clean_name
 from spanpost.semconv import FINAL_STATUSES
-from spanpost.tasks import acts, approvals
+from spanpost.tasks import acts, approvals, evaluations
 from spanpost.tasks.amounts import nano
 from spanpost.tasks.context import canonical_model
 from spanpost.tasks.fact_values import (
@@ -76,6 +76,11 @@ def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, 
             approvals.enter(facts, o, r, at, key)
         if r.act is not None:
             acts.enter(facts, r.act, at, key)
+        if r.evaluation is not None:
+            evaluations.enter(facts, o, r.evaluation, at, key)
+        return
+    if r.evaluation is not None:  # others judge the work: no sign of it
+        evaluations.enter(facts, o, r.evaluation, at, key)
         return
     if r.is_stalled:  # its process stopped sending: this is all that the observation says
         stalled = Sign(at, key)

@@ -23,6 +23,8 @@ _FACTS = {
 
 def enter(facts: Facts, act: Act, at: int, key: bytes) -> None:
     """Add a person's act to the facts."""
+    if act.verb == Verb.DISMISS and act.finding:
+        facts.enter("dismissed", act.finding, act.count, at, key, act.count)
     fact = _FACTS.get(Verb(act.verb))
     if fact is not None:
         setattr(facts, fact, newest(getattr(facts, fact), 0, at, key, ActFact(act.verb, act.by, act.seen_ns)))

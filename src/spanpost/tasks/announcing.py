@@ -73,7 +73,7 @@ def after_delay(key: Key, state: TaskState, rules: FoldRules, now: datetime) -> 
     if before.is_settling and not before.is_announced and is_worth_a_message(state):
         after = replace(after, is_announced=True)
     elif before.is_counting or before.is_settling:  # only counters change, nothing that is shown
-        use = count(state, rules, is_announced=before.is_announced)
+        use = count(state)
         after, found = replace(after, counted=use.counted), use.growth or found
     if not before.is_over and newest > before.quiet_ns and may_be_given_up(state):
         if before.watched_ns == newest:

@@ -14,7 +14,6 @@ gives the same result and no sender can push out a person's answer. The newest q
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import Any
@@ -25,7 +24,8 @@ from spanpost.model.ids import named, uuid_of
 from spanpost.model.interventions import ApprovalRow
 from spanpost.model.observations import Observation, Part
 from spanpost.model.readings import Approval, Reading, ReportedDecision
-from spanpost.tasks.fact_values import KeptAnswer, QuestionFact
+from spanpost.tasks.approval_rules import ApprovalRules
+from spanpost.tasks.fact_values import KeptAnswer, KeptVote, QuestionFact
 from spanpost.tasks.facts import Fact, Facts
 from spanpost.tasks.times import EPOCH, moment
 from spanpost.text.wording import TEXT_CAP
@@ -33,6 +33,14 @@ from spanpost.text.wording import TEXT_CAP
 #: Maps of facts, by question (`_entry`). `CLAIMED` holds telemetry's answers, under an empty mark where they
 #: have none.
 ASKS, ANSWERS, ESCALATIONS, AWAITED, CLAIMED = "asks", "answers", "escalations", "awaited", "claimed_answers"
+#: Longest time from a question to the report of its settlement, nanoseconds.
+REPORTED_WITHIN_NS = 24 * 3600 * 10**9
+#: Names of one tool, in hooks and in telemetry.
+_SHELLS = frozenset({"Bash", "exec_command", "shell", "shell_command"})
+#: People's approvals of questions that need several, by question and person.
+VOTES = "votes"
+#: Places after the first that were asked, by question and place.
+PASSED_ON = "passed_on"
 #: Kinds of topics.
 APPROVAL, TASK = "approval", "task"
 #: No plausible deadline lies outside.
@@ -40,16 +48,6 @@ _EARLIEST, _LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzin
 
 
 _NO_ANSWER = KeptAnswer("", "", "", False)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Expiry:
-    """The expiry of questions that state none themselves."""
-
-    #: How long a question is open; None: without a limit.
-    expire_after: timedelta | None = None
-    #: One of `semconv.AT_EXPIRY`.
-    at_expiry: str = "expire"
 
 
 def approval_of(row: ApprovalRow) -> Approval:
@@ -60,6 +58,8 @@ def approval_of(row: ApprovalRow) -> Approval:
         detail=row.detail,
         options=row.options,
         risk=row.risk,
+        tool=row.tool,
+        needs=row.needs,
         mark=row.mark,
         is_asked=row.is_asked,
         is_cut=row.is_cut,
@@ -92,6 +92,16 @@ def decided_id(tenant: str, id: str, mark: str, trace: str) -> UUID:
     return _named(tenant, "approval_decided", id, mark, trace)
 
 
+def counted_id(tenant: str, id: str, mark: str, trace: str, person: str) -> UUID:
+    """Return the id of the checkpoint of a person's approval while more are needed."""
+    return _named(tenant, "approval_counted", id, mark, trace, person)
+
+
+def passed_on_id(tenant: str, id: str, mark: str, trace: str, place: str) -> UUID:
+    """Return the id of the checkpoint of a question that the next place is asked."""
+    return _named(tenant, "approval_passed_on", id, mark, trace, place)
+
+
 def answered_id(tenant: str, id: str, trace: str) -> UUID:
     """Return the id of the checkpoint of a decision that telemetry reports."""
     return _named(tenant, "approval_told", id, trace)
@@ -104,6 +114,15 @@ def _named(tenant: str, *parts: str) -> UUID:
 def topic_of(tenant: str, kind: str, id: str) -> bytes:
     """Return the 16 bytes by which an approval (by its id) or a task (by an alias) is locked and awaited."""
     return blake2b(f"{tenant}\0{kind}\0{id}".encode("utf-8", "replace"), digest_size=16, person=b"topic").digest()
+
+
+def trace_of_span(ref: str) -> str:
+    """Return the trace of a task's id that is made of its trace and its root span, in hex; empty: it is no such id.
+
+    Until its root span is known, a task is known by its trace.
+    """
+    trace, dash, span = ref.partition("-")
+    return trace if dash and (len(trace), len(span)) == (32, 16) else ""
 
 
 def deadline(text: str) -> datetime | None:
@@ -133,9 +152,16 @@ def enter(facts: Facts, o: Observation, r: Reading, at: int, key: bytes) -> None
     entry = _entry(a.id, a.mark, trace)
     if o.part is Part.INTERVENTION:
         if o.name == c.EVENT_APPROVAL_RESOLVED:  # the first stands
-            facts.enter(ANSWERS, entry, 0, -at, key, KeptAnswer(a.decision, a.by, a.comment, a.is_expired, a.source))
+            facts.enter(
+                ANSWERS, entry, 0, -at, key, KeptAnswer(a.decision, a.by, a.comment, a.is_expired, a.source, a.rule)
+            )
         elif o.name == c.EVENT_APPROVAL_ESCALATED:
             facts.enter(ESCALATIONS, entry, 0, -at, key, at)
+        elif o.name == c.EVENT_APPROVAL_COUNTED:
+            person = str(o.attributes.get(c.INTERVENTION_BY_ID) or a.by)
+            facts.enter(VOTES, _part(entry, person), 0, -at, key, KeptVote(a.decision, a.by))
+        elif o.name == c.EVENT_APPROVAL_PASSED_ON:
+            facts.enter(PASSED_ON, _part(entry, str(o.attributes.get(c.APPROVAL_TO))), 0, -at, key, True)
         else:
             facts.enter(AWAITED, entry, 0, -at, key, True)
     elif a.decision:
@@ -155,6 +181,12 @@ def enter(facts: Facts, o: Observation, r: Reading, at: int, key: bytes) -> None
             a.is_cut,
             a.is_altered,
             f"{trace}-{o.span_id.hex()}",
+            a.ask_after,
+            a.tool,
+            a.needs,
+            tuple(a.to),
+            a.to_after,
+            a.resume,
         )
         facts.enter(ASKS, entry, rank, at, key, asked)
 
@@ -163,10 +195,10 @@ def is_waiting(facts: Facts) -> bool:
     """Return whether a question is open."""
     if not facts.asks:
         return False
-    return any(a.is_open for a in approvals(facts, "", Expiry()))
+    return any(a.is_open for a in approvals(facts, "", ApprovalRules()))
 
 
-def approvals(facts: Facts, tenant: str, expiry: Expiry) -> tuple[Approval, ...]:
+def approvals(facts: Facts, tenant: str, expiry: ApprovalRules) -> tuple[Approval, ...]:
     """Return a task's questions in the order of asking, each wording of each trace by itself, with their answers."""
     asks = facts.asks
     standing = _standing(asks)
@@ -189,6 +221,9 @@ def approvals(facts: Facts, tenant: str, expiry: Expiry) -> tuple[Approval, ...]
             if answer is None and not is_asked:
                 answer, reported_decision = reported, None
         given = answer.value if answer is not None else _NO_ANSWER
+        is_withdrawn = given.source == c.WITHDRAWAL
+        if is_withdrawn and reported_decision is None:
+            reported_decision = _answered_there(facts, at, ask.tool)
         asked_at, until = moment(at), deadline(ask.expires_at)
         if until is None and expiry.expire_after is not None and asked_at is not None:
             until = asked_at + expiry.expire_after
@@ -199,6 +234,10 @@ def approvals(facts: Facts, tenant: str, expiry: Expiry) -> tuple[Approval, ...]
                 detail=ask.detail,
                 options=ask.options,
                 risk=ask.risk,
+                tool=ask.tool,
+                needs=ask.needs,
+                to=tuple(ask.to),
+                to_after=ask.to_after,
                 expires_at=ask.expires_at,
                 decision=given.decision,
                 by=given.by,
@@ -209,10 +248,15 @@ def approvals(facts: Facts, tenant: str, expiry: Expiry) -> tuple[Approval, ...]
                 is_cut=ask.is_cut,
                 is_altered=ask.is_altered,
                 has_id=ask.has_id,
+                ask_after=ask.ask_after,
+                resume=tuple(ask.resume),
                 source=given.source,
+                rule=given.rule,
+                approved_by=_approved_by(facts, id, mark, trace),
+                passed_on=sum(_whole(one) == entry for one in facts.passed_on),
                 is_expired=given.is_expired,
                 # A person's decision replaces a reported one.
-                reported_decision=reported_decision if answer is None else None,
+                reported_decision=reported_decision if answer is None or is_withdrawn else None,
                 key=approval_key(tenant, id, mark, trace) if ask.has_id else None,
                 reported_by=requested_id(tenant, id, mark, trace),
                 escalated_by=escalated_id(tenant, id, mark, trace) if escalated is not None else None,
@@ -269,6 +313,43 @@ def _reported(facts: Facts, id: str, mark: str, trace: str) -> Fact[KeptAnswer] 
     return max(reported, key=lambda fact: fact.rank, default=None)
 
 
+def _answered_there(facts: Facts, asked_ns: int, tool: str) -> ReportedDecision | None:
+    """Return what telemetry reports first after a question that was withdrawn: it was settled where the agent runs.
+
+    A coding CLI's decision on a call has the call's id and the tool's name; the question has no such id.
+    """
+    names = {tool, *(_SHELLS if tool in _SHELLS else ())}
+    asked = {entry.split("\0")[0] for entry in facts.asks}
+    later = [
+        (-fact.at_ns, entry, fact.value)
+        for entry, fact in facts.claimed_answers.items()
+        if asked_ns <= -fact.at_ns <= asked_ns + REPORTED_WITHIN_NS
+        and entry.split("\0")[0] not in asked
+        and (not tool or fact.value.comment in names)
+    ]
+    if not later:
+        return None
+    at_ns, _, said = min(later, key=lambda found: found[:2])
+    return ReportedDecision(decision=said.decision, by=said.by, comment=said.comment, at=moment(at_ns))
+
+
+def _approved_by(facts: Facts, id: str, mark: str, trace: str) -> tuple[str, ...]:
+    """Return the names of the people who approved a question that needs several, the first first."""
+    votes = sorted(facts.votes.items(), key=lambda item: (-item[1].at_ns, item[0]))
+    return tuple(fact.value.by for voted, fact in votes if _whole(voted) == _entry(id, mark, trace))
+
+
+def _part(entry: str, name: str) -> str:
+    """Return the entry of a question's part: a person, or a place."""
+    id, mark, trace = entry.split("\0")
+    return "\0".join((id, mark, name[:TEXT_CAP].replace("\0", ""), trace))
+
+
+def _whole(part: str) -> str:
+    id, mark, _, trace = part.split("\0")
+    return "\0".join((id, mark, trace))
+
+
 def _unasked(facts: Facts, asked: Set[str]) -> list[Approval]:
     found: dict[str, Approval] = {}
     for entries in (facts.claimed_answers, facts.answers):
@@ -281,6 +362,7 @@ def _unasked(facts: Facts, asked: Set[str]) -> list[Approval]:
                     by=given.by,
                     comment=given.comment,
                     source=given.source,
+                    rule=given.rule,
                     decided_at=moment(-fact.at_ns),
                 )
     return [found[id] for id in sorted(found)]

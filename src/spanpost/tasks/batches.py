@@ -11,6 +11,7 @@ from spanpost.model.ids import explicit_uid
 from spanpost.model.observations import Observation, Part, content_hash, event_id
 from spanpost.model.readings import EventReport, Reading, Role
 from spanpost.readers import NOTHING, read
+from spanpost.readers.call_hashes import hash_call
 from spanpost.readers.redaction import Redaction
 from spanpost.tasks import milestones
 from spanpost.tasks.approvals import APPROVAL, topic_of
@@ -18,6 +19,7 @@ from spanpost.tasks.checkpoints import occurrence_id, possible_kind
 from spanpost.tasks.conversations import conversation_domain
 from spanpost.tasks.fold import Fold, go_on
 from spanpost.tasks.folded import Folded, FoldRules, Placed, PriceSource, Timer
+from spanpost.tasks.loop_facts import has_failed
 from spanpost.tasks.record_keys import (
     candidates_key,
     child_tasks_key,
@@ -48,7 +50,7 @@ __all__ = [
 
 #: Bound once: looking up an enum's member is slow.
 _STARTED = Part.STARTED
-_LLM = Role.LLM
+_LLM, _TOOL = Role.LLM, Role.TOOL
 _NOTHING = EventReport.NOTHING
 
 
@@ -58,12 +60,14 @@ def prepare(
     keeps_content: bool = False,
     prices: PriceSource | None = None,
     redaction: Redaction | None = None,
+    key: bytes | None = b"",
     tick: Callable[[], None] = go_on,
 ) -> list[Placed]:
     """Read a batch and compute its keys. Pure; removes only secrets, and content unless it is kept.
 
     Model calls are priced here, once, so that their cost is stored with them. The result holds no secret
-    that is known. `tick` is called before each observation, and may raise `Interrupted`.
+    that is known, and of the content of tool calls hashes by `key` (None: none), which are made before
+    anything is removed. `tick` is called before each observation, and may raise `Interrupted`.
     """
     placed = []
     domains: dict[tuple[str, bytes], bytes] = {}
@@ -71,6 +75,16 @@ def prepare(
     for source in batch:
         tick()
         reading = read(source)
+        call = None
+        if key is not None and reading.role is _TOOL and not reading.is_open and source.part is not _STARTED:
+            call = hash_call(
+                source.attributes,
+                reading.failure,
+                has_failed=has_failed(source, reading),
+                tool=reading.tool_name or source.name,
+                tenant=source.tenant,
+                key=key,
+            )
         if redaction is None:
             taken = source
             kept = source if keeps_content else without_content(source)
@@ -79,6 +93,9 @@ def prepare(
             taken = kept
         if reading.is_plan and reading.step_name is not None and not keeps_content:
             reading = msgspec.structs.replace(reading, step_name=None)
+        judged = reading.evaluation
+        if judged is not None and judged.explanation and not judged.is_person and not keeps_content:
+            reading = msgspec.structs.replace(reading, evaluation=msgspec.structs.replace(judged, explanation=""))
         o = taken if reading.stands_for is None else _stand_in(taken, reading)
         tenant, part = o.tenant, o.part
         domain = domains.get((tenant, o.trace_id))
@@ -119,6 +136,7 @@ def prepare(
                 duplicates_key(tenant, of_call) if (of_call := reading.call_key or reading.response_id) else b"",
                 explicit_uid(tenant, reading.task_id) if reading.task_id else b"",
                 talk,
+                call,
             )
         )
     return placed

@@ -15,7 +15,7 @@ from spanpost.model.ids import named, uuid_of
 from spanpost.model.messages import LocaleMessage
 from spanpost.model.observations import Observation, Part
 from spanpost.model.readings import Approval, EventReport, Reading, Role
-from spanpost.tasks.approvals import answered_id, decided_id, escalated_id, requested_id
+from spanpost.tasks.approvals import answered_id, counted_id, decided_id, escalated_id, passed_on_id, requested_id
 from spanpost.tasks.status import TaskVerdict
 from spanpost.tasks.times import EPOCH, moment
 from spanpost.tasks.work import Key
@@ -50,9 +50,15 @@ def occurrence_id(o: Observation, r: Reading, kind: Kind) -> UUID:
     """Return the id of an occurrence, equal in its live form, its log form and its final form."""
     trace, span = o.trace_id.hex(), o.span_id.hex()
     if kind is Kind.APPROVAL_REQUESTED and r.approval is not None:
+        if o.name == c.EVENT_APPROVAL_PASSED_ON:
+            place = str(o.attributes.get(c.APPROVAL_TO))
+            return passed_on_id(o.tenant, r.approval.id, r.approval.mark, trace, place)
         id_of = escalated_id if o.name == c.EVENT_APPROVAL_ESCALATED else requested_id
         return id_of(o.tenant, r.approval.id, r.approval.mark, trace)
     if kind is Kind.APPROVAL_RESOLVED and r.approval is not None:
+        if o.name == c.EVENT_APPROVAL_COUNTED:
+            person = str(o.attributes.get(c.INTERVENTION_BY_ID))
+            return counted_id(o.tenant, r.approval.id, r.approval.mark, trace, person)
         if o.part is Part.INTERVENTION:
             return decided_id(o.tenant, r.approval.id, r.approval.mark, trace)
         return answered_id(o.tenant, r.approval.id, trace)
@@ -119,10 +125,12 @@ def checkpoint_of(o: Observation, r: Reading, kind: Kind, id: UUID, task_uid: UU
     elif r.approval is not None:
         a = r.approval
         ref = a.id
-        if o.name == c.EVENT_APPROVAL_ESCALATED:
+        if o.name in (c.EVENT_APPROVAL_ESCALATED, c.EVENT_APPROVAL_PASSED_ON):
             status, said, detail = c.WAITING, message("checkpoint.unanswered", question=_question(a)), a.detail
         elif kind is Kind.APPROVAL_REQUESTED:
             status, said, detail = c.WAITING, _question(a), a.detail
+        elif o.name == c.EVENT_APPROVAL_COUNTED:
+            status, said = c.WAITING, message("checkpoint.counted", by=a.by)
         else:
             said = _decision(a)
     text, locale_message = worded(said)
@@ -149,6 +157,8 @@ def _question(asked: Approval) -> LocaleMessage | str:
 
 
 def _decision(answer: Approval) -> LocaleMessage | str:
+    if answer.is_withdrawn:
+        return message("checkpoint.withdrawn")
     if answer.is_expired:
         is_plain = answer.decision in ("", c.EXPIRED)
         return message("checkpoint.expired") if is_plain else message("checkpoint.expired_as", decision=answer.decision)

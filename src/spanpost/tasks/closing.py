@@ -18,15 +18,18 @@ from uuid import UUID
 import msgspec
 from msgspec.structs import replace
 
+from spanpost.model.budgets import Growth
 from spanpost.model.checkpoints import Checkpoint, Kind
+from spanpost.model.ids import uuid_of
 from spanpost.model.tasks import Task
 from spanpost.routing.planned import PlannedDelivery
 from spanpost.tasks import milestones
 from spanpost.tasks.announcing import is_root, is_worth_a_message
 from spanpost.tasks.approvals import seconds_to_answer
+from spanpost.tasks.budget_draws import Draws, given_back, inherited
 from spanpost.tasks.checkpoints import TaskCheckpoint
 from spanpost.tasks.context_use import use_of
-from spanpost.tasks.counting import moved_use
+from spanpost.tasks.counting import draw, moved_use
 from spanpost.tasks.delivery_plans import RootMessage, RootPlan, plan, plan_root
 from spanpost.tasks.folded import Difference, FoldRules, Timer
 from spanpost.tasks.hierarchy import KeyedTask
@@ -37,12 +40,16 @@ from spanpost.tasks.records import ChildTasks, Seen, TaskState
 from spanpost.tasks.reported import NOWHERE, Reached, Reported
 from spanpost.tasks.runs import newest_keyed_run
 from spanpost.tasks.status import judge
-from spanpost.tasks.succession import gone_to, is_shown
+from spanpost.tasks.succession import gone_to, is_shown, successor_of
 from spanpost.tasks.task_rows import agents_at_work, as_task
 from spanpost.tasks.work import Key, RecordSet
 
 #: At equal times a start comes first and an end last.
 _TURN = {Kind.START: 0, Kind.END: 2}
+
+
+#: Length of the key of a subtree below a span.
+_SUBTREE = 16 + 1 + 8
 
 
 class Batch(msgspec.Struct, frozen=True, gc=False):
@@ -123,11 +130,13 @@ def close(batch: Batch) -> Closed:
     items = list(batch.reported)
     for key, one in judged.tasks.items():
         items += [TaskCheckpoint(checkpoint, key) for checkpoint in one.checkpoints]
+    growths = _draw_all(batch, judged, rows, shown.after) if batch.rules.budgets else []
     found = _milestones(batch, judged, rows, items)
     after = {key: replace(shown.after[key], reached=reached) for key, reached in found.reached.items()}
     planned = _plan_all(batch, rows, {**shown.after, **after}, [*items, *found.made], found.ids, shown.roots)
     difference = Difference(
         used=moved_use(batch.states.moved_use),
+        growths=growths,
         tasks=shown.tasks,
         gone=shown.gone,
         checkpoints=planned.checkpoints,
@@ -190,6 +199,43 @@ def show(before: Reported, status: str, below: bytes) -> Reported:
     # The former root's message shows it: checkpoints may still be on their way there.
     has_message = before.has_message or (below == NOWHERE and bool(before.shown_below))
     return replace(before, status=status, shown_below=below, has_message=has_message)
+
+
+# --- budgets ------------------------------------------------------------------------------------------------------
+
+
+def _draw_all(batch: Batch, judged: Judgements, rows: Rows, after: dict[Key, Reported]) -> list[Growth]:
+    """Draw from budgets what the judged tasks are seen to have used; return the growth of the budgets' rows."""
+    states, rules, now = batch.states, batch.rules, batch.now
+    growths: list[Growth] = []
+    passed_on: dict[Key, Draws] = {}
+    for key, former in sorted(states.dropped.items()):
+        draws = former.reported.drawn
+        successor = successor_of(states, key) if draws else None
+        if successor is not None and successor.key in judged.tasks:
+            own = passed_on.get(successor.key, successor.state.reported.drawn)
+            passed_on[successor.key], draws = inherited(own, draws)
+        if draws:
+            gone = Task(uid=uuid_of(former.uid), tenant=former.tenant, task_id="")
+            growths += given_back(former.tenant, gone, draws, now)
+    for key, one in judged.tasks.items():
+        task = rows(key)
+        if task is not None:
+            task = _addressed(states, key, task)
+            before = passed_on.get(key, one.state.reported.drawn)
+            draws, grown = draw(one.state, task, before, rules, now, is_over=one.verdict.is_over)
+            growths += grown
+            if draws != one.state.reported.drawn:
+                after[key] = replace(after[key], drawn=draws)
+    return growths
+
+
+def _addressed(states: TaskStates, key: Key, task: Task) -> Task:
+    """Return a task whose root span is not known yet with another span of it: what a budget does is recorded there."""
+    if task.span_id or task.task_id != task.trace_id.hex():
+        return task
+    spans = [own[17:] for own in states.members(key).subtrees if len(own) == _SUBTREE]
+    return replace(task, span_id=min(spans)) if spans else task
 
 
 # --- milestones ---------------------------------------------------------------------------------------------------

@@ -1,23 +1,23 @@
-"""Figures for counters and budgets: by how much a task's use grew since it was counted last."""
+"""BudgetFigures for counters, once they are final, and for budgets, as soon as they are seen."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 
 import msgspec
 from msgspec.structs import astuple
 
-from spanpost.model.budgets import Growth, Used
+from spanpost.model.budgets import BudgetFigures, Growth, Used
 from spanpost.model.recorded import FinalizedUsage
-from spanpost.tasks.amounts import ZERO, Amounts, Models, as_usage, dollars, each, minus, models_minus
-from spanpost.tasks.context_use import use_of
+from spanpost.model.tasks import Task
+from spanpost.tasks.amounts import ZERO, Models, as_usage, each, minus, models_minus
+from spanpost.tasks.budget_draws import Draws, drawn, figures_of
 from spanpost.tasks.facts import value_of
 from spanpost.tasks.folded import Difference, FoldRules
 from spanpost.tasks.hierarchy import MovedUse
 from spanpost.tasks.records import TaskState
 from spanpost.tasks.reported import CountedUse
-from spanpost.tasks.status import judge
-from spanpost.tasks.task_rows import as_task
 from spanpost.tasks.usage import by_model, counter_growth, figures, unpriced, used
 
 
@@ -34,7 +34,7 @@ def is_counted(state: TaskState) -> bool:
     return whole == counted.whole and by_model(state, whole) == counted.models
 
 
-def count(state: TaskState, rules: FoldRules, *, is_announced: bool) -> NewCount:
+def count(state: TaskState) -> NewCount:
     """Count a task's figures as they are now."""
     before, whole = state.reported.counted, figures(state)
     models = by_model(state, whole)
@@ -59,23 +59,22 @@ def count(state: TaskState, rules: FoldRules, *, is_announced: bool) -> NewCount
             for model, more in counter_growth(whole, before.most, by).items()
         ],
     )
-    if rules.budgets and grown is not ZERO:
-        found.growths.append(_spent(state, whole, rules, is_announced=is_announced))
     return NewCount(CountedUse(whole, models, each(max, before.most, whole)), found)
 
 
-def _spent(state: TaskState, whole: Amounts, rules: FoldRules, *, is_announced: bool) -> Growth:
-    """Return the growth, or the decrease, of the figures for the budgets."""
-    use, before = use_of(state.facts, rules), state.reported.counted.whole
-    verdict, grown = judge(state, use, rules), minus(whole, before)
-    return Growth(
-        # Budgets need the task that spends and its message, not its parent or children.
-        task=as_task(state, verdict, use, rules, parent=None, root=state, is_announced=is_announced, children={}),
-        calls=grown.calls,
-        unpriced=unpriced(whole) - unpriced(before),
-        tokens=grown.tokens,
-        cost_usd=dollars(grown.cost),
-    )
+def draw(
+    state: TaskState, task: Task, before: Draws, rules: FoldRules, now: datetime, *, is_over: bool
+) -> tuple[Draws, list[Growth]]:
+    """Return what a task draws from budgets from now on, and by how much that grew.
+
+    `before`: its draws, with those of tasks that became part of it.
+    """
+    reported, used_now = state.reported, figures_of(figures(state), task, rules.budgets)
+    amounts = reported.counted.whole
+    counted = BudgetFigures(amounts.calls, unpriced(amounts), amounts.tokens, amounts.cost)
+    if reported.is_over:  # an old task that is touched again
+        counted = msgspec.structs.replace(counted, tool_calls=used_now.tool_calls, millis=used_now.millis)
+    return drawn(rules.budgets, task, used_now, before, counted, now, is_over=is_over)
 
 
 def moved_use(moves: Iterable[MovedUse]) -> list[Used]:

@@ -12,9 +12,9 @@ from msgspec.structs import replace
 from spanpost.model.checkpoints import Checkpoint, Kind
 from spanpost.model.deliveries import Mode
 from spanpost.model.tasks import Task
-from spanpost.routing.planned import PlannedDelivery
+from spanpost.routing.planned import Again, PlannedDelivery
 from spanpost.routing.routes import Routes, deliveries, places
-from spanpost.tasks import milestones
+from spanpost.tasks import asking, milestones
 from spanpost.tasks.folded import Timer
 from spanpost.tasks.reported import Reported
 from spanpost.tasks.work import Key
@@ -55,7 +55,11 @@ class RootPlan(msgspec.Struct, frozen=True, gc=False):
 def plan(
     root: RootMessage, before: Reported, checkpoint: Checkpoint, of: Key, task: Task | None, *, is_milestone: bool
 ) -> RootPlan:
-    """Plan the deliveries of a checkpoint of task `of`; a milestone may have to wait for its interval."""
+    """Plan the deliveries of a checkpoint of task `of`; a milestone or a question may have to wait."""
+    if (after := asking.hold(before, task, checkpoint, of, root.now)) is not None:
+        return RootPlan(after, [], asking.timer(root.key, after), [])
+    if checkpoint.kind in asking.LIFE and asking.is_of_questions_alone(task):
+        return RootPlan(before, [], [], [])
     held_back, found, timers = before.held_back, list[PlannedDelivery](), list[Timer]()
     for planned in root.planned(task, checkpoint, is_milestone=is_milestone):
         if planned.interval and planned.mode is Mode.CHECKPOINT:
@@ -67,7 +71,26 @@ def plan(
     if checkpoint.kind is Kind.END and of == root.key:
         held_back = milestones.without_held(held_back)
     after = before if held_back is before.held_back else replace(before, held_back=held_back)
+    if after.unasked and after.has_message:
+        found = [delivery for delivery in found if delivery.mode is not Mode.STATE]
     return RootPlan(after, found, timers, [])
+
+
+def _ask(root: RootMessage, before: Reported, row: Callable[[Key], Task | None]) -> RootPlan:
+    """Plan the questions whose grace is over; forget those that were closed in it."""
+    closed, found = set[str](), list[PlannedDelivery]()
+    left = []
+    for held in before.unasked:
+        task = row(held.of) or root.row
+        asked = task.approval_of(held.checkpoint.id) if task is not None else None
+        if asked is None or not asked.is_open:
+            closed.add(held.checkpoint.ref)
+        elif held.due_at <= root.now.timestamp():
+            found += root.planned(task, held.checkpoint)
+        else:
+            left.append(held)
+    after = asking.without(replace(before, unasked=tuple(left)), closed)
+    return RootPlan(after, found, asking.timer(root.key, after), [])
 
 
 def plan_root(root: RootMessage, before: Reported, row: Callable[[Key], Task | None], *, is_due: bool) -> RootPlan:
@@ -75,8 +98,13 @@ def plan_root(root: RootMessage, before: Reported, row: Callable[[Key], Task | N
     row_of, used = root.row, root.places
     has_moved = row_of is not None and bool(before.places) and before.places != used
     after, found, timers = before, list[PlannedDelivery](), list[Timer]()
+    if before.unasked:
+        now = _ask(root, before, row)
+        after, found, timers = now.after, now.deliveries, now.timers
+    if not found and (after.unasked or (not after.has_message and asking.is_unasked(after, row_of))):
+        return RootPlan(after, [], timers, [])
     if not before.has_message or before.places != used or before.held:
-        after = replace(before, has_message=True, places=used, held=())
+        after = replace(after, has_message=True, places=used, held=())
     for checkpoint in before.held:
         planned = plan(root, after, checkpoint, root.key, row_of, is_milestone=True)
         after = planned.after
@@ -87,6 +115,10 @@ def plan_root(root: RootMessage, before: Reported, row: Callable[[Key], Task | N
             several = root.planned(row(waiting.of) or row_of, waiting.checkpoint, is_milestone=True)
             found += [delivery for delivery in several if delivery.ordering_key == ordering_key]
         after = replace(after, held_back=milestones.released(after.held_back, due, root.now))
+    for asked in asking.newly_reported(after, row_of):
+        again = asking.shown_again(asked, row_of, root.now) if row_of is not None else None
+        found += [delivery for delivery in root.planned(row_of, again) if delivery.again is Again.CHANGED]
+        after = asking.without(after, {asked.id})
     found += root.planned(row_of, None)
     # A message in a place that routes no longer use is checked.
     return RootPlan(after, found, timers, [row_of.uid] if row_of is not None and has_moved else [])

@@ -104,6 +104,18 @@ class ActFact(msgspec.Struct, frozen=True, array_like=True, gc=False):
     seen_ns: int
 
 
+class KeptEvaluation(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """An evaluation; `by_id` is empty for one of telemetry."""
+
+    name: str
+    score: float | None
+    label: str
+    explanation: str
+    by: str
+    by_id: str
+    subject: str
+
+
 class KeptArtifact(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A reported artifact."""
 
@@ -125,6 +137,19 @@ class QuestionFact(msgspec.Struct, frozen=True, array_like=True, gc=False):
     is_cut: bool
     is_altered: bool
     span: str
+    ask_after: float = 0.0
+    tool: str = ""
+    needs: int = 1
+    to: tuple[str, ...] = ()
+    to_after: float = 0.0
+    resume: tuple[str, ...] = ()
+
+
+class KeptVote(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A person's approval of a question that needs several."""
+
+    decision: str
+    by: str
 
 
 class KeptAnswer(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -135,6 +160,7 @@ class KeptAnswer(msgspec.Struct, frozen=True, array_like=True, gc=False):
     comment: str
     is_expired: bool
     source: str = ""
+    rule: str = ""
 
 
 class FinalStatus(NamedTuple):

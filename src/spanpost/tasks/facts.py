@@ -26,6 +26,8 @@ from spanpost.tasks.fact_values import (
     FirstCall,
     KeptAnswer,
     KeptArtifact,
+    KeptEvaluation,
+    KeptVote,
     LifetimeTokens,
     QuestionFact,
     Sign,
@@ -35,15 +37,18 @@ from spanpost.tasks.fact_values import (
     ToolAct,
     UsePoint,
 )
+from spanpost.tasks.loop_facts import LoopFacts
 
 #: Entries kept of each map. Beyond that, a task shows only counts.
 MAP_CAP = 100
 #: Tool calls kept: steps are made of them where an agent reports no steps.
 ACTS_CAP = 20
+#: Evaluations kept: the newest of people, then the newest of telemetry.
+EVALUATIONS_CAP = 50
 #: Maps about questions keep more entries than there are questions: a question whose answer is forgotten
 #: would be open again.
-_QUESTION_MAPS = frozenset({"answers", "claimed_answers", "awaited", "escalations"})
-_CAPS = {"acts": ACTS_CAP} | dict.fromkeys(_QUESTION_MAPS, 4 * MAP_CAP)
+_QUESTION_MAPS = frozenset({"answers", "claimed_answers", "awaited", "escalations", "votes", "passed_on"})
+_CAPS = {"acts": ACTS_CAP, "evaluations": EVALUATIONS_CAP} | dict.fromkeys(_QUESTION_MAPS, 4 * MAP_CAP)
 #: Newest model calls of which the use is kept: a forecast needs seven steps, and instrumentations report a
 #: call twice.
 POINT_CAP = 10
@@ -133,6 +138,8 @@ class Facts(msgspec.Struct, omit_defaults=True, gc=False):
     accepted: dict[str, int] = {}
     #: The newest model and tool calls, in order of time.
     deeds: list[Deed] = []
+    #: The newest calls of an agent run, of which loops are concluded; a task has none of its own.
+    loops: LoopFacts | None = None
     # Who works on it.
     name: Fact[str] | None = None
     type: Fact[str] | None = None
@@ -188,12 +195,17 @@ class Facts(msgspec.Struct, omit_defaults=True, gc=False):
     links: dict[str, Fact[str]] = {}
     results: dict[str, Fact[Any]] = {}
     attributes: dict[str, Fact[str]] = {}
+    #: Findings that people let be (`Loop.id`), and their counts then.
+    dismissed: dict[str, Fact[int]] = {}
+    evaluations: dict[str, Fact[KeptEvaluation]] = {}
     # Of questions, by question (`approvals`). `claimed_answers` holds telemetry's answers.
     asks: dict[str, Fact[QuestionFact]] = {}
     answers: dict[str, Fact[KeptAnswer]] = {}
     escalations: dict[str, Fact[int]] = {}
     awaited: dict[str, Fact[bool]] = {}
     claimed_answers: dict[str, Fact[KeptAnswer]] = {}
+    votes: dict[str, Fact[KeptVote]] = {}
+    passed_on: dict[str, Fact[bool]] = {}
 
     def point(self, point: UsePoint) -> None:
         """Keep a model call's input if it is among the newest."""
@@ -255,8 +267,11 @@ class Facts(msgspec.Struct, omit_defaults=True, gc=False):
         """Tell whether any other map has an entry."""
         return any(getattr(self, name) for name in MAPS if name not in apart_from)
 
-    def merge(self, other: Facts) -> None:
-        """Add what the other knows."""
+    def merge(self, other: Facts, *, is_task: bool = False) -> None:
+        """Add what the other knows; a task's facts leave out what is judged for each of its agent runs."""
+        if other.loops is not None and not is_task:
+            self.loops = self.loops or LoopFacts()
+            self.loops.merge(other.loops)
         if other.first_ns and (not self.first_ns or other.first_ns < self.first_ns):
             self.first_ns = other.first_ns
         if other.last_ns > self.last_ns:

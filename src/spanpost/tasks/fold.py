@@ -13,24 +13,27 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
+from spanpost.model.evaluations import Evaluation
 from spanpost.model.ids import uuid_of
 from spanpost.model.observations import Part
 from spanpost.model.readings import EventReport, Reading, Role
 from spanpost.model.recorded import NO_TASK
 from spanpost.readers import NOTHING as STALL
+from spanpost.tasks import evaluations
 from spanpost.tasks.absorb import absorb, keep
 from spanpost.tasks.announcing import after_delay
 from spanpost.tasks.checkpoints import kind_of
 from spanpost.tasks.closing import Batch, Closed, close
 from spanpost.tasks.conversations import Conversations
-from spanpost.tasks.facts import Facts
+from spanpost.tasks.facts import EVALUATIONS_CAP, Facts, newest
 from spanpost.tasks.folded import Folded, FoldRules, Move, Placed, SpanMove
+from spanpost.tasks.loop_findings import LoopFindings
 from spanpost.tasks.matching_runs import RunMatching
 from spanpost.tasks.occurrences import Occurrences
 from spanpost.tasks.ownership import TaskStates
 from spanpost.tasks.rebuild import gather, rebuild
 from spanpost.tasks.record_keys import domain_of
-from spanpost.tasks.records import ENDED, PLACEHOLDER, STARTED, UNDECIDED, UNDECIDED_ROLES, Node, Seen
+from spanpost.tasks.records import ENDED, PLACEHOLDER, STARTED, UNDECIDED, UNDECIDED_ROLES, DuplicateCalls, Node, Seen
 from spanpost.tasks.span_tree import SpanTree
 from spanpost.tasks.spans import Spans, link_of
 from spanpost.tasks.succession import gone_to, move_messages
@@ -62,6 +65,7 @@ class Fold:
         self.spans = Spans(self.states)
         self.reported = Occurrences(self.states)
         self.conversations = Conversations(self.states, rules, self.reported.seen)
+        self.loops = LoopFindings(self.states, rules, self.reported.seen)
         self.matching = RunMatching(self.states)
         self.rules, self.now = rules, now
         #: Root tasks whose held milestones may be due.
@@ -105,6 +109,8 @@ class Fold:
         # The facts come from the copy itself: what the node knows by now depends on the order of arrival.
         is_ending = 4 <= r.role <= 6 or o.parent_id in (b"", span_id)
         owner = self._record(position, tree, p, node, r.role, is_ending=is_ending)
+        if p.duplicates and (known := self.spans.duplicates_of.get(p.duplicates)) is not None and known.evaluations:
+            self._give_evaluations(tree, span_id, known)
         if (
             is_first_end
             and _STEP <= role <= _TOOL
@@ -150,6 +156,9 @@ class Fold:
             is_known = node is not None and node.state == PLACEHOLDER
             if not r.is_of_agent and r.reports is _NOTHING and not is_known and not r.is_interrupt:
                 return
+        if not span_id and not r.task_id and r.evaluation is not None and p.duplicates:
+            self._evaluate(position, tree, p, r.evaluation)
+            return
         if not span_id and not r.task_id:
             self.out.dropped[NO_TASK] = self.out.dropped.get(NO_TASK, 0) + 1
             return
@@ -159,6 +168,40 @@ class Fold:
         owner = self._record(position, tree, p, node, node.role, is_ending=False)
         if r.context_used is not None:
             self.conversations.calls.append((o.at_ns, p.content_hash, p.domain, owner, o, r, p.talk))
+
+    def _evaluate(self, position: int, tree: SpanTree, p: Placed, evaluation: Evaluation) -> None:
+        """Take in an evaluation that names a model call by its response id alone.
+
+        It is kept with the copies of the call, so that it waits for those that are not known yet.
+        """
+        if tree.nodes.get(b"") is None:
+            tree.nodes.put(b"", Node())  # a repetition is recognised by it
+        o, duplicates_of = p.observation, self.spans.duplicates_of
+        duplicates = duplicates_of.get(p.duplicates) or DuplicateCalls()
+        entry, kept = evaluations.entry_of(o, evaluation, o.at_ns)
+        duplicates.evaluations[entry] = newest(duplicates.evaluations.get(entry), 0, o.at_ns, p.content_hash, kept)
+        if len(duplicates.evaluations) > EVALUATIONS_CAP:
+            del duplicates.evaluations[max(duplicates.evaluations)]
+        duplicates_of.put(p.duplicates, duplicates)
+        for holder in sorted(duplicates.call_copies):
+            self._give_evaluations(self.states.tree(holder[:16]), holder[17:], duplicates)
+        self.out.recorded[position] = (None, b"")
+
+    @staticmethod
+    def _give_evaluations(tree: SpanTree, span_id: bytes, duplicates: DuplicateCalls) -> None:
+        """Add the evaluations of a model call to the facts around one of its copies."""
+        node = tree.nodes.get(span_id)
+        if node is None:
+            return
+        owner = span_id if node.owns_subtree else tree.owner(node.parent)
+        subtree = tree.subtrees.get(owner)
+        if subtree is None:
+            return
+        is_apart = node.state == STARTED and owner != span_id
+        facts = subtree.unended.setdefault(span_id, Facts()) if is_apart else subtree.facts
+        facts.merge(Facts(evaluations=duplicates.evaluations))
+        tree.subtrees.put(owner, subtree)
+        tree.learned[owner] = None
 
     def _record(self, position: int, tree: SpanTree, p: Placed, node: Node, role: Role, *, is_ending: bool) -> bytes:
         """Enter the facts and the checkpoint of an observation under its owning span; return that span."""
@@ -175,6 +218,8 @@ class Fold:
         absorb(facts, o, r, p.content_hash, role=role, is_ending=is_ending)
         if self.kept:
             keep(facts, o, self.kept, p.content_hash, is_root_span=r.role.is_root_span)
+        if self.rules.loops.enabled:
+            self.loops.learn(tree, owner, facts, p)
         tree.recorded.setdefault(owner, []).append(position)
         if r.reports is not _NOTHING or r.failure is not None:
             kind = kind_of(o, r, role)
@@ -208,9 +253,9 @@ class Fold:
         states, out = self.states, self.out
         states.place_moved()
         for _ in range(ROUNDS):
-            gather(states)
+            gather(states, self.rules.loops)
             self._uids |= {key: g.uid for key in states.gone if (g := states.state(key)) is not None}
-            rebuild(states)
+            rebuild(states, self.rules.loops)
             self.matching.examine()
             if not self.matching.match():
                 break
@@ -230,7 +275,7 @@ class Fold:
             state = states.state_of(domain, owner)
             if state is not None:
                 out.moved_spans.append(SpanMove(o.tenant, o.trace_id, span_id, owner, uuid_of(state.uid)))
-        reported = self.reported.resolved() + self.conversations.judged()
+        reported = self.reported.resolved() + self.conversations.judged() + self.loops.judged()
         overtaken = self.conversations.overtaken()
         reported = [item for item in reported if item.checkpoint.id not in overtaken]
         out.retracted = [*self.reported.retracted, *states.retracted_ids(), *overtaken]

@@ -16,13 +16,15 @@ from spanpost.model.readings import Reading
 from spanpost.model.recorded import FinalizedUsage
 from spanpost.model.tasks import Task
 from spanpost.model.usage import Usage
+from spanpost.readers.call_hashes import CallHash
 from spanpost.readers.redaction import Redaction
 from spanpost.routing.launch_orders import Launches
 from spanpost.routing.planned import PlannedDelivery
 from spanpost.routing.routes import Routes
-from spanpost.tasks.approvals import Expiry
+from spanpost.tasks.approval_rules import ApprovalRules
 from spanpost.tasks.budgets import Budget
 from spanpost.tasks.context import ContextRules, Windows
+from spanpost.tasks.loops import LoopRules
 from spanpost.tasks.stall import OUTAGE, StallRules
 from spanpost.tasks.work import Key
 
@@ -57,14 +59,20 @@ class FoldRules(msgspec.Struct, frozen=True, kw_only=True):
     keeps_content: bool = False
     #: Prices of model calls that report no cost.
     prices: PriceSource | None = None
-    #: Expiry of questions that do not set it themselves.
-    expiry: Expiry = Expiry()
+    #: Expiry of questions that do not set it themselves, who must approve, and who is asked.
+    approvals: ApprovalRules = ApprovalRules()
+    #: Slack user ids by the names in `agent.requested_by`, in lower case.
+    people: Mapping[str, str] = {}
     #: When a task counts as stalled.
     stall_rules: StallRules = StallRules()
+    #: When an agent run counts as repeating itself.
+    loops: LoopRules = LoopRules()
     #: A longer time without a receiver is an outage of ours.
     outage: timedelta = OUTAGE
     #: Allowed launches, and those that the end of a task starts.
     launches: Launches = Launches()
+    #: The launcher that resumes a run whose question is decided; empty: none.
+    resume: str = ""
     #: Redaction of secrets in everything received; None: off.
     redaction: Redaction | None = None
     #: Budgets that are counted and warned of.
@@ -73,7 +81,7 @@ class FoldRules(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def attributes(self) -> frozenset[str]:
         """Attributes that routes, budgets and launch rules match on, and that no field of a task holds."""
-        conditions = (*self.budgets, *self.launches.retries, *self.launches.rules)
+        conditions = (*self.approvals.rules, *self.budgets, *self.launches.retries, *self.launches.rules)
         return self.routes.attributes.union(*(condition.kept for condition in conditions))
 
     @property
@@ -103,6 +111,8 @@ class Placed(msgspec.Struct, frozen=True, gc=False):
     task_uid: bytes = b""
     #: Domain of its conversation, where it reports context use.
     talk: bytes = b""
+    #: Of a tool call that ended: the hashes of its content.
+    call: CallHash | None = None
 
     @property
     def is_span(self) -> bool:
@@ -153,7 +163,7 @@ class Difference(msgspec.Struct):
     started: list[UUID] = []
     ended: list[UUID] = []
     finalized: list[FinalizedUsage] = []
-    #: Growth (or decrease) of the figures by task, for budgets; empty without budgets.
+    #: Growth (or decrease) of what tasks draw from budgets; empty without budgets.
     growths: list[Growth] = []
     #: The same by task and model, for the store's usage rows.
     used: list[Used] = []

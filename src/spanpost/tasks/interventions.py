@@ -9,27 +9,42 @@ gives the same result. The same words under the same id are answered for every t
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from spanpost import semconv as c
-from spanpost.model.interventions import Actor, ApprovalRow, Intervention, InterventionState, Result, Verb, Verdict
+from spanpost.model.interventions import (
+    Actor,
+    ApprovalRow,
+    Intervention,
+    InterventionState,
+    Result,
+    Verb,
+    Verdict,
+    Vote,
+)
 from spanpost.model.launch_orders import Order
 from spanpost.model.observations import Observation, Part, log_index, nanoseconds
 from spanpost.model.readings import Approval
+from spanpost.model.standing_approvals import Scope
 from spanpost.model.tasks import Task
 from spanpost.tasks.approvals import TASK, topic_of
+from spanpost.tasks.votes import is_requester, with_vote
 from spanpost.text.legible import hidden, shown
 
 #: Kind of the timer of a question's deadline: it follows the 16 bytes of the question's key.
 TIMER = b"a"
 #: The `source` of a decision that a deadline made.
 SPANPOST = "spanpost"
+#: What a deadline, a chain or a withdrawal does to a question: verbs of rows without a person.
+EXPIRE, ESCALATE, ASK_NEXT, WITHDRAW = "expire", "escalate", "ask_next", "withdraw"
+#: The `source` of a decision that a standing approval made.
+RULE = "rule"
 _INTERRUPTED = "interrupted"
-#: Least time for which an escalated question is open.
-_LEAST = timedelta(minutes=1)
+#: Name of a service that names none (OpenTelemetry SDKs).
+_UNNAMED = "unknown_service"
 
 
 def judge(
@@ -63,11 +78,16 @@ def judge(
             }
             return Verdict(result=Result.DECIDED, **about, **order)
         return Verdict(
-            result=Result.TOO_LATE if _is_too_late(act.verb, task) else Result.DONE, by=name_of(act.actor), **about
+            result=Result.TOO_LATE if _is_too_late(act.verb, task) else Result.DONE,
+            decision=decision_of(act),
+            by=name_of(act.actor),
+            **about,
         )
     decided: dict[str, Any] = {"decision": row.decision, "by": row.by, "decided_at": row.decided_at}
     if row.state is InterventionState.VOID:
         return Verdict(result=Result.VOID, **about)
+    if row.state is InterventionState.WITHDRAWN:
+        return Verdict(result=Result.WITHDRAWN, **about)
     if row.is_decided:
         return Verdict(
             result=Result.EXPIRED if row.state is InterventionState.EXPIRED else Result.DECIDED, **about, **decided
@@ -81,7 +101,16 @@ def judge(
             return Verdict(result=Result.HIDDEN, **about)
     elif (act.option not in row.options) if act.verb is Verb.CHOOSE else (row.options and act.verb not in row.options):
         return Verdict(result=Result.UNKNOWN, **about)
-    return Verdict(result=Result.DONE, decision=decision_of(act), by=name_of(act.actor), **about)
+    if act.scope is not Scope.ONCE and act.scope not in scopes(row, task):
+        return Verdict(result=Result.NO_SCOPE, **about)
+    by = name_of(act.actor)
+    if row.needs > 1 and decision_of(act) != Verb.DENY:
+        if task is not None and is_requester(act.actor, task.requested_by):
+            return Verdict(result=Result.REFUSED, **about)
+        count = sum(vote.decision == decision_of(act) for vote in votes_with(row, act, now))
+        result = Result.DONE if count >= row.needs else Result.COUNTED
+        return Verdict(result=result, decision=decision_of(act), by=by, approvals=count, needs=row.needs, **about)
+    return Verdict(result=Result.DONE, decision=decision_of(act), by=by, **about)
 
 
 def _has_ended(task: Task) -> bool:
@@ -123,7 +152,9 @@ def why_not_whole(row: ApprovalRow) -> str:
 
 
 def _is_too_late(verb: Verb, task: Task) -> bool:
-    if verb in (Verb.MUTE, Verb.UNMUTE):
+    if verb is Verb.DISMISS:
+        return task.loop is None or task.loop.is_dismissed or _has_ended(task)
+    if verb in (Verb.MUTE, Verb.UNMUTE, Verb.RATE):
         return False
     if verb is Verb.RETRY:
         return task.status not in (c.ERROR, c.CANCELLED)
@@ -137,17 +168,20 @@ def possible(task: Task) -> tuple[Verb, ...]:
     """
     muting = Verb.UNMUTE if task.is_muted else Verb.MUTE
     if task.status in c.FINAL_STATUSES:
-        return (muting,) if _is_too_late(Verb.RETRY, task) else (Verb.RETRY, muting)
+        return (Verb.RATE, muting) if _is_too_late(Verb.RETRY, task) else (Verb.RETRY, Verb.RATE, muting)
     if _has_ended(task):
-        return (muting,)
+        return (Verb.RATE, muting)
     found = [] if task.cancel_by else [Verb.CANCEL]
     found.append(Verb.RESUME if task.paused_by or task.status == c.PAUSED else Verb.PAUSE)
-    return (*found, Verb.MESSAGE, muting)
+    if not _is_too_late(Verb.DISMISS, task):
+        found.append(Verb.DISMISS)
+    return (*found, Verb.MESSAGE, Verb.RATE, muting)
 
 
 def answers(row: ApprovalRow, task: Task | None, now: datetime) -> tuple[Verb, ...]:
     """Return the verbs that can decide a question now; none where it can no longer be decided."""
-    if row.state is InterventionState.VOID or row.is_decided or is_over(row, now) or _is_over_for(row, task):
+    is_closed = row.state in (InterventionState.VOID, InterventionState.WITHDRAWN) or row.is_decided
+    if is_closed or is_over(row, now) or _is_over_for(row, task):
         return ()
     if not is_whole(row):
         return (Verb.DENY,)
@@ -178,8 +212,39 @@ def verb_of(row: ApprovalRow, word: str) -> Verb | None:
 
 
 def decision_of(act: Intervention) -> str:
-    """Return a decision in the agent's words: the chosen option, else approve or deny."""
-    return act.option if act.verb is Verb.CHOOSE else str(act.verb)
+    """Return a decision in the agent's words: the chosen option, or approve or deny. Of a rating: that rating.
+
+    Empty for any other act.
+    """
+    if act.verb.is_decision and act.verb is not Verb.CHOOSE:
+        return str(act.verb)
+    return act.option
+
+
+def scopes(row: ApprovalRow, task: Task | None) -> tuple[Scope, ...]:
+    """Return how far an approval of this question may go."""
+    if not row.tool or row.options or row.needs > 1 or task is None:
+        return (Scope.ONCE,)
+    if not task.agent_name or not (task.repo or (task.service and not task.service.startswith(_UNNAMED))):
+        return (Scope.ONCE, Scope.TASK)  # of an unnamed agent, or anywhere, would be too far
+    return tuple(Scope)
+
+
+def votes_with(row: ApprovalRow, act: Intervention, now: datetime) -> tuple[Vote, ...]:
+    """Return the approvals of a question with that of an act."""
+    actor = act.actor
+    vote = Vote(decision=decision_of(act), by=name_of(actor), by_id=id_of(actor), email=actor.email, at=now)
+    return with_vote(row.votes, vote)
+
+
+def backing(row: ApprovalRow) -> int:
+    """Return how many different people are behind a question's decision.
+
+    A decision that a standing approval made has none: it counts for that question alone.
+    """
+    if row.source == RULE:
+        return 0
+    return max(1, sum(vote.decision == row.decision for vote in row.votes))
 
 
 def taken(row: ApprovalRow, act: Intervention, now: datetime) -> ApprovalRow:
@@ -193,6 +258,8 @@ def taken(row: ApprovalRow, act: Intervention, now: datetime) -> ApprovalRow:
         comment=act.text,
         source=act.source or act.actor.provider,
         decided_at=now,
+        rule=str(act.rule or ""),
+        votes=votes_with(row, act, now) if row.needs > 1 and decision_of(act) != Verb.DENY else row.votes,
         reported_decision=None,
     )
 
@@ -222,26 +289,39 @@ def decided(row: ApprovalRow, at: datetime, *, again: datetime | None = None) ->
         c.APPROVAL_COMMENT: row.comment,
     }
     attributes[c.INTERVENTION_SOURCE] = row.source
+    attributes[c.INTERVENTION_RULE] = row.rule
     if again is not None:
         attributes[c.INTERVENTION_AGAIN] = nanoseconds(again)
     if row.state is InterventionState.EXPIRED:
-        return _of_approval(c.EVENT_APPROVAL_RESOLVED, row, at, attributes | {c.INTERVENTION_EXPIRED: True})
-    return _of_approval(c.EVENT_APPROVAL_RESOLVED, row, at, attributes)
+        return of_approval(c.EVENT_APPROVAL_RESOLVED, row, at, attributes | {c.INTERVENTION_EXPIRED: True})
+    return of_approval(c.EVENT_APPROVAL_RESOLVED, row, at, attributes)
 
 
 def escalated(row: ApprovalRow, at: datetime) -> Observation:
     """Return the record that a question got no answer in time: it asks people once more."""
-    return _of_approval(
+    return of_approval(
         c.EVENT_APPROVAL_ESCALATED, row, at, {c.APPROVAL_QUESTION: row.question, c.APPROVAL_DETAIL: row.detail}
     )
 
 
+def counted(row: ApprovalRow, act: Intervention, at: datetime) -> Observation:
+    """Return the record that a person approved a question that needs more people."""
+    said = {
+        c.APPROVAL_DECISION: decision_of(act),
+        c.APPROVAL_BY: name_of(act.actor),
+        c.INTERVENTION_BY_ID: id_of(act.actor),
+        c.INTERVENTION_SOURCE: act.source,
+    }
+    return of_approval(c.EVENT_APPROVAL_COUNTED, row, at, said)
+
+
 def awaiting(row: ApprovalRow, at: datetime) -> Observation:
     """Return the record that an agent waits for the answer."""
-    return _of_approval(c.EVENT_APPROVAL_AWAITED, row, at, {})
+    return of_approval(c.EVENT_APPROVAL_AWAITED, row, at, {})
 
 
-def _of_approval(name: str, row: ApprovalRow, at: datetime, attributes: dict[str, Any]) -> Observation:
+def of_approval(name: str, row: ApprovalRow, at: datetime, attributes: dict[str, Any]) -> Observation:
+    """Return a record about a question, on the span that asked."""
     trace, _, span = row.span.partition("-")
     attributes = {c.APPROVAL_ID: row.approval_id, c.APPROVAL_DIGEST: row.mark} | attributes
     return _record(name, row.tenant, bytes.fromhex(trace), bytes.fromhex(span), at, attributes)
@@ -255,6 +335,10 @@ def done(act: Intervention, task: Task, at: datetime) -> Observation:
         c.INTERVENTION_TEXT: act.text,
         c.INTERVENTION_SOURCE: act.source,
     }
+    if act.verb is Verb.DISMISS and task.loop is not None:
+        attributes |= {c.INTERVENTION_FINDING: task.loop.id, c.INTERVENTION_COUNT: task.loop.count}
+    if act.verb is Verb.RATE:
+        attributes |= {c.INTERVENTION_RATING: act.option, c.INTERVENTION_BY_ID: id_of(act.actor)}
     if task.last_event_at is not None:
         attributes[c.INTERVENTION_SEEN] = nanoseconds(task.last_event_at)
     return _record(c.EVENT_INTERVENTION, task.tenant, task.trace_id, task.span_id, at, attributes, task_id=task.task_id)
@@ -294,23 +378,6 @@ def is_over(row: ApprovalRow, now: datetime) -> bool:
     if row.expires_at is None or row.expires_at > now or row.at_expiry == "wait":
         return False
     return row.at_expiry != "escalate" or row.escalated_at is not None
-
-
-def overdue(row: ApprovalRow, now: datetime) -> tuple[ApprovalRow, Observation | None]:
-    """Return an open question after its deadline, and the record of that; None where it simply stays open."""
-    if row.at_expiry == "wait":
-        return row, None
-    if row.at_expiry == "escalate" and row.escalated_at is None and row.expires_at is not None:
-        # As long again, and at least `_LEAST`: the agent's deadline may have been past when the question
-        # arrived.
-        more = max(row.expires_at - row.requested_at, _LEAST)
-        row = msgspec.structs.replace(row, escalated_at=now, expires_at=now + more)
-        return row, escalated(row, now)
-    decision = str(Verb.DENY) if row.at_expiry == "deny" else c.EXPIRED
-    row = msgspec.structs.replace(
-        row, state=InterventionState.EXPIRED, decision=decision, source=SPANPOST, decided_at=now
-    )
-    return row, decided(row, now)
 
 
 def topics_of(task: Task) -> set[bytes]:

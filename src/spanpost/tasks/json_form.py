@@ -17,13 +17,19 @@ import msgspec
 from spanpost.model.budgets import Spent
 from spanpost.model.checkpoints import Checkpoint
 from spanpost.model.context import Forecast
+from spanpost.model.costs import ResultCost
+from spanpost.model.evaluations import Evaluation
 from spanpost.model.interventions import ApprovalRow
+from spanpost.model.loops import Loop
 from spanpost.model.messages import LocaleMessage
 from spanpost.model.queries import StreamedCheckpoint
 from spanpost.model.readings import Approval, Artifact, Failure, ReportedDecision
+from spanpost.model.standing_approvals import StandingApproval
 from spanpost.model.tasks import Step, Task
 from spanpost.model.totals import Totals, totals
+from spanpost.tasks.interventions import scopes
 from spanpost.text.legible import shown
+from spanpost.text.sanitise import line, scrub
 
 
 def report(
@@ -78,6 +84,7 @@ def task_json(
         "context_window_tokens": task.context_window_tokens,
         "context_window_source": task.context_window_source or None,
         "context_forecast": _forecast(task.context_forecast),
+        "loop": _loop(task.loop),
         "model": task.model,
         "llm_calls": task.llm_calls,
         "tool_calls": task.tool_calls,
@@ -98,6 +105,30 @@ def task_json(
         out["context_model"] = task.context_model
         out["context_max_output_tokens"] = task.context_max_output_tokens
     return out
+
+
+def cost_json(cost: ResultCost) -> dict[str, Any]:
+    """Return what a result cost: money as text."""
+    return {
+        "key": cost.key or None,
+        "cost_usd": None if cost.cost_usd is None else f"{cost.cost_usd:f}",
+        "tasks": cost.tasks,
+        "pull_requests": cost.pull_requests,
+        "partial": cost.is_partial,
+    }
+
+
+def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
+    """Return one evaluation. `source` is a person only for a rating given through spanpost."""
+    return {
+        "name": evaluation.name,
+        "source": "person" if evaluation.is_person else "telemetry",
+        "score": evaluation.score,
+        "label": evaluation.label or None,
+        "explanation": evaluation.explanation or None,
+        "by": evaluation.by or None,
+        "at": rfc3339(evaluation.at),
+    }
 
 
 def checkpoint_json(checkpoint: Checkpoint, task_id: str) -> dict[str, Any]:
@@ -132,11 +163,25 @@ def spent_json(spent: Spent) -> dict[str, Any]:
         "tokens": spent.tokens,
         "calls": spent.calls,
         "unpriced_calls": spent.unpriced,
+        "tool_calls": spent.tool_calls,
+        "wall_seconds": round(spent.wall_time.total_seconds(), 3),
         "limit_usd": None if spent.limit_usd is None else str(spent.limit_usd),
         "limit_tokens": spent.limit_tokens,
+        "limit_calls": spent.limit_calls,
+        "limit_tool_calls": spent.limit_tool_calls,
+        "limit_seconds": None if spent.limit_time is None else spent.limit_time.total_seconds(),
         "left_usd": None if spent.left_usd is None else str(spent.left_usd),
         "left_tokens": spent.left_tokens,
+        "left_calls": spent.left_calls,
+        "reserved_usd": str(spent.reserved_usd),
+        "reserved_tokens": spent.reserved_tokens,
+        "reserved_calls": spent.reserved_calls,
         "share": round(spent.share, 4),
+        "at_limit": spent.at_limit,
+        "raises": [
+            {"by": one.by, "at": rfc3339(one.at), "until": rfc3339(one.until), "share": one.share}
+            for one in spent.raises
+        ],
     }
 
 
@@ -170,17 +215,48 @@ def question_json(row: ApprovalRow, task: Task | None) -> dict[str, Any]:
         "detail": read.detail or None,
         "options": list(read.options),
         "risk": read.risk or None,
+        "tool": read.tool or None,
+        "scopes": [str(scope) for scope in scopes(row, task)] if row.state == "open" else [],
+        "needs": row.needs,
+        "approved_by": [vote.by for vote in row.votes],
+        "asked": [{"place": one.place, "at": rfc3339(one.at)} for one in row.asked],
+        "standing_approval": row.rule or None,
         "is_whole": read.is_whole,
         "hidden": [str(why) for why in read.hidden],
         "requested_at": rfc3339(row.requested_at),
         "expires_at": rfc3339(row.expires_at),
         "decision": row.decision or None,
         "by": row.by or None,
-        "comment": row.comment or None,
+        "comment": scrub(row.comment) or None,
         "source": row.source or None,
         "decided_at": rfc3339(row.decided_at),
         "is_asked": row.is_asked,
         "reported_decision": _reported(row.reported_decision),
+    }
+
+
+def standing_json(standing: StandingApproval) -> dict[str, Any]:
+    """Return a standing approval."""
+    return {
+        "id": str(standing.id),
+        "scope": str(standing.scope),
+        "tool": line(standing.tool, 200),
+        "risk": line(standing.risk, 200) or None,
+        "task_uid": str(standing.task_uid),
+        "agent": standing.agent,
+        "repo": standing.repo,
+        "service": standing.service,
+        "environment": standing.environment,
+        "requested_by": standing.requested_by,
+        "granted_by": standing.granted_by,
+        "reason": standing.reason or None,
+        "source": standing.source,
+        "granted_at": rfc3339(standing.granted_at),
+        "expires_at": rfc3339(standing.expires_at),
+        "revoked_at": rfc3339(standing.revoked_at),
+        "revoked_by": standing.revoked_by or None,
+        "used": standing.used,
+        "last_used_at": rfc3339(standing.last_used_at),
     }
 
 
@@ -210,6 +286,19 @@ def _forecast(forecast: Forecast | None) -> dict[str, Any] | None:
     return None if forecast is None else msgspec.structs.asdict(forecast)
 
 
+def _loop(loop: Loop | None) -> dict[str, Any] | None:
+    if loop is None:
+        return None
+    return {
+        "kind": str(loop.kind),
+        "id": loop.id,
+        "tools": list(loop.tools),
+        "count": loop.count,
+        "at": rfc3339(loop.at),
+        "is_dismissed": loop.is_dismissed,
+    }
+
+
 def _step(step: Step) -> dict[str, Any]:
     return {"name": step.name, "index": step.index, "at": rfc3339(step.at)}
 
@@ -228,7 +317,7 @@ def _approval(approval: Approval) -> dict[str, Any]:
         "expires_at": approval.expires_at or None,
         "decision": approval.decision or None,
         "by": approval.by or None,
-        "comment": approval.comment or None,
+        "comment": scrub(approval.comment) or None,
         "source": approval.source or None,
         "reported_decision": _reported(approval.reported_decision),
     }
@@ -237,7 +326,7 @@ def _approval(approval: Approval) -> dict[str, Any]:
 def _reported(one: ReportedDecision | None) -> dict[str, Any] | None:
     if one is None:
         return None
-    return {"decision": one.decision, "by": one.by, "comment": one.comment, "at": rfc3339(one.at)}
+    return {"decision": one.decision, "by": one.by, "comment": scrub(one.comment), "at": rfc3339(one.at)}
 
 
 def _failure(failure: Failure | None) -> dict[str, Any] | None:

@@ -117,7 +117,7 @@ def judge_task(states: TaskStates, key: Key, state: TaskState, rules: FoldRules,
         after = replace(after, runs=runs)
         found.ended.append(uid)
     if is_final:
-        use_now = count(state, rules, is_announced=is_announced)
+        use_now = count(state)
         if use_now.growth is not None:
             after = replace(after, counted=use_now.counted)
             found.add(use_now.growth)

@@ -151,5 +151,5 @@ def timer_key(state: Key) -> Key:
 
 
 def state_of(timer: Key) -> Key:
-    """Return the key of the task state of a milestone timer; the key of any other timer is returned as it is."""
-    return timer[:16] + b"g" + timer[17:] if timer[16:17] == b"w" else timer
+    """Return the key of the task state of a timer of held deliveries; the key of any other is returned as it is."""
+    return timer[:16] + b"g" + timer[17:] if timer[16:17] in (b"w", b"q") else timer

@@ -13,13 +13,17 @@ from uuid import UUID
 
 import msgspec
 
-from spanpost.model.interventions import ApprovalRow, InterventionState
+from spanpost import semconv as c
+from spanpost.model.interventions import ApprovalRow, AskedPlace, InterventionState, Verb
 from spanpost.model.observations import Observation
 from spanpost.model.readings import Approval, ReportedDecision
+from spanpost.model.standing_approvals import StandingApproval
 from spanpost.model.tasks import Task
-from spanpost.tasks.approvals import APPROVAL, topic_of
+from spanpost.tasks.approvals import APPROVAL, requested_id, topic_of
+from spanpost.tasks.chains import next_at
 from spanpost.tasks.folded import Folded, Placed
-from spanpost.tasks.interventions import decided
+from spanpost.tasks.interventions import backing, decided
+from spanpost.tasks.standing_approvals import answered, covering
 
 #: Order among equal words: decided by a person and open first; a question that is over for one trace may be
 #: open for another.
@@ -27,6 +31,7 @@ _WEIGHT = {
     InterventionState.OPEN: 0,
     InterventionState.DECIDED: 0,
     InterventionState.EXPIRED: 1,
+    InterventionState.WITHDRAWN: 1,
     InterventionState.VOID: 2,
 }
 
@@ -37,10 +42,19 @@ class KeptQuestion(msgspec.Struct):
     rows: dict[UUID, ApprovalRow] = {}
     #: Deadlines of questions that are new or have another deadline than before.
     timers: list[tuple[UUID, datetime]] = []
+    #: When the next place of new questions is asked.
+    next_places: list[tuple[UUID, datetime]] = []
     #: Topics on which agents may wait.
     topics: set[bytes] = set()
     #: Decisions that the asking task lacks: it asked again what was decided for another, or long ago.
     owed: list[Observation] = []
+    #: Standing approvals that decided a new question, with the question and its task.
+    uses: list[tuple[StandingApproval, ApprovalRow, Task]] = []
+
+    @property
+    def unasked(self) -> set[UUID]:
+        """Checkpoints of questions that were decided at once: they are not posted."""
+        return {requested_id(row.tenant, row.approval_id, row.mark, row.trace) for _, row, _ in self.uses}
 
 
 def speaks_of_approvals(placed: Sequence[Placed], folded: Folded) -> bool:
@@ -61,12 +75,24 @@ def questions_of(tasks: Iterable[Task]) -> tuple[set[UUID], set[tuple[str, str, 
     }
 
 
+def tools_of(tasks: Iterable[Task], known: Mapping[UUID, ApprovalRow]) -> list[tuple[Task, str]]:
+    """Return the tools of the tasks' new questions, each with its task: standing approvals may cover them."""
+    return [
+        (task, a.tool) for task in tasks for a in task.approvals if a.tool and a.key is not None and a.key not in known
+    ]
+
+
 def keep(
-    known: Mapping[UUID, ApprovalRow], decided_before: Iterable[ApprovalRow], tasks: Iterable[Task], now: datetime
+    known: Mapping[UUID, ApprovalRow],
+    decided_before: Iterable[ApprovalRow],
+    tasks: Iterable[Task],
+    now: datetime,
+    standing: Sequence[StandingApproval] = (),
 ) -> KeptQuestion:
     """Return what the questions of these tasks change in the kept rows.
 
-    `decided_before`: people's decisions on the same words under the same ids, for any trace.
+    `decided_before`: people's decisions on the same words under the same ids, for any trace; of a question that
+    needs several people only what as many decided. `standing`: standing approvals in force, for new questions.
     """
     out = KeptQuestion()
     answers = {(row.tenant, row.approval_id, row.mark): row for row in decided_before}
@@ -77,8 +103,15 @@ def keep(
             before = out.rows.get(a.key) or known.get(a.key)
             row = _row(a, task, now) if before is None else _merged(before, a, task)
             answer = row if row.is_decided else answers.get((task.tenant, a.id, a.mark))
+            if answer is not None and answer.decision != Verb.DENY and backing(answer) < row.needs:
+                answer = None
+            if answer is None and before is None:
+                one = covering(standing, row, task, now)
+                if one is not None:
+                    answer = answered(row, one, now)
+                    out.uses.append((one, answer, task))
             if answer is not None and not a.is_void:
-                row = _answered(row, answer)
+                row = _answered(row, answer) if answer is not row else row
                 if not a.source:  # the task lacks the decision: another trace asked, or the task has forgotten it
                     on = msgspec.structs.replace(answer, span=a.span or row.span)
                     out.owed.append(decided(on, on.decided_at or now, again=a.asked_at or now))
@@ -93,6 +126,8 @@ def keep(
                 and (before is None or not was_open or before.expires_at != row.expires_at)
             ):
                 out.timers.append((row.key, row.expires_at))
+            if before is None and (next_place := next_at(row)) is not None:
+                out.next_places.append((row.key, next_place))
             if was_open != is_open or before is None:
                 out.topics.add(topic_of(row.tenant, APPROVAL, row.approval_id))
     return out
@@ -113,17 +148,17 @@ def _row(a: Approval, task: Task, now: datetime) -> ApprovalRow:
         detail=a.detail,
         options=a.options,
         risk=a.risk,
+        tool=a.tool,
+        needs=a.needs,
+        places=a.to,
+        places_after=a.to_after,
+        resume=a.resume,
+        asked=tuple(AskedPlace(place=place, at=now) for place in a.to[:1]),
         requested_at=a.asked_at or now,
         expires_at=a.deadline,
         at_expiry=a.at_expiry,
         escalated_at=a.escalated_at,
-        state=InterventionState.OPEN
-        if a.is_open
-        else InterventionState.VOID
-        if a.is_void
-        else InterventionState.EXPIRED
-        if a.is_expired
-        else InterventionState.DECIDED,
+        state=_state_of(a),
         decision=a.decision,
         by=a.by,
         comment=a.comment,
@@ -133,12 +168,24 @@ def _row(a: Approval, task: Task, now: datetime) -> ApprovalRow:
     )
 
 
+def _state_of(a: Approval) -> InterventionState:
+    if a.is_open:
+        return InterventionState.OPEN
+    if a.is_void:
+        return InterventionState.VOID
+    if a.is_withdrawn:
+        return InterventionState.WITHDRAWN
+    return InterventionState.EXPIRED if a.is_expired else InterventionState.DECIDED
+
+
 def _merged(row: ApprovalRow, a: Approval, task: Task) -> ApprovalRow:
     """Return a kept question with what its task knows now.
 
     A decision stays, and so does that spanpost itself is asked.
     """
-    row = msgspec.structs.replace(row, is_asked=row.is_asked or a.is_asked, is_cut=row.is_cut and a.is_cut)
+    row = msgspec.structs.replace(
+        row, is_asked=row.is_asked or a.is_asked, is_cut=row.is_cut and a.is_cut, needs=max(row.needs, a.needs)
+    )
     if (a.asked_at or row.requested_at) >= row.requested_at:
         # Asked again: the question is the same, its deadline may differ.
         until = a.deadline if row.escalated_at is None or a.asked_at != row.requested_at else row.expires_at
@@ -150,13 +197,14 @@ def _merged(row: ApprovalRow, a: Approval, task: Task) -> ApprovalRow:
             expires_at=until,
             at_expiry=a.at_expiry,
         )
+    if row.state is InterventionState.WITHDRAWN:
+        return msgspec.structs.replace(row, reported_decision=a.reported_decision or row.reported_decision)
     if row.is_decided:
         return row
     if a.decision:
-        state = InterventionState.EXPIRED if a.is_expired else InterventionState.DECIDED
         row = msgspec.structs.replace(
             row,
-            state=state,
+            state=_state_of(a),
             decision=a.decision,
             by=a.by,
             comment=a.comment,
@@ -174,17 +222,17 @@ def _merged(row: ApprovalRow, a: Approval, task: Task) -> ApprovalRow:
 
 
 def _answered(row: ApprovalRow, answer: ApprovalRow) -> ApprovalRow:
-    said = (answer.state, answer.decision, answer.by, answer.by_id, answer.comment, answer.source, answer.decided_at)
-    state, decision, by, by_id, comment, source, decided_at = said
     return msgspec.structs.replace(
         row,
-        state=state,
-        decision=decision,
-        by=by,
-        by_id=by_id,
-        comment=comment,
-        source=source,
-        decided_at=decided_at,
+        state=answer.state,
+        decision=answer.decision,
+        by=answer.by,
+        by_id=answer.by_id,
+        comment=answer.comment,
+        source=answer.source,
+        decided_at=answer.decided_at,
+        rule=answer.rule,
+        votes=answer.votes,
         reported_decision=None,
     )
 
@@ -204,6 +252,19 @@ def awaited(row: ApprovalRow) -> ApprovalRow:
     if row.is_decided or row.state is InterventionState.VOID:
         return msgspec.structs.replace(row, is_asked=True)
     return _open(msgspec.structs.replace(row, is_asked=True))
+
+
+def withdrawn(row: ApprovalRow, reason: str, now: datetime) -> ApprovalRow:
+    """Return the row of an open question that nothing waits for any more. It grants nothing."""
+    return msgspec.structs.replace(
+        row,
+        state=InterventionState.WITHDRAWN,
+        decision=c.WITHDRAWN,
+        comment=reason,
+        source=c.WITHDRAWAL,
+        decided_at=now,
+        reported_decision=None,
+    )
 
 
 def _open(row: ApprovalRow) -> ApprovalRow:

@@ -10,6 +10,8 @@ import msgspec
 
 from spanpost.tasks.amounts import NO_COUNT, ZERO
 from spanpost.tasks.facts import Facts
+from spanpost.tasks.loop_findings import enter_loop
+from spanpost.tasks.loops import LoopRules
 from spanpost.tasks.ownership import TaskStates
 from spanpost.tasks.record_keys import node_key, subtree_key
 from spanpost.tasks.records import Subtree, TaskState
@@ -20,7 +22,7 @@ from spanpost.tasks.task_figures import add_figures, pass_on_counted
 from spanpost.tasks.work import Key
 
 
-def gather(states: TaskStates) -> None:
+def gather(states: TaskStates, rules: LoopRules) -> None:
     """Merge what the batch taught their subtrees into tasks, and add the change of their figures."""
     for tree in list(states.trees.values()):
         tree.carry()
@@ -42,13 +44,15 @@ def gather(states: TaskStates) -> None:
             state = states.state(subtree.state)
             if state is not None and subtree.state not in states.stale:
                 for facts in subtree.all_facts:
-                    state.facts.merge(facts)
-                enter_run(state, subtree, subtree_key(tree.domain, span_id), span_id)
+                    state.facts.merge(facts, is_task=True)
+                own = subtree_key(tree.domain, span_id)
+                enter_run(state, subtree, own, span_id)
+                enter_loop(state, own, subtree, rules)
                 states.touch(subtree.state, state)
         tree.learned.clear()
 
 
-def rebuild(states: TaskStates) -> None:
+def rebuild(states: TaskStates, rules: LoopRules) -> None:
     """Build stale tasks anew from their subtrees; drop those that have none."""
     for key in sorted(states.stale):
         state = states.state(key)
@@ -61,7 +65,7 @@ def rebuild(states: TaskStates) -> None:
         old_runs, had_root_span, reported = state.runs, state.has_root_span, state.reported
         state.facts, state.amounts, state.tools, state.runs, state.has_root_span = Facts(), ZERO, NO_COUNT, {}, False
         state.metered, state.models, state.metered_models = ZERO, {}, {}
-        state.errors = 0
+        state.errors, state.loops = 0, {}
         subtrees: list[tuple[bytes, bytes, Subtree]] = []
         states.work.want([*members.subtrees, *(node_key(own[:16], own[17:]) for own in members.subtrees)])
         for own in members.subtrees:
@@ -76,12 +80,14 @@ def rebuild(states: TaskStates) -> None:
             states.gained_root.add(key)
         for domain, span_id, subtree in subtrees:
             for facts in subtree.all_facts:
-                state.facts.merge(facts)
+                state.facts.merge(facts, is_task=True)
             state.errors += subtree.errors
             node = states.tree(domain).nodes.get(span_id)
             if node is not None:
                 add_figures(state, span_id, total(node))
-            enter_run(state, subtree, subtree_key(domain, span_id), span_id)
+            own = subtree_key(domain, span_id)
+            enter_run(state, subtree, own, span_id)
+            enter_loop(state, own, subtree, rules)
         for root in old_runs.keys() & state.runs.keys():
             state.runs[root].waited = old_runs[root].waited
         lost = [root for root in reported.runs if root not in state.runs]

@@ -18,8 +18,9 @@ import msgspec
 from spanpost.model.checkpoints import Checkpoint
 from spanpost.model.readings import Role
 from spanpost.tasks.amounts import NO_COUNT, ZERO, Amount, Amounts, Models, ToolCount
-from spanpost.tasks.fact_values import SpanEnd
-from spanpost.tasks.facts import Ending, Facts
+from spanpost.tasks.fact_values import KeptEvaluation, SpanEnd
+from spanpost.tasks.facts import Ending, Fact, Facts
+from spanpost.tasks.loops import FoundLoop
 from spanpost.tasks.reported import NOT_REPORTED, Reported
 from spanpost.tasks.work import Key
 
@@ -222,6 +223,13 @@ class Conversation(msgspec.Struct, omit_defaults=True, gc=False):
     points: list[tuple[int, int, int]] = []
 
 
+class KeptLoop(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The present finding of an agent run, and the root of its run."""
+
+    root: Key
+    found: FoundLoop
+
+
 class TaskState(msgspec.Struct, omit_defaults=True, gc=False):
     """One task: the merged facts of its subtrees, its runs, and what was reported of it before."""
 
@@ -252,6 +260,9 @@ class TaskState(msgspec.Struct, omit_defaults=True, gc=False):
     inferred: list[tuple[bytes, int, int]] = []
     #: Errors of parts that were reported.
     errors: int = 0
+    #: Findings that agent runs repeat themselves, by the run's subtree; and how many were ever reported.
+    loops: dict[Key, KeptLoop] = {}
+    loops_reported: int = 0
     reported: Reported = NOT_REPORTED
 
 
@@ -280,10 +291,12 @@ class CallCopy(msgspec.Struct, array_like=True, gc=False):
     cost: int = -1
 
 
-class DuplicateCalls(msgspec.Struct, gc=False):
+class DuplicateCalls(msgspec.Struct, omit_defaults=True, gc=False):
     """The spans that carry one response id, by node key. One of those that overlap in time counts."""
 
     call_copies: dict[Key, CallCopy] = {}
+    #: Evaluations that name the response id and no span: each copy's task gets them.
+    evaluations: dict[str, Fact[KeptEvaluation]] = {}
 
 
 class RunCandidate(msgspec.Struct, array_like=True, gc=False):

@@ -11,6 +11,7 @@ import msgspec
 
 from spanpost.model.checkpoints import Checkpoint
 from spanpost.tasks.amounts import ZERO, Amounts, Models, minus, models_minus, models_plus, plus
+from spanpost.tasks.budget_draws import Draw
 from spanpost.tasks.work import Key
 
 #: In place of a root's uid: nothing of the task is shown any more.
@@ -33,7 +34,7 @@ class ReportedRun(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class CountedUse(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The figures of a task that counters and budgets have."""
+    """The figures of a task that counters have."""
 
     whole: Amounts = ZERO
     #: The same by model.
@@ -67,6 +68,19 @@ class Held(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     due_at: float = 0.0
 
 
+class UnaskedQuestion(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A question that is open, and when people are asked (store clock)."""
+
+    checkpoint: Checkpoint
+    #: The task of the question.
+    of: Key
+    due_at: float
+
+    def is_of(self, id: str) -> bool:
+        """Tell whether it is the question with this id."""
+        return self.checkpoint.ref == id
+
+
 class Reached(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The last milestone that a task reached: its run, its fifth, its step."""
 
@@ -96,9 +110,16 @@ class Reported(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     held: tuple[Checkpoint, ...] = ()
     #: Of a root task: milestones held for its messages, by ordering key.
     held_back: dict[str, Held] = {}
+    #: Of a root task: open questions that people are not asked yet.
+    unasked: tuple[UnaskedQuestion, ...] = ()
+    #: Ids of closed questions that need no further delivery: people were not asked, or their message shows how
+    #: they were settled.
+    closed_questions: tuple[str, ...] = ()
     reached: Reached | None = None
     runs: dict[Key, ReportedRun] = {}
     counted: CountedUse = NOTHING_COUNTED
+    #: What it drew from budgets, by budget.
+    drawn: dict[str, Draw] = {}
     #: A timer runs for figures that are not counted yet.
     is_counting: bool = False
     has_started: bool = False
@@ -112,7 +133,8 @@ class Reported(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     @property
     def waits(self) -> list[Checkpoint]:
         """Its checkpoints that are held for any reason."""
-        return [*self.held, *(held.checkpoint for held in self.held_back.values() if held.checkpoint is not None)]
+        milestones = [held.checkpoint for held in self.held_back.values() if held.checkpoint is not None]
+        return [*self.held, *milestones, *(one.checkpoint for one in self.unasked)]
 
     def holding(self, checkpoint: Checkpoint) -> Reported:
         """Return the value that also holds a new checkpoint."""
@@ -126,7 +148,7 @@ class Reported(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
     def holding_nothing(self) -> Reported:
         """Return the value without held checkpoints."""
-        return msgspec.structs.replace(self, held=(), held_back={})
+        return msgspec.structs.replace(self, held=(), held_back={}, unasked=())
 
 
 NOT_REPORTED = Reported()

@@ -10,13 +10,14 @@ from spanpost.model.ids import uuid_of
 from spanpost.model.messages import LocaleMessage
 from spanpost.model.readings import Artifact, Failure
 from spanpost.model.tasks import Step, Task
-from spanpost.tasks import acts, approvals
+from spanpost.tasks import acts, approvals, evaluations
 from spanpost.tasks.amounts import as_usage
 from spanpost.tasks.context import window_of
 from spanpost.tasks.context_use import ContextUse, ahead
 from spanpost.tasks.fact_values import StepBegin, StepNow
 from spanpost.tasks.facts import Fact, Facts, time_of, value_of
 from spanpost.tasks.folded import FoldRules
+from spanpost.tasks.loop_findings import loop_of
 from spanpost.tasks.records import ChildTasks, Run, TaskState
 from spanpost.tasks.runs import newest_run, runs_of
 from spanpost.tasks.status import TaskVerdict
@@ -77,7 +78,7 @@ def as_task(
         started = run.start_ns or facts.first_ns
     else:
         started = min((s.start_ns for s in runs.values() if s.start_ns), default=0) or facts.first_ns
-    return Task(
+    task = Task(
         uid=uuid_of(state.uid),
         tenant=state.tenant,
         task_id=task_id,
@@ -129,6 +130,7 @@ def as_task(
         context_model=use.model,
         context_max_output_tokens=window_of(use.model, rules.outputs) if rules.outputs else None,
         context_forecast=None if verdict.is_over else ahead(use, rules),
+        loop=None if verdict.is_over else loop_of(state, rules.loops),
         model=value_of(facts.model),
         llm_calls=state.amounts.calls,
         tool_calls=state.tools.calls,
@@ -138,7 +140,8 @@ def as_task(
         child_failed=sum(children.values()),
         steps=steps,
         artifacts=_artifacts(facts),
-        approvals=approvals.approvals(facts, state.tenant, rules.expiry)
+        evaluations=evaluations.evaluations(facts, state.tenant) if facts.evaluations else (),
+        approvals=approvals.approvals(facts, state.tenant, rules.approvals)
         if facts.asks or facts.answers or facts.claimed_answers
         else (),
         is_muted=acts.is_muted(state),
@@ -153,6 +156,7 @@ def as_task(
         else None,
         messages=messages,
     )
+    return rules.approvals.applied(task, rules.people)
 
 
 def _by_name(entries: Mapping[str, Fact[T]]) -> dict[str, T]:

@@ -260,7 +260,7 @@ class ExerciseSpend(Exercised):
         await store.record(
             a_costly_run(1, "5") + a_costly_run(2, "2", agent="smith") + a_costly_run(3, "7", tenant="other")
         )
-        store.rules = spending(A_DAY)  # type: ignore[attr-defined]
+        store.rules = spending(A_DAY)
         by_name = {t.name: t for t in await store.tasks(TaskQuery())}
         [asked] = await store.budgets.allowance(by_name["run 2"])
         assert (asked.cost_usd, asked.calls) == (Decimal(2), 1)

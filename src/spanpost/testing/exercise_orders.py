@@ -19,7 +19,7 @@ from spanpost.model.queries import TaskQuery
 from spanpost.routing.launch_orders import Launches, OnEnd, Retry
 from spanpost.store.protocols import Store
 from spanpost.tasks.folded import FoldRules
-from spanpost.testing.exercise_people import ALICE, BOB, an_act
+from spanpost.testing.exercise_people import ALICE, BOB, an_act, asking, at_work, the_question
 from spanpost.testing.exercise_store import MakeStore
 from spanpost.testing.exercised import Exercised
 from spanpost.testing.observed import ended
@@ -75,6 +75,36 @@ class ExerciseOrders(Exercised):
         assert await store.launch_orders.listed(OrderQuery(tenant="other")) == []
         [listed] = await store.outbox.deliveries(sink="launch:fix")
         assert (listed.kind, listed.state) == ("order", "delivered")
+
+    async def test_a_decision_resumes_a_run_once(self, make_store: MakeStore) -> None:
+        """A decision on a question that ended a run places one order; unusable words and a withdrawal place none."""
+        rules = FoldRules(launches=Launches(named={"fix": {}}), resume="fix")
+        for verb, resumed, expected in (
+            (Verb.APPROVE, ["s-1", "/repo"], {"session": "s-1", "cwd": "/repo"}),
+            (Verb.DENY, ["s-1", ""], {"session": "s-1"}),
+            (Verb.APPROVE, ["--help", "/repo"], None),
+            (Verb.APPROVE, ["s-1", "relative"], None),
+        ):
+            store = await make_store(rules=rules)
+            asked = [asking(trace=trace, is_marked=True, resume=resumed) for trace in (1, 2)]
+            await store.record([at_work(), at_work(trace=2), *asked])
+            row = await the_question(store)
+            act = an_act(verb, row.key)
+            verdicts = [await store.interventions.intervene(act) for _ in range(2)]
+            await store.interventions.intervene(an_act(Verb.APPROVE, row.key, actor=BOB))
+            orders = [row.order for row in await store.launch_orders.listed(OrderQuery())]
+            assert [(one.carrier, one.parameters) for one in orders] == (
+                [("launch:fix", expected)] if expected is not None else []
+            )
+            order_id = orders[0].id if expected is not None else None
+            assert [verdict.order_id for verdict in verdicts] == [order_id] * 2
+            assert len(await carried(store)) == len(orders)
+        store = await make_store(rules=rules)
+        await store.record([at_work(), asking(is_marked=True, resume=["s-1", "/repo"])])
+        row = await the_question(store)
+        await store.interventions.withdraw(row.key, "given up")
+        await store.interventions.intervene(an_act(Verb.APPROVE, row.key))
+        assert await store.launch_orders.listed(OrderQuery()) == []
 
     async def test_a_request_is_not_accepted_twice(self, make_store: MakeStore) -> None:
         """The same signature is a replay; the same order with another signature is known; neither is

@@ -13,7 +13,7 @@ from spanpost.model.checkpoints import Kind
 from spanpost.model.interventions import InterventionState, Result, Verb
 from spanpost.model.queries import ApprovalQuery, TaskQuery
 from spanpost.store.protocols import Store
-from spanpost.tasks.approvals import Expiry
+from spanpost.tasks.approval_rules import ApprovalRules
 from spanpost.testing.exercise_people import ALICE, BOB, an_act, asking, at_work, fold_timers, the_question
 from spanpost.testing.exercise_store import ROUTED_RULES, MakeStore, drain
 from spanpost.testing.exercised import Exercised
@@ -211,7 +211,7 @@ class ExerciseQuestions(Exercised):
     # --- deadlines ---------------------------------------------------------------------------------------------------
 
     async def _overdue(self, make_store: MakeStore, **said: Any) -> Store:
-        rules = msgspec.structs.replace(ROUTED_RULES, expiry=Expiry(expire_after=timedelta(seconds=60)))
+        rules = msgspec.structs.replace(ROUTED_RULES, approvals=ApprovalRules(expire_after=timedelta(seconds=60)))
         store = await make_store(rules=rules)
         now = datetime.now(UTC)
         await store.record([at_work(), asking(expires_at=(now + timedelta(seconds=90)).isoformat(), **said)])
@@ -277,7 +277,7 @@ class ExerciseQuestions(Exercised):
     async def test_a_question_without_a_deadline_has_that_of_the_settings(self, make_store: MakeStore) -> None:
         """A question without a deadline of its own is open for as long as the settings say."""
         rules = msgspec.structs.replace(
-            ROUTED_RULES, expiry=Expiry(expire_after=timedelta(seconds=60), at_expiry="deny")
+            ROUTED_RULES, approvals=ApprovalRules(expire_after=timedelta(seconds=60), at_expiry="deny")
         )
         store = await make_store(rules=rules)
         await store.record([at_work(), asking()])

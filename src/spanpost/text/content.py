@@ -25,7 +25,7 @@ CONTENT_WORDS = re.compile(
     r"(?:^|[._:/-])(?:"
     r"messages?|prompts?|completions?|content|instructions?|input|inputs|output|outputs|arguments|args|kwargs|parameters|"
     r"response|result|results|query|queries|document|documents|text|tool_input|tool_output|tool_response|"
-    r"system_prompt|user_prompt|all_messages|events|final_result|body|command|full_command|bash_command|command_line|raw|crew_agents|crew_tasks|crew_inputs|flow_inputs|prompt_text"
+    r"system_prompt|user_prompt|all_messages|events|final_result|body|explanation|command|full_command|bash_command|command_line|raw|crew_agents|crew_tasks|crew_inputs|flow_inputs|prompt_text"
     r")(?:$|[._:/-])|(?:^|[._:/-])task$"
 )
 #: The place between two words in camel case.
@@ -95,6 +95,11 @@ def without_content(o: Observation) -> Observation:
     if attributes is o.attributes and body is o.body:
         return o
     return msgspec.structs.replace(o, attributes=attributes, body=body)
+
+
+def is_left_out(value: Any) -> bool:
+    """Tell whether a value stands in place of content that was not kept."""
+    return type(value) is str and value[:1] == "[" and _PLACEHOLDER.fullmatch(value) is not None
 
 
 def _left_out(value: Any) -> Any:

@@ -25,6 +25,7 @@ BRIEF_LINES: Final = 5
 #: Characters that Slack shows of a button's label; of a risk it shows one line of small print.
 BRIEF_OPTION: Final = 30
 BRIEF_RISK: Final = 40
+BRIEF_TOOL: Final = 60
 #: More blank lines than this only push text out of sight.
 _BLANK_LINES = re.compile(r"\n(?:[^\S\n]*\n){2,}")
 _FIRST_LINES = re.compile(r"\A(?:[^\S\n]*\n)+")
@@ -53,7 +54,7 @@ class Hidden(StrEnum):
     ALIKE = "alike"
     #: Only in Slack: the settings keep tool arguments out (`slack.content`).
     ARGUMENTS = "arguments"
-    #: Only in Slack: a pattern of `slack.redact` matches.
+    #: Only in Slack: a rule of `redact` hides it, of the sink or of the route.
     PATTERN = "pattern"
     #: Only in Slack: it is longer than a dialogue.
     LONG = "long"
@@ -80,6 +81,9 @@ class Words(Protocol):
     def risk(self) -> str: ...
 
     @property
+    def tool(self) -> str: ...
+
+    @property
     def is_cut(self) -> bool: ...
 
 
@@ -90,6 +94,7 @@ class ShownText(msgspec.Struct, frozen=True, kw_only=True):
     detail: str = ""
     options: tuple[str, ...] = ()
     risk: str = ""
+    tool: str = ""
     #: Why part of it is hidden; empty if it is whole.
     hidden: tuple[Hidden, ...] = ()
 
@@ -106,6 +111,7 @@ class ShownText(msgspec.Struct, frozen=True, kw_only=True):
             sum(map(len, texts)) <= BRIEF
             and sum(text.count("\n") for text in texts) <= BRIEF_LINES
             and len(self.risk) <= BRIEF_RISK
+            and len(self.tool) <= BRIEF_TOOL
             and all(len(option) <= BRIEF_OPTION for option in self.options)
         )
 
@@ -122,13 +128,14 @@ def shown(asked: Words) -> ShownText:
         detail=legible(asked.detail),
         options=tuple(_line(option) for option in asked.options),
         risk=_line(asked.risk),
+        tool=_line(asked.tool),
         hidden=hidden(asked),
     )
 
 
 def hidden(asked: Words) -> tuple[Hidden, ...]:
     """Return why part of a question is hidden; empty if it is whole."""
-    texts = (asked.question, asked.detail, *asked.options, asked.risk)
+    texts = (asked.question, asked.detail, *asked.options, asked.risk, asked.tool)
     read = [strip(text) for text in texts]
     options = [_line(option) for option in asked.options]
     found = {

@@ -21,9 +21,12 @@ _BEFORE = VENDORS | words(
     "shared personal service webhook connection master license app security admin root"
 )
 _QUOTE = r"(?:\\{0,8}[\"'`]|&quot;|&#(?:34|39|x22|x27);|%2[27]|\\{1,2}u00(?:22|27)|[“”‘’])"
+#: The type of a declaration with a text: `var token string = "..."`, `password: str = "..."`.
+_TYPE = r"(?::?[ \t]{1,2}(?:[Ss]tring|str|&str)[ \t]{1,2}(?==[ \t]{0,2}[\"'`]))?"
 _SET = re.compile(
     rf"(?P<closing>{_QUOTE})?[\])]?(?:\*\*|__)?"
-    r"(?P<sep>[ \t]{0,8}(?:=>|\|(?!\|)|:=|={1,3}|:{1,2}(?!//)|\?=|<-|%3[adAD]|\\{1,2}u003[adAD])(?:\*\*|__)?[ \t]{0,8})"
+    rf"(?P<sep>{_TYPE}[ \t]{{0,8}}(?:=>|\|(?!\|)|:=|={{1,3}}|:{{1,2}}(?!//)|\?=|<-"
+    r"|%3[adAD]|\\{1,2}u003[adAD])(?:\*\*|__)?[ \t]{0,8})"
     rf"(?:(?:\r?\n|\\n)[ \t]{{1,24}})?(?P<prefix>[rbfuRBFU]{{1,2}}(?=[\"']))?(?P<opening>{_QUOTE})?"
 )
 #: {"name": "password", "value": "x"}, ("password", "x"), ["--password", "x"], <add key="password"

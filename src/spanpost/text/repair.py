@@ -28,6 +28,8 @@ MAX_KEY = 256
 #: Attribute with the number of dropped attributes.
 DROPPED = "spanpost.dropped_attributes"
 
+#: Before bytes, which become text.
+BYTES = "base64:"
 #: Text up to this length is never cut; integers stay within plus and minus `MAX_INT`.
 SHORT = 4096
 _MAX_BYTES = 1024 * 1024
@@ -251,7 +253,7 @@ class _Repairer:
                 raw = bytes(value[: MAX_VALUE // 2]) if len(value) > MAX_VALUE // 2 else bytes(value)
                 if len(raw) < len(value):
                     self.repairs |= Repair.TRUNCATED
-                return self.text("base64:" + b64encode(raw).decode(), MAX_VALUE)
+                return self.text(BYTES + b64encode(raw).decode(), MAX_VALUE)
             if isinstance(value, str):
                 return self.text(str.__str__(value), MAX_VALUE)
             if isinstance(value, int):

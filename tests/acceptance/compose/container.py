@@ -190,4 +190,4 @@ class Container:
     def kill(self) -> None:
         """End it at once."""
         self._process.kill()
-        self._process.wait(30)
+        self._process.wait(60)

@@ -121,7 +121,7 @@ class Server:
     def stop(self) -> None:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
-            self._process.wait(30)
+            self._process.wait(60)
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
@@ -144,7 +144,7 @@ class Server:
         """Run a statement; return the value of its first row."""
 
         async def ask() -> Any:
-            connection = await asyncpg.connect(self.url(database), timeout=5, statement_cache_size=0)
+            connection = await asyncpg.connect(self.url(database), timeout=60, statement_cache_size=0)
             try:
                 return await connection.fetchval(statement)
             finally:
@@ -196,7 +196,7 @@ def bouncer(program: str, home: Path, server: Server, mode: str, **options: obje
         yield port
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 def _takes(port: int, process: subprocess.Popen[bytes], log: Path) -> bool:

@@ -31,8 +31,10 @@ COMMANDS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("deliveries", "discard", "1"), ""),
     (("db", "upgrade"), ""),
     (("db", "query", "SELECT count(*) FROM agent_tasks"), ""),
-    (("db", "prune", "--older-than", "90d"), OWNERS),
-    (("db", "prune", "--older-than", "90d", "--yes"), OWNERS),
+    (("archive", "list"), ""),
+    (("archive", "run", "--dry-run"), ""),
+    (("archive", "run"), ""),
+    (("archive", "allow", "90d"), OWNERS),
     (("db", "grant", "--reader", READER), OWNERS),
     (("db", "end-sessions"), OWNERS),
 )

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,28 +17,28 @@ from spanpost.model.outcomes import GiveUp
 from spanpost.settings import DatabaseSettings
 from spanpost.store.embedded_roles import READER, USER
 from spanpost.store.postgres import PostgresStore
-from spanpost.store.retention import prune
 from spanpost.store.sql import schema
 from spanpost.testing.exercise_store import ROUTED_RULES, SINK
 from spanpost.testing.observed import a_run
 from spanpost.testing.postgres import as_role
 from tests.conftest import POSTGRES_VERSIONS, find, fresh_database, made_server
+from tests.store.archiving.aged import LONG_AGO, age, retain, rules
 
 pytestmark = pytest.mark.acceptance
 
 
 @pytest.mark.parametrize("version", POSTGRES_VERSIONS)
-def test_a_version_works(version: int) -> None:
+def test_a_version_works(version: int, tmp_path: Path) -> None:
     """The owner makes the schema, a role that owns nothing records a trace, claims its delivery and makes a month's
-    partition, a reader reads, and the owner prunes.
+    partition, a reader reads, and the writer archives what is old.
     """
     with made_server(Path(find(f"postgres-{version}"))) as server, fresh_database(server) as dsn:
-        assert asyncio.run(a_day(dsn)) == version
+        assert asyncio.run(a_day(dsn, tmp_path / "archive")) == version
         read = query(DatabaseSettings(), as_role(dsn, READER), "SELECT name, status FROM agent_tasks")
         assert read == (["name", "status"], [["version", "complete"]])
 
 
-async def a_day(dsn: str) -> int:
+async def a_day(dsn: str, directory: Path) -> int:
     owner, writer = as_role(dsn, USER), as_role(dsn, "spanpost_writer")
     assert await schema.upgrade(owner) == (schema.HEAD, schema.HEAD)
     store = PostgresStore(writer, rules=ROUTED_RULES)
@@ -56,8 +55,12 @@ async def a_day(dsn: str) -> int:
     await connection.execute(f"DROP TABLE {month[0]}")
     assert await store.run(lambda c: c.fetchval("SELECT spanpost_keep_months()")) == 1
     await store.close()
-    pruned = await prune(connection, timedelta(days=-1), is_done=True)
-    assert pruned.events + pruned.task_state > 0
+    await age(connection)
+    gateway: Any = await asyncpg.connect(writer)
+    archived = await retain(gateway, rules(directory, tasks=2 * LONG_AGO))
+    assert archived.rows > 0
+    assert archived.changed == archived.left == 0
+    await gateway.close()
     await connection.close()
     assert store.server is not None
     return store.server.version

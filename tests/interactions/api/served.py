@@ -40,14 +40,20 @@ class Served:
             "gateway": {"http_port": 0, "grpc_port": -1},
             "interactions": {
                 "tokens": tokens(),
-                "rules": [{"actions": ["start"], "launcher": "locked", "roles": ["approver"]}],
+                "rules": [
+                    {"actions": ["start"], "launcher": "locked", "roles": ["approver"]},
+                    {"actions": ["decide"], "agent": "asker", "roles": ["operator", "approver"]},
+                ],
             },
             "api": {"heartbeat": 1},
             "launchers": {
                 "named": {name: {"kind": "command", "command": ["/bin/true"]} for name in ("fix", "locked")},
                 "retries": [{"launcher": "fix", "agent": "again"}],
             },
-            "budgets": [{"name": "miners", "limit_usd": 10, "agent": "miner"}],
+            "budgets": [
+                {"name": "miners", "limit_usd": 10, "agent": "miner"},
+                {"name": "asked", "limit_calls": 2, "agent": "asker", "at_limit": "ask", "warn_at": []},
+            ],
         }
         self._given = {name: value for name, value in (given | settings).items() if value is not None}
         self.gateway = Gateway(load(**self._given))
@@ -84,7 +90,7 @@ class Served:
 
     def client(self, token: str | None = None, **headers: str) -> httpx.Client:
         given = headers | ({"authorization": f"Bearer {token}"} if token is not None else {})
-        self._clients.append(httpx.Client(base_url=self.url, headers=given, timeout=20))
+        self._clients.append(httpx.Client(base_url=self.url, headers=given, timeout=60))
         return self._clients[-1]
 
     def here(self) -> httpx.Client:

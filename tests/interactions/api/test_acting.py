@@ -8,6 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
+from spanpost.interactions.texts import NO_LAUNCHER
+from spanpost.testing.exercise_limits import a_call
+from spanpost.text.locales import ENGLISH
 from tests.errors import field_of, reason_of
 from tests.eventually import eventually
 from tests.interactions.api.served import Served
@@ -41,11 +44,15 @@ def test_a_decision_is_an_approvers(served: Served) -> None:
         "decision": "deny",
         "by": "approver",
         "order_id": None,
+        "approvals": 0,
+        "needs": 1,
+        "standing_approval": None,
         "is_repeat": False,
+        "message": "Decided: deny. The agent receives it.",
     }
     late = decide(served.as_of("approver"), question, "approve")
     assert (late.status_code, reason_of(late.json())) == (409, "decided")
-    assert "deny by approver" in late.json()["message"]
+    assert "denied by approver" in late.json()["message"]
     [approval] = served.as_of("viewer").get("/api/approvals", params={"task": question["task_uid"]}).json()["items"]
     assert (approval["state"], approval["decision"], approval["by"], approval["comment"], approval["source"]) == (
         "decided", "deny", "approver", "as agreed", "api",
@@ -65,6 +72,21 @@ def test_options_are_answers(served: Served) -> None:
     assert client.post("/api/approvals/choose%2F1/decision", json={"decision": "green"}).json()["decision"] == "green"
 
 
+def test_a_budget_is_raised_by_those_who_may(served: Served) -> None:
+    """The answer +20 % to a budget's question needs the action `raise` beside `choose`; /api/usage shows who raised."""
+    task = served.task("asks for more", gen_ai__operation__name="invoke_agent", gen_ai__agent__name="asker")
+    served.record(a_call(task["trace"], 2), a_call(task["trace"], 3))
+    [question] = served.as_of("viewer").get("/api/approvals", params={"task": task["uid"]}).json()["items"]
+    assert question["options"] == ["+20 %", "Stop"]
+    refused = decide(served.as_of("operator"), question, "+20 %")
+    assert (refused.status_code, reason_of(refused.json())) == (403, "refused")
+    assert decide(served.as_of("approver"), question, "+20 %").json()["result"] == "done"
+    budgets = served.as_of("viewer").get("/api/usage").json()["budgets"]
+    [spent] = [one for one in budgets if one["budget"] == "asked"]
+    assert (spent["calls"], spent["limit_calls"], [one["by"] for one in spent["raises"]]) == (2, 3, ["approver"])
+    assert ("resume", "done", "approver") in acts(served, task["uid"])
+
+
 def test_what_operators_do(served: Served) -> None:
     """Acts reach the task; viewers, tasks that cannot restart and ended tasks are refused with the reason."""
     task = served.task("operate")
@@ -79,10 +101,11 @@ def test_what_operators_do(served: Served) -> None:
     shown = client.get(f"/api/tasks/{task['uid']}").json()
     assert (shown["paused_by"], shown["muted"], shown["cancel_by"]) == (None, True, "operator")
     retry = client.post(f"/api/tasks/{task['uid']}/retry")
-    assert (retry.status_code, reason_of(retry.json())) == (403, "refused")
+    assert (retry.status_code, reason_of(retry.json()), retry.json()["message"]) == (403, "refused", NO_LAUNCHER)
     served.end(task)
     late = client.post(f"/api/tasks/{task['uid']}/pause")
     assert (late.status_code, reason_of(late.json())) == (409, "too_late")
+    assert late.json()["message"] == ENGLISH.say("interactions.too_late")
 
 
 def test_a_repeat_with_a_key_is_the_same_act(served: Served) -> None:
@@ -155,3 +178,23 @@ def test_pages_of_elsewhere_cannot_act(served: Served) -> None:
     assert served.as_of("operator").post(path, content="{}", headers={"content-type": "text/plain"}).status_code == 415
     assert acts(served, task["uid"]) == []
     assert served.client("spt_viewer", host="behind.a.proxy").get("/api/me").status_code == 200
+
+
+def test_a_rating_is_recorded_and_shown(served: Served) -> None:
+    """An operator rates a task; its newest rating stands, with its comment, and another word is refused."""
+    task = served.question("rate-1")["task_uid"]
+    path, operator = f"/api/tasks/{task}/rate", served.as_of("operator")
+    assert served.as_of("viewer").post(path, json={"rating": "up"}).status_code == 403
+    assert operator.post(path, json={"rating": "sideways"}).status_code == 422
+    for rating, comment in (("up", ""), ("down", "the wrong file")):
+        done = operator.post(path, json={"rating": rating, "comment": comment}).json()
+        assert (done["result"], done["decision"]) == ("done", rating)
+    [shown] = served.as_of("viewer").get(f"/api/tasks/{task}").json()["evaluations"]
+    assert {name: shown[name] for name in ("name", "source", "score", "label", "explanation", "by")} == {
+        "name": "person_rating",
+        "source": "person",
+        "score": 0.0,
+        "label": "down",
+        "explanation": "the wrong file",
+        "by": "operator",
+    }

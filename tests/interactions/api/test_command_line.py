@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from spanpost.runtime.system_user import system_user
+from spanpost.store.system_user import system_user
+from spanpost.testing.exercise_costs import a_family
 from spanpost.testing.postgres import as_role
 from tests.conftest import ROOT, WRITER, Database
 from tests.errors import reason_of
@@ -103,7 +104,7 @@ def test_a_question_is_read_whole_before_it_is_answered(served: Served, api_dsn:
         assert (code, "DROP ALL DATABASES" in shown, "Answer 'approve'?" in shown) == (1, True, True), shown
     assert served.as_of("viewer").get("/api/approvals/cli-read").json()["state"] == "open"
     code, shown = at_a_terminal(tmp_path, "y", *answer, DATABASE_URL=api_dsn)
-    assert (code, "the agent will receive it" in shown) == (0, True), shown
+    assert (code, "The agent receives it" in shown) == (0, True), shown
 
 
 def at_a_terminal(directory: Path, says: str, *arguments: str, **more: str) -> tuple[int, str]:
@@ -125,22 +126,24 @@ def at_a_terminal(directory: Path, says: str, *arguments: str, **more: str) -> t
 
 
 def test_the_systems_user_is_kept_beside_the_name_that_is_claimed(served: Served, api_dsn: str, tmp_path: Path) -> None:
-    """Beside the name of `--as` the row has the system's user and host and the database role; prune too."""
+    """Beside the name of `--as` the row has the system's user and host and the database role; archives too."""
     served.question("cli-who")
     at = {"DATABASE_URL": api_dsn, "USER": "mallory", "LOGNAME": "mallory"}
     assert run(tmp_path, "approvals", "approve", "cli-who", "--yes", "--as", "the CEO", **at)[0] == 0
     assert run(tmp_path, "deliveries", "retry", "--sink", "nothing", **at)[0] == 0
-    assert run(tmp_path, "db", "prune", "--older-than", "900w", "--yes", **at)[0] == 0
+    assert run(tmp_path, "archive", "allow", "183d", **at)[0] == 0
     asked = "SELECT verb, actor, actor_id, database_role, detail FROM human_interventions WHERE via = 'cli'"
     at["DATABASE_URL"] = as_role(api_dsn, WRITER)  # a superuser's queries are refused
     rows = json.loads(run(tmp_path, "db", "query", "--json", f"{asked} ORDER BY recorded_at", **at)[1])["rows"]
     found = {
-        row["verb"]: row for row in rows if row["actor"] == "the CEO" or row["verb"] in ("retry_deliveries", "prune")
+        row["verb"]: row
+        for row in rows
+        if row["actor"] == "the CEO" or row["verb"] in ("retry_deliveries", "allow_archive")
     }
     user = system_user()
     assert (found["approve"]["actor"], found["approve"]["actor_id"]) == ("the CEO", f"cli:{user}")
-    assert (found["retry_deliveries"]["actor"], found["retry_deliveries"]["detail"]) == (user, "all of nothing")
-    assert found["prune"]["actor_id"] == f"cli:{user}"
+    assert (found["retry_deliveries"]["actor"], found["retry_deliveries"]["detail"]) == (user, "all of nothing: 0")
+    assert found["allow_archive"]["actor_id"] == f"cli:{user}"
     assert {row["database_role"] for row in rows} == {urlsplit(api_dsn).username}
 
 
@@ -200,3 +203,34 @@ def test_watching(served: Served, api_dsn: str, tmp_path: Path, where: str) -> N
         out, _ = process.communicate(timeout=60)
     assert [json.loads(line)["text"] for line in out.splitlines()] == ["Started: watched", "one"]
     assert process.returncode == 0
+
+
+def test_ratings_and_costs_at_the_command_line(served: Served, api_dsn: str, tmp_path: Path) -> None:
+    """A task is rated at a gateway by its rules, and in the database in a name; both list what pull requests cost."""
+    trace = served.trace()
+    served.record(*a_family(trace, ["https://x.example/cli/1"], below="https://x.example/cli/2", by="erin", cost="0.5"))
+    task = f"root-{trace}"
+    code, _, why = run(tmp_path, "rate", task, "up", "--url", served.url, SPANPOST_TOKEN="spt_viewer")
+    assert (code, "may not rate" in why) == (1, True)
+    code, out, _ = run(tmp_path, "rate", task, "up", "--json", "--url", served.url, SPANPOST_TOKEN="spt_operator")
+    assert (code, json.loads(out)) == (
+        0,
+        {"task": task, "result": "done", "order_id": None, "message": f"Rated up: root {trace}."},
+    )
+    code, _, why = run(tmp_path, "rate", task, "down", DATABASE_URL=api_dsn)
+    assert (code, "--as" in why) == (2, True)
+    code, out, _ = run(tmp_path, "rate", task, "down", "--as", "erin", "--comment", "no", DATABASE_URL=api_dsn)
+    assert (code, out) == (0, f"Rated down: root {trace}.\n")
+    client = served.as_of("viewer")
+    given = client.get(f"/api/tasks/{task}").json()["evaluations"]
+    assert sorted((one["label"], one["by"]) for one in given) == [("down", "erin"), ("up", "operator")]
+    code, out, _ = run(tmp_path, "spending", "--by", "pr", "--since", "1d", "--json", DATABASE_URL=api_dsn)
+    costs = {one["key"]: one["cost_usd"] for one in json.loads(out)["costs"]}
+    assert [costs[f"https://x.example/cli/{n}"] for n in (1, 2)] == ["0.500000000", "0.500000000"]
+    listed = client.get("/api/costs", params={"by": "person"}).json()["items"]
+    assert [one for one in listed if one["key"] == "erin"] == [
+        {"key": "erin", "cost_usd": "1.000000000", "tasks": 1, "pull_requests": 2, "partial": False}
+    ]
+    assert client.get("/api/costs", params={"by": "team"}).status_code == 422
+    code, out, _ = run(tmp_path, "spending", "--by", "person", DATABASE_URL=api_dsn)
+    assert (code, "erin" in out, "$1.00" in out) == (0, True, True)

@@ -135,7 +135,7 @@ def test_every_row_is_tried_or_names_its_test() -> None:
         assert row in numbered or sum(row.startswith(who) for who in CREDENTIALS) == 1, row
         assert set(columns) == {*TRIES}
         assert {*columns.values()} <= (
-            {"yes", "no", "rules", "roles", "declared"} if row in numbered else {"yes", "no"}
+            {"yes", "no", "rules", "roles", "scopes", "declared"} if row in numbered else {"yes", "no"}
         )
     assert {who for who, _, _ in CASES} == {*CREDENTIALS}
     for named in held.values():

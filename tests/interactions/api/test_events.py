@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import socket
 import threading
 from contextlib import ExitStack
 from typing import Any
 
+import asyncpg
 import pytest
 
 from tests.interactions.api.served import Served, streamed, texts, tokens, until
+from tests.store.erasing_history import erased
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.needs("postgres")]
 
@@ -189,7 +192,7 @@ def test_streams_are_bounded_and_end(api_dsn: str, clean_environment: Any) -> No
         client = served.as_of("viewer")
         with streamed(client) as one:
             begun(one)
-            slow = socket.create_connection(served.url.removeprefix("http://").split(":"), timeout=20)
+            slow = socket.create_connection(served.url.removeprefix("http://").split(":"), timeout=60)
             slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             slow.sendall(b"GET /api/events HTTP/1.1\r\nhost: x\r\nauthorization: Bearer spt_viewer\r\n\r\n")
             assert slow.recv(10)
@@ -253,3 +256,30 @@ def test_streams_that_begin_together(served: Served) -> None:
     for thread in threads:
         thread.join()
     assert received == [said] * count
+
+
+def test_what_is_erased_is_forgotten(served: Served, api_dsn: str) -> None:
+    """After an erasure a stream has its client ask for the tasks anew, and no stream is given what was kept before."""
+    client = served.as_of("viewer")
+    task = served.task("to be erased", agent__task__id="erased-1")
+    with streamed(client, task=task["uid"], event="checkpoint") as events:
+        place = begun(events)["id"]
+        served.record(served.checkpoint(task, 1, "a secret"))
+        assert texts(until(events, "a secret")) == ["a secret"]
+        with streamed(client, event="task") as states:
+            begun(states)
+
+            async def erase_it() -> None:
+                database = await asyncpg.connect(api_dsn)
+                await erased(database, task="erased-1")
+                await database.close()
+
+            asyncio.run(erase_it())
+            while (event := said(states))["event"] != "reset":
+                pass
+            assert event["data"]["reason"].startswith("too far behind")
+    with streamed(client, place, event="checkpoint") as events:
+        begun(events)
+        other = served.task("another")
+        served.record(served.checkpoint(other, 1, "the next"))
+        assert "a secret" not in texts(until(events, "the next"))

@@ -15,8 +15,10 @@ from joserfc.jwk import RSAKey
 
 from spanpost.interactions.api.callers import Caller
 from spanpost.interactions.api.sessions import COOKIE, REFRESH, Sessions
+from spanpost.model.acts import ActFilter
 from spanpost.model.errors import ConfigError
 from spanpost.model.sessions import SessionState
+from spanpost.runtime.endpoints.api import oidc_of
 from spanpost.settings import load
 from spanpost.store.memory import MemoryStore
 from spanpost.testing.exercise_people import asking, at_work
@@ -33,22 +35,27 @@ def provider() -> Iterator[Provider]:
         yield provider
 
 
-@pytest.fixture(scope="module")
-def app(provider: Provider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A gateway with logins. It keeps its rows in memory, without a database."""
-    oidc = {
+def terms(provider: Provider, url: str = "http://127.0.0.1:1") -> dict[str, Any]:
+    """Return the settings of the login."""
+    return {
         "issuer": provider.url,
         "client_id": provider.client_id,
         "client_secret": provider.client_secret,
-        "public_url": "http://127.0.0.1:1",
+        "public_url": url,
         "roles": {"sre": ["viewer", "approver"], "boss": ["operator"]},
         "tenant_claim": "org",
     }
+
+
+@pytest.fixture(scope="module")
+def app(provider: Provider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A gateway with logins. It keeps its rows in memory, without a database."""
+    oidc = terms(provider)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("house"))
         made = Served(None, oidc=oidc)
     with made:
-        assert made.reload(oidc=oidc | {"public_url": made.url})  # its address is known now
+        assert made.reload(oidc=terms(provider, made.url))  # its address is known now
         yield made
 
 
@@ -62,7 +69,7 @@ def _ann(provider: Provider) -> None:
 
 
 def logged_in(app: Served, path: str = "/api/login?next=/api/me") -> tuple[httpx.Client, httpx.Response]:
-    client = httpx.Client(base_url=app.url, follow_redirects=True, timeout=20)
+    client = httpx.Client(base_url=app.url, follow_redirects=True, timeout=60)
     return client, client.get(path)
 
 
@@ -78,6 +85,12 @@ def test_somebody_logs_in(app: Served) -> None:
     assert "SameSite=lax" in set_cookie
     assert client.post("/api/logout", headers={"origin": app.url}).status_code == 204
     assert client.get("/api/me").status_code == 401
+    acts = app.gateway.pipeline.ask(app.gateway.pipeline.store.acts.listed(ActFilter(source="oidc"), None, 2)).items
+    assert [(one.verb, one.actor, one.tenant) for one in acts] == [
+        ("log_out", "Ann", "default"),
+        ("log_in", "Ann", "default"),
+    ]
+    assert acts[0].credential == acts[1].credential != ""
 
 
 def test_a_person_decides_from_our_own_pages_alone(app: Served) -> None:
@@ -126,10 +139,10 @@ def test_a_forged_token(app: Served, provider: Provider) -> None:
 
 def test_a_login_that_was_not_begun_here(app: Served, provider: Provider) -> None:
     """A code without its login's cookie, or with another state, logs nobody in."""
-    client = httpx.Client(base_url=app.url, timeout=20)
+    client = httpx.Client(base_url=app.url, timeout=60)
     begun = client.get("/api/login")
     there = httpx.get(begun.headers["location"]).headers["location"]
-    stranger = httpx.Client(timeout=20)
+    stranger = httpx.Client(timeout=60)
     assert stranger.get(there).status_code == 403
     assert client.get(there.partition("state=")[0] + "state=other").status_code == 403
     assert client.get("/api/login/callback?error=access_denied").json()["message"].endswith("(access_denied)")
@@ -140,7 +153,7 @@ def test_a_login_that_was_not_begun_here(app: Served, provider: Provider) -> Non
 )
 def test_the_redirect_stays_on_this_host(app: Served, next: str) -> None:
     """After the login the redirect leads to a path of ours, whatever was requested."""
-    client = httpx.Client(base_url=app.url, timeout=20)
+    client = httpx.Client(base_url=app.url, timeout=60)
     there = httpx.get(client.get("/api/login", params={"next": next}).headers["location"]).headers["location"]
     assert client.get(there).headers["location"] == "/"
 
@@ -170,20 +183,38 @@ def test_a_rebound_name_is_refused(app: Served) -> None:
 
 
 @pytest.mark.slow
-def test_a_stream_ends_with_its_session(app: Served) -> None:
+def test_a_stream_ends_with_its_session(app: Served, provider: Provider) -> None:
     """A stream ends when its session does, and the user must log in again. Four seconds."""
     pipeline = app.gateway.pipeline
-    client = app.client(cookie=f"{COOKIE}={pipeline.ask(Sessions(pipeline.store.sessions, 4).begin(ANN))}")
+    short = oidc_of(load(**(app._given | {"oidc": terms(provider, app.url) | {"session": 4}})), pipeline.store.sessions)
+    assert short is not None
+    client = app.client(cookie=f"{COOKIE}={pipeline.ask(short.sessions.begin(ANN))}")
     with streamed(client) as events:
         assert [event["event"] for event in events if "event" in event][:1] == ["hello"]
     assert client.get("/api/me").status_code == 401
+
+
+def test_a_session_ends_when_its_roles_are_given_no_more(app: Served, provider: Provider) -> None:
+    """A reload that changes which roles a login gives ends all sessions and their streams; the next login gives the
+    new roles. Another reload ends no session.
+    """
+    given = terms(provider, app.url)
+    client, _ = logged_in(app)
+    assert app.reload(oidc=given | {"scopes": ["openid"]})
+    assert client.get("/api/me").status_code == 200
+    try:
+        assert app.reload(oidc=given | {"roles": {"sre": ["viewer"]}})
+        assert client.get("/api/me").status_code == 401
+        assert client.get("/api/login?next=/api/me").json()["roles"] == ["viewer"]
+    finally:
+        assert app.reload(oidc=given)
 
 
 def test_what_a_provider_answers_instead(app: Served, provider: Provider) -> None:
     """A provider that does not know the client is reported with the settings to check, without the secret."""
     provider.client_secret = "another"
     try:
-        client = httpx.Client(base_url=app.url, follow_redirects=True, timeout=20, headers={"accept": "text/html"})
+        client = httpx.Client(base_url=app.url, follow_redirects=True, timeout=60, headers={"accept": "text/html"})
         answer = client.get("/api/login")
     finally:
         del provider.client_secret
@@ -356,6 +387,6 @@ def test_this_machine_may_be_turned_off(tmp_path: Any, monkeypatch: pytest.Monke
 
 def _first_line(url: str, request: str) -> str:
     host, _, port = url.removeprefix("http://").partition(":")
-    with socket.create_connection((host, int(port)), timeout=20) as connection:
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
         connection.sendall(request.encode())
         return connection.recv(100).split()[1].decode()

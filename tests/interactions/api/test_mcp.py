@@ -71,7 +71,7 @@ def test_acts_are_asked_for(served: Served) -> None:
     there, refused = with_assistant(served, "viewer", start, "--allow-acts")
     assert (there, "may not start" in refused) == ([], True)
     there, done = with_assistant(served, "operator", start, "--allow-acts")
-    assert (there, done["result"], bool(done["order_id"])) == (["fix"], "done", True)
+    assert ([one["name"] for one in there], done["result"], bool(done["order_id"])) == (["fix"], "done", True)
     assert "may not approve" in with_assistant(served, "viewer", talk, "--allow-acts")
     assert with_assistant(served, "approver", talk, "--allow-acts")["decision"] == "approve"
 

@@ -31,8 +31,8 @@ def test_launchers_are_those_that_one_may_start(served: Served) -> None:
     answers = {role: served.as_of(role).get("/api/launchers").json() for role in ("viewer", "operator", "approver")}
     assert answers == {
         "viewer": {"items": [], "next": None},
-        "operator": {"items": [{"name": "fix"}], "next": None},
-        "approver": {"items": [{"name": "locked"}], "next": None},
+        "operator": {"items": [{"name": "fix", "parameters": []}], "next": None},
+        "approver": {"items": [{"name": "locked", "parameters": []}], "next": None},
     }
 
 
@@ -82,16 +82,17 @@ def test_a_task_says_what_may_be_done(served: Served) -> None:
     path = f"/api/tasks/{task['uid']}"
     operator = served.as_of("operator")
     assert served.as_of("viewer").get(path).json()["acts"] == []
-    assert operator.get(path).json()["acts"] == ["cancel", "pause", "message", "mute"]
+    assert operator.get(path).json()["acts"] == ["cancel", "pause", "message", "rate", "mute"]
     operator.post(f"{path}/pause").raise_for_status()
     operator.post(f"{path}/cancel").raise_for_status()
     operator.post(f"{path}/mute").raise_for_status()
-    assert operator.get(path).json()["acts"] == ["resume", "message", "unmute"]
+    assert operator.get(path).json()["acts"] == ["resume", "message", "rate", "unmute"]
     served.end(task)
-    assert operator.get(path).json()["acts"] == ["unmute"]
-    assert operator.get(f"/api/tasks/{failed(served, 'no retrier')['uid']}").json()["acts"] == ["mute"]
+    assert operator.get(path).json()["acts"] == ["rate", "unmute"]
+    assert operator.get(f"/api/tasks/{failed(served, 'no retrier')['uid']}").json()["acts"] == ["rate", "mute"]
     assert operator.get(f"/api/tasks/{failed(served, 'retrier', agent__name='again')['uid']}").json()["acts"] == [
         "retry",
+        "rate",
         "mute",
     ]
 

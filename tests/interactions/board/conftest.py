@@ -20,6 +20,24 @@ if TYPE_CHECKING:
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync"]
 
 
+#: `release` declares parameters, `fix` accepts any.
+LAUNCHERS: dict[str, Any] = {
+    "named": {
+        "fix": {"kind": "command", "command": ["/bin/true"]},
+        "release": {
+            "kind": "command",
+            "command": ["/bin/true"],
+            "parameters": [
+                {"name": "version", "label": "Version", "required": True, "hint": "As it is tagged."},
+                {"name": "where", "label": "Where", "kind": "choice", "choices": ["staging", "production"]},
+                {"name": "percent", "label": "Percent", "kind": "number", "minimum": 1, "maximum": 100},
+            ],
+        },
+    },
+    "retries": [{"launcher": "fix", "agent": "again"}],
+}
+
+
 @pytest.fixture(scope="module")
 def board(server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A gateway whose board this machine can read without a token, and may decide at."""
@@ -29,7 +47,8 @@ def board(server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
             if name.upper().startswith("SPANPOST_") or name in ("DATABASE_URL", "OTEL_SDK_DISABLED"):
                 patch.delenv(name)
         patch.chdir(home)
-        with Served(dsn, interactions={}, api={"heartbeat": 1, "local_roles": ["operator", "approver"]}) as served:
+        about = {"interactions": {}, "api": {"heartbeat": 1, "local_roles": ["operator", "approver"]}}
+        with Served(dsn, **about, launchers=LAUNCHERS) as served:
             yield served
 
 

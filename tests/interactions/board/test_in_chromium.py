@@ -88,10 +88,10 @@ def test_what_failed_is_tried_again(open_page: OpenPage, tasks: LiveTasks, board
     page = open_page(_page_of(board, "Nobody tries this"))
     page.get_by_role("heading", name="Why it failed").wait_for()
     page.locator(".timeline li").first.wait_for()
-    assert page.get_by_role("button").count() == 0
+    assert page.get_by_role("button", name="Retry").count() == 0
     page.goto("/board/tasks/lamp-1")
-    page.get_by_role("button", name="Try again").click()
-    page.get_by_text("It is asked to be started again").wait_for()
+    page.get_by_role("button", name="Retry").click()
+    page.get_by_text("Asked to start again: Fix the lamp.").wait_for()
     tasks.begin([26], name="Fix the lamp once more", agent__retry_of="lamp-1")
     tasks.begin([28], name="Sweep up", agent__caused_by="lamp-1")
     page.locator("section.after a.row", has_text="Sweep up").wait_for()
@@ -106,13 +106,13 @@ def test_work_is_started(open_page: OpenPage, board: Served) -> None:
     """
     page = open_page()
     page.get_by_role("button", name="Start work").click()
-    page.get_by_label("What is to be done").fill("Mow the lawn")
+    page.get_by_label("The work to do").fill("Mow the lawn")
     page.get_by_label("Parameters").fill("where")
     page.get_by_role("button", name="Start", exact=True).click()
     page.get_by_text("write it as name=value").wait_for()
     page.get_by_label("Parameters").fill("where=behind the house\nhow = short")
     page.get_by_role("button", name="Start", exact=True).click()
-    page.get_by_text("fix is asked to start it").wait_for()
+    page.get_by_text("fix was asked to start it").wait_for()
     pipeline = board.gateway.pipeline
     found = [row.order for row in pipeline.ask(pipeline.store.launch_orders.listed(OrderQuery(carrier="launch:fix")))]
     assert [(one.parameters, one.by) for one in found if one.text == "Mow the lawn"] == [
@@ -120,20 +120,58 @@ def test_work_is_started(open_page: OpenPage, board: Served) -> None:
     ]
 
 
+def test_a_form_has_the_declared_parameters(open_page: OpenPage, board: Served) -> None:
+    """The form of a launcher has a field for each parameter that it declares; faults stand at their fields, and a
+    right one is an order.
+    """
+    page = open_page()
+    page.get_by_role("button", name="Start work").click()
+    page.get_by_label("Launcher").select_option("release")
+    page.get_by_label("The work to do").fill("Release the shop")
+    page.get_by_label("Version").fill("x" * 1000)
+    page.get_by_label("Percent").fill("200")
+    page.get_by_role("button", name="Start", exact=True).click()
+    page.get_by_text("Must be at most 100.").wait_for()
+    page.get_by_text("Nothing was started.").wait_for()
+    assert page.get_by_label("Percent").get_attribute("aria-invalid") == "true"
+    page.get_by_label("Version").fill("1.8.2")
+    page.get_by_label("Where").select_option("production")
+    page.get_by_label("Percent").fill("50")
+    page.get_by_role("button", name="Start", exact=True).click()
+    page.get_by_text("release was asked to start it").wait_for()
+    pipeline = board.gateway.pipeline
+    [row] = pipeline.ask(pipeline.store.launch_orders.listed(OrderQuery(carrier="launch:release")))
+    assert row.order.parameters == {"version": "1.8.2", "where": "production", "percent": "50"}
+
+
 def test_a_task_is_stopped_and_gets_a_message(open_page: OpenPage, tasks: LiveTasks, board: Served) -> None:
-    """Stop asks for confirmation and shows the reason; a message reaches the agent; both are in the task's
+    """Cancel asks for confirmation and shows the reason; a message reaches the agent; both are in the task's
     history.
     """
     tasks.begin([25], name="Sort the archive")
     page = open_page(_page_of(board, "Sort the archive"))
-    page.get_by_label("Tell it").fill("leave the deliveries")
+    page.get_by_label("Message to the agent").fill("leave the deliveries")
     page.get_by_role("button", name="Send").click()
     page.locator(".timeline").get_by_text("leave the deliveries").wait_for()
-    page.get_by_role("button", name="Stop", exact=True).click()
-    page.get_by_label("Why").fill("wrong shelf")
-    page.get_by_role("button", name="Stop it").click()
+    page.get_by_role("button", name="Cancel", exact=True).click()
+    page.get_by_label("Comment for the agent").fill("wrong shelf")
+    page.get_by_role("button", name="Cancel it").click()
     page.locator(".chip", has_text="stopping, asked by this machine").wait_for()
     page.locator(".timeline").get_by_text("wrong shelf").first.wait_for()
+
+
+def test_a_task_is_rated(open_page: OpenPage, tasks: LiveTasks, board: Served) -> None:
+    """A finished task is rated down with a comment, and the page shows the rating; a running one offers none."""
+    tasks.begin([45], name="Rename the module")
+    page = open_page(_page_of(board, "Rename the module"))
+    page.get_by_role("button", name="Cancel", exact=True).wait_for()
+    assert page.get_by_role("button", name="Not good").count() == 0
+    tasks.end(45)
+    page.get_by_role("button", name="Not good").click()
+    page.get_by_label("What was wrong").fill("the wrong <b>module</b>")
+    page.get_by_role("button", name="Rate", exact=True).click()
+    page.get_by_role("heading", name="Ratings and evaluations").wait_for()
+    page.get_by_text("the wrong <b>module</b>").first.wait_for()
 
 
 def test_the_context_is_drawn(open_page: OpenPage, tasks: LiveTasks, board: Served) -> None:
@@ -265,7 +303,7 @@ def test_every_page_is_accessible(
         if summary := page.query_selector("section.message summary"):
             summary.click()
         judge(path)
-    for path, button in (("/", "Start work"), (_page_of(board, f"in {scheme}"), "Stop")):
+    for path, button in (("/", "Start work"), (_page_of(board, f"in {scheme}"), "Cancel")):
         page.goto(path)
         page.get_by_role("button", name=button, exact=True).click()
         page.get_by_role("dialog").wait_for()

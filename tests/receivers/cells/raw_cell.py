@@ -14,8 +14,9 @@ import trustme
 
 from spanpost.http.tokens import hash_of
 from spanpost.runtime.router import Router
-from spanpost.settings import load
+from spanpost.settings import Settings, load
 
+METHOD = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 TOKEN = "spt_router_0123456789abcdef0123456789"
 TOKENS = [{"tenant": "red", "sha256": [hash_of("red")]}, {"tenant": "blue", "sha256": [hash_of("blue")]}]
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-type: application/json\r\n\r\n{}"
@@ -39,6 +40,8 @@ class RawCell:
         self.received: list[Received] = []
         self.answer: Callable[[Received, socket.socket], bool] = answered(OK)
         self.is_ready = True
+        #: Status and header of the answer to a check, while it is ready.
+        self.ready_status, self.ready_header = b"200 OK", b""
         cell = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -55,8 +58,10 @@ class RawCell:
                 body = self.rfile.read(int(self.headers.get("content-length", "0")))
                 request = Received(line.decode().strip(), list(self.headers.items()), body)
                 if self.path == "/health/ready":
-                    status = b"200 OK" if cell.is_ready else b"503 Service Unavailable"
-                    self.connection.sendall(b"HTTP/1.1 " + status + b"\r\ncontent-length: 0\r\n\r\n")
+                    status = cell.ready_status if cell.is_ready else b"503 Service Unavailable"
+                    self.connection.sendall(
+                        b"HTTP/1.1 " + status + b"\r\ncontent-length: 0\r\n" + cell.ready_header + b"\r\n"
+                    )
                     self.close_connection = False
                     return
                 cell.received.append(request)
@@ -98,7 +103,15 @@ def broken_off(request: Received, connection: socket.socket) -> bool:
 class Routed:
     """A router in this process, with a cell each for red and blue."""
 
-    def __init__(self, red: list[str], blue: list[str], *, gateway: dict[str, Any] | None = None, **cells: Any) -> None:
+    def __init__(
+        self,
+        red: list[str],
+        blue: list[str],
+        *,
+        gateway: dict[str, Any] | None = None,
+        reread: Callable[[], Settings] | None = None,
+        **cells: Any,
+    ) -> None:
         section = {"http_port": 0, "grpc_port": 0, "tokens": TOKENS} | (gateway or {})
         named = {
             "a": {"urls": red, "token": TOKEN, "public_url": "https://a.agents.test"},
@@ -110,7 +123,7 @@ class Routed:
             interactions={"tokens": [caller]},
             cells={"named": named, "tenants": {"red": "a", "blue": "b"}} | cells,
         )
-        self.router = Router(settings)
+        self.router = Router(settings, reread)
         self.router.start()
         self.port = int(self.router.http_url.rpartition(":")[2])
 
@@ -142,3 +155,21 @@ class Routed:
             while part := connection.recv(65_536):
                 parts.append(part)
             return b"".join(parts)
+
+
+Start = Callable[..., Routed]
+
+
+def export(routed: Routed, body: bytes, token: str = "red", **options: Any) -> Any:
+    """Send a message; return the answer, or the error."""
+    import grpc
+
+    channel = grpc.insecure_channel(routed.router.grpc_url.removeprefix("http://"))
+    try:
+        return channel.unary_unary(METHOD)(
+            body, metadata=(("authorization", f"Bearer {token}"),), timeout=30, **options
+        )
+    except grpc.RpcError as error:
+        return error
+    finally:
+        channel.close()

@@ -18,6 +18,7 @@ from spanpost.receivers.cells.assignment import CellAssignment, of_host
 from spanpost.receivers.cells.headers import of_other, of_response, of_tenant
 from spanpost.runtime.router import refuse_unfit
 from spanpost.settings import load
+from tests.http.claims import tenant_of
 from tests.thorough import thorough
 
 ROUTER = "spt_router_0123456789abcdef0123456789"
@@ -39,7 +40,7 @@ def test_a_router_names_any_tenant(tenant: str) -> None:
     except UnicodeEncodeError:
         return  # lone surrogates are in no settings
     assert sent.isascii()
-    assert TOKENS.tenant_of(f"Bearer {ROUTER}", sent) == tenant
+    assert tenant_of(TOKENS, f"Bearer {ROUTER}", sent) == tenant
 
 
 @pytest.mark.parametrize(
@@ -53,13 +54,13 @@ def test_a_router_names_any_tenant(tenant: str) -> None:
 )  # fmt: skip
 def test_nobody_else_names_a_tenant(authorization: str | None, forwarded: str | None) -> None:
     """The header counts with a router's token alone, and that token needs it."""
-    assert TOKENS.tenant_of(authorization, forwarded) is None
+    assert tenant_of(TOKENS, authorization, forwarded) is None
 
 
 def test_a_cell_without_tenants_tokens_is_not_open() -> None:
     """A cell that has only its router's token refuses everybody without it."""
     cell = SenderTokens("default", routers=[hash_of(ROUTER)])
-    assert (cell.is_open, cell.tenant_of(None), cell.is_operator(None)) == (False, None, False)
+    assert (cell.is_open, tenant_of(cell, None), cell.is_operator(None)) == (False, None, False)
 
 
 def test_a_tenant_is_in_one_cell() -> None:

@@ -7,52 +7,17 @@ import http.client
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
-import trustme
 
-from spanpost.http.tokens import FORWARDED_TENANT
-from spanpost.runtime.router_check import examined
+from spanpost.http.tenancy import FORWARDED_TENANT
 from tests.errors import reason_of
-from tests.eventually import eventually, free_port
-from tests.receivers.cells.raw_cell import TOKEN, RawCell, Received, Routed, answered, broken_off
+from tests.receivers.cells.raw_cell import TOKEN, RawCell, Received, Start, answered, broken_off, export
 
 grpc = pytest.importorskip("grpc")
-METHOD = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
-Start = Callable[..., Routed]
 HEAD = b"POST /v1/traces HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer red\r\ncontent-type: application/json\r\n"
-
-
-@pytest.fixture
-def red() -> Iterator[RawCell]:
-    cell = RawCell()
-    yield cell
-    cell.close()
-
-
-@pytest.fixture
-def blue() -> Iterator[RawCell]:
-    cell = RawCell()
-    yield cell
-    cell.close()
-
-
-@pytest.fixture
-def start(clean_environment: Any, red: RawCell, blue: RawCell) -> Iterator[Start]:
-    """Start a router in front of the two cells."""
-    running: list[Routed] = []
-
-    def go(urls: list[str] | None = None, **settings: Any) -> Routed:
-        running.append(Routed(urls or [red.url], [blue.url], **settings))
-        return running[-1]
-
-    yield go
-    for one in running:
-        one.router.stop()  # safe to repeat
 
 
 # --- what passes ----------------------------------------------------------------------------------------------------
@@ -121,7 +86,7 @@ def test_a_stream_arrives_as_it_is_sent(start: Start, red: RawCell) -> None:
 
     def stream(request: Received, connection: socket.socket) -> bool:
         connection.sendall(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\none\n\n\r\n")
-        goes_on.wait(30)
+        goes_on.wait(60)
         connection.sendall(b"5\r\ntwo\n\n\r\n")
         return False  # no last chunk
 
@@ -150,9 +115,9 @@ def test_a_client_that_hangs_up_frees_the_cell(start: Start, red: RawCell) -> No
     red.answer = wait
     connection = start().connection()
     connection.request("GET", "/control/v1/tasks/x?wait=50", headers={"authorization": "Bearer red"})
-    assert asked.wait(30)
+    assert asked.wait(60)
     connection.close()
-    assert ended.wait(30)
+    assert ended.wait(60)
 
 
 def test_slack_is_routed_by_its_workspace(start: Start, red: RawCell, blue: RawCell) -> None:
@@ -217,168 +182,13 @@ def test_bodies_beyond_the_limit_reach_no_cell(start: Start, red: RawCell) -> No
     assert len(red.received) == 1
 
 
-# --- cells that fail ------------------------------------------------------------------------------------------------
-
-
-def test_a_cell_that_is_down_is_503_for_its_tenants_alone(start: Start, blue: RawCell) -> None:
-    """Nobody listens in cell a: its tenant keeps its telemetry, the other one is served, and the router is ready."""
-    routed = start([f"http://127.0.0.1:{free_port()}"])
-    status, headers, body = routed.ask()
-    assert (status, reason_of(json.loads(body)), headers["retry-after"].isdigit()) == (503, "cell_unavailable", True)
-    assert routed.ask(token="blue")[0] == 200
-    assert routed.ask("/health/ready", None, "")[0] == 200
-
-
-def test_without_any_cell_the_router_is_not_ready(start: Start, red: RawCell, blue: RawCell) -> None:
-    """No cell is ready: the router is not; one of two is: it is."""
-    red.is_ready = blue.is_ready = False
-    routed = start()
-    eventually(lambda: routed.ask("/health/ready", None, "")[0], (503).__eq__)
-    blue.is_ready = True
-    eventually(lambda: routed.ask("/health/ready", None, "")[0], (200).__eq__)
-
-
-def test_telemetry_is_sent_again_and_an_act_is_not(start: Start, red: RawCell) -> None:
-    """After a connection that breaks, telemetry and reads go to the other replica; an act is 503, tried once."""
-    other = RawCell()
-    red.answer = broken_off
-    try:
-        routed = start([red.url, other.url])
-        for _ in range(4):  # whichever replica is first
-            assert routed.ask()[0] == 200
-            assert routed.ask("/api/tasks", None, "api")[0] == 200
-        assert len(other.received) == 8
-        other.answer = broken_off
-        red.received.clear()
-        other.received.clear()
-        status, _, body = routed.ask("/api/tasks/x/cancel", b"{}", "api")
-        assert (status, len(red.received) + len(other.received)) == (503, 1), body
-    finally:
-        other.close()
-
-
-def test_a_replica_that_refuses_connections_is_passed_over(start: Start, red: RawCell) -> None:
-    """Nothing was sent to it, so that even an act goes to the other replica."""
-    routed = start([f"http://127.0.0.1:{free_port()}", red.url])
-    for _ in range(3):
-        assert routed.ask("/api/tasks/x/cancel", b"{}", "api")[0] == 200
-    assert len(red.received) == 3
-
-
-def test_a_cell_that_hangs_holds_its_own_places_alone(start: Start, red: RawCell, blue: RawCell) -> None:
-    """While every place of cell a waits for an answer, one more is 503 at once, and cell b answers."""
-    waiting, goes_on = threading.Semaphore(0), threading.Event()
-
-    def hang(request: Received, connection: socket.socket) -> bool:
-        waiting.release()
-        goes_on.wait(60)
-        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
-        return True
-
-    red.answer = hang
-    routed = start(gateway={"max_connections": 4, "max_waiters": 20})
-    statuses: list[int] = []
-    threads = [threading.Thread(target=lambda: statuses.append(routed.ask()[0])) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for _ in threads:
-        assert waiting.acquire(timeout=30)
-    assert routed.ask()[0] == 503
-    assert routed.ask(token="blue")[0] == 200
-    goes_on.set()
-    for thread in threads:
-        thread.join(30)
-    assert statuses == [200] * 4
-
-
-def test_a_cell_that_does_not_answer_in_time(start: Start, red: RawCell) -> None:
-    """After `cells.timeout` the sender is asked to come back."""
-    goes_on = threading.Event()
-    red.answer = lambda request, connection: goes_on.wait(60) and False
-    status, headers, body = start(timeout=0.3).ask()
-    goes_on.set()
-    assert (status, headers["retry-after"].isdigit()) == (503, True)
-    assert "did not answer within 0.3 s" in json.loads(body)["message"]
-
-
-def test_a_router_that_stops_answers_waiting_agents(start: Start, red: RawCell) -> None:
-    """An agent that waits is asked to come back at once, and the stop takes no part of its wait."""
-    asked, goes_on = threading.Event(), threading.Event()
-
-    def wait(request: Received, connection: socket.socket) -> bool:
-        asked.set()
-        goes_on.wait(60)
-        return False
-
-    red.answer = wait
-    routed = start()
-    answers: list[int] = []
-    path = "/control/v1/tasks/x?wait=50"
-    thread = threading.Thread(target=lambda: answers.append(routed.ask(path, None)[0]))
-    thread.start()
-    assert asked.wait(30)
-    assert routed.router.stop()
-    thread.join(30)
-    goes_on.set()
-    assert answers == [503]
-
-
-def test_a_held_tenant_keeps_its_telemetry(start: Start, red: RawCell, blue: RawCell) -> None:
-    """A tenant that is being moved is 503 and reaches no cell; others are served."""
-    routed = start(held=["red"])
-    assert (routed.ask()[0], routed.ask("/control/v1/tasks/x", None)[0], routed.ask(token="blue")[0]) == (503, 503, 200)
-    assert (red.received, len(blue.received)) == ([], 1)
-
-
-def test_the_check_finds_what_is_wrong_with_a_cell(start: Start, red: RawCell, blue: RawCell) -> None:
-    """`spanpost check` of a router: a cell that trusts it, one that does not, and one that is down."""
-    red.answer = answered(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")
-    blue.answer = answered(b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n")
-    down = f"http://127.0.0.1:{free_port()}"
-    found = list(examined(start([red.url, down]).router.settings))
-    assert [(one.ok, one.found.partition(down)[0]) for one in found] == [
-        (True, "cell a has 1 named tenants"), (True, f"cell a at {red.url} is ready and knows this router"),
-        (False, "cell a at "), (True, "cell b has 1 named tenants"),
-        (False, f"cell b at {blue.url} refuses this router's token"),
-    ]  # fmt: skip
-    assert all(one.cure for one in found if not one.ok)
-
-
-def test_a_cell_over_tls_must_have_the_certificate(start: Start, tmp_path: Path, blue: RawCell) -> None:
-    """The router reaches a cell whose certificate its `ca` signed, and none of another authority."""
-    authority, stranger = trustme.CA(), trustme.CA()
-    for name, ca in (("ca", authority), ("stranger", stranger)):
-        ca.cert_pem.write_to_path(tmp_path / f"{name}.pem")
-    cell = RawCell(authority.issue_cert("127.0.0.1"))
-    try:
-        for name, status in (("ca", 200), ("stranger", 503)):
-            named = {"a": {"urls": [cell.url], "token": TOKEN, "ca": str(tmp_path / f"{name}.pem")},
-                     "b": {"urls": [blue.url], "token": TOKEN}}  # fmt: skip
-            assert start(named=named).ask()[0] == status
-        assert len(cell.received) == 1
-    finally:
-        cell.close()
-
-
 # --- gRPC -----------------------------------------------------------------------------------------------------------
-
-
-def export(routed: Routed, body: bytes, token: str = "red", **options: Any) -> Any:
-    """Send a message; return the answer, or the error."""
-    channel = grpc.insecure_channel(routed.router.grpc_url.removeprefix("http://"))
-    try:
-        return channel.unary_unary(METHOD)(
-            body, metadata=(("authorization", f"Bearer {token}"),), timeout=30, **options
-        )
-    except grpc.RpcError as error:
-        return error
-    finally:
-        channel.close()
 
 
 def test_a_message_of_grpc_is_a_body_of_http(start: Start, red: RawCell) -> None:
     """The cell gets the same bytes, compressed or not, and its answer is the message that comes back."""
-    red.answer = answered(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n\x0a\x02\x08\x01")
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/x-protobuf\r\ncontent-length: 4\r\n\r\n"
+    red.answer = answered(head + b"\x0a\x02\x08\x01")
     routed = start()
     assert export(routed, b"\x0a\x00") == b"\x0a\x02\x08\x01"
     assert export(routed, b"\x0a\x00" * 500, compression=grpc.Compression.Gzip) == b"\x0a\x02\x08\x01"
@@ -398,7 +208,8 @@ def test_refusals_of_a_cell_have_their_code(start: Start, red: RawCell) -> None:
     def refuse(code: int, **more: Any) -> None:
         body = status.as_protobuf(status.code_of(code), "because", **more)
         head = (
-            f"HTTP/1.1 {code} No\r\ncontent-length: {len(body)}\r\nretry-after: {more.get('retry_after', '')}\r\n\r\n"
+            f"HTTP/1.1 {code} No\r\ncontent-length: {len(body)}\r\nretry-after: {more.get('retry_after', '')}\r\n"
+            "content-type: application/x-protobuf\r\n\r\n"
         )
         red.answer = answered(head.encode() + body)
 

@@ -139,6 +139,16 @@ def test_a_header_may_name_the_tenant(cipher: JournalCipher, value: bytes, tenan
     assert len(found.unreadable) == (tenant is None)
 
 
+def test_headers_that_name_several_tenants_name_none(cipher: JournalCipher) -> None:
+    """A sender's own header beside the one that a proxy adds: the message is recorded for neither."""
+    topic = CollectorTopic(topic="otlp_spans", signal="traces", tenant="acme", tenant_header="X-Tenant")
+    contents = Contents(cipher, [topic], "default")
+    found = contents.read(raw(traces(1), headers=(("x-tenant", b"beta"), ("X-Tenant", b"gamma"))))
+    assert (list(found.observations), [each.tenant for each in found.unreadable]) == ([], ["acme"])
+    same = contents.read(raw(traces(1), headers=(("x-tenant", b"beta"), ("x-tenant", b"beta"))))
+    assert [o.tenant for o in same.observations] == ["beta"]
+
+
 def test_without_the_setting_no_header_names_a_tenant(cipher: JournalCipher) -> None:
     """A header of a Collector's message is not believed unless the settings name it."""
     contents = Contents(cipher, [CollectorTopic(topic="otlp_spans", signal="traces", tenant="acme")], "default")
@@ -156,6 +166,19 @@ def test_poison_is_unreadable_and_no_error(cipher: JournalCipher, topic: str, va
     assert [(each.tenant, each.body) for each in found.unreadable] == [("default", value)]
     assert "partition 0, offset 41" in found.unreadable[0].error
     assert (list(found.observations), found.dropped) == ([], {"undecodable": 1})
+
+
+def test_a_header_that_cannot_be_a_key_stops_no_partition(cipher: JournalCipher) -> None:
+    """An unknown key waits for its secret; what is no key's id at all is another program's message, and passed."""
+    contents = Contents(cipher, [], "default")
+
+    def of(key: bytes) -> RawMessage:
+        return raw(b"x", "spanpost", ((TENANT, b"acme"), (KEY, key)))
+
+    with pytest.raises(UnknownKey):
+        contents.read(of(b"8 bytes!"))
+    for key in (b"", b"none", b"x" * 4096):
+        assert len(contents.read(of(key)).unreadable) == 1
 
 
 def test_the_largest_numbers_come_back(cipher: JournalCipher) -> None:

@@ -94,12 +94,12 @@ async def reading(
 
 
 async def test_messages_are_recorded_in_order_and_once() -> None:
-    """Messages arrive in pieces, some again; each is recorded once, also where a call takes only some of them."""
+    """Messages arrive in pieces; each is recorded once, also where a call takes only some of them."""
     table = Table()
     table.most = 3
     async with reading(table) as part:
         part.add(raw(*range(7)), 0)
-        part.add(raw(*range(5, 12)), 0)
+        part.add(raw(*range(7, 12)), 0)
         await eventually_async(lambda: table.next, lambda next: next == 12)
     assert table.recorded == [*range(12)]
     assert part.size == 0
@@ -158,6 +158,24 @@ async def test_an_offset_that_was_set_back_is_read_again() -> None:
     assert (sought, table.recorded) == ([2], [*range(6), *range(2, 9)])
 
 
+async def test_a_topic_that_was_made_anew_is_read_from_its_beginning() -> None:
+    """The client goes back to lower offsets: what waits is recorded first, then the new messages, none left out."""
+    table, sought = Table(), list[int]()
+    table.is_down = True
+    async with reading(table, seek=sought.append) as part:
+        part.add(raw(*range(5, 9)), 0)
+        await eventually_async(lambda: table.calls)
+        part.add(raw(0, 1), 0)
+        part.add(raw(2), 0)
+        table.is_down = False
+        await eventually_async(lambda: sought)
+        part.sought()
+        part.add(raw(*range(3)), 0)
+        await eventually_async(lambda: table.next, lambda next: next == 3)
+        assert part.lag[0] == 0
+    assert (sought, table.recorded) == ([0], [5, 6, 7, 8, 0, 1, 2])
+
+
 async def test_messages_that_kafka_deleted_are_counted() -> None:
     """A gap up to the oldest offset of the brokers is a loss; a gap of the protocol's own records is none."""
     table, lost = Table(), list[int]()
@@ -182,3 +200,15 @@ async def test_a_released_partition_finishes_its_transaction() -> None:
         table.go_on.set()
         await releasing
     assert (table.recorded, table.calls) == ([0], 1)
+
+
+async def test_a_released_partition_leaves_a_long_transaction_to_the_next_owner() -> None:
+    """A transaction that does not end in time is rolled back, which is an orderly end: nothing of it is recorded."""
+    table = Table()
+    table.go_on.clear()
+    async with reading(table) as part:
+        part.add(raw(0, 1), 0)
+        await eventually_async(lambda: table.calls)
+        assert await part.release(0.0)
+        table.go_on.set()
+    assert (table.recorded, table.calls) == ([], 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from uuid import UUID
 
 import msgspec
 
@@ -26,6 +27,17 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     until: float | None = None
     #: Id of the person's session, which can be ended; empty without a session.
     session: str = ""
+    #: Id of the database's token; None: of the settings, or no token.
+    token: UUID | None = None
+    #: Program of the caller, as it says itself.
+    client: str = ""
+
+    @property
+    def credential(self) -> str:
+        """What proved the caller's identity."""
+        if self.session:
+            return f"session {self.session}"
+        return "machine token" if self.provider == "local" else f"token {self.id}"
 
     def need(self, role: CallerRole) -> None:
         """Raise `HttpError` if the caller does not have this role."""

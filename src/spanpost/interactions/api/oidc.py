@@ -27,8 +27,10 @@ from starlette.responses import RedirectResponse, Response
 from spanpost.http.authentication import require_own_page
 from spanpost.http.errors import HttpError
 from spanpost.interactions.api.callers import Caller
+from spanpost.interactions.api.claims import claim_of, first_of, unfit
 from spanpost.interactions.api.oidc_terms import OidcTerms
 from spanpost.interactions.api.parts import TheParts
+from spanpost.interactions.api.people import note_session
 from spanpost.interactions.api.sessions import COOKIE, Sessions
 from spanpost.interactions.authorization import CallerRole
 
@@ -153,7 +155,7 @@ class Oidc:
     ) -> dict[str, Any]:
         """Return missing claims from the provider's userinfo, if it is about the same person."""
         terms = self.terms
-        wanted = {"name", "email", terms.roles_claim, terms.tenant_claim} - {""}
+        wanted = {"name", "email", *(first_of(one) for one in (terms.roles_claim, terms.tenant_claim) if one)}
         url, token = provider.get("userinfo_endpoint"), tokens.get("access_token")
         if wanted <= claims.keys() or not isinstance(url, str) or not isinstance(token, str):
             return {}
@@ -172,6 +174,8 @@ class Oidc:
         token = tokens.get("id_token")
         if not isinstance(token, str):
             raise HttpError(503, "login_failed", "the provider gave no ID token; is the scope openid allowed?")
+        if why := unfit(token):
+            raise HttpError(403, "login_failed", f"the provider's ID token is not valid ({why})")
         for is_last in (False, True):
             if self._keys is None or is_last:
                 # The keys may have been replaced since.
@@ -210,16 +214,10 @@ class Oidc:
     def person_of(self, claims: Mapping[str, Any]) -> Caller:
         """Return the caller of claims. Raises `HttpError` for a person without a role or a tenant."""
         terms = self.terms
-        said = claims.get(terms.roles_claim)
-        words = (
-            [said]
-            if isinstance(said, str)
-            else [one for one in said if isinstance(one, str)]
-            if isinstance(said, list)
-            else []
-        )
+        said = claim_of(claims, terms.roles_claim)
+        words = [one for one in (said if isinstance(said, list) else [said]) if isinstance(one, str)]
         given = {role for word in words for role in terms.roles.get(word, ())}.union(terms.default_roles)
-        tenant = claims.get(terms.tenant_claim) if terms.tenant_claim else self._tenant
+        tenant = claim_of(claims, terms.tenant_claim) if terms.tenant_claim else self._tenant
         email = claims.get("email") if claims.get("email_verified") is True else None
         name = next(
             (one for key in ("name", "preferred_username", "email", "sub") if isinstance(one := claims.get(key), str)),
@@ -316,13 +314,7 @@ def _error_of(answer: httpx.Response) -> str:
 def _own(path: str | None) -> str:
     """Return a path of this host, never another address."""
     text = path or "/"
-    is_own = (
-        text.startswith("/")
-        and text.isascii()
-        and text.isprintable()
-        and "\\" not in text
-        and not text.startswith("//")
-    )
+    is_own = text[:1] == "/" and text[1:2] != "/" and text.isascii() and text.isprintable() and "\\" not in text
     return text if is_own else "/"
 
 
@@ -361,6 +353,7 @@ async def callback(request: Request, parts: TheParts, code: str = "", state: str
     answer = RedirectResponse(then, 303, {"cache-control": "no-store"})
     answer.delete_cookie(_LOGIN, path="/api/login")
     session = await oidc.sessions.begin(person)
+    await note_session(parts.acts, "log_in", await oidc.sessions.find(session))
     seconds = int(oidc.sessions.seconds)
     answer.set_cookie(COOKIE, session, max_age=seconds, path="/", secure=oidc.is_secure, httponly=True, samesite="lax")
     return answer
@@ -371,7 +364,7 @@ async def logout(request: Request, parts: TheParts) -> Response:
     """End a person's session, and delete its cookie."""
     require_own_page(request)
     if parts.oidc is not None:
-        await parts.oidc.sessions.end(request.cookies.get(COOKIE))
+        await note_session(parts.acts, "log_out", await parts.oidc.sessions.end(request.cookies.get(COOKIE)))
     answer = Response(status_code=204, headers={"cache-control": "no-store"})
     answer.delete_cookie(COOKIE, path="/")
     return answer

@@ -6,27 +6,41 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final
 
+import msgspec
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 
 from spanpost.http.authentication import caller_of
 from spanpost.http.bearer import holder_of
+from spanpost.http.errors import HttpError
+from spanpost.http.stored_tokens import StoredTokens, TokenRefused
+from spanpost.interactions.alerts import AlertActs
 from spanpost.interactions.api.callers import Caller, CallerTokens
 from spanpost.interactions.api.sessions import COOKIE, Sessions
 from spanpost.interactions.api.stream import Hub
-from spanpost.interactions.authorization import DECIDE, AuthorizationRules, CallerRole, Rule
+from spanpost.interactions.authorization import RAISE, AuthorizationRules, CallerRole, Rule
 from spanpost.interactions.protocols import InteractionMetrics, Resolver
+from spanpost.interactions.read_log import ReadLog
+from spanpost.model.access_tokens import ACT
+from spanpost.model.acts import CLIENT_HEADER, CLIENTS
 from spanpost.model.interventions import Verb
 from spanpost.model.recorded import Recorded
 from spanpost.routing.launch_orders import Launches
-from spanpost.store.protocols import Budgets, Interventions, Reader
+from spanpost.store.protocols import Acts, Budgets, Interventions, Reader
 
-_bearer = HTTPBearer(auto_error=False, description="A token of `[[interactions.tokens]]`.")
+_bearer = HTTPBearer(auto_error=False, description="A token of `[[interactions.tokens]]` or `spanpost token new`.")
 
-#: Rules by role, used where no configured rule decides.
+#: Rules by role and by a token's single actions, used where no configured rule decides.
 BY_ROLE: Final = (
-    Rule(actions=frozenset({DECIDE}), roles=(str(CallerRole.APPROVER),)),
-    Rule(actions=frozenset(str(verb) for verb in Verb if not verb.is_decision), roles=(str(CallerRole.OPERATOR),)),
+    Rule(actions=frozenset({RAISE}), roles=(str(CallerRole.APPROVER),)),
+    *(
+        Rule(
+            actions=frozenset({str(verb)}),
+            roles=(str(CallerRole.APPROVER if verb.is_decision else CallerRole.OPERATOR), f"{ACT}{verb}"),
+        )
+        for verb in Verb
+        if verb is not Verb.REVOKE
+    ),
 )
 
 
@@ -41,6 +55,7 @@ class ApiParts:
         reader: Reader,
         interventions: Interventions,
         budgets: Budgets,
+        acts: Acts,
         hub: Hub,
         *,
         take: Callable[[Recorded], None],
@@ -50,11 +65,18 @@ class ApiParts:
         self.reader = reader
         self.interventions = interventions
         self.budgets = budgets
+        self.acts = acts
         self.take = take
         self.hub = hub
         self.resolvers = resolvers
         self.watch = watch
+        #: Who reads content.
+        self.read_log = ReadLog(acts, is_on=False)
         self.tokens = CallerTokens()
+        #: The tokens of the database.
+        self.stored = StoredTokens()
+        #: The alerts, and where they are silenced.
+        self.alerts: AlertActs | None = None
         #: The login; None if nobody can log in.
         self.oidc: Any = None
         self.rules = AuthorizationRules(rules=BY_ROLE)
@@ -76,7 +98,7 @@ class ApiParts:
             else ""
         )
 
-    def of_token(self, token: str, *, is_this_machine: bool) -> Caller | None:
+    async def of_token(self, token: str, *, is_this_machine: bool) -> Caller | None:
         """Return the caller of a token.
 
         This machine's token is valid only here, and never through a proxy.
@@ -84,7 +106,29 @@ class ApiParts:
         found = self.tokens.find(token)
         if found is None and self.local is not None and is_this_machine:
             found = holder_of(token, (self.local,))
-        return found
+        return found or self._stored(token)
+
+    def _stored(self, token: str) -> Caller | None:
+        """Return the caller of a token of the database. Raises `HttpError`."""
+        try:
+            found = self.stored.find(token)
+        except TokenRefused as refused:
+            raise HttpError(refused.status, refused.reason, str(refused), retry_after=refused.retry_after) from None
+        if found is None:
+            return None
+        if not found.roles or found.tenant is None:
+            has = ", ".join(sorted(found.scopes))
+            raise HttpError(403, "scope", f"this needs a token with a role at the API; this one has {has}")
+        until = found.expires_at.timestamp() if found.expires_at is not None else None
+        return Caller(
+            provider="api",
+            id=found.name,
+            name=found.name,
+            tenant=found.tenant,
+            roles=found.roles,
+            until=until,
+            token=found.id,
+        )
 
     async def of_session(self, request: Request) -> Caller | None:
         """Return the caller of a request's session.
@@ -97,9 +141,11 @@ class ApiParts:
         return await sessions.find(request.cookies.get(COOKIE))
 
     async def is_known(self, caller: Caller) -> bool:
-        """Tell whether an admitted caller's session is still valid. Raises `StoreUnavailable`."""
+        """Tell whether an admitted caller's session or token is still valid. Raises `StoreUnavailable`."""
         if caller.until is not None and caller.until <= time.time():
             return False
+        if caller.token is not None:
+            return self.stored.is_valid(caller.token)
         return not caller.session or (self.oidc is not None and not await self.oidc.sessions.is_ended(caller.session))
 
 
@@ -110,7 +156,9 @@ def parts_of(request: Request) -> ApiParts:
 
 
 async def _caller(request: Request, _: Annotated[Any, Depends(_bearer)]) -> Caller:
-    return await caller_of(request, parts_of(request))
+    caller = await caller_of(request, parts_of(request))
+    client = "board" if caller.session else request.headers.get(CLIENT_HEADER, "")
+    return msgspec.structs.replace(caller, client=client if client in CLIENTS else "")
 
 
 async def _reader(request: Request) -> Reader:

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
 
 from spanpost.interactions.api.callers import Caller
 from spanpost.interactions.authorization import Ask, Failed, Found, Lookup, Person, PersonOf, Ruling
 from spanpost.interactions.protocols import Answer, Asked, PersonMessage, Question, Resolver
+from spanpost.model.acts import ContentKind
 from spanpost.model.interventions import Actor
+from spanpost.store.protocols import Acts
+from spanpost.store.system_user import system_user
+
+if TYPE_CHECKING:
+    from spanpost.interactions.api.parts import ApiParts
 
 log = logging.getLogger("spanpost.interactions")
 
@@ -56,6 +63,26 @@ class OnePerson:
     async def forget(self, ruling: Ruling, user: str) -> bool:
         """Forget nothing: there is no cache."""
         return False
+
+
+def actor_of_caller(caller: Caller) -> Actor:
+    """Return the caller as the actor of an act."""
+    return Actor(
+        provider=caller.provider, id=caller.id, team=caller.tenant, name=caller.name, email=caller.email[:320],
+        credential=caller.credential, client=caller.client,
+    )  # fmt: skip
+
+
+async def note_reads(parts: ApiParts, caller: Caller, kind: ContentKind, tasks: Iterable[UUID]) -> None:
+    """Log that a caller is about to read content of these tasks. Raises `StoreUnavailable`: show nothing."""
+    await parts.read_log.note(actor_of_caller(caller), kind, caller.tenant, tasks)
+
+
+async def note_session(acts: Acts, what: str, person: Caller | None) -> None:
+    """Record that a person's session began or was ended. Raises `StoreUnavailable`."""
+    if person is not None:
+        given: dict[str, str] = {"tenant": person.tenant, "source": person.provider}
+        await acts.note_operation(what, system_user(), "", actor=actor_of_caller(person), **given)
 
 
 def person_of(caller: Caller) -> Person:

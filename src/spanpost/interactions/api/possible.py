@@ -35,6 +35,9 @@ def interactions_of(parts: ApiParts, caller: Caller) -> Interactions:
         is_bound=True,
         launches=parts.launches,
         watch=parts.watch,
+        alerts=parts.alerts,
+        credential=caller.credential,
+        client=caller.client,
     )
 
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
+from uuid import UUID
 
 from fastapi import Header
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from spanpost.http.errors import HttpError
 from spanpost.interactions.api.callers import Caller
+from spanpost.model.costs import CostsBy
+from spanpost.model.interventions import RATINGS
 from spanpost.model.queries import TaskFilter
+from spanpost.model.standing_approvals import Scope
 from spanpost.model.tasks import Task
 from spanpost.semconv import STATUSES
 from spanpost.store.protocols import Reader
@@ -120,10 +124,20 @@ class StatsQuery(QueryBody):
     days: int = Field(default=7, ge=1, le=366, description="Number of days, until now.")
 
 
+class CostsQuery(QueryBody):
+    """What costs are listed by."""
+
+    by: CostsBy = Field(default="pr", description="`pr`: each pull request; `person`: `requested_by`; `repo`.")
+    since: Time | None = Field(
+        default=None, description="Of root tasks that began then or later; UTC if it has no zone."
+    )
+    limit: Limit = 50
+
+
 class ApprovalListQuery(QueryBody):
     """Filters for questions, and the page."""
 
-    state: Literal["open", "decided", "void", "expired"] | None = None
+    state: Literal["open", "decided", "void", "expired", "withdrawn"] | None = None
     agent: Word | None = None
     risk: Word | None = None
     task: Word | None = Field(default=None, description="Only of this task, by any of its ids.")
@@ -149,6 +163,31 @@ class DecisionBody(Comment):
     decision: Annotated[str, StringConstraints(min_length=1, max_length=1_000, pattern=_NO_NUL)] = Field(
         description="`approve` or `deny`, or one of the question's options."
     )
+    scope: Scope = Field(
+        default=Scope.ONCE,
+        description="How far an approval goes: `once`, this tool in this `task`, for one `hour`, or `always`. All but "
+        "`once` make a standing approval.",
+    )
+
+
+class BatchBody(Comment):
+    """One answer to several questions."""
+
+    keys: Annotated[list[UUID], Field(min_length=1, max_length=50)] = Field(description="Keys of the questions.")
+    decision: Literal["approve", "deny"]
+
+
+class StandingListQuery(QueryBody):
+    """Filters for standing approvals."""
+
+    all: bool = Field(default=False, description="Also those that are over or revoked.")
+    limit: Limit = 200
+
+
+class RatingBody(Comment):
+    """A rating of a task's work."""
+
+    rating: Literal[RATINGS]  # type: ignore[valid-type]  # a tuple of two words
 
 
 class MessageBody(ApiBody):

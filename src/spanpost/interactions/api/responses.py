@@ -12,10 +12,11 @@ from typing import Any
 from fastapi.responses import JSONResponse
 
 from spanpost.interactions.api.cursors import written
+from spanpost.model.evaluations import newest
 from spanpost.model.queries import Page, Stats, Sums, TaskQuestion, TimelineEntry
 from spanpost.model.tasks import Task
 from spanpost.semconv import ERROR
-from spanpost.tasks.json_form import message_json, question_json, rfc3339, task_json
+from spanpost.tasks.json_form import evaluation_json, message_json, question_json, rfc3339, task_json
 from spanpost.text.sanitise import line, strip
 
 #: Characters of a question or an error in a list.
@@ -120,6 +121,7 @@ def task_whole(
         "runs": task.runs,
         "steps": fields["steps"],
         "artifacts": fields["artifacts"],
+        "evaluations": [evaluation_json(one) for one in newest(task.evaluations)],
         "approvals": list(questions),
         "error": fields["error"],
         "links": task.links,

@@ -9,8 +9,11 @@ from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, Field
 
+from spanpost.model.task_acts import TASK_ACTS
+
 T = TypeVar("T")
-_MONEY = "US dollars, as text so that no digit is lost; null if no price is known."
+#: What a sum of money is.
+MONEY = "US dollars, as text so that no digit is lost; null if no price is known."
 
 
 class FieldViolation(BaseModel):
@@ -55,6 +58,17 @@ class Me(BaseModel):
     roles: list[str]
 
 
+class LoopBody(BaseModel):
+    """A finding that an agent repeats itself without progress."""
+
+    kind: str = Field(description="`same_call`, `cycle`, `same_error` or `no_progress`.")
+    id: str
+    tools: list[str]
+    count: int = Field(description="How often the most frequent call was made; of `no_progress` the number of calls.")
+    at: str | None
+    is_dismissed: bool = Field(description="A person let it be, and it has not doubled since.")
+
+
 class TaskSummary(BaseModel):
     """A task in a list. Names, actions and texts are the agents' own: untrusted."""
 
@@ -91,12 +105,13 @@ class TaskSummary(BaseModel):
     cache_read_tokens: int | None
     cache_write_tokens: int | None
     reasoning_tokens: int | None
-    cost_usd: str | None = Field(description=_MONEY)
+    cost_usd: str | None = Field(description=MONEY)
     unpriced_calls: int
     context_used_tokens: int | None
     context_window_tokens: int | None
     context_window_source: str | None
     context_forecast: dict[str, Any] | None
+    loop: LoopBody | None = Field(description="Set while an agent repeats itself without progress.")
     model: str | None
     llm_calls: int
     tool_calls: int
@@ -125,6 +140,18 @@ class StepBody(BaseModel):
     at: str | None
 
 
+class EvaluationBody(BaseModel):
+    """An evaluation of the task's work."""
+
+    name: str
+    source: Literal["person", "telemetry"] = Field(description="`person`: a person's rating through spanpost.")
+    score: float | None
+    label: str | None
+    explanation: str | None = Field(description="A person's comment, or the evaluator's words. Untrusted text.")
+    by: str | None = Field(description="The person.")
+    at: str | None
+
+
 class ArtifactBody(BaseModel):
     """Something that the task made."""
 
@@ -150,12 +177,43 @@ class ReportedDecisionBody(BaseModel):
     at: str | None
 
 
+class AskedPlaceBody(BaseModel):
+    """A place that was asked."""
+
+    place: str
+    at: str
+
+
+class StandingBody(BaseModel):
+    """A standing approval: what a person allows beyond one question. Untrusted text."""
+
+    id: str
+    scope: Literal["task", "hour", "always"]
+    tool: str
+    risk: str | None = Field(description="Only questions with this risk are covered.")
+    task_uid: str
+    agent: str | None
+    repo: str | None
+    service: str | None
+    environment: str | None
+    requested_by: str | None = Field(description="For `hour`: only tasks of this person are covered.")
+    granted_by: str
+    reason: str | None
+    source: str
+    granted_at: str
+    expires_at: str
+    revoked_at: str | None
+    revoked_by: str | None
+    used: int = Field(description="Questions that it decided.")
+    last_used_at: str | None
+
+
 class QuestionBody(BaseModel):
     """A question to a person, and its outcome. Untrusted text."""
 
     key: str = Field(description="Key for a decision. The same question in other words has another key.")
     id: str = Field(description="The agent's id of it.")
-    state: Literal["open", "decided", "void", "expired"]
+    state: Literal["open", "decided", "void", "expired", "withdrawn"]
     task_uid: str
     task_id: str | None
     task_name: str | None
@@ -164,6 +222,14 @@ class QuestionBody(BaseModel):
     detail: str | None
     options: list[str] = Field(description="Answers to choose from; empty: `approve` or `deny`.")
     risk: str | None
+    tool: str | None = Field(description="The tool that it asks for.")
+    scopes: list[Literal["once", "task", "hour", "always"]] = Field(
+        description="How far an approval may go; empty if it is not open."
+    )
+    needs: int = Field(description="Number of different people who must approve.")
+    approved_by: list[str] = Field(description="People who approved while more are needed.")
+    asked: list[AskedPlaceBody] = Field(description="Places of its chain that were asked.")
+    standing_approval: str | None = Field(description="The standing approval that decided it, or came of it.")
     is_whole: bool = Field(
         description="The question can be read completely. Otherwise it can be denied, and not approved."
     )
@@ -196,6 +262,7 @@ class TaskWhole(TaskSummary):
     runs: int
     steps: list[StepBody]
     artifacts: list[ArtifactBody]
+    evaluations: list[EvaluationBody] = Field(description="Those that stand, the newest first.")
     approvals: list[QuestionBody]
     error: FailureBody | None
     links: dict[str, str]
@@ -204,7 +271,7 @@ class TaskWhole(TaskSummary):
     followed_by: list[TaskSummary] = Field(
         description="Tasks that retry it, or that its end started: the newest fifty; `GET /api/tasks?follows=` has all."
     )
-    acts: list[Literal["cancel", "pause", "resume", "retry", "message", "mute", "unmute"]] = Field(
+    acts: list[Literal[tuple(map(str, TASK_ACTS))]] = Field(  # type: ignore[valid-type]  # the rows of a table
         description="What the caller may do with it now, by its state and the rules. Ask again when it changes."
     )
 
@@ -230,98 +297,45 @@ class TimelineEntryBody(BaseModel):
     content: dict[str, Any] | None = Field(description="Attributes as recorded, for auditors with `content=true`.")
 
 
-class SumsBody(BaseModel):
-    """Sums over tasks. Tokens and cost are those of the tasks' own model calls."""
+class ParameterBody(BaseModel):
+    """A parameter that a launcher declares: a start is checked against it."""
 
-    tasks: int
-    input_tokens: int | None
-    output_tokens: int | None
-    cost_usd: str | None = Field(description=_MONEY)
-    unpriced_calls: int
-    llm_calls: int
-    tool_calls: int
-    tool_errors: int
-    ended: int
-    seconds_mean: float | None = Field(description="Seconds, of the tasks that ended.")
-    seconds_p50: float | None
-    seconds_p95: float | None
-
-
-class AgentSums(SumsBody):
-    """Sums of an agent."""
-
-    agent_name: str | None
-
-
-class DaySums(SumsBody):
-    """Sums of a day (UTC)."""
-
-    day: str | None
-
-
-class StatusSums(SumsBody):
-    """Sums of a status."""
-
-    status: str | None
-
-
-class StatsBody(BaseModel):
-    """Sums over the announced tasks that began in a period."""
-
-    since: str
-    until: str
-    total: SumsBody
-    agents: list[AgentSums] = Field(description="The 200 agents with most tasks.")
-    days: list[DaySums]
-    statuses: list[StatusSums]
-
-
-class BudgetSpent(BaseModel):
-    """Spending from a budget in its current period, for one scope."""
-
-    budget: str
-    scope: dict[str, str] = Field(description="Its scope by attribute; empty: the whole tenant.")
-    began_at: str
-    ends_at: str
-    cost_usd: str
-    tokens: int
-    calls: int
-    unpriced_calls: int
-    limit_usd: str | None
-    limit_tokens: int | None
-    left_usd: str | None
-    left_tokens: int | None
-    share: float = Field(description="Used share of the tighter limit; above 1 when it is overspent.")
-
-
-class ProviderLimit(BaseModel):
-    """How often a provider limited the calls of an account in one day (UTC)."""
-
-    account: str
-    provider: str
-    model: str
-    kind: Literal["rate_limit", "quota"]
-    day: str
-    count: int
-
-
-class UsageBody(BaseModel):
-    """Budgets, fullest first, and provider limits, newest first."""
-
-    budgets: list[BudgetSpent]
-    provider_limits: list[ProviderLimit]
+    name: str
+    kind: Literal["text", "choice", "number"]
+    label: str = Field(description="Its name for people; empty: `name`.")
+    hint: str
+    required: bool
+    default: str = Field(description="The value if none is given.")
+    choices: list[str] = Field(description="The values of a `choice`.")
+    minimum: float | None
+    maximum: float | None
 
 
 class LauncherBody(BaseModel):
     """A launcher, which starts work."""
 
     name: str
+    parameters: list[ParameterBody] = Field(description="Empty: it accepts any parameters.")
+
+
+class BatchItem(BaseModel):
+    """The outcome for one question of several."""
+
+    key: str
+    result: Literal[
+        "done", "counted", "decided", "void", "expired", "too_late", "hidden", "no_scope", "refused", "unknown"
+    ] = Field(description="`hidden`: it cannot be read completely, and was left out.")
+    decision: str | None
+    by: str | None
+    reason: str | None = Field(description="Why the answer has no effect on it.")
 
 
 class ActResult(BaseModel):
     """The outcome of an act."""
 
-    result: Literal["done"]
+    result: Literal["done", "counted"] = Field(
+        description="`counted`: the approval counts, and more people must approve."
+    )
     task_id: str | None
     decision: str | None
     by: str | None
@@ -329,4 +343,8 @@ class ActResult(BaseModel):
         description="For a start or a retry: the id of the order. The resulting task has the same; "
         "`GET /api/tasks?order=` finds it."
     )
+    approvals: int = Field(description="People who approved, where several must.")
+    needs: int = Field(description="People who must approve.")
+    standing_approval: str | None = Field(description="The standing approval that was granted or revoked.")
     is_repeat: bool = Field(description="The act is a repeat; this is the first answer.")
+    message: str = Field(description="What was done, in a sentence for people.")

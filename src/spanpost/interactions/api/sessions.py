@@ -112,13 +112,14 @@ class Sessions:
         """Tell whether a session was ended. Raises `StoreUnavailable`."""
         return id in (await self._now()).ended
 
-    async def end(self, cookie: str | None) -> None:
-        """End the session of a cookie, if it is valid. Raises `StoreUnavailable`."""
+    async def end(self, cookie: str | None) -> Caller | None:
+        """End the session of a cookie; return its person, if it was valid. Raises `StoreUnavailable`."""
         person = await self.find(cookie)
         if person is not None and person.until is not None:
             await self._keeps.end(person.session, datetime.fromtimestamp(person.until, UTC))
             async with self._reading:  # a read in progress may be older than the end
                 self._read_at = float("-inf")
+        return person
 
     async def _now(self) -> SessionState:
         async with self._reading:

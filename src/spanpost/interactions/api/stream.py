@@ -71,6 +71,8 @@ class Hub:
         #: Newest version of a dropped state.
         self.dropped = 0
         self._seen: dict[UUID, datetime] = {}
+        #: When something was last erased from the store, as far as this process knows.
+        self._erased_at: datetime | None = None
 
     # --- streams ------------------------------------------------------------------------------------------
 
@@ -87,6 +89,7 @@ class Hub:
                 if self.read_to is None or self._reader is None or self._reader.done():
                     self.read_to = self.kept_from = await self._stream.head()
                     self._checkpoints, self._places = [], []
+                    self._erased_at = await self._stream.erased_at()
                     self._reader = asyncio.create_task(self._read(), name="spanpost-streams")
         except BaseException:
             self.leave(joined)
@@ -106,6 +109,10 @@ class Hub:
     def end(self) -> None:
         """End all streams."""
         self.is_ended = True
+        self._notify()
+
+    def check(self) -> None:
+        """Make all streams check now whether their callers are still known."""
         self._notify()
 
     def renew(self) -> None:
@@ -174,6 +181,7 @@ class Hub:
                 has_more = await self._read_checkpoints()
                 if loop.time() >= tasks_due:
                     began = loop.time()
+                    await self._forget_erased()
                     changed_at = await self._read_tasks(changed_at)
                     # With very many running tasks a poll takes long: then poll less often.
                     tasks_due = loop.time() + max(_POLL_TASKS, 20 * (loop.time() - began))
@@ -203,6 +211,19 @@ class Hub:
         self._keep({one.task.uid: one.task for one in found}.values())
         self._notify()
         return len(found) == _PAGE
+
+    async def _forget_erased(self) -> None:
+        """Forget everything that was read when something was erased since: clients ask for the tasks anew."""
+        erased_at = await self._stream.erased_at()
+        if erased_at == self._erased_at:
+            return
+        self._erased_at = erased_at
+        self._checkpoints, self._places, self.kept_from = [], [], self.read_to
+        self._states.clear()
+        self._seen.clear()
+        self.version += 1
+        self.dropped = self.version
+        self._notify()
 
     async def _read_tasks(self, since: datetime | None) -> datetime:
         """Read the tasks that other processes changed; return the time to continue from."""

@@ -10,13 +10,14 @@ import msgspec
 from fastapi import APIRouter, Query
 
 from spanpost.http.errors import HttpError
-from spanpost.interactions.api import schemas
+from spanpost.interactions.api import figures, schemas
 from spanpost.interactions.api.callers import Caller
 from spanpost.interactions.api.cursors import read
 from spanpost.interactions.api.errors import INVALID, NOT_FOUND
 from spanpost.interactions.api.parts import TheParts, TheReader, Who
+from spanpost.interactions.api.people import note_reads
 from spanpost.interactions.api.possible import acts_on, answers_to
-from spanpost.interactions.api.requests import StatsQuery, TaskListQuery, TimelineQuery, named, uid_of
+from spanpost.interactions.api.requests import CostsQuery, StatsQuery, TaskListQuery, TimelineQuery, named, uid_of
 from spanpost.interactions.api.responses import (
     ApiJson,
     asked_json,
@@ -27,10 +28,11 @@ from spanpost.interactions.api.responses import (
     timeline_entry_json,
 )
 from spanpost.interactions.authorization import CallerRole
+from spanpost.model.acts import ContentKind
 from spanpost.model.queries import ApprovalQuery, TaskFilter, TaskKey, TaskQuestion, TimelineKey
 from spanpost.model.tasks import Task
 from spanpost.store.protocols import Reader
-from spanpost.tasks.json_form import spent_json
+from spanpost.tasks.json_form import cost_json, spent_json
 
 router = APIRouter(tags=["tasks"])
 
@@ -72,7 +74,7 @@ async def tasks(caller: Who, reader: TheReader, asked: Annotated[TaskListQuery, 
     return page_json(page, map(task_summary, page.items))
 
 
-@router.get("/api/stats", response_model=schemas.StatsBody, responses=INVALID)
+@router.get("/api/stats", response_model=figures.StatsBody, responses=INVALID)
 async def stats(caller: Who, reader: TheReader, asked: Annotated[StatsQuery, Query()]) -> ApiJson:
     """Add up the tasks of the last days by agent, by day and by status."""
     until = datetime.now(UTC) + timedelta(minutes=1)  # an agent's clock may be ahead of ours
@@ -80,7 +82,7 @@ async def stats(caller: Who, reader: TheReader, asked: Annotated[StatsQuery, Que
     return ApiJson(stats_json(await reader.stats(caller.tenant, since, until), since, until))
 
 
-@router.get("/api/usage", response_model=schemas.UsageBody)
+@router.get("/api/usage", response_model=figures.UsageBody)
 async def usage(caller: Who, parts: TheParts) -> ApiJson:
     """Return the spending from budgets, and how often model providers limited calls."""
     spent, limits = await asyncio.gather(
@@ -96,12 +98,21 @@ async def usage(caller: Who, parts: TheParts) -> ApiJson:
     )
 
 
+@router.get("/api/costs", response_model=schemas.Items[figures.CostBody], responses=INVALID)
+async def costs(caller: Who, parts: TheParts, asked: Annotated[CostsQuery, Query()]) -> ApiJson:
+    """List what pull requests, people or repositories cost, the highest first. Sub-agents' cost is included once."""
+    found = await parts.budgets.costs(caller.tenant, asked.by, asked.since, asked.limit)
+    return ApiJson({"items": [cost_json(one) for one in found], "next": None})
+
+
 @router.get(
     "/api/tasks/{id:path}/timeline",
     response_model=schemas.Items[schemas.TimelineEntryBody],
     responses=INVALID | NOT_FOUND,
 )
-async def timeline(caller: Who, reader: TheReader, id: str, asked: Annotated[TimelineQuery, Query()]) -> ApiJson:
+async def timeline(
+    caller: Who, reader: TheReader, parts: TheParts, id: str, asked: Annotated[TimelineQuery, Query()]
+) -> ApiJson:
     """List what happened in a task, oldest first: checkpoints, steps, calls and people's acts."""
     after = read(asked.after, TimelineKey, "after")
     if after is not None and not 0 <= after.source <= 2:
@@ -109,6 +120,8 @@ async def timeline(caller: Who, reader: TheReader, id: str, asked: Annotated[Tim
     if asked.content:
         caller.need(CallerRole.AUDITOR)
     task = await task_of(reader, caller, id)
+    if asked.content:
+        await note_reads(parts, caller, ContentKind.RECORDED, [task.uid])
     page = await reader.timeline(task.uid, after, asked.limit, content=asked.content)
     return page_json(page, map(timeline_entry_json, page.items))
 
@@ -125,6 +138,8 @@ async def task(caller: Who, reader: TheReader, parts: TheParts, id: str) -> ApiJ
         parts.interventions.approvals(ApprovalQuery(task_uid=found.uid, limit=_QUESTIONS)),
     )
     questions = [TaskQuestion(row=row, task=found) for row in rows]
+    if questions:
+        await note_reads(parts, caller, ContentKind.QUESTION, [found.uid])
     may, acts = await asyncio.gather(answers_to(parts, caller, questions), acts_on(parts, caller, found))
     asked = [asked_json(question, one) for question, one in zip(questions, may, strict=True)]
     return ApiJson(task_whole(found, children.items, followers.items, asked, acts))

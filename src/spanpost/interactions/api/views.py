@@ -9,9 +9,11 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
 from spanpost.interactions.api.errors import NOT_FOUND
-from spanpost.interactions.api.parts import TheReader, Who
+from spanpost.interactions.api.parts import TheParts, TheReader, Who
+from spanpost.interactions.api.people import note_reads
 from spanpost.interactions.api.responses import ApiJson
 from spanpost.interactions.api.tasks import task_of
+from spanpost.model.acts import ContentKind
 from spanpost.model.tasks import Task
 from spanpost.tasks.json_form import rfc3339
 
@@ -76,7 +78,9 @@ async def context_curve(caller: Who, reader: TheReader, id: str) -> ApiJson:
 
 
 @router.get("/api/tasks/{id:path}/message", response_model=MessageView, responses=NOT_FOUND)
-async def shown_message(caller: Who, reader: TheReader, request: Request, id: str) -> ApiJson:
+async def shown_message(caller: Who, reader: TheReader, parts: TheParts, request: Request, id: str) -> ApiJson:
     """Return a task's message as Slack would get it, with the replies in its thread."""
     draw: DrawMessage = request.app.state.draw
-    return ApiJson(await draw(await task_of(reader, caller, id)))
+    task = await task_of(reader, caller, id)
+    await note_reads(parts, caller, ContentKind.MESSAGE, [task.uid])
+    return ApiJson(await draw(task))

@@ -19,12 +19,14 @@ from slack_bolt.context.async_context import AsyncBoltContext
 from slack_bolt.request.async_request import AsyncBoltRequest
 from slack_bolt.response import BoltResponse
 
-from spanpost.interactions.acts import ActOutcome, Keeper
+from spanpost.interactions.keeper import Keeper
 from spanpost.interactions.protocols import PersonMessage
+from spanpost.interactions.requested_acts import ActOutcome
 from spanpost.interactions.slack import payloads, phrases, threads
 from spanpost.interactions.slack.commands import ACTS, Commands
-from spanpost.interactions.slack.decisions import Comments, PressedAnswer, pressed, submitted
+from spanpost.interactions.slack.decisions import Comments, pressed
 from spanpost.interactions.slack.departures import departed
+from spanpost.interactions.slack.dialogues import submitted
 from spanpost.interactions.slack.guard import SlackRefused
 from spanpost.interactions.slack.installations import App, Everywhere, Installation, authorize, choose
 from spanpost.interactions.slack.lines import SlackAnswer
@@ -36,7 +38,6 @@ from spanpost.interactions.slack.web import Trouble, silent
 from spanpost.model.errors import StoreUnavailable
 from spanpost.model.interventions import Result
 from spanpost.model.tasks import Task
-from spanpost.text.locales import Locale
 
 log = logging.getLogger("spanpost.interactions")
 #: Slack waits three seconds, including the network.
@@ -197,16 +198,19 @@ class SlackApp:
     async def _press(self, installation: Installation, click: Click) -> None:
         answered = await pressed(installation.interactions, click, self._comments, self._conceal)
         if answered.view is not None:
-            await self._open(installation, click, answered.view, answered.locale)
+            if not await self._open(installation, click.trigger, answered.view):
+                self._send_answer(installation, click, answered.locale.say("interactions.no_dialogue"))
         elif answered.answer:
             self._send_answer(installation, click, answered.answer)
 
-    async def _open(self, installation: Installation, click: Click, view: dict[str, Any], locale: Locale) -> None:
+    async def _open(self, installation: Installation, trigger: str, view: dict[str, Any]) -> bool:
+        """Open a dialogue; False if Slack does not."""
         try:
-            await installation.web.call("views.open", trigger_id=click.trigger, view=view)
+            await installation.web.call("views.open", trigger_id=trigger, view=view)
         except Trouble as trouble:
             log.warning("a dialogue could not be opened: %s", trouble)
-            self._send_answer(installation, click, locale.say("interactions.no_dialogue"))
+            return False
+        return True
 
     # --- dialogues ----------------------------------------------------------------------------------------
 
@@ -214,27 +218,15 @@ class SlackApp:
         sent = payloads.submission(body, origin.team)
         if sent is None:
             return answer(200, "unreadable")
-        interactions, outcome = origin.installation.interactions, list[tuple[bool, PressedAnswer | None]]()
+        interactions, responses = origin.installation.interactions, list[BoltResponse]()
         locale = interactions.speaks(None, [str(sent.meta.get("c"))])
 
         async def work() -> None:
-            try:
-                outcome.append((True, await submitted(interactions, sent)))
-            except StoreUnavailable:
-                outcome.append((False, None))
+            responses.append(await submitted(interactions, sent, locale))
 
         if not await self._within(work(), origin.until):
             return update(locale.say("interactions.late"), "late", locale)
-        [(is_recorded, said)] = outcome
-        if not is_recorded:
-            return answer(
-                200,
-                "unavailable",
-                {"response_action": "errors", "errors": {"comment": locale.say("interactions.unsure")}},
-            )
-        if said is None or not said.answer:
-            return answer(200, "unreadable" if said is None else "submission")
-        return update(said.answer, "submission", said.locale)
+        return responses[0]
 
     # --- replies ------------------------------------------------------------------------------------------
 
@@ -343,6 +335,10 @@ class SlackApp:
             except Exception as error:
                 log.error("a command could not be handled: %s: %s", type(error).__name__, first_line(error))
                 reply = SlackAnswer(text=locale.say("interactions.uncertain"))
+            if reply is not None and reply.view is not None:
+                if await self._open(installation, spoken.trigger, reply.view):
+                    return
+                reply = SlackAnswer(text=locale.say("command.no_dialogue"))
             if reply is not None:
                 self._in_background(self._say(installation, spoken, reply))
 

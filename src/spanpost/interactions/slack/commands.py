@@ -1,4 +1,4 @@
-"""Commands in words, answered to their author alone: running tasks, one task, cancel, start.
+"""Commands in words, answered to their author alone: running tasks, one task, acts on a task, start.
 
 Authorization. Members of the workspace see the tasks of its tenant; a rule about `view` that matches a task
 decides instead. Tasks of other tenants are seen only in a workspace that is not bound to one, by a rule
@@ -13,17 +13,21 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final
 
 from spanpost.interactions import texts as words
-from spanpost.interactions.acts import Interactions, RequestedAct, Start
+from spanpost.interactions.acts import Interactions
 from spanpost.interactions.authorization import VIEW, foreign
 from spanpost.interactions.protocols import PersonMessage
-from spanpost.interactions.slack import lines, modals
+from spanpost.interactions.requested_acts import RequestedAct, Start, WrongParameters
+from spanpost.interactions.slack import lines, modals, starts
 from spanpost.interactions.slack.lines import Line, SlackAnswer
 from spanpost.interactions.slack.lists import LOOKED, ListPage, ListPosition, TaskLists, position_of
 from spanpost.interactions.slack.phrases import MORE, Spoken
 from spanpost.interactions.slack.web import Web
-from spanpost.model.interventions import Result, Verb
+from spanpost.model.acts import SLACK, ContentKind
+from spanpost.model.interventions import Actor, Result, Verb
 from spanpost.model.queries import TaskFilter
+from spanpost.model.task_acts import TASK_ACTS, begins
 from spanpost.model.tasks import Task
+from spanpost.routing.parameters import sentence_of
 from spanpost.semconv import FINAL_STATUSES, STATUSES
 from spanpost.sinks.slack.blocks import text
 from spanpost.text.locales import ENGLISH, Locale
@@ -32,19 +36,17 @@ from spanpost.text.sanitise import line
 #: Entries on a page of running tasks or open questions, and of search results.
 _LISTED: Final = 15
 _CANDIDATES: Final = 8
-#: Shortest prefix of an id that is accepted for it, if only one id matches.
-_LEAST: Final = 4
 #: Characters of an id, at most.
 _MOST_REF: Final = 500
 _UNDER_WAY: Final = tuple(status for status in STATUSES if status not in FINAL_STATUSES)
 _RUNNING: Final = TaskFilter(statuses=_UNDER_WAY, is_root=True)
 #: Commands that change something: recorded before Slack is answered.
-ACTS: Final = ("cancel", "start")
+ACTS: Final = (*map(str, TASK_ACTS), "start")
 #: The commands: a phrase for the form of each, and one for its effect.
 _HELP: Final = {
     "": "command.help_list",
     "command.form_show": "command.help_show",
-    "command.form_cancel": "command.help_cancel",
+    **{f"command.form_{verb}": f"command.help_{verb}" for verb in TASK_ACTS},
     "command.form_start": "command.help_start",
     "command.form_help": "command.help_help",
 }
@@ -68,7 +70,7 @@ class Commands:
             "": self._overview,
             "list": self._overview,
             "show": self._show,
-            "cancel": self._cancel,
+            **dict.fromkeys(map(str, TASK_ACTS), self._act),
             "start": self._start,
             "help": self._help,
         }
@@ -169,7 +171,7 @@ class Commands:
         if not spoken.rest:
             return self._which(spoken, "command.form_show")
         lists = self._lists(spoken)
-        exact = await self._exact(spoken)
+        exact = await self._exact(spoken, spoken.rest)
         if exact is not None and (await lists.visible([exact]))[0]:
             return await self._one(spoken, exact)
         page = await lists.tasks(TaskFilter(q=spoken.rest[:_MOST_REF]), None, _CANDIDATES)
@@ -185,6 +187,9 @@ class Commands:
         shown = self._conceal(task)
         # The details of the dialogue *Show more* need a rule about `view`; without one only the summary is
         # shown.
+        if ruled and self._interactions.read_log is not None:
+            by = Actor(provider=SLACK, team=spoken.team, id=spoken.user, credential=SLACK)
+            await self._interactions.read_log.note(by, ContentKind.MESSAGE, task.tenant, [task.uid])
         texts = modals.texts(shown, self._locale)[: None if ruled else 1]
         entries: list[Line] = [[text(line(shown.name or shown.task_id, 200), "bold", link=links.get(task.uid, ""))]]
         entries += [[text(part)] for one in texts for part in one.split("\n") if part]
@@ -198,34 +203,52 @@ class Commands:
         entries += await self._tasks(self._lists(spoken), page)
         return self._answer(entries, self._buttons(spoken, (page, "found"), q=spoken.rest[:_MOST_REF]))
 
-    async def _exact(self, spoken: Spoken) -> Task | None:
-        return await self._lists(spoken).exact(spoken.rest) if len(spoken.rest) <= _MOST_REF else None
+    async def _exact(self, spoken: Spoken, ref: str) -> Task | None:
+        return await self._lists(spoken).exact(ref) if len(ref) <= _MOST_REF else None
 
     # --- acts ---------------------------------------------------------------------------------------------
 
-    async def _cancel(self, spoken: Spoken) -> SlackAnswer | None:
+    async def _act(self, spoken: Spoken) -> SlackAnswer | None:
+        """Do an act on a task: `<verb> <id> [word] [text]`."""
+        row = TASK_ACTS[Verb(spoken.word)]
+        form, needs_more = f"command.form_{row.verb}", row.needs_text or bool(row.options)
         if not spoken.rest:
-            return self._which(spoken, "command.form_cancel")
+            return self._which(spoken, form)
         lists = self._lists(spoken)
-        task = await self._exact(spoken)
+        ref, said = [*spoken.rest.split(None, 1), ""][:2]
+        task = None if needs_more else await self._exact(spoken, spoken.rest)
+        if task is not None:
+            said = ""
+        else:
+            task = await self._exact(spoken, ref)
         if task is None:
             if (refusal := await self._refusal(spoken)) is not None:
                 return refusal
-            page = await lists.tasks(TaskFilter(q=spoken.rest[:_MOST_REF], statuses=_UNDER_WAY), None, LOOKED)
-            begin = [one for one in page.tasks if one.task_id.startswith(spoken.rest)]
-            if len(begin) != 1 or page.is_open or len(spoken.rest) < _LEAST:
-                few = begin if len(begin) > 1 else page.tasks
+            if not needs_more:  # the words of a name are no id with a comment
+                ref, said = spoken.rest, ""
+            page = await lists.tasks(TaskFilter(q=ref[:_MOST_REF], statuses=row.statuses), None, LOOKED)
+            begin = begins((one.task_id for one in page.tasks), ref)
+            if len(begin) != 1 or page.is_open:
+                few = [one for one in page.tasks if one.task_id in begin] if len(begin) > 1 else page.tasks
                 beyond = max(len(few) - _CANDIDATES, 0)
                 return await self._candidates(
                     spoken, ListPage(tasks=few[:_CANDIDATES], beyond=beyond, is_open=page.is_open)
                 )
-            task = begin[0]
+            task = next(one for one in page.tasks if one.task_id == begin[0])
+        option: int | None = None
+        if row.options:
+            word, said = [*said.split(None, 1), "", ""][:2]
+            option = row.options.index(word) if word in row.options else None
+        if (row.options and option is None) or (row.needs_text and not said.strip()):
+            return self._answer([[text(self._say("command.no_text", way=_form(spoken, self._say(form))))]])
         act = RequestedAct(
-            verb=Verb.CANCEL,
+            verb=row.verb,
             key=task.uid,
             user=spoken.user,
             message=(await lists.places([task]))[task.uid],
             is_foreign=spoken.is_foreign,
+            option=option,
+            text=said.strip(),
             idempotency_key=spoken.idempotency_key,
             at=spoken.at,
         )
@@ -234,11 +257,16 @@ class Commands:
             return SlackAnswer(text=outcome.answer)
         if outcome.result is not Result.DONE or (outcome.verdict is not None and outcome.verdict.is_repeat):
             return None
-        name = line(self._conceal(task).name or task.task_id, 200)
-        return self._answer([[text(self._say("command.cancelled", task=name))]])
+        assert outcome.verdict is not None
+        name = self._conceal(task).name or task.task_id
+        return self._answer([[text(words.done(row.verb, outcome.verdict, name, self._locale))]])
 
     async def _start(self, spoken: Spoken) -> SlackAnswer | None:
+        """Start work at once, or open the dialogue that asks for the launcher and for its parameters."""
         launcher, rest = [*spoken.rest.split(None, 1), "", ""][:2]
+        if spoken.trigger and (view := await self._start_dialogue(spoken, launcher, rest.strip())) is not None:
+            is_first = await self._interactions.interventions.is_first(spoken.idempotency_key)
+            return SlackAnswer(view=view) if is_first else None
         known = sorted(self._interactions.launches.launchers)
         there = ", ".join(line(one, 60) for one in known) or self._say("command.no_launchers")
         if launcher not in known:
@@ -259,12 +287,33 @@ class Commands:
             idempotency_key=spoken.idempotency_key,
             at=spoken.at,
         )
-        outcome = await self._interactions.start(order, locale=self._locale)
+        try:
+            outcome = await self._interactions.start(order, locale=self._locale)
+        except WrongParameters as wrong:  # of a mention, which cannot open a dialogue
+            why = sentence_of(wrong.faults, self._locale.tell)
+            return self._answer([[text(self._say("command.wrong_parameters", launcher=launcher, why=why))]])
         if outcome.answer:
             return SlackAnswer(text=outcome.answer)
         if outcome.result is not Result.DONE or (outcome.verdict is not None and outcome.verdict.is_repeat):
             return None
-        return self._answer([[text(self._say("command.started", launcher=launcher))]])
+        assert outcome.verdict is not None
+        return self._answer([[text(words.done(Verb.START, outcome.verdict, launcher, self._locale))]])
+
+    async def _start_dialogue(self, spoken: Spoken, launcher: str, said: str) -> dict[str, Any] | None:
+        """Return the dialogue of a start; None where there is nothing to ask, or the user may start nothing."""
+        if spoken.is_foreign:
+            return None
+        launches, place = self._interactions.launches, _no_message(spoken)
+        if launcher:
+            declared = launches.declared(launcher) if launcher in launches.launchers else ()
+            if not declared or not (await self._interactions.may_start(launcher, spoken.user, place)).is_granted:
+                return None
+            return starts.form(starts.StartMeta(launcher, spoken.channel, said), declared, self._locale)
+        if not (may := await starts.startable(self._interactions, spoken.user, place)):
+            return None
+        if len(may) > 1:
+            return starts.chooser(may, starts.StartMeta("", spoken.channel), self._locale)
+        return starts.form(starts.StartMeta(may[0], spoken.channel), launches.declared(may[0]), self._locale)
 
     # --- help ---------------------------------------------------------------------------------------------
 

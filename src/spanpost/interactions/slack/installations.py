@@ -56,6 +56,13 @@ class Installation:
         self._self = me
         self._asking: asyncio.Task[Self] | None = None
 
+    def renew(self, token: str, secrets: Iterable[str], app_token: str) -> None:
+        """Use other tokens and signing secrets from the next payload on."""
+        self.secrets, self.app_token = tuple(secrets), app_token
+        if token != self.token:
+            self.token, self._self, self._asking = token, None, None
+            self.web.use(token)
+
     async def whoami(self) -> Self:
         """Return the app's own ids. Raises `Trouble`."""
         if self._self is None:

@@ -20,10 +20,11 @@ _FORM: Final = "{date_short_pretty} {time}"
 
 
 class SlackAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """An answer. `text` is mrkdwn with foreign text escaped; without blocks it is the answer."""
+    """An answer. `text` is mrkdwn with foreign text escaped; without blocks it is the answer. Or a dialogue."""
 
-    text: str
+    text: str = ""
     blocks: list[dict[str, Any]] = []
+    view: dict[str, Any] | None = None
 
 
 def since(at: datetime) -> Element:

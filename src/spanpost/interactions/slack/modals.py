@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
 
 from spanpost.interactions.slack.payloads import PREFIX
 from spanpost.model.interventions import Verb
+from spanpost.model.standing_approvals import Scope
 from spanpost.model.tasks import Task
+from spanpost.sinks import evaluation_labels
 from spanpost.text.legible import ShownText, pieces
 from spanpost.text.locales import ENGLISH, Locale
 from spanpost.text.locales.questions import why_hidden
@@ -23,6 +25,8 @@ _MOST_COMMENT: Final = 3_000
 _MOST_BLOCKS: Final = 90
 _MOST_SECTION: Final = 2_900
 _MOST_RADIO: Final = 10
+#: How long an alert may be silenced; `morning` is tomorrow at nine.
+SILENCES: Final = ("1h", "4h", "morning")
 
 
 class Meta(msgspec.Struct, frozen=True):
@@ -51,15 +55,37 @@ def comment(meta: Meta, shown: ShownText, locale: Locale = ENGLISH, *, option: i
     return _form(meta, title, title, [*blocks, _comment("show.why" if is_denied else "show.comment", locale)], locale)
 
 
-def decision(meta: Meta, shown: ShownText, verbs: Sequence[Verb], locale: Locale = ENGLISH) -> dict[str, Any]:
+def rating(meta: Meta, said: str, locale: Locale = ENGLISH) -> dict[str, Any]:
+    """Return the dialogue for the comment of a rating. Without a comment it rates all the same."""
+    title = locale.say(f"rate.{said}")
+    return _form(meta, title, locale.say("rate.send"), [_comment(f"rate.why_{said}", locale)], locale)
+
+
+def grant(
+    meta: Meta, shown: ShownText, scope: Scope, task: Task, always_for: timedelta, locale: Locale = ENGLISH
+) -> dict[str, Any]:
+    """Return the dialogue that says what a standing approval would cover, and takes its reason."""
+    title = locale.say(f"button.allow_{scope}")
+    place = line(task.repo or task.service or "", 200)
+    what = locale.say("grant.what", tool=shown.tool, agent=line(task.agent_name or "", 100), place=place)
+    until = locale.say("grant.hour") if scope is Scope.HOUR else locale.say("grant.always", n=always_for.days)
+    risk = locale.say("grant.risk", risk=shown.risk) if shown.risk else locale.say("grant.no_risk")
+    blocks = [_section(line(shown.question, 500)), {"type": "divider"}, _section(f"{what}\n{until}\n{risk}")]
+    return _form(meta, title, locale.say("button.approve"), [*blocks, _comment("show.reason", locale)], locale)
+
+
+def decision(
+    meta: Meta, shown: ShownText, verbs: Sequence[Verb], locale: Locale = ENGLISH, *, further: bool = False
+) -> dict[str, Any]:
     """Return the dialogue that shows a whole question and takes its decision.
 
     Text from an agent is quoted. The decision is chosen below it, so that nobody submits it before reading
-    down to there. If there is nothing to choose, submitting denies.
+    down to there. If there is nothing to choose, submitting denies. `further`: an approval may go further than
+    this question.
     """
     blocks = [_section(f"⚠️ {why_hidden(shown.hidden, locale)}")] if shown.hidden else []
     blocks += _quoted("show.question", shown.question, locale) + _quoted("show.details", shown.detail, locale)
-    blocks += _quoted("show.risk", shown.risk, locale)
+    blocks += _quoted("show.tool", shown.tool, locale) + _quoted("show.risk", shown.risk, locale)
     listed = "\n".join(f"{n}. {option}" for n, option in enumerate(shown.options, 1))
     blocks += _quoted("show.options", listed, locale)
     title = locale.say("show.read")
@@ -68,6 +94,10 @@ def decision(meta: Meta, shown: ShownText, verbs: Sequence[Verb], locale: Locale
         return _form(meta, title, locale.say("button.deny"), [*blocks, _comment("show.why", locale)], locale)
     labels = {Verb.APPROVE: locale.say("button.approve"), Verb.DENY: locale.say("button.deny")}
     choices = {str(verb): label for verb, label in labels.items() if verb in verbs}
+    if further and Verb.APPROVE in verbs:
+        named = {scope: f"{Verb.APPROVE}:{scope}" if scope is not Scope.ONCE else str(Verb.APPROVE) for scope in Scope}
+        allowed = {value: locale.say(f"button.allow_{scope}") for scope, value in named.items()}
+        choices = allowed | {value: label for value, label in choices.items() if value != Verb.APPROVE}
     if Verb.CHOOSE in verbs:
         choices |= {f"{Verb.CHOOSE}:{n}": f"{n + 1}. {option}" for n, option in enumerate(shown.options)}
     blocks += [{"type": "divider"}, _choice(choices, locale), _comment("show.comment", locale)]
@@ -79,19 +109,36 @@ def _form(meta: Meta, title: str, submit: str, blocks: list[dict[str, Any]], loc
         "type": "modal",
         "callback_id": DECISION,
         "private_metadata": msgspec.json.encode(meta).decode(),
-        "title": _plain(title, 24),
-        "submit": _plain(submit, 24),
-        "close": _plain(locale.say("button.back"), 24),
+        "title": plain(title, 24),
+        "submit": plain(submit, 24),
+        "close": plain(locale.say("button.back"), 24),
         "blocks": blocks,
     }
 
 
+def silence(meta: Meta, name: str, locale: Locale = ENGLISH) -> dict[str, Any]:
+    """Return the dialogue that asks how long an alert is to be silenced; `name` is the alert's."""
+    choices = {word: locale.say(f"show.silence_{word}") for word in SILENCES}
+    options = [{"text": plain(label, 75), "value": word} for word, label in choices.items()]
+    element = {
+        "type": "radio_buttons", "action_id": "choice", "options": options, "initial_option": options[0]
+    }  # fmt: skip
+    chosen = {
+        "type": "input",
+        "block_id": "choice",
+        "label": plain(locale.say("show.silence_for")),
+        "element": element,
+    }
+    blocks = [_section(line(name, 200)), chosen, _comment("show.silence_comment", locale)]
+    return _form(meta, locale.say("show.silence"), locale.say("button.silence_now"), blocks, locale)
+
+
 def _choice(choices: Mapping[str, str], locale: Locale) -> dict[str, Any]:
-    options = [{"text": _plain(label, 75), "value": value} for value, label in choices.items()]
+    options = [{"text": plain(label, 75), "value": value} for value, label in choices.items()]
     element: dict[str, Any] = {"type": "radio_buttons", "action_id": "choice", "options": options}
     if len(options) > _MOST_RADIO:
-        element |= {"type": "static_select", "placeholder": _plain(locale.say("button.choose"))}
-    return {"type": "input", "block_id": "choice", "label": _plain(locale.say("show.decision")), "element": element}
+        element |= {"type": "static_select", "placeholder": plain(locale.say("button.choose"))}
+    return {"type": "input", "block_id": "choice", "label": plain(locale.say("show.decision")), "element": element}
 
 
 def _comment(label: str, locale: Locale) -> dict[str, Any]:
@@ -100,7 +147,7 @@ def _comment(label: str, locale: Locale) -> dict[str, Any]:
         "type": "input",
         "block_id": "comment",
         "optional": True,
-        "label": _plain(locale.say(label)),
+        "label": plain(locale.say(label)),
         "element": text,
     }
 
@@ -119,14 +166,14 @@ def _quoted(title: str, said: str, locale: Locale) -> list[dict[str, Any]]:
     return [first, *({"type": "rich_text", "elements": [one]} for one in made[1:])]
 
 
-def notice(text: str, locale: Locale = ENGLISH) -> dict[str, Any]:
+def notice(text: str, locale: Locale = ENGLISH, *, title: str = "show.answer") -> dict[str, Any]:
     """Return a dialogue with one text (mrkdwn, ours)."""
     block = {"type": "section", "text": {"type": "mrkdwn", "text": text[:3000]}}
     return {
         "type": "modal",
         "callback_id": DETAILS,
-        "title": _plain(locale.say("show.answer"), 24),
-        "close": _plain(locale.say("show.close"), 24),
+        "title": plain(locale.say(title), 24),
+        "close": plain(locale.say("show.close"), 24),
         "blocks": [block],
     }
 
@@ -137,8 +184,8 @@ def details(task: Task, locale: Locale = ENGLISH) -> dict[str, Any]:
     return {
         "type": "modal",
         "callback_id": DETAILS,
-        "title": _plain(locale.say("show.title"), 24),
-        "close": _plain(locale.say("show.close"), 24),
+        "title": plain(locale.say("show.title"), 24),
+        "close": plain(locale.say("show.close"), 24),
         "blocks": parts or [_section(locale.say("show.nothing"))],
     }
 
@@ -193,6 +240,7 @@ def texts(task: Task, locale: Locale = ENGLISH) -> list[str]:
                 filter(None, (asked, locale.say("show.answered", value=line(answer, 200)), line(approval.comment, 500)))
             )
         )
+    found.append("\n".join(evaluation_labels.details(task)))
     if task.error is not None:
         found.append(f"{line(task.error.type, 100)}: {line(said('error', task.error.message), 600)}")
     return [cut(text, _MOST_SECTION) for text in found]
@@ -220,7 +268,8 @@ def _section(text: str) -> dict[str, Any]:
     return {"type": "rich_text", "elements": parts}
 
 
-def _plain(text: str, limit: int = 150) -> dict[str, Any]:
+def plain(text: str, limit: int = 150) -> dict[str, Any]:
+    """Return plain text of Slack, cut to a limit of characters."""
     return {"type": "plain_text", "text": cut(text, limit)}
 
 

@@ -167,7 +167,8 @@ class OauthHttp:
         watch: InteractionMetrics | None = None,
     ) -> None:
         self._terms = terms
-        self._client_secret = client_secret
+        #: The app's client secret.
+        self.client_secret = client_secret
         self._app_id = app_id
         self._base_url = base_url
         self._keeps = keeps
@@ -237,7 +238,7 @@ class OauthHttp:
         client.proxy = proxy_for(self._base_url)
         settings = AsyncOAuthSettings(
             client_id=terms.client_id,
-            client_secret=self._client_secret,
+            client_secret=self.client_secret,
             scopes=list(terms.scopes),
             user_scopes=[],
             redirect_uri=terms.public_url + REDIRECT,

@@ -14,7 +14,8 @@ import msgspec
 
 from spanpost.interactions.authorization import VIEW
 from spanpost.interactions.protocols import PersonMessage
-from spanpost.model.interventions import Verb
+from spanpost.model.interventions import RATINGS, Verb
+from spanpost.model.standing_approvals import Scope
 from spanpost.text.sanitise import strip
 
 #: Prefix of our action ids, callback ids and block ids.
@@ -36,6 +37,7 @@ class Click(msgspec.Struct, frozen=True, kw_only=True):
     action: str
     key: UUID
     option: int | None
+    scope: Scope
     user: str
     message: PersonMessage
     #: The root of the thread, if the message is in one.
@@ -58,6 +60,9 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     comment: str
     #: The decision chosen in it.
     choice: str
+    #: Which dialogue it is, and the values of its fields by block.
+    callback: str
+    fields: dict[str, str]
     is_foreign: bool
     idempotency_key: str
 
@@ -152,13 +157,14 @@ def click(body: dict[str, Any], team: str) -> Click | None:
         return None
     if container.get("is_ephemeral") is True:
         return None
-    word, option, key = meant
+    word, option, scope, key = meant
     idempotency_key = fingerprint("click", team, channel, ts, text_of(action.get("action_id")), chosen, action_ts, who)
     thread = text_of(container.get("thread_ts")) or text_of(message.get("thread_ts"))
     return Click(
         action=word,
         key=key,
         option=option,
+        scope=scope,
         user=who,
         message=PersonMessage(team=team, channel=channel, ts=ts),
         thread=thread if TS.match(thread) else "",
@@ -171,22 +177,31 @@ def click(body: dict[str, Any], team: str) -> Click | None:
     )
 
 
-def grammar(action_id: str, value: str) -> tuple[str, int | None, UUID] | None:
-    """Read ``spanpost:<verb>[:<n>]`` with a key as value; or a menu entry's value ``<verb>[:<n>]:<key>``."""
+def grammar(action_id: str, value: str) -> tuple[str, int | None, Scope, UUID] | None:
+    """Read ``spanpost:<verb>[:<n>]`` with a key as value; or a menu entry's value ``<verb>[:<n>]:<key>``.
+
+    An approval may have a scope in place of the number.
+    """
     if not action_id.startswith(PREFIX) or len(action_id) > 255 or len(value) > 2000:
         return None
     *before, key = value.removeprefix(PREFIX).split(":")
     words = before or action_id.removeprefix(PREFIX).split(":")
     if not _UUID.match(key) or not 1 <= len(words) <= 2 or words[0] not in (*Verb, VIEW, READ):
         return None
-    option = None
-    if len(words) == 2:
+    option, scope = None, Scope.ONCE
+    if len(words) == 2 and words[0] == Verb.APPROVE:
+        if words[1] not in set(Scope):
+            return None
+        scope = Scope(words[1])
+    elif len(words) == 2:
         if not (words[1].isascii() and words[1].isdigit() and len(words[1]) <= 3):
             return None
         option = int(words[1])
-    if (words[0] == Verb.CHOOSE) is not (option is not None) or words[0] == Verb.MESSAGE:
+        if words[0] == Verb.RATE and option >= len(RATINGS):
+            return None
+    if (words[0] in (Verb.CHOOSE, Verb.RATE)) is not (option is not None) or words[0] == Verb.MESSAGE:
         return None
-    return words[0], option, UUID(key)
+    return words[0], option, scope, UUID(key)
 
 
 def submission(body: dict[str, Any], team: str) -> Submission | None:
@@ -200,10 +215,13 @@ def submission(body: dict[str, Any], team: str) -> Submission | None:
     except (ValueError, RecursionError):
         return None
     comment = choice = ""
-    for block in _dict(_dict(view.get("state")).get("values")).values():
+    fields: dict[str, str] = {}
+    for name, block in _dict(_dict(view.get("state")).get("values")).items():
         for element in _dict(block).values():
-            comment = comment or text_of(_dict(element).get("value"))
-            choice = choice or text_of(_dict(_dict(element).get("selected_option")).get("value"))
+            said = text_of(_dict(element).get("value"))
+            chosen = text_of(_dict(_dict(element).get("selected_option")).get("value"))
+            comment, choice = comment or said, choice or chosen
+            fields[name] = strip(said or chosen)
     idempotency_key = fingerprint("view", team, view_id, text_of(view.get("hash")), who)
     is_foreign = _is_foreign(body, user.get("team_id"), team)
     return Submission(
@@ -212,6 +230,8 @@ def submission(body: dict[str, Any], team: str) -> Submission | None:
         meta=_dict(meta),
         comment=strip(comment),
         choice=choice,
+        callback=text_of(view.get("callback_id")),
+        fields=fields,
         is_foreign=is_foreign,
         idempotency_key=idempotency_key,
     )

@@ -31,6 +31,8 @@ class Spoken(msgspec.Struct, frozen=True, kw_only=True):
     channel_name: str = ""
     #: How the user begins a command: the slash command's name; empty for a mention.
     by: str = ""
+    #: Opens a dialogue, for three seconds; empty for a mention.
+    trigger: str = ""
     #: Where to answer; empty: in the channel, and in the thread if there is one.
     response_url: str = ""
     thread: str = ""
@@ -55,6 +57,7 @@ def command(body: dict[str, Any], team: str) -> Spoken | None:
         channel=channel,
         channel_name=payloads.text_of(body.get("channel_name"))[:100],
         by=name,
+        trigger=trigger[:200],
         response_url=payloads.text_of(body.get("response_url"))[:1000],
         # Slack makes one for each submission.
         idempotency_key=payloads.fingerprint("command", team, trigger, user),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -119,6 +120,8 @@ class Socket:
         watch: InteractionMetrics | None = None,
         ping: float = PING,
     ) -> None:
+        #: The app token that it connects with.
+        self.token = of[0].app_token
         self._ping = ping
         self._app = app
         self._of = of
@@ -133,9 +136,14 @@ class Socket:
 
     def start(self) -> None:
         """Connect in the background, and stay connected."""
-        self._client = _Client(self._of[0].app_token, self._of[0].web, self._proxy, self._ping)
+        self._client = _Client(self.token, self._of[0].web, self._proxy, self._ping)
         self._client.socket_mode_request_listeners.append(self._on_request)
         self._connecting = asyncio.create_task(self._client.connect())
+
+    async def until_connected(self) -> None:
+        """Return once it has connected for the first time."""
+        if self._connecting is not None:
+            await asyncio.shield(self._connecting)
 
     async def is_connected(self) -> bool:
         """Tell whether payloads are received now."""
@@ -181,3 +189,53 @@ class Socket:
         if self._client is not None:
             with suppress(Exception):
                 await asyncio.wait_for(self._client.close(), 1.0)  # type: ignore[no-untyped-call]
+
+
+class Sockets:
+    """The connections of one process, one for each app token.
+
+    `make` makes the connection for the apps that share a token.
+    """
+
+    def __init__(self, make: Callable[[Sequence[App]], Socket]) -> None:
+        self._make = make
+        self.open: list[Socket] = []
+        #: Connections of replaced tokens: they receive until those of the new tokens do.
+        self._replaced: list[Socket] = []
+        self._replacing: asyncio.Task[None] | None = None
+
+    def use(self, apps: Sequence[App]) -> None:
+        """Connect with the present tokens of the apps, in the background, and stay connected.
+
+        Slack sends a payload through any one connection of an app. So the old one stays until the new one receives:
+        none is missed, and none comes twice.
+        """
+        by_token: dict[str, list[App]] = {}
+        for one in apps:
+            by_token.setdefault(one.app_token, []).append(one)
+        known = {socket.token: socket for socket in (*self._replaced, *self.open)}
+        self.open = []
+        for token, of in by_token.items():
+            if not token:
+                continue
+            if (socket := known.pop(token, None)) is None:
+                socket = self._make(of)
+                socket.start()
+            self.open.append(socket)
+        self._replaced = list(known.values())
+        if self._replacing is not None:
+            self._replacing.cancel()
+        self._replacing = asyncio.create_task(self._replace(self.open)) if self._replaced else None
+
+    async def _replace(self, new: Sequence[Socket]) -> None:
+        for socket in new:
+            await socket.until_connected()
+        while self._replaced:
+            await self._replaced[0].close()
+            self._replaced.pop(0)
+
+    async def close(self) -> None:
+        """Answer pending requests, then close the connections."""
+        if self._replacing is not None:
+            self._replacing.cancel()
+        await asyncio.gather(*(socket.close() for socket in (*self._replaced, *self.open)))

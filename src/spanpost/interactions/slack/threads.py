@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from spanpost.interactions.acts import ActOutcome, Interactions, RequestedAct
+from spanpost.interactions.acts import Interactions
 from spanpost.interactions.protocols import PersonMessage
+from spanpost.interactions.requested_acts import ActOutcome, RequestedAct
 from spanpost.interactions.slack.payloads import Reply, Stop, moment
 from spanpost.interactions.slack.web import Trouble, Web
 from spanpost.model.errors import StoreUnavailable

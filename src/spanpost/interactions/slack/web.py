@@ -41,6 +41,12 @@ class Web:
         self._proxy = proxy
         self._open: tuple[asyncio.AbstractEventLoop, aiohttp.ClientSession, AsyncWebClient] | None = None
 
+    def use(self, token: str) -> None:
+        """Use another token from the next call on."""
+        self._token = token
+        if self._open is not None:
+            self._open[2].token = token
+
     @property
     def client(self) -> AsyncWebClient:
         """slack_sdk's client, without logs and without retries."""

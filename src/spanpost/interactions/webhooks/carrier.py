@@ -133,7 +133,7 @@ class HookCarrier:
             tenant=order.tenant,
             verb=verb,
             key=key,
-            actor=Actor(provider="hook", id=order.name, name=by or order.name),
+            actor=Actor(provider="hook", id=order.name, name=by or order.name, credential=f"hook {order.name}"),
             option=option,
             text=render(does.text, document)[:_WORDS],
             source="hook",

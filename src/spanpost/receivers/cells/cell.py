@@ -170,8 +170,9 @@ class Cell:
     async def _check(self, replica: Replica) -> tuple[bool, bool]:
         """Return whether a replica is ready, and whether it answers at all."""
         assert self._session is not None
+        asking = self._session.get(f"{replica.url}/health/ready", allow_redirects=False)
         try:
-            async with asyncio.timeout(CHECK_TIMEOUT), self._session.get(f"{replica.url}/health/ready") as answer:
+            async with asyncio.timeout(CHECK_TIMEOUT), asking as answer:
                 return answer.status == 200, True
         except (aiohttp.ClientError, TimeoutError, OSError):
             return False, False

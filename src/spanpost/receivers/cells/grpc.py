@@ -6,17 +6,21 @@ of connection, credential and answer, whichever way its telemetry came in.
 
 from __future__ import annotations
 
+import math
+import time
 from typing import Final
 
 import grpc
 
 from spanpost.http.guard import PROTOBUF, AllowedRequest
+from spanpost.http.retry_after import retry_after_seconds
 from spanpost.http.shares import Sender
 from spanpost.http.status import code_of, message_of
+from spanpost.http.tenancy import TenantGrant
 from spanpost.receivers.admission import Busy
 from spanpost.receivers.cells.cell import CellRequest, CellUnavailable
 from spanpost.receivers.cells.headers import of_tenant
-from spanpost.receivers.cells.passing import Cells, refuse_distrust, under_way, whole
+from spanpost.receivers.cells.passing import Cells, refuse_distrust, refuse_foreign, under_way, whole
 from spanpost.receivers.otlp_grpc import GrpcRefused, ReadMessage, encoding_of
 
 _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
@@ -28,7 +32,7 @@ class CellGrpc:
     def __init__(self, cells: Cells) -> None:
         self._cells = cells
 
-    async def __call__(self, signal: str, sender: Sender, read: ReadMessage) -> bytes:
+    async def __call__(self, signal: str, grant: TenantGrant, sender: Sender, read: ReadMessage) -> bytes:
         """Return the cell's answer to a message. Raises `Busy` and `GrpcRefused`."""
         name = self._cells.assignment.of_tenant(sender.tenant)
         try:
@@ -60,12 +64,12 @@ class CellGrpc:
             response = await under_way(cell, sender, cell.send(request), None, is_wait=False)
             async with response:
                 refuse_distrust(cell, response.status)
+                refuse_foreign(cell, response, PROTOBUF[0])
                 answer = await whole(cell, response)
         finally:
             reservation.leave()
         self._cells.count(cell.name, f"{response.status // 100}xx")
         if response.status == 200:
             return answer
-        retry_after = response.headers.get("retry-after", "")
-        code = _CODES[code_of(response.status)]
-        raise GrpcRefused(code, message_of(answer), int(retry_after) if retry_after.isdigit() else 0)
+        wait = retry_after_seconds(response.headers.get("retry-after", ""), time.time()) or 0.0
+        raise GrpcRefused(_CODES[code_of(response.status)], message_of(answer), math.ceil(wait))

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 from typing import Final, TypeAlias
 
 from spanpost.http.guard import AllowedRequest
-from spanpost.http.tokens import FORWARDED_TENANT, forwarded_tenant
+from spanpost.http.tenancy import FORWARDED_TENANT
+from spanpost.http.tokens import forwarded_tenant
 
 #: As ASGI and aiohttp give them.
 RawHeaders: TypeAlias = Iterable[tuple[bytes, bytes]]

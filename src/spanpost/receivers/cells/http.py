@@ -26,10 +26,11 @@ from spanpost.http.guard import allowed_request
 from spanpost.http.routing import HttpRoute
 from spanpost.http.shares import Sender
 from spanpost.http.tokens import SenderTokens
+from spanpost.model.access_tokens import TokenScope
 from spanpost.receivers.admission import Admission
 from spanpost.receivers.cells.cell import Cell, CellRequest, CellUnavailable
 from spanpost.receivers.cells.headers import TextHeaders, of_other, of_response, of_tenant
-from spanpost.receivers.cells.passing import WAIT, Cells, refuse_distrust, under_way, whole
+from spanpost.receivers.cells.passing import WAIT, WHOLE, Cells, refuse_distrust, refuse_foreign, under_way, whole
 from spanpost.receivers.counted import counted
 
 if TYPE_CHECKING:
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
 _WAITING: Final = ("/control/", "/api/events")
 #: Most bytes of a body of Slack's.
 _MOST_OF_SLACK: Final = 1024 * 1024
-#: Responses of at most this many bytes are read whole: if the cell breaks off, the client gets an error.
-_WHOLE: Final = 256 * 1024
 _TARGET: Final = re.compile(rb"/[\x21-\x7e]*")
 
 
@@ -94,7 +93,7 @@ class CellHttp:
 
     async def _tenants(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a tenant's request on: telemetry, a waiting agent, alerts."""
-        tenant = self._authenticator.tenant(scope)
+        tenant = self._authenticator.tenant(scope, TokenScope.SEND)
         cell = self._cells.of_tenant(tenant)
         headers = of_tenant(scope["headers"], allowed_request(scope), tenant, cell.token)
         await self._pass_on(cell, Sender(tenant, address_of(scope)), headers, scope, receive, send, is_tenants=True)
@@ -201,8 +200,11 @@ class CellHttp:
         try:
             if is_tenants:
                 refuse_distrust(cell, response.status)
+                given, is_telemetry = dict(request.headers).get("content-type", ""), request.target.startswith("/v1/")
+                refuse_foreign(cell, response, given, is_telemetry=is_telemetry)
             length = response.headers.get("content-length", "")
-            is_short = length.isdigit() and int(length) <= _WHOLE
+            # Read whole, so that the client gets an error if the cell breaks off.
+            is_short = length.isdigit() and int(length) <= WHOLE
             body = await whole(cell, response) if is_short else b""
             self._cells.count(cell.name, f"{response.status // 100}xx", seconds)
             headers = of_response(response.raw_headers)

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 import aiohttp
 
 from spanpost.http.asgi import HungUp
+from spanpost.http.guard import JSON
 from spanpost.http.hosts import Host, host_of
 from spanpost.http.rate_limited_log import RateLimitedLog
 from spanpost.http.shares import Sender
@@ -21,6 +22,11 @@ from spanpost.receivers.limits import AdmissionLimits
 T = TypeVar("T")
 _limited_log = RateLimitedLog(logging.getLogger("spanpost.runtime.gateway"))
 
+#: Responses to telemetry by a gateway: it is recorded, or cannot be, or is to be sent again. Any other, as by a
+#: proxy that does not find its gateway, would make the sender drop its telemetry or follow to elsewhere.
+_ANSWERS: Final = frozenset({200, 400, 408, 413, 415, 422, 429, 431, 503})
+#: Responses of at most this many bytes are read whole.
+WHOLE: Final = 256 * 1024
 #: Longest wait that a client may ask a cell for (`spanpost.interactions.control`), seconds.
 WAIT: Final = 50.0
 
@@ -124,10 +130,37 @@ def refuse_distrust(cell: Cell, status: int) -> None:
         raise CellUnavailable(cell.name, "refused", "it refuses this gateway; send it again")
 
 
+def refuse_foreign(
+    cell: Cell, response: aiohttp.ClientResponse, content_type: str, *, is_telemetry: bool = True
+) -> None:
+    """Raise `CellUnavailable` if no gateway of spanpost's answered a tenant's request.
+
+    A gateway answers telemetry in the request's content type, and all else in JSON. A page of a proxy, or of another
+    program at the cell's address, would be taken for its success, and the telemetry would be recorded nowhere.
+    """
+    given = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    is_typed = given == (content_type.partition(";")[0].strip().lower() if is_telemetry else JSON)
+    if (response.status in _ANSWERS and is_typed) or (not is_telemetry and response.status >= 400):
+        return
+    _limited_log.error(
+        f"foreign {cell.name}",
+        "cell %s answered with %d %r: is a gateway of spanpost's at cells.named.%s.urls?",
+        *(cell.name, response.status, given[:80], cell.name),
+    )
+    response.close()
+    raise CellUnavailable(cell.name, "foreign", "no gateway answered in it; send it again")
+
+
 async def whole(cell: Cell, response: aiohttp.ClientResponse) -> bytes:
-    """Return the body of a response. Raises `CellUnavailable` if it breaks off."""
+    """Return the body of a response. Raises `CellUnavailable` if it breaks off, or is longer than `WHOLE`."""
+    found = bytearray()
     try:
-        return await response.read()
+        async for part in response.content.iter_any():
+            found += part
+            if len(found) > WHOLE:
+                response.close()
+                raise CellUnavailable(cell.name, "broken", "its response is too long; it may have been taken")
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         message = f"its response broke off ({type(error).__name__}); it may have been taken"
         raise CellUnavailable(cell.name, "broken", message) from None
+    return bytes(found)

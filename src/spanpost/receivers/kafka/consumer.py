@@ -29,7 +29,7 @@ from spanpost.model.consumption import PartitionOffset
 from spanpost.model.errors import ConfigError, StoreUnavailable
 from spanpost.receivers.kafka.client import ASK, Brokers
 from spanpost.receivers.kafka.contents import Contents, RawMessage
-from spanpost.receivers.kafka.partition import Consumption, Partition
+from spanpost.receivers.kafka.partition import ROLLBACK, Consumption, Partition
 
 log = logging.getLogger("spanpost.runtime.kafka")
 _limited_log = RateLimitedLog(log)
@@ -46,6 +46,8 @@ _RELEASE: Final = 8.0
 _LOOK, _LOOK_PAUSED, _COMMIT = 1.0, 5.0, 5.0
 #: Lag from which no task counts as stalled, and how often their timeouts are restarted. Seconds.
 _LATE, _LATE_EVERY = 20.0, 10.0
+#: Seconds to leave the group at the end.
+_LEAVE: Final = 0.5
 #: Seconds that the thread waits for the event loop.
 _LOOP: Final = 60.0
 #: Seconds between two attempts to read offsets while the database is down.
@@ -132,16 +134,17 @@ class TopicConsumer:
         self._watcher = asyncio.create_task(self._observe(), name="spanpost-kafka-lag")
 
     async def close(self, timeout: float) -> bool:  # noqa: ASYNC109
-        """Finish transactions in progress and leave the group; False: a transaction took longer, and is recorded by
-        the next owner of its partition.
+        """Finish transactions in progress and leave the group, within `timeout` seconds. What could not be recorded is
+        recorded by the next owner of its partition. False: a transaction was neither committed nor rolled back.
         """
+        until = time.monotonic() + timeout
         self._is_over.set()
         if self._watcher is not None:
             self._watcher.cancel()
         if self._thread is None:
             return True
-        is_done = await self._release(list(self.partitions), timeout / 2)
-        await asyncio.to_thread(self._thread.join, timeout)
+        is_done = await self._release(list(self.partitions), max(timeout - ROLLBACK - _LEAVE, 0.0))
+        await asyncio.to_thread(self._thread.join, max(until - time.monotonic(), 0.0))
         if self._thread.is_alive():
             log.info("the brokers did not answer in time: others get the partitions after kafka.session_timeout")
         return is_done

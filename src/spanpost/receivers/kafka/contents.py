@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
+from spanpost.http.tenancy import TenantGrant, TenantRefused, decide, is_tenant
 from spanpost.model.consumption import ConsumedMessage, UnreadableMessage
 from spanpost.receivers.decoded import Decoded, Undecodable
 from spanpost.receivers.elements import KEPT, KEPT_BYTES
@@ -15,9 +16,7 @@ from spanpost.receivers.encodings import BodyTooLarge
 from spanpost.receivers.journal_bodies import JournalCipher
 from spanpost.receivers.kafka.messages import KEY, TENANT, read_message
 from spanpost.receivers.pieces import pieces
-
-#: Characters of a tenant's name.
-_LONGEST: Final = 200
+from spanpost.receivers.tenant_parts import TenantParts, cut, joined
 
 
 class RawMessage(NamedTuple):
@@ -40,6 +39,9 @@ class CollectorTopic:
     encoding: str = "otlp_proto"
     tenant: str = "default"
     tenant_header: str = ""
+    tenant_attribute: str = ""
+    #: Tenants that the header and attribute may name; empty: the header any.
+    tenants: frozenset[str] = frozenset()
 
 
 class Contents:
@@ -70,30 +72,33 @@ class Contents:
 
 def _of_collector(raw: RawMessage, topic: CollectorTopic) -> ConsumedMessage:
     """Return the contents of an OTLP request; an entry that cannot be read does not affect the others."""
-    tenant = topic.tenant
-    wanted = topic.tenant_header.lower()
-    for name, value in raw.headers if wanted else ():
-        if name.lower() == wanted and value:
-            try:
-                tenant = value.decode()
-            except UnicodeDecodeError:
-                tenant = ""
-            if not tenant.isprintable() or not 0 < len(tenant) <= _LONGEST:
-                return _unreadable(raw, topic.tenant, f"its header {name} names no tenant")
     decoded = Decoded()
     unreadable: list[UnreadableMessage] = []
+    owners: list[str] = []  # of each spoiled entry
+    tenant = topic.tenant
     try:
-        for piece in pieces(topic.signal, raw.value, tenant, is_json=topic.encoding == "otlp_json"):
-            if piece is not None:
-                decoded.add(piece.decoded)
-    except (Undecodable, BodyTooLarge) as error:  # pieces before it stay valid
-        refused = _unreadable(raw, tenant, str(error))
-        unreadable += refused.unreadable
-        decoded.lose("undecodable")
-    for each in decoded.spoiled:
+        grant = _grant(raw, topic)
+        tenant = grant.tenant
+        parts, refused = _parts(raw, topic, grant)
+        if refused:
+            unreadable += _unreadable(raw._replace(value=refused.left_out), tenant, refused.reason).unreadable
+            decoded.lose("tenant", refused.refused)
+    except (TenantRefused, Undecodable, BodyTooLarge) as error:
+        return _unreadable(raw, tenant, str(error))
+    for tenant, part in parts:
+        try:
+            for piece in pieces(topic.signal, part, tenant, is_json=topic.encoding == "otlp_json"):
+                if piece is not None:
+                    decoded.add(piece.decoded)
+        except (Undecodable, BodyTooLarge) as error:  # pieces before it stay valid, and other tenants' parts
+            # What is kept is this tenant's alone.
+            unreadable += _unreadable(raw._replace(value=part), tenant, str(error)).unreadable
+            decoded.lose("undecodable")
+        owners += [tenant] * (len(decoded.spoiled) - len(owners))
+    for owner, each in zip(owners, decoded.spoiled, strict=True):
         decoded.lose("undecodable", each.entries)
         if len(unreadable) < KEPT:
-            unreadable.append(UnreadableMessage(tenant=tenant, error=str(each.error), body=each.body[:KEPT_BYTES]))
+            unreadable.append(UnreadableMessage(tenant=owner, error=str(each.error), body=each.body[:KEPT_BYTES]))
     return ConsumedMessage(
         offset=raw.offset,
         observations=decoded.observations,
@@ -101,6 +106,39 @@ def _of_collector(raw: RawMessage, topic: CollectorTopic) -> ConsumedMessage:
         dropped=decoded.dropped,
         metric_points=decoded.metric_points,
     )
+
+
+def _grant(raw: RawMessage, topic: CollectorTopic) -> TenantGrant:
+    """Return the tenant of a message. Raises `TenantRefused`."""
+    wanted = topic.tenant_header.lower()
+    values = {value for name, value in raw.headers if value and name.lower() == wanted} if wanted else set()
+    named = None
+    if values:
+        try:
+            [value] = values  # of several, another program may have read another one
+            named = value.decode()
+        except ValueError:
+            named = ""
+        if not is_tenant(named):
+            raise TenantRefused(f"its header {topic.tenant_header} names no tenant")
+    own = TenantGrant(topic.tenant, topic.tenants)
+    grant = decide(own if topic.tenants or named is None else None, named=named)
+    assert grant is not None
+    return grant
+
+
+def _parts(
+    raw: RawMessage, topic: CollectorTopic, grant: TenantGrant
+) -> tuple[list[tuple[str, bytes]], TenantParts | None]:
+    """Return the parts of a message by tenant, and those that were refused."""
+    if not topic.tenant_attribute:
+        return [(grant.tenant, raw.value)], None
+    is_json = topic.encoding == "otlp_json"
+    found = TenantParts(grant)
+    for _ in cut(found, topic.tenant_attribute, topic.signal, raw.value, is_json=is_json):
+        pass
+    whole = [(tenant, joined(topic.signal, parts, is_json=is_json)) for tenant, parts in found.parts.items()]
+    return whole, found if found.refused else None
 
 
 def _unreadable(raw: RawMessage, tenant: str, error: str) -> ConsumedMessage:

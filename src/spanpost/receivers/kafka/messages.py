@@ -112,6 +112,8 @@ def read_message(tenant: str, key_id: bytes, value: bytes, cipher: JournalCipher
     Raises ValueError if it is damaged or of another tenant, and `UnknownKey`.
     """
     if key_id not in cipher.keys:
+        if len(key_id) != len(cipher.keys[0]):
+            raise ValueError("its header names no key: no gateway made it")
         raise UnknownKey(key_id.hex())
     content = cipher.decrypt(tenant, key_id, value)
     if content[:1] != _VERSION:

@@ -25,6 +25,8 @@ _limited_log = RateLimitedLog(log)
 _EACH: Final = 512
 #: Bytes of the messages that are read at once.
 _AT_ONCE: Final = 4 * 1024 * 1024
+#: Seconds that a transaction has to be rolled back when its partition is released.
+ROLLBACK: Final = 1.0
 #: Seconds before another attempt: while the database is down, and for a message that cannot be decrypted.
 _PAUSE, _LONG_PAUSE = 1.0, 5.0
 
@@ -50,6 +52,9 @@ class Partition:
 
     `at.next` is the offset that the database has, `start` the first one to record. `seek(offset)` asks for
     messages from there on; `sought` reports that they come.
+
+    Offsets that go back are other messages: the topic was made anew, or its newest messages were lost with a
+    broker. They are recorded after those that wait; what was recorded before is recognised as duplicates.
     """
 
     def __init__(
@@ -74,6 +79,9 @@ class Partition:
         self._seek = seek
         self._expired = expired
         self._is_seeking = False
+        #: Offset after the last message of the client; and the one it went back to, until it is read from there.
+        self._arrived_next = 0
+        self._went_back_to: int | None = None
         self._raw: deque[RawMessage] = deque()
         #: Messages that were read and are not recorded yet: as they came, and their contents.
         self._read: deque[tuple[RawMessage, ConsumedMessage]] = deque()
@@ -102,9 +110,18 @@ class Partition:
 
     def add(self, messages: Sequence[RawMessage], low: int) -> None:
         """Take messages that have arrived; `low` is the oldest offset that the brokers have."""
-        if self._is_seeking:
+        if self._is_seeking or self._went_back_to is not None:
             return
         for each in messages:
+            if each.offset < self._arrived_next:
+                self._went_back_to = each.offset
+                log.error(
+                    "%s goes on at offset %d after offset %d: was it made anew, or did a broker lose its end? It is "
+                    "read again from there",
+                    self.name, each.offset, self._arrived_next - 1,
+                )  # fmt: skip
+                break
+            self._arrived_next = each.offset + 1
             if each.offset < self._next:
                 continue
             if each.offset > self._next and low > self._next:
@@ -118,17 +135,20 @@ class Partition:
     def sought(self) -> None:
         """Note that messages come from the wanted offset on."""
         self._is_seeking = False
+        self._arrived_next = 0
 
     async def release(self, timeout: float) -> bool:  # noqa: ASYNC109
-        """Finish the transaction in progress, for at most `timeout` seconds, and record nothing more; False: it took
-        longer.
+        """Finish the transaction in progress, for at most `timeout` seconds, and record nothing more.
+
+        A transaction that takes longer is rolled back: its messages are in Kafka, for the next owner. False: it did
+        not end even then. A commit that arrives all the same moves the offset, which the next owner sees.
         """
         self._is_over.set()
         self._arrived.set()
         _, late = await asyncio.wait((self._task,), timeout=timeout)
-        for task in late:  # a commit that arrives all the same moves the offset: its successor will see it
-            task.cancel()
-            await asyncio.wait(late, timeout=1.0)
+        if late:
+            self._task.cancel()
+            _, late = await asyncio.wait((self._task,), timeout=ROLLBACK)
         return not late
 
     # --- recording ---------------------------------------------------------------------------------------------------
@@ -143,9 +163,9 @@ class Partition:
             except UnknownKey as error:
                 _limited_log.error(
                     f"key {self.name}",
-                    "%s waits: a message is encrypted with key %s, which is none of this process's: add its secret to "
-                    "gateway.journal_keys",
-                    self.name, error,
+                    "%s waits at offset %d: the message is encrypted with key %s, which is none of this process's: add "
+                    "its secret to gateway.journal_keys",
+                    self.name, self.position, error,
                 )  # fmt: skip
                 await self._wait(_LONG_PAUSE)
             except Exception as error:
@@ -162,6 +182,8 @@ class Partition:
 
     async def _record_some(self) -> None:
         while not self._raw and not self._read:
+            if self._went_back_to is not None:
+                self._read_from(self._went_back_to)
             self._arrived.clear()
             await self._arrived.wait()
             if self._is_over.is_set():
@@ -235,9 +257,14 @@ class Partition:
         if found is None or found >= self.position:
             self._forget(self.position if found is None else found)
             return
+        self._read_from(found)
+
+    def _read_from(self, offset: int) -> None:
+        """Continue from an earlier offset, without what waits."""
         self._read.clear()
         self._raw.clear()
         self.size = 0
-        self.position = self._next = found
+        self.position = self._next = self.high = offset
+        self._went_back_to = None
         self._is_seeking = True
-        self._seek(found)
+        self._seek(offset)

@@ -30,8 +30,8 @@ log = logging.getLogger("spanpost.runtime.kafka")
 _GIVE_UP: Final = 4000
 #: Kilobytes that the client holds at most; the receiver's limits are reached before.
 _HELD: Final = 256 * 1024
-#: Smallest limit that is tried after a broker has refused a message for its size; and how often it is halved.
-_LEAST, _HALVINGS = 4096, 12
+#: Smallest limit that is tried after a broker has refused a message for its size.
+_LEAST: Final = 4096
 
 #: Keeps an observation that no message can hold. Raises `StoreUnavailable`.
 Quarantine = Callable[[Sequence[Observation], Exception], Awaitable[None]]
@@ -51,7 +51,7 @@ class TopicProducer:
         self._cipher = cipher
         self._clean = clean
         self._quarantine = quarantine
-        #: Bytes of a message. Halved when a broker refuses one for its size.
+        #: Bytes of a message. At most half of what a broker has refused for its size.
         self._most = most
         self._producer: Any = None
         self._thread: threading.Thread | None = None
@@ -109,37 +109,35 @@ class TopicProducer:
         """
         from confluent_kafka import KafkaError
 
-        too_large: list[Observation] = []
-        for _ in range(_HALVINGS):
-            messages = await asyncio.to_thread(self._messages, batch)
-            whole = [each for each in messages if self._fits(each)]
-            too_large = [o for each in messages if not self._fits(each) for o in each.observations]
+        while True:
+            most = self._most  # another batch may lower it meanwhile
+            messages = await asyncio.to_thread(self._messages, batch, most)
+            whole = [each for each in messages if _fits(each, most)]
+            too_large = [o for each in messages if not _fits(each, most) for o in each.observations]
             if too_large and is_whole:
-                raise OverBudget(f"a span or record is larger than a message may be, {self._most} bytes")
+                raise OverBudget(f"a span or record is larger than a message may be, {most} bytes")
             sending = _Sending(len(whole))
             await asyncio.to_thread(self._send, whole, sending)
             error = await sending.done
             if error is None:
                 self.sent += len(whole)
                 break
-            if error.code() != KafkaError.MSG_SIZE_TOO_LARGE or self._most <= _LEAST:
+            if error.code() != KafkaError.MSG_SIZE_TOO_LARGE or most <= _LEAST:
                 raise StoreUnavailable(f"Kafka does not take it: {error.str()}")
-            self._most = max(self._most // 2, _LEAST)
-            log.warning(
-                "topic %s refuses a message for its size; messages have at most %d bytes from now on: set "
-                "kafka.max_message_bytes to the topic's max.message.bytes",
-                self._topic, self._most,
-            )  # fmt: skip
+            if (half := max(most // 2, _LEAST)) < self._most:
+                self._most = half
+                log.warning(
+                    "topic %s refuses a message for its size; messages have at most %d bytes from now on: set "
+                    "kafka.max_message_bytes to the topic's max.message.bytes",
+                    self._topic, half,
+                )  # fmt: skip
         if too_large:
-            refusal = MessageTooLarge(f"a message of topic {self._topic} may have {self._most} bytes")
+            refusal = MessageTooLarge(f"a message of topic {self._topic} may have {most} bytes")
             await self._quarantine(too_large, refusal)
         return Recorded(dropped={TOO_LARGE: len(too_large)} if too_large else {})
 
-    def _messages(self, batch: Sequence[Observation]) -> list[TopicMessage]:
-        return list(messages_of(batch, self._cipher, self._clean, self._most))
-
-    def _fits(self, message: TopicMessage) -> bool:
-        return len(message.value) + len(message.headers[0][1]) + OVERHEAD <= self._most
+    def _messages(self, batch: Sequence[Observation], most: int) -> list[TopicMessage]:
+        return list(messages_of(batch, self._cipher, self._clean, most))
 
     def _send(self, messages: Sequence[TopicMessage], sending: _Sending) -> None:
         from confluent_kafka import KafkaException
@@ -152,6 +150,10 @@ class TopicProducer:
             except (BufferError, KafkaException) as error:
                 sending.give_up(len(messages) - position, error)
                 return
+
+
+def _fits(message: TopicMessage, most: int) -> bool:
+    return len(message.value) + len(message.headers[0][1]) + OVERHEAD <= most
 
 
 class _Sending:

@@ -57,6 +57,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     reload: Callable[[Settings], None] | None = None
     #: The gateway stops: answer waiting clients and end streams at once.
     end: Callable[[], None] | None = None
+    #: Tokens have changed: end the streams of callers that are not known any more.
+    check: Callable[[], None] | None = None
 
 
 class Endpoints:
@@ -106,6 +108,12 @@ class Endpoints:
         for endpoint in self._endpoints:
             if endpoint.reload is not None:
                 endpoint.reload(settings)
+
+    def check(self) -> None:
+        """Tell all endpoints that tokens have changed."""
+        for endpoint in self._endpoints:
+            if endpoint.check is not None:
+                endpoint.check()
 
     def end(self) -> None:
         """Tell all endpoints that the gateway stops."""

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hmac
+import json
 import logging
 from contextlib import suppress
+from hashlib import sha256
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from spanpost.http.bearer import digest_of
 from spanpost.http.hosts import is_loopback
 from spanpost.http.routing import HttpRoute
+from spanpost.interactions.read_log import ReadLog
 from spanpost.runtime import local_token
 from spanpost.runtime.endpoints import Endpoint, EndpointContext
-from spanpost.runtime.interactions import resolvers_of
+from spanpost.runtime.interactions import alert_acts_of, resolvers_of
 from spanpost.runtime.task_view import TaskMessages
 from spanpost.settings.interactions import InteractionsSettings
 from spanpost.store.directory import LoginSessions
@@ -24,6 +28,9 @@ if TYPE_CHECKING:
     from spanpost.settings import Settings
 
 log = logging.getLogger("spanpost.interactions")
+
+#: Settings of a login that decide what a person may do.
+_GIVES_ROLES: Final = {"issuer", "client_id", "tenant", "tenant_claim", "roles_claim", "roles", "default_roles"}
 
 
 def prepare(settings: Settings) -> None:
@@ -51,21 +58,26 @@ def endpoints(context: EndpointContext) -> list[Endpoint]:
         store.reader,
         store.interventions,
         store.budgets,
+        store.acts,
         hub,
         take=pipeline.components.take,
         resolvers=resolvers_of(settings.interactions or InteractionsSettings()),
         watch=pipeline.metrics,
     )
+    parts.stored = context.sender_tokens.stored
     go_by(parts, settings, store.sessions)
+    parts.alerts = alert_acts_of(settings, store, pipeline.components.take, pipeline.metrics)
     drawing = TaskMessages(store.reader, settings)
 
     def reload(settings: Settings) -> None:
+        parts.alerts = alert_acts_of(settings, store, pipeline.components.take, pipeline.metrics)
         go_by(parts, settings, store.sessions)
         drawing.settings = settings
         hub.renew()
 
     pipeline.components.recorded.subscribe(lambda recorded: hub.add(recorded.tasks))
-    return [Endpoint(routes=[HttpRoute(PREFIX, application(parts, drawing.draw))], reload=reload, end=hub.end)]
+    routes = [HttpRoute(PREFIX, application(parts, drawing.draw))]
+    return [Endpoint(routes=routes, reload=reload, end=hub.end, check=hub.check)]
 
 
 def go_by(parts: ApiParts, settings: Settings, sessions: LoginSessions) -> None:
@@ -76,6 +88,7 @@ def go_by(parts: ApiParts, settings: Settings, sessions: LoginSessions) -> None:
     parts.tokens = caller_tokens(settings)
     parts.rules = interactions.with_rules((*interactions.rules, *BY_ROLE))
     parts.launches = settings.launchers
+    parts.read_log = ReadLog(parts.acts, is_on=interactions.log_reads)
     parts.heartbeat = settings.api.heartbeat.total_seconds()
     parts.oidc = oidc_of(settings, sessions)
     token = token_here(settings)
@@ -128,9 +141,12 @@ def oidc_of(settings: Settings, sessions: LoginSessions) -> Oidc | None:
     if section is None:
         return None
     secret = section.session_secret.get_secret_value().encode() if section.session_secret is not None else b""
+    # A session holds the roles of its login: it ends when a login would give others.
+    given = section.model_dump(mode="json", include=_GIVES_ROLES) | {"else": settings.intake.tenant}
+    bound = hmac.digest(secret, json.dumps(given, sort_keys=True).encode(), sha256)
     return Oidc(
         section,
-        Sessions(sessions, section.session.total_seconds(), secret),
+        Sessions(sessions, section.session.total_seconds(), bound),
         tenant=settings.intake.tenant,
         client_secret=section.client_secret.get_secret_value() if section.client_secret is not None else "",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING
 
 from spanpost.model.errors import ConfigError
@@ -11,6 +12,7 @@ from spanpost.runtime.endpoints import Endpoint, EndpointContext
 if TYPE_CHECKING:
     from spanpost.interactions.slack.oauth import OauthHttp
     from spanpost.runtime.workspaces import Workspaces
+    from spanpost.settings import Settings
 
 log = logging.getLogger("spanpost.interactions")
 
@@ -24,7 +26,8 @@ def endpoints(context: EndpointContext) -> list[Endpoint]:
         opened.append(Endpoint(routes=interactions_runtime.http().routes))
     if workspaces is not None:
         try:
-            opened.append(Endpoint(routes=oauth(context, workspaces).routes))
+            http = oauth(context, workspaces)
+            opened.append(Endpoint(routes=http.routes, reload=partial(_reload, http)))
         except ImportError as error:
             raise ConfigError(
                 f"slack_oauth: {error.name} is missing; install it with: pip install 'spanpost[interactions]'"
@@ -32,6 +35,12 @@ def endpoints(context: EndpointContext) -> list[Endpoint]:
         if workspaces.encryption is None:
             log.warning("the Slack app cannot be installed: slack_oauth.key is not set; `spanpost slack key` makes one")
     return opened
+
+
+def _reload(http: OauthHttp, settings: Settings) -> None:
+    section = settings.slack_oauth
+    if section is not None and section.client_secret is not None:
+        http.client_secret = section.client_secret.get_secret_value()
 
 
 def oauth(context: EndpointContext, workspaces: Workspaces) -> OauthHttp:

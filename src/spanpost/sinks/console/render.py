@@ -22,6 +22,7 @@ from spanpost.model.checkpoints import Checkpoint, Kind
 from spanpost.model.deliveries import Delivery, Mode
 from spanpost.model.tasks import Task
 from spanpost.sinks import labels
+from spanpost.sinks.loop_label import loop
 from spanpost.text.locales import ENGLISH, Locale
 from spanpost.text.sanitise import line, link, paragraph
 
@@ -133,6 +134,8 @@ def _facts(task: Task, locale: Locale) -> Text | None:
         text.append(after, heat)
         if said := labels.forecast(task, locale):
             text.append(f"   {said}", heat)
+    if said := loop(task, locale):
+        text.append(f"{'   ' if text else ''}{said}", COLOURS["yellow"])
     figures = [labels.tokens(task, locale)]
     if task.cost_usd is not None:
         figures.append(labels.cost(task, locale))
@@ -233,6 +236,7 @@ def checkpoint_line(entry: CheckpointLine, zone: tzinfo = UTC, locale: Locale = 
         Kind.CONTEXT_WARNING,
         Kind.CONTEXT_FORECAST,
         Kind.STALLED,
+        Kind.LOOP,
         Kind.BUDGET_WARNING,
         Kind.ALERT,
         Kind.END,

@@ -17,7 +17,10 @@ def _open(settings: GrafanaSettings) -> Sink:
             f"grafana: {error.name} is missing; install it with: pip install 'spanpost[grafana]'"
         ) from error
     if settings.token is None:
-        raise ConfigError("grafana.token: a service account's token is needed; set SPANPOST_GRAFANA__TOKEN (glsa_...)")
+        raise ConfigError(
+            "grafana.token: annotations need a service account's token; set SPANPOST_GRAFANA__TOKEN (glsa_...), or "
+            "leave grafana.url alone: links need no token"
+        )
     wire = Wire(settings.url, settings.token.get_secret_value(), org_id=settings.org_id, timeout=settings.timeout)
     return GrafanaSink(settings, wire)
 

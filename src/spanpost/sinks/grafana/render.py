@@ -34,6 +34,7 @@ POINTS: Final = frozenset(
         Kind.CONTEXT_FORECAST,
         Kind.COMPACTION,
         Kind.STALLED,
+        Kind.LOOP,
         Kind.ALERT,
     }
 )

@@ -16,7 +16,8 @@ class GrafanaSettings(SinkSettings):
 
     url: str = Field(
         default="http://localhost:3000",
-        description="Address of Grafana, with its path. Links of alerts use it, too.",
+        description="Address of Grafana, with its path. Links of alerts use it, too; set alone, it is for them, and no "
+        "annotation is written.",
     )
     token: SecretStr | None = Field(
         default=None,
@@ -56,6 +57,11 @@ class GrafanaSettings(SinkSettings):
         description="After a lost answer: if an annotation is not found by its tag for this long, it counts as not "
         "created.",
     )
+
+    @property
+    def is_on(self) -> bool:
+        """True if annotations are written: with a token, or with settings of annotations, which need one."""
+        return self.enabled and (self.token is not None or not self.model_fields_set <= {"url", "enabled"})
 
     @field_validator("url")
     @classmethod

@@ -42,7 +42,11 @@ class GrafanaSink:
         self.when_called: Callable[[str, str], None] | None = None
 
     async def deliver(self, delivery: Delivery) -> Receipt:
-        """Create the annotation, or edit it in place."""
+        """Create the annotation, or edit it in place; delete one of an erased task."""
+        if delivery.mode is Mode.ERASE:
+            ref = delivery.receipt.ref if delivery.receipt is not None else {}
+            await self._call(self._api.delete(str(ref.get("id", ""))), allowed=frozenset({404}))
+            return Receipt()
         note_ = self._note(delivery)
         known = _known(delivery)
         if note_ is None:
@@ -110,7 +114,7 @@ class GrafanaSink:
         match call:
             case SinkCall.POST:
                 return (whole, RateLimit(key=f"{self.name}:post", rate=rate, burst=20, reserve=5))
-            case SinkCall.EDIT:
+            case SinkCall.EDIT | SinkCall.DELETE:
                 return (whole, RateLimit(key=f"{self.name}:edit", rate=rate * _EDITS, burst=50, reserve=10))
             case SinkCall.RECONCILE:
                 return (whole, RateLimit(key=f"{self.name}:reconcile", rate=rate, burst=10, reserve=2))

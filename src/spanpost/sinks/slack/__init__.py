@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from spanpost.model.errors import ConfigError
@@ -30,7 +29,7 @@ def slack_style_of(settings: SlackSettings) -> SlackStyle:
         has_sessions=settings.stop_button and bool(settings.interactive),
         retries=lambda task: False,  # until `Restarts` sets it
         links=tuple(Template(name, address) for name, address in settings.links.items()),
-        patterns=tuple(re.compile(one) for one in settings.redact),
+        rules=settings.redact,
         locale=locale(settings.language),
     )
 
@@ -84,4 +83,6 @@ def _preview(settings: SlackSettings) -> Preview:
         raise ConfigError(f"slack.preview_file: {file}: {error.strerror}; name a file that can be written") from error
 
 
-plugin = SinkPlugin(name="slack", settings=SlackSettings, open=_open, edits_checkpoints=True, summarises=True)
+plugin = SinkPlugin(
+    name="slack", settings=SlackSettings, open=_open, edits_checkpoints=True, redacts=True, summarises=True
+)

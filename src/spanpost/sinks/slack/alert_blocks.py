@@ -1,7 +1,8 @@
 """Renders an alert in Slack: a message of its own, or a reply in the thread of the task that it names.
 
-First the name and the problem, then what to do, the links, and small print: since when, or how long it
-lasted. The colour is the severity's; a resolved alert is green. All text is foreign and shown literally.
+First the name, who looks after it, its silence and the buttons; then the problem, what to do, the links, and
+small print: since when, or how long it lasted. The colour is the severity's; a resolved alert is green. All text
+is foreign and shown literally.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from spanpost.model.alerts import Alert
 from spanpost.model.tasks import Task
 from spanpost.readers import alerts
 from spanpost.sinks import labels
+from spanpost.sinks.slack import buttons
 from spanpost.sinks.slack.blocks import (
     MAX_SIZE,
     Block,
@@ -26,6 +28,7 @@ from spanpost.sinks.slack.blocks import (
     plan,
     quote,
     rich,
+    rows,
     section,
     size,
     small_parsed,
@@ -81,6 +84,10 @@ def reply(
 def _drawn(
     alert: Alert, who: str, below: list[Block], metadata: dict[str, object], style: Style, slack_style: SlackStyle
 ) -> SlackMessage:
+    below = [*_by_people(alert, slack_style.locale), *below]
+    if slack_style.is_interactive:
+        offered = buttons.of_alert(alert, slack_style.locale, can_silence=slack_style.silences(alert))
+        below += rows((str(alert.id), offered), below=below)
     for most in (1_500, 500, 0):
         blocks, inner = (_rich if style is Style.RICH else _plain)(alert, who, most, slack_style)
         if size([blocks, inner, below]) <= MAX_SIZE:
@@ -161,12 +168,34 @@ def _plain(alert: Alert, who: str, most: int, slack_style: SlackStyle) -> tuple[
 
 
 def _calls(alert: Alert, slack_style: SlackStyle) -> tuple[str, ...]:
-    """Return who is called: for what is critical, while it is."""
-    return slack_style.mention if not alert.is_resolved and alerts.severity_of(alert.severity) == "critical" else ()
+    """Return who is called: for what is critical, while it is, until somebody looks after it."""
+    is_seen = bool(alert.acknowledged_by) or (alert.silence is not None and alert.silence.is_set)
+    is_calling = not alert.is_resolved and not is_seen and alerts.severity_of(alert.severity) == "critical"
+    return slack_style.mention if is_calling else ()
 
 
 def _links(alert: Alert) -> list[tuple[str, str]]:
     return [(name, safe) for name, url in alert.links.items() if (safe := link(url)) is not None]
+
+
+def _by_people(alert: Alert, locale: Locale) -> list[Block]:
+    """Return what people did: who looks after it, and its silence or why there is none."""
+    said: list[str | Element] = []
+    if alert.acknowledged_by:
+        said.append(locale.say("alert.acknowledged", by=_person(alert.acknowledged_by)))
+    silence = alert.silence
+    if silence is not None and silence.is_set:
+        said.append(locale.say("alert.silenced", by=_person(silence.by), id=line(silence.id, 60)))
+        said.append(small_parsed(locale.say("alert.silenced_until", at=dated(silence.until, _DAY))))
+    if silence is not None and silence.failure is not None and not alert.is_resolved:
+        why = locale.say(f"alert.failed_{silence.failure}")
+        key = "alert.still_silenced" if silence.is_set else "alert.not_silenced"
+        said.append(locale.say(key, why=why, by=_person(silence.by)))
+    return [context(*said)] if said else []
+
+
+def _person(name: str) -> str:
+    return disarmed(line(name, 80))
 
 
 def _small_print(alert: Alert, slack_style: SlackStyle) -> Block:

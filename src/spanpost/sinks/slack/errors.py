@@ -13,7 +13,7 @@ from typing import Final
 from spanpost.model.errors import DeliveryError, DeliveryRefused, DeliveryUncertain, Rejected, Throttled, Unavailable
 from spanpost.routing.retries import from_seconds
 from spanpost.sinks.slack.calls import Response, SlackPlace, SlackRequest
-from spanpost.sinks.slack.rates import EDIT, POST, RECONCILE
+from spanpost.sinks.slack.rates import DELETE, EDIT, POST, RECONCILE
 from spanpost.text.sanitise import line
 
 #: Slack refused the blocks: the message is sent again in plain sections.
@@ -98,7 +98,7 @@ _DELIVERY: Final = frozenset({"restricted_action_thread_locked", "restricted_act
 def meaning(response: Response, request: SlackRequest, place: SlackPlace) -> DeliveryError | None:
     """Return the error that an answer means; None on success."""
     method, error = request.method, response.error
-    closes = place.method(method if method in (POST, EDIT) else RECONCILE)
+    closes = place.method(method if method in (POST, EDIT, DELETE) else RECONCILE)
     message = f"{method}: {error or f'HTTP {response.status}'}"
     if response.status == 429 or error in _THROTTLED:
         return Throttled(message, retry_after=retry_after_of(response.retry_after), reason="ratelimited", closes=closes)

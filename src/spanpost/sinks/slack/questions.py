@@ -18,7 +18,7 @@ from spanpost.sinks.slack import buttons
 from spanpost.sinks.slack.blocks import Block, Element, plain, quote, rich, rows, section, text
 from spanpost.sinks.slack.impersonation import disarmed
 from spanpost.sinks.slack.style import SlackStyle
-from spanpost.text.legible import BRIEF_RISK, ShownText
+from spanpost.text.legible import BRIEF_RISK, BRIEF_TOOL, ShownText
 from spanpost.text.locales import Locale
 from spanpost.text.locales.questions import why_hidden
 from spanpost.text.sanitise import cut, line
@@ -72,7 +72,8 @@ def blocks_of(asked: Asked, slack_style: SlackStyle, *, is_rich: bool, has_space
     """Draw open questions, each with its buttons right below; without space the second has none."""
     made: list[Block] = []
     for n, (approval, shown) in enumerate(asked):
-        drawn, risk = draw(approval, shown, slack_style, most=300, detail=0), risk_of(shown, slack_style.locale)
+        drawn = draw(approval, shown, slack_style, most=300, detail=0)
+        risk = "  ·  ".join(small_print(approval, shown, slack_style.locale))
         if is_rich:
             made.append(rich(section(text("✋ "), text(drawn.said, "bold")), *drawn.elements(), section(text(risk))))
         else:
@@ -85,6 +86,27 @@ def blocks_of(asked: Asked, slack_style: SlackStyle, *, is_rich: bool, has_space
 def risk_of(shown: ShownText, locale: Locale) -> str:
     """Return the risk that the agent states, as a phrase."""
     return disarmed(locale.say("reply.risk", risk=cut(shown.risk, BRIEF_RISK))) if shown.risk else ""
+
+
+def tool_of(shown: ShownText, locale: Locale) -> str:
+    """Return the tool that a question asks for, as a phrase."""
+    return disarmed(locale.say("reply.tool", tool=cut(shown.tool, BRIEF_TOOL))) if shown.tool else ""
+
+
+def people_of(approval: Approval, locale: Locale) -> str:
+    """Return how many people must approve an open question, and who did; empty where one is enough."""
+    if approval.needs < 2 or not approval.is_open:
+        return ""
+    if not approval.approved_by:
+        return locale.say("reply.needs", needs=approval.needs)
+    names = disarmed(", ".join(line(name, 80) for name in approval.approved_by))
+    return locale.say("reply.counted", count=len(approval.approved_by), needs=approval.needs, names=names)
+
+
+def small_print(approval: Approval, shown: ShownText, locale: Locale) -> list[str]:
+    """Return what stands below a question: its tool, its risk, and how many people must approve."""
+    found = tool_of(shown, locale), risk_of(shown, locale), people_of(approval, locale)
+    return [one for one in found if one]
 
 
 def _quoted(*parts: tuple[str, str]) -> list[tuple[str, str]]:

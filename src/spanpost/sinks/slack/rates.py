@@ -14,6 +14,7 @@ from spanpost.model.deliveries import RateLimit, SinkCall
 from spanpost.sinks.slack.calls import SlackPlace
 
 POST, EDIT, RECONCILE = "chat.postMessage", "chat.update", "conversations.history"
+DELETE = "chat.delete"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +23,8 @@ class Rates:
 
     #: `chat.update` in the workspace: nine tenths of Tier 3.
     edits_per_minute: float = 45.0
+    #: `chat.delete` in the workspace: nine tenths of Tier 3.
+    deletions_per_minute: float = 45.0
     #: `chat.postMessage` in the workspace: about half of "several hundred"; Slack gives no exact figure.
     posts_per_minute: float = 180.0
     #: `chat.postMessage` in one channel.
@@ -48,6 +51,12 @@ def rate_limits(place: SlackPlace, call: SinkCall, rates: Rates) -> tuple[RateLi
             return (
                 whole,
                 RateLimit(key=place.method(EDIT), rate=rates.edits_per_minute / 60, burst=8, reserve=2),
+                channel,
+            )
+        case SinkCall.DELETE:
+            return (
+                whole,
+                RateLimit(key=place.method(DELETE), rate=rates.deletions_per_minute / 60, burst=8),
                 channel,
             )
         case SinkCall.RECONCILE:

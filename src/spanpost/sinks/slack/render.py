@@ -23,7 +23,8 @@ from typing import Any, Final
 import msgspec
 
 from spanpost.model.tasks import MERGED, Task
-from spanpost.sinks import labels
+from spanpost.sinks import evaluation_labels, labels
+from spanpost.sinks.cost_labels import cost_of_results
 from spanpost.sinks.slack import buttons, questions
 from spanpost.sinks.slack.blocks import (
     MAX_SIZE,
@@ -234,6 +235,10 @@ def _root_rich(
         body.append(section(*linked))
     if task.results and labels.is_final(task):
         body.append(section(*_results(task, 8 if most else 3, locale)))
+    if spent := cost_of_results(task, children, locale):
+        body.append(section(text(f"📎 {spent}")))
+    if judged := _evaluations(task):
+        body.append(section(text(judged)))
     if warm := _warmth(task, locale):
         body.append(section(text(warm)))
     below = questions.blocks_of(asked, slack_style, is_rich=True, has_space=most > 0.25)
@@ -270,6 +275,10 @@ def _root_plain(
                 f"{disarmed(name)} {disarmed(value)}" for name, value in labels.results(task, 8 if most else 3, locale)
             )
         )
+    if spent := cost_of_results(task, children, locale):
+        below.append(f"📎 {spent}")
+    if judged := _evaluations(task):
+        below.append(judged)
     if warm := _warmth(task, locale):
         below.append(warm)
     sections = questions.blocks_of(asked, slack_style, is_rich=False, has_space=most > 0.25)
@@ -328,6 +337,13 @@ def _results(task: Task, most: int, locale: Locale) -> list[Element]:
     for i, (name, value) in enumerate(labels.results(task, most, locale)):
         figures += [text(f"{'   ' if i else ''}{disarmed(name)} "), text(disarmed(value), "bold")]
     return figures
+
+
+def _evaluations(task: Task) -> str:
+    """Return people's ratings and evaluators' results in one line; their explanations are in the details."""
+    return "  ·  ".join(
+        filter(None, (evaluation_labels.ratings(task), *map(disarmed, evaluation_labels.results(task))))
+    )
 
 
 def _warmth(task: Task, locale: Locale) -> str:

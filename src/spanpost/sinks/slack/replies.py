@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Final
 
 from spanpost.model.checkpoints import Checkpoint, Kind
-from spanpost.model.readings import Approval
+from spanpost.model.readings import Approval, ReportedDecision
 from spanpost.model.tasks import Task
 from spanpost.sinks import labels
 from spanpost.sinks.slack import buttons
@@ -37,7 +37,7 @@ from spanpost.sinks.slack.blocks import (
     text,
 )
 from spanpost.sinks.slack.impersonation import disarmed, quoted
-from spanpost.sinks.slack.questions import DrawnQuestion, draw, risk_of
+from spanpost.sinks.slack.questions import DrawnQuestion, draw, small_print
 from spanpost.sinks.slack.render import ANONYMOUS, HOST, SlackMessage, Style, marker
 from spanpost.sinks.slack.style import SlackStyle
 from spanpost.text.legible import Hidden, ShownText
@@ -137,8 +137,10 @@ def _draw(
         said += f"  ×{count}"
     results = _results(task, figures, locale) if checkpoint.kind is Kind.END else []
     until = approval.deadline if approval is not None and approval.is_open else None
-    calls = slack_style.mention if _is_calling(task, checkpoint, approval) and count == 1 else ()
-    row = buttons.of_question(approval, asked, locale) if slack_style.is_interactive and approval and asked else []
+    owner = (approval.owner,) if approval is not None and approval.owner else ()
+    people = tuple(dict.fromkeys((*owner, *slack_style.mention)))
+    calls = people if _is_calling(task, checkpoint, approval) and count == 1 else ()
+    row = _buttons(task, checkpoint, approval, asked, locale) if slack_style.is_interactive else []
     head = f"{emoji} {who}{said}"
     blocks: list[Block]
     if style is Style.PLAIN:
@@ -163,8 +165,8 @@ def _draw(
             lines = log.count("\n") + 1
             title = locale.say("reply.log_lines", lines=lines) if lines > 1 else locale.say("reply.log")
             blocks.append(folded(title, rich(preformatted(log))))
-    if row and approval is not None:
-        blocks += rows((str(approval.key), row), below=[blocks])
+    if row:
+        blocks += rows((str(checkpoint.id if approval is None else approval.key), row), below=[blocks])
     summary = f"{head} ({disarmed(labels.title(task, 80, locale))})" if is_root else head
     if verdict:
         summary = f"{verdict[0]} {verdict[1]}: {summary}"
@@ -217,6 +219,15 @@ def _rich(
     return blocks
 
 
+def _buttons(
+    task: Task, checkpoint: Checkpoint, approval: Approval | None, asked: ShownText | None, locale: Locale
+) -> list[Element]:
+    """Return the buttons of a question or of a loop; any other checkpoint has none."""
+    if checkpoint.kind is Kind.LOOP:
+        return buttons.of_loop(task, locale)
+    return buttons.of_question(approval, asked, locale) if approval is not None and asked is not None else []
+
+
 def _asked(task: Task, checkpoint: Checkpoint) -> Approval | None:
     """Return the question of a checkpoint. Its words and its buttons come from the same question."""
     if checkpoint.kind is not Kind.APPROVAL_REQUESTED:
@@ -231,6 +242,8 @@ def _verdict(approval: Approval | None, locale: Locale) -> tuple[str, ...]:
         return ()
     if approval.is_void and not approval.decision:
         return ("↪️", locale.say("reply.asked_again"), "")
+    if approval.is_withdrawn:
+        return ("⌨️", locale.say("reply.withdrawn"), _answered_there(approval.reported_decision, locale))
     if approval.is_expired:
         return ("⌛", locale.say("reply.expired_denied" if approval.decision == "deny" else "reply.expired"), "")
     comment = quoted(line(approval.comment, 200)) if approval.comment else ""
@@ -240,9 +253,20 @@ def _verdict(approval: Approval | None, locale: Locale) -> tuple[str, ...]:
         reported = locale.say("reply.by", decision=reported, by=by) if by else reported
         return ("🗳️", locale.say("reply.as_agent_says"), f"{quoted(reported)}  {comment}".rstrip())
     sign, key = _DECISIONS.get(approval.decision, ("✅", "reply.decided"))
+    if approval.rule:
+        key = "reply.by_rule" if approval.source == "rule" else "reply.approved_further"
     through = "" if approval.source == "slack" else locale.say("reply.through", source=line(approval.source, 20))
     decision = quoted(line(approval.decision, 60))
     return (sign, locale.say(key, by=by or locale.say("reply.somebody"), through=through, decision=decision), comment)
+
+
+def _answered_there(reported: ReportedDecision | None, locale: Locale) -> str:
+    """Return how a withdrawn question was settled, as telemetry reports; empty where it does not."""
+    if reported is None:
+        return ""
+    said = line(reported.decision, 60)
+    by = line(reported.by, 80)
+    return quoted(locale.say("reply.by", decision=said, by=by) if by else said)
 
 
 def _text_of(checkpoint: Checkpoint, limit: int, locale: Locale) -> str:
@@ -283,7 +307,7 @@ def _facts(task: Task, checkpoint: Checkpoint, asked: ShownText | None, slack_st
             is_answered_here = slack_style.is_interactive and approval.key is not None
             options = "" if is_answered_here else _listed(asked.options, locale)
             hidden = locale.say("reply.hidden") if Hidden.ARGUMENTS in asked.hidden and not is_answered_here else ""
-            return [one for one in (risk_of(asked, locale), options, hidden) if one]
+            return [one for one in (*small_print(approval, asked, locale), options, hidden) if one]
     return []
 
 

@@ -49,6 +49,11 @@ class WorkspaceSettings(PluginSettings, Rates):
         gt=0,
         description="Edits (`chat.update`) per minute in the workspace. Slack allows 50 and more (Tier 3).",
     )
+    deletions_per_minute: float = Field(
+        default=Rates.deletions_per_minute,
+        gt=0,
+        description="Deletions (`chat.delete`, for `spanpost erase`) per minute. Slack allows 50 and more (Tier 3).",
+    )
     posts_per_minute: float = Field(
         default=Rates.posts_per_minute,
         gt=0,
@@ -147,11 +152,6 @@ class SlackSettings(WorkspaceSettings, SinkSettings):
         default=True,
         description="Show the log tails of errors: folded, and above 2,800 characters as a file (`files:write`).",
     )
-    redact: tuple[str, ...] = Field(
-        default=(),
-        description="Regular expressions of text to hide in Slack, besides the secrets that are removed "
-        "everywhere. The audit rows do not change.",
-    )
     interactive: bool | None = Field(
         default=None, description="Show buttons. Not given: if `interactions` receives answers."
     )
@@ -218,18 +218,6 @@ class SlackSettings(WorkspaceSettings, SinkSettings):
                 raise ValueError("a link's label is a word of at most 40 characters")
             if wrong := links.problem(address):
                 raise ValueError(f"the link {name!r} {wrong}")
-        return value
-
-    @field_validator("redact")
-    @classmethod
-    def _are_patterns(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for one in value:
-            try:
-                pattern = re.compile(one)
-            except re.error as error:
-                raise ValueError(f"{one!r} is no regular expression: {error}") from None
-            if pattern.search(""):
-                raise ValueError(f"{one!r} matches nothing at all; name what is to be hidden")
         return value
 
     def tenant_of(self, address: str) -> str | None:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from spanpost.model.alerts import Alert
 from spanpost.model.checkpoints import Kind
 from spanpost.model.deliveries import Delivery, Mode, RateLimit, Receipt, SinkCall
 from spanpost.model.errors import ConfigError, DeliveryError, DeliveryRefused, Rejected, Unverifiable
@@ -18,7 +19,7 @@ from spanpost.model.tasks import Task
 from spanpost.routing.routes import Route, came_by
 from spanpost.routing.summaries import came_from
 from spanpost.sinks.base import FigureSource, Finding, TokenSource
-from spanpost.sinks.slack import check, flow, lookup, render, sessions
+from spanpost.sinks.slack import check, erasing, flow, lookup, render, sessions
 from spanpost.sinks.slack import rates as rate_limits
 from spanpost.sinks.slack.calls import Response, SlackPlace, SlackRequest, Talk
 from spanpost.sinks.slack.preview import PREVIEWED, Preview, Transport
@@ -122,6 +123,10 @@ class SlackSink:
         """Set the predicate of tasks that can be started again."""
         self._slack_style = msgspec.structs.replace(self._slack_style, retries=can)
 
+    def silences(self, can: Callable[[Alert], bool]) -> None:
+        """Set the predicate of alerts that can be silenced."""
+        self._slack_style = msgspec.structs.replace(self._slack_style, silences=can)
+
     def figured(self, figures: FigureSource) -> None:
         """Set the source of figures for tasks that have ended."""
         self._figures = figures
@@ -137,6 +142,9 @@ class SlackSink:
         if space.tenant is not None and delivery.task.tenant != space.tenant:
             # Its route changed: the delivery was addressed before the workspace had this tenant.
             raise Rejected(f"the workspace {space.name!r} gets only its own tenant's tasks", reason="tenant")
+        if delivery.mode is Mode.ERASE:
+            place = self._place(delivery.address)
+            return Receipt() if space.is_preview else await self._drive(erasing.erase(delivery, place), space)
         route = self._route(delivery)
         is_dry = route.dry_run or space.is_preview
         delivery, place = _real(delivery, is_dry), self._place(delivery.address, route)

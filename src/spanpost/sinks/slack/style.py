@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import TypeVar
 
 import msgspec
 
 from spanpost.model.alerts import Alert
 from spanpost.model.checkpoints import Checkpoint
-from spanpost.model.messages import LocaleMessage
 from spanpost.model.readings import Approval
 from spanpost.model.tasks import Task
 from spanpost.routing.routes import Route
+from spanpost.sinks.redaction import compiled
 from spanpost.sinks.slack.links import Template
 from spanpost.text.legible import Hidden, ShownText, shown
 from spanpost.text.locales import ENGLISH, Locale, locale
-from spanpost.text.sanitise import REDACTED, cut, strip
+from spanpost.text.rules import RedactionRule
+from spanpost.text.sanitise import cut
 
 #: Maximum JSON length of a question's words: two thirds of the 250 kB that a dialogue may have.
 MOST_IN_DIALOGUE = 165_000
 #: Characters shown of a longer question.
 _BEGINNING = 3_000
+T = TypeVar("T", Task, Alert, Checkpoint, Approval)
 
 
 class SlackStyle(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,13 +41,15 @@ class SlackStyle(msgspec.Struct, frozen=True, kw_only=True):
     has_sessions: bool = False
     #: Which tasks can be started again.
     retries: Callable[[Task], bool] = lambda task: True
+    #: Which alerts can be silenced.
+    silences: Callable[[Alert], bool] = lambda alert: False
     links: tuple[Template, ...] = ()
     #: Small print: the message is here instead of in another channel.
     note: str = ""
     #: Language of spanpost's own words.
     locale: Locale = ENGLISH
-    #: Patterns to redact in Slack, in addition to the global ones.
-    patterns: tuple[re.Pattern[str], ...] = ()
+    #: What is hidden in Slack, besides secrets.
+    rules: tuple[RedactionRule, ...] = ()
 
     def by(self, route: Route) -> SlackStyle:
         """Return the style of a route."""
@@ -56,24 +59,28 @@ class SlackStyle(msgspec.Struct, frozen=True, kw_only=True):
             mention=route.mention,
             shows_content=route.content,
             locale=locale(route.language) if route.language else self.locale,
+            rules=(*self.rules, *route.redact),
         )
 
     def of_task(self, task: Task) -> Task:
         """Return a task with its texts redacted."""
-        return _redacted(task, self.patterns, _TASK) if self.patterns else task
+        return self._hidden(task)
 
     def of_alert(self, alert: Alert) -> Alert:
         """Return an alert with its texts redacted."""
-        return _redacted(alert, self.patterns, _ALERT) if self.patterns else alert
+        return self._hidden(alert)
 
     def of_checkpoint(self, checkpoint: Checkpoint) -> Checkpoint:
         """Return a checkpoint with its texts redacted."""
-        return _redacted(checkpoint, self.patterns, _CHECKPOINT) if self.patterns else checkpoint
+        return self._hidden(checkpoint)
+
+    def _hidden(self, value: T) -> T:
+        return compiled(self.rules, scans=False).of(value) if self.rules else value
 
     def question(self, approval: Approval) -> ShownText:
         """Return a question as Slack may show it. It is incomplete if the settings hide a part."""
         whole = shown(approval)
-        read = shown(_redacted(approval, self.patterns, _IDS)) if self.patterns else whole
+        read = shown(self._hidden(approval)) if self.rules else whole
         read = msgspec.structs.replace(read, hidden=whole.hidden)
         here = [] if read == whole else [Hidden.PATTERN]
         if approval.detail and not self.detail_of(approval, approval.detail):
@@ -95,38 +102,6 @@ class SlackStyle(msgspec.Struct, frozen=True, kw_only=True):
         if approval is not None and not approval.has_id:
             return ""
         return "" if _is_data(detail) else detail
-
-
-#: Fields without agents' text: ids, statuses, spanpost's own words.
-_TASK = frozenset(
-    {"uid", "tenant", "parent_uid", "root_uid", "message_uid", "trace_id", "span_id", "status", "end_reason", "rule"}
-)
-_CHECKPOINT = frozenset({"id", "tenant", "task_uid", "trace_id", "span_id", "subtree", "kind", "status"})
-_ALERT = frozenset({"id", "tenant", "source", "fingerprint", "trace_id", "span_id"})
-_IDS = frozenset({"id", "key", "digest", "decision", "source", "reported_by", "escalated_by"})
-
-
-def _redacted(value: Any, patterns: Sequence[re.Pattern[str]], spared: frozenset[str] = frozenset()) -> Any:
-    if isinstance(value, str):
-        # Stripped first, so that an invisible character cannot break a pattern.
-        stripped = strip(value)
-        for pattern in patterns:
-            stripped = pattern.sub(REDACTED, stripped)
-        return stripped
-    if isinstance(value, tuple):
-        return tuple(_redacted(one, patterns, _IDS if isinstance(one, Approval) else spared) for one in value)
-    if isinstance(value, dict):
-        return {_redacted(k, patterns): _redacted(v, patterns) for k, v in value.items()}
-    if isinstance(value, LocaleMessage):
-        return LocaleMessage(value.key, {name: _redacted(one, patterns) for name, one in value.values.items()})
-    if isinstance(value, list):
-        return [_redacted(one, patterns) for one in value]
-    if isinstance(value, msgspec.Struct):
-        names = [name for name in value.__struct_fields__ if name not in spared]
-        return msgspec.structs.replace(
-            value, **{name: _redacted(getattr(value, name), patterns, spared) for name in names}
-        )
-    return value
 
 
 def _is_data(text: str) -> bool:

@@ -12,6 +12,8 @@ from typing import Any
 
 from spanpost.model.errors import ConfigError
 from spanpost.store import roles
+from spanpost.store.intervention_rows import note_operation
+from spanpost.store.system_user import system_user
 
 #: The newest revision in `migrations/versions`.
 HEAD = "1.0"
@@ -25,7 +27,7 @@ _REVISION = re.compile(r"[0-9]+\.[0-9]+")
 _TAKEN = ("42P07", "42723", "42710")
 
 
-async def upgrade(dsn: str, *, reader: str = "") -> tuple[str | None, str]:
+async def upgrade(dsn: str, *, reader: str = "", is_asked: bool = False) -> tuple[str | None, str]:
     """Upgrade the schema to `HEAD`; return the revision before and after. Safe to repeat, and concurrently.
 
     Roles in `granted_roles` get their rights on new tables, and `reader` gets those of a reader. A newer
@@ -60,6 +62,8 @@ async def upgrade(dsn: str, *, reader: str = "") -> tuple[str | None, str]:
             before, after = await connection.run_sync(_upgrade)
             if after == HEAD:
                 driver = (await connection.get_raw_connection()).driver_connection
+                if is_asked or before not in (None, after):
+                    await note_operation(driver, "upgrade_schema", system_user(), f"{before or 'nothing'} -> {after}")
                 await roles.renew(driver)
                 if reader:
                     await roles.grant(driver, {"reader": reader})

@@ -38,6 +38,7 @@ ARGUMENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "conversations.info": ("*channel", "include_locale", "include_num_members"),
     "conversations.join": ("*channel",),
     "files.getUploadURLExternal": ("*filename", "*length", "alt_txt", "snippet_type"),
+    "files.delete": ("*file",),
     "files.completeUploadExternal": ("*files", "channel_id", "thread_ts", "initial_comment", "channels", "blocks"),
 }
 

@@ -298,6 +298,12 @@ class Workspace:
                 )
         return {"files": [{"id": file.get("id"), "title": file.get("title", "")} for file in shared]}
 
+    def _files_delete(self, given: Mapping[str, Any], caller: WorkspaceToken) -> dict[str, Any]:
+        self._need(caller, "files:write")
+        if self.files.pop(str(given["file"]), None) is None:
+            raise SlackError("file_not_found")
+        return {}
+
     # --- who may what ------------------------------------------------------------------------------------------------
 
     def _need(self, caller: WorkspaceToken, scope: str) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from spanpost.text.locales import alerts, approvals_english, feedback
 from spanpost.text.locales.catalogue import Phrase
+from spanpost.text.locales.english_commands import COMMANDS
+from spanpost.text.locales.english_loops import PHRASES as LOOPS
 
 #: Prefixes of message keys that are stored with checkpoints and tasks. These keys and their placeholders
 #: are public.
@@ -13,6 +16,7 @@ STORED: Final = ("checkpoint.", "task.", "limit.", "window.")
 UNSTORED: Final = frozenset({"task.unnamed", "task.for"})
 
 PHRASES: Final[dict[str, Phrase]] = {
+    **alerts.ENGLISH,
     # --- status ---
     "status.starting": "starting",
     "status.working": "working",
@@ -26,8 +30,6 @@ PHRASES: Final[dict[str, Phrase]] = {
     "status.unknown": "unknown",
     "status.moved": "went on in another message",
     "status.partly_failed": ("complete, {failed} of {n} agent failed", "complete, {failed} of {n} agents failed"),
-    "alert.firing": "firing",
-    "alert.resolved": "resolved",
     # --- kinds of checkpoints ---
     "kind.start": "started",
     "kind.checkpoint": "checkpoint",
@@ -130,12 +132,6 @@ PHRASES: Final[dict[str, Phrase]] = {
     "hidden.arguments": "arguments of a tool",
     "hidden.pattern": "text that the settings keep out of Slack",
     "hidden.long": "the end of a text that is too long for a dialog",
-    # --- alerts ---
-    "alert.unnamed": "alert",
-    "alert.head": "alert",
-    "alert.after": "after {time}",
-    "alert.resolved_at": "resolved {at}",
-    "alert.since": "since {at}",
     # --- buttons ---
     "button.approve": "Approve",
     "button.deny": "Deny",
@@ -209,6 +205,9 @@ PHRASES: Final[dict[str, Phrase]] = {
     "checkpoint.budget_unnamed": "A budget is nearly spent",
     "checkpoint.spent_usd": "${spent} of ${limit}",
     "checkpoint.spent_tokens": "{spent:,} of {limit:,} tokens",
+    "checkpoint.spent_calls": "{spent:,} of {limit:,} model calls",
+    "checkpoint.spent_tool_calls": "{spent:,} of {limit:,} tool calls",
+    "checkpoint.spent_time": "{spent} of {limit} hours",
     "checkpoint.decision_needed": "A decision is needed",
     "checkpoint.unanswered": "Not answered yet: {question}",
     "checkpoint.expired": "Not decided in time",
@@ -256,7 +255,8 @@ PHRASES: Final[dict[str, Phrase]] = {
     "interactions.unknown": "This button is not known here: it may belong to another installation, or be too old.",
     "interactions.elsewhere": "This button does not belong to this message.",
     "interactions.no_dialogue": "The dialog could not be opened. Please press the button again.",
-    "interactions.nobody_listens": "No launcher is set up here that can start this task again.",
+    "interactions.nobody_listens": "No launcher is set up that can start this task again. Start new work, or ask the "
+    "operator to add a launcher to the setting launchers.retries.",
     "interactions.no_option": "That answer is not among those that the agent offered.",
     "interactions.refused": "Not done: {why}.",
     "interactions.who_may": "Not done: {why}. Allowed: {who}.",
@@ -275,8 +275,10 @@ PHRASES: Final[dict[str, Phrase]] = {
     "interactions.hidden": "Part of this question is hidden or was cut, so people cannot read what they would "
     "approve. You can deny it.",
     "interactions.expired": "The time for an answer is over.",
-    "interactions.too_late": "Too late: the task has ended, or is in a state in which this cannot be done.",
-    "interactions.too_late_to_hear": "Too late: the task has ended, or is in a state in which it receives no messages.",
+    "interactions.too_late": "Too late: the task has ended. Retry it if it failed, or start new work.",
+    "interactions.too_late_to_retry": "Only a task that failed or was cancelled can be retried. Cancel it first if it "
+    "runs; if it is complete, start new work.",
+    "interactions.nothing_to_dismiss": "No loop of this task is open: nothing is to be let be. Look at the task again.",
     "interactions.approved": "approved",
     "interactions.denied": "denied",
     "interactions.not_in_time": "not answered in time",
@@ -312,6 +314,7 @@ PHRASES: Final[dict[str, Phrase]] = {
     "action.message": "message",
     "action.start": "start",
     "action.view": "view",
+    "action.raise": "raise a budget",
     # --- dialogues, and a task's details ---
     "show.comment": "Comment for the agent",
     "show.why": "Why? The agent receives this.",
@@ -352,42 +355,8 @@ PHRASES: Final[dict[str, Phrase]] = {
     "show.answered": "Answer: {value}",
     "show.answered_by": "{decision} by {by}",
     "show.open": "open",
-    # --- commands ---
-    "command.help": "Ask me:",
-    "command.help_list": "running tasks and open questions",
-    "command.help_show": "one task, or the tasks that match the words",
-    "command.help_cancel": "ask a task to stop",
-    "command.help_start": "start new work",
-    "command.help_help": "this list",
-    "command.form_show": "show <id or words>",
-    "command.form_cancel": "cancel <id>",
-    "command.form_start": "start <launcher> [text]",
-    "command.form_help": "help",
-    "command.none": "There is no command “{word}”. There is:",
-    "command.runs": "Running tasks",
-    "command.nothing_runs": "No task is running.",
-    "command.waits": "Open questions",
-    "command.hidden": "Tasks that you may not see are not listed.",
-    "command.question": "a question",
-    "command.a_task": "a task",
-    "command.since": "since",
-    "command.more_tasks": "… and {n} more tasks",
-    "command.more_tasks_or_more": "… and {n} or more other tasks",
-    "command.more_tasks_open": "… and more tasks",
-    "command.more_questions": "… and {n} more questions",
-    "command.more_questions_or_more": "… and {n} or more other questions",
-    "command.more_questions_open": "… and more questions",
-    "command.unknown_task": "No task matches “{what}”. {way} lists running tasks.",
-    "command.candidates": "“{what}” is not an id; these tasks match. Use the id at the end of a line:",
-    "command.cancelled": "Asked to stop: {task}. It goes on until its agent stops.",
-    "command.which": "Name the task: {way}. {list} lists running tasks, each with its id last.",
-    "command.which_launcher": "Name the launcher: {way}. Launchers: {known}.",
-    "command.no_launcher": "There is no launcher “{launcher}”. Launchers: {known}.",
-    "command.no_launchers": "none in the settings",
-    "command.started": "{launcher} was asked to start it. Routes decide where its task is posted.",
-    "command.nothing": "Nothing.",
-    "command.end": "There is no more.",
-    "command.go_on_tasks": "More tasks",
-    "command.go_on_questions": "More questions",
-    "command.cut": "… (cut)",
+    **COMMANDS,
+    **LOOPS,
+    **feedback.ENGLISH,
+    **approvals_english.PHRASES,
 }

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from spanpost.text.locales import alerts, approvals_korean, feedback
 from spanpost.text.locales.catalogue import Phrase
+from spanpost.text.locales.korean_commands import COMMANDS
+from spanpost.text.locales.korean_loops import PHRASES as LOOPS
 
 PHRASES: Final[dict[str, Phrase]] = {
+    **alerts.KOREAN,
     # --- status ---
     "status.starting": "시작 중",
     "status.working": "작업 중",
@@ -23,8 +27,6 @@ PHRASES: Final[dict[str, Phrase]] = {
     "status.unknown": "알 수 없음",
     "status.moved": "다른 메시지에서 계속됨",
     "status.partly_failed": "완료, 에이전트 {n}개 중 {failed}개 실패",
-    "alert.firing": "발생 중",
-    "alert.resolved": "해소됨",
     # --- kinds of checkpoints ---
     "kind.start": "시작됨",
     "kind.checkpoint": "진행 상황",
@@ -127,12 +129,6 @@ PHRASES: Final[dict[str, Phrase]] = {
     "hidden.arguments": "도구의 인수",
     "hidden.pattern": "설정에서 슬랙에 표시하지 않도록 한 내용",
     "hidden.long": "대화 상자 한도를 넘는 글의 뒷부분",
-    # --- alerts ---
-    "alert.unnamed": "경보",
-    "alert.head": "경보",
-    "alert.after": "{time} 지속",
-    "alert.resolved_at": "해소 {at}",
-    "alert.since": "발생 {at}",
     # --- buttons ---
     "button.approve": "승인",
     "button.deny": "거부",
@@ -203,6 +199,9 @@ PHRASES: Final[dict[str, Phrase]] = {
     "checkpoint.budget_unnamed": "예산이 거의 소진되었습니다",
     "checkpoint.spent_usd": "${limit} 중 ${spent}",
     "checkpoint.spent_tokens": "{limit:,} 토큰 중 {spent:,}",
+    "checkpoint.spent_calls": "모델 호출 {limit:,}회 중 {spent:,}회",
+    "checkpoint.spent_tool_calls": "도구 호출 {limit:,}회 중 {spent:,}회",
+    "checkpoint.spent_time": "{limit} 시간 중 {spent}",
     "checkpoint.decision_needed": "결정이 필요합니다",
     "checkpoint.unanswered": "아직 아무도 답하지 않았습니다: {question}",
     "checkpoint.expired": "기한 내에 결정되지 않음",
@@ -252,7 +251,8 @@ PHRASES: Final[dict[str, Phrase]] = {
     "다른 설치본의 버튼이거나 오래된 버튼일 수 있습니다.",
     "interactions.elsewhere": "이 버튼은 이 메시지에 속하지 않습니다.",
     "interactions.no_dialogue": "대화 상자를 열지 못했습니다. 버튼을 다시 눌러 주십시오.",
-    "interactions.nobody_listens": "이 작업을 다시 시작할 수 있는 수단이 설정되어 있지 않습니다.",
+    "interactions.nobody_listens": "이 작업을 다시 시작할 수 있는 실행기가 설정되어 있지 않습니다. "
+    "새 작업을 시작하거나, 운영자에게 launchers.retries 설정에 실행기 추가를 요청해 주십시오.",
     "interactions.no_option": "에이전트가 제시한 선택지에 없는 답변입니다.",
     "interactions.refused": "처리하지 않았습니다. 사유: {why}.",
     "interactions.who_may": "처리하지 않았습니다. 사유: {why}. 권한이 있는 대상: {who}.",
@@ -271,8 +271,10 @@ PHRASES: Final[dict[str, Phrase]] = {
     "interactions.hidden": "이 질문의 일부가 가려졌거나 잘려서, 승인할 내용을 모두 읽을 수 없습니다. "
     "거부는 할 수 있습니다.",
     "interactions.expired": "답변 기한이 지났습니다.",
-    "interactions.too_late": "작업이 이미 끝났거나 지금은 처리할 수 없는 상태입니다.",
-    "interactions.too_late_to_hear": "작업이 이미 끝났거나 지금은 메시지를 전달할 수 없는 상태입니다.",
+    "interactions.too_late": "작업이 이미 끝났습니다. 실패한 작업이면 재시도하고, 아니면 새 작업을 시작해 주십시오.",
+    "interactions.too_late_to_retry": "실패했거나 취소된 작업만 재시도할 수 있습니다. 실행 중이면 먼저 취소하고, "
+    "완료된 작업이면 새 작업을 시작해 주십시오.",
+    "interactions.nothing_to_dismiss": "이 작업에는 확인할 반복이 없습니다. 작업을 다시 확인해 주십시오.",
     "interactions.approved": "승인된",
     "interactions.denied": "거부된",
     "interactions.not_in_time": "기한이 지난",
@@ -308,6 +310,7 @@ PHRASES: Final[dict[str, Phrase]] = {
     "action.message": "메시지 전달",
     "action.start": "시작",
     "action.view": "보기",
+    "action.raise": "예산 증액",
     # --- dialogues, and a task's details ---
     "show.comment": "에이전트에게 남길 의견",
     "show.why": "거부 사유 (에이전트에게 전달됩니다)",
@@ -348,44 +351,8 @@ PHRASES: Final[dict[str, Phrase]] = {
     "show.answered": "답변: {value}",
     "show.answered_by": "{decision} ({by} 님)",
     "show.open": "미결정",
-    # --- commands ---
-    "command.help": "사용할 수 있는 명령:",
-    "command.help_list": "실행 중인 작업과 응답을 기다리는 질문",
-    "command.help_show": "작업 하나, 또는 검색어에 맞는 작업",
-    "command.help_cancel": "작업 중지 요청",
-    "command.help_start": "새 작업 시작 요청",
-    "command.help_help": "이 도움말",
-    "command.form_show": "show <식별자 또는 검색어>",
-    "command.form_cancel": "cancel <식별자>",
-    "command.form_start": "start <실행기> [내용]",
-    "command.form_help": "help",
-    "command.none": "“{word}” 명령은 없습니다. 사용할 수 있는 명령:",
-    "command.runs": "실행 중인 작업",
-    "command.nothing_runs": "실행 중인 작업이 없습니다.",
-    "command.waits": "응답을 기다리는 질문",
-    "command.hidden": "볼 권한이 없는 작업은 표시되지 않습니다.",
-    "command.question": "질문",
-    "command.a_task": "작업",
-    "command.since": "시작",
-    "command.more_tasks": "… 외 작업 {n}건",
-    "command.more_tasks_or_more": "… 외 작업 {n}건 이상",
-    "command.more_tasks_open": "… 그 밖에도 작업이 더 있습니다",
-    "command.more_questions": "… 외 질문 {n}건",
-    "command.more_questions_or_more": "… 외 질문 {n}건 이상",
-    "command.more_questions_open": "… 그 밖에도 질문이 더 있습니다",
-    "command.unknown_task": "“{what}” 검색 결과가 없습니다. 실행 중인 작업은 {way} 명령으로 확인할 수 있습니다.",
-    "command.candidates": "“{what}” 식별자의 작업은 없지만 다음 작업이 검색되었습니다. "
-    "각 줄 끝의 식별자로 다시 지정해 주십시오:",
-    "command.cancelled": "중지를 요청했습니다: {task}. 에이전트가 요청을 처리할 때까지는 계속 실행됩니다.",
-    "command.which": "대상을 지정해 주십시오: {way}. "
-    "{list} 명령으로 실행 중인 작업과 줄 끝의 식별자를 확인할 수 있습니다.",
-    "command.which_launcher": "실행기를 지정해 주십시오: {way}. 실행기: {known}.",
-    "command.no_launcher": "“{launcher}” 실행기는 없습니다. 실행기: {known}.",
-    "command.no_launchers": "없음 (설정에서 지정해야 합니다)",
-    "command.started": "{launcher} 실행기에 시작을 요청했습니다. 작업 소식은 설정된 경로에 게시됩니다.",
-    "command.nothing": "없음",
-    "command.end": "더 표시할 항목이 없습니다.",
-    "command.go_on_tasks": "작업 더 보기",
-    "command.go_on_questions": "질문 더 보기",
-    "command.cut": "… (잘림)",
+    **COMMANDS,
+    **LOOPS,
+    **feedback.KOREAN,
+    **approvals_korean.PHRASES,
 }

@@ -1,18 +1,21 @@
-// What may be asked of a task: stop, pause, go on, try again, tell it something. Refusals come from the gateway, in its words.
+// What may be asked of a task: its acts as the gateway lists them. Results and refusals are the gateway's own sentences.
 
 import { act, taskPath } from "./api.js";
 import { h, line, put, why } from "./dom.js";
 import { isFinal, title } from "./words.js";
 
 const BUTTONS = [
-  ["retry", "Try again", "primary"],
-  ["resume", "Go on", "primary"],
+  ["retry", "Retry", "primary"],
+  ["resume", "Resume", "primary"],
   ["pause", "Pause", ""],
-  ["cancel", "Stop", "danger"],
+  ["cancel", "Cancel", "danger"],
+  ["dismiss", "Let it be", ""],
   ["mute", "Mute", ""],
   ["unmute", "Unmute", ""],
+  ["rate", "👍 Good", "", "up"],
+  ["rate", "👎 Not good", "", "down"],
 ];
-//: What was started again reports when it is there: looked for after so many milliseconds.
+//: A task that was started again reports after a while: milliseconds after which it is looked for.
 const LATER = [1000, 3000, 6000, 12_000, 25_000];
 
 /** Put the buttons that fit the task's state into a place, and keep them fitting. `view` has `task`, `board` and `soon()`. */
@@ -21,53 +24,57 @@ export function acts(place, view) {
   const said = h("p", { class: "told", role: "status" });
   const words = h("textarea", { id: "words", rows: "2", maxlength: "4000", placeholder: "What the agent should know" });
   const send = h("button", { type: "submit" }, "Send");
-  const form = h("form", { class: "words", onsubmit: (event) => { event.preventDefault(); tell(); } }, h("label", { for: "words" }, "Tell it"), words, send);
+  const form = h("form", { class: "words", onsubmit: (event) => { event.preventDefault(); message(); } }, h("label", { for: "words" }, "Message to the agent"), words, send);
   put(place, row, form, said);
 
   let last = "";
   function show() {
-    // What stands now for who looks, as the gateway says; muting what has ended is of no use.
+    // A running task is not rated here, and an ended one needs no muting.
     const may = new Set(view.task.acts ?? []);
-    const shown = BUTTONS.filter(([verb]) => may.has(verb) && !(isFinal(view.task) && /mute/.test(verb)));
+    const shown = BUTTONS.filter(([verb]) => may.has(verb) && !(/mute|rate/.test(verb) && isFinal(view.task) !== (verb === "rate")));
     form.hidden = !may.has("message");
     place.hidden = !shown.length && form.hidden && !said.textContent;
     const state = shown.map(([verb]) => verb).join();
     if (state === last) return;
     last = state;
-    put(row, shown.map(([verb, name, kind]) => h("button", { type: "button", class: kind, onclick: () => (verb === "cancel" ? sure() : run(verb)) }, name)));
+    put(row, shown.map(([verb, name, kind, rating]) => h("button", { type: "button", class: kind, onclick: () => (verb === "cancel" ? sure() : rating === "down" ? wrong() : run(verb, "", rating)) }, name)));
   }
 
-  function sure() {
+  // A dialogue with a comment, before an act that needs one or cannot be taken back.
+  function confirm(heading, text, label, no, yes, kind, done) {
     const comment = h("input", { id: "why", type: "text", maxlength: "3000", autocomplete: "off", placeholder: "Optional" });
     const dialog = h("dialog", { "aria-labelledby": "sure" },
-      h("form", { method: "dialog", onsubmit: (event) => event.submitter?.value === "yes" && run("cancel", comment.value.trim()) },
-        h("h2", { id: "sure" }, "Stop this task?"), h("p", {}, `“${title(view.task, 120)}” is asked to stop. It ends when its agent heeds that.`),
-        h("label", { for: "why" }, "Why"), comment,
-        h("div", { class: "answers" }, h("button", { type: "submit", value: "no", formnovalidate: true }, "Let it run"), h("button", { type: "submit", value: "yes", class: "danger" }, "Stop it"))));
+      h("form", { method: "dialog", onsubmit: (event) => event.submitter?.value === "yes" && done(comment.value.trim()) },
+        h("h2", { id: "sure" }, heading), h("p", {}, text),
+        h("label", { for: "why" }, label), comment,
+        h("div", { class: "answers" }, h("button", { type: "submit", value: "no", formnovalidate: true }, no), h("button", { type: "submit", value: "yes", class: kind }, yes))));
     dialog.addEventListener("close", () => dialog.remove());
     document.body.append(dialog);
     dialog.showModal();
   }
 
-  async function run(verb, comment = "") {
-    await ask(`${taskPath(view.task.uid ?? view.task.task_id)}/${verb}`, { comment }, { cancel: "It is asked to stop.", pause: "It is asked to pause.", resume: "It may go on.", retry: "It is asked to be started again; the new task stands below once it reports.", mute: "Its thread gets less from now on.", unmute: "Its thread gets all again." }[verb]);
+  const sure = () => confirm("Cancel this task?", `“${title(view.task, 120)}” is asked to stop.`, "Comment for the agent", "Let it run", "Cancel it", "danger", (comment) => run("cancel", comment));
+  const wrong = () => confirm("Rate this 👎", `“${title(view.task, 120)}” was not good.`, "What was wrong", "Back", "Rate", "", (comment) => run("rate", comment, "down"));
+
+  async function run(verb, comment = "", rating = null) {
+    await ask(verb, rating ? { rating, comment } : { comment });
   }
 
-  async function tell() {
+  async function message() {
     const text = words.value.trim();
-    if (text && await ask(`${taskPath(view.task.uid ?? view.task.task_id)}/messages`, { text }, "It is told.")) words.value = "";
+    if (text && await ask("messages", { text })) words.value = "";
   }
 
-  async function ask(path, body, done) {
+  async function ask(verb, body) {
     said.classList.remove("refused");
     put(said, "Sending …");
     const buttons = [...row.children, send];
     for (const button of buttons) button.disabled = true;
     try {
-      const answer = await act(path, body);
-      put(said, line(answer?.message ?? answer?.told, 300) || done);
+      const answer = await act(`${taskPath(view.task.uid ?? view.task.task_id)}/${verb}`, body);
+      put(said, line(answer.message, 300));
       view.soon();
-      if (path.endsWith("/retry")) for (const wait of LATER) setTimeout(() => view.soon(), wait);
+      if (verb === "retry") for (const wait of LATER) setTimeout(() => view.soon(), wait);
       return true;
     } catch (error) {
       said.classList.add("refused");

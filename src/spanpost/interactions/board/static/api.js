@@ -4,11 +4,14 @@ const KEPT = "spanpost.token";
 const HERE = "spanpost.token.here";
 
 export class Refused extends Error {
-  constructor(status, reason, message, field) {
+  constructor(status, reason, message, fields = []) {
     super(message);
     this.status = status;
     this.reason = reason;
-    this.field = field;
+    this.fields = fields; // those that are wrong, each with its `description`
+  }
+  get field() {
+    return this.fields[0]?.field;
   }
   get isForSomebodyElse() {
     return this.status === 401 || this.status === 403;
@@ -50,7 +53,8 @@ export function keepToken(value) {
 
 export function headers(more = {}) {
   const said = token();
-  return said ? { ...more, authorization: `Bearer ${said}` } : more;
+  const own = { ...more, "spanpost-client": "board" }; // shown beside a person's acts
+  return said ? { ...own, authorization: `Bearer ${said}` } : own;
 }
 
 export async function refusal(answer) {
@@ -61,7 +65,7 @@ export async function refusal(answer) {
   const details = Array.isArray(status?.details) ? status.details : [];
   const message = status?.message ?? `the gateway answered ${answer.status}`;
   const reason = details.find((one) => one.reason)?.reason ?? "";
-  return new Refused(answer.status, reason, message, details.find((one) => one.fieldViolations)?.fieldViolations[0]?.field);
+  return new Refused(answer.status, reason, message, details.find((one) => one.fieldViolations)?.fieldViolations);
 }
 
 async function ask(path, options) {

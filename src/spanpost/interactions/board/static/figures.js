@@ -29,7 +29,14 @@ export function figures(place, board) {
 
 function budgets(all) {
   if (!all.length) return null;
-  const spent = (one) => (one.limit_usd !== null ? `${money(one.cost_usd)} of ${money(one.limit_usd)}` : `${count(one.tokens)} of ${count(one.limit_tokens)} tokens`);
+  const spent = (one) => [
+    one.limit_usd !== null && `${money(one.cost_usd)} of ${money(one.limit_usd)}`,
+    one.limit_tokens !== null && `${count(one.tokens)} of ${count(one.limit_tokens)} tokens`,
+    one.limit_calls !== null && `${count(one.calls)} of ${count(one.limit_calls)} calls`,
+    one.limit_tool_calls !== null && `${count(one.tool_calls)} of ${count(one.limit_tool_calls)} tool calls`,
+    one.limit_seconds !== null && `${elapsed(one.wall_seconds)} of ${elapsed(one.limit_seconds)}`,
+    one.raises.length > 0 && `raised by ${one.raises.map((each) => line(each.by, 60)).join(", ")}`,
+  ].filter(Boolean).join("; ");
   return h("section", {}, h("h2", {}, "Budgets"), h("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "Budgets" }, h("table", {},
     h("thead", {}, h("tr", {}, ["Budget", "Used", "Spent", "Until"].map((words, i) => h("th", { scope: "col", class: i ? "n" : null }, words)))),
     h("tbody", {}, all.slice(0, 200).map((one) => {

@@ -45,11 +45,18 @@ function deadline(asked) {
 
 export function verdict(asked) {
   const decision = line(asked.decision, 80);
-  const words = { approve: "✅ approved", deny: "⛔ denied", expired: "⌛ not decided in time" }[decision]
+  const words = { approve: "✅ approved", deny: "⛔ denied", expired: "⌛ not decided in time", withdrawn: "⌨️ settled where the agent runs" }[decision]
     ?? (asked.state === "void" || asked.is_void || asked.void ? "asked again in other words" : `chosen: ${decision}`);
   const by = line(asked.by, 80);
   const comment = line(asked.comment, 500);
   return `${words}${by && decision !== "expired" ? ` by ${by}` : ""}${asked.decided_at ? `, ${moment(asked.decided_at)}` : ""}${comment ? `: “${comment}”` : ""}`;
+}
+
+function allows(asked) {
+  const scopes = asked.scopes ?? [];
+  if (scopes.length < 2) return [["approve", "Approve", "primary"]];
+  const words = { once: "Allow once", task: "Allow this tool in this task", hour: "Allow for one hour", always: "Always allow here" };
+  return scopes.map((scope) => ["approve", words[scope], scope === "once" ? "primary" : "", scope]);
 }
 
 function answers(asked, key, said, done) {
@@ -58,17 +65,17 @@ function answers(asked, key, said, done) {
   const options = asked.options ?? [];
   const buttons = options.length && asked.is_whole
     ? options.map((option) => [option, line(option, 512) || "(empty)", ""])
-    : [["approve", "Approve", "primary"], ["deny", "Deny", "danger"]].filter(([decision]) => asked.acts.includes(decision));
-  const row = h("div", { class: "answers" }, buttons.map(([decision, words, kind]) =>
-    h("button", { type: "button", class: kind, onclick: () => decide(decision) }, words)));
+    : [...allows(asked), ["deny", "Deny", "danger"]].filter(([decision]) => asked.acts.includes(decision));
+  const row = h("div", { class: "answers" }, buttons.map(([decision, words, kind, scope]) =>
+    h("button", { type: "button", class: kind, onclick: () => decide(decision, scope) }, words)));
   const isLong = options.some((option) => option.length > 40);
   const form = h("div", { class: isLong ? "decide long" : "decide" }, h("label", { for: id }, "Comment"), comment, row);
 
-  async function decide(decision) {
+  async function decide(decision, scope = "once") {
     for (const button of row.children) button.disabled = true;
     put(said, "Sending …");
     try {
-      const answer = await act(`/api/approvals/${encodeURIComponent(key)}/decision`, { decision, comment: comment.value.trim() });
+      const answer = await act(`/api/approvals/${encodeURIComponent(key)}/decision`, { decision, scope, comment: comment.value.trim() });
       const told = answer?.message ?? answer?.told;
       form.remove();
       put(said, told ? line(told, 300) : verdict({ decision: answer?.decision ?? decision, by: answer?.by, comment: answer?.comment }));

@@ -20,7 +20,7 @@ class Task {
   constructor(place, board, id) {
     Object.assign(this, { place, board, id });
     this.control = new AbortController();
-    this.parts = Object.fromEntries(["head", "questions", "acts", "facts", "context", "error", "after", "steps", "children", "made", "message"]
+    this.parts = Object.fromEntries(["head", "questions", "acts", "facts", "context", "error", "after", "steps", "children", "judged", "made", "message"]
       .map((name) => [name, h("section", { class: name })]));
     this.timeline = new Timeline(id, this.control.signal);
     this.questions = new Map();
@@ -44,7 +44,7 @@ class Task {
       put(this.place, this.parts.head, this.parts.questions, this.parts.error,
         h("div", { class: "columns" },
           h("div", {}, this.parts.after, this.parts.steps, this.parts.children, this.timeline.element),
-          h("aside", {}, this.parts.acts, this.parts.facts, this.parts.context, this.parts.made, this.parts.message)));
+          h("aside", {}, this.parts.acts, this.parts.facts, this.parts.context, this.parts.judged, this.parts.made, this.parts.message)));
       this.timeline.more().catch((error) => this.timeline.fail(error));
       acts(this.parts.acts, this);
     }
@@ -101,6 +101,7 @@ class Task {
     const ids = new Set([task.task_id, ...(task.aliases ?? [])]);
     const rows = (name, those) => those.length > 0 && [h("h2", {}, `${name} (${those.length})`), h("div", { class: "rows" }, those.map((one) => new Row(one).element))];
     this.draw("after", after, () => [rows("Tried again", after.filter((one) => ids.has(one.retry_of))), rows("Started by its end", after.filter((one) => !ids.has(one.retry_of)))]);
+    this.draw("judged", task.evaluations, () => judged(task.evaluations ?? []));
     this.draw("made", [task.artifacts, task.links, task.results, task.approvals], () => made(task));
     this.acts?.show();
   }
@@ -125,6 +126,7 @@ class Task {
       h("h1", {}, title(task)),
       h("p", { class: `state ${colour}` }, h("span", { class: "chip" }, h("span", { "aria-hidden": "true" }, `${sign} `), word),
         (task.muted ?? task.is_muted) && h("span", { class: "chip grey" }, "muted"),
+        task.loop && !task.loop.is_dismissed && !isFinal(task) && h("span", { class: "chip yellow" }, `🔁 repeats ${line(task.loop.tools.join(", "), 80)} ×${task.loop.count}`),
         task.cancel_by && !isFinal(task) && h("span", { class: "chip yellow" }, `stopping, asked by ${line(task.cancel_by, 60)}`),
         h("span", { class: "by" }, [line(task.agent_name, 80), line(task.repo, 80), line(task.environment, 40), task.requested_by && `for ${line(task.requested_by, 60)}`].filter(Boolean).join(" · "))),
       bar && h("div", { class: "progress", role: "progressbar", "aria-label": "Progress", "aria-valuenow": done.toFixed(0), "aria-valuemin": "0", "aria-valuemax": "100" },
@@ -186,6 +188,14 @@ function facts(task) {
   if (task.status && task.inferred) row("Known", "inferred, the agent did not say so");
   row("Id", h("code", { class: "id" }, line(task.task_id, 200)));
   return [h("h2", {}, "Figures"), h("dl", { class: "facts" }, rows)];
+}
+
+function judged(evaluations) {
+  if (!evaluations.length) return [];
+  return [h("h2", {}, "Ratings and evaluations"), h("dl", { class: "facts" }, evaluations.slice(0, 50).map((one) => {
+    const said = one.source === "person" ? (one.label === "up" ? "👍" : "👎") : [number(one.score) === null ? "" : String(+one.score.toPrecision(6)), line(one.label, 60)].filter(Boolean).join(" · ");
+    return h("div", {}, h("dt", {}, line(one.source === "person" ? one.by : one.name, 80)), h("dd", {}, said, one.explanation && h("span", { class: "small" }, ` ${line(one.explanation, 500)}`)));
+  }))];
 }
 
 function made(task) {

@@ -27,6 +27,7 @@ export const NEWS = {
   context_forecast: ["🔮", "context will be full"],
   compaction: ["🗜️", "context was compacted"],
   stalled: ["🐢", "no telemetry"],
+  loop: ["🔁", "repeats itself"],
   milestone: ["📍", "milestone"],
   end: ["🏁", "ended"],
   intervention: ["👤", "a person"],

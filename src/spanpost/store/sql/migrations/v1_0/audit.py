@@ -31,6 +31,7 @@ from __future__ import annotations
 from typing import Final
 
 from spanpost.store.sql.migrations.ddl import Column, table, view
+from spanpost.store.sql.migrations.v1_0.sealing import WRITTEN_IN, by_transaction
 from spanpost.store.sql.migrations.v1_0.shared import SPAN, SUBTREE, TENANT, TRACE
 
 _RESOURCE: Final = "Resource attributes of the sender."
@@ -54,6 +55,7 @@ _ROW: Final[list[Column]] = [
         "Hash of the content without resource and scope, 64 bits. A duplicate has both equal and is not stored "
         "again; other content under one event_id is kept beside.",
     ),
+    WRITTEN_IN,
     ("set_id", "bigint", "Internal: attribute_sets.id; null: the row holds everything itself."),
     ("start_ns", "bigint", "Start of the span, Unix nanoseconds as sent."),
     ("end_ns", "bigint", "End of the span, Unix nanoseconds as sent."),
@@ -110,13 +112,13 @@ EVENTS: Final = table(
     indexes=[
         "CREATE INDEX audit_rows_subtree ON audit_rows (trace_id, subtree)",
         "CREATE INDEX audit_rows_task ON audit_rows (task_uid, occurred_at)",
+        by_transaction("audit_rows"),
     ],
 )
 
 SETS: Final = table(
     "attribute_sets",
-    "Values that many audit rows share, stored once. Rows are never changed; `spanpost db prune` deletes those "
-    "that no row names.",
+    "Values that many audit rows share, stored once. Rows are never changed; those that no row names are deleted.",
     [
         ("id", "bigint PRIMARY KEY", "Hash of tenant and content."),
         ("used_at", "timestamptz NOT NULL DEFAULT now()", "When a process last asked for it; for pruning."),
@@ -128,8 +130,10 @@ SETS: Final = table(
     ],
 )
 
-#: Columns of the view that are not the row's own.
-_EXPRESSIONS: Final = {
+#: Columns that the view does not have.
+_INTERNAL: Final = ("set_id", "written_in")
+#: Columns of the view that are not the row's own. Archives hold the same.
+EXPRESSIONS: Final = {
     "seq": "coalesce(r.seq, 0)",
     "idx": "CASE WHEN r.part <= 3 THEN coalesce(r.idx, 0) END",
     "name": "coalesce(r.name, s.name)",
@@ -144,7 +148,7 @@ _EXPRESSIONS: Final = {
 EVENTS_VIEW: Final = view(
     "agent_events",
     "Audit rows: each span, span event and log record, once, as it was received.",
-    [(name, _EXPRESSIONS.get(name, f"r.{name}"), text) for name, _, text in _ROW if name != "set_id"],
+    [(name, EXPRESSIONS.get(name, f"r.{name}"), text) for name, _, text in _ROW if name not in _INTERNAL],
     "FROM audit_rows r LEFT JOIN attribute_sets s ON s.id = r.set_id",
 )
 

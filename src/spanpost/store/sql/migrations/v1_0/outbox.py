@@ -20,8 +20,9 @@ DELIVERIES: Final = table(
         ("ordering_key", "text NOT NULL", "Ordering key: sink, address and root task."),
         (
             "mode",
-            "text NOT NULL CHECK (mode IN ('checkpoint', 'state'))",
-            "checkpoint: each is delivered, in order. state: only the newest matters.",
+            "text NOT NULL CHECK (mode IN ('checkpoint', 'state', 'erase'))",
+            "checkpoint: each is delivered, in order. state: only the newest matters. erase: the message that its "
+            "receipt names is deleted.",
         ),
         ("key", "text NOT NULL", "Idempotency key: a delivery with the same key is the same delivery."),
         TASK,
@@ -81,6 +82,7 @@ DELIVERIES: Final = table(
     indexes=[
         # A checkpoint goes once to a sink; an ordering key has one state.
         "CREATE UNIQUE INDEX deliveries_news ON deliveries (sink, key) WHERE mode = 'checkpoint'",
+        "CREATE UNIQUE INDEX deliveries_erase ON deliveries (sink, key) WHERE mode = 'erase'",
         "CREATE UNIQUE INDEX deliveries_state ON deliveries (sink, ordering_key) WHERE mode = 'state'",
         "CREATE INDEX deliveries_open ON deliveries (sink, ordering_key, id) WHERE state IN ('waiting', 'sending')",
         "CREATE INDEX deliveries_dead ON deliveries (id) WHERE state = 'dead'",

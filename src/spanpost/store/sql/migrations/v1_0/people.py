@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from spanpost.store.sql.migrations.ddl import table
+from spanpost.store.sql.migrations.v1_0.sealing import WRITTEN_IN, by_transaction
 from spanpost.store.sql.migrations.v1_0.shared import RECORDED, SUBTREE, TENANT
 
 APPROVALS: Final = table(
@@ -30,6 +31,25 @@ APPROVALS: Final = table(
         ("detail", "text NOT NULL", "Longer text behind the question."),
         ("options", "jsonb NOT NULL", "Answers that the agent offers; empty: approve or deny."),
         ("risk", "text NOT NULL", "Risk as the agent says."),
+        ("tool", "text NOT NULL DEFAULT ''", "Name of the tool that it asks for: untrusted text; empty: none."),
+        ("needs", "integer NOT NULL DEFAULT 1", "Number of different people who must approve."),
+        ("places", "jsonb NOT NULL DEFAULT '[]'", "Places that are asked one after the other."),
+        (
+            "places_after",
+            "double precision NOT NULL DEFAULT 0",
+            "Seconds that each place has before the next is asked.",
+        ),
+        (
+            "votes",
+            "jsonb NOT NULL DEFAULT '[]'",
+            "Approvals while more are needed, one for each person: decision, by, by_id, email, at.",
+        ),
+        ("asked", "jsonb NOT NULL DEFAULT '[]'", "Places that were asked so far: place, at."),
+        (
+            "resume",
+            "jsonb NOT NULL DEFAULT '[]'",
+            "Session and directory of the run that a decision resumes: untrusted text; empty: none.",
+        ),
         (
             "is_asked",
             "boolean NOT NULL DEFAULT false",
@@ -47,10 +67,15 @@ APPROVALS: Final = table(
         # The answer.
         (
             "state",
-            "text NOT NULL CHECK (state IN ('open', 'decided', 'void', 'expired'))",
-            "open, decided, void (asked again in other words) or expired (no decision in time).",
+            "text NOT NULL CHECK (state IN ('open', 'decided', 'void', 'expired', 'withdrawn'))",
+            "open, decided, void (asked again in other words), expired (no decision in time) or withdrawn (nothing "
+            "waits for it any more).",
         ),
-        ("decision", "text NOT NULL", "approve, deny, expired, or one of the options; empty while it is open."),
+        (
+            "decision",
+            "text NOT NULL",
+            "approve, deny, expired, withdrawn, or one of the options; empty while it is open.",
+        ),
         ("by", "text NOT NULL", "Name of the person who decided."),
         (
             "by_id",
@@ -61,10 +86,11 @@ APPROVALS: Final = table(
         (
             "source",
             "text NOT NULL",
-            "slack, api, cli, spanpost (a deadline). Empty for a decision that only telemetry reported: no "
-            "person made it here.",
+            "slack, api, app, cli, spanpost (a deadline), rule (a standing approval), withdrawal. Empty for a "
+            "decision that only telemetry reported: no person made it here.",
         ),
         ("decided_at", "timestamptz", "When it was decided."),
+        ("rule", "text NOT NULL DEFAULT ''", "Standing approval that decided it, or that its decision granted."),
         (
             "reported_decision",
             "jsonb",
@@ -82,8 +108,9 @@ APPROVALS: Final = table(
 
 INTERVENTIONS: Final = table(
     "human_interventions",
-    "One row per act of a person through spanpost, granted or refused; per deadline that decided; and per operation of "
-    "the command line (prune and the like). Rows are added, and neither changed nor deleted.",
+    "One row per act through spanpost, granted or refused: of a person, a standing approval, a budget or a "
+    "deadline; and per operation on the database or a gateway (archive, reload and the like), which has no task and no "
+    "tenant. Rows are added, and neither changed nor deleted.",
     [
         ("id", "uuid PRIMARY KEY", "Identity of the act: the same when it is repeated."),
         ("number", "bigint GENERATED ALWAYS AS IDENTITY", "Ascending; agents ask for the acts after a number."),
@@ -94,7 +121,7 @@ INTERVENTIONS: Final = table(
             "Task, as known now: agent_tasks.uid. The only column that is written again, when that task is "
             "merged into another.",
         ),
-        ("key", "uuid", "Subject of the act: approvals.key, or agent_tasks.uid as it was then."),
+        ("key", "uuid", "Subject of the act: approvals.key, alerts.id, or agent_tasks.uid as it was then."),
         (
             "idempotency_key",
             "text",
@@ -105,7 +132,8 @@ INTERVENTIONS: Final = table(
             "verb",
             "text NOT NULL DEFAULT ''",
             "What the person asked for: approve, deny, choose, cancel, retry, pause, resume, mute, unmute, "
-            "message; or the operation. Empty for a deadline.",
+            "message, dismiss, rate, start, revoke, acknowledge, silence, unsilence; expire, escalate, ask_next or "
+            "withdraw of a program; or the operation.",
         ),
         ("action", "text NOT NULL", "resolved for a decision that stands; else as in verb."),
         ("decision", "text NOT NULL", "The answer; empty for an act that is none."),
@@ -118,20 +146,43 @@ INTERVENTIONS: Final = table(
             "Identity: provider, team and id. From the command line: the operating system's user and host.",
         ),
         ("actor_email", "text NOT NULL DEFAULT ''", "Email address, as verified by the provider; empty when unknown."),
-        ("via", "text NOT NULL", "Where it came from: slack, api, cli, or spanpost (a deadline)."),
+        (
+            "via",
+            "text NOT NULL",
+            "Where it came from: slack, api (a token), oidc (a session), local (this machine), cli, app, hook, "
+            "budget, gateway, spanpost (a deadline), withdrawal or rule (a standing approval; the actor is its owner).",
+        ),
+        (
+            "credential",
+            "text NOT NULL DEFAULT ''",
+            "What proved the identity: slack, token NAME, session ID, machine token, hook NAME, standing approval ID, "
+            "system user. Empty for a program of spanpost.",
+        ),
+        ("client", "text NOT NULL DEFAULT ''", "Program that called the API, as it says itself: board, mcp, cli."),
+        (
+            "os_user",
+            "text NOT NULL DEFAULT ''",
+            "Operating system's user and host of the process that wrote the row: NAME@HOST.",
+        ),
+        ("scope", "text NOT NULL DEFAULT ''", "How far an approval goes: once, task, hour or always."),
+        ("rule", "uuid", "Standing approval that the act granted, used or revoked: standing_approvals.id."),
+        ("launcher", "text NOT NULL DEFAULT ''", "Launcher of a start or a retry."),
+        ("parameters", "jsonb NOT NULL DEFAULT '{}'", "Parameters of a start; of a silence its end."),
         ("database_role", "text NOT NULL DEFAULT session_user", "Database role that wrote the row."),
         # Its outcome.
         (
             "result",
             "text NOT NULL DEFAULT ''",
-            "Outcome: done, decided, void, expired, too_late, hidden, refused or unknown.",
+            "Outcome: done, counted, decided, void, expired, too_late, hidden, no_scope, refused or unknown.",
         ),
         ("refusal", "text NOT NULL DEFAULT ''", "Why the authorization rules refused it."),
         ("verdict", "jsonb", "The answer, given again when the act is repeated."),
+        ("order_id", "uuid", "Launch order that it placed: launch_orders.id; its task is agent_tasks.order_id."),
         # The question as it stood then.
         ("approval_id", "text NOT NULL", "The question's id, as the agent gave it."),
+        ("mark", "text NOT NULL DEFAULT ''", "Hash of the question's words: approvals.mark."),
         ("question", "text NOT NULL", "The question: untrusted text."),
-        ("detail", "text NOT NULL", "Longer text behind the question."),
+        ("detail", "text NOT NULL", "Longer text behind the question; of an operation what it was about."),
         ("options", "jsonb NOT NULL", "Answers that the agent offers."),
         ("risk", "text NOT NULL", "Risk as the agent says."),
         ("expires_at", "text NOT NULL", "When the question expires, as the agent wrote it."),
@@ -140,8 +191,10 @@ INTERVENTIONS: Final = table(
         SUBTREE,
         ("at", "timestamptz NOT NULL", "When it happened."),
         RECORDED,
+        WRITTEN_IN,
     ],
     indexes=[
+        by_transaction("human_interventions"),
         "CREATE UNIQUE INDEX human_interventions_idempotency_key ON human_interventions (idempotency_key, tenant) "
         "WHERE idempotency_key IS NOT NULL",
         "CREATE UNIQUE INDEX human_interventions_numbers ON human_interventions (number)",
@@ -150,6 +203,76 @@ INTERVENTIONS: Final = table(
         "CREATE INDEX human_interventions_task ON human_interventions (task_uid, at)",
         "CREATE INDEX human_interventions_approval ON human_interventions USING hash (approval_id)",
         "CREATE INDEX human_interventions_at ON human_interventions (at)",
+        "CREATE INDEX human_interventions_key ON human_interventions USING hash (key)",
+        "CREATE INDEX human_interventions_order ON human_interventions (order_id) WHERE order_id IS NOT NULL",
+    ],
+)
+
+READS: Final = table(
+    "content_reads",
+    "One row per person, task, kind of content and hour in which that person read it, where "
+    "interactions.log_reads is set. Its counts grow until the hour is over.",
+    [
+        ("id", "uuid PRIMARY KEY", "Keyed hash of tenant, task, hour, kind, reader, credential and client."),
+        TENANT,
+        ("task_uid", "uuid NOT NULL", "Task whose content was read: agent_tasks.uid; zeros: of no single task."),
+        ("hour", "timestamptz NOT NULL", "Beginning of the hour, by the clock of the process that answered."),
+        ("content", "text NOT NULL", "What was read: recorded, question, message, acts, query or proof."),
+        ("actor_id", "text NOT NULL", "Identity of the reader: provider, team and id."),
+        ("actor", "text NOT NULL", "Name of the reader."),
+        ("credential", "text NOT NULL", "As human_interventions.credential."),
+        ("client", "text NOT NULL", "As human_interventions.client."),
+        ("detail", "text NOT NULL", "Of a query: the beginning of the last statement."),
+        ("reads", "bigint NOT NULL", "Number of reads in that hour."),
+        ("first_at", "timestamptz NOT NULL", "First of them, by the clock of the process that answered."),
+        ("last_at", "timestamptz NOT NULL", "Last of them, by that clock."),
+        ("os_user", "text NOT NULL", "As human_interventions.os_user, of the last of them."),
+        ("database_role", "text NOT NULL DEFAULT session_user", "Database role that wrote the row."),
+    ],
+    indexes=[
+        "CREATE INDEX content_reads_hour ON content_reads (hour)",
+        "CREATE INDEX content_reads_task ON content_reads (task_uid)",
+    ],
+)
+
+STANDING: Final = table(
+    "standing_approvals",
+    "One row per standing approval: a person's approval of future questions of one tool, until it ends.",
+    [
+        ("id", "uuid PRIMARY KEY", "Identity, made of the act that granted it."),
+        TENANT,
+        ("scope", "text NOT NULL CHECK (scope IN ('task', 'hour', 'always'))", "task, hour or always."),
+        # What it covers: compared exactly.
+        ("tool", "text NOT NULL CHECK (tool <> '')", "The tool: untrusted text."),
+        ("risk", "text NOT NULL", "Risk that the question stated; questions with another risk are not covered."),
+        ("task_uid", "uuid NOT NULL", "Task of the scope task; of the others the task in which it was granted."),
+        ("agent", "text", "Agent, of the scopes hour and always."),
+        ("repo", "text", "Repository, of the scopes hour and always; null: the task named none."),
+        ("service", "text", "Service, of the scopes hour and always; null: the task named none."),
+        ("environment", "text", "Environment, of the scopes hour and always; null: the task named none."),
+        ("requested_by", "text", "Person for whom the task runs, of the scope hour; null: the task named none."),
+        # Who granted it.
+        ("granted_by", "text NOT NULL", "Name of the owner, the person who granted it."),
+        ("granted_by_id", "text NOT NULL", "Identity of the owner: provider, team and id."),
+        ("granted_by_email", "text NOT NULL", "Email address, as verified by the provider; empty when unknown."),
+        ("source", "text NOT NULL", "Where it was granted: slack, api, app, cli."),
+        ("reason", "text NOT NULL", "The owner's comment."),
+        ("approval_key", "uuid NOT NULL", "The question on which it was granted: approvals.key."),
+        ("granted_at", "timestamptz NOT NULL", "When it was granted, by the database's clock."),
+        # Its end.
+        ("expires_at", "timestamptz NOT NULL", "When it ends, by the database's clock."),
+        ("revoked_at", "timestamptz", "When it was revoked; null: it was not."),
+        ("revoked_by", "text NOT NULL DEFAULT ''", "Name of the person who revoked it."),
+        ("revoked_by_id", "text NOT NULL DEFAULT ''", "Identity of that person."),
+        # Its use.
+        ("used", "bigint NOT NULL DEFAULT 0", "Questions that it decided."),
+        ("last_used_at", "timestamptz", "When it last decided a question."),
+        RECORDED,
+    ],
+    indexes=[
+        "CREATE INDEX standing_approvals_tool ON standing_approvals (tenant, tool) WHERE revoked_at IS NULL",
+        "CREATE INDEX standing_approvals_task ON standing_approvals (task_uid)",
+        "CREATE INDEX standing_approvals_granted ON standing_approvals (granted_at)",
     ],
 )
 

@@ -74,6 +74,11 @@ GRANTED: Final = table(
         ("role", "text PRIMARY KEY", "The role's name."),
         ("kind", "text NOT NULL CHECK (kind IN ('writer', 'reader'))", "writer: records. reader: reads."),
         (
+            "tenants",
+            "text[]",
+            "Tenants whose rows a reader may see, and no others (row policies). Null: all.",
+        ),
+        (
             "granted_at",
             "timestamptz NOT NULL DEFAULT clock_timestamp()",
             "When it was last granted, by the database's clock.",

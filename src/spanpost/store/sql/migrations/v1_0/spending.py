@@ -37,8 +37,8 @@ USAGE: Final = table(
 
 SPENDING: Final = table(
     "spending",
-    "One row per budget, tenant, scope and period: usage of finalized model calls. Empty without budgets in "
-    "the settings.",
+    "One row per budget, tenant, scope and period (of a rolling budget, per step of its window): what tasks are seen "
+    "to have used, corrected later. Empty without budgets in the settings.",
     [
         ("budget", "text NOT NULL", "The budget's name in the settings."),
         TENANT,
@@ -53,8 +53,19 @@ SPENDING: Final = table(
         ("tokens", "bigint NOT NULL DEFAULT 0", "Input and output tokens used."),
         ("calls", "bigint NOT NULL DEFAULT 0", "Model calls."),
         ("unpriced", "bigint NOT NULL DEFAULT 0", "Those of them without a known cost: the true cost is higher."),
-        ("limit_usd", "numeric", "Limit when it was last counted; null: none."),
+        ("tool_calls", "bigint NOT NULL DEFAULT 0", "Tool calls."),
+        ("wall_time", "interval NOT NULL DEFAULT '0'", "Wall time of the tasks, where a budget limits it."),
+        ("limit_usd", "numeric", "Limit when it was last counted, with its raises; null: none."),
         ("limit_tokens", "bigint", "The same for tokens."),
+        ("limit_calls", "bigint", "The same for model calls."),
+        ("limit_tool_calls", "bigint", "The same for tool calls."),
+        ("limit_time", "interval", "The same for wall time."),
+        (
+            "raises",
+            "jsonb NOT NULL DEFAULT '[]'",
+            "Raises by people: by, by_id, at, until, and share (of the limit in the settings).",
+        ),
+        ("at_limit", "text NOT NULL DEFAULT 'warn'", "What happens at the limit: warn, ask, pause or cancel."),
         ("warned", "double precision NOT NULL DEFAULT 0", "Highest share that was warned of."),
         ("changed_at", "timestamptz NOT NULL DEFAULT clock_timestamp()", "When it was last counted."),
     ],
@@ -65,13 +76,50 @@ SPENDING: Final = table(
 
 BEGUN: Final = table(
     "budgets_begun",
-    "Periods of budgets in which earlier usage is counted: a budget that is newly set begins with it.",
+    "Budgets that have begun: one that is newly set begins with the earlier usage of its period.",
     [
-        ("budget", "text NOT NULL", "The budget's name in the settings."),
-        ("began_at", "timestamptz NOT NULL", "When the period began."),
+        ("budget", "text PRIMARY KEY", "The budget's name in the settings."),
+        ("began_at", "timestamptz NOT NULL", "When the first period began."),
         ("at", "timestamptz NOT NULL DEFAULT clock_timestamp()", "When it was first counted."),
     ],
-    rules=["PRIMARY KEY (budget, began_at)"],
+)
+
+RESERVATIONS: Final = table(
+    "budget_reservations",
+    "One row per reservation of an agent and budget: what is left of it. Deleted when its calls were seen, or once "
+    "it has expired.",
+    [
+        ("id", "uuid NOT NULL", "Made by the agent: the same when its request is repeated."),
+        ("budget", "text NOT NULL", "The budget's name in the settings."),
+        TENANT,
+        ("ref", "text NOT NULL", "The task, by one of its ids or by its trace."),
+        ("scope", "jsonb NOT NULL", "As in `spending`."),
+        ("calls", "bigint NOT NULL", "Model calls that are reserved and were not seen yet."),
+        ("tokens", "bigint NOT NULL", "The same in tokens."),
+        ("usd", "numeric NOT NULL", "The same in US dollars."),
+        ("made_at", "timestamptz NOT NULL", "When it was made, by the database's clock."),
+        ("expires_at", "timestamptz NOT NULL", "Until when it holds."),
+    ],
+    rules=["PRIMARY KEY (tenant, id, budget)"],
+    indexes=[
+        "CREATE INDEX budget_reservations_ref ON budget_reservations (tenant, ref)",
+        "CREATE INDEX budget_reservations_scope ON budget_reservations (budget, tenant)",
+    ],
+)
+
+BUDGET_QUESTIONS: Final = table(
+    "budget_questions",
+    "One row per question that a budget asked when it was used up.",
+    [
+        ("key", "uuid PRIMARY KEY", "The question: approvals.key."),
+        ("budget", "text NOT NULL", "The budget's name in the settings."),
+        TENANT,
+        ("scope", "jsonb NOT NULL", "As in `spending`."),
+        ("period", "timestamptz NOT NULL", "Start of the period that it was asked in."),
+        ("raises", "integer NOT NULL", "How often the limit had been raised: an answer raises it once."),
+        ("task_uid", "uuid NOT NULL", "The task that was paused, as it was known then."),
+        ("asked_at", "timestamptz NOT NULL DEFAULT clock_timestamp()", "When it was asked, by the database's clock."),
+    ],
 )
 
 LIMITS: Final = table(

@@ -104,6 +104,11 @@ TASKS: Final = table(
             "When the context window will reach the next warning: tokens, limit, calls, seconds, the last two with "
             "_low and _high. Null without a forecast.",
         ),
+        (
+            "loop",
+            "jsonb",
+            "Set while an agent repeats itself without progress: kind, id, tools, count, at, is_dismissed.",
+        ),
         ("child_count", "bigint NOT NULL", "Direct child tasks."),
         ("child_failed", "bigint NOT NULL", "Direct child tasks that failed."),
         # What it shows.
@@ -188,7 +193,7 @@ CHECKPOINTS: Final = table(
             "kind",
             "text NOT NULL",
             "start, checkpoint, artifact, error, approval_requested, approval_resolved, end, milestone, "
-            "context_warning, context_forecast, compaction, stalled, budget_warning or alert.",
+            "context_warning, context_forecast, compaction, stalled, loop, budget_warning or alert.",
         ),
         ("status", "text NOT NULL", "The task's status at this checkpoint."),
         ("text", "text NOT NULL", "One line, by the agent or by spanpost: untrusted text."),

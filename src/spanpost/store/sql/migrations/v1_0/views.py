@@ -150,13 +150,17 @@ ANNOTATIONS: Final = view(
     {_TAGS.format(what="c.kind")}, c.kind, t.tenant, t.agent_name, t.task_id, t.uid
   FROM agent_checkpoints c JOIN agent_tasks t ON t.uid = c.task_uid
   WHERE t.announced AND c.kind IN (
-    'error', 'context_warning', 'context_forecast', 'compaction', 'stalled', 'approval_requested', 'approval_resolved'
+    'error', 'context_warning', 'context_forecast', 'compaction', 'stalled', 'loop', 'approval_requested',
+    'approval_resolved'
   )
 ) n""",
 )
 
 _SHARE = """(SELECT max(greatest(
-      coalesce(s.cost_usd / nullif(s.limit_usd, 0), 0), coalesce(s.tokens::numeric / nullif(s.limit_tokens, 0), 0)
+      coalesce(s.cost_usd / nullif(s.limit_usd, 0), 0), coalesce(s.tokens::numeric / nullif(s.limit_tokens, 0), 0),
+      coalesce(s.calls::numeric / nullif(s.limit_calls, 0), 0),
+      coalesce(s.tool_calls::numeric / nullif(s.limit_tool_calls, 0), 0),
+      coalesce(extract(epoch FROM s.wall_time) / nullif(extract(epoch FROM s.limit_time), 0), 0)
     ))
     FROM spending s WHERE s.tenant = g.tenant AND s.ends_at > now()
       AND s.scope IN ('{}'::jsonb, jsonb_build_object('agent.name', g.agent_name)))"""

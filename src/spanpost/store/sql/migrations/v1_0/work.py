@@ -29,7 +29,7 @@ ORDERS: Final = table(
         ("body", "bytea NOT NULL", "Body of a webhook request, as it came."),
         ("retry_of", "text NOT NULL", "Public id of the task to do again; empty for new work."),
         # Who or what asked for it.
-        ("source", "text NOT NULL", "slack, api, cli, rule or hook."),
+        ("source", "text NOT NULL", "slack, api, app, cli, rule or hook."),
         ("by", "text NOT NULL", "Name of the person who asked."),
         ("by_id", "text NOT NULL", "Identity of that person: provider, team and id."),
         ("rule", "text NOT NULL", "Name of the rule that asked; empty without one."),
@@ -73,6 +73,15 @@ ALERTS: Final = table(
             "Trace of the task that it names; an alert that names no task has a trace of its own.",
         ),
         ("span_id", "bytea NOT NULL", "Span of the same."),
+        ("external_url", "text NOT NULL DEFAULT ''", "The sender's own address, as it says. It is never called."),
+        ("acknowledged_by", "text NOT NULL DEFAULT ''", "Name of the person who acknowledged it; empty: nobody."),
+        ("acknowledged_at", "timestamptz", "When they did."),
+        (
+            "silence",
+            "jsonb",
+            "Its silence: state (setting, active, ending, ended, failed), by, comment, until, asked_at, id at "
+            "Alertmanager, failure.",
+        ),
         ("received_at", "timestamptz NOT NULL DEFAULT now()", "When it first came."),
         ("reported_at", "timestamptz NOT NULL DEFAULT now()", "When it last came."),
         ("duplicates", "bigint NOT NULL DEFAULT 0", "How often it came without anything new."),

@@ -1,0 +1,1 @@
+"""Permission hooks of coding agents' command lines: their prompts, answered by people elsewhere."""

@@ -1,0 +1,1 @@
+"""Erasure of a task, a person, a tenant or a time range, from every place that keeps them."""

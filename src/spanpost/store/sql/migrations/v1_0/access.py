@@ -1,0 +1,27 @@
+"""Access: the tokens that the database keeps."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from spanpost.store.sql.migrations.ddl import table
+
+TOKENS: Final = table(
+    "access_tokens",
+    "One row per token of `spanpost token new --name`, known only by its hash. Rotated tokens share a name; "
+    "revoked and expired ones stay.",
+    [
+        ("id", "uuid PRIMARY KEY", "The token's id, which logs and interventions may show."),
+        ("name", "text NOT NULL", "Its name: the author of actions with it."),
+        ("tenant", "text", "Tenant that it gives access to; null: none (the scopes metrics and route)."),
+        ("scopes", "text[] NOT NULL", "What it may do: send, control, alerts, metrics, route, roles, act:..."),
+        ("digest", "bytea NOT NULL UNIQUE CHECK (length(digest) = 32)", "SHA-256 of the token."),
+        ("made_by", "text NOT NULL", "The system's user who made it, with its host."),
+        ("made_at", "timestamptz NOT NULL DEFAULT clock_timestamp()", "When, by the database's clock."),
+        ("expires_at", "timestamptz", "When it expires; null: never."),
+        ("revoked_at", "timestamptz", "When it was revoked; null: it was not."),
+        ("used_at", "timestamptz", "When it was used last, to about a minute; null: never."),
+        ("revision", "bigint NOT NULL DEFAULT 1", "Counts up with each change but its use: gateways notice by it."),
+    ],
+    indexes=["CREATE INDEX access_tokens_name ON access_tokens (name)"],
+)
