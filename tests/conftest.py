@@ -297,6 +297,12 @@ def _is_slow(item: pytest.Item) -> bool:
     return any(item.get_closest_marker(name) is not None for name in ("slow", "acceptance"))
 
 
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Keep how the run ended for scripts/run-failed-tests."""
+    if session.config.cache is not None and not hasattr(session.config, "workerinput"):
+        session.config.cache.set("spanpost/exit_status", int(exitstatus))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip or fail a test marked ``needs(component)`` where the component is missing."""
     for mark in item.iter_markers("needs"):
