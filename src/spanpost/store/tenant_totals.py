@@ -28,7 +28,7 @@ SELECT pg_try_advisory_xact_lock({_LOCK}, hashtext(current_schema())) AND NOT EX
 _SIZE: Final = """
 SELECT coalesce(sum(pg_total_relation_size(relid)), 0)::int8, coalesce(sum(pg_table_size(relid)), 0)::int8,
   coalesce(sum(pg_relation_size(relid)), 0)::int8
-FROM pg_partition_tree($1::text::regclass)"""
+FROM (SELECT relid FROM pg_partition_tree($1::text::regclass) UNION SELECT $1::text::regclass) AS whole"""
 _COLUMNS: Final = """
 SELECT attname, attlen FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped"""
 _MAY_READ: Final = "SELECT has_table_privilege($1::text, 'SELECT')"
