@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from spanpost.settings import Settings
     from spanpost.settings.retention import RetentionSettings
     from spanpost.settings.sealing import SealingSettings
+    from spanpost.store.postgres import PostgresStore
     from spanpost.store.protocols import Store
 
     _Given = tuple[SealingSettings | RetentionSettings, str]
@@ -52,12 +53,10 @@ class Upkeep:
                 await self._running.popitem()[1][1].close()
 
 
-def _started(name: str, settings: Settings, store: Store) -> SealingProcess | RetentionSchedule:
+def _started(name: str, settings: Settings, store: PostgresStore) -> SealingProcess | RetentionSchedule:
     from spanpost.runtime.retention import RetentionSchedule
     from spanpost.runtime.sealing import SealingProcess
-    from spanpost.store.postgres import PostgresStore
 
-    assert isinstance(store, PostgresStore)
     made: SealingProcess | RetentionSchedule
     if name == "sealing":
         made = SealingProcess(settings, lambda: store.dsn)
