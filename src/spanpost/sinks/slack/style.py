@@ -63,7 +63,9 @@ class SlackStyle(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def of_task(self, task: Task) -> Task:
-        """Return a task with its texts redacted."""
+        """Return a task with its texts redacted, and without its content unless that is shown."""
+        if not self.shows_content and (task.ask is not None or task.answer is not None):
+            task = msgspec.structs.replace(task, ask=None, answer=None)
         return self._hidden(task)
 
     def of_alert(self, alert: Alert) -> Alert:
