@@ -38,6 +38,7 @@ from spanpost.testing.exercise_standing import ExerciseStanding
 from spanpost.testing.exercise_store import ROUTED_RULES, ExerciseStore, MakeStore
 from spanpost.testing.exercise_summaries import ExerciseSummaries
 from spanpost.testing.exercise_takeovers import ExerciseTakeovers
+from spanpost.testing.exercise_waterfalls import ExerciseWaterfalls
 from spanpost.testing.exercise_withdrawal import ExerciseWithdrawal
 from spanpost.testing.postgres import as_role, with_database
 from tests.conftest import WRITER
@@ -85,6 +86,7 @@ class Everything(
     ExerciseStanding,
     ExerciseSummaries,
     ExerciseAgain,
+    ExerciseWaterfalls,
     ExerciseWithdrawal,
 ):
     """All suites."""

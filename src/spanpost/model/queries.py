@@ -112,6 +112,29 @@ class TimelineKey(msgspec.Struct, frozen=True, order=True):
     id: UUID
 
 
+class TimelineFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which entries of a timeline to list, and in which order."""
+
+    is_newest_first: bool = False
+    #: news (checkpoints), calls (model, tool, steps, handoffs), errors, people; empty: all.
+    of: frozenset[str] = frozenset()
+    #: Limits of the time, both included.
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def takes(self, one: TimelineEntry) -> bool:
+        """Tell whether an entry matches."""
+        at = one.key.at
+        return (
+            (self.since is None or at >= self.since)
+            and (self.until is None or at <= self.until)
+            and (not self.of or not self.of.isdisjoint(one.subjects))
+        )
+
+
+WHOLE_TIMELINE = TimelineFilter()
+
+
 class TimelineEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One entry of a task's timeline."""
 
@@ -137,6 +160,16 @@ class TimelineEntry(msgspec.Struct, frozen=True, kw_only=True):
     def source(self) -> str:
         """Its source, in a word."""
         return SOURCES[self.key.source]
+
+    @property
+    def subjects(self) -> frozenset[str]:
+        """Words of a filter that match it."""
+        found = {("news", "calls", "people")[self.key.source]}
+        if self.kind == "error" or (self.source == "event" and self.status == "error"):
+            found.add("errors")
+        if self.kind.startswith("approval"):
+            found.add("people")
+        return frozenset(found)
 
 
 SOURCES = ("checkpoint", "event", "intervention")

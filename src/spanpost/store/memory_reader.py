@@ -10,6 +10,7 @@ from uuid import UUID
 
 from spanpost.model.checkpoints import Checkpoint
 from spanpost.model.queries import (
+    WHOLE_TIMELINE,
     ApprovalFilter,
     ApprovalKey,
     Page,
@@ -21,15 +22,18 @@ from spanpost.model.queries import (
     TaskKey,
     TaskQuestion,
     TimelineEntry,
+    TimelineFilter,
     TimelineKey,
 )
 from spanpost.model.tasks import Task
 from spanpost.model.totals import together
+from spanpost.model.waterfalls import Waterfall
 from spanpost.store.memory_curves import MemoryCurves
 from spanpost.store.memory_deliveries import MemoryOutbox
 from spanpost.store.memory_heartbeats import MemoryHeartbeats
 from spanpost.store.memory_interventions import MemoryInterventions
 from spanpost.store.memory_tables import MemoryTables
+from spanpost.store.memory_waterfalls import waterfall
 from spanpost.store.pages import NIL, OLDEST, bounds_of, page_of, stats_of, trace_of, uuid_of
 from spanpost.tasks.approvals import trace_of_span
 from spanpost.tasks.context_curve import Point
@@ -122,9 +126,15 @@ class MemoryReader:
         return self._tables.checkpoints_of(task_uid)[:limit]
 
     async def timeline(
-        self, task_uid: UUID, after: TimelineKey | None, limit: int, *, content: bool
+        self,
+        task_uid: UUID,
+        after: TimelineKey | None,
+        limit: int,
+        *,
+        content: bool,
+        asked: TimelineFilter = WHOLE_TIMELINE,
     ) -> Page[TimelineEntry]:
-        """Return a page of the events of a task, oldest first."""
+        """Return a page of the events of a task."""
         found = [
             TimelineEntry(
                 key=TimelineKey(c.at, 0, c.id),
@@ -138,8 +148,18 @@ class MemoryReader:
             for c in self._tables.checkpoints_of(task_uid)
         ]
         found += self._people.happenings(task_uid)
-        found = [one for one in found if (one.key.at, one.key.id) > bounds_of(after, one.key.source)]
-        return page_of(sorted(found, key=lambda one: one.key), limit, lambda one: one.key)
+        way = asked.is_newest_first
+
+        def is_next(key: TimelineKey) -> bool:
+            place, bounds = (key.at, key.id), bounds_of(after, key.source, is_descending=way)
+            return place < bounds if way else place > bounds
+
+        found = [one for one in found if is_next(one.key) and asked.takes(one)]
+        return page_of(sorted(found, key=lambda one: one.key, reverse=way), limit, lambda one: one.key)
+
+    async def waterfall(self, task_uid: UUID, since: datetime | None, until: datetime | None) -> Waterfall:
+        """Return what a task and those below it did in a window of time."""
+        return waterfall(self._tables, self._heartbeats, self._people, task_uid, since, until)
 
     async def stats(self, tenant: str, since: datetime, until: datetime) -> Stats:
         """Return sums over the tasks that began in that time."""

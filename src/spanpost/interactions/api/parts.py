@@ -26,6 +26,7 @@ from spanpost.model.access_tokens import ACT
 from spanpost.model.acts import CLIENT_HEADER, CLIENTS
 from spanpost.model.interventions import Verb
 from spanpost.model.recorded import Recorded
+from spanpost.model.tasks import Task
 from spanpost.routing.launch_orders import Launches
 from spanpost.store.protocols import Acts, Budgets, Interventions, Reader
 
@@ -86,6 +87,8 @@ class ApiParts:
         self.local: tuple[Caller, bytes] | None = None
         #: Seconds without an event after which a stream sends a heartbeat.
         self.heartbeat = 25.0
+        #: Returns the address of a task's trace; None where it is not known.
+        self.trace_link: Callable[[Task], str | None] = lambda task: None
         #: The known launchers, and which of them retries a task.
         self.launches = Launches()
 

@@ -13,7 +13,7 @@ from spanpost.http.errors import HttpError
 from spanpost.interactions.api.callers import Caller
 from spanpost.model.costs import CostsBy
 from spanpost.model.interventions import RATINGS
-from spanpost.model.queries import TaskFilter
+from spanpost.model.queries import TaskFilter, TimelineFilter
 from spanpost.model.standing_approvals import Scope
 from spanpost.model.tasks import Task
 from spanpost.semconv import STATUSES
@@ -116,6 +116,21 @@ class TimelineQuery(QueryBody):
     after: Cursor | None = None
     limit: Limit = 100
     content: bool = Field(default=False, description="Also attributes as recorded: needs the role `auditor`.")
+    order: Literal["oldest", "newest"] = Field(default="oldest", description="What comes first.")
+    of: list[Literal["news", "calls", "errors", "people"]] = Field(
+        default=[],
+        max_length=4,
+        description="`news`: checkpoints; `calls`: of models and tools, steps, handoffs; `errors`; `people`: questions "
+        "and acts. A repeated one matches any; none: all.",
+    )
+    since: Time | None = Field(default=None, description="Then or later.")
+    until: Time | None = Field(default=None, description="Then or before.")
+
+    def filter(self) -> TimelineFilter:
+        """Return the filter."""
+        return TimelineFilter(
+            is_newest_first=self.order == "newest", of=frozenset(self.of), since=self.since, until=self.until
+        )
 
 
 class StatsQuery(QueryBody):

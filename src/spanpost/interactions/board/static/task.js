@@ -9,6 +9,7 @@ import { question } from "./question.js";
 import { Row } from "./row.js";
 import { Stream } from "./stream.js";
 import { Timeline } from "./timeline.js";
+import { Waterfall } from "./waterfall.js";
 import { age, count, doing, isFinal, isOpen, look, money, moment, number, percent, plural, share, step, title, whole } from "./words.js";
 
 export function task(place, board, id) {
@@ -23,6 +24,7 @@ class Task {
     this.parts = Object.fromEntries(["head", "questions", "acts", "facts", "context", "error", "after", "steps", "children", "judged", "made", "message"]
       .map((name) => [name, h("section", { class: name })]));
     this.timeline = new Timeline(id, this.control.signal);
+    this.waterfall = new Waterfall(id, this.control.signal, (at) => this.timeline.seek(at));
     this.questions = new Map();
     this.drawn = {};
     this.read().then(() => this.follow()).catch((error) => this.board.fail(error));
@@ -41,11 +43,13 @@ class Task {
     const isFirst = !this.task;
     this.task = found;
     if (isFirst) {
-      put(this.place, this.parts.head, this.parts.questions, this.parts.error,
+      put(this.place, this.parts.head, this.parts.questions, this.parts.error, this.waterfall.element,
         h("div", { class: "columns" },
           h("div", {}, this.parts.after, this.parts.steps, this.parts.children, this.timeline.element),
           h("aside", {}, this.parts.acts, this.parts.facts, this.parts.context, this.parts.judged, this.parts.made, this.parts.message)));
-      this.timeline.more().catch((error) => this.timeline.fail(error));
+      this.timeline.start(isFinal(found) ? "oldest" : "newest");
+      this.waterfall.traceId = found.trace_id;
+      this.waterfall.hear();
       acts(this.parts.acts, this);
     }
     this.show();
@@ -67,10 +71,11 @@ class Task {
       hear: (name, data) => {
         if (name === "hello") return;
         if ((data.task_uid ?? data.uid ?? this.task.uid) === this.task.uid) this.timeline.hear();
+        this.waterfall.hear();
         this.soon();
       },
       tell: (state, why) => this.board.tell(state, why),
-      again: () => { this.soon(); this.timeline.hear(); },
+      again: () => { this.soon(); this.timeline.hear(); this.waterfall.hear(); },
     });
   }
 

@@ -1,0 +1,86 @@
+"""Tests of timelines in either order and of waterfalls, in every store."""
+
+from __future__ import annotations
+
+from spanpost.model.queries import TimelineFilter
+from spanpost.testing.exercise_browse import all_pages, at_work_on
+from spanpost.testing.exercise_people import asking, at_work, the_question
+from spanpost.testing.exercise_store import MakeStore
+from spanpost.testing.observed import a_run, an_event, ended, started
+
+
+class ExerciseWaterfalls:
+    """The suite. Subclasses provide the fixture `make_store`."""
+
+    async def test_a_timeline_is_read_from_its_end(self, make_store: MakeStore) -> None:
+        """Newest first, pages of any size give the list from its begin, turned around; limits of the time hold."""
+        store = await make_store()
+        said = [
+            an_event(
+                trace=1,
+                span=1,
+                name="agent.checkpoint",
+                attributes={"agent.checkpoint.message": f"m{n}"},
+                index=n,
+                at=n,
+            )
+            for n in range(1, 9)
+        ]
+        await store.record([at_work_on(1), *said])
+        task = await store.reader.task("default", f"{1:032x}")
+        assert task is not None
+
+        async def timeline(size: int, asked: TimelineFilter) -> list[str]:
+            found = await all_pages(
+                lambda after: store.reader.timeline(task.uid, after, size, content=False, asked=asked)
+            )
+            return [f"{one.source} {one.text}" for one in found]
+
+        whole = await timeline(50, TimelineFilter())
+        newest = TimelineFilter(is_newest_first=True)
+        assert len(whole) >= 9
+        assert [await timeline(size, newest) for size in (1, 3, 50)] == [whole[::-1]] * 3
+        page = await store.reader.timeline(task.uid, None, 50, content=False)
+        at = next(one.key.at for one in page.items if one.text == "m4")
+        assert (await timeline(2, TimelineFilter(is_newest_first=True, until=at)))[0] == "checkpoint m4"
+        assert (await timeline(50, TimelineFilter(since=at)))[0] == "checkpoint m4"
+
+    async def test_a_timeline_of_one_subject(self, make_store: MakeStore) -> None:
+        """Errors, people and news can be asked for alone."""
+        store = await make_store()
+        await store.record([at_work(), asking()])
+        row = await the_question(store)
+
+        async def kinds(*of: str) -> set[str]:
+            asked = TimelineFilter(of=frozenset(of))
+            page = await store.reader.timeline(row.task_uid, None, 50, content=False, asked=asked)
+            return {one.kind for one in page.items}
+
+        assert await kinds("people") == {"approval_requested"}
+        assert await kinds("errors") == set()
+        assert await kinds("news") == {"start", "approval_requested"}
+        assert await kinds("errors", "people") == {"approval_requested"}
+
+    async def test_a_waterfall_has_the_tasks_below(self, make_store: MakeStore) -> None:
+        """A lane for the task and each below it, their checkpoints and questions, and nothing of other tasks."""
+        store = await make_store()
+        child = {"agent.task.name": "below", "gen_ai.operation.name": "invoke_agent", "agent.task.id": "below"}
+        await store.record(
+            [
+                at_work_on(1),
+                started(trace=1, span=2, parent=1, name="agent", attributes=child, at=1),
+                asking("go", trace=1),
+                *a_run("another", trace=9),
+            ]
+        )
+        task = await store.reader.task("default", f"{1:032x}")
+        assert task is not None
+        found = await store.reader.waterfall(task.uid, None, None)
+        assert [lane.name for lane in found.lanes] == ["job 1", "below"]
+        uids = {lane.uid for lane in found.lanes}
+        assert {tick.task_uid for tick in found.ticks} <= uids
+        assert "start" in {tick.kind for tick in found.ticks}
+        assert [(one.state, one.closed_at) for one in found.questions] == [("open", None)]
+        await store.record([ended(trace=1, span=1, name="agent", at=0.0, seconds=60.0)])
+        late = found.questions[0].asked_at.replace(year=found.questions[0].asked_at.year + 1)
+        assert (await store.reader.waterfall(task.uid, late, None)).ticks == []
