@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from spanpost import semconv as c
 from spanpost.model.interventions import Verb
-from spanpost.model.readings import Artifact, Failure
+from spanpost.model.readings import Approval, Artifact, Failure
 from spanpost.model.tasks import Step
 from spanpost.model.tasks import Task as Row
 from spanpost.semconv import TASK_NAME
@@ -95,7 +95,7 @@ def row(task: Task, tasks: Tasks, rules: Rules) -> Row:
         cache_write_tokens=usage.tokens.get("cache_write"),
         reasoning_tokens=usage.tokens.get("reasoning"),
         cost_usd=usage.cost_usd,
-        unpriced_calls=usage.unpriced,
+        unpriced_calls=max(0, usage.unpriced - (not verdict.is_over and facts.is_asking_model)),
         context_used_tokens=use.used,
         context_window_tokens=use.tokens,
         context_window_source=use.window[1] if use.window is not None else "",
@@ -110,7 +110,7 @@ def row(task: Task, tasks: Tasks, rules: Rules) -> Row:
         child_count=len(task.children),
         child_failed=sum(child.has_failed for child in task.children),
         artifacts=_artifacts(facts),
-        approvals=questions(facts, task.tenant),
+        approvals=_questions(task),
         is_muted=muted is not None and muted.value.verb == Verb.MUTE,
         cancel_by=(cancelled.value.by or "a person") if cancelled is not None else "",
         cancel_at=moment(cancelled.at) if cancelled is not None else None,
@@ -120,6 +120,18 @@ def row(task: Task, tasks: Tasks, rules: Rules) -> Row:
         attributes=facts.attributes(rules.attributes),
         error=Failure(type=failure[0], message=failure[1], log_tail=failure[2]) if failure is not None else None,
     )
+
+
+def _questions(task: Task) -> tuple[Approval, ...]:
+    """Return the questions; the end of a task closes those that nothing waits for."""
+    verdict = task.verdict
+
+    def is_ended(a: Approval) -> bool:
+        if a.decision or a.is_void or not verdict.is_over or verdict.end_reason == "interrupted" or a.resume:
+            return False
+        return verdict.status in ("complete", "cancelled") or (verdict.status == "error" and not a.is_asked)
+
+    return tuple(replace(a, is_ended=is_ended(a)) for a in questions(task.facts, task.tenant))
 
 
 def _tokens(task: Task) -> tuple[int | None, int | None]:
