@@ -20,7 +20,7 @@ from spanpost.tasks.fact_values import StepBegin, StepNow
 from spanpost.tasks.facts import Fact, Facts, time_of, value_of
 from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.loop_findings import loop_of
-from spanpost.tasks.records import ChildTasks, Run, TaskState
+from spanpost.tasks.records import NO_AGENTS, AgentsBelow, ChildTasks, Run, TaskState
 from spanpost.tasks.runs import newest_run, runs_of
 from spanpost.tasks.status import TaskVerdict
 from spanpost.tasks.times import moment
@@ -42,6 +42,7 @@ def as_task(
     root: TaskState,
     is_announced: bool,
     children: Mapping[bytes, bool],
+    agents: AgentsBelow = NO_AGENTS,
     agents_at_work: LocaleMessage | None = None,
 ) -> Task:
     """Return the row of a task; `is_announced`: its root is."""
@@ -148,6 +149,13 @@ def as_task(
         error_count=state.errors,
         child_count=len(children),
         child_failed=sum(children.values()),
+        working_children=agents.working,
+        waiting_children=agents.waiting,
+        failed_children=agents.failed,
+        done_children=agents.done,
+        open_child_approvals=agents.questions,
+        child_question=agents.question or None,
+        child_question_uid=uuid_of(agents.asker) if agents.asker else None,
         steps=steps,
         artifacts=_artifacts(facts),
         evaluations=evaluations.evaluations(facts, state.tenant) if facts.evaluations else (),

@@ -129,6 +129,13 @@ class TaskSummary(BaseModel):
     tool_errors: int
     child_count: int
     child_failed: int
+    working_children: int = Field(description="Tasks below it, at any depth, that are at work.")
+    waiting_children: int = Field(description="Those that wait for a person.")
+    failed_children: int = Field(description="Those that failed.")
+    done_children: int = Field(description="Those that ended otherwise.")
+    open_child_approvals: int = Field(description="Open questions of the tasks below it.")
+    child_question: str | None = Field(description="The one that was asked first, in short.")
+    child_question_uid: str | None = Field(description="The task that asks it.")
     open_approvals: int
     question: str | None = Field(description="Its open question to a person, in short.")
     failure: str | None = Field(description="Why it failed, in short.")
