@@ -152,7 +152,7 @@ class CostsQuery(QueryBody):
 class ApprovalListQuery(QueryBody):
     """Filters for questions, and the page."""
 
-    state: Literal["open", "decided", "void", "expired", "withdrawn"] | None = None
+    state: Literal["open", "decided", "void", "expired", "withdrawn", "ended"] | None = None
     agent: Word | None = None
     risk: Word | None = None
     task: Word | None = Field(default=None, description="Only of this task, by any of its ids.")
