@@ -68,7 +68,9 @@ class SlackStyle(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def of_task(self, task: Task) -> Task:
-        """Return a task with its texts redacted."""
+        """Return a task with its texts redacted, and without what was asked and answered where content is hidden."""
+        if not self.shows_content and (task.ask or task.answer):
+            task = msgspec.structs.replace(task, ask=None, answer=None)
         return self._hidden(task)
 
     def of_alert(self, alert: Alert) -> Alert:
