@@ -116,7 +116,7 @@ class TimelineFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Which entries of a timeline to list, and in which order."""
 
     is_newest_first: bool = False
-    #: news (checkpoints), calls (model, tool, steps, handoffs), errors, people; empty: all.
+    #: checkpoints, calls (model, tool, steps, handoffs), errors, people; empty: all.
     of: frozenset[str] = frozenset()
     #: Limits of the time, both included.
     since: datetime | None = None
@@ -164,7 +164,7 @@ class TimelineEntry(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def subjects(self) -> frozenset[str]:
         """Words of a filter that match it."""
-        found = {("news", "calls", "people")[self.key.source]}
+        found = {("checkpoints", "calls", "people")[self.key.source]}
         if self.kind == "error" or (self.source == "event" and self.status == "error"):
             found.add("errors")
         if self.kind.startswith("approval"):

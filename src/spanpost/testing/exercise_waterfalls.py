@@ -46,7 +46,7 @@ class ExerciseWaterfalls:
         assert (await timeline(50, TimelineFilter(since=at)))[0] == "checkpoint m4"
 
     async def test_a_timeline_of_one_subject(self, make_store: MakeStore) -> None:
-        """Errors, people and news can be asked for alone."""
+        """Errors, people and checkpoints can be asked for alone."""
         store = await make_store()
         await store.record([at_work(), asking()])
         row = await the_question(store)
@@ -58,11 +58,11 @@ class ExerciseWaterfalls:
 
         assert await kinds("people") == {"approval_requested"}
         assert await kinds("errors") == set()
-        assert await kinds("news") == {"start", "approval_requested"}
+        assert await kinds("checkpoints") == {"start", "approval_requested"}
         assert await kinds("errors", "people") == {"approval_requested"}
 
     async def test_a_waterfall_has_the_tasks_below(self, make_store: MakeStore) -> None:
-        """A lane for the task and each below it, their checkpoints and questions, and nothing of other tasks."""
+        """A track for the task and each below it, their checkpoints and questions, and nothing of other tasks."""
         store = await make_store()
         child = {"agent.task.name": "below", "gen_ai.operation.name": "invoke_agent", "agent.task.id": "below"}
         await store.record(
@@ -76,8 +76,8 @@ class ExerciseWaterfalls:
         task = await store.reader.task("default", f"{1:032x}")
         assert task is not None
         found = await store.reader.waterfall(task.uid, None, None)
-        assert [lane.name for lane in found.lanes] == ["job 1", "below"]
-        uids = {lane.uid for lane in found.lanes}
+        assert [track.name for track in found.tracks] == ["job 1", "below"]
+        uids = {track.uid for track in found.tracks}
         assert {tick.task_uid for tick in found.ticks} <= uids
         assert "start" in {tick.kind for tick in found.ticks}
         assert [(one.state, one.closed_at) for one in found.questions] == [("open", None)]

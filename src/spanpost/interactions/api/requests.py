@@ -117,10 +117,10 @@ class TimelineQuery(QueryBody):
     limit: Limit = 100
     content: bool = Field(default=False, description="Also attributes as recorded: needs the role `auditor`.")
     order: Literal["oldest", "newest"] = Field(default="oldest", description="What comes first.")
-    of: list[Literal["news", "calls", "errors", "people"]] = Field(
+    of: list[Literal["checkpoints", "calls", "errors", "people"]] = Field(
         default=[],
         max_length=4,
-        description="`news`: checkpoints; `calls`: of models and tools, steps, handoffs; `errors`; `people`: questions "
+        description="`checkpoints`; `calls`: of models and tools, steps, handoffs; `errors`; `people`: questions "
         "and acts. A repeated one matches any; none: all.",
     )
     since: Time | None = Field(default=None, description="Then or later.")
