@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final
 from uuid import uuid4
 
@@ -107,7 +108,7 @@ def listed(
         return
     from spanpost.cli import tables
 
-    tables.print_questions(found)
+    tables.print_questions(found, datetime.now(UTC))
 
 
 @approvals.command()

@@ -45,7 +45,7 @@ class ListRequest(msgspec.Struct, frozen=True, kw_only=True):
             found = [task for task in ask(settings, lambda store: store.tasks(query)) if self._filter.takes(task)]
         else:
             found = ask(settings, lambda store: store.reader.tasks(self._filter, None, self.limit)).items
-        return [(task, task_json(task)) for task in found]
+        return [(task, task_json(task) | {"uid": str(task.uid)}) for task in found]
 
     @property
     def _filter(self) -> TaskFilter:

@@ -21,7 +21,7 @@ from spanpost.cli.deliveries import deliveries
 from spanpost.cli.emit_approval import emit
 from spanpost.cli.erase import erase
 from spanpost.cli.hook import hook
-from spanpost.cli.options import DatabaseUrl, DataDir, Json, MetricsPort, print_json, refuse_unknown, settings_of
+from spanpost.cli.options import Ascii, DatabaseUrl, DataDir, Json, MetricsPort, print_json, refuse_unknown, settings_of
 from spanpost.cli.preview import preview
 from spanpost.cli.quarantine import quarantine
 from spanpost.cli.redact import redact
@@ -235,14 +235,15 @@ def replay(
             report(result.tasks, result.checkpoints, result.dropped, explained=result.explained if explain else None)
         )
         return
-    from spanpost.cli import tables
+    from spanpost.cli import tables, task_lines
 
     if not result.tasks:
         print("no tasks: nothing in these files is an agent's", file=sys.stderr)
     else:
-        tables.print_tasks(result.tasks, explain=explain)
+        print(f"{task_lines.summary(result.tasks, len(result.checkpoints))}\n")
+        task_lines.print_tasks(result.tasks)
         if explain:
-            tables.print_explained(result.tasks, result.explained)
+            task_lines.print_explained(result.tasks, result.explained)
     if result.checkpoints:
         print()
         tables.print_checkpoints(result.checkpoints, {task.uid: task.name for task in result.tasks})
@@ -309,11 +310,12 @@ def tasks(
     limit: Annotated[
         int, typer.Option("--limit", metavar="N", min=1, max=10_000, help="Maximum number, newest first.")
     ] = 50,
+    is_ascii: Ascii = False,
     url: Url = None,
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
 ) -> None:
-    """List tasks, newest first."""
+    """List tasks, one line each, newest first; child tasks below their parents. Wider terminals show more."""
     from spanpost.cli import listing
 
     refuse_unknown(status)
@@ -337,6 +339,6 @@ def tasks(
         )
         print(none, file=sys.stderr)
         return
-    from spanpost.cli import tables
+    from spanpost.cli import task_lines
 
-    tables.print_tasks([task for task, _ in found])
+    task_lines.print_tasks([task for task, _ in found], is_ascii=is_ascii)

@@ -21,6 +21,9 @@ class QuerySettings(Section, OutputQuery):
     )
     compare: bool = Field(default=False, description="Query the start of the task as well: `840 → 310`.")
     unit: str = Field(default="", max_length=12, description="Unit after the figure.")
+    currency: str = Field(
+        default="", max_length=4, description="Currency in front of the figure, which then has two decimals: `$`."
+    )
 
     @field_validator("query")
     @classmethod

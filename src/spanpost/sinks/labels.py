@@ -115,18 +115,18 @@ def checkpoint_text(checkpoint: Checkpoint, limit: int = 300, locale: Locale = E
 
 
 def title(task: Task, limit: int = 150, locale: Locale = ENGLISH) -> str:
-    """Return the name that people read: the task's, else its agent's, else its id."""
+    """Return the name that people read: its own, else what was asked, else its framework's, its agent's or its id."""
     return (
-        line(task.name, limit)
+        line((not task.is_named and task.ask) or task.name, limit)
         or line(task.agent_name or "", limit)
         or line(locale.say("task.unnamed", id=task.task_id), limit)
     )
 
 
-def byline(task: Task, limit: int = 80, locale: Locale = ENGLISH) -> list[str]:
+def byline(task: Task, limit: int = 80, locale: Locale = ENGLISH, *, has_requester: bool = True) -> list[str]:
     """Return the agent, the repository and the requester, where known and different from the title."""
     parts = [line(task.agent_name or "", limit), line(task.repo or "", limit)]
-    if task.requested_by:
+    if task.requested_by and has_requester:
         parts.append(locale.say("task.for", who=line(task.requested_by, limit)))
     return [p for p in parts if p and p != title(task, locale=locale)]
 
@@ -374,6 +374,14 @@ def context_bar(task: Task, width: int = 10, *, is_short: bool = False, locale: 
 def failure(task: Task, locale: Locale = ENGLISH) -> str:
     """Return why a task failed: the agent's words, or spanpost's for a process that is gone."""
     return locale.translate(task.messages.get("error"), task.error.message) if task.error is not None else ""
+
+
+def failure_line(task: Task, locale: Locale = ENGLISH) -> str:
+    """Return type and first line of a failure: ``RolloutFailed: canary at 12 % errors``."""
+    if task.error is None:
+        return ""
+    why = failure(task, locale).strip().partition("\n")[0]
+    return ": ".join(filter(None, (line(task.error.type, 80), line(why, 300))))
 
 
 def sentence(task: Task, locale: Locale = ENGLISH) -> str:

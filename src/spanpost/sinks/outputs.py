@@ -40,6 +40,13 @@ class OutputQuery:
     query: str
     compare: bool = False
     unit: str = ""
+    currency: str = ""
+
+    def shown(self, value: float) -> str:
+        """Write a value: of money with its currency in front and two decimals."""
+        if self.currency:
+            return f"{'-' if value < 0 else ''}{self.currency}{abs(value):,.2f}"
+        return labels.figure(value)
 
     def of(self, task: Task) -> str | None:
         """Return the query for a task, its fields filled in as quoted strings; None if a field is unknown."""
@@ -113,7 +120,7 @@ class Figures:
         found = [await self._value(session, said, at) for at in moments]
         if all(value is None for value in found):
             return ""
-        shown = " → ".join("?" if value is None else labels.figure(value) for value in found)
+        shown = " → ".join("?" if value is None else query.shown(value) for value in found)
         return f"{name} {shown}{f' {query.unit}' if query.unit else ''}"
 
     async def _value(self, session: Any, query: str, at: datetime | None) -> float | None:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from spanpost.model.checkpoints import Checkpoint
-from spanpost.model.deliveries import Delivery, Mode, RateLimit, RateLimits, Receipt, SinkCall
+from spanpost.model.deliveries import Delivery, Mode, RateLimit, RateLimits, Receipt, SinkCall, Urgency
 from spanpost.model.outcomes import GiveUp, Outcome, RetryAt
 from spanpost.model.tasks import Task
 from spanpost.routing import claiming, delivery_states, rate_limiting
@@ -32,12 +32,13 @@ from spanpost.routing.routes import Routes
 from spanpost.store import alert_rows, delivery_rows, launch_order_rows, ordering_key_rows, takeovers
 from spanpost.store import rate_limit_rows as bucket_rows
 from spanpost.store.delivery_rows import COLUMNS
+from spanpost.routing.delivery_states import RANK
 from spanpost.store.rows import CHECKPOINT_COLUMNS, checkpoint_of, task_of
 from spanpost.tasks.stall import now_shown
 
 _NONE = UUID(int=0)
-#: Ranks below this are urgent: approval, end, error.
-URGENT = 3
+#: Ranks below this are urgent.
+URGENT = RANK[Urgency.NORMAL]
 #: Ordering keys of a sort that are read beyond the calls left, because other transactions may have locked
 #: the first.
 SPARE = 4

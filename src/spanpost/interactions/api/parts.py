@@ -16,6 +16,7 @@ from spanpost.http.errors import HttpError
 from spanpost.http.stored_tokens import StoredTokens, TokenRefused
 from spanpost.interactions.alerts import AlertActs
 from spanpost.interactions.api.callers import Caller, CallerTokens
+from spanpost.interactions.api.refused_logins import RefusedLogins
 from spanpost.interactions.api.sessions import COOKIE, Sessions
 from spanpost.interactions.api.stream import Hub
 from spanpost.interactions.authorization import RAISE, AuthorizationRules, CallerRole, Rule
@@ -73,6 +74,7 @@ class ApiParts:
         self.watch = watch
         #: Who reads content.
         self.read_log = ReadLog(acts, is_on=False)
+        self.refused_logins = RefusedLogins(acts)
         self.tokens = CallerTokens()
         #: The tokens of the database.
         self.stored = StoredTokens()
