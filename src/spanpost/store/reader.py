@@ -30,6 +30,7 @@ from spanpost.model.queries import (
     TaskQuestion,
     TimelineEntry,
     TimelineKey,
+    bounds,
 )
 from spanpost.model.tasks import Task
 from spanpost.store import context_curves, intervention_rows
@@ -243,6 +244,8 @@ class PostgresReader:
             if value is not None:
                 values.append(value)
                 where.append(f"{column} = ${len(values)}")
+        if asked.begins:
+            where.append(_beginning("a.key", "a.approval_id", asked.begins, values))
         if after is not None:
             values += [after.requested_at, after.key]
             where.append(f"(a.requested_at, a.key) < (${len(values) - 1}, ${len(values)})")
@@ -358,12 +361,24 @@ def _conditions(asked: TaskFilter) -> tuple[list[str], list[Any]]:
     if asked.q:
         literal = asked.q.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
         add("(t.name ILIKE ? OR t.action ILIKE ? OR t.task_id ILIKE ? OR t.agent_name ILIKE ?)", f"%{literal}%")
+    if asked.begins:
+        where.append(_beginning("t.uid", "t.task_id", asked.begins, values))
     if asked.statuses:
         add(
             "(t.ended_at IS NULL OR t.status = ANY(?::text[])) AND spanpost_phase(t) = ANY(?::text[])",
             list(asked.statuses),
         )
     return where, values
+
+
+def _beginning(key: str, id: str, begins: str, values: list[Any]) -> str:
+    """Return the condition that a key or an id begins so, and append its values."""
+    values.append(begins)
+    condition = f"starts_with({id}, ${len(values)})"
+    if (within := bounds(begins)) is not None:
+        values += within
+        condition = f"({condition} OR {key} BETWEEN ${len(values) - 1} AND ${len(values)})"
+    return condition
 
 
 def _event(row: Any) -> TimelineEntry:

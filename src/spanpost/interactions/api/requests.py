@@ -15,6 +15,7 @@ from spanpost.model.costs import CostsBy
 from spanpost.model.interventions import RATINGS
 from spanpost.model.queries import TaskFilter
 from spanpost.model.standing_approvals import Scope
+from spanpost.model.task_acts import LEAST_PREFIX
 from spanpost.model.tasks import Task
 from spanpost.semconv import STATUSES
 from spanpost.store.protocols import Reader
@@ -40,6 +41,7 @@ def _written(said: Any) -> Any:
 
 
 Word = Annotated[str, StringConstraints(max_length=500, pattern=_NO_NUL)]
+Beginning = Annotated[str, StringConstraints(max_length=200, pattern=rf"^$|^[^\x00]{{{LEAST_PREFIX},}}$")]
 Words = Annotated[list[Word], Field(max_length=50)]
 Time = Annotated[datetime, BeforeValidator(_written), AfterValidator(_sane)]
 Status = Literal[STATUSES]  # type: ignore[valid-type]  # a tuple of nine words
@@ -106,6 +108,7 @@ class TaskListQuery(TaskWords):
         default=None, description="Only tasks that retry this one, or that its end started, by any of its ids."
     )
     order: Word = Field(default="", description="Only the task that this order started (`order_id`).")
+    begins: Beginning = Field(default="", description="Beginning of the `uid` or of the `task_id`.")
     limit: Limit = 50
     cursor: Cursor | None = None
 
@@ -141,6 +144,7 @@ class ApprovalListQuery(QueryBody):
     agent: Word | None = None
     risk: Word | None = None
     task: Word | None = Field(default=None, description="Only of this task, by any of its ids.")
+    begins: Beginning = Field(default="", description="Beginning of the `key` or of the `id`.")
     limit: Limit = 50
     cursor: Cursor | None = None
 

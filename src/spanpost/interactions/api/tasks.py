@@ -68,7 +68,13 @@ async def tasks(caller: Who, reader: TheReader, asked: Annotated[TaskListQuery, 
     before = await named(reader, caller, asked.follows, "follows")
     follows = ids_of(before) if before is not None else ()
     found = asked.filter(
-        caller.tenant, since=asked.since, until=asked.until, parent=parent, follows=follows, order=asked.order
+        caller.tenant,
+        since=asked.since,
+        until=asked.until,
+        parent=parent,
+        follows=follows,
+        order=asked.order,
+        begins=asked.begins,
     )
     page = await reader.tasks(found, after, asked.limit)
     return page_json(page, map(task_summary, page.items))
