@@ -299,6 +299,11 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     compaction: tuple[int | None, int | None] | None = None
     links: dict[str, str] = {}
     results: dict[str, Any] = {}
+    #: What a person asked, and what the model said last ("": nothing in words): one line each, set only where content is
+    #: kept. `is_of_run`: of the whole run, not of one call.
+    ask: str | None = None
+    answer: str | None = None
+    is_of_run: bool = False
 
     # --- what happened ------------------------------------------------------------------------------------------
     #: The span or event failed.
@@ -388,4 +393,6 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
             or self.act is not None
             or self.approval is not None
             or self.evaluation is not None
+            or self.ask is not None
+            or self.answer is not None
         )

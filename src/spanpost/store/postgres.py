@@ -47,6 +47,7 @@ from spanpost.store.quarantined import Quarantined
 from spanpost.store.reader import PostgresReader
 from spanpost.store.sessions import PostgresSessions
 from spanpost.store.sql import schema
+from spanpost.store.tenant_totals import PostgresTenantTotals
 from spanpost.store.timers import Elapsing
 from spanpost.store.transactions import bound, end_frozen, keep, transact
 from spanpost.tasks.folded import FoldRules
@@ -131,6 +132,7 @@ class PostgresStore(Consuming, Journaling, Elapsing):
         self.installations = PostgresInstallations(self.run)
         self.sessions = PostgresSessions(self.run)
         self.access_tokens = PostgresAccessTokens(self.run)
+        self.tenant_totals = PostgresTenantTotals(self.run)
         self.quarantined = Quarantined(self.run, self.record_apart)
 
     @property

@@ -40,7 +40,7 @@ from spanpost.routing.rate_limiting import OpenCircuit
 from spanpost.store.acts_protocol import Acts as Acts
 from spanpost.store.alerts import Alerts as Alerts
 from spanpost.store.budget_protocol import Budgets as Budgets
-from spanpost.store.directory import AccessTokens, Installations, LoginSessions, StandingApprovals
+from spanpost.store.directory import AccessTokens, Installations, LoginSessions, StandingApprovals, TenantTotals
 from spanpost.tasks.context_curve import Point
 from spanpost.tasks.folded import FoldRules
 
@@ -341,6 +341,9 @@ class Store(Recorder, Protocol):
 
     @property
     def access_tokens(self) -> AccessTokens: ...
+
+    @property
+    def tenant_totals(self) -> TenantTotals: ...
 
     @property
     def installations(self) -> Installations: ...

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec.structs import replace
+
 from spanpost import semconv as c
 from spanpost.model.interventions import Verb
 from spanpost.model.readings import Artifact, Failure
 from spanpost.model.tasks import Step
 from spanpost.model.tasks import Task as Row
+from spanpost.semconv import TASK_NAME
 from tests.tasks.oracle.context import use_of
 from tests.tasks.oracle.facts import Facts
 from tests.tasks.oracle.questions import moment, questions
@@ -26,6 +29,9 @@ def row(task: Task, tasks: Tasks, rules: Rules) -> Row:
     step = facts.step or (None, None, None)
     if step[1] is None and steps and steps[-1].name.endswith(f". {step[0]}"):
         step = (steps[-1].name, None, None)
+    if facts.steps and steps and verdict.is_over and verdict.status == c.ERROR:
+        failed = next((s for s in steps if step[1] is not None and s.index == step[1]), steps[-1])
+        steps = tuple(replace(s, is_failed=s is failed) for s in steps)
     starts = [s.start_ns for s in task.task_runs if s.start_ns]
     cancelled, paused = (
         asked(facts, task.task_runs, Verb.CANCEL),
@@ -67,15 +73,21 @@ def row(task: Task, tasks: Tasks, rules: Rules) -> Row:
         end_reason=verdict.end_reason,
         is_inferred=verdict.is_inferred,
         rule=verdict.rule,
-        progress=facts.newest("progress"),
+        progress=_progress(task),
         action=_action(task),
+        last_checkpoint=facts.checkpoint.value if facts.checkpoint is not None else None,
+        last_checkpoint_at=moment(facts.checkpoint.at) if facts.checkpoint is not None else None,
+        is_named=any(n.r.task_name and TASK_NAME in n.o.attributes for n, role, _ in facts.spans if role.is_root_span),
+        ask=facts.words("ask"),
+        answer=facts.words("answer"),
         step_name=step[0],
         step_index=step[1],
-        step_count=step[2],
+        step_count=_step_count(facts, step),
         steps=steps,
         started_at=moment(min(starts, default=0) or facts.first_ns),
         ended_at=moment(verdict.ended_ns) if verdict.is_over else None,
         last_event_at=moment(facts.last_ns),
+        last_activity_at=moment(facts.active_ns or facts.first_ns),
         runs=len(task.task_runs),
         input_tokens=input_tokens,
         output_tokens=output_tokens,
@@ -133,20 +145,36 @@ def _aliases(task: Task) -> tuple[str, ...]:
 
 def _action(task: Task) -> str | None:
     """Return the current action: the reported one, else its working agents, else the call that started last."""
-    action, doing = task.facts.action, task.facts.doing
+    if task.facts.action is not None:
+        return task.facts.action
     at_work = sorted((child for child in task.children if child.is_at_work), key=lambda child: child.key)
-    if at_work and not task.verdict.is_over and (action is None or action.priority == 0):
+    if task.verdict.is_over:
+        return None
+    if at_work:
         many = len(task.children)
         text = f"{len(at_work)} of {many} agents at work" if many > 1 else "an agent at work"
         names = sorted(str(name) for child in at_work[:3] if (name := child.facts.own_name))
         return f"{text}: {', '.join(names)}" if names else text
-    if (
-        doing is not None
-        and not task.verdict.is_over
-        and (action is None or (action.priority, action.at) < (0, doing.at))
-    ):
-        action = doing
-    return action.value if action is not None else None
+    return task.facts.doing
+
+
+def _progress(task: Task) -> float | None:
+    """Return the newest progress; what is complete is done."""
+    progress: float | None = task.facts.newest("progress")
+    return 100.0 if progress is not None and task.verdict.status == c.COMPLETE else progress
+
+
+def _step_count(facts: Facts, step: tuple[str | None, int | None, int | None]) -> int | None:
+    """Return the number of steps: as stated with the step, else before, by the same kind of report."""
+    _, index, count = step
+    known = facts.step_count
+    if count is not None or index is None or known is None:
+        return count
+    is_own = any(
+        (n.r.step_name or (n.r.step_index is not None and n.r.says_something)) and not (n.r.is_plan or n.r.step_key)
+        for n, *_ in facts.reported
+    )
+    return known.value if known.priority == int(is_own) and index <= known.value else None
 
 
 def _steps(facts: Facts) -> tuple[Step, ...]:
@@ -169,9 +197,12 @@ def _steps(facts: Facts) -> tuple[Step, ...]:
         name, begins, ends = said.value
         if name == former and begins < ended_ns:
             continue  # another layer's copy of the same call
+        if name == former:
+            out[-1] = replace(out[-1], count=out[-1].count + 1)
+        else:
+            out.append(Step(name=name, at=moment(begins)))
         former, ended_ns = name, ends
-        out.append(Step(name=name, at=moment(begins)))
-    return tuple(out)
+    return tuple(replace(s, name=f"{s.name} ×{s.count}") if s.count > 1 else s for s in out)
 
 
 def _artifacts(facts: Facts) -> tuple[Artifact, ...]:
