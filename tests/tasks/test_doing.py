@@ -10,8 +10,8 @@ from spanpost import semconv as c
 from spanpost.model.observations import Observation, Part
 from spanpost.model.readings import EventReport, Failure, Reading, Role
 from spanpost.model.tasks import Task
-from spanpost.readers import read
 from spanpost.model.usage import Usage
+from spanpost.readers import read
 from tests.tasks.histories import BASE, SECOND, Twin, placed
 
 TRACE = b"t" * 16
