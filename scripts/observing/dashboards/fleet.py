@@ -224,7 +224,7 @@ def _trends() -> list[Any]:
             "Percentiles of the time from a question to its answer.",
             *quantiles(f"spanpost_approval_wait_seconds_bucket{{{WHO}}}"),
             unit="s",
-            width=8,
+            width=12,
             exemplar=True,
         ),
         lines(
@@ -232,7 +232,13 @@ def _trends() -> list[Any]:
             "Time since the last telemetry of a running task, the longest of each agent.",
             (f"max by (agent) (spanpost_task_quiet_seconds{{{WHO}}})", "{{agent}}"),
             unit="s",
-            width=8,
+            width=12,
+        ),
+        lines(
+            "Retries of failed tasks",
+            "Most retries of a task that failed in the hour before and was not tried again since.",
+            (f"max by (agent) (spanpost_task_retries{{{WHO}}})", "{{agent}}"),
+            width=12,
         ),
         lines(
             "Scores",
@@ -242,7 +248,7 @@ def _trends() -> list[Any]:
                 f" / sum by (evaluation) (rate(spanpost_evaluation_score_count{{{WHO}}}[{_RATE}]))",
                 "{{evaluation}}",
             ),
-            width=8,
+            width=12,
         ),
     ]
 
