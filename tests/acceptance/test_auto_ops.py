@@ -186,7 +186,8 @@ async def test_an_alert_is_handled_in_its_thread_once(dsn: str, tmp_path: Path) 
     """The alert's thread shows verdict, plans, reviews and question, and the approved command runs once.
 
     A dry run shows what the agents would say and does nothing. After a kill during the question the next process
-    continues under the same question. Two processes at once run the command once. After the alert is over nothing runs, whether approved or not.
+    continues under the same question. Two processes at once run the command once. After the alert is over nothing
+    runs, whether approved or not.
     """
     async with on_call(dsn, tmp_path) as there:
         await there.alert("DiskFull")
