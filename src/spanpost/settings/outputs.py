@@ -61,7 +61,7 @@ class EntityCommandSettings(Section, EntityCommand):
     tenant: str | None = Field(
         default=None, min_length=1, description="Tenant whose workspaces may ask; not given: `intake.tenant`."
     )
-    queries: dict[str, EntityQuerySettings] = Field(  # type: ignore[assignment]
+    queries: dict[str, EntityQuerySettings] = Field(
         min_length=1, max_length=10, description="Queries by the name to show, as in `outputs.queries`."
     )
 
@@ -87,7 +87,8 @@ class ResultsSettings(Section):
     commands: dict[str, EntityCommandSettings] = Field(
         default={},
         max_length=10,
-        description="Words of `/agents` that answer with figures of an entity, each an `[outputs.commands.<word>]` (below).",
+        description="Words of `/agents` that answer with figures of an entity; each is an `[outputs.commands.<word>]` "
+        "(below).",
     )
 
     @field_validator("commands")
