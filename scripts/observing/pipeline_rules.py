@@ -177,6 +177,26 @@ PIPELINE_ALERTS = (
         labels={"tenant": "acme"},
     ),
     Alert(
+        name="SpanpostTokensEnding",
+        severity="warning",
+        expr="max by (tenant) (spanpost_access_tokens_ending) > 0",
+        hold="10m",
+        summary="Access tokens end within 14 days, or have ended (tenant: {{ $labels.tenant }})",
+        means="Tokens of the database end within 14 days, or ended within the last 14 days, and their names have no "
+        "newer token. A sender whose token has ended gets 401: its telemetry waits as long as it keeps it, and is "
+        "then lost.",
+        todo=(
+            "`spanpost token list` shows the ends and the last use; `spanpost check` names the tokens that end.",
+            "`spanpost token rotate NAME --overlap 7d` makes a new token; the old one stays valid for the overlap. "
+            "Give the new one to the sender.",
+            "Revoke a token that is not used any more (`spanpost token revoke NAME`). An ended one counts for 14 days.",
+        ),
+        dashboard="pipeline",
+        fires={'spanpost_access_tokens_ending{tenant="t"}': "2x90"},
+        quiet={'spanpost_access_tokens_ending{tenant=""}': "0x90"},
+        labels={"tenant": "t"},
+    ),
+    Alert(
         name="SpanpostKafkaLate",
         severity="warning",
         expr="max by (topic) (spanpost_kafka_lag_seconds) > 120",

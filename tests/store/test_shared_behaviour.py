@@ -39,6 +39,7 @@ from spanpost.testing.exercise_store import ROUTED_RULES, ExerciseStore, MakeSto
 from spanpost.testing.exercise_summaries import ExerciseSummaries
 from spanpost.testing.exercise_takeovers import ExerciseTakeovers
 from spanpost.testing.exercise_tenant_totals import ExerciseTenantTotals
+from spanpost.testing.exercise_waterfalls import ExerciseWaterfalls
 from spanpost.testing.exercise_withdrawal import ExerciseWithdrawal
 from spanpost.testing.postgres import as_role, with_database
 from tests.conftest import WRITER
@@ -88,6 +89,7 @@ class Everything(
     ExerciseSummaries,
     ExerciseTenantTotals,
     ExerciseAgain,
+    ExerciseWaterfalls,
     ExerciseWithdrawal,
 ):
     """All suites."""
