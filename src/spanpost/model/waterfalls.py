@@ -67,9 +67,9 @@ class Use(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Waterfall(msgspec.Struct, frozen=True, kw_only=True):
-    """What the tasks did in a window of time; `lanes` are the task and those below it, oldest first."""
+    """What the tasks did in a window of time; `tracks` are the task and those below it, oldest first."""
 
-    lanes: list[Task] = []
+    tracks: list[Task] = []
     bars: list[Bar] = []
     ticks: list[Tick] = []
     questions: list[AskedSpan] = []

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 from spanpost.model.checkpoints import Checkpoint
 from spanpost.model.queries import (
+    FACET_FIELDS,
+    FACETS_SHOWN,
     WHOLE_TIMELINE,
     ApprovalFilter,
     ApprovalKey,
+    Facets,
+    FacetValue,
     Page,
     Position,
     Stats,
@@ -24,6 +30,8 @@ from spanpost.model.queries import (
     TimelineEntry,
     TimelineFilter,
     TimelineKey,
+    is_begun,
+    rank_of,
 )
 from spanpost.model.tasks import Task
 from spanpost.model.totals import together
@@ -71,10 +79,24 @@ class MemoryReader:
     async def tasks(self, asked: TaskFilter, after: TaskKey | None, limit: int) -> Page[Task]:
         """Return a page of tasks, newest first."""
         found = [task for task in map(self._heartbeats.shown, self._tables.tasks.values()) if asked.takes(task)]
-        found.sort(key=lambda task: _order(TaskKey(task.started_at, task.uid)), reverse=True)
+
+        def key(task: Task) -> TaskKey:
+            return TaskKey(task.started_at, task.uid, rank_of(task, asked.order_by))
+
+        found.sort(key=lambda task: _order(key(task)), reverse=True)
         if after is not None:
-            found = [task for task in found if _order(TaskKey(task.started_at, task.uid)) < _order(after)]
-        return page_of(found, limit, lambda task: TaskKey(task.started_at, task.uid))
+            found = [task for task in found if _order(key(task)) < _order(after)]
+        return page_of(found, limit, key)
+
+    async def facets(self, asked: TaskFilter) -> Facets:
+        """Return how many tasks a filter matches, and their most frequent values."""
+        found = [task for task in map(self._heartbeats.shown, self._tables.tasks.values()) if asked.takes(task)]
+        costs = [task.cost_usd for task in found if task.cost_usd is not None]
+        fields = {
+            name: [FacetValue(*one) for one in Counter(getattr(t, column) for t in found).most_common(FACETS_SHOWN)]
+            for name, column in FACET_FIELDS.items()
+        }
+        return Facets(total=len(found), cost_usd=sum(costs, Decimal(0)) if costs else None, fields=fields)
 
     async def task(self, tenant: str, ref: str) -> Task | None:
         """Return a task by any of its ids, its uid, or its trace id."""
@@ -190,6 +212,7 @@ class MemoryReader:
                 and (asked.agent is None or (task is not None and task.agent_name == asked.agent))
                 and (asked.risk is None or row.risk == asked.risk)
                 and (asked.task_uid is None or row.task_uid == asked.task_uid)
+                and (not asked.begins or is_begun(row.key, row.approval_id, asked.begins))
                 and (after is None or (row.requested_at, row.key) < (after.requested_at, after.key))
             ):
                 found.append(TaskQuestion(row=row, task=task))
@@ -251,8 +274,8 @@ def _is_living(task: Task) -> bool:
     return task.ended_at is None or task.end_reason == "interrupted"  # the agent of an interrupted task may come back
 
 
-def _order(key: TaskKey) -> tuple[datetime, UUID]:
-    return key.started_at or OLDEST, key.uid
+def _order(key: TaskKey) -> tuple[datetime | float, UUID]:
+    return key.rank if key.rank is not None else key.started_at or OLDEST, key.uid
 
 
 def _stamp(at: datetime | None) -> float:

@@ -1,4 +1,4 @@
-"""Waterfalls in memory: lanes, checkpoints and questions. It keeps no audit rows, so there are no calls."""
+"""Waterfalls in memory: tracks, checkpoints and questions. It keeps no audit rows, so there are no calls."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def waterfall(
 ) -> Waterfall:
     """Return what a task and those below it did in a window of time."""
     first, last = since or OLDEST, until or _LATEST
-    lanes = _family(tables, task_uid)
-    uids = {task.uid for task in lanes}
+    tracks = _family(tables, task_uid)
+    uids = {task.uid for task in tracks}
     ticks = [
         Tick(task_uid=c.task_uid, at=c.at, kind=str(c.kind), status=c.status, text=c.text)
         for c in tables.checkpoints_of(None)
@@ -45,7 +45,7 @@ def waterfall(
         if row.task_uid in uids and row.requested_at <= last and (row.decided_at or _LATEST) >= first
     ]
     asked.sort(key=lambda one: one.asked_at)
-    return Waterfall(lanes=[heartbeats.shown(task) for task in lanes], ticks=ticks, questions=asked)
+    return Waterfall(tracks=[heartbeats.shown(task) for task in tracks], ticks=ticks, questions=asked)
 
 
 def _family(tables: MemoryTables, task_uid: UUID) -> list[Task]:

@@ -24,6 +24,7 @@ from spanpost.model.queries import (
     ApprovalFilter,
     ApprovalKey,
     ApprovalQuery,
+    Facets,
     Page,
     Position,
     Stats,
@@ -170,6 +171,10 @@ class Reader(CheckpointStream, Protocol):
         """**Protocol:** return a page of tasks, newest first; its `next` is a `TaskKey`."""
         ...
 
+    async def facets(self, asked: TaskFilter) -> Facets:
+        """**Protocol:** return how many tasks a filter matches, and their most frequent values."""
+        ...
+
     async def task(self, tenant: str, ref: str) -> Task | None:
         """**Protocol:** return a task by any of its ids, its uid, or a trace id (the topmost one)."""
         ...
@@ -214,17 +219,11 @@ class Reader(CheckpointStream, Protocol):
         ...
 
     async def curve(self, task_uid: UUID) -> list[Point]:
-        """**Protocol:** return how full a task's context window was, oldest first.
-
-        Only its newest calls when there are many.
-        """
+        """**Protocol:** return how full a task's context window was, oldest first; of many calls the newest."""
         ...
 
     async def waterfall(self, task_uid: UUID, since: datetime | None, until: datetime | None) -> Waterfall:
-        """**Protocol:** return what a task and those below it did in a window of time.
-
-        None: from its begin, to its end. Only then with the lines of context and cost.
-        """
+        """**Protocol:** return what a task and those below it did in a window; None: from its begin, to its end."""
         ...
 
     async def stats(self, tenant: str, since: datetime, until: datetime) -> Stats:

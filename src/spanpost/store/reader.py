@@ -21,6 +21,7 @@ from spanpost.model.queries import (
     WHOLE_TIMELINE,
     ApprovalFilter,
     ApprovalKey,
+    Facets,
     Page,
     Position,
     Stats,
@@ -32,10 +33,11 @@ from spanpost.model.queries import (
     TimelineEntry,
     TimelineFilter,
     TimelineKey,
+    rank_of,
 )
 from spanpost.model.tasks import Task
 from spanpost.model.waterfalls import Waterfall
-from spanpost.store import context_curves, intervention_rows, task_conditions, timelines, waterfalls
+from spanpost.store import context_curves, intervention_rows, task_conditions, task_facets, timelines, waterfalls
 from spanpost.store.erasing import tombstones
 from spanpost.store.heartbeats import shown
 from spanpost.store.pages import NIL, OLDEST, page_of, stats_of, trace_of, uuid_of
@@ -105,21 +107,26 @@ class PostgresReader:
     async def tasks(self, asked: TaskFilter, after: TaskKey | None, limit: int) -> Page[Task]:
         """Return a page of tasks, newest first."""
         where, values = task_conditions.of(asked)
+        by = task_conditions.ORDERS[asked.order_by]
         if after is not None:
             values.append(after.uid)
             key = f"${len(values)}"
             start = "'-infinity'::timestamptz"  # Python's datetime has no such value
-            if after.started_at is not None:
-                values.append(after.started_at)
-                start = f"${len(values)}::timestamptz"
-            where.append(f"({START}, t.uid) < ({start}, {key})")
+            if (value := after.started_at if after.rank is None else after.rank) is not None:
+                values.append(value)
+                start = f"${len(values)}::{'timestamptz' if after.rank is None else 'float8'}"
+            where.append(f"({by}, t.uid) < ({start}, {key})")
         values.append(limit + 1)
         query = (
             f"SELECT t.doc, spanpost_phase(t) FROM agent_tasks t WHERE {' AND '.join(where) or 'true'}"
-            f" ORDER BY {START} DESC, t.uid DESC LIMIT ${len(values)}"
+            f" ORDER BY {by} DESC, t.uid DESC LIMIT ${len(values)}"
         )
         found = [shown(*row) for row in await self._run(lambda c: c.fetch(query, *values))]
-        return page_of(found, limit, lambda task: TaskKey(task.started_at, task.uid))
+        return page_of(found, limit, lambda task: TaskKey(task.started_at, task.uid, rank_of(task, asked.order_by)))
+
+    async def facets(self, asked: TaskFilter) -> Facets:
+        """Return how many tasks a filter matches, and their most frequent values."""
+        return await self._run(lambda c: task_facets.read(c, asked))
 
     async def task(self, tenant: str, ref: str) -> Task | None:
         """Return a task by any of its ids, its uid, or its trace's id."""
@@ -205,6 +212,8 @@ class PostgresReader:
             if value is not None:
                 values.append(value)
                 where.append(f"{column} = ${len(values)}")
+        if asked.begins:
+            where.append(task_conditions.beginning("a.key", "a.approval_id", asked.begins, values))
         if after is not None:
             values += [after.requested_at, after.key]
             where.append(f"(a.requested_at, a.key) < (${len(values) - 1}, ${len(values)})")

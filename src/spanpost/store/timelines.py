@@ -17,7 +17,7 @@ _CHECKPOINTS: Final = (
     " WHERE c.task_uid = $1",
     "c.at",
     "c.id",
-    {"news": "true", "errors": "c.kind = 'error'", "people": "c.kind LIKE 'approval%'"},
+    {"checkpoints": "true", "errors": "c.kind = 'error'", "people": "c.kind LIKE 'approval%'"},
 )
 _EVENTS: Final = (
     "e.event_id AS id, e.occurred_at AS at, e.role, e.name, e.status, e.status_message, e.span_id,"

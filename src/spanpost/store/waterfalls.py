@@ -1,6 +1,6 @@
 """The waterfall of a task in PostgreSQL: a bounded number of bars, however many calls there are.
 
-A window with more calls than `MOST` is folded: each lane is cut into `SLICES` of time, and a bar stands for the calls
+A window with more calls than `MOST` is folded: each track is cut into `SLICES` of time, and a bar stands for the calls
 of one kind that began in one slice. A narrower window is read call by call again.
 """
 
@@ -27,7 +27,7 @@ from spanpost.tasks.waterfalls import OwnedCall, bar_of, uses_of
 #: Calls that are read one by one; slices of a folded window; tasks, ticks, questions and model calls that are read.
 MOST: Final = 800
 SLICES: Final = 300
-LANES: Final = 40
+TRACKS: Final = 40
 _TICKS, _QUESTIONS, _USES = 600, 200, 1_500
 _DEPTH: Final = 16
 _FAMILY: Final = f"""
@@ -37,7 +37,7 @@ WITH RECURSIVE below AS (
   SELECT c.uid, b.depth + 1 FROM below b JOIN agent_tasks c ON c.parent_uid = b.uid WHERE b.depth < {_DEPTH}
 )
 SELECT t.doc, spanpost_phase(t), t.cost_usd FROM agent_tasks t WHERE t.uid IN (SELECT uid FROM below)
-ORDER BY t.uid = $1 DESC, t.started_at NULLS LAST, t.uid LIMIT {LANES}"""
+ORDER BY t.uid = $1 DESC, t.started_at NULLS LAST, t.uid LIMIT {TRACKS}"""
 #: Ended calls that touch the window. `occurred_at` is a call's end and has an index.
 _WHERE: Final = f"""e.task_uid = ANY($1::uuid[]) AND e.part = {int(Part.ENDED)} AND e.role = ANY($2::smallint[])
   AND e.occurred_at >= $3 AND e.start_ns <= $4"""
@@ -86,9 +86,9 @@ async def read(
 
     async def fetch(connection: Any) -> Any:
         family = await connection.fetch(_FAMILY, task_uid)
-        lanes = [shown(row[0], row[1]) for row in family]
-        uids = [task.uid for task in lanes]
-        first, last = _window(lanes, since, until, await connection.fetchval("SELECT clock_timestamp()"))
+        tracks = [shown(row[0], row[1]) for row in family]
+        uids = [task.uid for task in tracks]
+        first, last = _window(tracks, since, until, await connection.fetchval("SELECT clock_timestamp()"))
         bounds = (uids, sorted(ROLES), first, _nanoseconds(last))
         is_folded = await connection.fetchval(_COUNT, *bounds) > MOST
         if is_folded:
@@ -97,22 +97,22 @@ async def read(
         else:
             calls = await connection.fetch(_CALLS, *bounds)
         still_open = (
-            await connection.fetch(_OPEN, uids, sorted(ROLES)) if any(t.ended_at is None for t in lanes) else []
+            await connection.fetch(_OPEN, uids, sorted(ROLES)) if any(t.ended_at is None for t in tracks) else []
         )
         ticks = await connection.fetch(_CHECKPOINTS, uids, first, last)
         asked = await connection.fetch(_ASKED, uids, first, last)
         # A part of the window has the whole's lines already.
         uses = await connection.fetch(_MODEL_CALLS, uids) if since is None and until is None else []
         costs = [row["cost_usd"] for row in family if row["cost_usd"] is not None]
-        return lanes, calls, still_open, ticks, asked, uses, sum(costs, Decimal(0)) if costs else None, is_folded
+        return tracks, calls, still_open, ticks, asked, uses, sum(costs, Decimal(0)) if costs else None, is_folded
 
-    lanes, calls, still_open, ticks, asked, uses, cost, is_folded = await run(fetch)
+    tracks, calls, still_open, ticks, asked, uses, cost, is_folded = await run(fetch)
 
     def make() -> Waterfall:
         bars = [_folded(row) for row in calls] if is_folded else [bar_of(_owned(row), prices) for row in calls]
         bars += [bar_of(_owned(row, Part.STARTED), prices) for row in still_open]
         return Waterfall(
-            lanes=lanes,
+            tracks=tracks,
             bars=sorted((one for one in bars if one is not None), key=lambda one: one.started_at),
             ticks=[Tick(**dict(row)) for row in reversed(ticks)],
             questions=[AskedSpan(**dict(row)) for row in reversed(asked)],
@@ -125,11 +125,11 @@ async def read(
 
 
 def _window(
-    lanes: Sequence[Task], since: datetime | None, until: datetime | None, now: datetime
+    tracks: Sequence[Task], since: datetime | None, until: datetime | None, now: datetime
 ) -> tuple[datetime, datetime]:
-    starts = [task.started_at for task in lanes if task.started_at is not None]
-    ends = [task.ended_at or task.last_event_at or now for task in lanes]
-    if any(task.ended_at is None for task in lanes):
+    starts = [task.started_at for task in tracks if task.started_at is not None]
+    ends = [task.ended_at or task.last_event_at or now for task in tracks]
+    if any(task.ended_at is None for task in tracks):
         ends.append(now)
     first = since or min(starts, default=now - timedelta(hours=1))
     return first, max(until or max(ends, default=now), first + timedelta(milliseconds=1))

@@ -25,7 +25,7 @@ def test_a_task_is_drawn_on_an_axis(open_page: OpenPage, tasks: LiveTasks, board
         tasks.call(400, tokens)
     tasks.tool(400, "run_tests")
     page = open_page(_page_of(board, "Draw the owl"))
-    bars = page.locator(".lanes .bar-of")
+    bars = page.locator(".tracks .bar-of")
     bars.nth(2).wait_for()
     assert bars.count() == 3
     bars.nth(1).click(force=True)
@@ -66,7 +66,7 @@ def test_a_long_timeline_stays_live(open_page: OpenPage, tasks: LiveTasks, board
     page.locator(".timeline").get_by_text("grep ×4").wait_for()
     tasks.send(420, "the very last word")
     page.locator(".timeline > li").first.get_by_text("the very last word").wait_for()
-    page.get_by_role("button", name="News").click()
+    page.get_by_role("button", name="Checkpoints").click()
     page.locator(".timeline").get_by_text("grep ×4").wait_for(state="detached")
     page.get_by_role("button", name="Calls", exact=True).click()
     page.locator(".timeline").get_by_text("grep ×4").wait_for()

@@ -68,8 +68,17 @@ async def tasks(caller: Who, reader: TheReader, asked: Annotated[TaskListQuery, 
     before = await named(reader, caller, asked.follows, "follows")
     follows = ids_of(before) if before is not None else ()
     found = asked.filter(
-        caller.tenant, since=asked.since, until=asked.until, parent=parent, follows=follows, order=asked.order
+        caller.tenant,
+        since=asked.since,
+        until=asked.until,
+        parent=parent,
+        follows=follows,
+        order=asked.order,
+        order_by=asked.sort,
+        begins=asked.begins,
     )
+    if after is not None and (after.rank is None) is not (asked.sort == "newest"):
+        raise HttpError(422, "invalid", "is no cursor of this list; leave it out for the first page", field="cursor")
     page = await reader.tasks(found, after, asked.limit)
     return page_json(page, map(task_summary, page.items))
 

@@ -21,7 +21,7 @@ router = APIRouter(tags=["tasks"])
 _UNTRUSTED = "Text from agents."
 
 
-class LaneBody(BaseModel):
+class TrackBody(BaseModel):
     """A task of the waterfall."""
 
     uid: str
@@ -87,7 +87,7 @@ class UseBody(BaseModel):
 class WaterfallBody(BaseModel):
     """What a task and the tasks below it did in a window of time."""
 
-    lanes: list[LaneBody] = Field(description="The task, and at most 39 below it, oldest first.")
+    tracks: list[TrackBody] = Field(description="The task, and at most 39 below it, oldest first.")
     bars: list[BarBody]
     ticks: list[TickBody] = Field(description="The newest 600.")
     questions: list[AskedBody]
@@ -103,7 +103,7 @@ class WaterfallQuery(QueryBody):
     until: Time | None = Field(default=None, description="End; the task's own, or now, if it is missing.")
 
 
-_LANE = ("name", "agent_name", "status", "started_at", "ended_at", "cost_usd", "context_window_tokens")
+_TRACK = ("name", "agent_name", "status", "started_at", "ended_at", "cost_usd", "context_window_tokens")
 
 
 @router.get("/api/tasks/{id:path}/waterfall", response_model=WaterfallBody, responses=INVALID | NOT_FOUND)
@@ -115,15 +115,15 @@ async def waterfall(
     found = await reader.waterfall(task.uid, asked.since, asked.until)
     if found.questions:
         await note_reads(parts, caller, ContentKind.QUESTION, {one.task_uid for one in found.questions})
-    lanes = [
+    tracks = [
         {"uid": str(one.uid), "parent_uid": str(one.parent_uid) if one.parent_uid is not None else None}
-        | {name: getattr(one, name) for name in _LANE}
-        for one in found.lanes
+        | {name: getattr(one, name) for name in _TRACK}
+        for one in found.tracks
         if one.tenant == caller.tenant
     ]
     return ApiJson(
         {
-            "lanes": lanes,
+            "tracks": tracks,
             **{name: [_plain(one) for one in getattr(found, name)] for name in ("bars", "ticks", "questions", "uses")},
             "is_folded": found.is_folded,
             "trace_url": parts.trace_link(task),

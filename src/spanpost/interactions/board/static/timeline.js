@@ -7,7 +7,7 @@ import { moment } from "./words.js";
 
 const PAGE = 100;
 //: What can be asked for, by the API's word; the first is all.
-const KINDS = [["", "All"], ["news", "News"], ["calls", "Calls"], ["errors", "Errors"], ["people", "People"]];
+const KINDS = [["", "All"], ["checkpoints", "Checkpoints"], ["calls", "Calls"], ["errors", "Errors"], ["people", "People"]];
 
 export class Timeline {
   constructor(id, signal) {

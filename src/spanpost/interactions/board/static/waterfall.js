@@ -3,7 +3,7 @@
 import { get, taskPath } from "./api.js";
 import { Axis, clock } from "./axis.js";
 import { h, line, link, put, say, svg } from "./dom.js";
-import { lanes } from "./lanes.js";
+import { tracks } from "./tracks.js";
 import { NEWS, count, elapsed, isFinal, money, number, plural } from "./words.js";
 
 //: A running task is read again at most so often, in milliseconds.
@@ -15,7 +15,7 @@ export class Waterfall {
   /** `seek(at)` lets the timeline go to a moment (milliseconds). */
   constructor(id, signal, seek) {
     Object.assign(this, { id, signal, seek, at: null, from: null, to: null, picked: null });
-    this.chart = svg("svg", { class: "lanes", role: "group", "aria-label": "Calls of each agent by time" });
+    this.chart = svg("svg", { class: "tracks", role: "group", "aria-label": "Calls of each agent by time" });
     this.curve = svg("svg", { class: "uses", role: "img" });
     this.moment = h("input", { type: "range", class: "moment", min: "0", max: "1000", value: "1000", "aria-label": "Moment", oninput: () => this.point(this.axis.at((this.moment.value / 1000) * this.axis.wide), true) });
     this.readout = h("output", { class: "readout", "aria-live": "off" });
@@ -66,10 +66,10 @@ export class Waterfall {
     const { found, whole } = this;
     const wide = this.frame.clientWidth;
     if (!found || !wide) return;
-    const [begin, end] = bounds(whole.lanes);
+    const [begin, end] = bounds(whole.tracks);
     const margin = (end - begin) * 0.01 + 1;
     const axis = this.axis = new Axis(this.from ?? begin - margin, this.to ?? end + margin, wide);
-    const made = lanes(found, axis);
+    const made = tracks(found, axis);
     this.places = made.places;
     for (const [element, high] of [[this.chart, made.high], [this.curve, CURVE + 18]]) {
       element.setAttribute("width", wide);
@@ -88,7 +88,7 @@ export class Waterfall {
 
   // Context of the task and cost of all, on the same axis.
   uses(axis) {
-    const [task] = this.whole.lanes;
+    const [task] = this.whole.tracks;
     const own = this.whole.uses.filter((one) => one.task_uid === task?.uid && one.used_tokens !== null);
     const top = Math.max(number(task?.context_window_tokens) ?? 0, ...own.map((one) => one.used_tokens), 1);
     const paid = this.whole.uses.filter((one) => one.cost !== null);
@@ -109,7 +109,7 @@ export class Waterfall {
   }
 
   end() {
-    return bounds(this.whole.lanes)[1];
+    return bounds(this.whole.tracks)[1];
   }
 
   /** Put the cursor at a moment, and say what was there. */
@@ -132,7 +132,7 @@ export class Waterfall {
     const asked = this.found.questions.find(is);
     const news = this.found.ticks.findLast((one) => one.begin <= at && (!task || one.task_uid === task.uid));
     const what = asked ? `waits: ${line(asked.question, 80)}` : shown.length ? shown.slice(0, 3).join(", ") + (shown.length > 3 ? ` and ${shown.length - 3} more` : "") : news ? `after “${line(news.text, 60)}”` : "nothing";
-    const of = task ?? this.whole.lanes[0];
+    const of = task ?? this.whole.tracks[0];
     const use = this.whole.uses.findLast((one) => one.begin <= at && one.task_uid === of?.uid && one.used_tokens !== null);
     const paid = this.whole.uses.findLast((one) => one.begin <= at && one.cost !== null);
     const context = use && (of.context_window_tokens ? `${((100 * use.used_tokens) / of.context_window_tokens).toFixed(0)} % context` : `${count(use.used_tokens)} tokens of context`);
@@ -145,8 +145,8 @@ export class Waterfall {
       this.span.setAttribute("x", Math.min(x, this.pressed));
       this.span.setAttribute("width", Math.abs(x - this.pressed));
     }
-    const lane = this.places?.length > 1 ? this.places.find((one) => y >= one.top && y < one.bottom) : null;
-    this.point(this.axis.at(x), true, lane?.task);
+    const track = this.places?.length > 1 ? this.places.find((one) => y >= one.top && y < one.bottom) : null;
+    this.point(this.axis.at(x), true, track?.task);
   }
 
   place(event) {
@@ -172,9 +172,9 @@ export class Waterfall {
     this.move(event);
     const at = this.axis.at(x);
     const near = ((this.axis.to - this.axis.from) / this.axis.wide) * 4;
-    const lane = this.places.find((one) => y >= one.top && y < one.bottom);
+    const track = this.places.find((one) => y >= one.top && y < one.bottom);
     const found = document.elementsFromPoint(event.clientX, event.clientY).find((one) => one.bar)?.bar
-      ?? this.found.bars.filter((one) => one.task_uid === lane?.task.uid && one.begin - near <= at && one.end + near >= at).sort((a, b) => a.end - a.begin - (b.end - b.begin))[0];
+      ?? this.found.bars.filter((one) => one.task_uid === track?.task.uid && one.begin - near <= at && one.end + near >= at).sort((a, b) => a.end - a.begin - (b.end - b.begin))[0];
     this.picked = found ?? null;
     this.tellAbout();
     this.seek(at);
@@ -194,7 +194,7 @@ export class Waterfall {
   }
 
   zoom(from, to) {
-    const [begin, end] = bounds(this.whole.lanes);
+    const [begin, end] = bounds(this.whole.tracks);
     const isWhole = from === null || to - from >= (end - begin) * 1.02;
     this.from = isWhole ? null : Math.max(from, begin - 1000);
     this.to = isWhole ? null : Math.max(to, this.from + LEAST);
@@ -208,7 +208,7 @@ export class Waterfall {
   leap() {
     const [hours, minutes, seconds = 0] = this.jump.value.split(":").map(Number);
     if (!this.axis || Number.isNaN(minutes)) return;
-    const [begin, end] = bounds(this.whole.lanes);
+    const [begin, end] = bounds(this.whole.tracks);
     const day = new Date(begin);
     day.setHours(hours, minutes, seconds, 0);
     let at = day.getTime();
@@ -218,7 +218,7 @@ export class Waterfall {
 
   /** Go to a moment, near enough to see its calls. */
   look(at) {
-    const [begin, end] = bounds(this.whole.lanes);
+    const [begin, end] = bounds(this.whole.tracks);
     const half = Math.max((end - begin) / 40, 5000);
     this.at = at;
     this.zoom(at - half, at + half);
@@ -249,16 +249,16 @@ export class Waterfall {
 function times(found) {
   const now = Date.now();
   const stamp = (text, other) => (text ? Date.parse(text) : other);
-  for (const one of found.lanes) {
+  for (const one of found.tracks) {
     one.begin = stamp(one.started_at, now);
     one.end = stamp(one.ended_at, isFinal(one) ? one.begin : now);
   }
-  const ends = new Map(found.lanes.map((one) => [one.uid, one.end]));
+  const ends = new Map(found.tracks.map((one) => [one.uid, one.end]));
   for (const one of found.bars) [one.begin, one.end] = [Date.parse(one.started_at), stamp(one.ended_at, Math.max(ends.get(one.task_uid) ?? now, Date.parse(one.started_at)))];
   for (const one of found.questions) [one.begin, one.end] = [Date.parse(one.asked_at), stamp(one.closed_at, ends.get(one.task_uid) ?? now)];
   for (const one of found.ticks) one.begin = one.end = Date.parse(one.at);
   for (const one of found.uses) [one.begin, one.cost] = [Date.parse(one.at), number(one.cost_usd)];
-  for (const one of found.lanes) one.end = Math.max(one.end, ...found.ticks.filter((each) => each.task_uid === one.uid).map((each) => each.begin));
+  for (const one of found.tracks) one.end = Math.max(one.end, ...found.ticks.filter((each) => each.task_uid === one.uid).map((each) => each.begin));
   return found;
 }
 

@@ -1,4 +1,4 @@
-// The lanes of a waterfall: a task each, with its calls as bars, its checkpoints as ticks, its questions hatched.
+// The tracks of a waterfall: a task each, with its calls as bars, its checkpoints as ticks, its questions hatched.
 
 import { taskPage } from "./api.js";
 import { line, svg } from "./dom.js";
@@ -8,22 +8,22 @@ const HEAD = 20;
 const BAR = 9;
 const GAP = 2;
 const FEET = 8;
-//: Rows of calls that overlap in one lane; what is beyond shares the last one.
+//: Rows of calls that overlap in one track; what is beyond shares the last one.
 const ROWS = 6;
 const GRAVE = { error: "bad", context_warning: "warm", stalled: "warm", loop: "warm", budget_warning: "warm", artifact: "made", end: "end" };
 
-/** Draw lanes; return the drawing, and where each lane stands. */
-export function lanes(found, axis) {
+/** Draw tracks; return the drawing, and where each track stands. */
+export function tracks(found, axis) {
   const by = (items) => Map.groupBy(items, (one) => one.task_uid);
   const [bars, ticks, asked] = [by(found.bars), by(found.ticks), by(found.questions)];
   const drawn = [];
   const places = [];
   let top = 0;
-  for (const task of found.lanes) {
+  for (const task of found.tracks) {
     const rows = stacked((bars.get(task.uid) ?? []).filter((one) => one.begin <= axis.to && one.end >= axis.from), axis);
     const high = HEAD + Math.max(rows.length, 1) * (BAR + GAP) + FEET;
     places.push({ task, top, bottom: top + high });
-    drawn.push(svg("g", { class: "lane", transform: `translate(0 ${top})` }, lane(task, rows, ticks.get(task.uid) ?? [], asked.get(task.uid) ?? [], axis, high)));
+    drawn.push(svg("g", { class: "track", transform: `translate(0 ${top})` }, track(task, rows, ticks.get(task.uid) ?? [], asked.get(task.uid) ?? [], axis, high)));
     top += high;
   }
   const marks = axis.marks().map(([at]) => svg("line", { x1: axis.x(at).toFixed(1), x2: axis.x(at).toFixed(1), y1: 0, y2: top, class: "grid" }));
@@ -44,7 +44,7 @@ function stacked(bars, axis) {
   return rows;
 }
 
-function lane(task, rows, ticks, asked, axis, high) {
+function track(task, rows, ticks, asked, axis, high) {
   const [sign] = LOOKS[task.status] ?? ["❔"];
   const said = [line(task.agent_name, 40), money(task.cost_usd)].filter((one) => one && one !== line(task.name, 40)).join(" · ");
   const [left, right] = [Math.max(axis.x(task.begin), 0), Math.min(axis.x(task.end), axis.wide)];
