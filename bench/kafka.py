@@ -16,7 +16,6 @@ import asyncio
 import http.client
 import os
 import random
-import socket
 import statistics
 import subprocess
 import tempfile
@@ -38,6 +37,7 @@ from options import parse, postgres
 from table import tell
 
 from spanpost.store.sql.schema import upgrade
+from spanpost.testing.ports import free_port
 from spanpost.testing.postgres import with_database
 
 _ROOT = Path(__file__).parents[1]
@@ -70,12 +70,6 @@ def body(number: int) -> bytes:
         id = (trace + 1).to_bytes(16, "big")
         spans.append(span(dice, id, own, parent, "invoke_agent a" if root else "chat", now - SECOND, said))
     return request.SerializeToString()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager
