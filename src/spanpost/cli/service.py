@@ -176,9 +176,8 @@ def lines(gateway: Gateway) -> Iterator[str]:
         yield f"receiving OTLP/gRPC on unix://{section.grpc_socket}"
     if gateway.api_url:
         yield f"the API on {gateway.api_url}"
-        if gateway.local_token:
-            address = f"{gateway.http_url}/"
-            yield f"the board on {address}; `spanpost token local` prints its address with this machine's token"
+        hint = "; `spanpost token local` prints its address with this machine's token" if gateway.local_token else ""
+        yield f"the board on {gateway.http_url}/{hint}"
     if gateway.slack_url:
         yield f"receiving Slack events on {gateway.slack_url}"
     components = gateway.pipeline.components
