@@ -140,12 +140,14 @@ def ask(dsn: str, question: str) -> list[Any]:
     return asyncio.run(asked())
 
 
-def fresh(dsn: str, name: str) -> str:
-    """Return a new database with the schema."""
-    ask(dsn, f"CREATE DATABASE {name}")
-    made = with_database(dsn, name)
-    asyncio.run(upgrade(made))
-    return made
+def fresh(dsn: str, *names: str) -> list[str]:
+    """Return new databases with the schema."""
+    first, *more = names
+    ask(dsn, f"CREATE DATABASE {first}")
+    asyncio.run(upgrade(with_database(dsn, first)))
+    for name in more:
+        ask(dsn, f"CREATE DATABASE {name} TEMPLATE {first}")
+    return [with_database(dsn, name) for name in names]
 
 
 def until_recorded(dsn: str, count: int) -> None:
@@ -216,7 +218,6 @@ def main() -> None:
             f'SPANPOST_KAFKA__BOOTSTRAP_SERVERS=["{address}"]',
             "SPANPOST_GATEWAY__JOURNAL_KEYS=" + '["' + "k" * 40 + '"]',
         ]
-        names = (f"kafka_{os.getpid()}_{n}" for n in range(10))
 
         def run(dsn: str, *settings: str) -> Running:
             made = Running(dsn, home / os.urandom(4).hex(), 0, [*ours, *settings])
@@ -231,12 +232,11 @@ def main() -> None:
             )
 
         requests = max(asked.spans // REQUEST, 1)
-        first = fresh(dsn, next(names))
+        first, *others = fresh(dsn, *(f"kafka_{os.getpid()}_{n}" for n in range(3)))
         gateway = run(first)
         _, seconds = sent(gateway.port, 0, requests)
         rows.append({"what": "acknowledged", "rate": requests * REQUEST / seconds, "median": 0, "p99": 0})
-        for count in (1, 2):
-            database = fresh(dsn, next(names))
+        for count, database in enumerate(others, 1):
             with held(database):
                 consumers = [consumer(database) for _ in range(count)]
                 until_shared(consumers)
