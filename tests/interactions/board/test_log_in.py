@@ -58,7 +58,7 @@ def open_page(browser: Browser, app: Served) -> Iterator[Callable[[str], Page]]:
     def open_page(path: str) -> Page:
         context = browser.new_context(base_url=app.url)
         contexts.append(context)
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(60_000)
         context.route(lambda url: "//127.0.0.1" not in url, lambda route: route.abort())
         page = context.new_page()
         page.goto(path)
