@@ -24,7 +24,7 @@ from spanpost.model.queries import (
     TimelineKey,
 )
 from spanpost.model.tasks import Task
-from spanpost.model.totals import together
+from spanpost.model.totals import Totals, together, totals
 from spanpost.store.memory_curves import MemoryCurves
 from spanpost.store.memory_deliveries import MemoryOutbox
 from spanpost.store.memory_heartbeats import MemoryHeartbeats
@@ -140,6 +140,12 @@ class MemoryReader:
         found += self._people.happenings(task_uid)
         found = [one for one in found if (one.key.at, one.key.id) > bounds_of(after, one.key.source)]
         return page_of(sorted(found, key=lambda one: one.key), limit, lambda one: one.key)
+
+    async def totals(self, uids: Iterable[UUID]) -> dict[UUID, Totals]:
+        """Return the figures of tasks together with all tasks below them, of those that have any."""
+        asked = set(uids)
+        found = totals(self._tables.tasks.values()) if asked else {}
+        return {uid: one for uid, one in found.items() if uid in asked}
 
     async def stats(self, tenant: str, since: datetime, until: datetime) -> Stats:
         """Return sums over the tasks that began in that time."""
