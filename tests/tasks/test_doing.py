@@ -10,8 +10,8 @@ from spanpost import semconv as c
 from spanpost.model.observations import Observation, Part
 from spanpost.model.readings import EventReport, Failure, Reading, Role
 from spanpost.model.tasks import Task
-from spanpost.readers import read
 from spanpost.model.usage import Usage
+from spanpost.readers import read
 from tests.tasks.histories import BASE, SECOND, Twin, placed
 
 TRACE = b"t" * 16
@@ -220,4 +220,9 @@ def test_a_run_whose_process_went_after_a_failed_call_says_why_the_call_failed()
     twin.record([placed(gone, read(gone))])
     task = named(twin, "ann")
     assert task.error is not None
-    assert (task.status, task.end_reason, task.error.type, task.error.message) == ("error", "interrupted", "APIError", "no")
+    assert (task.status, task.end_reason, task.error.type, task.error.message) == (
+        "error",
+        "interrupted",
+        "APIError",
+        "no",
+    )

@@ -63,6 +63,10 @@ class MemoryHeartbeats:
             self._active_at.pop(uid, None)
         self._reported = {(uid, at) for uid, at in self._reported if uid in self._active_at}
 
+    def recorded_at(self, task: Task) -> datetime | None:
+        """Return when telemetry of a task itself was last recorded; None: it is not known."""
+        return self._active_at.get(task.uid)
+
     def last_active_at(self, task: Task) -> datetime:
         """Return a task's last activity: its own, or of living tasks below it. Heartbeats do not count.
 

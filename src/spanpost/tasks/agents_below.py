@@ -1,10 +1,10 @@
 """The agents below a task: how many work, wait, failed and are done, at any depth, and what they ask.
 
-Rules. A task passes up what it does itself and what its child tasks pass up. Of tasks that lie in a cycle, none takes in
-what another of the cycle passes up. A task with more than `DEPTH` tasks above it passes nothing up.
+Rules. A task passes up what it does itself and what its child tasks pass up. Of tasks that lie in a cycle, none
+takes in what another of the cycle passes up. A task with more than `DEPTH` tasks above it passes nothing up.
 
-Theory. What a task passes up is a function of its facts and of the tasks below it, so it does not depend on the order in
-which they become known.
+Theory. What a task passes up is a function of its facts and of the tasks below it, so it does not depend on the
+order in which they become known.
 """
 
 from __future__ import annotations

@@ -96,9 +96,7 @@ def _pass_up(states: TaskStates, found: Judgements, rules: FoldRules, now: datet
         agents = None
         if -level <= DEPTH:
             own = found.child_tasks.get(key) or states.child_tasks(key)
-            agents = agents_below.plus(
-                agents_below.itself(judged.state, judged.verdict, rules), levels.below(key, own)
-            )
+            agents = agents_below.plus(agents_below.itself(judged.state, judged.verdict, rules), levels.below(key, own))
         if siblings.agents.get(key) == agents:
             continue
         if parent not in found.child_tasks:

@@ -136,7 +136,9 @@ def end_of(facts: Facts, task_run: TaskRun, *, has_root_span: bool, is_beside_lo
     if outcome == "cancelled":
         return over(c.CANCELLED, "cancelled", "cancelled", is_inferred=False)
     if outcome == "error":
-        return over(c.ERROR, "root error", "error", is_inferred=False, failure=own_words if any(words) else facts.failure_words)
+        return over(
+            c.ERROR, "root error", "error", is_inferred=False, failure=own_words if any(words) else facts.failure_words
+        )
     inner = task_run.inner_closed
     if inner is not None and inner[2] in ("error", "cancelled"):
         its = (inner[3], inner[4], _log(facts))

@@ -160,7 +160,8 @@ class TaskSummary(BaseModel):
     session_id: str | None
     totals: TotalsBody | None = Field(
         default=None,
-        description="Of a task with tasks below it: the figures of all. Streams and the tasks within a task leave it out.",
+        description="Of a task with tasks below it: the figures of all. Streams, and the tasks within a task, "
+        "leave it out.",
     )
     trace_id: str | None
     traceparent: str | None = Field(
