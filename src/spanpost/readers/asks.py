@@ -30,7 +30,8 @@ _DOCUMENT, _DEPTH, _MESSAGES = 262_144, 8, 1000
 _INPUTS: Final = (
     "gen_ai.input.messages", "ai.prompt.messages", "mastra.agent_run.input", "user_prompt", "input.value",
     "gen_ai.prompt", "ai.prompt", "genkit:input", "mlflow.spanInputs", "langfuse.observation.input",
-    "haystack.agent.step.llm.input", "gen_ai.workflow.input", "gen_ai.task.input", "traceloop.entity.input", "pydantic_ai.all_messages",
+    "haystack.agent.step.llm.input", "gen_ai.workflow.input", "gen_ai.task.input", "traceloop.entity.input",
+    "pydantic_ai.all_messages",
 )  # fmt: skip
 _OUTPUTS: Final = (
     "gen_ai.output.messages", "ai.response.text", "mastra.agent_run.output", "final_result", "output.value",
