@@ -244,9 +244,13 @@ class ExerciseBrowse:
         """A task with others below it has the figures of all of them; one without is left out."""
         store = await make_store()
         agent = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "sub"}
-        below = ended(trace=1, span=2, parent=1, name="invoke_agent sub", attributes=agent | {"agent.task.name": "b"})
+        tool = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "ask"}
+        below = [
+            ended(trace=1, span=5, parent=1, name="execute_tool ask", attributes=tool, at=1.0),
+            ended(trace=1, span=2, parent=5, name="invoke_agent sub", attributes=agent, at=1.0),
+        ]
         calls = [a_call(1, 3, 100), a_call(1, 4, 50, parent=2), a_call(9, 2, 7)]
-        await store.record([at_work_on(1), below, *calls, at_work_on(9)])
+        await store.record([at_work_on(1), *below, *calls, at_work_on(9)])
         uids = {task.name: task.uid for task in (await store.reader.tasks(WHOLE, None, 50)).items}
         found = await store.reader.totals(uids.values())
         assert {uid: (one.tasks, one.llm_calls, one.usage.input) for uid, one in found.items()} == {

@@ -118,7 +118,7 @@ class ExerciseStall:
             assert await store.tasks(TaskQuery(status="working")) == []
             said = await delivered(store)
             assert said[-1] == "[stalled]" or "[stalled]" in said
-            assert any(text.startswith("No telemetry") for text in said)
+            assert any(text.startswith("No activity") for text in said)
             await store.elapse()
             assert len(await checkpoints_of(store, Kind.STALLED)) == times
             name = "agent.checkpoint"
