@@ -105,6 +105,7 @@ def with_words(o: Observation, r: Reading) -> Reading:
         ask=headline(ask, ASK) if ask else None,
         answer=headline(answer, ANSWER) if answer is not None else None,
         is_of_run=is_run or r.stands_for is not None,
+        is_quiet=r.is_quiet or not r.is_of_agent,  # words alone are no sign of work
     )
 
 
