@@ -179,9 +179,9 @@ def with_buttons(section: SinkSettings, settings: Settings) -> SinkSettings:
 
 
 def figures_of(settings: Settings) -> Figures | None:
-    """Return the queries for figures of ended tasks; None without any."""
+    """Return what queries figures of ended tasks and of entities; None without any query."""
     section = settings.outputs
-    if not section.queries:
+    if not section.queries and not section.commands:
         return None
     try:
         import aiohttp  # noqa: F401

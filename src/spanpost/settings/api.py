@@ -38,6 +38,11 @@ class ApiSettings(Section):
         description="Maximum number of open event streams (`/api/events`), shared by tenant and by token or person. "
         "One more closes the longest stream of the sharer with the most, or is refused (503).",
     )
+    trace_url: str | None = Field(
+        default=None,
+        description="Address of a task's trace, with fields as in `slack.links`: "
+        "`https://grafana.example/trace/{trace_id}`. Not given: the first of `slack.links` with `{trace_id}`.",
+    )
     heartbeat: Duration = Field(
         default=timedelta(seconds=25),
         gt=timedelta(0),
@@ -45,6 +50,15 @@ class ApiSettings(Section):
         description="Time without an event after which a stream gets a heartbeat; set it below the idle "
         "timeout of your proxies.",
     )
+
+    @field_validator("trace_url")
+    @classmethod
+    def _trace_url(cls, value: str | None) -> str | None:
+        from spanpost.sinks.slack.links import problem
+
+        if value is not None and (wrong := problem(value)):
+            raise ValueError(f"{value!r} {wrong}")
+        return value
 
     @field_validator("public_url")
     @classmethod

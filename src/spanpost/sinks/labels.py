@@ -114,9 +114,9 @@ def checkpoint_text(checkpoint: Checkpoint, limit: int = 300, locale: Locale = E
 
 
 def title(task: Task, limit: int = 150, locale: Locale = ENGLISH) -> str:
-    """Return the name that people read: the task's, else its agent's, else its id."""
+    """Return the name that people read: its own, else what was asked, else its framework's, its agent's or its id."""
     return (
-        line(task.name, limit)
+        line((not task.is_named and task.ask) or task.name, limit)
         or line(task.agent_name or "", limit)
         or line(locale.say("task.unnamed", id=task.task_id), limit)
     )

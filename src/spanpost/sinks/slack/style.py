@@ -68,8 +68,8 @@ class SlackStyle(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def of_task(self, task: Task) -> Task:
-        """Return a task with its texts redacted, and without what was asked and answered where content is hidden."""
-        if not self.shows_content and (task.ask or task.answer):
+        """Return a task with its texts redacted, and without its content unless that is shown."""
+        if not self.shows_content and (task.ask is not None or task.answer is not None):
             task = msgspec.structs.replace(task, ask=None, answer=None)
         return self._hidden(task)
 

@@ -195,7 +195,7 @@ PHRASES: Final[dict[str, Phrase]] = {
     "checkpoint.done": "{name} is done",
     "checkpoint.tool_calls": ("{n} tool call", "{n} tool calls"),
     "checkpoint.seconds": "{seconds:.1f} s",
-    "checkpoint.stalled": "No telemetry for {time:duration}",
+    "checkpoint.stalled": "No activity for {time:duration}",
     "checkpoint.error": "failed",
     "checkpoint.error_of": "{name} failed",
     "checkpoint.context_full": "Context {percent} % full: {used:,} of {window:,} tokens (window: {source})",

@@ -192,7 +192,7 @@ PHRASES: Final[dict[str, Phrase]] = {
     "checkpoint.done": "{name} 완료",
     "checkpoint.tool_calls": "도구 호출 {n}회",
     "checkpoint.seconds": "{seconds:.1f}초",
-    "checkpoint.stalled": "{time:duration} 동안 응답 없음",
+    "checkpoint.stalled": "{time:duration} 동안 활동 없음",
     "checkpoint.error": "실패",
     "checkpoint.error_of": "{name} 실패",
     "checkpoint.context_full": "컨텍스트 {percent}% 사용: {window:,} 토큰 중 {used:,} (윈도우: {source})",
