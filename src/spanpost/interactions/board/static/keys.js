@@ -2,12 +2,12 @@
 
 import { h } from "./dom.js";
 
-const GOES = { n: "/", q: "/board/approvals", h: "/board/history", f: "/board/figures" };
+const GOES = { n: "/", q: "/board/approvals", h: "/board/history", c: "/board/costs" };
 const HELP = [
   ["j, k", "next and previous row"],
   ["Enter", "open the row"],
   ["/", "search"],
-  ["g then n, q, h, f", "now, questions, history, figures"],
+  ["g then n, q, h, c", "now, questions, history, cost"],
   ["u", "back"],
   ["?", "this"],
 ];

@@ -4,7 +4,7 @@ import { act, get, keepToken, takeToken, token } from "./api.js";
 import { h, line, put, say, sentence } from "./dom.js";
 import { keys } from "./keys.js";
 import { approvals } from "./approvals.js";
-import { figures } from "./figures.js";
+import { costs } from "./costs.js";
 import { history as past } from "./history.js";
 import { now } from "./now.js";
 import { task } from "./task.js";
@@ -19,7 +19,7 @@ const PAGES = [
   [/^\/$/, now, "Now"],
   [/^\/board\/approvals$/, approvals, "Questions"],
   [/^\/board\/history$/, past, "History"],
-  [/^\/board\/figures$/, figures, "Figures"],
+  [/^\/board\/costs$/, costs, "Cost"],
   [/^\/board\/tasks\/([^/]+)$/, task, "Task"],
 ];
 
