@@ -122,10 +122,11 @@ def found(
     sql: str,
     unit: str = "short",
     width: int = 4,
+    height: int = 4,
     steps: tuple[tuple[float | None, str], ...] = ((None, "text"),),
 ) -> Any:
     """Return one large figure from PostgreSQL: the query returns `value`."""
-    panel = stat.Panel().title(title).description(says).datasource(POSTGRES).unit(unit).height(4).span(width)
+    panel = stat.Panel().title(title).description(says).datasource(POSTGRES).unit(unit).height(height).span(width)
     panel = panel.no_value(NOTHING).thresholds(thresholds(*steps))
     panel = panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
     return asks(panel, sql)
@@ -212,7 +213,7 @@ def bars(
     *queries: tuple[str, str],
     unit: str = "short",
     width: int = 8,
-    height: int = HIGH,
+    height: int = 7,
     steps: tuple[tuple[float | None, str], ...] = ((None, "blue"),),
     most: float | None = None,
 ) -> Any:
@@ -251,7 +252,7 @@ def rows(
     By column: units, widths (pixels), thresholds that colour it, those that hold a status.
     """
     panel = table.Panel().title(title).description(says).datasource(POSTGRES).height(height).span(width)
-    panel = asks(panel.no_value(NOTHING).unit("none"), sql)
+    panel = asks(panel.no_value("–").unit("none"), sql)
     properties: dict[str, list[m.DynamicConfigValue]] = {}
     for column, unit in (units or {}).items():
         properties.setdefault(column, []).append(m.DynamicConfigValue("unit", unit))

@@ -97,6 +97,8 @@ def observed(directory: Path, dsn: str) -> Iterator[Observed]:
             batch = list(made.step(at - 600, 2, stays_open=False))
             if n > steps - 6:
                 batch += made.step(at - 600, 1, stays_open=True)
+            if n == steps:
+                batch += made.step(at - 600, 1, retries=True)
             for part in (batch[::2], batch[1::2]):
                 pipeline.ask(pipeline.record(part))
             urllib.request.urlopen(

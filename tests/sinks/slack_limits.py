@@ -41,7 +41,7 @@ _MOMENTS = (
     [
         re.escape(locale.say(key, at="@")).replace("@", DATED)
         for locale in LOCALES.values()
-        for key in ("root.last_seen", "root.started", "root.ended", "reply.until", "alert.since", "alert.resolved_at")
+        for key in ("root.quiet_since", "root.started", "root.ended", "reply.until", "alert.since", "alert.resolved_at")
     ]
     + [
         # The person for whom a task runs, by an id that spanpost resolved.

@@ -15,6 +15,8 @@ TASK = (
 )
 BOARD = ("Open it on the board", "${board}/board/tasks/${__data.fields.id:percentencode}")
 HIDDEN = ("id", "from", "to")
+#: Their column of the board's links.
+ON_BOARD = "'open' AS \"Board\""
 RANGE = (
     't.task_id AS "id", (extract(epoch FROM t.started_at) * 1000 - 60000)::bigint AS "from",'
     ' (extract(epoch FROM coalesce(t.ended_at, now())) * 1000 + 60000)::bigint AS "to"'

@@ -7,11 +7,12 @@ from typing import Any
 from grafana_foundation_sdk.builders import dashboard as d
 from grafana_foundation_sdk.models import dashboard as m
 
-from observing.dashboards.common import BOARD, BOARD_VARIABLE, ENDED, HIDDEN, RANGE, TASK
+from observing.dashboards.common import BOARD, BOARD_VARIABLE, ENDED, HIDDEN, ON_BOARD, RANGE, TASK
 from observing.frame import dashboard, in_rows
 from observing.panels import (
     AGENTS,
     GREEN,
+    HIGH,
     JOB,
     RED,
     STATUS_COLORS,
@@ -143,6 +144,7 @@ def _objectives() -> list[Any]:
             f"SELECT (count(*) FILTER (WHERE t.status = 'complete'))::float8 / {_OF_ENDS} AS value {ENDED}",
             "percentunit",
             width=3,
+            height=HIGH,
             steps=((None, RED), (0.9, YELLOW), (0.95, GREEN)),
         ),
         found(
@@ -153,16 +155,20 @@ def _objectives() -> list[Any]:
             f" / (1 - $objective / 100.0) AS value {ENDED}",
             "percentunit",
             width=3,
+            height=HIGH,
             steps=((None, RED), (0, YELLOW), (0.25, GREEN)),
         ),
-        lines(
-            "Successful tasks",
-            "Share of tasks that succeeded, of those that succeeded or failed, and the objective.",
-            (f"sum(rate({_GOOD}[{_RATE}])) / sum(rate({_JUDGED}[{_RATE}]))", "successful"),
-            ("vector($objective / 100)", "objective"),
-            unit="percentunit",
-            width=9,
-            most=1,
+        colored(
+            lines(
+                "Successful tasks",
+                "Share of tasks that succeeded, of those that succeeded or failed, and the objective.",
+                (f"sum(rate({_GOOD}[{_RATE}])) / sum(rate({_JUDGED}[{_RATE}]))", "successful"),
+                ("vector($objective / 100)", "objective"),
+                unit="percentunit",
+                width=9,
+                most=1,
+            ),
+            {"successful": GREEN, "objective": "orange"},
         ),
         curve(
             "First answer of people, by hour",
@@ -224,7 +230,7 @@ def _trends() -> list[Any]:
             "Percentiles of the time from a question to its answer.",
             *quantiles(f"spanpost_approval_wait_seconds_bucket{{{WHO}}}"),
             unit="s",
-            width=8,
+            width=12,
             exemplar=True,
         ),
         lines(
@@ -232,7 +238,13 @@ def _trends() -> list[Any]:
             "Time since the last telemetry of a running task, the longest of each agent.",
             (f"max by (agent) (spanpost_task_quiet_seconds{{{WHO}}})", "{{agent}}"),
             unit="s",
-            width=8,
+            width=12,
+        ),
+        lines(
+            "Retries of failed tasks",
+            "Most retries of a task that failed in the hour before and was not tried again since.",
+            (f"max by (agent) (spanpost_task_retries{{{WHO}}})", "{{agent}}"),
+            width=12,
         ),
         lines(
             "Scores",
@@ -242,7 +254,7 @@ def _trends() -> list[Any]:
                 f" / sum by (evaluation) (rate(spanpost_evaluation_score_count{{{WHO}}}[{_RATE}]))",
                 "{{evaluation}}",
             ),
-            width=8,
+            width=12,
         ),
     ]
 
@@ -277,25 +289,31 @@ def _why() -> list[Any]:
 def _tables() -> list[Any]:
     return [
         linked(
-            rows(
-                "Newest tasks",
-                "Click the name to open the task here or on the board.",
-                'SELECT coalesce(nullif(t.name, \'\'), t.task_id) AS "Task", t.agent_name AS "Agent", n.status AS'
-                ' "Status", CASE WHEN t.ended_at IS NULL THEN t.action'
-                " ELSE coalesce(nullif(t.error->>'message', ''), t.error->>'type') END AS \"Action or error\","
-                ' t.started_at AS "Started",'
-                ' extract(epoch FROM coalesce(t.ended_at, now()) - t.started_at)::float8 AS "Duration",'
-                f' t.cost_usd::float8 AS "Cost", {RANGE} FROM agent_tasks t JOIN agent_tasks_now n ON n.uid = t.uid'
-                f" WHERE $__timeFilter(t.started_at) AND t.announced AND {AGENTS} ORDER BY t.started_at DESC LIMIT 100",
-                units={"Duration": "s", "Cost": "currencyUSD"},
-                widths={"Agent": 130, "Status": 130, "Started": 170, "Duration": 90, "Cost": 80},
-                hidden=HIDDEN,
-                statuses=("Status",),
-                height=12,
+            linked(
+                rows(
+                    "Newest tasks",
+                    "Click the name to open the task.",
+                    'SELECT coalesce(nullif(t.name, \'\'), t.task_id) AS "Task", t.agent_name AS "Agent", n.status AS'
+                    ' "Status", CASE WHEN t.ended_at IS NULL THEN t.action'
+                    " ELSE coalesce(nullif(t.error->>'message', ''), t.error->>'type') END AS \"Action or error\","
+                    ' t.started_at AS "Started",'
+                    ' extract(epoch FROM coalesce(t.ended_at, now()) - t.started_at)::float8 AS "Duration",'
+                    f' t.cost_usd::float8 AS "Cost", {ON_BOARD}, {RANGE}'
+                    " FROM agent_tasks t JOIN agent_tasks_now n ON n.uid = t.uid"
+                    f" WHERE $__timeFilter(t.started_at) AND t.announced AND {AGENTS}"
+                    " ORDER BY t.started_at DESC LIMIT 100",
+                    units={"Duration": "s", "Cost": "currencyUSD", "Task": "string", "id": "string"},
+                    widths={"Agent": 130, "Status": 130, "Started": 170, "Duration": 90, "Cost": 80, "Board": 70},
+                    hidden=HIDDEN,
+                    statuses=("Status",),
+                    height=12,
+                ),
+                "Task",
+                TASK,
             ),
-            "Task",
-            TASK,
+            "Board",
             BOARD,
+            is_outside=True,
         ),
         rows(
             "Evaluations",

@@ -45,7 +45,7 @@ def _now() -> list[Any]:
             {"1": ("up", GREEN), "0": ("down", RED)},
         ),
         number(
-            "Oldest undelivered message",
+            "Oldest undelivered",
             "Age of the oldest delivery that waits.",
             f"max(spanpost_delivery_oldest_seconds{{{JOB}}}) or vector(0)",
             "s",
@@ -119,7 +119,7 @@ def _trends() -> list[Any]:
         lines(
             "Journal lag",
             "Age of the oldest request that is answered and not recorded yet.",
-            (f"max by (tenant) (spanpost_journal_lag_seconds{{{JOB}}})", "{{tenant}}"),
+            (f"max by (tenant) (spanpost_journal_lag_seconds{{{JOB}}})", "journal {{tenant}}"),
             (f"max by (topic) (spanpost_kafka_lag_seconds{{{PROCESS}}})", "Kafka: {{topic}}"),
             unit="s",
         ),
@@ -186,7 +186,7 @@ def _storage() -> list[Any]:
         lines(
             "Bytes in the journal",
             "Requests that are answered and not recorded yet, compressed.",
-            (f"sum by (tenant) (spanpost_journal_bytes{{{JOB}}})", "{{tenant}}"),
+            (f"sum by (tenant) (spanpost_journal_bytes{{{JOB}}})", "journal {{tenant}}"),
             unit="bytes",
         ),
         lines(
@@ -200,8 +200,8 @@ def _storage() -> list[Any]:
         lines(
             "Archived rows",
             "Rows in archives, by table.",
-            (f"max by (table) (spanpost_archived_rows{{{JOB}}})", "{{table}}"),
-            (f"max by (table) (spanpost_archived_bytes{{{JOB}}})", "{{table}}: bytes"),
+            (f"max by (table) (spanpost_archived_rows{{{JOB}}})", "{{table}} rows"),
+            (f"max by (table) (spanpost_archived_bytes{{{JOB}}})", "{{table}} bytes"),
         ),
         lines(
             "Retention and sealed log",

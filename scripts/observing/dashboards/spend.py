@@ -6,7 +6,7 @@ from typing import Any
 
 from grafana_foundation_sdk.builders import dashboard as d
 
-from observing.dashboards.common import BOARD, BOARD_VARIABLE, BUDGET, CONTEXT, HIDDEN, RANGE, TASK, USED
+from observing.dashboards.common import BOARD, BOARD_VARIABLE, BUDGET, CONTEXT, HIDDEN, ON_BOARD, RANGE, TASK, USED
 from observing.frame import NOTES, dashboard, in_rows
 from observing.panels import AGENTS, GREEN, JOB, RED, TENANTS, WHO, YELLOW, bars, found, lines, linked, number, rows
 
@@ -101,10 +101,14 @@ def _now() -> list[Any]:
                 "Used": 90,
                 "Spent": 90,
                 "Limit": 90,
-                "Tokens": 100,
-                "Of tokens": 100,
-                "Without a price": 130,
-                "Until": 180,
+                "Tokens": 85,
+                "Of tokens": 85,
+                "Without a price": 110,
+                "Calls": 70,
+                "Of calls": 70,
+                "At the limit": 90,
+                "Raises": 65,
+                "Until": 165,
             },
             steps={"Used": BUDGET},
         ),
@@ -131,6 +135,7 @@ def _trends() -> list[Any]:
             "Tokens per minute, by kind",
             "Input includes caches.",
             (f"sum by (kind) (rate({_TOKENS}[{_RATE}])) * 60", "{{kind}}"),
+            width=8,
         ),
         lines(
             "Context windows",
@@ -138,12 +143,14 @@ def _trends() -> list[Any]:
             (f"max by (agent) (spanpost_context_used_ratio{{{WHO}}})", "{{agent}}"),
             unit="percentunit",
             steps=CONTEXT,
+            width=8,
         ),
         lines(
             "Time to the next context warning",
             "Forecast time until the next window reaches a warning threshold.",
             (f"min by (agent) (spanpost_context_forecast_seconds{{{WHO}}})", "{{agent}}"),
             unit="s",
+            width=8,
         ),
     ]
 
@@ -151,24 +158,27 @@ def _trends() -> list[Any]:
 def _why() -> list[Any]:
     return [
         linked(
-            rows(
-                "Most expensive tasks",
-                "Including all tasks below them.",
-                'SELECT coalesce(nullif(t.name, \'\'), t.task_id) AS "Task", t.agent_name AS "Agent",'
-                ' s.cost_usd::float8 AS "Cost", (s.input_tokens + '
-                's.output_tokens)::float8 AS "Tokens", '
-                + RANGE
-                + f" FROM agent_tasks t JOIN agent_task_totals s ON s.uid = t.uid WHERE "
-                f"$__timeFilter(t.started_at) AND t.parent_uid IS NULL AND s.cost_usd IS NOT NULL AND "
-                f"{AGENTS} ORDER BY 3 DESC LIMIT 20",
-                width=24,
-                units={"Cost": "currencyUSD", "Tokens": "short"},
-                widths={"Agent": 130, "Cost": 110, "Tokens": 110},
-                hidden=HIDDEN,
+            linked(
+                rows(
+                    "Most expensive tasks",
+                    "Including all tasks below them.",
+                    'SELECT coalesce(nullif(t.name, \'\'), t.task_id) AS "Task", t.agent_name AS "Agent",'
+                    ' s.cost_usd::float8 AS "Cost", (s.input_tokens + '
+                    's.output_tokens)::float8 AS "Tokens", '
+                    f"{ON_BOARD}, " + RANGE + f" FROM agent_tasks t JOIN agent_task_totals s ON s.uid = t.uid WHERE "
+                    f"$__timeFilter(t.started_at) AND t.parent_uid IS NULL AND s.cost_usd IS NOT NULL AND "
+                    f"{AGENTS} ORDER BY 3 DESC LIMIT 20",
+                    width=24,
+                    units={"Cost": "currencyUSD", "Tokens": "short", "Task": "string", "id": "string"},
+                    widths={"Agent": 130, "Cost": 110, "Tokens": 110, "Board": 70},
+                    hidden=HIDDEN,
+                ),
+                "Task",
+                TASK,
             ),
-            "Task",
-            TASK,
+            "Board",
             BOARD,
+            is_outside=True,
         ),
         bars(
             "Rate limits and quotas, by model",
@@ -188,7 +198,7 @@ def _why() -> list[Any]:
             f"AND {TENANTS} ORDER "
             "BY day DESC, count DESC LIMIT 100",
             width=16,
-            height=9,
+            height=7,
             widths={"Day": 100, "Limit": 90, "Calls": 70},
         ),
     ]

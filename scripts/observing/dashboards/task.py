@@ -116,7 +116,7 @@ def _now() -> list[Any]:
                     '::float8 AS "Duration"'
                     f" FROM agent_tasks t JOIN agent_tasks_now n ON n.uid = t.uid WHERE t.uid = {ONE}",
                     height=4,
-                    units={"Duration": "s"},
+                    units={"Duration": "s", "Name": "string", "Trace": "string", "id": "string"},
                     widths={
                         "Agent": 120,
                         "Status": 130,
@@ -238,7 +238,7 @@ def _why() -> list[Any]:
             "SELECT to_timestamp(e.start_ns / 1e9) AS \"Began\", CASE e.role WHEN 2 THEN 'model' ELSE 'tool' "
             'END AS "Kind",'
             f" coalesce(CASE e.role WHEN 2 THEN {MODEL} ELSE e.attributes->>'gen_ai.tool.name' END, e.name) AS "
-            f'"Which",'
+            f'"Name",'
             " CASE e.status WHEN 2 THEN 'error' ELSE 'ok' END AS \"Result\", coalesce(nullif(e.status_message, "
             "''), e.attributes->>'error.type') AS \"Why\","
             ' (e.end_ns - e.start_ns) / 1e9::float8 AS "Duration" '

@@ -24,7 +24,7 @@ WHOLE: Final = 4000
 _EMOJI: Final = "\N{VARIATION SELECTOR-16}"
 #: Digits of a key that are shown for it: `spanpost.cli.references` finds it by them.
 _SHORT: Final = 8
-_ASCII: Final = str.maketrans({"–": "-", "└": "`", "…": "~", "·": "|"})
+_ASCII: Final = str.maketrans({"–": "-", "└": "`", "…": "~", "·": "|", "│": "|", "✗": "x"})
 
 
 class Column(NamedTuple):
@@ -82,8 +82,16 @@ def fitted(columns: Sequence[Column], rows: Sequence[Sequence[Text | str]], widt
 def _cell(said: Text | str, *, is_ascii: bool) -> Text:
     text = Text(line(said, _LONGEST)) if isinstance(said, str) else said.copy()
     if is_ascii:
-        text.plain = text.plain.translate(_ASCII)  # as long as before: styles keep their places
+        text = in_ascii(text)
     text.no_wrap, text.overflow = True, "crop" if is_ascii else "ellipsis"
+    return text
+
+
+def in_ascii(text: Text) -> Text:
+    """Return a text with ASCII for the signs that spanpost draws; all else that is not ASCII is a question mark."""
+    text = text.copy()
+    plain = text.plain.translate(_ASCII)
+    text.plain = plain.encode("ascii", "replace").decode()  # as long as before: styles keep their places
     return text
 
 

@@ -27,6 +27,7 @@ from spanpost.cli.quarantine import quarantine
 from spanpost.cli.redact import redact
 from spanpost.cli.remote import Url
 from spanpost.cli.sealed_log import audit
+from spanpost.cli.show import show
 from spanpost.cli.slack import slack
 from spanpost.cli.spending import spending
 from spanpost.cli.standing_approvals import rules
@@ -63,6 +64,7 @@ for _act in TASK_ACTS.values():
     acts.add(program, _act)
 program.command(short_help="Erase a task, a person, a tenant or a time range.")(erase)
 program.command(short_help="Show spent budgets and rate limits of providers.")(spending)
+program.command(short_help="Show a task: tree, errors, questions, cost, timeline.")(show)
 program.command(short_help="Print checkpoints of tasks live.")(watch)
 program.command(short_help="Serve the Model Context Protocol for an assistant.")(mcp)
 program.command(short_help="Draw what Slack would show, as a page or a picture.")(preview)
@@ -306,7 +308,9 @@ def tasks(
     tenant: Annotated[
         str | None, typer.Option("--tenant", metavar="NAME", help="Only tasks of this tenant, in the database.")
     ] = None,
-    task_id: Annotated[str | None, typer.Option("--id", metavar="ID", help="Only the task with this id.")] = None,
+    task_id: Annotated[
+        str | None, typer.Option("--id", metavar="ID", help="Only the task with this id, or whose id begins so.")
+    ] = None,
     limit: Annotated[
         int, typer.Option("--limit", metavar="N", min=1, max=10_000, help="Maximum number, newest first.")
     ] = 50,

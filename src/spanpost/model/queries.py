@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
+from string import hexdigits
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
@@ -69,6 +70,8 @@ class TaskFilter(msgspec.Struct, frozen=True, kw_only=True):
     follows: tuple[str, ...] = ()
     #: Only the task that this order started (`Task.order_id`).
     order: str = ""
+    #: Beginning of the uid or of the task id.
+    begins: str = ""
     #: Also tasks that are recorded and not announced (a lone model call).
     shows_all: bool = False
 
@@ -97,6 +100,7 @@ class TaskFilter(msgspec.Struct, frozen=True, kw_only=True):
             and (not self.order or task.order_id == self.order)
             and (self.shows_all or task.is_announced)
             and (not self.q or self._says(task))
+            and (not self.begins or is_begun(task.uid, task.task_id, self.begins))
         )
 
     def _fails_so(self, task: Task) -> bool:
@@ -151,6 +155,20 @@ FACET_FIELDS = {
 FACETS_SHOWN = 20
 
 
+def bounds(begins: str) -> tuple[UUID, UUID] | None:
+    """Return the first and the last key whose digits begin so; None if those are no digits of a key."""
+    digits = begins.replace("-", "")
+    if not 0 < len(digits) <= 32 or not set(digits) <= set(hexdigits):
+        return None
+    return UUID(f"{digits:0<32}"), UUID(f"{digits:f<32}")
+
+
+def is_begun(key: UUID, id: str, begins: str) -> bool:
+    """Return whether a key or an id begins so."""
+    within = bounds(begins)
+    return id.startswith(begins) or (within is not None and within[0] <= key <= within[1])
+
+
 class ApprovalFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Which questions to list. An empty field matches all."""
 
@@ -160,6 +178,8 @@ class ApprovalFilter(msgspec.Struct, frozen=True, kw_only=True):
     agent: str | None = None
     risk: str | None = None
     task_uid: UUID | None = None
+    #: Beginning of the key or of the agent's id.
+    begins: str = ""
 
 
 class ApprovalKey(msgspec.Struct, frozen=True):

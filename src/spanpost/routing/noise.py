@@ -86,4 +86,5 @@ def _is_short(route: Route, task: Task, now: datetime) -> bool:
     if not route.after or task.started_at is None:
         return False
     end = task.ended_at if task.status in FINAL_STATUSES and task.ended_at is not None else now
-    return end - task.started_at < route.after
+    # A sender whose clock is ahead has its message at once.
+    return timedelta(0) <= end - task.started_at < route.after

@@ -28,23 +28,27 @@ from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, TypeAlias
 from uuid import UUID
 
 import msgspec
 
 from spanpost.model.checkpoints import Checkpoint, Kind
-from spanpost.model.deliveries import Mode, Urgency
+from spanpost.model.deliveries import Mode
 from spanpost.model.evaluations import scores
 from spanpost.model.tasks import Task
 from spanpost.routing import noise
 from spanpost.routing.matching import Match, Severity, Wanted, is_wanted, severity_of, severity_of_state
 from spanpost.routing.planned import ON_THE_WAY, Again, PlannedDelivery
 from spanpost.routing.similarity import likeness
+from spanpost.routing.urgency import urgency_of, urgency_of_state
 from spanpost.semconv import ERROR, FINAL_STATUSES, WAITING
 from spanpost.text.rules import RedactionRule
 
 __all__ = ["Match", "Route", "Routes", "Severity", "Verbosity", "came_by", "chosen", "deliveries", "is_paced"]
+
+
+Weekday: TypeAlias = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
 
 
 class Verbosity(StrEnum):
@@ -64,7 +68,6 @@ SLACK = "slack"
 #: Progress that an agent reports.
 _ON_THE_WAY = frozenset({Kind.CHECKPOINT, Kind.MILESTONE, Kind.ARTIFACT})
 _FINAL_KINDS = frozenset({Kind.END, Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED, Kind.ALERT})
-_WARNINGS = frozenset({Kind.ERROR, Kind.CONTEXT_WARNING, Kind.BUDGET_WARNING, Kind.LOOP, Kind.STALLED})
 #: Checkpoints that pass for tasks in a digest, too.
 _ALWAYS = _FINAL_KINDS - {Kind.END}
 #: The message of an alert that is a task of its own says when it began and ended, and what people did.
@@ -116,9 +119,9 @@ class Route(Match):
     language: str = ""
     #: One message for many tasks in place of theirs; None: each has its own (`routing.summaries`).
     digest: Literal["hourly", "daily", "weekly"] | None = None
-    #: Begin of a daily digest's day in this time zone (an IANA name), and the day on which a week begins, from Monday 0.
+    #: Begin of a daily digest's day in this time zone (an IANA name), and of a weekly digest's week.
     digest_at: time = time(9)
-    digest_day: int = 0
+    digest_day: Weekday = "monday"
     timezone: str = "UTC"
     #: Whether tasks in a digest that fail get messages of their own, once they have failed.
     digest_failures: bool = False
@@ -218,7 +221,7 @@ def deliveries(
             )
         ):
             passed = checkpoint
-        urgency = _urgency(passed, is_root=task.uid == carrier.uid)
+        urgency = urgency_of(passed, is_root=task.uid == carrier.uid)
         is_quiet = (bool(route.digest) or noise.is_held(route, carrier, now)) and not (
             passed or carrier.open_approvals or carrier.is_alert
         )
@@ -234,7 +237,7 @@ def deliveries(
                 ordering_key=ordering_key,
                 mode=Mode.STATE,
                 key=ordering_key,
-                urgency=_urgency_of_state(task, checkpoint, carrier, urgency),
+                urgency=urgency_of_state(task, checkpoint, carrier, urgency),
                 task_uid=root_uid,
                 is_quiet=is_quiet,
             )
@@ -372,30 +375,3 @@ def _is_in_its_message(task: Task, checkpoint: Checkpoint) -> bool:
 def _is_worth_a_message(task: Task, route: Route) -> bool:
     is_worth = task.status in FINAL_STATUSES or bool(task.open_approvals) or task.is_alert
     return route.verbosity is Verbosity.FINAL and is_worth
-
-
-def _urgency(checkpoint: Checkpoint | None, *, is_root: bool = True) -> Urgency:
-    if checkpoint is None:
-        return Urgency.NORMAL
-    match checkpoint.kind:
-        case Kind.APPROVAL_REQUESTED | Kind.APPROVAL_RESOLVED:
-            return Urgency.APPROVAL
-        case Kind.ALERT:
-            return Urgency.ERROR
-        case Kind.END if checkpoint.status == ERROR:
-            return Urgency.ERROR
-        case _ if not is_root:
-            return Urgency.MINOR
-        case Kind.END:
-            return Urgency.END
-        case kind:
-            return Urgency.WARNING if kind in _WARNINGS else Urgency.NORMAL
-
-
-def _urgency_of_state(task: Task, checkpoint: Checkpoint | None, carrier: Task, urgency: Urgency) -> Urgency:
-    """Return the urgency of a root task's message: that it began is more urgent than what follows."""
-    if checkpoint is not None and checkpoint.kind is Kind.START and task.uid == carrier.uid:
-        return Urgency.START
-    if urgency in (Urgency.NORMAL, Urgency.MINOR) and carrier.status in FINAL_STATUSES:
-        return Urgency.ERROR if carrier.status == ERROR else Urgency.END
-    return urgency

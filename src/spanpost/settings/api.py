@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from pydantic import Field, field_validator
 
+from spanpost.http.urls import http_url
 from spanpost.interactions.authorization import CallerRole
 from spanpost.settings.section import Duration, Section
 
@@ -16,6 +17,11 @@ class ApiSettings(Section):
     """
 
     enabled: bool = Field(default=True, description="`false` turns the API off.")
+    public_url: str = Field(
+        default="",
+        description="Address under which people reach this gateway: `https://agents.example.com`. Messages then link "
+        "each task to its page on the board. It ends before `/board`.",
+    )
     local: bool = Field(
         default=True,
         description="Accept this machine's token (`spanpost token local`) on a loopback address where no other token "
@@ -53,3 +59,8 @@ class ApiSettings(Section):
         if value is not None and (wrong := problem(value)):
             raise ValueError(f"{value!r} {wrong}")
         return value
+
+    @field_validator("public_url")
+    @classmethod
+    def _leads_here(cls, value: str) -> str:
+        return http_url(value, is_bare=True) if value.strip() else ""

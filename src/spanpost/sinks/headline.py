@@ -64,7 +64,9 @@ def is_asking(task: Task) -> bool:
 
 
 def words(task: Task, limit: int = 300, locale: Locale = ENGLISH) -> str:
-    """Return the task's own last words; empty where spanpost made them of its calls or agents."""
+    """Return the task's own last words: its last checkpoint, else its reported action; empty where it said nothing."""
+    if task.last_checkpoint:
+        return line(locale.translate(task.messages.get("last_checkpoint"), task.last_checkpoint), limit)
     return "" if task.messages.get("action") is not None else line(task.action or "", limit)
 
 

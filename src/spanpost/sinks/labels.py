@@ -12,7 +12,6 @@ import msgspec
 from spanpost.model.checkpoints import Checkpoint, Kind
 from spanpost.model.messages import LocaleMessage
 from spanpost.model.tasks import MERGED, Task
-from spanpost.model.totals import together
 from spanpost.semconv import FINAL_STATUSES
 from spanpost.sinks.loop_label import loop
 from spanpost.tasks.context_limits import limit_of
@@ -253,26 +252,6 @@ def at_work(children: Sequence[Task], locale: Locale = ENGLISH) -> str:
     failed = sum(c.status == "error" for c in children)
     said = locale.say("figure.agents_at_work", open=open_, n=n) if open_ else locale.say("figure.agents_done", n=n)
     return f"{said}, {locale.say('figure.failed', n=failed)}" if failed else said
-
-
-def with_children(task: Task, children: Sequence[Task], locale: Locale = ENGLISH) -> str:
-    """Return the sums of a task and all tasks below it:
-
-    ``together 188k in · 4.2k out, $0.41``; empty if they add nothing.
-    """
-    if not children:
-        return ""
-    sums = together((task, *children))
-    shown = msgspec.structs.replace(
-        task,
-        input_tokens=sums.usage.input,
-        output_tokens=sums.usage.output,
-        cost_usd=sums.usage.cost_usd,
-        unpriced_calls=sums.unpriced_calls,
-    )
-    parts = [part for part in (tokens(shown, locale), cost(shown, locale)) if part]
-    is_more = (sums.usage.input, sums.usage.cost_usd) != (task.input_tokens, task.cost_usd)
-    return locale.say("figure.together", sums=", ".join(parts)) if parts and is_more else ""
 
 
 def host(url: str, limit: int = 253) -> str:

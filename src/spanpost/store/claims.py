@@ -24,7 +24,7 @@ from spanpost.model.outcomes import GiveUp, Outcome, RetryAt
 from spanpost.model.tasks import Task
 from spanpost.routing import claiming, delivery_states, rate_limiting
 from spanpost.routing.claiming import Claimed, alert_of
-from spanpost.routing.delivery_states import OutboxEntry
+from spanpost.routing.delivery_states import RANK, OutboxEntry
 from spanpost.routing.launch_orders import blank_task
 from spanpost.routing.message_owner import carries, last, ordering_keys_of
 from spanpost.routing.rate_limiting import OpenCircuit
@@ -32,7 +32,6 @@ from spanpost.routing.routes import Routes
 from spanpost.store import alert_rows, delivery_rows, launch_order_rows, ordering_key_rows, takeovers
 from spanpost.store import rate_limit_rows as bucket_rows
 from spanpost.store.delivery_rows import COLUMNS
-from spanpost.routing.delivery_states import RANK
 from spanpost.store.rows import CHECKPOINT_COLUMNS, checkpoint_of, task_of
 from spanpost.tasks.stall import now_shown
 

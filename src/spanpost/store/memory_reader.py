@@ -30,6 +30,7 @@ from spanpost.model.queries import (
     TimelineEntry,
     TimelineFilter,
     TimelineKey,
+    is_begun,
     rank_of,
 )
 from spanpost.model.tasks import Task
@@ -211,6 +212,7 @@ class MemoryReader:
                 and (asked.agent is None or (task is not None and task.agent_name == asked.agent))
                 and (asked.risk is None or row.risk == asked.risk)
                 and (asked.task_uid is None or row.task_uid == asked.task_uid)
+                and (not asked.begins or is_begun(row.key, row.approval_id, asked.begins))
                 and (after is None or (row.requested_at, row.key) < (after.requested_at, after.key))
             ):
                 found.append(TaskQuestion(row=row, task=task))

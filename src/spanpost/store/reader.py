@@ -212,6 +212,8 @@ class PostgresReader:
             if value is not None:
                 values.append(value)
                 where.append(f"{column} = ${len(values)}")
+        if asked.begins:
+            where.append(task_conditions.beginning("a.key", "a.approval_id", asked.begins, values))
         if after is not None:
             values += [after.requested_at, after.key]
             where.append(f"(a.requested_at, a.key) < (${len(values) - 1}, ${len(values)})")

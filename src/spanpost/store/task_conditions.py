@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from spanpost.model.queries import TaskFilter
+from spanpost.model.queries import TaskFilter, bounds
 
 #: A task's start in the order of lists: one without a start comes last.
 START: Final = "coalesce(t.started_at, '-infinity'::timestamptz)"
@@ -69,12 +69,24 @@ def of(asked: TaskFilter) -> tuple[list[str], list[Any]]:
         where.append("t.announced")
     if asked.q:
         add("(t.name ILIKE ? OR t.action ILIKE ? OR t.task_id ILIKE ? OR t.agent_name ILIKE ?)", _part(asked.q))
+    if asked.begins:
+        where.append(beginning("t.uid", "t.task_id", asked.begins, values))
     if asked.statuses:
         add(
             "(t.ended_at IS NULL OR t.status = ANY(?::text[])) AND spanpost_phase(t) = ANY(?::text[])",
             list(asked.statuses),
         )
     return where, values
+
+
+def beginning(key: str, id: str, begins: str, values: list[Any]) -> str:
+    """Return the condition that a key or an id begins so, and append its values."""
+    values.append(begins)
+    condition = f"starts_with({id}, ${len(values)})"
+    if (within := bounds(begins)) is not None:
+        values += within
+        condition = f"({condition} OR {key} BETWEEN ${len(values) - 1} AND ${len(values)})"
+    return condition
 
 
 def _part(text: str) -> str:

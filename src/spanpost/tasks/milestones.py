@@ -24,9 +24,9 @@ from typing import NamedTuple
 import msgspec
 
 from spanpost.model.checkpoints import Checkpoint, Kind
+from spanpost.model.deliveries import Mode, Urgency
 from spanpost.model.ids import named, uuid_of
 from spanpost.model.tasks import Task
-from spanpost.model.deliveries import Mode, Urgency
 from spanpost.routing.planned import Again, PlannedDelivery
 from spanpost.tasks.checkpoints import TaskCheckpoint
 from spanpost.tasks.facts import time_of, value_of

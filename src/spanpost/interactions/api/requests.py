@@ -16,6 +16,7 @@ from spanpost.model.costs import CostsBy, SpendBy
 from spanpost.model.interventions import RATINGS
 from spanpost.model.queries import TaskFilter, TimelineFilter
 from spanpost.model.standing_approvals import Scope
+from spanpost.model.task_acts import LEAST_PREFIX
 from spanpost.model.tasks import Task
 from spanpost.semconv import STATUSES
 from spanpost.store.protocols import Reader
@@ -41,6 +42,7 @@ def _written(said: Any) -> Any:
 
 
 Word = Annotated[str, StringConstraints(max_length=500, pattern=_NO_NUL)]
+Beginning = Annotated[str, StringConstraints(max_length=200, pattern=rf"^$|^[^\x00]{{{LEAST_PREFIX},}}$")]
 Words = Annotated[list[Word], Field(max_length=50)]
 Time = Annotated[datetime, BeforeValidator(_written), AfterValidator(_sane)]
 Status = Literal[STATUSES]  # type: ignore[valid-type]  # a tuple of nine words
@@ -140,6 +142,7 @@ class TaskListQuery(SortedQuery):
         default=None, description="Only tasks that retry this one, or that its end started, by any of its ids."
     )
     order: Word = Field(default="", description="Only the task that this order started (`order_id`).")
+    begins: Beginning = Field(default="", description="Beginning of the `uid` or of the `task_id`.")
     limit: Limit = 50
     cursor: Cursor | None = None
 
@@ -204,10 +207,11 @@ class DaysQuery(QueryBody):
 class ApprovalListQuery(QueryBody):
     """Filters for questions, and the page."""
 
-    state: Literal["open", "decided", "void", "expired", "withdrawn"] | None = None
+    state: Literal["open", "decided", "void", "expired", "withdrawn", "ended"] | None = None
     agent: Word | None = None
     risk: Word | None = None
     task: Word | None = Field(default=None, description="Only of this task, by any of its ids.")
+    begins: Beginning = Field(default="", description="Beginning of the `key` or of the `id`.")
     limit: Limit = 50
     cursor: Cursor | None = None
 

@@ -75,6 +75,7 @@ async def tasks(caller: Who, reader: TheReader, asked: Annotated[TaskListQuery, 
         follows=follows,
         order=asked.order,
         order_by=asked.sort,
+        begins=asked.begins,
     )
     if after is not None and (after.rank is None) is not (asked.sort == "newest"):
         raise HttpError(422, "invalid", "is no cursor of this list; leave it out for the first page", field="cursor")

@@ -2,8 +2,8 @@
 
 Rules
 - Line 1, line 2, a card, a question and the state of the task count at once.
-- Progress counts by steps of five per cent, as does the context from a half on; the cost when it passes 1, 2, 5, 10, ...
-  dollars: smaller changes are shown with the next edit.
+- Progress counts by steps of five per cent, as does the context from a half on; the cost when it passes 1, 2, 5, 10,
+  ... dollars: smaller changes are shown with the next edit.
 - A tool or a model that is called does not count; where it is all that is known of a task, once in `CALLS`.
 - Slack itself writes how long ago the task began.
 """
@@ -34,7 +34,7 @@ def read(task: Task, children: Sequence[Task]) -> tuple[Task, tuple[Task, ...]]:
     known = [one.cost_usd for one in family if one.cost_usd is not None]
     steady = _read(task)
     if known and not labels.is_final(task):
-        steady = msgspec.structs.replace(steady, cost_usd=_passed(sum(known, Decimal(0))), unpriced_calls=0)
+        steady = msgspec.structs.replace(steady, cost_usd=_passed(sum(known, Decimal(0))) or None, unpriced_calls=0)
     return steady, tuple(
         msgspec.structs.replace(_read(child), cost_usd=None, unpriced_calls=0) if not labels.is_final(task) else child
         for child in children
@@ -48,12 +48,12 @@ def _read(task: Task) -> Task:
     used = None if share is None or not window else int(share * 100) // _STEP * _STEP * window // 100
     action = task.action
     if task.messages.get("action") is not None:
-        at = task.last_event_at
-        is_all = not task.step_name
+        at = task.last_activity_at or task.last_event_at
+        is_all = not task.step_name and not task.last_checkpoint
         action = str(int(at.timestamp() // CALLS.total_seconds())) if is_all and at is not None else None
     return msgspec.structs.replace(
         task,
-        last_event_at=task.last_event_at if task.status == "stalled" else _floor(task),
+        last_event_at=_floor(task),
         progress=None if task.progress is None else task.progress // _STEP * _STEP,
         action=action,
         messages={key: value for key, value in task.messages.items() if key != "action"},

@@ -26,27 +26,24 @@ import msgspec
 from spanpost.model.tasks import MERGED, Task
 from spanpost.sinks import evaluation_labels, labels
 from spanpost.sinks.cost_labels import cost_of_results
-from spanpost.sinks.headline import family, headline, is_asking, words
-from spanpost.sinks.loop_label import loop
-from spanpost.sinks.slack import buttons, questions
+from spanpost.sinks.headline import headline, is_asking, words
+from spanpost.sinks.slack import questions
 from spanpost.sinks.slack.blocks import (
     MAX_SIZE,
     Block,
     Element,
     context,
-    dated,
     escape,
     plain,
     plan,
     rich,
-    rows,
     section,
     size,
-    small_parsed,
     text,
 )
 from spanpost.sinks.slack.cards import CARDS, cards_of, title_of
-from spanpost.sinks.slack.impersonation import disarmed
+from spanpost.sinks.slack.footer import button_rows, small_print
+from spanpost.sinks.slack.impersonation import disarmed, quoted
 from spanpost.sinks.slack.style import SlackStyle
 from spanpost.text.locales import Locale
 from spanpost.text.sanitise import cut, line, link
@@ -56,13 +53,6 @@ COLOURS = {"red": "#a30200", "green": "#2eb886", "yellow": "#daa038", "blue": "#
 ARTIFACTS, LINKS = 3, 5
 #: Maximum length of the host that follows an agent's link, whose label may say anything.
 HOST: Final = 40
-#: Answers that share a row with the task's own buttons, at most.
-_IN_ONE_ROW: Final = 3
-#: Share of the context window from which it is shown.
-HALF: Final = 0.5
-DAY: Final = "{date_short_pretty} {time}"
-#: Slack keeps the time that has passed up to date without an edit.
-SINCE: Final = "{time} ({ago})"
 EVENT_TYPE = "spanpost_message"
 ANONYMOUS: Final = SlackStyle()
 
@@ -160,7 +150,8 @@ def marked(metadata: Any) -> tuple[str, int] | None:
 
 def titled(task: Task, slack_style: SlackStyle, limit: int = 150) -> str:
     """Return a task's name with the route's prefix."""
-    name = disarmed(labels.title(task, limit, slack_style.locale))
+    asked = line(task.ask or "", limit) if not task.is_named else ""
+    name = quoted(asked) if asked else disarmed(labels.title(task, limit, slack_style.locale))
     return f"{slack_style.prefix} {name}" if slack_style.prefix else name
 
 
@@ -248,8 +239,8 @@ def _root_rich(
     if judged := _evaluations(task):
         body.append(section(text(judged)))
     below = [rich(*body)] if body else []
-    below += _small_print(task, children, slack_style, asked, who)
-    below += _rows(task, asked, slack_style, [blocks, below], is_rich=True, has_space=most > 0.25)
+    below += small_print(task, children, slack_style, asked, who)
+    below += button_rows(task, asked, slack_style, [blocks, below], is_rich=True, has_space=most > 0.25)
     return blocks, _attachments(below, label, task, slack_style)
 
 
@@ -286,45 +277,9 @@ def _root_plain(
     if judged := _evaluations(task):
         below.append(judged)
     sections = [plain(said) for said in ("\n".join(filter(None, below)),) if said]
-    sections += _small_print(task, children, slack_style, asked, who)
-    sections += _rows(task, asked, slack_style, [lines, sections], is_rich=False, has_space=most > 0.25)
+    sections += small_print(task, children, slack_style, asked, who)
+    sections += button_rows(task, asked, slack_style, [lines, sections], is_rich=False, has_space=most > 0.25)
     return [plain("\n".join(filter(None, lines)))], _attachments(sections, label, task, slack_style)
-
-
-def _rows(
-    task: Task, asked: questions.Asked, slack_style: SlackStyle, shown: object, *, is_rich: bool, has_space: bool
-) -> list[Block]:
-    """Return the buttons: those of the first question in one row with the task's own, if they fit into it."""
-    locale = slack_style.locale
-    own = buttons.of_task(
-        task,
-        locale,
-        offers_retry=slack_style.retries(task),
-        links=slack_style.linked(task),
-        is_asking=bool(asked[0]),
-    )
-    shown_questions = () if labels.is_final(task) else asked[0]
-    answers = [
-        buttons.of_question(one.approval, one.shown, locale) if slack_style.is_interactive else []
-        for one in shown_questions
-    ]
-    row = own if slack_style.is_interactive else []
-    made: list[Block] = []
-    if answers and answers[0]:
-        is_one_row = len(answers[0]) <= _IN_ONE_ROW and all(one["type"] == "button" for one in answers[0])
-        first, row = ([*answers[0], *row], []) if is_one_row else (answers[0], row)
-        made = rows((str(shown_questions[0].approval.key), first), below=[shown])
-    for one, below in zip(shown_questions[1:], answers[1:], strict=True):
-        if is_rich:
-            made.append(rich(*questions.elements_of(one, slack_style, sign="✋ ")))
-        else:
-            made.append(plain("\n".join(questions.lines_of(one, slack_style))))
-        facts = questions.facts_of(one, slack_style)
-        made += [context("  ·  ".join(facts))] if facts else []
-        made += rows((str(one.approval.key), below), below=[shown, made]) if has_space else []
-    if left := asked[1]:
-        made.append(context(locale.say("root.more_questions", n=left)))
-    return [*made, *rows((str(task.uid), row), below=[shown, made])]
 
 
 def _attachments(
@@ -349,9 +304,14 @@ def _failed(task: Task, locale: Locale) -> tuple[str, str] | tuple[()]:
 
 
 def _last_words(task: Task, locale: Locale) -> str:
-    """Return line 2 of a task that asks nothing and has not failed."""
+    """Return line 2 of a task that asks nothing and has not failed: its words, at the end its answer.
+
+    Of a task that says nothing: the call that is open.
+    """
+    if labels.is_final(task) and task.answer:
+        return quoted(line(task.answer, 300))
     if said := words(task, 300, locale):
-        return "" if labels.is_final(task) else disarmed(said)
+        return "" if labels.is_final(task) and (task.results or task.artifacts) else disarmed(said)
     if labels.is_final(task) or task.step_name or labels.is_count_of_agents(task.messages.get("action")):
         return ""
     return disarmed(labels.doing(task, 300, locale))
@@ -396,51 +356,3 @@ def _evaluations(task: Task) -> str:
     return "  ·  ".join(
         filter(None, (evaluation_labels.ratings(task), *map(disarmed, evaluation_labels.results(task))))
     )
-
-
-def _small_print(
-    task: Task, children: Sequence[Task], slack_style: SlackStyle, asked: questions.Asked, who: str
-) -> list[Block]:
-    """Return the facts in one line: what is needed to judge a question, who, when, and what it cost."""
-    locale, is_final = slack_style.locale, labels.is_final(task)
-    said = [slack_style.note] * bool(slack_style.note)
-    until = ""
-    if asked[0] and not is_final:
-        first = asked[0][0]
-        said += questions.facts_of(first, slack_style)
-        if (due := first.approval.deadline) is not None:
-            until = locale.say("reply.until", at=dated(due, DAY))
-    said += [disarmed(one) for one in labels.byline(task, has_requester=not who, locale=locale)]
-    for_whom = locale.say("task.for", who=f"<@{who}>") if who else ""
-    whole, figures = family(task, children), list[str]()
-    if is_final:
-        figures += [labels.tools(whole, locale), labels.tokens(whole, locale)]
-    else:
-        figures += [loop(task, locale), labels.cost(whole, locale), _context(task, locale)]
-    # Figures stay on one line.
-    more = [figure.replace(" ", "\u00a0") for figure in figures if figure]
-    at, key = (task.ended_at, "root.ended") if is_final else (task.started_at, "root.started")
-    if task.status == "stalled":
-        at, key = task.last_event_at, "root.last_seen"
-    when = ""
-    if at is not None and not until:
-        when = locale.say(key, at=dated(at, DAY if is_final else SINCE))
-    parsed = [one for one in (until, for_whom, when) if one]
-    if not (said or more or parsed):
-        return [context(locale.say("root.nothing_known"))]
-    parts: list[str | Element] = ["  ·  ".join(said)] if said else []
-    for one in parsed:
-        parts.append(small_parsed(f"·  {one}" if parts else one))
-    if more:
-        parts.append(("·  " if parts else "") + "  ·  ".join(more))
-    return [context(*parts)]
-
-
-def _context(task: Task, locale: Locale) -> str:
-    """Return how full the context is, from a half on, and when it will be full."""
-    share = task.context_share
-    if share is None or share < HALF:
-        return ""
-    said = locale.say("root.context", share=100 * share, window=labels.count(task.context_window_tokens or 0))
-    ahead = labels.forecast(task, locale)
-    return " ".join(filter(None, (labels.heat(task), f"{said}{f', {ahead}' if ahead else ''}")))

@@ -246,6 +246,8 @@ def _verdict(approval: Approval | None, locale: Locale) -> tuple[str, ...]:
         return ()
     if approval.is_void and not approval.decision:
         return ("↪️", locale.say("reply.asked_again"), "")
+    if approval.is_ended:
+        return ("⌛", locale.say("reply.ended"), "")
     if approval.is_withdrawn:
         return ("⌨️", locale.say("reply.withdrawn"), _answered_there(approval.reported_decision, locale))
     if approval.is_expired:
