@@ -69,7 +69,7 @@ function sumsOf(items) {
     known.cached += one.cache_read_tokens;
     found.set(one.key, known);
   }
-  return [...found.values()].sort((a, b) => (a.key === null) - (b.key === null) || b.cost - a.cost);
+  return [...found.values()].sort((a, b) => Number(a.key === null) - Number(b.key === null) || b.cost - a.cost);
 }
 
 // A click leads to those tasks in the history.

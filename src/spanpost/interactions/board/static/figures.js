@@ -34,6 +34,7 @@ export function budgets(all) {
     })))));
 }
 
+/** @type {[string, (row: any) => number | null, (n: any) => string][]} */
 const COLUMNS = [
   ["Tasks", (row) => number(row.tasks), (n) => n.toLocaleString("en")],
   ["Ended", (row) => number(row.ended), (n) => n.toLocaleString("en")],

@@ -12,6 +12,7 @@ const WHICH = [["", "all tasks"], ["roots", "topmost tasks"], ["below", "sub-age
 //: Filters whose values are counted, by the API's names; each may be chosen several times.
 const FACETS = [["status", "Status"], ["agent", "Agent"], ["model", "Model"], ["person", "Person"], ["repo", "Repository"], ["environment", "Environment"], ["topic", "Topic"], ["type", "Kind"]];
 //: Filters that are typed, with their kinds of field.
+/** @type {[string, string, string, object][]} */
 const TYPED = [["error", "Error says", "search", {}], ["session", "Session", "text", {}], ["min_cost", "Cost from, $", "number", { min: 0, step: "any" }], ["max_cost", "to, $", "number", { min: 0, step: "any" }],
   ["min_seconds", "Seconds from", "number", { min: 0, step: "any" }], ["max_seconds", "to", "number", { min: 0, step: "any" }], ["from", "Began from", "datetime-local", {}], ["to", "before", "datetime-local", {}]];
 const SHOWN = 8;
@@ -32,6 +33,7 @@ export function history(place, board) {
     h("button", { type: "submit" }, "Show"),
     h("details", { open: isMore }, h("summary", {}, "More filters"), h("div", { class: "filters" }, TYPED.map(([name, label, type, more]) => input(name, label, type, more)))));
 
+  /** @param {(said: URLSearchParams) => void} change */
   function ask(change = () => {}) {
     const said = new URLSearchParams();
     for (const [name] of FACETS) for (const value of asked.getAll(name)) said.append(name, value);
@@ -106,7 +108,7 @@ function facet(name, label, values, chosen, pick) {
   const known = values.filter((one) => one.value !== null && one.value !== "");
   for (const value of chosen) if (!known.some((one) => one.value === value)) known.push({ value, count: 0 });
   if (!known.length) return null;
-  known.sort((a, b) => chosen.has(b.value) - chosen.has(a.value) || b.count - a.count);
+  known.sort((a, b) => Number(chosen.has(b.value)) - Number(chosen.has(a.value)) || b.count - a.count);
   const words = (value) => (name === "status" && LOOKS[value] ? `${LOOKS[value][0]} ${LOOKS[value][1]}` : line(value, 60));
   const buttons = known.map((one) => h("button", { type: "button", class: "facet", "aria-pressed": String(chosen.has(one.value)), onclick: () => pick(one.value) },
     h("span", { class: "value" }, words(one.value)), h("span", { class: "n" }, one.count.toLocaleString("en"))));
