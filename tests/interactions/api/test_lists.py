@@ -28,7 +28,7 @@ def test_facets_and_orders(served: Served) -> None:
     assert served.client("spt_theirs").get("/api/facets", params={"agent": "facet-agent"}).json()["total"] == 0
     asked = {"agent": "facet-agent", "sort": "cost", "limit": 2}
     page = client.get("/api/tasks", params=asked).json()
-    assert [one["cost_usd"] for one in page["items"]] == ["4.0", "1.5"]
+    assert [float(one["cost_usd"]) for one in page["items"]] == [4, 1.5]
     rest = client.get("/api/tasks", params=asked | {"cursor": page["next"]}).json()
     assert [one["cost_usd"] for one in rest["items"]] == ["0.25"]
     wrong = client.get("/api/tasks", params={"agent": "facet-agent", "cursor": page["next"]})

@@ -142,5 +142,5 @@ def _lines(rows: list[list[str]]) -> str:
 def _cell(value: Any) -> str:
     said = plain(value)
     text = "" if said is None else str(said)
-    # An agent's name must not be a formula of whoever opens the file.
+    # An agent's name must not be a formula where the file is opened.
     return f"'{text}" if isinstance(said, str) and text[:1] in ("=", "+", "-", "@", "\t", "\r") else text

@@ -10,7 +10,7 @@ const AGAIN = 15_000;
 
 export function system(place, board) {
   const control = new AbortController();
-  const inside = h("div", {}, h("p", { class: "loading" }, "Loading …"));
+  const inside = h("div", { class: "system" }, h("p", { class: "loading" }, "Loading …"));
   put(place, h("div", { class: "bar-top" }, h("h1", {}, "System")), inside);
   const read = (path, query) => get(path, query, control.signal);
 
