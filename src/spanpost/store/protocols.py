@@ -104,7 +104,7 @@ class Outbox(Protocol):
         ...
 
     async def deliveries(
-        self, *, state: str | None = None, sink: str | None = None, limit: int = 100
+        self, *, state: str | None = None, sink: str | None = None, limit: int = 100, tenant: str | None = None
     ) -> list[DeliveryRow]:
         """**Protocol:** list deliveries, oldest first."""
         ...

@@ -124,9 +124,12 @@ class PostgresReader:
                 start = f"${len(values)}::{'timestamptz' if after.rank is None else 'float8'}"
             where.append(f"({by}, t.uid) < ({start}, {key})")
         values.append(limit + 1)
+        # The page's uids first: sorting whole rows takes three times as long.
         query = (
-            f"SELECT t.doc, spanpost_phase(t) FROM agent_tasks t WHERE {' AND '.join(where) or 'true'}"
+            "SELECT t.doc, spanpost_phase(t) FROM agent_tasks t JOIN ("
+            f"SELECT t.uid, {by} AS by FROM agent_tasks t WHERE {' AND '.join(where) or 'true'}"
             f" ORDER BY {by} DESC, t.uid DESC LIMIT ${len(values)}"
+            ") page ON page.uid = t.uid ORDER BY page.by DESC, t.uid DESC"
         )
         found = [shown(*row) for row in await self._run(lambda c: c.fetch(query, *values))]
         return page_of(found, limit, lambda task: TaskKey(task.started_at, task.uid, rank_of(task, asked.order_by)))
