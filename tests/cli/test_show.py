@@ -40,7 +40,7 @@ async def whole(name: str, entries: int = 20) -> looking.WholeTask:
     await store.record([end])
     tasks = (await store.reader.tasks(TaskFilter(shows_all=True), None, 9)).items
     [task] = [one for one in tasks if one.name == name]
-    return await looking._read(store, "default", task, entries)
+    return await looking.read_in(store, "default", task, entries)
 
 
 def printed(found: looking.WholeTask, width: int, *, is_ascii: bool = False) -> str:

@@ -54,7 +54,9 @@ class Remote:
     that of the settings.
     """
 
-    def __init__(self, url: str, data_dir: Path | None = None, *, client: str = "cli") -> None:
+    def __init__(
+        self, url: str, data_dir: Path | None = None, *, client: str = "cli", timeout: float = _TIMEOUT
+    ) -> None:
         try:
             import httpx
         except ModuleNotFoundError as error:
@@ -67,7 +69,7 @@ class Remote:
             base = url.rstrip("/").removesuffix("/api")
             # Never use a proxy of the environment: it would see the token, which the gateway refuses from a
             # proxy.
-            self._client = httpx.Client(base_url=base, headers=headers, timeout=_TIMEOUT, trust_env=not is_here)
+            self._client = httpx.Client(base_url=base, headers=headers, timeout=timeout, trust_env=not is_here)
         except (httpx.InvalidURL, UnicodeError, ValueError):
             raise ConfigError("--url is no address; write it as http://host:4318") from None
 
@@ -77,6 +79,10 @@ class Remote:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
         self._client.close()
 
     def get(self, path: str, asked: Mapping[str, Any]) -> Any:
@@ -211,6 +217,7 @@ def task_of(fields: Mapping[str, Any]) -> Task:
         "status",
         "progress",
         "action",
+        "last_checkpoint",
         "step_name",
         "step_index",
         "step_count",
@@ -233,9 +240,10 @@ def task_of(fields: Mapping[str, Any]) -> Task:
         is_inferred=fields["inferred"],
         started_at=at("started_at"),
         ended_at=at("ended_at"),
+        last_activity_at=at("last_activity_at"),
         cost_usd=Decimal(fields["cost_usd"]) if fields.get("cost_usd") else None,
         context_window_source=fields.get("context_window_source") or "",
         approvals=(Approval(id="", question=question),) if (question := fields.get("question")) else (),
         error=Failure(message=failure) if (failure := fields.get("failure")) else None,
-        **{name: fields[name] for name in same},
+        **{name: fields[name] for name in same if name in fields},
     )

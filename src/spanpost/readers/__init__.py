@@ -372,7 +372,9 @@ def _as_failed(span: ReadSpan) -> None:
     o, said, inner = span.observation, span.said, span.inner
     thrown, message, stack = o.thrown or ("", "", "")
     message = o.status_message or inner.get("error_message") or message
-    failure = said.get("failure") or failure_of(inner.get("error_type") or thrown, message, log_of(span.attributes) or stack)
+    failure = said.get("failure") or failure_of(
+        inner.get("error_type") or thrown, message, log_of(span.attributes) or stack
+    )
     if is_interrupt(failure.type, failure.message):
         said["is_interrupt"] = True
         said.pop("failure", None)

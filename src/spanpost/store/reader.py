@@ -30,14 +30,15 @@ from spanpost.model.queries import (
     TaskQuestion,
     TimelineEntry,
     TimelineKey,
-    bounds,
 )
 from spanpost.model.tasks import Task
 from spanpost.store import context_curves, intervention_rows
+from spanpost.store.beginnings import beginning
 from spanpost.store.erasing import tombstones
 from spanpost.store.heartbeats import shown
 from spanpost.store.pages import NIL, OLDEST, ROLES, bounds_of, page_of, stats_of, trace_of, uuid_of
 from spanpost.store.rows import CHECKPOINT_COLUMNS, checkpoint_of, message_of
+from spanpost.store.stat_rows import STATS, sums_of
 from spanpost.store.transactions import Transact
 from spanpost.tasks.context_curve import Point
 
@@ -65,21 +66,6 @@ SELECT i.id, i.recorded_at AS at, i.verb, i.comment, i.actor, i.result, i.refusa
 FROM human_interventions i
 WHERE i.task_uid = $1 AND i.idempotency_key IS NOT NULL AND (i.recorded_at, i.id) > ($2, $3)
 ORDER BY i.recorded_at, i.id LIMIT $4"""
-_STATS = f"""
-SELECT grouping(agent_name, day, status) AS which, agent_name, day::text, status, count(*) AS tasks,
-  sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens, sum(cost_usd) AS cost_usd,
-  sum(unpriced_calls) AS unpriced_calls, sum(llm_calls) AS llm_calls,
-  sum(tool_calls) AS tool_calls, sum(tool_errors) AS tool_errors, count(seconds) AS ended, avg(seconds) AS seconds_mean,
-  percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds) AS seconds_p50,
-  percentile_cont(0.95) WITHIN GROUP (ORDER BY seconds) AS seconds_p95
-FROM (
-  SELECT t.agent_name, (t.started_at AT TIME ZONE 'UTC')::date AS day, spanpost_phase(t) AS status,
-    t.input_tokens, t.output_tokens, t.cost_usd, t.unpriced_calls, t.llm_calls, t.tool_calls, t.tool_errors,
-    extract(epoch FROM t.ended_at - t.started_at)::float8 AS seconds
-  FROM agent_tasks t
-  WHERE t.tenant = $1 AND {_START} >= $2 AND {_START} < $3 AND t.started_at IS NOT NULL AND t.announced
-) found
-GROUP BY GROUPING SETS ((), (agent_name), (day), (status))"""
 _HEAD = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text"
 _STREAM = f"""
 SELECT c.xid::text, c.first_at, {", ".join(f"c.{name}" for name in CHECKPOINT_COLUMNS.split(", "))},
@@ -224,12 +210,12 @@ class PostgresReader:
 
     async def stats(self, tenant: str, since: datetime, until: datetime) -> Stats:
         """Return sums over the announced tasks that started from `since` until before `until`."""
-        rows = await self._run(lambda c: c.fetch(_STATS, tenant, since, until))
+        rows = await self._run(lambda c: c.fetch(STATS, tenant, since, until))
         sums: dict[int, list[Sums]] = {0b111: [], 0b011: [], 0b101: [], 0b110: []}
         for row in rows:
             which = row["which"]
             word = {0b011: row["agent_name"], 0b101: row["day"], 0b110: row["status"]}.get(which)
-            sums[which].append(_sums(row, word))
+            sums[which].append(sums_of(row, word))
         return stats_of(sums[0b111][0] if sums[0b111] else Sums(), sums[0b011], sums[0b101], sums[0b110])
 
     async def approvals(self, asked: ApprovalFilter, after: ApprovalKey | None, limit: int) -> Page[TaskQuestion]:
@@ -245,7 +231,7 @@ class PostgresReader:
                 values.append(value)
                 where.append(f"{column} = ${len(values)}")
         if asked.begins:
-            where.append(_beginning("a.key", "a.approval_id", asked.begins, values))
+            where.append(beginning("a.key", "a.approval_id", asked.begins, values))
         if after is not None:
             values += [after.requested_at, after.key]
             where.append(f"(a.requested_at, a.key) < (${len(values) - 1}, ${len(values)})")
@@ -362,23 +348,13 @@ def _conditions(asked: TaskFilter) -> tuple[list[str], list[Any]]:
         literal = asked.q.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
         add("(t.name ILIKE ? OR t.action ILIKE ? OR t.task_id ILIKE ? OR t.agent_name ILIKE ?)", f"%{literal}%")
     if asked.begins:
-        where.append(_beginning("t.uid", "t.task_id", asked.begins, values))
+        where.append(beginning("t.uid", "t.task_id", asked.begins, values))
     if asked.statuses:
         add(
             "(t.ended_at IS NULL OR t.status = ANY(?::text[])) AND spanpost_phase(t) = ANY(?::text[])",
             list(asked.statuses),
         )
     return where, values
-
-
-def _beginning(key: str, id: str, begins: str, values: list[Any]) -> str:
-    """Return the condition that a key or an id begins so, and append its values."""
-    values.append(begins)
-    condition = f"starts_with({id}, ${len(values)})"
-    if (within := bounds(begins)) is not None:
-        values += within
-        condition = f"({condition} OR {key} BETWEEN ${len(values) - 1} AND ${len(values)})"
-    return condition
 
 
 def _event(row: Any) -> TimelineEntry:
@@ -391,25 +367,4 @@ def _event(row: Any) -> TimelineEntry:
         seconds=float(row["seconds"]) if row["seconds"] is not None else None,
         span_id=row["span_id"],
         content=msgspec.json.decode(row["content"]) if row["content"] is not None else None,
-    )
-
-
-def _sums(row: Any, word: str | None) -> Sums:
-    def count(name: str) -> int | None:
-        return int(row[name]) if row[name] is not None else None
-
-    return Sums(
-        word=word,
-        tasks=row["tasks"],
-        input_tokens=count("input_tokens"),
-        output_tokens=count("output_tokens"),
-        cost_usd=row["cost_usd"],
-        unpriced_calls=count("unpriced_calls") or 0,
-        llm_calls=count("llm_calls") or 0,
-        tool_calls=count("tool_calls") or 0,
-        tool_errors=count("tool_errors") or 0,
-        ended=row["ended"],
-        seconds_mean=row["seconds_mean"],
-        seconds_p50=row["seconds_p50"],
-        seconds_p95=row["seconds_p95"],
     )

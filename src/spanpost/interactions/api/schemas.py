@@ -100,6 +100,9 @@ class TaskSummary(BaseModel):
     started_at: str | None
     ended_at: str | None
     last_event_at: str | None
+    last_activity_at: str | None = Field(description="When it last did something. A heartbeat is no activity.")
+    last_checkpoint: str | None = Field(description="What its agent last reported.")
+    last_checkpoint_at: str | None
     input_tokens: int | None
     output_tokens: int | None
     cache_read_tokens: int | None
