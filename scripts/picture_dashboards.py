@@ -73,7 +73,9 @@ def series(name: str, points: list[tuple[float, float]]) -> dict[str, Any]:
 
 
 def frames(day: asked_of.Observed, target: dict[str, Any]) -> list[dict[str, Any]]:
-    """Run a panel's query; return the answer as frames."""
+    """Run a panel's query; return the answer as frames. A trace has none: it is drawn by Grafana alone."""
+    if "query" in target:
+        return []
     if "rawSql" in target:
         found = day.sql(asked_of.expanded(target["rawSql"], day))
         columns = list(found[0].keys()) if found else []
@@ -118,9 +120,9 @@ def answers(day: asked_of.Observed) -> dict[str, dict[str, Any]]:
     made = {}
     for path in sorted((ROOT / "grafana" / "dashboards").glob("*.json")):
         board = json.loads(path.read_text())
-        panels = [panel for panel in board["panels"] if panel.get("targets")]
+        panels = [each for panel in board["panels"] for each in (panel, *panel.get("panels", ()))]
         for panel in panels:
-            panel["frames"] = [frame for target in panel["targets"] for frame in frames(day, target)]
+            panel["frames"] = [frame for target in panel.get("targets", ()) for frame in frames(day, target)]
         began, ended = day.began, time.time()
         if path.stem == "task":
             started = day.sql(

@@ -10,7 +10,7 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from model import Model
@@ -18,19 +18,22 @@ from opentelemetry import context, trace
 from opentelemetry.context import Context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from spanpost.agent import agent_task
+from spanpost.agent import Task, agent_task
 from spanpost.agent.control import approval, cancelled
 
-#: Plans that are made at most, each on what review objected to the one before.
+#: Plans that are made at most, each on what review objected to the one before, unless the options say otherwise.
 ROUNDS = 3
 #: Maximum length of an action's output that is reported, characters; and time limit of an action, seconds.
 _SHOWN, _LONGEST = 300, 600
 
-ANALYSIS = "You are the analysis agent of people on call. Say in one sentence what is most likely wrong."
+ANALYSIS = (
+    "You are the analysis agent of people on call. Say in one sentence what is most likely wrong (verdict), what else "
+    "it may be (causes), and what to look at to be sure (diagnostics). Follow the runbook if there is one."
+)
 FIX = (
-    "You are the fix agent of people on call. Say in one sentence what to do (plan) and choose the one action "
+    "You are the fix agent of people on call. Say in one sentence what to do (plan), choose the one action "
     "that does it, by its "
-    "name. Heed the objections of the review to earlier plans."
+    "name, and say how to see that it helped (validation). Heed the objections of the review to earlier plans."
 )
 REVIEW = (
     "You are the review agent of people on call. Would this plan mend it without doing harm? "
@@ -48,10 +51,26 @@ class Alert:
     name: str
     summary: str
     traceparent: str
+    description: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    runbook_url: str = ""
+    #: The runbook's text, where a directory of runbooks has it.
+    runbook: str = ""
+    #: What the repository of the failing program holds.
+    repository: tuple[str, ...] = ()
 
-    def fields(self) -> dict[str, str]:
+    def fields(self) -> dict[str, Any]:
         """Return the fields that a model receives."""
-        return {"name": self.name, "summary": self.summary}
+        said = {
+            "name": self.name,
+            "summary": self.summary,
+            "description": self.description,
+            "labels": dict(self.labels),
+            "runbook_url": self.runbook_url,
+            "runbook": self.runbook,
+            "repository": list(self.repository),
+        }
+        return {name: value for name, value in said.items() if value}
 
 
 @dataclass(frozen=True)
@@ -69,6 +88,8 @@ class Plan:
 
     text: str
     action: Action
+    #: How to see that it helped.
+    validation: str
 
 
 @contextmanager
@@ -87,6 +108,7 @@ async def handle(
     actions: Mapping[str, Action],
     *,
     wait: float,
+    rounds: int = ROUNDS,
     is_over: Callable[[], Awaitable[bool]],
     acting: Callable[[], Awaitable[None]],
 ) -> str:
@@ -98,25 +120,17 @@ async def handle(
     with within(alert):
         verdict = await analyse(alert, model)
         with agent_task(f"Fix {alert.name}", agent="fix", type="auto_ops", task_id=f"{alert.id}/fix") as task:
-            objections: list[dict[str, str]] = []
-            for number in range(1, ROUNDS + 1):
-                task.step(f"plan {number}", number, ROUNDS)
-                plan = await propose(alert, verdict, objections, model, actions)
-                task.checkpoint(f"Plan {number}: {plan.text} ({plan.action.name})")
-                with within(alert):  # beside the fix, not below it
-                    objection = await review(alert, verdict, plan, number, model)
-                if objection is None:
-                    break
-                objections.append({"plan": plan.text, "action": plan.action.name, "why": objection})
-            else:
-                task.set(status="error", action=f"No plan was accepted in {ROUNDS} rounds: a person is needed")
-                task.checkpoint(f"No plan was accepted in {ROUNDS} rounds: a person is needed")
+            plan = await accepted(alert, verdict, model, actions, task, rounds)
+            if plan is None:
+                task.set(status="error", action=f"No plan was accepted in {rounds} rounds: a person is needed")
+                task.checkpoint(f"No plan was accepted in {rounds} rounds: a person is needed")
                 return "no plan was accepted"
             task.result("plan", plan.text)
             decision = await approval(
                 f"{plan.action.says}, because of {alert.name}?",
                 id=f"auto_ops/{alert.id}",  # a later run with the same id gets the same answer, after a crash too
-                detail=f"Verdict: {verdict}\nPlan: {plan.text}\nRuns: {' '.join(plan.action.run)}",
+                detail=f"Verdict: {verdict}\nPlan: {plan.text}\nRuns: {' '.join(plan.action.run)}\n"
+                f"Afterwards: {plan.validation}",
                 risk="medium",
                 expires_in=wait,
             )
@@ -135,12 +149,54 @@ async def handle(
             return "done"
 
 
-async def analyse(alert: Alert, model: Model) -> str:
+async def rehearse(alert: Alert, model: Model, actions: Mapping[str, Action], *, rounds: int = ROUNDS) -> list[str]:
+    """Return the lines that the agents would write into the alert's thread. Nobody is asked and nothing runs.
+
+    Raises `ModelFailed`.
+    """
+    said: list[str] = []
+    verdict = await analyse(alert, model, said.append)
+    with agent_task(f"Fix {alert.name}", agent="fix", type="auto_ops") as task:
+        plan = await accepted(alert, verdict, model, actions, task, rounds, said.append)
+    if plan is None:
+        return [*said, f"No plan was accepted in {rounds} rounds: a person is needed"]
+    return [*said, f"Question: {plan.action.says}, because of {alert.name}?", f"Runs: {' '.join(plan.action.run)}"]
+
+
+async def accepted(
+    alert: Alert,
+    verdict: str,
+    model: Model,
+    actions: Mapping[str, Action],
+    task: Task,
+    rounds: int,
+    say: Callable[[str], None] = lambda _: None,
+) -> Plan | None:
+    """Return the first plan that review accepts, of `rounds` at most; None if it accepts none."""
+    objections: list[dict[str, str]] = []
+    for number in range(1, rounds + 1):
+        task.step(f"plan {number}", number, rounds)
+        plan = await propose(alert, verdict, objections, model, actions)
+        task.checkpoint(text := f"Plan {number}: {plan.text} ({plan.action.name})")
+        say(text)
+        with within(alert):  # beside the fix, not below it
+            objection = await review(alert, verdict, plan, number, model)
+        say(f"Review {number}: accepted" if objection is None else f"Review {number}: refused: {objection}")
+        if objection is None:
+            return plan
+        objections.append({"plan": plan.text, "action": plan.action.name, "why": objection})
+    return None
+
+
+async def analyse(alert: Alert, model: Model, say: Callable[[str], None] = lambda _: None) -> str:
     """Return the most likely cause."""
     with agent_task(f"Analyse {alert.name}", agent="analysis", type="auto_ops", task_id=f"{alert.id}/analysis") as task:
-        verdict = (await model.ask(ANALYSIS, {"alert": alert.fields()}, "verdict"))["verdict"]
-        task.checkpoint(f"Verdict: {verdict}")
-        task.result("verdict", verdict)
+        said = await model.ask(ANALYSIS, {"alert": alert.fields()}, "verdict", "causes", "diagnostics")
+        verdict = said["verdict"]
+        for name, text in said.items():
+            task.checkpoint(line := f"{name.capitalize()}: {text}")
+            task.result(name, text)
+            say(line)
         return verdict
 
 
@@ -150,10 +206,10 @@ async def propose(
     """Return a plan with one of the known actions."""
     named = {action.name: action.says for action in actions.values()}
     facts: dict[str, Any] = {"alert": alert.fields(), "verdict": verdict, "actions": named, "objections": objections}
-    said = await model.ask(FIX, facts, "plan", "action")
+    said = await model.ask(FIX, facts, "plan", "action", "validation")
     if said["action"] not in actions:
         raise ValueError(f"the model chose an action that there is not; there are {', '.join(actions)}")
-    return Plan(said["plan"], actions[said["action"]])
+    return Plan(said["plan"], actions[said["action"]], said["validation"])
 
 
 async def review(alert: Alert, verdict: str, plan: Plan, number: int, model: Model) -> str | None:

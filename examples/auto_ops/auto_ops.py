@@ -24,14 +24,14 @@ import urllib.parse
 import urllib.request
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import stub_model
-from agents import Action, Alert, handle
+from agents import ROUNDS, Action, Alert, handle, rehearse
 from model import Model
 from watermark import LATE, TRIES, Watermark, Work
 
@@ -41,6 +41,8 @@ log = logging.getLogger("auto_ops")
 HERE = Path(__file__).parent
 #: Alerts that are handled at once; and the daemon's wait before it tries a failed one again, seconds.
 MOST, AGAIN = 4, 60.0
+#: Characters of a runbook, and files of a repository, that a model is told at most.
+MOST_TEXT, MOST_FILES = 20_000, 200
 #: What the database may raise while it is down.
 AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
@@ -66,14 +68,29 @@ class Gateway:
                 break
             asked["cursor"] = page["next"]
         fire = [one for one in found if one["ended_at"] is None and one["traceparent"] and one["started_at"]]
+        listed = (await asyncio.to_thread(self._get, "/api/alerts?state=firing&limit=500"))["items"] if fire else []
+        # An alert with a message of its own is the trace of its task.
+        known = {one["id"].replace("-", ""): one for one in listed}
         alerts = [
             (
-                Alert(one["task_id"], one["name"] or "alert", one["action"] or "", one["traceparent"]),
+                self._alert(one, known.get(one["traceparent"].split("-")[1], {})),
                 datetime.fromisoformat(one["started_at"]),
             )
             for one in fire
         ]
         return sorted(alerts, key=lambda pair: pair[1])
+
+    @staticmethod
+    def _alert(task: dict[str, Any], said: dict[str, Any]) -> Alert:
+        return Alert(
+            task["task_id"],
+            task["name"] or "alert",
+            task["action"] or "",
+            task["traceparent"],
+            description=said.get("description", ""),
+            labels=said.get("labels", {}),
+            runbook_url=said.get("links", {}).get("Runbook", ""),
+        )
 
     async def is_over(self, alert: Alert) -> bool:
         """Return whether an alert no longer fires."""
@@ -99,6 +116,28 @@ class Gateway:
 
 
 @dataclass(frozen=True)
+class Hints:
+    """What the models are told beside the alert: runbooks by the name in an alert's link, files of a repository."""
+
+    runbooks: Path | None = None
+    repository: Path | None = None
+
+    def with_hints(self, alert: Alert) -> Alert:
+        """Return the alert with its runbook's text and the repository's files."""
+        name = Path(urllib.parse.urlsplit(alert.runbook_url).path).stem
+        runbook, files = "", ()
+        # The link is untrusted: only a plain name below the directory is read.
+        if self.runbooks is not None and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", name):
+            path = self.runbooks / f"{name}.md"
+            if path.is_file():
+                with path.open(errors="replace") as file:
+                    runbook = file.read(MOST_TEXT)
+        if self.repository is not None:
+            files = tuple(sorted(path.name for path in self.repository.iterdir() if path.name[0] != "."))[:MOST_FILES]
+        return replace(alert, runbook=runbook, repository=files)
+
+
+@dataclass(frozen=True)
 class Shift:
     """Settings and clients of the alert handler."""
 
@@ -106,7 +145,9 @@ class Shift:
     watermark: Watermark
     model: Model
     actions: Mapping[str, Action]
-    #: How long people have to answer, seconds.
+    hints: Hints
+    #: How many plans are made at most, and how long people have to answer, seconds.
+    rounds: int
     wait: float
     since: datetime | None
     is_dry: bool = False
@@ -117,7 +158,9 @@ class Shift:
         firing = await self.gateway.firing(since)
         if not self.is_dry:
             await self.watermark.over(since, [alert.id for alert, _ in firing])
-        return [(alert, at) for alert, at in firing if not await self.watermark.is_done(alert.id)]
+        return [
+            (self.hints.with_hints(alert), at) for alert, at in firing if not await self.watermark.is_done(alert.id)
+        ]
 
     async def handle(self, alert: Alert, fired_at: datetime) -> bool:
         """Handle one alert unless it is done. Return False when it failed and is to be tried again."""
@@ -143,7 +186,9 @@ class Shift:
             return await self.gateway.is_over(alert)
 
         try:
-            outcome = await handle(alert, self.model, self.actions, wait=self.wait, is_over=is_over, acting=acting)
+            outcome = await handle(
+                alert, self.model, self.actions, wait=self.wait, rounds=self.rounds, is_over=is_over, acting=acting
+            )
         except Exception as error:  # one alert's failure does not stop the others
             log.error("%s: %s: %s", alert.id, type(error).__name__, error)
             if not did and work.tries < TRIES:
@@ -193,21 +238,39 @@ async def forever(shift: Shift, every: float) -> None:
         await asyncio.sleep(every)
 
 
+async def rehearsed(shift: Shift) -> int:
+    """Run the agents for each firing alert, and print what they would say in its thread; return the exit code."""
+    is_well = True
+    for alert, fired_at in await shift.alerts():
+        said = [f"{alert.id}  {fired_at:%Y-%m-%d %H:%M:%S}  {alert.name}: {alert.summary}"]
+        try:
+            said += [f"  {text}" for text in await rehearse(alert, shift.model, shift.actions, rounds=shift.rounds)]
+        except Exception as error:  # one alert's failure does not stop the others
+            said.append(f"  failed: {type(error).__name__}: {error}")
+            is_well = False
+        for text in said:
+            print(text.replace("\n", " ").encode("ascii", "replace").decode())
+    return 0 if is_well else 1
+
+
 async def work(options: argparse.Namespace, model: Model, actions: Mapping[str, Action]) -> int:
     """Run as the options say; return the exit code."""
     watermark = await Watermark.open(options.database, makes_table=not options.dry_run)
     try:
+        hints = Hints(options.runbooks, options.repository)
         shift = Shift(
-            Gateway(options.url, options.token), watermark, model, actions, options.wait, options.since, options.dry_run
+            Gateway(options.url, options.token),
+            watermark,
+            model,
+            actions,
+            hints,
+            options.rounds,
+            options.wait,
+            options.since,
+            options.dry_run,
         )
         if options.dry_run:
-            for alert, fired_at in await shift.alerts():
-                print(
-                    f"{alert.id}  {fired_at:%Y-%m-%d %H:%M:%S}  {alert.name}: {alert.summary}".encode(
-                        "ascii", "replace"
-                    ).decode()
-                )
-            return 0
+            return await rehearsed(shift)
         if options.once:
             return 0 if await once(shift) else 1
         log.info("looking every %g s", options.every)
@@ -229,7 +292,7 @@ async def work(options: argparse.Namespace, model: Model, actions: Mapping[str, 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return the exit code."""
     options = read(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(message)s", stream=sys.stderr)
     if not options.dry_run:
         try:
             # The pipeline sends what the agents emit, live, and brings people's answers. The agents do not
@@ -257,13 +320,23 @@ def read(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="auto_ops", description=__doc__.splitlines()[0] if __doc__ else None)
     add = parser.add_argument
     add("--once", action="store_true", help="look after what fires now, and end; else a daemon")
-    add("--dry-run", action="store_true", help="print what would be looked after; nothing is asked, done or kept")
+    add(
+        "--dry-run",
+        action="store_true",
+        help="run the agents and print what they would say; no person is asked, nothing is done or kept",
+    )
     add(
         "--since",
         type=_since,
         help="alerts that began since: 2h, 3d or 2026-03-01T12:00Z (default: where it left off, at first 1h)",
     )
-    add("--every", type=_seconds, default=10.0, metavar="SECONDS", help="how often the daemon looks (10)")
+    add(
+        "--every",
+        type=_seconds,
+        default=said.get("POLL_INTERVAL") or "10",
+        metavar="SECONDS",
+        help="how often the daemon looks (POLL_INTERVAL, 10)",
+    )
     add("--wait", type=_seconds, metavar="SECONDS", help="for how long people are asked (3600; with --once 300)")
     add("--url", default=said.get("SPANPOST_URL") or "http://127.0.0.1:4318", help="the gateway (SPANPOST_URL)")
     add(
@@ -272,8 +345,34 @@ def read(arguments: list[str] | None) -> argparse.Namespace:
         help="a PostgreSQL for the watermark: spanpost's own (DATABASE_URL)",
     )
     add("--actions", type=_actions, default=str(HERE / "actions.toml"), help="what may be done (actions.toml)")
+    add(
+        "--rounds",
+        type=_rounds,
+        default=said.get("MAX_ITERATIONS") or str(ROUNDS),
+        help="plans that are made at most, 1 to 10 (MAX_ITERATIONS, 3)",
+    )
+    add(
+        "--repository",
+        type=_directory,
+        default=said.get("REPOSITORY_ROOT") or None,
+        help="a directory whose file names the models are told (REPOSITORY_ROOT)",
+    )
+    add(
+        "--runbooks",
+        type=_directory,
+        default=said.get("RUNBOOKS") or None,
+        help="a directory of runbooks: the models are told <name>.md of an alert's runbook_url (RUNBOOKS)",
+    )
+    add(
+        "--log-level",
+        choices=("debug", "info", "warning", "error"),
+        default=said.get("LOG_LEVEL", "").lower() or "info",
+        help="what is logged (LOG_LEVEL, info)",
+    )
     add("--stub", action="store_true", help="a model that answers by heart, instead of OPENAI_BASE_URL's")
     options = parser.parse_args(arguments)
+    if options.log_level not in ("debug", "info", "warning", "error"):  # of the environment: choices are not checked
+        parser.error(f"LOG_LEVEL: there is no {options.log_level!r}")
     options.token = said.get("SPANPOST_TOKEN", "")
     options.wait = options.wait or (300.0 if options.once else 3600.0)
     if not options.database:
@@ -301,6 +400,19 @@ def _seconds(text: str) -> float:
     if not 0 < seconds <= 30 * 86_400:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds, more than 0 and at most 30 days")
     return seconds
+
+
+def _rounds(text: str) -> int:
+    if not re.fullmatch(r"[1-9]|10", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to 10")
+    return int(text)
+
+
+def _directory(text: str) -> Path:
+    path = Path(text)
+    if not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is no directory")
+    return path
 
 
 def _actions(path: str) -> dict[str, Action]:

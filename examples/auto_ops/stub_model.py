@@ -19,12 +19,17 @@ def answer(role: str, facts: dict[str, Any]) -> dict[str, str]:
     """Return the answer of the agent with that role; the same for the same question."""
     alert = facts.get("alert", {}).get("name", "alert")
     if role == "analysis":
-        return {"verdict": f"{alert}: old logs fill the disk; the service itself is well"}
+        return {
+            "verdict": f"{alert}: old logs fill the disk; the service itself is well",
+            "causes": "a rotation that no longer runs, or a log level that was raised",
+            "diagnostics": "df -h, and du -sh /var/log/*",
+        }
     if role == "fix":
         actions = list(facts["actions"])
         if not facts["objections"]:
-            return {"plan": "Restart the service", "action": actions[0]}
-        return {"plan": "Delete what is older than a week, and leave the service alone", "action": actions[-1]}
+            return {"plan": "Restart the service", "action": actions[0], "validation": "The alert ends"}
+        plan = "Delete what is older than a week, and leave the service alone"
+        return {"plan": plan, "action": actions[-1], "validation": "The disk has a fifth of its space free"}
     if "Restart" in facts["plan"]:
         return {"verdict": "refuse", "why": "A restart frees nothing"}
     return {"verdict": "accept", "why": "It removes the cause and can be repeated"}

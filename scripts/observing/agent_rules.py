@@ -57,6 +57,25 @@ AGENT_ALERTS = (
         labels=_WHO,
     ),
     Alert(
+        name="SpanpostRetriesExhausted",
+        severity="warning",
+        expr=f"max by ({WHO}) (spanpost_task_retries) >= 3",
+        hold="0m",
+        summary="A task of {{ $labels.agent }} failed again after three retries",
+        means="A task failed within the last hour, was a retry of a retry of a retry, and has not been tried again "
+        "since. The limit of three is this rule's: change it here.",
+        todo=(
+            "Compare the errors of the attempts: `spanpost tasks --status error` lists them, and each names the task "
+            "that it retries. The same error each time will not go away with another retry.",
+            "Find what changed before the first failure: a deploy, a key, a quota, the input.",
+            "If a program retries by itself, stop it until the cause is found.",
+        ),
+        dashboard="fleet",
+        fires={f"spanpost_task_retries{{{_A}}}": "3x90"},
+        quiet={f"spanpost_task_retries{{{_A}}}": "2x90"},
+        labels=_WHO,
+    ),
+    Alert(
         name="SpanpostScoresLow",
         severity="warning",
         expr=f'sum by (evaluation, {WHO}) (increase(spanpost_evaluation_score_bucket{{le="0.5"}}[1h])) >= 3'

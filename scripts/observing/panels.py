@@ -14,10 +14,17 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 from observing import datasources
 
 #: Variables of each dashboard: a Grafana may have other datasources of these types.
-PROMETHEUS = c.DataSourceRef(datasources.TYPES[datasources.PROMETHEUS], "${prometheus}")
-POSTGRES = c.DataSourceRef(datasources.TYPES[datasources.POSTGRES], "${postgres}")
-#: What a dashboard's variables narrow metrics to.
-WHO = 'agent=~"$agent",environment=~"$environment",tenant=~"$tenant"'
+PROMETHEUS = c.DataSourceRef(datasources.TYPES[datasources.PROMETHEUS], "${prometheus_datasource}")
+POSTGRES = c.DataSourceRef(datasources.TYPES[datasources.POSTGRES], "${postgres_datasource}")
+TRACES = c.DataSourceRef(datasources.TYPES[datasources.TRACES], "${tempo_datasource}")
+#: What a dashboard's variables narrow metrics to: of spanpost, of one of its processes, of agents.
+JOB = 'job=~"$job"'
+PROCESS = f'{JOB},instance=~"$instance"'
+WHO = f'{JOB},agent=~"$agent",environment=~"$environment",tenant=~"$tenant"'
+#: Height of a panel with curves.
+HIGH = 9
+#: What an empty panel shows.
+NOTHING = "none"
 GREEN, YELLOW, RED = "green", "yellow", "red"
 #: The nine statuses, coloured as they are in Slack.
 STATUS_COLORS = {
@@ -31,6 +38,17 @@ STATUS_COLORS = {
     "error": RED,
     "cancelled": "#6e6e6e",
 }
+
+
+#: What they narrow rows of `agent_tasks t` to.
+TENANTS = "t.tenant = ANY(ARRAY[${tenant:sqlstring}]::text[])"
+AGENTS = (
+    "coalesce(nullif(t.agent_name, ''), 'unknown') = ANY(ARRAY[${agent:sqlstring}]::text[])"
+    " AND coalesce(nullif(t.environment, ''), 'unknown') = ANY(ARRAY[${environment:sqlstring}]::text[])"
+    f" AND {TENANTS}"
+)
+#: Shares of a histogram that its curves show.
+QUANTILES = ((0.5, "p50"), (0.95, "p95"), (0.99, "p99"))
 
 
 class Sql(variants.Dataquery):
@@ -60,6 +78,12 @@ class _Built(builder.Builder[Sql]):
         return self._query
 
 
+def asks(panel: Any, sql: str, *, is_series: bool = False) -> Any:
+    """Return a panel or an annotation that asks PostgreSQL; a series is time, metric, value."""
+    query = _Built(Sql(sql, is_series=is_series))
+    return panel.with_target(query) if hasattr(panel, "with_target") else panel.target(query)
+
+
 def thresholds(*steps: tuple[float | None, str], share: bool = False) -> d.ThresholdsConfig:
     """Return thresholds from their lower bounds; None is the beginning."""
     mode = m.ThresholdsMode.PERCENTAGE if share else m.ThresholdsMode.ABSOLUTE
@@ -84,8 +108,10 @@ def number(
 ) -> Any:
     """Return one large figure."""
     panel = stat.Panel().title(title).description(says).datasource(PROMETHEUS).unit(unit).height(4).span(width)
-    panel = panel.thresholds(thresholds(*(steps or ((None, GREEN),)))).reduce_options(
-        common.ReduceDataOptions().calcs(["lastNotNull"])
+    panel = (
+        panel.no_value(NOTHING)
+        .thresholds(thresholds(*(steps or ((None, GREEN),))))
+        .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
     )
     return _target(panel, expr, title, instant=True)
 
@@ -96,12 +122,14 @@ def found(
     sql: str,
     unit: str = "short",
     width: int = 4,
+    height: int = 4,
     steps: tuple[tuple[float | None, str], ...] = ((None, "text"),),
 ) -> Any:
     """Return one large figure from PostgreSQL: the query returns `value`."""
-    panel = stat.Panel().title(title).description(says).datasource(POSTGRES).unit(unit).height(4).span(width)
-    panel = panel.thresholds(thresholds(*steps)).reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
-    return panel.with_target(_Built(Sql(sql, is_series=False)))
+    panel = stat.Panel().title(title).description(says).datasource(POSTGRES).unit(unit).height(height).span(width)
+    panel = panel.no_value(NOTHING).thresholds(thresholds(*steps))
+    panel = panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
+    return asks(panel, sql)
 
 
 def in_words(panel: Any, words: dict[str, tuple[str, str]]) -> Any:
@@ -110,6 +138,29 @@ def in_words(panel: Any, words: dict[str, tuple[str, str]]) -> Any:
         value: {"text": text, "color": color, "index": n} for n, (value, (text, color)) in enumerate(words.items())
     }
     return panel.mappings([m.ValueMap(options={k: m.ValueMappingResult(**v) for k, v in options.items()})])
+
+
+def _explained(panel: Any, *, stacked: bool = False) -> Any:
+    """Return curves with a table of their last and highest values, and all values in the tooltip."""
+    legend = common.VizLegendOptions().display_mode(c.LegendDisplayMode.TABLE).placement(c.LegendPlacement.BOTTOM)
+    panel = panel.legend(legend.show_legend(True).calcs(["lastNotNull", "mean" if stacked else "max"]))
+    return panel.no_value(NOTHING).tooltip(
+        common.VizTooltipOptions().mode(c.TooltipDisplayMode.MULTI).sort(c.SortOrder.DESCENDING)
+    )
+
+
+def quantiles(
+    buckets: str, legend: str = "", *, by: str = "", of: tuple[tuple[float, str], ...] = QUANTILES
+) -> tuple[tuple[str, str], ...]:
+    """Return queries for percentiles of a histogram, with their legends; `buckets` is a selector of `_bucket`."""
+    grouped = f"le, {by}" if by else "le"
+    return tuple(
+        (
+            f"histogram_quantile({share}, sum by ({grouped}) (rate({buckets}[$__rate_interval])))",
+            f"{legend} {name}".strip(),
+        )
+        for share, name in of
+    )
 
 
 def lines(
@@ -125,16 +176,17 @@ def lines(
 ) -> Any:
     """Return curves of metrics; each is (query, legend)."""
     panel = (
-        timeseries.Panel().title(title).description(says).datasource(PROMETHEUS).unit(unit).height(8).span(width).min(0)
+        timeseries.Panel()
+        .title(title)
+        .description(says)
+        .datasource(PROMETHEUS)
+        .unit(unit)
+        .height(HIGH)
+        .span(width)
+        .min(0)
     )
     panel = panel.fill_opacity(30 if stacked else 8).line_width(2).show_points(c.VisibilityMode.NEVER).span_nulls(True)
-    panel = panel.legend(
-        common.VizLegendOptions()
-        .display_mode(c.LegendDisplayMode.LIST)
-        .placement(c.LegendPlacement.BOTTOM)
-        .show_legend(True)
-    )
-    panel = panel.tooltip(common.VizTooltipOptions().mode(c.TooltipDisplayMode.MULTI).sort(c.SortOrder.DESCENDING))
+    panel = _explained(panel, stacked=stacked)
     if stacked:
         panel = panel.stacking(common.StackingConfig().mode(c.StackingMode.NORMAL))
     if most is not None:
@@ -158,17 +210,16 @@ def colored(panel: Any, colors: dict[str, str]) -> Any:
 def bars(
     title: str,
     says: str,
-    expr: str,
-    legend: str,
+    *queries: tuple[str, str],
     unit: str = "short",
     width: int = 8,
+    height: int = 7,
     steps: tuple[tuple[float | None, str], ...] = ((None, "blue"),),
     most: float | None = None,
 ) -> Any:
-    """Return a bar for each series, the longest first."""
-    panel = (
-        bargauge.Panel().title(title).description(says).datasource(PROMETHEUS).unit(unit).height(8).span(width).min(0)
-    )
+    """Return a bar for each series of each query (expression, legend), the longest of a query first."""
+    panel = bargauge.Panel().title(title).description(says).datasource(PROMETHEUS).unit(unit).height(height)
+    panel = panel.span(width).min(0).no_value(NOTHING)
     panel = panel.orientation(c.VizOrientation.HORIZONTAL).display_mode(c.BarGaugeDisplayMode.BASIC)
     panel = panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
     panel = (
@@ -176,8 +227,11 @@ def bars(
     )
     if most is not None:
         panel = panel.max(most)
-    # Sorted by the query: Grafana draws them in the order in which they are answered.
-    return _target(panel.thresholds(thresholds(*steps)), f"sort_desc({expr})", legend, instant=True)
+    panel = panel.thresholds(thresholds(*steps))
+    for n, (expr, legend) in enumerate(queries):
+        # Sorted by the query: Grafana draws them in the order in which they are answered.
+        panel = _target(panel, f"sort_desc({expr})", legend, instant=True, ref=chr(65 + n))
+    return panel
 
 
 def rows(
@@ -198,7 +252,7 @@ def rows(
     By column: units, widths (pixels), thresholds that colour it, those that hold a status.
     """
     panel = table.Panel().title(title).description(says).datasource(POSTGRES).height(height).span(width)
-    panel = panel.with_target(_Built(Sql(sql, is_series=False)))
+    panel = asks(panel.no_value("–").unit("none"), sql)
     properties: dict[str, list[m.DynamicConfigValue]] = {}
     for column, unit in (units or {}).items():
         properties.setdefault(column, []).append(m.DynamicConfigValue("unit", unit))
@@ -220,10 +274,10 @@ def rows(
     return panel
 
 
-def linked(panel: Any, column: str, title: str, url: str, *, is_outside: bool = False) -> Any:
-    """Return the panel with a link on a column."""
-    link = {"title": title, "url": url, "targetBlank": is_outside}
-    return panel.override_by_name(column, [m.DynamicConfigValue("links", [link])])
+def linked(panel: Any, column: str, *links: tuple[str, str], is_outside: bool = False) -> Any:
+    """Return the panel with links (title, address) on a column."""
+    made = [{"title": title, "url": url, "targetBlank": is_outside} for title, url in links]
+    return panel.override_by_name(column, [m.DynamicConfigValue("links", made)])
 
 
 def curve(
@@ -238,71 +292,20 @@ def curve(
 ) -> Any:
     """Return curves from PostgreSQL: the query returns time, metric, value."""
     panel = (
-        timeseries.Panel().title(title).description(says).datasource(POSTGRES).unit(unit).height(8).span(width).min(0)
+        timeseries.Panel()
+        .title(title)
+        .description(says)
+        .datasource(POSTGRES)
+        .unit(unit)
+        .height(HIGH)
+        .span(width)
+        .min(0)
     )
-    panel = panel.show_points(c.VisibilityMode.ALWAYS).line_width(2).span_nulls(True)
+    panel = _explained(panel.show_points(c.VisibilityMode.ALWAYS).line_width(2).span_nulls(True))
     if most is not None:
         panel = panel.max(most)
     if steps:
         panel = panel.thresholds(thresholds(*steps)).thresholds_style(
             common.GraphThresholdsStyleConfig().mode(c.GraphThresholdsStyleMode.DASHED)
         )
-    return panel.with_target(_Built(Sql(sql, is_series=True)))
-
-
-#: Annotations over graphs: name, filter on the view `grafana_annotations`, colour, and whether it is on from
-#: the beginning.
-Note = tuple[str, str, str, bool]
-_FAILED = "kind = 'task' AND task_uid IN (SELECT uid FROM agent_tasks WHERE status = 'error' OR ended_at IS NULL)"
-#: Of a fleet only what needs attention; the rest after a click, because hundreds of tasks hide the curves
-#: below them.
-UNDER_WAY: Note = ("Tasks under way or failed", _FAILED, "blue", True)
-NOTES: tuple[Note, ...] = (
-    UNDER_WAY,
-    ("Questions and stalls", "kind IN ('approval_requested', 'stalled')", "orange", True),
-    ("All tasks", "kind = 'task'", "blue", False),
-    ("Errors and warnings", "kind NOT IN ('task', 'approval_requested', 'approval_resolved', 'stalled')", "red", False),
-)
-
-
-def annotations(note: Note) -> d.AnnotationQuery:
-    """Return tasks, warnings or approvals as annotations."""
-    name, where, color, is_on = note
-    sql = (
-        "SELECT time, timeend, text, tags FROM grafana_annotations"
-        f" WHERE time <= $__timeTo() AND coalesce(timeend, time) >= $__timeFrom() AND {where} ORDER BY time "
-        f"DESC LIMIT 500"
-    )
-    query = d.AnnotationQuery().name(name).datasource(POSTGRES).enable(is_on).icon_color(color)
-    return query.target(_Built(Sql(sql, is_series=False)))  # type: ignore[arg-type]
-
-
-def of_label(name: str, label: str, metric: str) -> Any:
-    """Return a variable with the values of a label."""
-    variable = d.QueryVariable(name).label(label).datasource(PROMETHEUS).multi(True).include_all(True)
-    return variable.query({"query": f"label_values({metric}, {name})", "refId": "A"}).refresh(
-        m.VariableRefresh.ON_TIME_RANGE_CHANGED
-    )
-
-
-def dashboard(
-    name: str, title: str, says: str, *, hours: int = 6, notes: tuple[Note, ...] = NOTES, is_of_fleet: bool = True
-) -> d.Dashboard:
-    """Return a dashboard with its variables, and links to the others."""
-    made = d.Dashboard(title).uid(f"spanpost-{name}").description(says).tags(["spanpost"]).refresh("30s")
-    made = made.time(f"now-{hours}h", "now").timezone("browser").tooltip(m.DashboardCursorSync.CROSSHAIR)
-    made = made.link(
-        d.DashboardLink("spanpost")
-        .type(m.DashboardLinkType.DASHBOARDS)
-        .tags(["spanpost"])
-        .keep_time(True)
-        .as_dropdown(True)
-    )
-    made = made.with_variable(d.DatasourceVariable("prometheus").label("Prometheus").type("prometheus"))
-    made = made.with_variable(d.DatasourceVariable("postgres").label("Postgres").type("grafana-postgresql-datasource"))
-    if is_of_fleet:
-        for variable, label in (("agent", "Agent"), ("environment", "Environment"), ("tenant", "Tenant")):
-            made = made.with_variable(of_label(variable, label, "spanpost_tasks_started_total"))
-    for note in notes:
-        made = made.annotation(annotations(note))
-    return made
+    return asks(panel, sql, is_series=True)

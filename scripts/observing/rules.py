@@ -10,8 +10,8 @@ RECORDED: dict[str, str] = {
     "spanpost:tokens:rate1h": "sum by (agent) (rate(spanpost_tokens_total[1h]))",
     "spanpost:errors:rate30m": 'sum by (agent) (rate(spanpost_errors_total{scope="part"}[30m]))',
     "spanpost:replicas": "count(spanpost_build_info)",
-    "slack_action_count": 'label_replace(sum by (verb) (spanpost_interventions_total{source="slack"}), "type", '
-    '"$1", "verb", "(.*)")',
+    "slack_action_count": 'sum by (type) (label_replace(spanpost_interventions_total{source="slack"}, "type", '
+    '"$1", "verb", "(.*)"))',
 }
 
 ALERTS = (*AGENT_ALERTS, *PIPELINE_ALERTS)

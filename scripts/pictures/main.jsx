@@ -88,10 +88,66 @@ function displayed(panel, frames) {
   });
 }
 
+// Grafana's state timeline is no part of its components: the same lanes, drawn plainly.
+function States({ panel, frames, width, height }) {
+  const words = panel.fieldConfig.defaults.mappings[0].options;
+  const left = 150, wide = width - left - 10, tall = Math.min(Math.floor((height - 40) / Math.max(frames.length, 1)), 40);
+  const at = (time) => left + ((time - drawn.from) / (drawn.to - drawn.from)) * wide;
+  const bars = frames.flatMap((frame, lane) => {
+    const times = frame.fields[0].values, values = frame.fields[1].values;
+    return times.map((time, i) => {
+      const word = words[String(values[i])];
+      if (!word || word.color === 'transparent') return null;
+      const x = at(Math.max(time, drawn.from)), till = at(Math.min(times[i + 1] ?? drawn.to, drawn.to));
+      return till > x ? <rect key={`${lane}-${i}`} x={x} y={lane * tall + tall * 0.1} width={till - x} height={tall * 0.8} fill={theme.visualization.getColorByName(word.color)} /> : null;
+    });
+  });
+  return (
+    <svg width={width} height={height} style={{ font: '12px sans-serif', fill: theme.colors.text.primary }}>
+      {frames.map((frame, lane) => <text key={lane} x={left - 8} y={lane * tall + tall / 2 + 4} textAnchor="end">{frame.fields[1].config.displayName}</text>)}
+      {bars}
+      {Object.values(words).filter((word) => word.color !== 'transparent').map((word, i) => (
+        <g key={i} transform={`translate(${left + i * 170}, ${height - 16})`}>
+          <rect width="10" height="10" fill={theme.visualization.getColorByName(word.color)} /><text x="16" y="10">{word.text}</text>
+        </g>
+      ))}
+    </svg>
+  );
+}
+
+// Nor is its heatmap: cumulative buckets as shades.
+function Heat({ panel, frames, width, height }) {
+  const rows = frames.map((frame) => ({ le: Number(frame.fields[1].config.displayName.replace('+Inf', 'Infinity')), times: frame.fields[0].values, values: frame.fields[1].values }))
+    .sort((a, b) => a.le - b.le);
+  const cells = [];
+  rows.forEach((row, i) => row.times.forEach((time, n) => {
+    const below = i ? rows[i - 1].values[rows[i - 1].times.indexOf(time)] ?? 0 : 0;
+    cells.push({ i, time, value: row.values[n] - below });
+  }));
+  const most = Math.max(...cells.map((cell) => cell.value), 1e-9), used = rows.filter((_, i) => cells.some((cell) => cell.i === i && cell.value > 1e-6));
+  const left = 70, wide = width - left - 10, tall = (height - 10) / Math.max(used.length, 1);
+  const step = rows[0]?.times.length > 1 ? rows[0].times[1] - rows[0].times[0] : 1;
+  const shown = getDisplayProcessor({ field: { type: FieldType.number, config: { unit: panel.options.yAxis.unit } }, theme });
+  return (
+    <svg width={width} height={height} style={{ font: '12px sans-serif', fill: theme.colors.text.primary }}>
+      {used.map((row, k) => { const said = shown(row.le); return <text key={k} x={left - 8} y={height - 10 - k * tall - tall / 2 + 4} textAnchor="end">{`${said.text}${said.suffix ?? ''}`}</text>; })}
+      {cells.filter((cell) => cell.value > 1e-6).map((cell, k) => (
+        <rect key={k} x={left + ((cell.time - drawn.from) / (drawn.to - drawn.from)) * wide} y={height - 10 - (used.indexOf(rows[cell.i]) + 1) * tall}
+          width={Math.max((step / (drawn.to - drawn.from)) * wide - 1, 1)} height={tall - 1} fill="#5794f2" opacity={0.15 + 0.85 * Math.sqrt(cell.value / most)} />
+      ))}
+    </svg>
+  );
+}
+
 function Drawn({ panel, width, height }) {
   const frames = framesOf(panel);
-  if (!frames.some((frame) => frame.length)) return <div style={{ padding: 20 }}>No data</div>;
+  if (panel.type === 'traces') return <div style={{ padding: 20 }}>The spans of the trace, drawn by Grafana from the backend of traces.</div>;
+  if (!frames.some((frame) => frame.length)) return <div style={{ padding: 20 }}>{panel.fieldConfig?.defaults?.noValue ?? 'No data'}</div>;
   switch (panel.type) {
+    case 'state-timeline':
+      return <States panel={panel} frames={frames} width={width} height={height} />;
+    case 'heatmap':
+      return <Heat panel={panel} frames={frames} width={width} height={height} />;
     case 'stat': {
       const [value] = displayed(panel, frames);
       return <BigValue theme={theme} width={width} height={height} value={value.display} colorMode="value" graphMode="none" textMode="value" />;
@@ -136,6 +192,13 @@ function Dashboard() {
         {drawn.panels.map((panel, i) => {
           const { x, y, w, h } = panel.gridPos;
           const width = w * CELL.width - CELL.gap, height = h * CELL.height - CELL.gap;
+          if (panel.type === 'row') {
+            return (
+              <h2 key={i} style={{ position: 'absolute', left: 4, top: y * CELL.height + 6, margin: 0, font: '500 16px sans-serif', color: theme.colors.text.primary }}>
+                {panel.collapsed ? '▸' : '▾'} {panel.title}
+              </h2>
+            );
+          }
           return (
             <div key={i} className="panel" style={{ left: x * CELL.width, top: y * CELL.height, width, height }}>
               <PanelChrome title={panel.title} width={width} height={height} padding="md">

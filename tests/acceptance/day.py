@@ -22,16 +22,16 @@ class Day:
         self._began = began
         self.tasks = 0
 
-    def step(self, at: float, count: int, *, stays_open: bool = False) -> Iterator[Observation]:
-        """Report `count` tasks that began at `at`."""
+    def step(self, at: float, count: int, *, stays_open: bool = False, retries: bool = False) -> Iterator[Observation]:
+        """Report `count` tasks that began at `at`; `retries`: each a failed retry of the task before."""
         for _ in range(count):
             self.tasks += 1
-            yield from self._task(self.tasks, at + self._random.uniform(0, 60), stays_open)
+            yield from self._task(self.tasks, at + self._random.uniform(0, 60), stays_open, retries)
 
-    def _task(self, n: int, at: float, stays_open: bool) -> Iterator[Observation]:
+    def _task(self, n: int, at: float, stays_open: bool, retries: bool) -> Iterator[Observation]:
         choose = self._random
         agent = choose.choice(list(AGENTS))
-        fails = choose.random() < 0.15
+        fails = choose.random() < 0.15 or retries
         origin = Origin(
             resource={
                 "service.name": agent,
@@ -65,6 +65,8 @@ class Day:
             "agent.task.type": SORTS[n % 3], "gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": agent,
             "agent.link.pr": f"https://example.org/pr/{n}",
         }  # fmt: skip
+        if retries:
+            root_span["agent.retry_of"] = f"task-{n - 1}"
         if stays_open:
             begun = span(f"invoke_agent {agent}", root_span, at, 0, Status.UNSET, 1)
             yield Observation(

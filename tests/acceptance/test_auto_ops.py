@@ -53,7 +53,7 @@ class OnCall:
         said: dict[str, Any] = {
             "startsAt": (now - timedelta(minutes=1)).isoformat(),
             "labels": {"alertname": name, "severity": "critical"},
-            "annotations": {"summary": "db1 is full"},
+            "annotations": {"summary": "db1 is full", "runbook_url": "https://example.org/runbooks/disk"},
         }
         if is_over:
             said["endsAt"] = now.isoformat()
@@ -185,13 +185,19 @@ async def on_call(dsn: str, directory: Path) -> AsyncIterator[OnCall]:
 async def test_an_alert_is_handled_in_its_thread_once(dsn: str, tmp_path: Path) -> None:
     """The alert's thread shows verdict, plans, reviews and question, and the approved command runs once.
 
-    A dry run does nothing. After a kill during the question the next process continues under the same question. Two
-    processes at once run the command once. After the alert is over nothing runs, whether approved or not.
+    A dry run shows what the agents would say and does nothing. After a kill during the question the next process
+    continues under the same question. Two processes at once run the command once. After the alert is over nothing
+    runs, whether approved or not.
     """
     async with on_call(dsn, tmp_path) as there:
         await there.alert("DiskFull")
         out, _ = await there.ended(there.run("--dry-run"))
-        assert re.fullmatch(r"alert-\w+-\d+  [-\d]+ [:\d]+  DiskFull: db1 is full\n", out)
+        first, *thread = out.splitlines()
+        assert re.fullmatch(r"alert-\w+-\d+  [-\d]+ [:\d]+  DiskFull: db1 is full", first)
+        assert [text.strip().split(":")[0] for text in thread] == [
+            "Verdict", "Causes", "Diagnostics", "Plan 1", "Review 1", "Plan 2", "Review 2", "Question", "Runs",
+        ]  # fmt: skip
+        assert not any("old logs fill the disk" in json.dumps(message) for message in there.top())
         assert await there.rows("SELECT to_regclass('auto_ops')") == [(None,)]
 
         killed = there.run("--once")
@@ -245,11 +251,16 @@ async def test_after_three_refusals_a_person_is_needed(monkeypatch: pytest.Monke
     monkeypatch.syspath_prepend(str(EXAMPLE))
     agents = importlib.import_module("agents")
     asked: list[str] = []
+    facts_of: list[dict[str, Any]] = []
 
     class Refuses:
         async def ask(self, role: str, facts: dict[str, Any], *wanted: str) -> dict[str, str]:
             asked.append(role)
+            facts_of.append(facts["alert"])
             return {
+                "causes": "none",
+                "diagnostics": "none",
+                "validation": "none",
                 "verdict": "accept, but",
                 "plan": f"plan with {len(facts.get('objections', ()))}",
                 "action": "restart",
@@ -264,3 +275,35 @@ async def test_after_three_refusals_a_person_is_needed(monkeypatch: pytest.Monke
     outcome = await agents.handle(alert, Refuses(), actions, wait=1, is_over=never, acting=never)
     assert outcome == "no plan was accepted"
     assert asked == [agents.ANALYSIS, *[agents.FIX, agents.REVIEW] * 3]
+    asked.clear()
+    said = await agents.rehearse(alert, Refuses(), actions, rounds=1)
+    assert said[-1] == "No plan was accepted in 1 rounds: a person is needed"
+    assert asked == [agents.ANALYSIS, agents.FIX, agents.REVIEW]
+    assert facts_of[-1] == {"name": "DiskFull"}
+
+
+def test_models_are_told_the_runbook_and_the_repository(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The text of a runbook is found by the last part of its link, and nothing outside the directory is read."""
+    monkeypatch.syspath_prepend(str(EXAMPLE))
+    agents, program = (importlib.import_module(name) for name in ("agents", "auto_ops"))
+    books = tmp_path / "books"
+    books.mkdir()
+    (books / "disk.md").write_text("Free some space.")
+    (tmp_path / "secret.md").write_text("canary")
+    hints = program.Hints(books, tmp_path)
+
+    def told(url: str) -> dict[str, Any]:
+        alert = agents.Alert("a", "DiskFull", "", "", description="db1", labels={"host": "db1"}, runbook_url=url)
+        return dict(hints.with_hints(alert).fields())
+
+    found = told("https://example.org/runbooks/disk?x=1")
+    assert (found["runbook"], found["repository"]) == ("Free some space.", ["books", "secret.md"])
+    assert (found["description"], found["labels"]) == ("db1", {"host": "db1"})
+    for url in ("https://example.org/../secret", "https://example.org/..%2Fsecret", "", "https://example.org/none"):
+        assert "runbook" not in told(url)
+    options = ["--database", "postgresql://x", "--rounds", "2", "--repository", str(tmp_path), "--log-level", "debug"]
+    monkeypatch.setenv("MAX_ITERATIONS", "7")
+    assert (program.read(options).rounds, program.read(options[:2]).rounds) == (2, 7)
+    monkeypatch.setenv("MAX_ITERATIONS", "many")
+    with pytest.raises(SystemExit):
+        program.read(options[:2])

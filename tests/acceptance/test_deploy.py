@@ -73,12 +73,11 @@ def test_every_deployment_installs_the_same() -> None:
     }
 
 
-def test_systemd_takes_the_unit(needs: Callable[[str], str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", ["deploy/systemd/spanpost.service", "examples/auto_ops/auto_ops.service"])
+def test_systemd_takes_the_unit(needs: Callable[[str], str], tmp_path: Path, path: str) -> None:
     """systemd finds no fault in the unit file, once its program exists."""
-    unit = tmp_path / "spanpost.service"
-    unit.write_text(
-        (DEPLOY / "systemd" / "spanpost.service").read_text().replace("/opt/spanpost/bin/spanpost", sys.executable)
-    )
+    unit = tmp_path / Path(path).name
+    unit.write_text(re.sub(r"/opt/spanpost/bin/\w+", sys.executable, (ROOT / path).read_text()))
     said = subprocess.run([needs("systemd-analyze"), "verify", unit], capture_output=True, text=True, check=False)
     assert (said.returncode, said.stderr) == (0, "")
 

@@ -79,6 +79,12 @@ def test_what_a_person_must_see_is_first_and_said() -> None:
     assert "60 %" not in done
 
 
+def test_a_question_below_is_said_above() -> None:
+    """A working task shows the question of a task below it, also where that task is not listed."""
+    [_, line] = printed(120, [a_task(1, child_question="May I drop Python 3.9?", last_checkpoint="Split")])
+    assert "task 1  below: May I drop Python 3.9?" in line
+
+
 def test_unknown_figures_are_a_dash() -> None:
     """A task without progress, cost and context shows dashes, never a question mark or zero."""
     [_, line] = printed(80, [a_task(1)])

@@ -30,6 +30,7 @@ from spanpost.interactions.authorization import (
 from spanpost.interactions.protocols import Asked, PersonMessage
 from spanpost.interactions.slack import phrases
 from spanpost.interactions.slack.app import SlackApp
+from spanpost.interactions.slack.entities import Entities
 from spanpost.interactions.slack.installations import Installation, Self
 from spanpost.interactions.slack.web import Trouble
 from spanpost.model.interventions import Verb
@@ -37,9 +38,11 @@ from spanpost.model.messages import LocaleMessage
 from spanpost.model.readings import Approval
 from spanpost.routing.launch_orders import Launches
 from spanpost.routing.parameters import Parameter
+from spanpost.sinks.outputs import EntityCommand, Figures, OutputQuery
 from spanpost.testing.nouns import a_task
 from spanpost.text.locales import KOREAN
 from tests.interactions.store import InteractionStore
+from tests.sinks.test_outputs import Prometheus
 
 TEAM, BOT = "T1", "UBOT"
 AT = datetime(2026, 11, 21, 10, 0, tzinfo=UTC)
@@ -107,6 +110,7 @@ class App:
         *rules: Rule,
         launchers: frozenset[str] = frozenset({"nightly", "fix"}),
         declared: Sequence[Parameter] = (),
+        entities: Entities | None = None,
     ) -> None:
         self.interaction_store, self.web = InteractionStore(), Web()
         interactions = Interactions(
@@ -122,7 +126,7 @@ class App:
         one = Installation(interactions, self.web, "xoxb-1")  # type: ignore[arg-type]
         one._self = Self(team=TEAM, bot_user=BOT)
         self.one = one
-        self.app = SlackApp([one])
+        self.app = SlackApp([one], entities=entities)
         self.count = 0
 
     def task(self, key: str, channel: str = "C1", **fields: Any) -> Any:
@@ -191,6 +195,47 @@ async def test_what_runs_and_what_waits() -> None:
     }.items() <= next(e for e in elements if e.get("url")).items()
     assert {e["type"] for e in elements} <= {"text", "link", "date"}  # nothing that mentions anybody
     assert await App().say("list") == "No task is running."
+
+
+async def test_a_command_of_the_settings_answers_with_figures_of_an_entity() -> None:
+    """`/agents status dealer-12` shows its figures from Prometheus, to members of the command's tenant alone.
+
+    The entity is quoted in the query, and one that is no plain word is not asked about.
+    """
+    async with Prometheus() as prometheus:
+        prometheus.values = AnyTime("4820.11")
+        queries = {"revenue": OutputQuery(query='revenue{dealer="${entity}"}', currency="$")}
+        figures = Figures(prometheus.url, {})
+        commands = {
+            "status": EntityCommand(queries=queries, what="a dealer"),
+            "theirs": EntityCommand(queries=queries, tenant="acme"),
+        }
+        app = App(entities=Entities(commands, figures, "default"))
+        assert await app.say("status dealer-12") == "dealer-12\nrevenue $4,820.11"
+        assert [form["query"] for form in prometheus.asked] == ['revenue{dealer="dealer-12"}']
+        assert "There is no command" in await app.say("theirs dealer-12")
+        for hostile in ('x"} or vector(1) #', "", "a b", "x" * 101, "${entity}"):
+            assert await app.say(f"status {hostile}") == "Name one entity, in one word."
+        assert len(prometheus.asked) == 1
+        prometheus.values = {}
+        assert "no figures of “nobody”" in await app.say("status nobody")
+        prometheus.status = 500
+        assert "does not answer" in await app.say("status dealer-12")
+        assert "status <name>" in html.unescape(await app.say("help"))
+
+
+class AnyTime(dict[float, str]):
+    """One value at any time."""
+
+    def __init__(self, value: str) -> None:
+        super().__init__()
+        self._value = value
+
+    def __contains__(self, at: object) -> bool:
+        return True
+
+    def __getitem__(self, at: float) -> str:
+        return self._value
 
 
 async def test_long_lists_are_cut_and_counted() -> None:

@@ -345,9 +345,29 @@ def test_a_form_holds_the_json() -> None:
     assert document["a"] == 1
 
 
+async def test_a_provider_has_its_own_window_and_unit_of_time() -> None:
+    """A time in milliseconds is read as such, and a provider's requests are accepted for its own window."""
+    signature = {"signature_header": "X-Sig", "timestamp_header": "X-At", "timestamp_unit": "ms"}
+    made = settings(slow={"signature": signature, "secret": SECRET, "window": 900})
+    app = App(made)
+
+    async def sent(at: float) -> Post:
+        said = str(int(at * 1_000))
+        digest = hmac.new(SECRET.encode(), f"{said}.{{}}".encode(), hashlib.sha256).hexdigest()
+        return await app.post("/hooks/slow", b"{}", {"X-Sig": digest, "X-At": said})
+
+    answers = [await sent(app.now + away) for away in (0, -899, 899, -901, 901)]
+    assert [answer.status for answer in answers] == [202, 202, 202, 401, 401]
+    assert {reason_of(answer.body) for answer in answers[3:]} == {"too_old"}
+    seconds = str(int(app.now))
+    digest = hmac.new(SECRET.encode(), f"{seconds}.{{}}".encode(), hashlib.sha256).hexdigest()
+    assert (await app.post("/hooks/slow", b"{}", {"X-Sig": digest, "X-At": seconds})).status == 401
+
+
 @pytest.mark.parametrize(
     ("said", "message"),
     [
+        ({"scheme": "github", "secret": SECRET, "window": 1_801}, "window"),
         ({"secret": "x"}, "either scheme or signature"),
         ({"scheme": "standard", "secret": "canary!"}, "base64"),
         ({"scheme": "standard", "secret": "whsec_Y2FuYXJ5"}, "16 bytes at least"),

@@ -76,6 +76,13 @@ async def prometheus():
         yield server
 
 
+def test_money_has_its_currency_in_front():
+    """A figure with a currency has two decimals and the currency in front, any other figure its unit behind."""
+    money = OutputQuery(query="m", currency="$")
+    assert [money.shown(value) for value in (4820.11, 12_345_678.5, -3.0)] == ["$4,820.11", "$12,345,678.50", "-$3.00"]
+    assert P99.shown(310.5) == "310.5"
+
+
 async def test_a_figure_before_and_after_stands_with_the_end(prometheus):
     """The end's reply shows the answers; a second attempt of the same delivery does not query again."""
     async with FakeSlack() as slack:

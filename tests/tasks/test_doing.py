@@ -11,6 +11,7 @@ from spanpost.model.observations import Observation, Part
 from spanpost.model.readings import EventReport, Failure, Reading, Role
 from spanpost.model.tasks import Task
 from spanpost.model.usage import Usage
+from spanpost.readers import read
 from tests.tasks.histories import BASE, SECOND, Twin, placed
 
 TRACE = b"t" * 16
@@ -167,3 +168,43 @@ def test_what_is_complete_is_done() -> None:
     twin = Twin()
     twin.record([told(1, "x", progress=60.0), span(1, 0, agent("ann"))])
     assert named(twin, "ann").progress == 100.0
+
+
+def asked(n: int, on: int):  # type: ignore[no-untyped-def]
+    """Return a question on span `on`, `n` seconds in."""
+    o = Observation(
+        part=Part.EVENT,
+        trace_id=TRACE,
+        span_id=bytes([on]) * 8,
+        name=c.EVENT_APPROVAL_REQUESTED,
+        at_ns=BASE + n * SECOND,
+        attributes={c.APPROVAL_ID: "drop", c.APPROVAL_QUESTION: "Drop it?"},
+    )
+    return placed(o, read(o))
+
+
+def test_what_an_agent_below_needs_rises_to_the_root() -> None:
+    """A root counts the agents at any depth that work, wait, failed and are done, and has their first question."""
+    twin = Twin()
+    desk = Reading(role=Role.WORKFLOW, task_name="desk")
+    failed = msgspec.structs.replace(agent("third"), failure=Failure(type="E", message="no"))
+    twin.record(
+        [
+            span(1, 0, desk, is_open=True),
+            span(2, 1, agent("first"), is_open=True),
+            span(3, 2, tool("ask"), is_open=True),
+            span(4, 3, agent("second"), is_open=True),
+            span(5, 1, failed),
+            span(6, 1, agent("fourth")),
+            span(7, 2, CALL),
+        ]
+    )
+    assert (named(twin, "desk").waiting_children, named(twin, "desk").child_question) == (0, None)
+    twin.record([asked(8, 4)])
+    for name, counts in {"desk": (1, 1, 1, 1), "first": (0, 1, 0, 0)}.items():
+        task = named(twin, name)
+        found = (task.working_children, task.waiting_children, task.failed_children, task.done_children)
+        assert (found, task.child_question) == (counts, "Drop it?"), name
+        assert (task.open_child_approvals, task.child_question_uid) == (1, named(twin, "second").uid)
+    twin.record([span(4, 3, agent("second")), span(2, 1, agent("first"))])
+    assert named(twin, "desk").working_children == 0

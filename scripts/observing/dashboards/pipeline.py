@@ -2,195 +2,229 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from grafana_foundation_sdk.builders import dashboard as d
 
-from observing.panels import GREEN, RED, YELLOW, bars, dashboard, in_words, lines, number, rows
+from observing.frame import dashboard, in_rows
+from observing.panels import GREEN, JOB, PROCESS, QUANTILES, RED, YELLOW, bars, in_words, lines, number, quantiles, rows
+from observing.timelines import heat
+
+_RATE = "$__rate_interval"
 
 
 def pipeline() -> d.Dashboard:
     """Spanpost's own health."""
-    rate = "$__rate_interval"
     made = dashboard(
         "pipeline",
         "spanpost / Pipeline",
-        "Is anything late, lost, throttled, blocked?",
-        notes=(("Stalls", "kind = 'stalled'", "orange", True), ("All tasks", "kind = 'task'", "blue", False)),
+        "Deliveries, receivers and storage of spanpost itself: what is late, dropped, throttled or full.",
+        notes=(("Stalls", "t.kind = 'stalled'", "orange", False),),
         is_of_fleet=False,
+        labels=("job", "instance"),
     )
-    for panel in (
-        number("Processes", "Of spanpost, as scraped.", "count(spanpost_build_info)"),
+    return in_rows(
+        made,
+        {"Now": _now(), "Trends": _trends(), "Why": _why(), "Storage": _storage(), "Tables": _tables()},
+        closed=("Storage",),
+    )
+
+
+def _now() -> list[Any]:
+    return [
+        number("Processes", "Of spanpost, as scraped.", f"count(spanpost_build_info{{{PROCESS}}})"),
         in_words(
             number(
                 "Database",
                 "Whether every process reaches it.",
-                "min(spanpost_store_up)",
+                f"min(spanpost_store_up{{{PROCESS}}})",
                 "short",
                 (None, RED),
                 (1, GREEN),
             ),
-            {"1": ("up", GREEN), "0": ("away", RED)},
+            {"1": ("up", GREEN), "0": ("down", RED)},
         ),
         number(
-            "Oldest delivery",
+            "Oldest undelivered",
             "Age of the oldest delivery that waits.",
-            "max(spanpost_delivery_oldest_seconds) or vector(0)",
+            f"max(spanpost_delivery_oldest_seconds{{{JOB}}}) or vector(0)",
             "s",
             (None, GREEN),
             (60, YELLOW),
             (300, RED),
         ),
         number(
-            "Lost in this range",
+            "Dropped in this range",
             "Observations and deliveries.",
-            'sum(increase(spanpost_dropped_total{reason!~"superseded|closed|no_task"}[$__range])) or vector(0)',
+            f'sum(increase(spanpost_dropped_total{{{PROCESS},reason!~"superseded|closed|no_task"}}[$__range]))'
+            " or vector(0)",
             "short",
             (None, GREEN),
             (1, RED),
         ),
         number(
-            "Given up",
-            "Dead letters, kept with their errors.",
-            "sum(spanpost_deliveries_dead) or vector(0)",
+            "Dead letters",
+            "Deliveries that were given up; they are kept with their errors.",
+            f"sum(spanpost_deliveries_dead{{{JOB}}}) or vector(0)",
             "short",
             (None, GREEN),
             (1, RED),
         ),
         number(
-            "Budgets closed",
-            "Rate limits that are closed: throttled, refused, failing.",
-            "sum(spanpost_circuit_breakers_open) or vector(0)",
+            "Open circuit breakers",
+            "Rate limits whose calls are stopped: throttled, refused, failing.",
+            f"sum(spanpost_circuit_breakers_open{{{JOB}}}) or vector(0)",
             "short",
             (None, GREEN),
             (1, YELLOW),
         ),
         lines(
-            "Audit rows a second",
-            "New rows by part of a span, duplicates, and spans that are not an agent's.",
-            (f"sum by (part) (rate(spanpost_events_total[{rate}]))", "{{part}}"),
-            (f"sum(rate(spanpost_duplicate_observations_total[{rate}]))", "duplicates"),
-            (f"sum(rate(spanpost_ignored_spans_total[{rate}]))", "passed over"),
+            "Delivery backlog",
+            "Waiting deliveries, and observations that agents' processes have not recorded yet.",
+            (f"sum by (sink) (spanpost_deliveries_waiting{{{JOB}}})", "deliveries to {{sink}}"),
+            (f"sum(spanpost_queue_length{{{PROCESS}}})", "observations"),
+            width=12,
         ),
         lines(
-            "Lag of the journal",
+            "Audit rows per second",
+            "New rows by part of a span, duplicates, and spans that are not an agent's.",
+            (f"sum by (part) (rate(spanpost_events_total{{{PROCESS}}}[{_RATE}]))", "{{part}}"),
+            (f"sum(rate(spanpost_duplicate_observations_total{{{PROCESS}}}[{_RATE}]))", "duplicates"),
+            (f"sum(rate(spanpost_ignored_spans_total{{{PROCESS}}}[{_RATE}]))", "ignored"),
+        ),
+    ]
+
+
+def _trends() -> list[Any]:
+    return [
+        lines(
+            "Deliveries per minute",
+            "Attempts, by outcome.",
+            (
+                f"sum by (sink, outcome) (rate(spanpost_deliveries_total{{{PROCESS}}}[{_RATE}])) * 60",
+                "{{sink}} {{outcome}}",
+            ),
+        ),
+        lines(
+            "Age at delivery",
+            "Percentiles of the time from enqueue to delivery, by sink.",
+            *quantiles(f"spanpost_deliveries_age_seconds_bucket{{{PROCESS}}}", "{{sink}}", by="sink", of=QUANTILES[1:]),
+            unit="s",
+        ),
+        heat(
+            "Ages at delivery",
+            "Number of deliveries by their age.",
+            f"spanpost_deliveries_age_seconds_bucket{{{PROCESS}}}",
+        ),
+        lines(
+            "Journal lag",
             "Age of the oldest request that is answered and not recorded yet.",
-            ("max by (tenant) (spanpost_journal_lag_seconds)", "{{tenant}}"),
-            ("max by (topic) (spanpost_kafka_lag_seconds)", "Kafka: {{topic}}"),
+            (f"max by (tenant) (spanpost_journal_lag_seconds{{{JOB}}})", "journal {{tenant}}"),
+            (f"max by (topic) (spanpost_kafka_lag_seconds{{{PROCESS}}})", "Kafka: {{topic}}"),
             unit="s",
         ),
         lines(
+            "Calls of sinks per minute",
+            "By method and outcome.",
+            (
+                f"sum by (method, outcome) (rate(spanpost_sink_calls_total{{{PROCESS}}}[{_RATE}])) * 60",
+                "{{method}} {{outcome}}",
+            ),
+        ),
+        lines(
+            "Requests per minute",
+            "Requests to the OTLP receivers and for interactions, by status.",
+            (
+                f"sum by (endpoint, status) (rate(spanpost_requests_total{{{PROCESS}}}[{_RATE}])) * 60"
+                " or sum by (endpoint, status)"
+                f" (rate(spanpost_interactions_requests_total{{{PROCESS}}}[{_RATE}])) * 60",
+                "{{endpoint}} {{status}}",
+            ),
+            width=12,
+        ),
+        lines(
+            "Time to commit",
+            "Percentiles of the time from the start of a batch to its commit.",
+            *quantiles(f"spanpost_commit_duration_seconds_bucket{{{PROCESS}}}"),
+            unit="s",
+        ),
+        lines(
+            "Replaced edits per minute",
+            "States that newer ones replaced before they were sent.",
+            (f"sum by (sink) (rate(spanpost_deliveries_coalesced_total{{{PROCESS}}}[{_RATE}])) * 60", "{{sink}}"),
+        ),
+    ]
+
+
+def _why() -> list[Any]:
+    return [
+        bars(
+            "Dropped, by reason",
+            "Observations and deliveries in this range.",
+            (
+                f"round(sum by (component, reason) (increase(spanpost_dropped_total{{{PROCESS}}}[$__range]))) > 0"
+                f' or label_replace(sum(spanpost_store_up{{{PROCESS}}}) * 0, "component", "nothing", "", "")',
+                "{{component}} {{reason}}",
+            ),
+        ),
+        bars(
+            "Checkpoints",
+            "Checkpoints in this range, by kind.",
+            (f"round(sum by (kind) (increase(spanpost_checkpoints_total{{{PROCESS}}}[$__range]))) > 0", "{{kind}}"),
+        ),
+        bars(
+            "Versions",
+            "Processes by version, and the schema of the database.",
+            (f"count by (version) (spanpost_build_info{{{PROCESS}}})", "spanpost {{version}}"),
+            (f"max by (version) (spanpost_schema_info{{{JOB}}})", "schema {{version}}"),
+        ),
+    ]
+
+
+def _storage() -> list[Any]:
+    return [
+        lines(
             "Bytes in the journal",
             "Requests that are answered and not recorded yet, compressed.",
-            ("sum by (tenant) (spanpost_journal_bytes)", "{{tenant}}"),
+            (f"sum by (tenant) (spanpost_journal_bytes{{{JOB}}})", "journal {{tenant}}"),
             unit="bytes",
+        ),
+        lines(
+            "Memory and spool",
+            "Requests under way and the spool's directory.",
+            (f"sum(spanpost_in_flight_bytes{{{PROCESS}}})", "requests"),
+            (f"sum(spanpost_spool_bytes{{{PROCESS}}})", "spool"),
+            unit="bytes",
+            width=12,
+        ),
+        lines(
+            "Archived rows",
+            "Rows in archives, by table.",
+            (f"max by (table) (spanpost_archived_rows{{{JOB}}})", "{{table}} rows"),
+            (f"max by (table) (spanpost_archived_bytes{{{JOB}}})", "{{table}} bytes"),
         ),
         lines(
             "Retention and sealed log",
             "How long old rows wait to be archived, since when no run was completed, the age of the oldest row that "
             "may not be sealed, and how long a newer checkpoint has waited to leave.",
-            ("max(spanpost_retention_overdue_seconds)", "overdue"),
-            ("max(spanpost_retention_run_age_seconds)", "last run"),
-            ("max(spanpost_seal_lag_seconds)", "not sealed"),
-            ("max by (way) (spanpost_seal_publication_age_seconds)", "checkpoint by {{way}}"),
+            (f"max(spanpost_retention_overdue_seconds{{{JOB}}})", "overdue"),
+            (f"max(spanpost_retention_run_age_seconds{{{JOB}}})", "last run"),
+            (f"max(spanpost_seal_lag_seconds{{{JOB}}})", "not sealed"),
+            (f"max by (way) (spanpost_seal_publication_age_seconds{{{JOB}}})", "checkpoint by {{way}}"),
             unit="s",
         ),
-        lines(
-            "Archived rows",
-            "Rows in archives, by table.",
-            ("max by (table) (spanpost_archived_rows)", "{{table}}"),
-            ("max by (table) (spanpost_archived_bytes)", "{{table}}: bytes"),
-        ),
-        lines(
-            "Time to commit",
-            "Time in which half, and 99 of 100, of the batches are committed.",
-            *(
-                (
-                    f"histogram_quantile({q}, sum by (le) (rate(spanpost_commit_duration_seconds_bucket[{rate}])))",
-                    f"{p} %",
-                )
-                for q, p in ((0.5, 50), (0.99, 99))
-            ),
-            unit="s",
-        ),
-        lines(
-            "Deliveries a minute",
-            "Attempts, by outcome.",
-            (f"sum by (sink, outcome) (rate(spanpost_deliveries_total[{rate}])) * 60", "{{sink}} {{outcome}}"),
-        ),
-        lines(
-            "Age at delivery",
-            "Time in which half, and 99 of 100, of the deliveries arrive.",
-            *(
-                (
-                    f"histogram_quantile({q}, sum by (le, sink) "
-                    f"(rate(spanpost_deliveries_age_seconds_bucket[{rate}])))",
-                    f"{{{{sink}}}} {p} %",
-                )
-                for q, p in ((0.5, 50), (0.99, 99))
-            ),
-            unit="s",
-        ),
-        lines(
-            "Calls of sinks a minute",
-            "By method and outcome.",
-            (f"sum by (method, outcome) (rate(spanpost_sink_calls_total[{rate}])) * 60", "{{method}} {{outcome}}"),
-        ),
-        lines(
-            "Edits saved a minute",
-            "States that newer ones replaced before they were sent.",
-            (f"sum by (sink) (rate(spanpost_deliveries_coalesced_total[{rate}])) * 60", "{{sink}}"),
-        ),
-        lines(
-            "What waits",
-            "Waiting deliveries, and observations that agents' processes have not recorded yet.",
-            ("sum by (sink) (spanpost_deliveries_waiting)", "deliveries to {{sink}}"),
-            ("sum(spanpost_queue_length)", "observations"),
-            width=8,
-        ),
-        lines(
-            "Held",
-            "Requests under way and the spool's directory.",
-            ("sum(spanpost_in_flight_bytes)", "requests"),
-            ("sum(spanpost_spool_bytes)", "spool"),
-            unit="bytes",
-            width=8,
-        ),
-        lines(
-            "Requests a minute",
-            "Requests to the OTLP receivers and for interactions, by status.",
-            (
-                f"sum by (endpoint, status) (rate(spanpost_requests_total[{rate}])) * 60"
-                f" or sum by (endpoint, status) (rate(spanpost_interactions_requests_total[{rate}])) * 60",
-                "{{endpoint}} {{status}}",
-            ),
-            width=8,
-        ),
-        bars(
-            "Losses by reason",
-            "In this range; zeros are good.",
-            "round(sum by (component, reason) (increase(spanpost_dropped_total[$__range]))) > 0"
-            ' or label_replace(sum(spanpost_store_up) * 0, "component", "nothing is dropped", "", "")',
-            "{{component}} {{reason}}",
-        ),
-        bars(
-            "Checkpoints",
-            "Checkpoints in this range, by kind.",
-            "round(sum by (kind) (increase(spanpost_checkpoints_total[$__range]))) > 0",
-            "{{kind}}",
-        ),
-        bars(
-            "Versions",
-            "Processes by version, and the schema.",
-            'label_replace(count by (version) (spanpost_build_info), "what", "spanpost", "", "")'
-            ' or label_replace(max by (version) (spanpost_schema_info), "what", "schema", "", "")',
-            "{{what}} {{version}}",
-        ),
+    ]
+
+
+def _tables() -> list[Any]:
+    return [
         rows(
             "Deliveries",
             "By sink and state.",
             'SELECT sink AS "Sink", state AS "State", date_trunc(\'second\', min(born_at)) AS "Oldest", '
-            'count(*)::int AS "Letters" FROM deliveries GROUP BY 1, 2 ORDER BY 1, 2',
+            'count(*)::int AS "Count" FROM deliveries GROUP BY 1, 2 ORDER BY 1, 2',
             width=12,
-            widths={"Deliveries": 90, "Oldest": 180},
+            widths={"Count": 90, "Oldest": 180},
         ),
         rows(
             "Tables",
@@ -203,6 +237,4 @@ def pipeline() -> d.Dashboard:
             width=12,
             units={"Rows": "short", "Size": "bytes"},
         ),
-    ):
-        made = made.with_panel(panel)
-    return made
+    ]

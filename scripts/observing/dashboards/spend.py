@@ -2,41 +2,52 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from grafana_foundation_sdk.builders import dashboard as d
 
-from observing.dashboards.common import AGENTS, BUDGET, CONTEXT, RANGE, TASK, USED
-from observing.panels import GREEN, RED, UNDER_WAY, WHO, YELLOW, bars, dashboard, found, lines, linked, number, rows
+from observing.dashboards.common import BOARD, BOARD_VARIABLE, BUDGET, CONTEXT, HIDDEN, ON_BOARD, RANGE, TASK, USED
+from observing.frame import NOTES, dashboard, in_rows
+from observing.panels import AGENTS, GREEN, JOB, RED, TENANTS, WHO, YELLOW, bars, found, lines, linked, number, rows
+
+_RATE = "$__rate_interval"
+_COST = f"spanpost_cost_usd_total{{{WHO}}}"
+_TOKENS = f"spanpost_tokens_total{{{WHO}}}"
+_SUMS = f"FROM agent_tasks t WHERE $__timeFilter(coalesce(t.ended_at, t.last_event_at)) AND {AGENTS}"
 
 
 def spend() -> d.Dashboard:
     """Tokens, cost, windows."""
-    rate = "$__rate_interval"
-    cost = f"spanpost_cost_usd_total{{{WHO}}}"
-    tokens = f"spanpost_tokens_total{{{WHO}}}"
     made = dashboard(
         "spend",
         "spanpost / Spend and context",
-        "Tokens and cost by agent, model and tenant; context windows.",
+        "Tokens and cost by agent, model, tenant, person and pull request; budgets; context windows.",
         hours=24,
         notes=(
-            UNDER_WAY,
-            ("Filling contexts", "kind IN ('context_warning', 'compaction')", "orange", False),
-            ("All tasks", "kind = 'task'", "blue", False),
+            *NOTES[:1],
+            ("Context warnings", "t.kind IN ('context_warning', 'compaction')", "orange", False),
+            *NOTES[2:3],
         ),
     )
-    sums = f"FROM agent_tasks t WHERE $__timeFilter(coalesce(t.ended_at, t.last_event_at)) AND {AGENTS}"
-    for panel in (
+    return in_rows(
+        made.with_variable(BOARD_VARIABLE),
+        {"Now": _now(), "Trends": _trends(), "Why": _why(), "Tables": _tables()},
+    )
+
+
+def _now() -> list[Any]:
+    return [
         found(
             "Cost in this range",
             "By the time of finalization, from the audit rows: exact. Calls without a known price are not included.",
             f"SELECT coalesce(sum(u.cost_usd), 0)::float8 AS value {USED}",
             "currencyUSD",
         ),
-        number("A day at this pace", "From the last hour.", f"sum(rate({cost}[1h])) * 86400", "currencyUSD"),
+        number("Cost of a day at this rate", "From the last hour.", f"sum(increase({_COST}[1h])) * 24", "currencyUSD"),
         number(
             "Fullest budget",
             "The budget with the largest spent share in its current period (`budgets`); empty without budgets.",
-            "max(spanpost_budget_used_ratio) or vector(0)",
+            f"max(spanpost_budget_used_ratio{{{JOB},tenant=~'$tenant'}}) or vector(0)",
             "percentunit",
             (None, GREEN),
             (0.8, YELLOW),
@@ -48,42 +59,16 @@ def spend() -> d.Dashboard:
             f"SELECT coalesce(sum(u.input_tokens + u.output_tokens), 0)::float8 AS value {USED}",
         ),
         found(
-            "From the cache",
+            "Input from caches",
             "Share of the input from caches.",
             f"SELECT coalesce(sum(u.cache_read_tokens)::float8 / nullif(sum(u.input_tokens), 0), 0) AS value {USED}",
             "percentunit",
         ),
         found(
-            "Without a price",
+            "Calls without a price",
             "Model calls without a known cost.",
             f"SELECT greatest(coalesce(sum(u.unpriced), 0), 0)::float8 AS value {USED}",
             steps=((None, GREEN), (1, YELLOW)),
-        ),
-        lines(
-            "Cost an hour, by agent",
-            "By the time of finalization; calls without a known price are not included.",
-            (f"sum by (agent) (rate({cost}[{rate}])) * 3600", "{{agent}}"),
-            unit="currencyUSD",
-            stacked=True,
-        ),
-        lines(
-            "Cost an hour, by model",
-            "By the model that each call names.",
-            (f"sum by (model) (rate({cost}[{rate}])) * 3600", "{{model}}"),
-            unit="currencyUSD",
-            stacked=True,
-        ),
-        lines(
-            "Tokens a minute, by kind",
-            "Input includes caches.",
-            (f"sum by (kind) (rate({tokens}[{rate}])) * 60", "{{kind}}"),
-        ),
-        bars(
-            "Held back, by model",
-            "Calls that met a rate limit or a spent quota in this range.",
-            f"round(sum by (limit, model) (increase(spanpost_provider_limits_total{{{WHO}}}[$__range]))) > 0",
-            "{{limit}} {{model}}",
-            width=12,
         ),
         rows(
             "Budgets",
@@ -99,8 +84,8 @@ def spend() -> d.Dashboard:
             " coalesce(calls::numeric / nullif(limit_calls, 0), 0),"
             " coalesce(tool_calls::numeric / nullif(limit_tool_calls, 0), 0),"
             " coalesce(extract(epoch FROM wall_time) / nullif(extract(epoch FROM limit_time), 0), 0)"
-            ")::float8 AS share FROM spending WHERE "
-            "ends_at > now()"
+            ")::float8 AS share FROM spending t WHERE "
+            f"ends_at > now() AND {TENANTS}"
             ") s ORDER BY share DESC LIMIT 100",
             width=24,
             units={
@@ -116,12 +101,41 @@ def spend() -> d.Dashboard:
                 "Used": 90,
                 "Spent": 90,
                 "Limit": 90,
-                "Tokens": 100,
-                "Of tokens": 100,
-                "Without a price": 130,
-                "Until": 180,
+                "Tokens": 85,
+                "Of tokens": 85,
+                "Without a price": 110,
+                "Calls": 70,
+                "Of calls": 70,
+                "At the limit": 90,
+                "Raises": 65,
+                "Until": 165,
             },
             steps={"Used": BUDGET},
+        ),
+    ]
+
+
+def _trends() -> list[Any]:
+    return [
+        lines(
+            "Cost per hour, by agent",
+            "By the time of finalization; calls without a known price are not included.",
+            (f"sum by (agent) (rate({_COST}[{_RATE}])) * 3600", "{{agent}}"),
+            unit="currencyUSD",
+            stacked=True,
+        ),
+        lines(
+            "Cost per hour, by model",
+            "By the model that each call names.",
+            (f"sum by (model) (rate({_COST}[{_RATE}])) * 3600", "{{model}}"),
+            unit="currencyUSD",
+            stacked=True,
+        ),
+        lines(
+            "Tokens per minute, by kind",
+            "Input includes caches.",
+            (f"sum by (kind) (rate({_TOKENS}[{_RATE}])) * 60", "{{kind}}"),
+            width=8,
         ),
         lines(
             "Context windows",
@@ -129,19 +143,75 @@ def spend() -> d.Dashboard:
             (f"max by (agent) (spanpost_context_used_ratio{{{WHO}}})", "{{agent}}"),
             unit="percentunit",
             steps=CONTEXT,
+            width=8,
         ),
         lines(
-            "Time until full",
+            "Time to the next context warning",
             "Forecast time until the next window reaches a warning threshold.",
             (f"min by (agent) (spanpost_context_forecast_seconds{{{WHO}}})", "{{agent}}"),
             unit="s",
+            width=8,
+        ),
+    ]
+
+
+def _why() -> list[Any]:
+    return [
+        linked(
+            linked(
+                rows(
+                    "Most expensive tasks",
+                    "Including all tasks below them.",
+                    'SELECT coalesce(nullif(t.name, \'\'), t.task_id) AS "Task", t.agent_name AS "Agent",'
+                    ' s.cost_usd::float8 AS "Cost", (s.input_tokens + '
+                    's.output_tokens)::float8 AS "Tokens", '
+                    f"{ON_BOARD}, " + RANGE + f" FROM agent_tasks t JOIN agent_task_totals s ON s.uid = t.uid WHERE "
+                    f"$__timeFilter(t.started_at) AND t.parent_uid IS NULL AND s.cost_usd IS NOT NULL AND "
+                    f"{AGENTS} ORDER BY 3 DESC LIMIT 20",
+                    width=24,
+                    units={"Cost": "currencyUSD", "Tokens": "short", "Task": "string", "id": "string"},
+                    widths={"Agent": 130, "Cost": 110, "Tokens": 110, "Board": 70},
+                    hidden=HIDDEN,
+                ),
+                "Task",
+                TASK,
+            ),
+            "Board",
+            BOARD,
+            is_outside=True,
+        ),
+        bars(
+            "Rate limits and quotas, by model",
+            "Calls that met a rate limit or a spent quota in this range.",
+            (
+                f"round(sum by (limit, model) (increase(spanpost_provider_limits_total{{{WHO}}}[$__range]))) > 0",
+                "{{limit}} {{model}}",
+            ),
+            width=8,
         ),
         rows(
+            "Rate limits and quotas, by account",
+            "Calls that met a rate limit or quota, by the account that the agent names.",
+            "SELECT day AS \"Day\", coalesce(nullif(account, ''), 'unknown') AS \"Account\", provider AS "
+            '"Provider", model AS "Model",'
+            ' kind AS "Limit", count::float8 AS "Calls" FROM provider_limits t WHERE $__timeFilter(last_at) '
+            f"AND {TENANTS} ORDER "
+            "BY day DESC, count DESC LIMIT 100",
+            width=16,
+            height=7,
+            widths={"Day": 100, "Limit": 90, "Calls": 70},
+        ),
+    ]
+
+
+def _tables() -> list[Any]:
+    return [
+        rows(
             "By agent",
-            "Out of the audit: exact.",
+            "From the audit rows: exact.",
             f'SELECT coalesce(agent_name, \'unknown\') AS "Agent", count(*)::int AS "Tasks", '
             f'sum(llm_calls)::float8 AS "Calls", sum(input_tokens)::float8 AS "Tokens in", '
-            f'sum(output_tokens)::float8 AS "Tokens out", sum(cost_usd)::float8 AS "Cost" {sums} GROUP BY 1 '
+            f'sum(output_tokens)::float8 AS "Tokens out", sum(cost_usd)::float8 AS "Cost" {_SUMS} GROUP BY 1 '
             f"ORDER BY 6 DESC NULLS LAST",
             width=12,
             units={"Cost": "currencyUSD", "Tokens in": "short", "Tokens out": "short"},
@@ -160,23 +230,23 @@ def spend() -> d.Dashboard:
         ),
         rows(
             "By tenant",
-            "Out of the audit: exact.",
+            "From the audit rows: exact.",
             f'SELECT t.tenant AS "Tenant", count(*)::int AS "Tasks", sum(t.input_tokens)::float8 AS "Tokens '
-            f'in", sum(t.output_tokens)::float8 AS "Tokens out", sum(t.cost_usd)::float8 AS "Cost" {sums} GROUP '
+            f'in", sum(t.output_tokens)::float8 AS "Tokens out", sum(t.cost_usd)::float8 AS "Cost" {_SUMS} GROUP '
             f"BY 1 ORDER BY 5 DESC NULLS LAST",
             width=12,
             units={"Cost": "currencyUSD", "Tokens in": "short", "Tokens out": "short"},
             widths={"Tasks": 65, "Tokens in": 80, "Tokens out": 85, "Cost": 75},
         ),
         rows(
-            "By sort of work",
-            "Out of the audit: exact.",
-            f'SELECT coalesce(type, \'unknown\') AS "Sort", count(*)::int AS "Tasks", sum(cost_usd)::float8 AS '
+            "By task type",
+            "From the audit rows: exact.",
+            f'SELECT coalesce(type, \'unknown\') AS "Type", count(*)::int AS "Tasks", sum(cost_usd)::float8 AS '
             f"\"Cost\", (sum(cost_usd) / nullif(count(*) FILTER (WHERE status = 'complete'), 0))::float8 AS "
-            f'"For each that succeeded" {sums} GROUP BY 1 ORDER BY 3 DESC NULLS LAST',
+            f'"Per success" {_SUMS} GROUP BY 1 ORDER BY 3 DESC NULLS LAST',
             width=12,
-            units={"Cost": "currencyUSD", "For each that succeeded": "currencyUSD"},
-            widths={"Tasks": 90, "Cost": 110, "For each that succeeded": 180},
+            units={"Cost": "currencyUSD", "Per success": "currencyUSD"},
+            widths={"Tasks": 90, "Cost": 110, "Per success": 180},
         ),
         *(
             rows(
@@ -196,36 +266,4 @@ def spend() -> d.Dashboard:
                 ("By requester", "Person", "t.requested_by", ""),
             )
         ),
-        rows(
-            "Held back by providers",
-            "Calls that met a rate limit or quota, by the account that the agent names.",
-            "SELECT day AS \"Day\", coalesce(nullif(account, ''), 'unknown') AS \"Account\", provider AS "
-            '"Provider", model AS "Model",'
-            ' kind AS "Limit", count::float8 AS "Calls" FROM provider_limits WHERE $__timeFilter(last_at) ORDER '
-            "BY day DESC, count DESC LIMIT 100",
-            width=24,
-            height=5,
-            widths={"Day": 100, "Limit": 90, "Calls": 70},
-        ),
-        linked(
-            rows(
-                "Dearest tasks",
-                "Including all tasks below them.",
-                'SELECT t.task_id AS "Task", t.name AS "Name", s.cost_usd::float8 AS "Cost", (s.input_tokens + '
-                's.output_tokens)::float8 AS "Tokens", '
-                + RANGE
-                + f" FROM agent_tasks t JOIN agent_task_totals s ON s.uid = t.uid WHERE "
-                f"$__timeFilter(t.started_at) AND t.parent_uid IS NULL AND s.cost_usd IS NOT NULL AND "
-                f"{AGENTS} ORDER BY 3 DESC LIMIT 20",
-                width=24,
-                units={"Cost": "currencyUSD", "Tokens": "short"},
-                widths={"Cost": 110, "Tokens": 110},
-                hidden=("from", "to"),
-            ),
-            "Task",
-            "Open the task",
-            TASK,
-        ),
-    ):
-        made = made.with_panel(panel)
-    return made
+    ]

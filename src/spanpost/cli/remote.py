@@ -223,6 +223,7 @@ def task_of(fields: Mapping[str, Any]) -> Task:
         "step_count",
         "child_count",
         "child_failed",
+        "child_question",
         "llm_calls",
         "tool_calls",
         "tool_errors",

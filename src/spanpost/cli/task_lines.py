@@ -91,6 +91,8 @@ def matter(task: Task, limit: int = 120) -> str:
         return "" if labels.is_final(task) else line(questions[0].question, limit)
     if labels.is_final(task):
         return ""
+    if task.child_question:
+        return f"below: {line(task.child_question, limit)}"
     said = ENGLISH.translate(task.messages.get("last_checkpoint"), task.last_checkpoint or "")
     return loop(task) or line(said, limit) or labels.doing(task, limit)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import msgspec
 from rich.console import Console
 from rich.text import Text
 
@@ -15,6 +16,7 @@ from spanpost.cli.looking import WholeTask
 from spanpost.cli.remote import task_of
 from spanpost.cli.task_lines import COLUMNS, matter, rows_of
 from spanpost.model.tasks import Task
+from spanpost.model.totals import together
 from spanpost.sinks import labels
 from spanpost.text.sanitise import line, link, strip
 
@@ -57,6 +59,21 @@ def head(found: WholeTask, now: datetime) -> Iterator[Text]:
     yield from _error(one.get("error") or {})
 
 
+def _together(task: Task, children: Sequence[Task]) -> str:
+    """Return the tokens and the cost of a task and all tasks below it; empty if they add nothing."""
+    sums = together((task, *children))
+    if (sums.usage.input, sums.usage.cost_usd) == (task.input_tokens, task.cost_usd):
+        return ""
+    shown = msgspec.structs.replace(
+        task,
+        input_tokens=sums.usage.input,
+        output_tokens=sums.usage.output,
+        cost_usd=sums.usage.cost_usd,
+        unpriced_calls=sums.unpriced_calls,
+    )
+    return ", ".join(filter(None, (labels.tokens(shown), labels.cost(shown))))
+
+
 def _facts(
     one: Mapping[str, Any], task: Task, below: Sequence[Mapping[str, Any]], now: datetime
 ) -> Iterator[tuple[str, str]]:
@@ -74,7 +91,7 @@ def _facts(
     own = [part for part in (labels.tokens(task), labels.cost(task), labels.tools(task)) if part]
     calls = f"{task.llm_calls} model call{'s' if task.llm_calls != 1 else ''}" if task.llm_calls else ""
     yield "cost", ", ".join(filter(None, (*own, calls)))
-    yield "together", labels.with_children(task, [task_of(each) for each in below])
+    yield "together", _together(task, [task_of(each) for each in below])
     if (share := task.context_share) is not None:
         said = ", ".join(filter(None, (labels.window(task), labels.forecast(task))))
         yield "context", f"{100 * share:.0f} % of {said}"

@@ -114,7 +114,7 @@ class RecordedCounter:
     def _evaluate(self, evaluated: Sequence[Evaluated], tasks: Mapping[UUID, Task]) -> None:
         for one in evaluated:
             task, evaluation = tasks.get(one.task_uid), one.evaluation
-            agent, environment = (task.agent_name, task.environment) if task is not None else (None, None)
+            agent, environment, _ = _place(task)
             source = "person" if evaluation.is_person else "telemetry"
             labels = source, evaluation.name, agent, environment, one.tenant
             self._metrics.evaluations.of(*labels).inc()
@@ -131,7 +131,7 @@ class RecordedCounter:
         self._created[who, call] = None
         for status in FINAL_STATUSES:
             self._metrics.tasks_ended.of(status, *who)
-            self._metrics.task_duration.of(task.agent_name, status)
+            self._metrics.task_duration.of(status, *_place(task))
         for kind in WARNINGS:
             self._metrics.warnings.of(kind, task.agent_name, task.environment, task.tenant)
         if task.model:
@@ -142,7 +142,7 @@ class RecordedCounter:
 
     def _count_checkpoint(self, checkpoint: Checkpoint, task: Task | None) -> None:
         self._metrics.checkpoints.labels(str(checkpoint.kind)).inc()
-        agent, environment = (task.agent_name, task.environment) if task is not None else (None, None)
+        agent, environment, _ = _place(task)
         exemplar = _trace(checkpoint.trace_id, checkpoint.id)
         if checkpoint.kind is Kind.ERROR:
             self._metrics.errors.of("part", checkpoint.ref, agent, environment, checkpoint.tenant).inc(1, exemplar)
@@ -160,7 +160,7 @@ class RecordedCounter:
             self._metrics.errors.of("task", kind, task.agent_name, task.environment, task.tenant).inc(1, exemplar)
         if task.started_at is not None and task.ended_at is not None:
             seconds = max((task.ended_at - task.started_at).total_seconds(), 0.0)
-            self._metrics.task_duration.of(task.agent_name, status).observe(seconds, exemplar)
+            self._metrics.task_duration.of(status, *_place(task)).observe(seconds, exemplar)
 
     def _time(self, timed: Sequence[Timed], tasks: Mapping[UUID, Task]) -> None:
         children: dict[tuple[Any, ...], Histogram] = {}
@@ -170,14 +170,15 @@ class RecordedCounter:
             child = children.get(key)
             if child is None:
                 task = tasks.get(span.task_uid)
-                agent, outcome = (task.agent_name if task is not None else None), "error" if span.has_failed else "ok"
+                agent, environment, tenant = _place(task)
+                outcome = "error" if span.has_failed else "ok"
                 match span.role:
                     case Role.LLM:
-                        child = self._metrics.model_call_duration.of(agent, span.model, outcome)
+                        child = self._metrics.model_call_duration.of(outcome, agent, span.model, environment, tenant)
                     case Role.TOOL:
-                        child = self._metrics.tool_call_duration.of(agent, outcome)
+                        child = self._metrics.tool_call_duration.of(outcome, agent, environment, tenant)
                     case _:
-                        child = self._metrics.step_duration.of(agent)
+                        child = self._metrics.step_duration.of(agent, environment, tenant)
                 children[key] = child
                 lasted.setdefault(child, [])
             lasted[child].append((span.seconds, span.trace_id))
@@ -190,11 +191,9 @@ class RecordedCounter:
 
     def _wait(self, waited: Sequence[Waited], tasks: Mapping[UUID, Task]) -> None:
         for answer in waited:
-            task = tasks.get(answer.task_uid)
             exemplar = _trace(answer.trace_id, answer.checkpoint_id)
-            self._metrics.approval_wait.of(task.agent_name if task is not None else None).observe(
-                answer.seconds, exemplar
-            )
+            place = _place(tasks.get(answer.task_uid))
+            self._metrics.approval_wait.of(*place).observe(answer.seconds, exemplar)
 
     def _use(self, call: FinalizedUsage) -> None:
         labels = call.agent_name, call.model, call.environment, call.tenant
@@ -217,6 +216,10 @@ class RecordedCounter:
 
 def _who(task: Task | None) -> tuple[str | None, ...]:
     return (None, None, None, None) if task is None else (task.agent_name, task.type, task.environment, task.tenant)
+
+
+def _place(task: Task | None) -> tuple[str | None, ...]:
+    return (None, None, None) if task is None else (task.agent_name, task.environment, task.tenant)
 
 
 def _exemplar(task: Task | None, checkpoint_id: UUID | None) -> dict[str, str] | None:

@@ -15,8 +15,10 @@ from spanpost.model.checkpoints import Kind
 #: Open labels of a task's metrics, and of a model call's.
 WHO = ("agent", "task_type", "environment", "tenant")
 CALL = ("agent", "model", "environment", "tenant")
+#: Open labels of a duration that is not a model call's.
+PLACE = ("agent", "environment", "tenant")
 #: Labels of an evaluation: `source` is person or telemetry, the others are open.
-EVALUATION = ("source", "evaluation", "agent", "environment", "tenant")
+EVALUATION = ("source", "evaluation", *PLACE)
 
 
 class MetricFamilies:
@@ -39,13 +41,13 @@ class MetricFamilies:
         self.tasks_ended = of_agents(
             "tasks_ended", "Runs of tasks that ended, each once, by their first final status.", "status", *WHO
         )
-        self.task_duration = durations("task_duration", "Time from a task's start to its end.", RUNS, "agent", "status")
-        self.step_duration = durations("step_duration", "Duration of steps.", CALLS, "agent")
-        self.tool_call_duration = durations("tool_call_duration", "Duration of tool calls.", CALLS, "agent", "outcome")
+        self.task_duration = durations("task_duration", "Time from a task's start to its end.", RUNS, "status", *PLACE)
+        self.step_duration = durations("step_duration", "Duration of steps.", CALLS, *PLACE)
+        self.tool_call_duration = durations("tool_call_duration", "Duration of tool calls.", CALLS, "outcome", *PLACE)
         self.model_call_duration = durations(
-            "model_call_duration", "Duration of model calls, each call once.", CALLS, "agent", "model", "outcome"
+            "model_call_duration", "Duration of model calls, each call once.", CALLS, "outcome", *CALL
         )
-        self.approval_wait = durations("approval_wait", "Time from a question to its answer.", RUNS, "agent")
+        self.approval_wait = durations("approval_wait", "Time from a question to its answer.", RUNS, *PLACE)
         self.errors = of_agents(
             "errors",
             "Failures by type, of a part of a task or of the task (`scope`).",

@@ -51,6 +51,13 @@ class FleetGauges:
             "environment",
             "tenant",
         )
+        self.retries = gauge(
+            "task_retries",
+            "Most retries of a task that failed in the last hour and was not tried again since.",
+            "agent",
+            "environment",
+            "tenant",
+        )
         self.approvals = gauge("approvals_open", "Unanswered questions.", "agent", "environment", "tenant")
         self.approval_oldest = gauge(
             "approval_oldest_seconds",
@@ -123,6 +130,8 @@ class FleetGauges:
         self.context_share.show([(key, t.context_share) for key, t in who if t.context_share is not None], max)
         self.context_ahead.show([(key, t.context_ahead) for key, t in who if t.context_ahead is not None], min)
         self.looping.show([(key, t.looping) for key, t in who], add)
+        tried = [((t.agent_name, t.environment, t.tenant), t.retries) for t in fleet.retried]
+        self.retries.show(tried, max, zeros=[("", "", "")] if is_shown and not tried else [])
         asked = [((a.agent_name, a.environment, a.tenant), a) for a in fleet.approvals]
         self.approvals.show([(key, a.count) for key, a in asked], add)
         self.approval_oldest.show([(key, a.oldest) for key, a in asked], max)

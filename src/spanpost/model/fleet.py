@@ -9,6 +9,8 @@ from spanpost.model.journal import Backlog
 
 #: Budgets that gauges show at most: those that changed last.
 SHOWN = 1000
+#: Retries of one task that are counted.
+MOST_RETRIES = 20
 
 
 class OpenTasks(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -28,6 +30,15 @@ class OpenTasks(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     context_ahead: float | None = None
     #: Those whose agent repeats itself, unless a person let it be.
     looping: int = 0
+
+
+class Retried(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Most retries of a task that failed in the last hour and was not tried again since."""
+
+    agent_name: str | None
+    environment: str | None
+    tenant: str
+    retries: int
 
 
 class OpenApprovals(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -96,6 +107,7 @@ class Fleet(msgspec.Struct, frozen=True, kw_only=True):
 
     tasks: list[OpenTasks] = []
     approvals: list[OpenApprovals] = []
+    retried: list[Retried] = []
     deliveries: list[SinkQueue] = []
     health: list[Health] = []
     #: Budgets in their current periods, of all tenants.

@@ -154,6 +154,8 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     escalated_by: UUID | None = None
     #: The same trace asked again in other words: this wording is void.
     is_void: bool = False
+    #: Its task ended without an answer: nothing waits for one.
+    is_ended: bool = False
     asked_at: datetime | None = None
     #: `expires_at` as a time, else from the settings; None: never.
     deadline: datetime | None = None
@@ -166,7 +168,7 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     @property
     def is_open(self) -> bool:
         """True while it waits for an answer."""
-        return not self.decision and not self.is_void
+        return not self.decision and not self.is_void and not self.is_ended
 
     @property
     def is_withdrawn(self) -> bool:

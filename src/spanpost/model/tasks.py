@@ -124,6 +124,14 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     #: Child tasks, and how many of them failed.
     child_count: int = 0
     child_failed: int = 0
+    #: Tasks below it, at any depth, by what they do; their open questions, the one asked first, and its task.
+    working_children: int = 0
+    waiting_children: int = 0
+    failed_children: int = 0
+    done_children: int = 0
+    open_child_approvals: int = 0
+    child_question: str | None = None
+    child_question_uid: UUID | None = None
 
     steps: tuple[Step, ...] = ()
     artifacts: tuple[Artifact, ...] = ()

@@ -21,7 +21,7 @@ from spanpost.model.tasks import Task
 from spanpost.plugins import PluginGroup
 from spanpost.routing.routes import Routes, chosen
 from spanpost.runtime import workers
-from spanpost.runtime.assembly import routes_of
+from spanpost.runtime.assembly import figures_of, routes_of
 from spanpost.settings import Settings
 from spanpost.settings.interactions import AppSettings, FurtherAppSettings, InteractionsSettings
 from spanpost.text.locales import Locale, locale
@@ -207,6 +207,7 @@ class InteractionsRuntime:
         assert section is not None
         try:
             from spanpost.interactions.slack.app import SlackApp
+            from spanpost.interactions.slack.entities import Entities
             from spanpost.interactions.slack.socket import Socket, Sockets
         except ImportError as error:
             raise ConfigError(
@@ -225,8 +226,10 @@ class InteractionsRuntime:
         self._installed_apps: InstalledApps | None = None
         installations = [self._make(*each) for each in apps_of(settings)]
         is_installed = workspaces is not None and bool(section.app_token or section.signing_secret)
+        commands, figures = settings.outputs.commands, figures_of(settings)
         self.app: SlackApp = SlackApp(
             installations,
+            entities=Entities(commands, figures, settings.intake.tenant) if commands and figures else None,
             comments=section.comments,
             replies=section.replies,
             conceal=_concealing(settings, slack),

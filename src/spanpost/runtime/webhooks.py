@@ -33,6 +33,7 @@ def providers_of(settings: Settings) -> dict[str, Provider]:
             scheme=said.declared,
             keys=said.keys,
             idempotency_key=said.idempotency_key,
+            window=said.window,
             does=said.does,
         )
     return found

@@ -8,9 +8,14 @@ from datetime import timedelta
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from spanpost.http.urls import http_url
+from spanpost.launchers.registry import NAME
+from spanpost.model.task_acts import TASK_ACTS
 from spanpost.settings.section import Duration, Section
 from spanpost.sinks.fields import FIELDS
-from spanpost.sinks.outputs import OutputQuery
+from spanpost.sinks.outputs import EntityCommand, OutputQuery
+
+#: Words that `/agents` has itself.
+RESERVED = frozenset({"list", "show", "start", "help", *map(str, TASK_ACTS)})
 
 
 class QuerySettings(Section, OutputQuery):
@@ -21,6 +26,9 @@ class QuerySettings(Section, OutputQuery):
     )
     compare: bool = Field(default=False, description="Query the start of the task as well: `840 → 310`.")
     unit: str = Field(default="", max_length=12, description="Unit after the figure.")
+    currency: str = Field(
+        default="", max_length=4, description="Currency in front of the figure, which then has two decimals: `$`."
+    )
 
     @field_validator("query")
     @classmethod
@@ -29,6 +37,33 @@ class QuerySettings(Section, OutputQuery):
         if unknown:
             raise ValueError(f"knows no field ${{{unknown[0]}}}; there are {', '.join(FIELDS)}")
         return value
+
+
+class EntityQuerySettings(Section, OutputQuery):
+    """The query of one figure of an entity, as of now."""
+
+    query: str = Field(min_length=1, description="PromQL; `${entity}` is replaced by the named entity, as quoted text.")
+    unit: str = Field(default="", max_length=12, description="Unit after the figure.")
+    currency: str = Field(default="", max_length=4, description="Currency in front of the figure: `$`.")
+
+    @field_validator("query")
+    @classmethod
+    def _is_about_an_entity(cls, value: str) -> str:
+        if set(re.findall(r"\$\{([^}]*)\}", value)) != {"entity"}:
+            raise ValueError("must have ${entity}, and no other field")
+        return value
+
+
+class EntityCommandSettings(Section, EntityCommand):
+    """A word of `/agents` that answers with figures of one entity: `/agents status dealer-12`."""
+
+    what: str = Field(default="", max_length=60, description="The entities, for the help: `a dealer`.")
+    tenant: str | None = Field(
+        default=None, min_length=1, description="Tenant whose workspaces may ask; not given: `intake.tenant`."
+    )
+    queries: dict[str, EntityQuerySettings] = Field(
+        min_length=1, max_length=10, description="Queries by the name to show, as in `outputs.queries`."
+    )
 
 
 class ResultsSettings(Section):
@@ -49,6 +84,21 @@ class ResultsSettings(Section):
         description='Queries by the name to show: `{"checkout p99" = {query = "...", compare = true, unit = "ms"}}`.',
     )
 
+    commands: dict[str, EntityCommandSettings] = Field(
+        default={},
+        max_length=10,
+        description="Words of `/agents` that answer with figures of an entity; each is an `[outputs.commands.<word>]` "
+        "(below).",
+    )
+
+    @field_validator("commands")
+    @classmethod
+    def _are_words(cls, value: dict[str, EntityCommandSettings]) -> dict[str, EntityCommandSettings]:
+        for word in value:
+            if not NAME.fullmatch(word) or len(word) > 30 or word in RESERVED:
+                raise ValueError(f"{word[:60]!r}: a command is a word of lower-case letters that /agents does not have")
+        return value
+
     @field_validator("url")
     @classmethod
     def _leads_somewhere(cls, value: str) -> str:
@@ -56,6 +106,6 @@ class ResultsSettings(Section):
 
     @model_validator(mode="after")
     def _has_url(self) -> ResultsSettings:
-        if self.queries and not self.url:
-            raise ValueError("queries need a server: set url to a Prometheus")
+        if (self.queries or self.commands) and not self.url:
+            raise ValueError("queries and commands need a server: set url to a Prometheus")
         return self

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SecretStr, StringConstraints, field_validator, model_validator
 
 from spanpost.interactions.webhooks.base import Does
-from spanpost.interactions.webhooks.schemes import SCHEMES, Algorithm, Scheme, key_of
+from spanpost.interactions.webhooks.schemes import SCHEMES, WINDOW, Algorithm, Scheme, key_of
 from spanpost.launchers.registry import NAME
 from spanpost.settings.conditions import Words
 from spanpost.settings.section import Section
@@ -24,9 +24,12 @@ class SignatureSettings(Section):
     signature_header: _Header = Field(description="Header with the signature.")
     prefix: str = Field(default="", max_length=40, description="Text before the signature, e.g. `sha256=`.")
     separator: str = Field(default="", max_length=1, description="Character between several signatures in the header.")
-    timestamp_header: _Header | None = Field(default=None, description="Header with the time, in Unix seconds.")
+    timestamp_header: _Header | None = Field(default=None, description="Header with the time.")
     timestamp_prefix: str = Field(
         default="", max_length=40, description="Or its prefix among the signatures, e.g. `t=`."
+    )
+    timestamp_unit: Literal["s", "ms"] = Field(
+        default="s", description="Unit of the time: seconds (`s`) or milliseconds (`ms`) since 1970."
     )
     id_header: _Header | None = Field(default=None, description="Header with the request's id, if that is signed too.")
     signed: str = Field(
@@ -108,6 +111,13 @@ class ProviderSettings(Section):
         default="",
         description="Identity of an event that may be sent twice, from its body: `{id}`. Not given: its signed id, "
         "else the request itself.",
+    )
+    window: float = Field(
+        default=WINDOW,
+        ge=1,
+        le=1_800,
+        description="Largest difference between the signed time of a request and the gateway's clock, seconds. At most "
+        "half an hour: requests are remembered for an hour, and none may be replayed after that.",
     )
     tenant: str | None = Field(default=None, min_length=1, description="Tenant; not given: the gateway's own tenant.")
     does: tuple[DoesSettings, ...] = Field(

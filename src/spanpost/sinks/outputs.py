@@ -14,7 +14,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
@@ -33,6 +33,10 @@ PAUSE, AT_ONCE, REMEMBERED = 60.0, 3, 256
 _MOST: Final = 1_000_000
 
 
+#: Beginning and end of what is asked about; None: there was none.
+Moments = tuple[datetime | None, datetime | None]
+
+
 @dataclass(frozen=True, kw_only=True)
 class OutputQuery:
     """The query of one figure, and whether it is also queried at the task's start."""
@@ -40,13 +44,32 @@ class OutputQuery:
     query: str
     compare: bool = False
     unit: str = ""
+    currency: str = ""
+
+    def shown(self, value: float) -> str:
+        """Write a value: of money with its currency in front and two decimals."""
+        if self.currency:
+            return f"{'-' if value < 0 else ''}{self.currency}{abs(value):,.2f}"
+        return labels.figure(value)
 
     def of(self, task: Task) -> str | None:
         """Return the query for a task, its fields filled in as quoted strings; None if a field is unknown."""
-        known = values(task)
+        return self.filled(values(task))
+
+    def filled(self, known: Mapping[str, str]) -> str | None:
+        """Return the query with these values as quoted strings; None if a field of it has none."""
         if any(not known.get(name) for name in _FIELD.findall(self.query)):
             return None
         return _FIELD.sub(lambda field: _quoted(known[field[1]]), self.query)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EntityCommand:
+    """A word of `/agents` that answers with figures of one entity."""
+
+    queries: Mapping[str, OutputQuery]
+    what: str = ""
+    tenant: str | None = None
 
 
 class Figures:
@@ -77,43 +100,61 @@ class Figures:
         # An end that would have to wait goes without figures: other deliveries wait behind it.
         if self._free <= 0 or self._clock() < self._not_before or task.ended_at is None:
             return ()
-        self._free -= 1
-        try:
-            async with asyncio.timeout(self._timeout):
-                found = await self._ask(task)
-        except Exception as error:  # no failure may cost the end
-            self._not_before = self._clock() + PAUSE
-            log.warning(
-                "results: no answer (%s: %s); not asked again for %.0f s",
-                type(error).__name__,
-                line(str(error), 200),
-                PAUSE,
-            )
+        moments = (task.started_at, task.ended_at)
+        found = await self._asked(self._queries, values(task), moments)
+        if found is None:
             return ()
-        finally:
-            self._free += 1
         if len(self._known) >= REMEMBERED:
             del self._known[next(iter(self._known))]
         self._known[once] = found
         return found
 
-    async def _ask(self, task: Task) -> tuple[str, ...]:
+    async def now(self, queries: Mapping[str, OutputQuery], known: Mapping[str, str]) -> tuple[str, ...] | None:
+        """Return the figures of an entity as of now; None if there is no answer, or too many are awaited."""
+        if self._free <= 0 or self._clock() < self._not_before:
+            return None
+        return await self._asked(queries, known, (None, datetime.now(UTC)))
+
+    async def _asked(
+        self, queries: Mapping[str, OutputQuery], known: Mapping[str, str], moments: Moments
+    ) -> tuple[str, ...] | None:
+        self._free -= 1
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await self._ask(queries, known, moments)
+        except Exception as error:  # no failure may cost the end
+            self._not_before = self._clock() + PAUSE
+            log.warning(
+                "outputs: no answer (%s: %s); not asked again for %.0f s",
+                type(error).__name__,
+                line(str(error), 200),
+                PAUSE,
+            )
+            return None
+        finally:
+            self._free += 1
+
+    async def _ask(
+        self, queries: Mapping[str, OutputQuery], known: Mapping[str, str], moments: Moments
+    ) -> tuple[str, ...]:
         import aiohttp
 
         headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
         async with aiohttp.ClientSession(headers=headers) as session:
-            answers = await asyncio.gather(*(self._one(session, *item, task) for item in self._queries.items()))
+            asked = (self._one(session, name, query, known, moments) for name, query in queries.items())
+            answers = await asyncio.gather(*asked)
         return tuple(answer for answer in answers if answer)
 
-    async def _one(self, session: Any, name: str, query: OutputQuery, task: Task) -> str:
-        said = query.of(task)
+    async def _one(
+        self, session: Any, name: str, query: OutputQuery, known: Mapping[str, str], moments: Moments
+    ) -> str:
+        said = query.filled(known)
         if said is None:
             return ""
-        moments = [task.started_at, task.ended_at] if query.compare else [task.ended_at]
-        found = [await self._value(session, said, at) for at in moments]
+        found = [await self._value(session, said, at) for at in (moments if query.compare else moments[1:])]
         if all(value is None for value in found):
             return ""
-        shown = " → ".join("?" if value is None else labels.figure(value) for value in found)
+        shown = " → ".join("?" if value is None else query.shown(value) for value in found)
         return f"{name} {shown}{f' {query.unit}' if query.unit else ''}"
 
     async def _value(self, session: Any, query: str, at: datetime | None) -> float | None:

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from spanpost.model.fleet import (
+    MOST_RETRIES,
     SHOWN,
     Archived,
     Fleet,
@@ -14,6 +15,7 @@ from spanpost.model.fleet import (
     OpenApprovals,
     OpenTasks,
     RetentionLag,
+    Retried,
     Sealing,
     SinkQueue,
 )
@@ -31,7 +33,7 @@ _TASKS = f"""
 SELECT spanpost_phase(t) AS status, t.agent_name, t.type AS task_type, t.environment, t.tenant, count(*)::int AS count,
   greatest(max(extract(epoch FROM clock_timestamp() -
     CASE WHEN clock_timestamp() - t.last_seen_at < '1 min' THEN t.last_seen_at
-      ELSE spanpost_last_seen(t) END)), 0)::float8 AS stall,
+      ELSE spanpost_last_active(t) END)), 0)::float8 AS stall,
   max(t.context_used_tokens::float8 / nullif(t.context_window_tokens, 0)) AS context_share,
   min((t.context_forecast->>'seconds')::float8) AS context_ahead,
   count(*) FILTER (WHERE NOT (t.loop->>'is_dismissed')::boolean)::int AS looping
@@ -43,6 +45,20 @@ _APPROVALS = f"""
 SELECT t.agent_name, t.environment, t.tenant, count(*)::int AS count,
   greatest(max(extract(epoch FROM clock_timestamp() - greatest(a.recorded_at, a.requested_at))), 0)::float8 AS oldest
 FROM agent_tasks t JOIN approvals a ON a.task_uid = t.uid AND a.state = 'open' WHERE t.{_LIVING} GROUP BY 1, 2, 3"""
+#: Each failed task at the end of its chain of retries, and the tasks before it. A retry that began more than a day
+#: ago is not looked for.
+_RETRIED = f"""
+WITH RECURSIVE chain AS (
+  SELECT t.uid, t.tenant, t.agent_name, t.environment, t.retry_of, 1 AS retries
+  FROM agent_tasks t WHERE t.started_at > clock_timestamp() - interval '1 day' AND t.status = 'error'
+    AND t.ended_at > clock_timestamp() - interval '1 hour' AND t.retry_of IS NOT NULL
+    AND NOT EXISTS (SELECT FROM agent_tasks n WHERE n.retry_of = t.task_id AND n.tenant = t.tenant)
+  UNION
+  SELECT c.uid, c.tenant, c.agent_name, c.environment, p.retry_of, c.retries + 1
+  FROM chain c JOIN agent_tasks p ON p.task_id = c.retry_of AND p.tenant = c.tenant
+  WHERE p.retry_of IS NOT NULL AND c.retries < {MOST_RETRIES}
+)
+SELECT agent_name, environment, tenant, max(retries) AS retries FROM chain GROUP BY 1, 2, 3"""
 _DELIVERIES = """
 SELECT sink, sum(waiting)::int AS waiting, max(oldest)::float8 AS oldest, sum(dead)::int AS dead FROM (
   SELECT sink, count(*) AS waiting, greatest(max(extract(epoch FROM clock_timestamp() - born_at)), 0) AS oldest,
@@ -76,6 +92,7 @@ async def figures(connection: Any, owner: UUID) -> Fleet | None:
     return Fleet(
         tasks=[OpenTasks(**dict(row)) for row in await connection.fetch(_TASKS)],
         approvals=[OpenApprovals(**dict(row)) for row in await connection.fetch(_APPROVALS)],
+        retried=[Retried(**dict(row)) for row in await connection.fetch(_RETRIED)],
         deliveries=[SinkQueue(**dict(row)) for row in await connection.fetch(_DELIVERIES)],
         health=[Health(**dict(row)) for row in await connection.fetch(_HEALTH)],
         spending=await budgets.listed(connection, None, SHOWN),

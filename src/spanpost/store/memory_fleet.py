@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from spanpost.model.access_tokens import AccessToken, by_tenant, ending
 from spanpost.model.budgets import Spent
 from spanpost.model.checkpoints import Checkpoint, Kind
-from spanpost.model.fleet import Fleet, OpenApprovals, OpenTasks
+from spanpost.model.fleet import MOST_RETRIES, Fleet, OpenApprovals, OpenTasks, Retried
 from spanpost.model.tasks import Task
-from spanpost.semconv import FINAL_STATUSES
+from spanpost.semconv import ERROR, FINAL_STATUSES
 from spanpost.store.memory_deliveries import MemoryOutbox
 from spanpost.store.memory_heartbeats import MemoryHeartbeats
 from spanpost.store.memory_tables import MemoryTables
@@ -63,6 +63,31 @@ def open_approvals(tasks: Iterable[Task], checkpoints: Iterable[Checkpoint], now
     ]
 
 
+def retried(tasks: Iterable[Task], now: datetime) -> list[Retried]:
+    """Return the most retries of a task that failed in the last hour, by agent, environment and tenant."""
+    by_id = {(task.tenant, task.task_id): task for task in tasks}
+    again = {(task.tenant, task.retry_of) for task in by_id.values()}
+    found: dict[tuple[str | None, str | None, str], int] = {}
+    for key, task in by_id.items():
+        is_recent = task.ended_at is not None and task.ended_at > now - timedelta(hours=1)
+        if task.status != ERROR or not is_recent or key in again:
+            continue
+        retries, at = 0, task
+        while at.retry_of is not None and retries < MOST_RETRIES:
+            retries += 1
+            before = by_id.get((at.tenant, at.retry_of))
+            if before is None:
+                break
+            at = before
+        if retries:
+            who = (task.agent_name, task.environment, task.tenant)
+            found[who] = max(found.get(who, 0), retries)
+    return [
+        Retried(agent_name=agent, environment=environment, tenant=tenant, retries=retries)
+        for (agent, environment, tenant), retries in found.items()
+    ]
+
+
 def fleet(
     tables: MemoryTables,
     heartbeats: MemoryHeartbeats,
@@ -74,8 +99,9 @@ def fleet(
     now, shown = tables.clock(), heartbeats.shown
     living = [t for t in tables.tasks.values() if t.status not in FINAL_STATUSES and not t.is_alert]
     return Fleet(
-        tasks=open_tasks((shown(t), (now - heartbeats.last_seen_at(t)).total_seconds()) for t in living),
+        tasks=open_tasks((shown(t), (now - heartbeats.last_active_at(t)).total_seconds()) for t in living),
         approvals=open_approvals(living, tables.checkpoints.values(), now),
+        retried=retried(tables.tasks.values(), now),
         deliveries=outbox.fleet(),
         closed_rate_limits=outbox.closed_rate_limits(),
         health=health(map(shown, tables.tasks.values()), spending, now),

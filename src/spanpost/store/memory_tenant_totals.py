@@ -55,5 +55,6 @@ class MemoryTenantTotals:
     def _open(self) -> Iterator[Task]:
         since = self._tables.clock() - FORGOTTEN
         for task in self._tables.tasks.values():
-            if task.status not in FINAL_STATUSES and not task.is_alert and self._heartbeats.last_seen_at(task) > since:
+            at = self._heartbeats.recorded_at(task)
+            if task.status not in FINAL_STATUSES and not task.is_alert and at is not None and at > since:
                 yield task

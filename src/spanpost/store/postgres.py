@@ -128,7 +128,7 @@ class PostgresStore(Consuming, Journaling, Elapsing):
         self.launch_orders = PostgresLaunchOrders(self.run, lambda: self.redaction)
         self.alerts = PostgresAlerts(self)
         self.budgets = PostgresBudgets(self.run, lambda: self.rules.budgets, self._begun)
-        self.reader = PostgresReader(self.run)
+        self.reader = PostgresReader(self.run, lambda: self.rules.prices)
         self.installations = PostgresInstallations(self.run)
         self.sessions = PostgresSessions(self.run)
         self.access_tokens = PostgresAccessTokens(self.run)

@@ -121,7 +121,7 @@ def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, 
             facts.enter(
                 "acts", f"{MAX_NS - begins:019d}{o.span_id.hex()}", rank, at, key, ToolAct(name, begins, o.end_ns)
             )
-    elif at > facts.active_ns and not r.is_quiet:
+    elif at > facts.active_ns and not r.is_quiet and r.is_of_agent:  # others count only if their span came first
         facts.active_ns = at
     if r.is_idle:
         facts.idle = newest(facts.idle, 0, at, key, True)
@@ -317,9 +317,9 @@ def _progress(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, 
     if r.step_count is not None:
         facts.step_count = newest(facts.step_count, 0 if r.is_plan or r.step_key else 1, at, key, r.step_count)
     if r.reports is EventReport.CHECKPOINT:
-        said = r.locale_message or r.message or r.action or r.step_message or r.step_name or o.name
+        text = r.locale_message or r.message or r.action or r.step_message or r.step_name or o.name
         facts.checkpoint = newest(
-            facts.checkpoint, 0, at, key, packed(said if isinstance(said, LocaleMessage) else said[:TEXT_CAP])
+            facts.checkpoint, 0, at, key, packed(text if isinstance(text, LocaleMessage) else text[:TEXT_CAP])
         )
     if not r.is_aside:
         if r.ask is not None:  # the first of a task; of the last call's answers, even an empty one

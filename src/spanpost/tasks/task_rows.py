@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from spanpost import semconv as c
 from spanpost.model.ids import uuid_of
 from spanpost.model.messages import LocaleMessage
-from spanpost.model.readings import Artifact, Failure
+from spanpost.model.readings import Approval, Artifact, Failure
 from spanpost.model.tasks import Step, Task
 from spanpost.tasks import acts, approvals, evaluations
 from spanpost.tasks.amounts import as_usage
@@ -20,7 +20,7 @@ from spanpost.tasks.fact_values import StepBegin, StepNow
 from spanpost.tasks.facts import Fact, Facts, time_of, value_of
 from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.loop_findings import loop_of
-from spanpost.tasks.records import ChildTasks, Run, TaskState
+from spanpost.tasks.records import NO_AGENTS, AgentsBelow, ChildTasks, Run, TaskState
 from spanpost.tasks.runs import newest_run, runs_of
 from spanpost.tasks.status import TaskVerdict
 from spanpost.tasks.times import moment
@@ -42,6 +42,7 @@ def as_task(
     root: TaskState,
     is_announced: bool,
     children: Mapping[bytes, bool],
+    agents: AgentsBelow = NO_AGENTS,
     agents_at_work: LocaleMessage | None = None,
 ) -> Task:
     """Return the row of a task; `is_announced`: its root is."""
@@ -133,7 +134,7 @@ def as_task(
         cache_write_tokens=usage.cache_write,
         reasoning_tokens=usage.reasoning,
         cost_usd=usage.cost_usd,
-        unpriced_calls=unpriced(whole),
+        unpriced_calls=max(0, unpriced(whole) - (0 if verdict.is_over else _open_calls(facts))),
         context_used_tokens=use.used,
         context_window_tokens=window.tokens if window is not None else None,
         context_window_source=window.source if window is not None else "",
@@ -148,12 +149,17 @@ def as_task(
         error_count=state.errors,
         child_count=len(children),
         child_failed=sum(children.values()),
+        working_children=agents.working,
+        waiting_children=agents.waiting,
+        failed_children=agents.failed,
+        done_children=agents.done,
+        open_child_approvals=agents.questions,
+        child_question=agents.question or None,
+        child_question_uid=uuid_of(agents.asker) if agents.asker else None,
         steps=steps,
         artifacts=_artifacts(facts),
         evaluations=evaluations.evaluations(facts, state.tenant) if facts.evaluations else (),
-        approvals=approvals.approvals(facts, state.tenant, rules.approvals)
-        if facts.asks or facts.answers or facts.claimed_answers
-        else (),
+        approvals=_approvals(state, verdict, rules) if facts.asks or facts.answers or facts.claimed_answers else (),
         is_muted=acts.is_muted(state),
         cancel_by=(cancel_by := text("cancel_by", acts.cancel_by(state)) or ""),
         cancel_at=moment(time_of(facts.cancel_asked)) if cancel_by else None,
@@ -239,6 +245,12 @@ def _action(facts: Facts, verdict: TaskVerdict, agents_at_work: LocaleMessage | 
     return message("task.tool", name=max(is_open)[1]) if is_open else None
 
 
+def _open_calls(facts: Facts) -> int:
+    """Return 1 while a model call is the newest thing that began: it has no price yet."""
+    doing = value_of(facts.doing)
+    return 1 if isinstance(doing, list) and doing[0] in ("task.model", "task.asking_model") else 0
+
+
 def _acts(facts: Facts) -> tuple[Step, ...]:
     """Return the tool calls as steps, for an agent without steps.
 
@@ -262,6 +274,11 @@ def _acts(facts: Facts) -> tuple[Step, ...]:
         Step(name=f"{name} ×{count}" if count > 1 else name, at=moment(began_ns), count=count)
         for name, began_ns, count in rows
     )
+
+
+def _approvals(state: TaskState, verdict: TaskVerdict, rules: FoldRules) -> tuple[Approval, ...]:
+    asked = approvals.approvals(state.facts, state.tenant, rules.approvals)
+    return approvals.ended(asked, verdict.status, verdict.end_reason) if verdict.is_over else asked
 
 
 def _artifacts(facts: Facts) -> tuple[Artifact, ...]:

@@ -17,7 +17,7 @@ import msgspec
 
 from spanpost.model.checkpoints import Kind
 from spanpost.model.deliveries import Delivery, Receipt
-from spanpost.model.observations import Observation
+from spanpost.model.observations import Observation, Status
 from spanpost.model.queries import TaskQuery
 from spanpost.routing.routes import Routes
 from spanpost.store.protocols import Store
@@ -76,6 +76,26 @@ class ExerciseStore:
         assert fleet is not None
         assert fleet.by_status == {"starting": 1}
         assert 0 <= fleet.tasks[0].stall < 60
+
+    async def test_retries_of_a_failing_task_are_counted(self, make_store: MakeStore) -> None:
+        """The last failure of a chain counts its retries; one that a later retry mended counts nothing."""
+        store = await make_store()
+        for chain, agent, last in (("a", "unlucky", Status.ERROR), ("b", "mended", Status.OK)):
+            for n in range(1, 5):
+                root_span: dict[str, Any] = {
+                    "agent.task.id": f"{chain}-{n}",
+                    "gen_ai.operation.name": "invoke_agent",
+                    "gen_ai.agent.name": agent,
+                    **({"agent.retry_of": f"{chain}-{n - 1}"} if n > 1 else {}),
+                }
+                status = Status.ERROR if n < 4 else last
+                trace = 10 * ord(chain) + n
+                await store.record(
+                    [ended(trace=trace, span=1, name="agent", attributes=root_span, status=status, at=-60.0)]
+                )
+        fleet = await store.fleet()
+        assert fleet is not None
+        assert [(each.agent_name, each.retries) for each in fleet.retried] == [("unlucky", 3)]
 
     async def test_replaced_states_are_counted(self, make_store: MakeStore) -> None:
         """A waiting state that a newer one replaces saves an edit, and is counted under its sink;

@@ -13,6 +13,7 @@ from spanpost.readers.values import doing, name_of_span
 from spanpost.readers.values import name as clean_name
 from spanpost.semconv import FINAL_STATUSES
 from spanpost.text.locales import ENGLISH
+from spanpost.text.sanitise import paragraph
 from tests.tasks.oracle.notes import Note
 from tests.tasks.oracle.tree import Span
 
@@ -90,7 +91,7 @@ class Facts:
         """The newest sign of work: a call, something being done, an event that is not quiet."""
         found = [n.begins for n, role, _ in self.started if role in (Role.LLM, Role.TOOL) or _is_doing(n)]
         found += [n.at for n, role, _ in self.ended if (role is Role.LLM and not n.r.is_metered) or role is Role.TOOL]
-        found += [n.at for n, *_ in self.reported if not n.is_span and not n.r.is_quiet]
+        found += [n.at for n, *_ in self.reported if not n.is_span and not n.r.is_quiet and n.r.is_of_agent]
         return max(found, default=0)
 
     # --- who is at work -----------------------------------------------------------------------------------------------
@@ -337,6 +338,17 @@ class Facts:
         found = _value(said)
         if found is not None:
             return found  # type: ignore[no-any-return]
+        return self._open_tool
+
+    @cached_property
+    def is_asking_model(self) -> bool:
+        """True while a model call is the newest thing that began."""
+        said = [Said(0, n.begins, b"0" + n.key, n.r.role is Role.LLM) for n, *_ in self.started if _doing(n) is not None]
+        said += [Said(0, n.begins, b"1" + n.key, False) for n, *_ in self.ended if n.o.parent_id]
+        return bool(_value(said))
+
+    @cached_property
+    def _open_tool(self) -> str | None:
         is_open = [(s.value[1], s.value[0]) for s in self.tool_steps.values() if not s.value[2]]
         return f"tool: {max(is_open)[1]}" if is_open else None
 
@@ -546,7 +558,9 @@ def _outcome(n: Note, role: Role) -> str:
 
 
 def _words(failure: Failure | None, n: Note) -> tuple[str, str, str]:
-    """Return type, message and log of a failure; no history here has a log that is long enough to be cut."""
+    """Return type, message and log of a failure."""
     if failure is None:
         return "", n.o.status_message[:TEXT], ""
-    return failure.type[:200], (failure.message or n.o.status_message)[:TEXT], failure.log_tail[:LOG]
+    return failure.type[:200], (failure.message or n.o.status_message)[:TEXT], (
+        failure.log_tail if len(failure.log_tail) <= LOG else paragraph(failure.log_tail, LOG, keep="tail")
+    )

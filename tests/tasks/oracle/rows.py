@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from spanpost import semconv as c
 from spanpost.model.interventions import Verb
-from spanpost.model.readings import Artifact, Failure
+from spanpost.model.readings import Approval, Artifact, Failure
 from spanpost.model.tasks import Step
 from spanpost.model.tasks import Task as Row
 from spanpost.semconv import TASK_NAME
@@ -95,7 +95,7 @@ def row(task: Task, tasks: Tasks, rules: Rules) -> Row:
         cache_write_tokens=usage.tokens.get("cache_write"),
         reasoning_tokens=usage.tokens.get("reasoning"),
         cost_usd=usage.cost_usd,
-        unpriced_calls=usage.unpriced,
+        unpriced_calls=max(0, usage.unpriced - (not verdict.is_over and facts.is_asking_model)),
         context_used_tokens=use.used,
         context_window_tokens=use.tokens,
         context_window_source=use.window[1] if use.window is not None else "",
@@ -109,8 +109,9 @@ def row(task: Task, tasks: Tasks, rules: Rules) -> Row:
         error_count=len(tasks.errors_of(task)),
         child_count=len(task.children),
         child_failed=sum(child.has_failed for child in task.children),
+        **_agents(task),
         artifacts=_artifacts(facts),
-        approvals=questions(facts, task.tenant),
+        approvals=_questions(task),
         is_muted=muted is not None and muted.value.verb == Verb.MUTE,
         cancel_by=(cancelled.value.by or "a person") if cancelled is not None else "",
         cancel_at=moment(cancelled.at) if cancelled is not None else None,
@@ -120,6 +121,45 @@ def row(task: Task, tasks: Tasks, rules: Rules) -> Row:
         attributes=facts.attributes(rules.attributes),
         error=Failure(type=failure[0], message=failure[1], log_tail=failure[2]) if failure is not None else None,
     )
+
+
+def _agents(task: Task) -> dict[str, Any]:
+    """Return what the tasks below do and ask; of those in a cycle none counts what is above it."""
+    found = _below(task)
+    asked = [(q.asked_at, t.uid.bytes, q.question, t) for t in found for q in _questions(t) if q.is_open]
+    first = min(asked, key=lambda a: a[:2], default=None)
+    waiting = [t for t in found if t.verdict.status == "waiting" and not t.verdict.rule.startswith("session")]
+    over = [t for t in found if t.verdict.is_over and t not in waiting]
+    failed = [t for t in over if t.verdict.status == "error"]
+    return {
+        "working_children": len(found) - len(waiting) - len(over),
+        "waiting_children": len(waiting),
+        "failed_children": len(failed),
+        "done_children": len(over) - len(failed),
+        "open_child_approvals": len(asked),
+        "child_question": first[2] or None if first is not None else None,
+        "child_question_uid": first[3].uid if first is not None else None,
+    }
+
+
+def _below(task: Task) -> list[Task]:
+    above, at = [], task.parent
+    while at is not None and at not in above:
+        above.append(at)
+        at = at.parent
+    return [t for child in task.children if child not in above for t in (child, *_below(child))]
+
+
+def _questions(task: Task) -> tuple[Approval, ...]:
+    """Return the questions; the end of a task closes those that nothing waits for."""
+    verdict = task.verdict
+
+    def is_ended(a: Approval) -> bool:
+        if a.decision or a.is_void or not verdict.is_over or verdict.end_reason == "interrupted" or a.resume:
+            return False
+        return verdict.status in ("complete", "cancelled") or (verdict.status == "error" and not a.is_asked)
+
+    return tuple(replace(a, is_ended=is_ended(a)) for a in questions(task.facts, task.tenant))
 
 
 def _tokens(task: Task) -> tuple[int | None, int | None]:

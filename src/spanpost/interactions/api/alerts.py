@@ -47,10 +47,12 @@ class AlertBody(BaseModel):
     name: str
     severity: str
     summary: str
+    description: str
     source: str
     starts_at: datetime
     ends_at: datetime | None
     labels: dict[str, str]
+    links: dict[str, str] = Field(description="By name: `Runbook`, `Dashboard`, `Panel`, `Query`, `Silence`.")
     acknowledged_by: str | None
     acknowledged_at: datetime | None
     silence: SilenceBody | None
@@ -144,10 +146,12 @@ def alert_json(alert: Alert) -> dict[str, Any]:
         "name": alert.name,
         "severity": alert.severity,
         "summary": alert.summary,
+        "description": alert.description,
         "source": alert.source,
         "starts_at": alert.starts_at.isoformat(),
         "ends_at": alert.ends_at.isoformat() if alert.ends_at is not None else None,
         "labels": alert.labels,
+        "links": alert.links,
         "acknowledged_by": alert.acknowledged_by or None,
         "acknowledged_at": alert.acknowledged_at.isoformat() if alert.acknowledged_at is not None else None,
         "silence": {

@@ -27,6 +27,7 @@ from spanpost.interactions.slack.commands import ACTS, Commands
 from spanpost.interactions.slack.decisions import Comments, pressed
 from spanpost.interactions.slack.departures import departed
 from spanpost.interactions.slack.dialogues import submitted
+from spanpost.interactions.slack.entities import Entities
 from spanpost.interactions.slack.guard import SlackRefused
 from spanpost.interactions.slack.installations import App, Everywhere, Installation, authorize, choose
 from spanpost.interactions.slack.lines import SlackAnswer
@@ -64,6 +65,7 @@ class SlackApp:
         conceal: Callable[[Task], Task] = lambda task: task,
         answer: float = ANSWER,
         everywhere: Everywhere | None = None,
+        entities: Entities | None = None,
     ) -> None:
         self.installations = tuple(installations)
         #: The app that people may install in further workspaces.
@@ -71,6 +73,7 @@ class SlackApp:
         self._comments = comments
         self._replies = replies
         self._conceal = conceal
+        self._entities = entities
         self._answer = answer
         self._keeper = Keeper()
         self._refusals: set[tuple[str, ...]] = set()
@@ -323,7 +326,7 @@ class SlackApp:
         """Do a command. One that changes something is recorded before Slack is answered, if there is time."""
         installation = origin.installation
         locale = installation.interactions.speaks(None, (spoken.channel, spoken.channel_name))
-        commands = Commands(installation.interactions, installation.web, self._conceal, locale)
+        commands = Commands(installation.interactions, installation.web, self._conceal, locale, self._entities)
 
         async def work() -> None:
             try:

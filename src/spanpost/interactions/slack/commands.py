@@ -18,6 +18,7 @@ from spanpost.interactions.authorization import VIEW, foreign
 from spanpost.interactions.protocols import PersonMessage
 from spanpost.interactions.requested_acts import RequestedAct, Start, WrongParameters
 from spanpost.interactions.slack import lines, modals, starts
+from spanpost.interactions.slack.entities import Entities
 from spanpost.interactions.slack.lines import Line, SlackAnswer
 from spanpost.interactions.slack.lists import LOOKED, ListPage, ListPosition, TaskLists, position_of
 from spanpost.interactions.slack.phrases import MORE, Spoken
@@ -56,9 +57,16 @@ class Commands:
     """Answers commands in one workspace. `conceal` removes from a task what Slack must not show."""
 
     def __init__(
-        self, interactions: Interactions, web: Web, conceal: Callable[[Task], Task], locale: Locale = ENGLISH
+        self,
+        interactions: Interactions,
+        web: Web,
+        conceal: Callable[[Task], Task],
+        locale: Locale = ENGLISH,
+        entities: Entities | None = None,
     ) -> None:
         self._interactions = interactions
+        self._entities = entities
+        self._words = entities.words(interactions.tenant) if entities is not None else {}
         self._web = web
         self._conceal = conceal
         self._locale = locale
@@ -73,6 +81,7 @@ class Commands:
             **dict.fromkeys(map(str, TASK_ACTS), self._act),
             "start": self._start,
             "help": self._help,
+            **dict.fromkeys(self._words, self._entity),
         }
         does = commands.get(spoken.word)
         goes = position_of(spoken.rest) if spoken.word == MORE else None
@@ -96,6 +105,10 @@ class Commands:
         if not spoken.is_foreign:
             ruling = await self._interactions.may_list(None, spoken.user, _no_message(spoken))
         return None if ruling.is_granted else SlackAnswer(text=words.refused(ruling, self._locale))
+
+    async def _entity(self, spoken: Spoken) -> SlackAnswer:
+        assert self._entities is not None
+        return self._answer(await self._entities.answer(self._words[spoken.word], spoken.rest.strip(), self._locale))
 
     async def _help(self, spoken: Spoken) -> SlackAnswer:
         return self._answer([[text(self._say("command.help"))], *self._help_lines(spoken)])
@@ -323,7 +336,13 @@ class Commands:
 
     def _help_lines(self, spoken: Spoken) -> list[Line]:
         ways = {_form(spoken, self._say(form) if form else ""): what for form, what in _HELP.items()}
-        return [[text(way, "bold"), text(f" – {self._say(what)}")] for way, what in ways.items()]
+        found: list[Line] = [[text(way, "bold"), text(f" – {self._say(what)}")] for way, what in ways.items()]
+        for word, one in self._words.items():
+            what = self._say("command.help_entity", what=one.what or self._say("command.entity"))
+            found.insert(
+                -1, [text(_form(spoken, self._say("command.form_entity", word=word)), "bold"), text(f" – {what}")]
+            )
+        return found
 
 
 def _form(spoken: Spoken, form: str) -> str:

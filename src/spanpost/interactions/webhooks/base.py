@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from spanpost.interactions.webhooks.schemes import Scheme
+from spanpost.interactions.webhooks.schemes import WINDOW, Scheme
 from spanpost.routing.matching import Wanted
 
 
@@ -35,4 +35,6 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     scheme: Scheme
     keys: tuple[bytes, ...]
     idempotency_key: str = ""
+    #: Largest difference between a request's signed time and ours, seconds.
+    window: float = WINDOW
     does: tuple[Does, ...] = ()

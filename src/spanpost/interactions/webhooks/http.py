@@ -74,7 +74,7 @@ class HooksHttp:
         body = await self._body(headers, request.receive)
         now = self._clock()
         try:
-            proven = prove(provider.scheme, headers, body, provider.keys, now)
+            proven = prove(provider.scheme, headers, body, provider.keys, now, provider.window)
         except WebhookRefused as refused:
             raise HttpError(401, refused.why, _WHY[refused.why]) from None
         order = self._order(provider, proven, headers, body, now)

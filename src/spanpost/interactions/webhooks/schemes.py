@@ -17,7 +17,7 @@ from typing import Final, Literal
 
 import msgspec
 
-#: Seconds by which a request's time may differ from ours.
+#: Seconds by which a request's time may differ from ours, unless its provider's settings say otherwise.
 WINDOW: Final = 300
 #: Bytes of a key. Providers make most of them, so this is less than we require of our own secrets.
 _LEAST: Final = 16
@@ -26,7 +26,7 @@ _MOST: Final = 10
 #: Characters of a header that is read.
 _LONGEST: Final = 2_000
 _PARTS: Final = re.compile(r"(\{(?:id|timestamp|body)\})")
-_DIGITS: Final = re.compile(r"[0-9]{1,12}")
+_DIGITS: Final = re.compile(r"[0-9]{1,15}")
 
 Algorithm = Literal["sha256", "sha384", "sha512", "sha1"]
 
@@ -39,7 +39,9 @@ class Scheme(msgspec.Struct, frozen=True, kw_only=True):
     prefix: str = ""
     #: The separator of several signatures in one header; empty: there is one.
     separator: str = ""
-    #: Where the time (Unix seconds) is: in its own header, or in the signature's header after this prefix.
+    #: Unit of the time: seconds or milliseconds since 1970.
+    timestamp_unit: Literal["s", "ms"] = "s"
+    #: Where the time is: in its own header, or in the signature's header after this prefix.
     timestamp_header: str = ""
     timestamp_prefix: str = ""
     #: The header of the request's id, only if the id is signed too.
@@ -125,10 +127,13 @@ def key_of(secret: str, scheme: Scheme) -> bytes:
     return key
 
 
-def prove(scheme: Scheme, headers: Mapping[str, str], body: bytes, keys: Iterable[bytes], now: float) -> Proven:
+def prove(
+    scheme: Scheme, headers: Mapping[str, str], body: bytes, keys: Iterable[bytes], now: float, window: float = WINDOW
+) -> Proven:
     """Verify a request. Raises `WebhookRefused`.
 
-    `headers` have lower-case names, and no header that was sent twice.
+    `headers` have lower-case names, and no header that was sent twice. `window` is the largest difference between its
+    time and `now`, seconds.
     """
     said = headers.get(scheme.signature_header, "")
     if not said or len(said) > _LONGEST:
@@ -143,7 +148,7 @@ def prove(scheme: Scheme, headers: Mapping[str, str], body: bytes, keys: Iterabl
     if scheme.has_time:
         if not _DIGITS.fullmatch(timestamp):
             raise WebhookRefused("timestamp")
-        if abs(now - int(timestamp)) > WINDOW:
+        if abs(now - int(timestamp) / (1_000 if scheme.timestamp_unit == "ms" else 1)) > window:
             raise WebhookRefused("too_old")
     id = headers.get(scheme.id_header, "").strip() if scheme.id_header else ""
     if scheme.id_header and not id:

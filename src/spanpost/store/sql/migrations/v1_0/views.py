@@ -78,6 +78,11 @@ NOW: Final = view(
             "When telemetry of it was last recorded, by the database's clock: its own, that of tasks below "
             "it, heartbeats of its process.",
         ),
+        (
+            "last_active_at",
+            "CASE WHEN t.ended_at IS NULL THEN spanpost_last_active(t) ELSE t.last_seen_at END",
+            "The same without heartbeats: a process may be alive while its task does nothing.",
+        ),
         ("parent_task_id", "t.parent_task_id", "Public id of the task that started this one."),
         ("tenant", "t.tenant", "Tenant."),
         ("uid", "t.uid", "Internal identity: agent_tasks.uid."),
@@ -134,6 +139,7 @@ ANNOTATIONS: Final = view(
         ("kind", "n.kind", "task, or the checkpoint's kind."),
         ("tenant", "n.tenant", "Tenant."),
         ("agent_name", "n.agent_name", "Name of the agent."),
+        ("environment", "n.environment", "Environment of the task."),
         ("task_id", "n.task_id", "Public id of the task."),
         ("task_uid", "n.task_uid", "The task: agent_tasks.uid."),
     ],
@@ -143,11 +149,12 @@ ANNOTATIONS: Final = view(
       || coalesce((
         SELECT string_agg(' ' || l.value, '') FROM jsonb_each_text(t.links) l WHERE l.value ~ '^https?://'
       ), '') AS text,
-    {_TAGS.format(what="'task'")} AS tags, 'task' AS kind, t.tenant, t.agent_name, t.task_id, t.uid AS task_uid
+    {_TAGS.format(what="'task'")} AS tags, 'task' AS kind, t.tenant, t.agent_name, t.environment,
+    t.task_id, t.uid AS task_uid
   FROM agent_tasks t WHERE t.announced AND t.started_at IS NOT NULL
   UNION ALL
   SELECT c.id, c.at, NULL, left(coalesce(nullif(t.name, ''), t.task_id), 200) || ' · ' || left(c.text, 500),
-    {_TAGS.format(what="c.kind")}, c.kind, t.tenant, t.agent_name, t.task_id, t.uid
+    {_TAGS.format(what="c.kind")}, c.kind, t.tenant, t.agent_name, t.environment, t.task_id, t.uid
   FROM agent_checkpoints c JOIN agent_tasks t ON t.uid = c.task_uid
   WHERE t.announced AND c.kind IN (
     'error', 'context_warning', 'context_forecast', 'compaction', 'stalled', 'loop', 'approval_requested',
