@@ -67,6 +67,7 @@ class Remote:
         self._failures = (httpx.HTTPError, httpx.InvalidURL)
         try:
             base = url.rstrip("/").removesuffix("/api")
+            self._address = _address(base)
             # Never use a proxy of the environment: it would see the token, which the gateway refuses from a
             # proxy.
             self._client = httpx.Client(base_url=base, headers=headers, timeout=timeout, trust_env=not is_here)
@@ -126,7 +127,9 @@ class Remote:
                                 yield event
             except self._failures as error:
                 print(
-                    f"spanpost: the gateway cannot be reached ({type(error).__name__}), trying again", file=sys.stderr
+                    f"spanpost: the gateway at {self._address} cannot be reached ({type(error).__name__}), trying "
+                    f"again in {pause:g} s; check --url",
+                    file=sys.stderr,
                 )
             time.sleep(pause)
             pause = min(pause * 2, _AGAIN[1])
@@ -135,7 +138,8 @@ class Remote:
         try:
             answer = self._client.request(method, path, **given)
         except self._failures as error:
-            raise RemoteAnswered(f"the gateway cannot be reached ({type(error).__name__}); check --url") from None
+            said = f"the gateway at {self._address} cannot be reached ({type(error).__name__})"
+            raise RemoteAnswered(f"{said}; check --url") from None
         if answer.status_code >= 300:
             self._refuse(answer, is_final=True)
         try:
@@ -170,6 +174,11 @@ def token_here(data_dir: Path | None) -> str:
         except ConfigError:  # this command does not depend on the settings
             data_dir = default_data_dir()
     return local_token.found(data_dir)
+
+
+def _address(url: str) -> str:
+    """Return the host and port of an address, without a password."""
+    return urlsplit(url).netloc.rpartition("@")[2][:200] or "--url"
 
 
 def _is_here(url: str) -> bool:
