@@ -14,10 +14,14 @@ from rich.console import Console
 
 from spanpost.cli import tables, task_lines
 from spanpost.cli.columns import short
+from spanpost.cli.listing import ListRequest
 from spanpost.model.deliveries import DeliveryRow
+from spanpost.model.queries import TaskFilter
 from spanpost.model.readings import Approval, Failure
 from spanpost.model.tasks import Task
 from spanpost.semconv import STATUSES
+from spanpost.store.memory import MemoryStore
+from spanpost.testing.exercise_browse import at_work_on
 
 BEGAN = datetime.now(UTC) - timedelta(hours=5, minutes=20)
 
@@ -131,3 +135,22 @@ def test_deliveries_are_one_line_each(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(lines) == 3
     assert max(map(len, lines)) <= 80
     assert all(word in lines[1] for word in ("12", "slack", "dead", "5h", "channel_not_found"))
+
+
+async def test_tasks_of_a_person_a_repository_and_a_session() -> None:
+    """`--person`, `--repo` and `--session` leave only tasks of those, and narrow each other."""
+    store = MemoryStore()
+    await store.open()
+    said = {"agent__requested_by": "mina", "agent__repo": "shop", "session__id": "s1"}
+    await store.record([at_work_on(1, **said), at_work_on(2, **said | {"agent__repo": "web"}), at_work_on(3)])
+    found = (await store.reader.tasks(TaskFilter(shows_all=True), None, 9)).items
+    none = dict.fromkeys(("status", "agent", "topic", "type", "environment", "person", "repo", "session"), ())
+    for words, names in (
+        ({"person": ("mina",)}, {"job 1", "job 2"}),
+        ({"person": ("mina",), "repo": ("web", "api")}, {"job 2"}),
+        ({"session": ("s1",), "repo": ("shop",)}, {"job 1"}),
+        ({"person": ("jo",)}, set()),
+    ):
+        asked = ListRequest(words={**none, **words}, q="", since=None, roots=False, tenant=None, task_id=None, limit=9)
+        assert {task.name for task in found if asked._filter.takes(task)} == names
+        assert asked.is_narrow

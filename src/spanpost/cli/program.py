@@ -300,6 +300,15 @@ def tasks(
         list[str] | None,
         typer.Option("--environment", metavar="NAME", help="Only tasks of this environment; may be repeated."),
     ] = None,
+    person: Annotated[
+        list[str] | None, typer.Option("--person", metavar="WHO", help="Only tasks for this person; may be repeated.")
+    ] = None,
+    repo: Annotated[
+        list[str] | None, typer.Option("--repo", metavar="NAME", help="Only tasks on this repository; may be repeated.")
+    ] = None,
+    session: Annotated[
+        list[str] | None, typer.Option("--session", metavar="ID", help="Only tasks of this session; may be repeated.")
+    ] = None,
     q: Annotated[
         str, typer.Option("--search", metavar="TEXT", help="Only tasks with this text in name, action, id or agent.")
     ] = "",
@@ -335,6 +344,7 @@ def tasks(
 
     refuse_unknown(status)
     words = {"status": status, "agent": agent, "topic": topic, "type": type, "environment": environment}
+    words |= {"person": person, "repo": repo, "session": session}
     asked = listing.ListRequest(
         words={name: tuple(said or ()) for name, said in words.items()},
         q=q,
