@@ -83,7 +83,9 @@ def _database(settings: Settings) -> Iterator[NamedFinding]:
     try:
         counts, server, ends, stored = asyncio.run(_counts(settings))
     except SpanpostError as error:
-        yield NamedFinding("database", False, str(error))  # the message says what to do
+        section = str(error).partition(":")[0]  # of the settings that the store was opened with
+        name = section if section in type(settings).model_fields else "database"
+        yield NamedFinding(name, False, str(error))  # the message says what to do
         return
     rows = ", ".join(f"{name} {value}" for name, value in counts.items() if isinstance(value, int))
     yield NamedFinding("database", True, f"{where}: reachable, schema current{server}; {rows}")

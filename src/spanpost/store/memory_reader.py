@@ -36,6 +36,7 @@ from spanpost.model.queries import (
 from spanpost.model.tasks import Task
 from spanpost.model.totals import Totals, together, totals
 from spanpost.model.waterfalls import Waterfall
+from spanpost.semconv import ERROR
 from spanpost.store.memory_curves import MemoryCurves
 from spanpost.store.memory_deliveries import MemoryOutbox
 from spanpost.store.memory_heartbeats import MemoryHeartbeats
@@ -306,6 +307,7 @@ def _sums(word: str | None, tasks: Sequence[Task]) -> Sums:
         tool_calls=sum(task.tool_calls for task in tasks),
         tool_errors=sum(task.tool_errors for task in tasks),
         ended=len(seconds),
+        failed=sum(task.status == ERROR for task in tasks),
         seconds_mean=sum(seconds) / len(seconds) if seconds else None,
         seconds_p50=_share(seconds, 0.5),
         seconds_p95=_share(seconds, 0.95),

@@ -60,7 +60,8 @@ _STATS = f"""
 SELECT grouping(agent_name, day, status) AS which, agent_name, day::text, status, count(*) AS tasks,
   sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens, sum(cost_usd) AS cost_usd,
   sum(unpriced_calls) AS unpriced_calls, sum(llm_calls) AS llm_calls,
-  sum(tool_calls) AS tool_calls, sum(tool_errors) AS tool_errors, count(seconds) AS ended, avg(seconds) AS seconds_mean,
+  sum(tool_calls) AS tool_calls, sum(tool_errors) AS tool_errors, count(seconds) AS ended,
+  count(*) FILTER (WHERE status = 'error') AS failed, avg(seconds) AS seconds_mean,
   percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds) AS seconds_p50,
   percentile_cont(0.95) WITHIN GROUP (ORDER BY seconds) AS seconds_p95
 FROM (
@@ -339,6 +340,7 @@ def _sums(row: Any, word: str | None) -> Sums:
         tool_calls=count("tool_calls") or 0,
         tool_errors=count("tool_errors") or 0,
         ended=row["ended"],
+        failed=row["failed"],
         seconds_mean=row["seconds_mean"],
         seconds_p50=row["seconds_p50"],
         seconds_p95=row["seconds_p95"],

@@ -147,6 +147,7 @@ def stats_json(stats: Stats, since: datetime, until: datetime) -> dict[str, Any]
             "tasks": one.tasks,
             **{figure: getattr(one, figure) for figure in figures},
             "ended": one.ended,
+            "failed": one.failed,
             "seconds_mean": one.seconds_mean,
             "seconds_p50": one.seconds_p50,
             "seconds_p95": one.seconds_p95,

@@ -234,7 +234,7 @@ class ExerciseBrowse:
         assert stats.total.tool_calls == 4
         assert stats.total.cost_usd == sum_of(tasks)
         assert (stats.total.ended, stats.total.seconds_p50, stats.total.seconds_mean) == (4, 10.0, 10.0)
-        assert [(one.word, one.tasks) for one in stats.agents] == [("coder", 4), ("writer", 1)]
+        assert [(one.word, one.tasks, one.failed) for one in stats.agents] == [("coder", 4, 1), ("writer", 1, 0)]
         assert {one.word: one.tasks for one in stats.statuses} == {"complete": 3, "error": 1, "starting": 1}
         assert sum(one.tasks for one in stats.days) == 5
         none = await store.reader.stats("default", first - timedelta(days=9), first)
