@@ -69,13 +69,13 @@ class Broker:
         settings = {key.replace("_", "."): value for key, value in config.items()}
         admin = self._admin  # the answers end with it
         for made in admin.create_topics([NewTopic(name, partitions, 1, config=settings)]).values():
-            made.result(30)
+            made.result(60)
 
     def delete_topic(self, name: str) -> None:
         """Delete a topic with its messages, and wait until it is gone."""
         admin = self._admin
         for deleted in admin.delete_topics([name]).values():
-            deleted.result(30)
+            deleted.result(60)
         eventually(lambda: name not in admin.list_topics(timeout=5).topics)
 
     def send(self, topic: str, *values: bytes, headers: Sequence[tuple[str, bytes]] = (), partition: int = 0) -> None:
@@ -85,7 +85,7 @@ class Broker:
         producer = Producer({"bootstrap.servers": self.address, "acks": "all"})
         for value in values:
             producer.produce(topic, value, headers=list(headers), partition=partition)
-        assert producer.flush(30) == 0
+        assert producer.flush(60) == 0
 
     def messages(self, topic: str) -> list[Any]:
         """Return all messages of a topic."""

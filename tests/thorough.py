@@ -1,4 +1,4 @@
-"""How many examples the property tests try: the full number in CI, a quarter on a laptop.
+"""How many examples the property tests try: the full number in CI, a quarter on a laptop and in `make test-fast`.
 
 CI tries the same seeds each time, and nearly the same examples (hypothesis also draws constants of the modules that
 happen to be loaded), so that a change is judged by its own effect; a laptop tries new ones and keeps failures. With
@@ -14,6 +14,8 @@ from random import Random
 from hypothesis import HealthCheck, settings
 
 IN_CI = os.environ.get("CI") == "true"
+#: Whether the full number is tried; the fast tests try few, as on a laptop.
+IS_THOROUGH = IN_CI and os.environ.get("SPANPOST_TEST_EXAMPLES") != "few"
 #: Whether each run tries the same examples.
 IS_SAME = IN_CI and os.environ.get("SPANPOST_TEST_SEEDS") != "new"
 #: The profile of tests that set no number. A busy machine is no failure: there are no deadlines. A machine
@@ -22,13 +24,13 @@ _PATIENT = [HealthCheck.too_slow]
 settings.register_profile(
     "thorough", max_examples=100, deadline=None, derandomize=IS_SAME, suppress_health_check=_PATIENT
 )
-settings.register_profile("quick", max_examples=15, deadline=None, suppress_health_check=_PATIENT)
-settings.load_profile("thorough" if IN_CI else "quick")
+settings.register_profile("quick", max_examples=15, deadline=None, derandomize=IS_SAME, suppress_health_check=_PATIENT)
+settings.load_profile("thorough" if IS_THOROUGH else "quick")
 
 
 def thorough(examples: int) -> settings:
     """Return the settings of a property test that tries so many examples in CI."""
-    tried = examples if IN_CI else max(examples // 4, 10)
+    tried = examples if IS_THOROUGH else max(examples // 4, 10)
     return settings(max_examples=tried, deadline=None, suppress_health_check=_PATIENT)
 
 

@@ -153,6 +153,51 @@ PIPELINE_ALERTS = (
         quiet={"spanpost_retention_run_age_seconds": "90000x90", "spanpost_retention_overdue_seconds": "0x90"},
     ),
     Alert(
+        name="SpanpostTenantStorage",
+        severity="warning",
+        expr="max by (tenant) (spanpost_tenant_storage_used_ratio) > 0.9",
+        hold="10m",
+        summary="Tenant {{ $labels.tenant }} has stored more than 90 % of what it may store",
+        means="At `limits.stored_bytes` nothing more of the tenant is taken: its senders are answered 503, and drop "
+        "telemetry when they give up. People's answers still get through, and other tenants are not concerned.",
+        todo=(
+            "`SELECT * FROM tenant_totals` shows rows and bytes of each tenant, and when they were measured. Does one "
+            "agent send much more than before? Limit its rate: `limits.entries_per_second`.",
+            "Remove what is old: shorter times for the tenant in `retention.tenants`, then `spanpost archive run`; or "
+            "`spanpost erase --tenant NAME --to TIME`, if nobody needs the rows.",
+            "Or raise the limit: `limits.tenants` in the settings and SIGHUP, without a restart. Has the disk room?",
+            "PostgreSQL keeps the space of deleted rows for new ones: a tenant's part falls at the next measurement, the "
+            "tables do not become smaller by that.",
+        ),
+        dashboard="pipeline",
+        fires={'spanpost_tenant_storage_used_ratio{tenant="acme",instance="a:1"}': "0.95x90"},
+        quiet={
+            'spanpost_tenant_storage_used_ratio{tenant="acme",instance="a:1"}': "0.85x90",
+            'spanpost_tenant_storage_used_ratio{tenant=""}': "0x90",
+        },
+        labels={"tenant": "acme"},
+    ),
+    Alert(
+        name="SpanpostTokensEnding",
+        severity="warning",
+        expr="max by (tenant) (spanpost_access_tokens_ending) > 0",
+        hold="10m",
+        summary="Access tokens end within 14 days, or have ended (tenant: {{ $labels.tenant }})",
+        means="Tokens of the database end within 14 days, or ended within the last 14 days, and their names have no "
+        "newer token. A sender whose token has ended gets 401: its telemetry waits as long as it keeps it, and is "
+        "then lost.",
+        todo=(
+            "`spanpost token list` shows the ends and the last use; `spanpost check` names the tokens that end.",
+            "`spanpost token rotate NAME --overlap 7d` makes a new token; the old one stays valid for the overlap. "
+            "Give the new one to the sender.",
+            "Revoke a token that is not used any more (`spanpost token revoke NAME`). An ended one counts for 14 days.",
+        ),
+        dashboard="pipeline",
+        fires={'spanpost_access_tokens_ending{tenant="t"}': "2x90"},
+        quiet={'spanpost_access_tokens_ending{tenant=""}': "0x90"},
+        labels={"tenant": "t"},
+    ),
+    Alert(
         name="SpanpostKafkaLate",
         severity="warning",
         expr="max by (topic) (spanpost_kafka_lag_seconds) > 120",

@@ -77,9 +77,9 @@ def acts_page() -> str:
         "## On a task",
         "The tool `act_on_task` of MCP has the same verbs, and so have the buttons of Slack and of the board.",
         "\n".join(does),
-        f"`<id>` and `TASK` may be the beginning of a task id, of {LEAST_PREFIX} characters or more, if it is unique "
-        "among the tasks that the act can concern. A script gives the whole id. `spanpost cancel` asks before it acts; "
-        "`--yes` skips that.",
+        f"`<id>` may be the beginning of a task id, of {LEAST_PREFIX} characters or more, and `TASK` that of any id "
+        "which `spanpost tasks` shows, if it is unique. A script gives the whole id. `spanpost cancel` asks before it "
+        "acts; `--yes` skips that.",
         "## Decide and start",
         "A question is approved, denied or answered with an option by its buttons in Slack and on the board, by "
         "`POST /api/approvals/{key}/decision`, `spanpost decide` and the tool `decide`. "

@@ -115,6 +115,7 @@ EVENT_ERROR: Final = "agent.error"
 EVENT_EXCEPTION: Final = "exception"
 EXCEPTION_TYPE: Final = "exception.type"
 EXCEPTION_MESSAGE: Final = "exception.message"
+EXCEPTION_STACKTRACE: Final = "exception.stacktrace"
 ERROR_LOG_TAIL: Final = "agent.error.log_tail"
 
 # --- permission hooks of coding CLIs -------------------------------------------------------------------------------

@@ -240,7 +240,7 @@ def forwarding(targets: Mapping[str, Callable[[], Awaitable[Streams]]]) -> Itera
 
     thread = threading.Thread(target=lambda: asyncio.run(run()))
     thread.start()
-    loop = listening.result(30)
+    loop = listening.result(60)
     try:
         yield ports
     finally:

@@ -138,7 +138,7 @@ def test_a_revoked_token_ends_its_stream_and_its_wait(gateways: list[Served], ru
     run("revoke", "wall")
     run("revoke", "agent")
     for each in threads:
-        each.join(40)
+        each.join(60)
     assert ends["stream"].endswith(": the stream ends, come back\n\n")
     assert ends["wait"] == 401
 

@@ -131,7 +131,7 @@ def test_a_decision_made_anywhere_reaches_the_agent(app: App, agent: Callable[..
     """An agent that waits at the gateway goes on when another process records a decision."""
     waiting = agent("Deploy?", id="anywhere")
     verdict = app.decide(app.asked("anywhere").key)
-    assert waiting.result(30) == Decision(id="anywhere", decision="approve", by="alice", source="slack")
+    assert waiting.result(60) == Decision(id="anywhere", decision="approve", by="alice", source="slack")
     assert verdict.result is Result.DONE
     assert app.effects("anywhere") == (1, 1)
 
@@ -188,7 +188,7 @@ asyncio.run(main())
     assert killed.returncode == -signal.SIGKILL
     again = app.decide(key, idempotency_key="the click")
     assert (again.result, again.is_repeat) == (Result.DONE, True)
-    assert waiting.result(30).approved
+    assert waiting.result(60).approved
     assert app.effects("click") == (1, 1)
 
 
@@ -221,7 +221,7 @@ def test_tenants_are_kept_apart(app: App, agent: Callable[..., Future[Decision]]
     act = an_act(Verb.APPROVE, row.key, tenant="acme")
     assert app.run(lambda store: store.interventions.intervene(act)).result is Result.UNKNOWN
     app.decide(row.key, Verb.DENY)
-    assert waiting.result(30).denied
+    assert waiting.result(60).denied
 
 
 @pytest.mark.parametrize(
@@ -275,7 +275,7 @@ def test_many_wait_and_those_beyond_come_back(app: App, agent: Callable[..., Fut
         return [await store.interventions.intervene(act) for act in acts]
 
     app.run(decide)
-    assert all(each.result(30).approved for each in waiting[:50])
+    assert all(each.result(60).approved for each in waiting[:50])
     assert not any(each.done() for each in waiting[50:])
     assert app.gateway.stop() == 0
     app.gateway.start()
@@ -316,7 +316,7 @@ def test_requests_on_a_task_arrive_through_the_gateway(app: App) -> None:
             return await store.interventions.intervene(act)
 
         assert app.run(cancel).result is Result.DONE
-        status, result = waiting.result(30)
+        status, result = waiting.result(60)
     assert (status, [(act["verb"], act["by"]) for act in result["acts"]]) == (200, [("cancel", "alice")])
     assert ask(app, f"/control/v1/tasks/job-9?after={result['after']}")[1]["acts"] == []
 
@@ -338,7 +338,7 @@ def test_the_command_line_answers_an_agent(app: App, agent: Callable[..., Future
     assert decide(app, "cli", "blue", "--as", " ").returncode == 2
     done = decide(app, "cli", "green", "--as", "carol", "--comment", "it is spring")
     assert (done.returncode, done.stdout) == (0, "Decided: green. The agent receives it.\n"), done.stderr
-    assert waiting.result(30) == Decision(id="cli", decision="green", by="carol", comment="it is spring", source="cli")
+    assert waiting.result(60) == Decision(id="cli", decision="green", by="carol", comment="it is spring", source="cli")
     second = decide(app, "cli", "blue", "--as", "dave", "--json")
     assert (second.returncode, json.loads(second.stdout)["result"]) == (1, "decided")
     unknown = decide(app, "nothing", "approve", "--as", "carol")

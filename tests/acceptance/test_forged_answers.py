@@ -69,7 +69,7 @@ def test_telemetry_never_answers_a_waiting_agent(
     assert (status, body["state"], body["decision"], body["by"], body["source"]) == (200, "open", "", "", "")
     assert not waiting.done()
     assert app.decide(row.key, Verb.DENY).result is Result.DONE
-    decision = waiting.result(30)
+    decision = waiting.result(60)
     assert (decision.approved, decision.denied, decision.by, decision.source) == (False, True, "alice", "slack")
 
 
@@ -82,7 +82,7 @@ def test_an_answer_that_was_there_before_the_question(app: App, agent: Callable[
     row = app.asked(id)
     assert (row.state, row.reported_decision) == (InterventionState.OPEN, None)
     app.decide(row.key)
-    assert waiting.result(30) == Decision(id=id, decision="approve", by="alice", source="slack")
+    assert waiting.result(60) == Decision(id=id, decision="approve", by="alice", source="slack")
 
 
 def test_a_question_with_a_stolen_mark_is_another_question(app: App, agent: Callable[..., Future[Decision]]) -> None:
@@ -104,7 +104,7 @@ def test_a_question_with_a_stolen_mark_is_another_question(app: App, agent: Call
     assert ask(app, f"/control/v1/approvals/{id}?trace={'bb' * 16}")[1]["decision"] == "approve"
     assert (question(app, id, victim.trace).state, waiting.done()) == (InterventionState.OPEN, False)
     app.decide(victim.key, Verb.DENY)
-    assert waiting.result(30).denied
+    assert waiting.result(60).denied
 
 
 def test_an_earlier_record_does_not_answer_a_later_wait(app: App) -> None:
@@ -134,4 +134,4 @@ def test_a_question_that_cannot_be_read_whole_says_so(app: App, agent: Callable[
     assert "looks like a secret" in body["reason"]
     assert app.decide(row.key).result is Result.HIDDEN
     assert app.decide(row.key, Verb.DENY).result is Result.DONE
-    assert waiting.result(30).denied
+    assert waiting.result(60).denied

@@ -109,7 +109,7 @@ def observed(directory: Path, dsn: str) -> Iterator[Observed]:
             ).close()
             metrics.fleet(pipeline.ask(pipeline.store.fleet()))
             if n == steps // 2:
-                pipeline.force_flush(30)
+                pipeline.force_flush(60)
                 assert metrics.registry.get_sample_value("spanpost_deliveries_age_seconds_count", {"sink": "slack"}), (
                     "nothing was delivered"
                 )

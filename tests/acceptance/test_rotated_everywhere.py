@@ -77,7 +77,7 @@ def test_a_secret_of_all_workers_is_replaced_under_load(start: Start, tmp_path: 
     say(TWO)
     reload()
     stop.set()
-    sender.join(30)
+    sender.join(60)
     assert {send(gateway, ONE, str(number)) for number in range(MANY)} == {401}
     assert {send(gateway, TWO, str(number)) for number in range(MANY)} == {202}
     assert set(answers) == {202}

@@ -78,7 +78,7 @@ class Interactions:
         return verdict
 
     def tasks(self) -> list[Task]:
-        assert self.pipeline.force_flush(5.0)
+        assert self.pipeline.force_flush(60.0)
         return self.pipeline.ask(self.pipeline.store.tasks(TaskQuery()))
 
 
@@ -148,7 +148,7 @@ def test_many_threads_wait_for_people(interactions: Interactions, tracer: Tracer
         for row in interactions.asked(30):
             number = int(row.question.split()[1].rstrip("?"))
             interactions.do(Verb.CHOOSE, row.key, option="green" if number % 2 else "blue")
-        assert sorted(a.result(20) for a in answers) == [(n, "green\n" if n % 2 else "blue") for n in range(30)]
+        assert sorted(a.result(60) for a in answers) == [(n, "green\n" if n % 2 else "blue") for n in range(30)]
 
 
 async def test_a_wait_that_is_cut_leaves_the_question_open(interactions: Interactions, tracer: Tracer) -> None:
@@ -383,7 +383,7 @@ async def test_the_agents_log_says_why_a_question_cannot_be_approved(
         async with agent_task("release", tracer=tracer):
             asking = asyncio.create_task(approval("Deploy?", detail="with password=hunter2hunter2", id="hidden"))
             [row] = await asyncio.to_thread(interactions.asked)
-            await asyncio.wait_for(is_said.wait(), 20)
+            await asyncio.wait_for(is_said.wait(), 60)
             assert interactions.do(Verb.APPROVE, row.key).result is Result.HIDDEN
             assert interactions.do(Verb.DENY, row.key).result is Result.DONE
             assert (await asking).denied

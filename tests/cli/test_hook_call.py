@@ -125,3 +125,17 @@ def test_it_imports_little() -> None:
     )
     out = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout.split()
     assert not {"typer", "pydantic", "opentelemetry", "msgspec", "asyncio", "starlette"} & set(out)
+
+
+def test_a_start_makes_no_garbage() -> None:
+    """While the commands are loaded the collector visits what was made a few times, and not hundreds of times."""
+    check = (
+        "import atexit, gc, sys, spanpost.cli\n"
+        "seen = []\n"
+        "gc.callbacks.append(lambda phase, _: seen.append(phase))\n"
+        "atexit.register(lambda: print(seen.count('start')))\n"
+        "sys.argv = ['spanpost', '--version']\n"
+        "spanpost.cli.main()\n"
+    )
+    out = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout
+    assert int(out.split()[-1]) < 20, out

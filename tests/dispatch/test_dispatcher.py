@@ -350,7 +350,7 @@ async def test_throttled_closes_what_the_call_drew_on():
             Window(Throttled("later", retry_after=timedelta(hours=1), closes=closes)),
         )
         interaction_store.post(a_delivery())
-        assert await a_dispatcher(interaction_store, window).drain(5) is False
+        assert await a_dispatcher(interaction_store, window).drain(60) is False
         [(_, outcome)] = interaction_store.finished
         assert (outcome.closes, outcome.is_failure) == (expected, False)
 
@@ -372,7 +372,7 @@ async def test_a_sink_without_a_breaker_has_one():
         interaction_store, window = InteractionStore(), Named()
         window.named = named
         interaction_store.post(a_delivery())
-        assert await a_dispatcher(interaction_store, window).drain(5) is True
+        assert await a_dispatcher(interaction_store, window).drain(60) is True
         assert window.got[0].drawn == drawn
 
 

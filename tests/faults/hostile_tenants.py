@@ -1,7 +1,8 @@
 """Two hostile tenants of one gateway beside each other, compared with each of them alone.
 
-Both send random telemetry with the same ids (`hostile_telemetry`) to one gateway; each sends the same to a gateway of
-its own. Then rows, messages, figures, streams and answers of each tenant must be those of the tenant alone.
+Both send random telemetry with the same ids (`hostile_telemetry`) to one gateway, each request by another proof of its
+tenant, over HTTP or gRPC, and lies beside it (`tenant_claims`); each sends the same to a gateway of its own. Then rows,
+messages, figures, streams and answers of each tenant must be those of the tenant alone.
 
 `python -m tests.faults.hostile_tenants --seconds 3600` runs for an hour and prints what was compared.
 """
@@ -23,16 +24,14 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-import httpx
 
-from spanpost.http.tokens import hash_of
-from tests.acceptance.gateway_process import Gateway
 from tests.conftest import find, fresh_database, made_server
 from tests.eventually import eventually_async
 from tests.faults.hostile_telemetry import TENANTS, WORDS, Sent, requests
-from tests.faults.posted import Slack, final_states, settings
+from tests.faults.posted import Slack, final_states
+from tests.faults.tenant_claims import Certificates, claimed
+from tests.faults.tenant_sides import Side
 
-_OPERATOR = "spt_operator"
 #: End of the channel of a tenant that is alone.
 _ALONE = "-alone"
 
@@ -74,84 +73,13 @@ SELECT c.relname AS name, bool_or(a.attname = 'tenant') AS has_tenant FROM pg_cl
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v') AND NOT c.relispartition
 GROUP BY 1 ORDER BY 1"""
-#: Series about the process, time or the machine.
-_NO_FIGURE = re.compile(
-    "process_|python_|_created|_seconds|_info|_bytes|_up|_requests_total|in_flight|queue_length|sink_calls|retried|"
-    "coalesced|deliveries_total|waiting|rate_limit|circuit|commit|duplicate_observations|health_score"
-)
 #: An id that spanpost has made; those of reservations are the agents'.
 _UUID = re.compile(r"(?!0{8}-0{4})[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
 _END = re.compile(r"(?:✅ Complete|❌ Failed|✋ Waiting for a person|🛑 Cancelled).*(\(.*\))$", re.DOTALL)
 _STARTED = datetime.now(UTC).isoformat()
-_SERIES = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$")
-
-
-class Side:
-    """A gateway on a database of its own, with what its tenants saw."""
-
-    def __init__(self, dsn: str, home: Path, slack: str, tenants: tuple[str, ...], channel: str) -> None:
-        self.dsn, self.tenants = dsn, tenants
-        self.channels = {tenant: f"{tenant}{channel}" for tenant in tenants}
-        home.mkdir()
-        self.gateway = Gateway(dsn, home, _toml(self.channels), **settings(slack))
-        self.client = httpx.AsyncClient(timeout=90, limits=httpx.Limits(max_connections=8))
-        #: What the stream of each tenant's token said.
-        self.streams: dict[str, list[str]] = {tenant: [] for tenant in tenants}
-        self.url = ""
-
-    async def ask(self, tenant: str, sent: Sent) -> tuple[int, str]:
-        """Send a request of a tenant; return status and body. A busy gateway is asked again."""
-        token = f"api_{tenant}" if sent.is_api else f"spt_{tenant}"
-        headers = {"authorization": f"Bearer {token}", "content-type": "application/json", **sent.headers}
-        content = sent.body if isinstance(sent.body, bytes) else json.dumps(sent.body)
-        while True:
-            if sent.body is None:
-                answer = await self.client.get(self.url + sent.path, headers=headers)
-            else:
-                answer = await self.client.post(self.url + sent.path, content=content, headers=headers)
-            if answer.status_code != 503:
-                return answer.status_code, answer.text
-            await asyncio.sleep(1)
-
-    async def follow(self, tenant: str) -> None:
-        """Read the tenant's stream until cancelled; it goes on where it ended."""
-        last: dict[str, str] = {}
-        while True:
-            headers = {"authorization": f"Bearer api_{tenant}", **last}
-            with suppress(httpx.HTTPError):
-                async with self.client.stream("GET", f"{self.url}/api/events", headers=headers, timeout=None) as lines:
-                    async for line in lines.aiter_lines():
-                        if line.startswith("id: "):
-                            last = {"last-event-id": line[4:]}
-                        self.streams[tenant].append(line)
-
-    async def figures(self) -> dict[tuple[str, str], float]:
-        """Return the figures of telemetry: by name and labels."""
-        answer = await self.client.get(f"{self.url}/metrics", headers={"authorization": f"Bearer {_OPERATOR}"})
-        found = {}
-        for line in answer.text.splitlines():
-            match = _SERIES.match(line)
-            if match and not _NO_FIGURE.search(match[1]):
-                found[match[1], match[2] or ""] = float(match[3])
-        return found
-
-
-#: A task that waits for a person is not called stalled within a run.
-_STALL = "[stall]\nstall_after = 72000\nopen_call_after = 72000"
-
-
-def _toml(channels: dict[str, str]) -> str:
-    parts = [f'[gateway]\noperator_tokens = ["{hash_of(_OPERATOR)}"]\n[intake]\ncapture_content = true\n{_STALL}']
-    for tenant, channel in channels.items():
-        parts += [
-            f'[[gateway.tokens]]\ntenant = "{tenant}"\nsha256 = ["{hash_of(f"spt_{tenant}")}"]',
-            f'[[routes]]\nsink = "slack"\naddress = "#{channel}"\ntenant = "{tenant}"',
-            f'[[interactions.tokens]]\nname = "person"\ntenant = "{tenant}"\nsha256 = ["{hash_of(f"api_{tenant}")}"]\n'
-            'roles = ["viewer", "operator", "approver", "auditor"]',
-        ]
-    parts.append('[[budgets]]\nname = "all"\nperiod = "month"\nlimit_tokens = 1000000000\nper = ["person"]')
-    return "\n".join(parts)
+#: Answers to lies about the tenant.
+_REFUSED = frozenset({400, 401, 403})
 
 
 #: What was shown of a task follows from the moment: whether it was announced before it became part of another.
@@ -165,6 +93,8 @@ class Comparison:
         self.counts: Counter[str] = Counter()
         self.crossed: list[str] = []
         self.differ: list[str] = []
+        #: What differs and follows from the moment.
+        self.timed: list[str] = []
 
     def text(self, tenant: str, what: str, text: str) -> None:
         """Check that a text of a tenant has no word of the other."""
@@ -184,6 +114,8 @@ class Comparison:
         self.counts[what] += together.total()
         if what in _TIMED:
             self.counts[f"{what}, different"] += ((together - alone) + (alone - together)).total()
+            for title, left in (("beside the other", together - alone), ("alone", alone - together)):
+                self.timed += [f"{what}: only {title}: {one[:600]}" for one in left]
             return
         for title, left in (("beside the other", together - alone), ("alone", alone - together)):
             self.differ += [f"{what}: only {title}: {one[:600]}" for one in left]
@@ -208,9 +140,16 @@ async def _send(together: Side, alone: Side, seed: int, began: int, until: float
     pause = random.Random(f"{seed} {tenant}")
     number = 0
     while number < rounds or time.monotonic() < until:
-        for sent in requests(seed, tenant, number, began):
-            first, second = await together.ask(tenant, sent), await alone.ask(tenant, sent)
+        stream = (one for plain in requests(seed, tenant, number, began) for one in claimed(pause, tenant, plain))
+        for claim, sent in stream:
+            first, second = await together.ask(claim, sent), await alone.ask(claim, sent)
             seen.counts["requests"] += 1
+            seen.counts[
+                f"{'lies' if claim.is_lie else 'proofs'}, {'gRPC' if claim.is_grpc else 'HTTP'}: {claim.way}"
+            ] += 1
+            if claim.is_lie and first[0] not in _REFUSED:
+                seen.crossed.append(f"{tenant} {claim.way} {sent.path}: {first}")
+            seen.counts["requests with another's resource beside"] += claim.is_beside
             if isinstance(sent.body, dict) and sent.path == "/v1/traces":
                 seen.counts["spans"] += len(sent.body["resourceSpans"][0]["scopeSpans"][0]["spans"])
             seen.counts[f"status {first[0]}"] += 1
@@ -328,9 +267,10 @@ async def _compare(dsns: list[str], home: Path, seed: int, seconds: float, round
         slack = Slack(home / "slack.json", *(word for name in channels for word in ("--channel", f"#{name}")))
         stack.callback(slack.close)
         sides = []
+        certificates = Certificates(home)
         named = (("both", TENANTS, ""), *((one, (one,), _ALONE) for one in TENANTS))
         for dsn, (name, tenants, channel) in zip(dsns, named, strict=True):
-            side = Side(dsn, home / name, slack.url, tenants, channel)
+            side = Side(dsn, home / name, slack.url, tenants, channel, certificates)
             stack.callback(side.gateway.kill)
             sides.append(side)
         for side in sides:
@@ -338,7 +278,7 @@ async def _compare(dsns: list[str], home: Path, seed: int, seconds: float, round
         together, *others = sides
         async with AsyncExitStack() as clients:
             for side in sides:
-                await clients.enter_async_context(side.client)
+                clients.push_async_callback(side.close)
             following = [asyncio.create_task(side.follow(tenant)) for side in sides for tenant in side.tenants]
             # A stream begins with what comes after it.
             await eventually_async(lambda: all(all(side.streams.values()) for side in sides))
@@ -348,7 +288,7 @@ async def _compare(dsns: list[str], home: Path, seed: int, seconds: float, round
             for side in sides:
                 await _final(side)
             with suppress(AssertionError):  # the comparison says what is missing
-                await eventually_async(lambda: all(_is_streamed(together, alone) for alone in others), limit=30)
+                await eventually_async(lambda: all(_is_streamed(together, alone) for alone in others), limit=60)
             figures = [await side.figures() for side in sides]
             for task in following:
                 task.cancel()
@@ -393,7 +333,7 @@ def main() -> None:
         seen = compare(server, Path(home), seed=given.seed, seconds=given.seconds, rounds=given.rounds)
     for name, number in sorted(seen.counts.items()):
         print(f"{number:>10} {name}")
-    for title, found in (("crossed", seen.crossed), ("different", seen.differ)):
+    for title, found in (("crossed", seen.crossed), ("different", seen.differ), ("timed", seen.timed)):
         print(f"{len(found):>10} {title}")
         for one in found[:40]:
             print(f"           {one}")

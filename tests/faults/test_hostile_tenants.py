@@ -21,5 +21,7 @@ def test_nothing_crosses_between_tenants_with_the_same_ids(server: str, tmp_path
     assert seen.crossed == []
     assert seen.differ == []
     assert seen.counts["ids searched"] > 100
+    for kind in ("proofs, HTTP", "proofs, gRPC", "lies, "):
+        assert sum(number for name, number in seen.counts.items() if name.startswith(kind)) > 2, kind
     for what in ("answers", "messages", "streamed checkpoints", "rows of agent_events", "rows of agent_tasks"):
         assert seen.counts[what] > 10, what

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 ROOT = Path(__file__).parents[2]
 #: Longer than anything here takes; what exceeds it has failed.
-TIMEOUT = 60
+TIMEOUT = 120
 
 
 class Message:

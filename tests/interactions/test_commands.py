@@ -285,7 +285,7 @@ async def test_a_cancel_counts_once_however_often_it_comes() -> None:
     assert [(row.verb, row.key, row.actor.id, row.refusal) for row in app.interaction_store.rows] == [
         (Verb.CANCEL, task.uid, "UALICE", "")
     ]
-    assert "Asked to stop" in await app.say("cancel deplo")
+    assert "Asked to stop" in await app.say("cancel deploy")
     assert "these tasks match" in await app.say("cancel Quarterly")
     assert "No task matches" in await app.say("cancel nope")
     assert len(app.interaction_store.rows) == 2
@@ -349,13 +349,13 @@ async def test_a_start_is_one_start() -> None:
     [
         ("cancel deploy-77", Verb.CANCEL, ""),
         ("cancel deploy-77 it is the wrong branch", Verb.CANCEL, "it is the wrong branch"),
-        ("cancel depl", Verb.CANCEL, ""),
+        ("cancel deploy", Verb.CANCEL, ""),
         ("pause deploy-77", Verb.PAUSE, ""),
         ("resume deploy-77", Verb.RESUME, ""),
         ("mute deploy-77", Verb.MUTE, ""),
         ("unmute deploy-77", Verb.UNMUTE, ""),
         ("message deploy-77 look at  the log", Verb.MESSAGE, "look at  the log"),
-        ("message depl look", Verb.MESSAGE, "look"),
+        ("message deploy look", Verb.MESSAGE, "look"),
     ],
 )
 async def test_each_act_has_a_command(said: str, verb: Verb, words: str) -> None:

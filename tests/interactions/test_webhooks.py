@@ -164,7 +164,7 @@ async def test_a_request_starts_work() -> None:
     answer = await app.github(body)
     assert (answer.status, answer.body["status"]) == (202, "taken")
     assert await app.orders("launch:fix") == []
-    assert await app.dispatcher.drain(5)
+    assert await app.dispatcher.drain(60)
     [order] = await app.orders("launch:fix")
     assert (order.text, order.parameters) == ("Work on The till {id} is stuck", {"repo": "acme/shop", "first": "bug"})
     assert (order.source, order.by, order.tenant) == ("hook", "github", "default")
@@ -183,7 +183,7 @@ async def test_the_same_request_counts_once() -> None:
     raw = json.dumps({"id": "evt_1", "type": "paid"}).encode()
     sent = [await app.post("/hooks/stripe", raw, stripe(raw, app.now + i)) for i in range(2)]
     assert [one.status for one in sent] == [202, 200]
-    await app.dispatcher.drain(5)
+    await app.dispatcher.drain(60)
     assert len(await app.orders("launch:fix")) == 2
 
 
@@ -192,7 +192,7 @@ async def test_a_message_reaches_the_task() -> None:
     app = App()
     await app.store.record([at_work(attributes={"agent.task.id": "t-1"})])
     await app.github({"action": "created", "task": "t-1", "comment": {"body": "try main", "user": {"login": "alice"}}})
-    await app.dispatcher.drain(5)
+    await app.dispatcher.drain(60)
     [task] = await app.store.tasks(TaskQuery())
     [deed] = await app.store.interventions.deeds(task.uid, ["message"])
     assert (deed.text, deed.by) == ("try main", "alice")
@@ -209,7 +209,7 @@ async def test_a_decision_is_taken() -> None:
     await app.ours({"question": "a2", "answer": "later"}, "m3")
     await app.ours({"question": "none", "answer": "approve"}, "m4")
     await app.ours({"answer": "approve"}, "m5")
-    await app.dispatcher.drain(5)
+    await app.dispatcher.drain(60)
     rows = {row.approval_id: row for row in await app.store.interventions.approvals(ApprovalQuery())}
     assert (rows["a1"].state, rows["a1"].decision, rows["a1"].by, rows["a1"].comment) == (
         InterventionState.DECIDED,
@@ -229,12 +229,12 @@ async def test_what_fails_is_kept_and_can_be_tried_again() -> None:
     body = b"\xff\x00 no json"
     assert (await app.post("/hooks/github", body, github(body))).status == 202
     await app.github({"action": "created", "task": "t-1", "comment": {"body": "hello"}})
-    await app.dispatcher.drain(5)
+    await app.dispatcher.drain(60)
     assert sorted(await app.dead("hook:github")) == ["no_json", "no_task"]
     assert body in [order.body for order in await app.orders("hook:github")]
     await app.store.record([at_work(attributes={"agent.task.id": "t-1"})])
     await app.store.outbox.retry(sink="hook:github")
-    await app.dispatcher.drain(5)
+    await app.dispatcher.drain(60)
     assert await app.dead("hook:github") == ["no_json"]
 
 
@@ -242,7 +242,7 @@ async def test_what_meets_no_condition_does_nothing() -> None:
     """A request that matches no declaration is accepted, and has no effect."""
     app = App()
     assert (await app.github({"zen": "Keep it simple"}, "ping")).status == 202
-    assert await app.dispatcher.drain(5)
+    assert await app.dispatcher.drain(60)
     assert (await app.orders("launch:fix"), await app.dead("hook:github")) == ([], [])
 
 

@@ -233,8 +233,8 @@ DECIDED = Approval(id="a", decision="approve", by="민아", comment="좋아요")
         (announced(message="Complete in 5 s"), "Complete in 5 s", "Complete in 5 s"),
         (
             stalled(a_task(), NOON, StallRules(stall_after=timedelta(minutes=5))),
-            "No telemetry for 5 min 00 s",
-            "5분 동안 응답 없음",
+            "No activity for 5 min 00 s",
+            "5분 동안 활동 없음",
         ),
     ],
 )

@@ -164,7 +164,7 @@ async def test_what_a_person_must_mend(ailment: str, when: str, caplog: pytest.L
         for i in range(8):
             store.record_now([started(trace=i + 1, span=1, name="agent", attributes=ROOT_SPAN)])
         if when == "in the middle":
-            assert await dispatcher.drain(10)
+            assert await dispatcher.drain(60)
         fall_ill(slack)
         before = len(slack.asked)
         for i in range(8):
@@ -176,7 +176,7 @@ async def test_what_a_person_must_mend(ailment: str, when: str, caplog: pytest.L
         # Eight were under way when the first was refused; then one at a time, ever more rarely.
         assert len(slack.asked) - before <= 8 + 10
         heal(slack)
-        assert await dispatcher.drain(30)
+        assert await dispatcher.drain(60)
         await dispatcher.close()
         await sink.close()
         await judge(slack, store)
@@ -197,14 +197,14 @@ async def test_messages_that_people_delete(script: list[Fault | None]) -> None:
         dispatcher = Dispatcher(store.outbox, store, {"slack": sink}, FAST)
         for i in range(6):
             store.record_now([started(trace=i + 1, span=1, name="agent", attributes=ROOT_SPAN)])
-        assert await dispatcher.drain(10)
+        assert await dispatcher.drain(60)
         for message in slack.messages():
             slack.delete(message["ts"])
         for method in ("chat.postMessage", "chat.update"):
             slack.faults.script(method, script)
         for i in range(6):
             store.record_now(a_run(f"task {i}", trace=i + 1, is_failed=i % 3 == 2))
-        assert await dispatcher.drain(30)
+        assert await dispatcher.drain(60)
         await dispatcher.close()
         await sink.close()
         assert {row.state for row in await store.outbox.deliveries()} == {"delivered"}

@@ -27,6 +27,7 @@ from spanpost.receivers.journal import Journal
 from spanpost.receivers.limits import AdmissionLimits
 from spanpost.receivers.otlp_http import OtlpHttp, log_fault
 from spanpost.receivers.receiver import Receiver
+from spanpost.receivers.tenant_gate import TenantGate
 
 PROTOBUF, JSON = "application/x-protobuf", "application/json"
 
@@ -218,10 +219,11 @@ async def opened(
     operators: Sequence[str] = (),
     journal: Journal | None = None,
     dealer: Dealer | None = None,
+    gate: TenantGate | None = None,
 ) -> AsyncIterator[Endpoint]:
     """Lend an endpoint whose receiver runs."""
     interaction_store, metrics = InteractionStore(), Metrics()
-    receiver = Receiver(interaction_store.record, interaction_store.keep, metrics, limits, journal, dealer)
+    receiver = Receiver(interaction_store.record, interaction_store.keep, metrics, limits, journal, dealer, gate)
     receiver.start()
     sender_tokens = SenderTokens("default", tokens, operators)
 

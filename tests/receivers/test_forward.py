@@ -195,7 +195,7 @@ def test_a_gateway_that_hangs_costs_the_agent_nothing(gateway: RunningGateway, p
     assert pipeline.force_flush(0.1) is False
     for number in range(200):
         span(provider, f"s{number}").end()
-    assert time.monotonic() - began < MAX_FLUSH + 5  # as against the minute that one request may take
+    assert time.monotonic() - began < MAX_FLUSH + 30  # as against the minute that one request may take
     assert pipeline.dropped["queue_full"] > 0
     gateway.held.set()
 
@@ -216,7 +216,7 @@ def test_the_end_is_in_time_whatever_hangs(gateway: RunningGateway, process: Pro
     span(provider)
     began = time.monotonic()
     assert pipeline.shutdown(0.3) is False
-    assert time.monotonic() - began < 20  # as against the minute that one request may take
+    assert time.monotonic() - began < 40  # as against the minute that one request may take
 
 
 def test_open_spans_are_interrupted_at_the_end(gateway: RunningGateway, process: Process) -> None:

@@ -123,7 +123,7 @@ def test_an_endpoint_that_takes_nothing_large_costs_what_is_large(attach: Attach
         pipeline, provider = attach(gateway.url)
         run(provider, 20, 5_000)
         pipeline.force_flush()
-        eventually(lambda: gateway.names(Part.ENDED), lambda names: len(names) == 20, 20)
+        eventually(lambda: gateway.names(Part.ENDED), lambda names: len(names) == 20)
         assert set(pipeline.dropped) == {"too_large"}
         assert 1 <= pipeline.dropped["too_large"] <= 3  # the span, its start, and a heartbeat on a slow machine
 
@@ -149,11 +149,11 @@ def test_a_request_that_keeps_failing_does_not_hold_the_others(attach: Attach) -
         pipeline, provider = attach(gateway.url)
         tracer = provider.get_tracer("an.agent")
         tracer.start_span("poison", attributes=AGENT).end()
-        eventually(lambda: gateway.refused, lambda refused: refused > 0, 10)  # from now on nothing joins it
+        eventually(lambda: gateway.refused, lambda refused: refused > 0)  # from now on nothing joins it
         tracer.start_span("after", attributes=AGENT).end()
-        eventually(lambda: gateway.names(Part.ENDED), lambda names: names == ["after"], 20)
+        eventually(lambda: gateway.names(Part.ENDED), lambda names: names == ["after"])
         is_bad = False
-        eventually(lambda: gateway.names(Part.ENDED), lambda names: names == ["after", "poison"], 20)
+        eventually(lambda: gateway.names(Part.ENDED), lambda names: names == ["after", "poison"])
         assert pipeline.dropped == {}
 
 
@@ -220,7 +220,7 @@ def test_what_an_endpoint_leaves_out_is_counted(attach: Attach) -> None:
         pipeline, provider = attach(gateway.url)
         run(provider, 5, 100)
         pipeline.force_flush()
-        eventually(lambda: pipeline.dropped, lambda dropped: dropped.get("refused", 0) >= 2, 10)
+        eventually(lambda: pipeline.dropped, lambda dropped: dropped.get("refused", 0) >= 2)
         assert Counter(gateway.names(Part.ENDED)) == expected(5)
 
 
@@ -267,10 +267,10 @@ def test_memory_is_bounded_while_an_endpoint_is_away(attach: Attach) -> None:
         gateway.judge = lambda body: 503 if is_down else 200
         pipeline, provider = attach(gateway.url, max_request_bytes=65_536, max_waiting_bytes=1_000_000)
         run(provider, 200, 20_000)
-        eventually(lambda: pipeline.dropped.get("queue_full", 0), lambda count: count > 100, 20)
+        eventually(lambda: pipeline.dropped.get("queue_full", 0), lambda count: count > 100)
         assert pipeline._forwarder._sender._queue.size <= 1_000_000
         is_down = False
-        eventually(lambda: pipeline._forwarder._sender._queue.size, lambda size: size == 0, 30)
+        eventually(lambda: pipeline._forwarder._sender._queue.size, lambda size: size == 0)
         ended = gateway.names(Part.ENDED)
         assert len(ended) == len(set(ended)) >= 40
         assert set(pipeline.dropped) == {"queue_full"}

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 #: The beginning of every child: observations are appended to a file as they are received.
 PRELUDE = """
 import json, os, sys

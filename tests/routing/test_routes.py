@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from spanpost.model.checkpoints import Kind
 from spanpost.model.deliveries import Mode, Urgency
 from spanpost.model.readings import Approval
+from spanpost.routing import noise
+from spanpost.routing.delivery_states import RANK
 from spanpost.routing.planned import Again
 from spanpost.routing.routes import Route, Routes, Verbosity, deliveries
 from spanpost.routing.similarity import likeness
@@ -128,18 +130,97 @@ def test_final_only_posts_nothing_before_the_end():
     [
         (Kind.APPROVAL_REQUESTED, Urgency.APPROVAL),
         (Kind.END, Urgency.END),
-        (Kind.ERROR, Urgency.ERROR),
+        (Kind.ERROR, Urgency.WARNING),
+        (Kind.ALERT, Urgency.ERROR),
         (Kind.CHECKPOINT, Urgency.NORMAL),
     ],
 )
 def test_urgency_follows_the_kind(kind, urgency):
-    """Approvals go before ends, ends before errors, errors before the rest; the state takes the same
-    urgency.
-    """
+    """Approvals go before alerts, these before warnings, then ends, then the rest; the state takes the same."""
     assert [x.urgency for x in deliveries(a_task(), a_checkpoint(kind=kind), Routes(sinks=("slack",)))] == [
         urgency,
         urgency,
     ]
+
+
+def test_the_message_of_a_new_task_goes_before_failures_and_a_sub_agent_last():
+    """That a task begins is more urgent than a failure; what is of a sub-agent comes last, its questions first."""
+    root = a_task()
+    child = a_task("child", parent_uid=root.uid, root_uid=root.uid)
+
+    def urgencies(task, checkpoint):
+        return [x.urgency for x in deliveries(task, checkpoint, Routes(sinks=("slack",)), root=root)]
+
+    assert urgencies(root, a_checkpoint(kind=Kind.START))[0] is Urgency.START
+    assert urgencies(root, a_checkpoint(kind=Kind.END, status="error")) == [Urgency.ERROR] * 2
+    assert urgencies(child, a_checkpoint(child)) == [Urgency.MINOR] * 2
+    assert urgencies(child, a_checkpoint(child, kind=Kind.START)) == [Urgency.MINOR] * 2
+    assert urgencies(child, a_checkpoint(child, kind=Kind.ERROR)) == [Urgency.MINOR] * 2
+    assert urgencies(child, a_checkpoint(child, kind=Kind.APPROVAL_REQUESTED)) == [Urgency.APPROVAL] * 2
+    assert list(RANK.values()) == sorted(RANK.values())
+
+
+def ends(route: Route, *, ran: float, status: str = "complete", is_child: bool = False) -> int:
+    """Return the number of lines of the thread for the end of a task that ran so many seconds."""
+    root = a_task(started_at=NOON, ended_at=NOON + timedelta(seconds=ran), status=status)
+    task = a_task("child", root_uid=root.uid, status=status) if is_child else root
+    routes = Routes(sinks=("slack",), routes=(route,), editing=frozenset({"slack"}))
+    found = deliveries(task, a_checkpoint(task, kind=Kind.END, status=status), routes, root=root, now=NOON)
+    return sum(x.mode is Mode.CHECKPOINT for x in found)
+
+
+def test_an_end_is_a_line_only_of_a_long_task_or_a_failure():
+    """The message says how a task ended: the thread does if it ran long enough or failed, of sub-agents if they
+    failed, in `live` always.
+    """
+    route = Route(sink="slack", verbosity=Verbosity.MILESTONES, closing=timedelta(minutes=1))
+    assert (ends(route, ran=59), ends(route, ran=60), ends(route, ran=5, status="error")) == (0, 1, 1)
+    assert (ends(route, ran=90, is_child=True), ends(route, ran=90, is_child=True, status="error")) == (0, 1)
+    live = Route(sink="slack", verbosity=Verbosity.LIVE, closing=timedelta(minutes=1))
+    assert (ends(live, ran=5), ends(live, ran=5, is_child=True)) == (1, 1)
+
+
+def modes(route: Route, task, checkpoint=None, *, seconds: float) -> list[tuple[Mode, bool]]:
+    """Return the deliveries at a time after noon: mode, and whether only an existing message is edited."""
+    now = NOON + timedelta(seconds=seconds)
+    found = deliveries(task, checkpoint, Routes(sinks=("slack",), routes=(route,)), now=now)
+    return [(x.mode, x.is_quiet) for x in found]
+
+
+def test_a_task_has_no_message_before_it_ran_a_while():
+    """With `after` a short task has none; a question or a failure is posted at once, and later all is as ever."""
+    route = Route(sink="slack", after=timedelta(seconds=30))
+    task, asked = a_task(), a_task(approvals=(Approval(id="a"),))
+    question = a_checkpoint(kind=Kind.APPROVAL_REQUESTED, ref="a")
+    assert modes(route, task, a_checkpoint(), seconds=29) == [(Mode.STATE, True)]
+    assert modes(route, task, a_checkpoint(), seconds=30) == [(Mode.STATE, False), (Mode.CHECKPOINT, False)]
+    assert modes(route, asked, question, seconds=2) == [(Mode.STATE, False), (Mode.CHECKPOINT, False)]
+    short = a_task(status="complete", ended_at=NOON + timedelta(seconds=12))
+    assert modes(route, short, a_checkpoint(kind=Kind.END), seconds=3_600) == [(Mode.STATE, True)]
+    failed = a_task(status="error", ended_at=NOON + timedelta(seconds=12))
+    end = a_checkpoint(kind=Kind.END, status="error", at=NOON)
+    assert modes(route, failed, end, seconds=13) == [(Mode.STATE, False), (Mode.CHECKPOINT, False)]
+
+
+@pytest.mark.parametrize(
+    ("quiet", "zone", "until"),
+    [
+        ("11:00-13:30", "UTC", NOON + timedelta(hours=1, minutes=30)),
+        ("22:00-07:00", "UTC", None),
+        ("20:00-07:00", "Asia/Seoul", NOON + timedelta(hours=10)),
+        ("12:00-11:00", "UTC", NOON + timedelta(hours=23)),
+        ("11:00-12:00", "UTC", None),
+    ],
+)
+def test_in_quiet_hours_only_questions_and_failures_are_posted(quiet, zone, until):
+    """In the hours of the route's zone new messages wait until their end; questions do not."""
+    route = Route(sink="slack", quiet=noise.hours(quiet), timezone=zone)
+    assert noise.quiet_until(route, NOON) == until
+    is_quiet = until is not None
+    assert modes(route, a_task(), seconds=0) == [(Mode.STATE, is_quiet)]
+    assert (len(modes(route, a_task(), a_checkpoint(), seconds=0)) == 1) is is_quiet
+    question = a_checkpoint(kind=Kind.APPROVAL_REQUESTED, ref="a")
+    assert modes(route, a_task(), question, seconds=0) == [(Mode.STATE, False), (Mode.CHECKPOINT, False)]
 
 
 def test_old_checkpoints_are_not_delivered_but_the_message_is_updated():

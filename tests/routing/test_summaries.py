@@ -26,7 +26,7 @@ ZONES = ("UTC", "Asia/Seoul", "Europe/Berlin", "America/St_Johns", "Australia/Lo
 
 @thorough(100)
 @given(
-    st.sampled_from(["hourly", "daily"]),
+    st.sampled_from(["hourly", "daily", "weekly"]),
     st.times(),
     st.sampled_from(ZONES),
     st.datetimes(datetime(2005, 1, 2), datetime(2035, 1, 1), timezones=st.just(UTC)),
@@ -38,7 +38,7 @@ def test_periods_follow_each_other(digest: str, at: time, zone: str, now: dateti
     assert began < ends <= now - summaries.GRACE
     assert summaries.period(route, began + summaries.GRACE)[1] == began
     assert summaries.period(route, ends + summaries.GRACE) == (began, ends)
-    length = timedelta(hours=1) if digest == "hourly" else timedelta(hours=49)
+    length = {"hourly": timedelta(hours=1), "daily": timedelta(hours=49), "weekly": timedelta(days=8, hours=1)}[digest]
     assert now - summaries.GRACE - ends <= length
     assert ends - began <= length
 
@@ -48,6 +48,13 @@ def test_a_day_begins_when_it_is_said() -> None:
     route = replace(ROUTE, digest="daily", digest_at=time(9), timezone="Asia/Seoul")
     began, ends = summaries.period(route, datetime(2026, 8, 3, 0, 1, tzinfo=UTC))
     assert (began, ends) == (datetime(2026, 8, 2, tzinfo=UTC), datetime(2026, 8, 3, tzinfo=UTC))
+
+
+def test_a_week_begins_on_its_day() -> None:
+    """A weekly digest on Friday at nine covers the week until then."""
+    route = replace(ROUTE, digest="weekly", digest_at=time(9), digest_day="friday")
+    began, ends = summaries.period(route, datetime(2026, 8, 6, 12, tzinfo=UTC))
+    assert (began, ends) == (datetime(2026, 7, 24, 9, tzinfo=UTC), datetime(2026, 7, 31, 9, tzinfo=UTC))
 
 
 def test_a_digest_counts_its_routes_tasks() -> None:

@@ -36,12 +36,20 @@ CONFIRM = {"title": 100, "text": 300, "confirm": 30, "deny": 30}
 OPTION = {"text": 75, "value": 150}
 #: The two forms that are parsed, of ids and numbers alone: times, and in a message that must be plain,
 #: mentions.
-DATED = r"<!date\^\d{1,12}\^\{[a-z_]{1,20}\}(?: \{time\})?\|\d\d:\d\d:\d\d UTC>"
-_MOMENTS = [
-    re.escape(locale.say(key, at="@")).replace("@", DATED)
-    for locale in LOCALES.values()
-    for key in ("root.last_seen", "root.ended", "reply.until", "alert.since", "alert.resolved_at")
-] + [re.escape(locale.say("digest.period", since="@", until="@")).replace("@", DATED) for locale in LOCALES.values()]
+DATED = r"<!date\^\d{1,12}\^\{[a-z_]{1,20}\}(?: \{time\}| \(\{ago\}\))?\|\d\d:\d\d:\d\d UTC>"
+_MOMENTS = (
+    [
+        re.escape(locale.say(key, at="@")).replace("@", DATED)
+        for locale in LOCALES.values()
+        for key in ("root.quiet_since", "root.started", "root.ended", "reply.until", "alert.since", "alert.resolved_at")
+    ]
+    + [
+        # The person for whom a task runs, by an id that spanpost resolved.
+        re.escape(locale.say("task.for", who="@")).replace("@", r"<@[UW][A-Z0-9]+>")
+        for locale in LOCALES.values()
+    ]
+    + [re.escape(locale.say("digest.period", since="@", until="@")).replace("@", DATED) for locale in LOCALES.values()]
+)
 PARSED = re.compile(
     rf"(?:·  )?(?:{'|'.join(_MOMENTS)})"
     r"|(?:<@[UW][A-Z0-9]+>|<!subteam\^S[A-Z0-9]+>)(?: (?:<@[UW][A-Z0-9]+>|<!subteam\^S[A-Z0-9]+>))*"

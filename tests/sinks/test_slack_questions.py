@@ -71,7 +71,9 @@ def pressed(message: SlackMessage, key: UUID = KEYS[0]) -> list[str]:
         for block in blocks_of(message)
         if block["type"] == "actions" and block["block_id"].startswith(f"spanpost:{key}:")
     ]
-    return [element["action_id"].removeprefix("spanpost:") for row in rows for element in row["elements"]]
+    found = [element["action_id"].removeprefix("spanpost:") for row in rows for element in row["elements"]]
+    # The task's own buttons share the row of its first question where they fit.
+    return found[: found.index("cancel")] if "cancel" in found else found
 
 
 def bare(said: str) -> str:
@@ -160,7 +162,8 @@ def test_what_settings_keep_out_of_slack_is_decided_elsewhere() -> None:
 def test_each_question_stands_above_its_own_buttons(style: Style) -> None:
     """With two open questions each one's Approve is below its own question."""
     root, _ = messages(asking({"question": "Print hello?"}, {"question": "Delete all customers?"}), style)
-    first, its_row, second, other_row = root.attachments[0]["blocks"][:4]
+    [first] = root.blocks
+    _, its_row, second, other_row = root.attachments[0]["blocks"][:4]
     assert "Print hello?" in str(first)
     assert its_row["block_id"].startswith(f"spanpost:{KEYS[0]}:")
     assert "Delete all customers?" in str(second)
@@ -207,6 +210,47 @@ def test_a_repeated_question_says_so() -> None:
     _, again = messages(task, reported_by=UUID(int=99))
     assert any(text == "Not answered yet: Deploy?" for text in texts(again))
     assert pressed(again) == ["approve", "deny"]
+
+
+@pytest.mark.parametrize("style", Style)
+def test_what_a_sub_agent_asks_is_answered_in_the_message_of_its_task(style: Style) -> None:
+    """A sub-agent's question lifts the whole message: its sign, its words with the agent's name, its buttons."""
+    [asked] = asking({"question": "Drop 3.9?", "detail": "mailer is the last user", "risk": "low"}).approvals
+    child = a_task("mailer", name="Migrate mailer", status="waiting", approvals=(asked,))
+    message = render.root(a_task(), (a_task("other"), child), key="k", style=style, slack_style=INTERACTIVE)
+    check(message)
+    assert pressed(message) == ["approve", "deny"]
+    said = "".join(texts(message))
+    for part in (
+        "✋ Quarterly report",
+        "1 of 2 agents waits",
+        "Migrate mailer asks: Drop 3.9?",
+        "last user",
+        "risk low",
+    ):
+        assert part in said
+    assert message.attachments[0]["color"] == render.COLOURS["yellow"]
+    assert "plan" not in {block["type"] for block in blocks_of(message)}
+
+
+def test_without_buttons_a_question_says_how_it_is_answered() -> None:
+    """Where nobody receives clicks, the message names the command and the board, and the options."""
+    message, _ = messages(asking({"question": "Where?", "options": ("Oslo", "Lyon")}), slack_style=SlackStyle())
+    assert "Oslo / Lyon  ·  answer by the command spanpost approvals, or on the board" in "".join(texts(message))
+    assert "actions" not in {block["type"] for block in blocks_of(message)}
+
+
+def test_of_many_questions_two_are_shown_and_the_rest_is_counted() -> None:
+    """More open questions than the message shows are counted."""
+    children = tuple(
+        a_task(f"c{n}", approvals=(Approval(id=f"c{n}", question=f"Number {n}?", key=UUID(int=n)),))
+        for n in range(1, 5)
+    )
+    message = render.root(a_task(), children, key="k", slack_style=INTERACTIVE)
+    said = "".join(texts(message))
+    assert "Number 2?" in said
+    assert "Number 3?" not in said
+    assert "and 2 more questions" in said
 
 
 words = st.text(max_size=900) | st.text("ab \n​", max_size=900)

@@ -141,43 +141,77 @@ def test_the_root_says_it_all():
     message = render.root(task, children, key="k", slack_style=slack_style)
     text = shown(message).replace("\u00a0", " ")
     for part in (
-        "⚙️ [prod] Quarterly report  working",
-        "██████░░░░ 60 %   3/5 Fetch data",
-        "1 of 2 agents at work",
-        "Check sources",
-        "Collect",
-        "reading 12 pages",
+        "⚙️ [prod] Quarterly report  1 of 2 agents at work · step 3 of 5 · 60 %\nreading 12 pages",
         "📎 outline.md",
         "🔗 trace  ·  run",
-        "🟡 context ▰▰▰▰▰▰▰▱▱▱ 72 % of 200k (table)",
-        "18.4k in · 1.2k out",
-        "$0.04",
-        "7 tool calls (1 failed)",
-        "1m 14s",
-        "last seen <!date^1772452874^{time_secs}|12:01:14 UTC>",
+        "Fetch data",
+        "Check sources",
+        "Collect",
+        "started <!date^1772452800^{time} ({ago})|12:00:00 UTC>",
+        "$0.12",
+        "🟡 context 72 % of 200k",
     ):
         assert part in text, part
+    for part in ("18.4k", "tool call", "█", "claude"):
+        assert part not in text, part
     assert message.attachments[0]["color"] == render.COLOURS["green"]
-    assert message.text == "⚙️ Quarterly report: working · 60 % · reading 12 pages"
+    assert message.text == ("⚙️ [prod] Quarterly report: 1 of 2 agents at work · step 3 of 5 · 60 % · reading 12 pages")
     assert message.metadata == {"event_type": "spanpost_message", "event_payload": {"k": "k", "g": 0}}
 
 
 def test_a_task_that_ended_is_short():
-    """An ended task has no plan, no bar, no action: its outcome, its figures, and its end."""
+    """An ended task has no plan and no action: what came of it, the time it took, the cost, and its figures."""
     steps = (Step(name="Plan", index=1), Step(name="Fetch", index=2))
     task = a_task(
         status="complete",
         progress=100.0,
         action="x",
         steps=steps,
-        ended_at=NOON,
+        ended_at=NOON + timedelta(seconds=54),
         results={"p99_before": 840, "p99_after": 310},
     )
     message = render.root(task, (a_task("c"),), key="k", slack_style=SlackStyle(is_interactive=True))
-    assert [b["type"] for b in blocks_of(message)] == ["rich_text", "rich_text", "context", "actions"]
-    assert "p99 840 → 310" in shown(message)
+    assert [b["type"] for b in blocks_of(message)] == ["rich_text", "context", "actions"]
+    assert shown(message).startswith("✅ Quarterly report  54 s · $0.08\np99 840 → 310reporter")
     assert "ended" in shown(message)
-    assert "░" not in shown(message)
+
+
+def test_the_board_and_links_of_the_settings_are_buttons_and_an_agents_link_is_none():
+    """The name and *Open* lead to the board, a link of the settings is a button; an agent's names its host."""
+    slack_style = SlackStyle(
+        is_interactive=True,
+        public_url="https://agents.example",
+        links=(Template("trace", "https://g.example/{task_id}"),),
+    )
+    task = a_task(links={"Approve": "https://evil.example/x"})
+    message = render.root(task, key="k", slack_style=slack_style)
+    check(message)
+    page = f"https://agents.example/board/tasks/{task.uid}"
+    [row] = [b for b in blocks_of(message) if b["type"] == "actions"]
+    assert [(e.get("url"), e.get("text", {}).get("text")) for e in row["elements"]][:3] == [
+        (page, "Open"),
+        ("https://g.example/task-1", "trace"),
+        (None, "Stop"),
+    ]
+    linked = [n for b in blocks_of(message) for n in nodes(b) if n.get("type") == "link"]
+    assert [(n["url"], n["text"]) for n in linked] == [
+        (page, "Quarterly report"),
+        ("https://evil.example/x", "“Approve”"),
+    ]
+    assert "(evil.example)" in shown(message)
+
+
+def test_the_person_for_whom_it_runs_is_named_once_and_mentioned_at_the_end_and_in_a_question():
+    """A requester whom the settings or an id resolve is mentioned; another one is plain text."""
+    slack_style = SlackStyle(people={"mina": "U012AB3CD"})
+    task = a_task(requested_by="Mina", status="complete", ended_at=NOON + timedelta(minutes=2))
+    assert "for <@U012AB3CD>" in shown(render.root(task, key="k", slack_style=slack_style))
+    assert "for Mina" in shown(render.root(task, key="k"))
+    end = a_checkpoint(task, kind=Kind.END, status="complete", text="Complete in 2 min")
+    closing = reply(task, end, key="k", slack_style=slack_style)
+    assert [n["user_id"] for b in closing.blocks for n in nodes(b) if n.get("type") == "user"] == ["U012AB3CD"]
+    muted = reply(msgspec.structs.replace(task, is_muted=True), end, key="k", slack_style=slack_style)
+    assert not [n for b in muted.blocks for n in nodes(b) if n.get("type") == "user"]
 
 
 def test_the_plain_style_uses_nothing_new():
@@ -185,7 +219,7 @@ def test_the_plain_style_uses_nothing_new():
     task = a_task(progress=60.0, action="reading", steps=(Step(name="a"), Step(name="b")))
     message = render.root(task, (a_task("c", name="Check sources"),), key="k", style=Style.PLAIN)
     assert {b["type"] for b in blocks_of(message)} <= {"section", "context"}
-    for part in ("⚙️ Quarterly report: working", "60 %", "Check sources", "reading"):
+    for part in ("⚙️ Quarterly report: 1 of 1 agent at work", "60 %", "reading"):
         assert part in shown(message)
 
 
@@ -195,29 +229,38 @@ def test_equal_tasks_render_equally():
 
 
 def test_steps_that_are_done_are_one_card():
-    """Finished steps are folded into one card; the current step's card has its action, not repeated above."""
+    """Finished steps are folded into one card; the plan is called like the current step, which has its own."""
     steps = tuple(Step(name=n, index=i) for i, n in enumerate(("Plan", "Fetch", "Write"), 1))
     plan = render.root(
         a_task(steps=steps, step_name="Write", step_index=3, step_count=4, action="typing"), key="k"
     ).blocks[1]
     assert [(c["title"], c["status"]) for c in plan["tasks"]] == [("Plan, Fetch", "complete"), ("Write", "in_progress")]
-    assert plan["tasks"][1]["details"]["elements"][0]["elements"][0]["text"] == "typing"
-    assert plan["title"] == "Step 3 of 4"
+    assert plan["title"] == "Write"
     many = tuple(Step(name=f"step {i}", index=i) for i in range(1, 60))
     plan = render.root(a_task(steps=many, step_name="step 59", step_index=59), key="k").blocks[1]
     assert [c["title"] for c in plan["tasks"]] == ["58 steps done", "step 59"]
 
 
-def test_of_many_agents_the_ones_at_work_are_shown():
-    """Done agents are one card; as many working ones as fit are shown, and the rest is counted."""
+def test_tool_calls_are_no_plan():
+    """Steps that were made of tool calls have no cards."""
+    task = a_task(steps=tuple(Step(name="read_file") for _ in range(5)))
+    assert [b["type"] for b in render.root(task, key="k").blocks] == ["rich_text"]
+
+
+def test_of_many_agents_those_that_failed_have_a_card_each():
+    """An agent that failed has a card with its error; those at work and those that are done share one each."""
     children = [a_task(f"c{i}", name=f"agent {i}", status="complete") for i in range(40)]
-    children[3] = a_task("c3", name="agent 3", status="error")
+    children[3] = a_task("c3", name="agent 3", status="error", error=Failure(type="E", message="gone\nat line 7"))
     children[7] = a_task("c7", name="agent 7")
-    plan = render.root(a_task(), children, key="k").blocks[1]
+    message = render.root(a_task(), children, key="k")
+    plan = message.blocks[1]
     assert [c["title"] for c in plan["tasks"]] == ["agent 3", "agent 7", "38 agents done"]
-    plan = render.root(a_task(), [a_task(f"c{i}", name=f"agent {i}") for i in range(40)], key="k").blocks[1]
-    assert len(plan["tasks"]) == CARDS
-    assert plan["tasks"][-1]["title"] == "and 31 more"
+    assert plan["tasks"][0]["details"]["elements"][0]["elements"][0]["text"] == "E: gone"
+    assert "1 of 40 agents failed · 1 at work" in shown(message)
+    failed = [a_task(f"c{i}", name=f"agent {i}", status="error") for i in range(40)]
+    plan = render.root(a_task(), failed, key="k").blocks[1]
+    assert len(plan["tasks"]) < CARDS
+    assert plan["tasks"][-1]["title"] == "and 32 more"
 
 
 def test_a_failure_shows_the_end_of_its_log_scrubbed_and_folded():
@@ -235,16 +278,17 @@ def test_a_failure_shows_the_end_of_its_log_scrubbed_and_folded():
     assert said.endswith("line 899\n[redacted:slack-token]")
     assert len(said) <= 2_800
     assert [b["type"] for b in reply(task, checkpoint, key="k", slack_style=SlackStyle(shows_logs=False)).blocks] == [
-        "rich_text",
-        "context",
+        "rich_text"
     ]
 
 
-def test_an_end_says_its_figures():
-    """The last reply carries tokens, cost, time and the agent's results."""
+def test_an_end_is_one_line_and_a_sub_agents_has_its_results():
+    """The root message says what came of a task: its closing line has figures of Prometheus alone."""
     task = a_task(status="complete", ended_at=NOON + timedelta(seconds=90), results={"accuracy": "0.97"})
-    text = shown(reply(task, a_checkpoint(task, kind=Kind.END, status="complete", text="written"), key="k"))
-    assert text == "✅ written\naccuracy 0.9718.4k in · 1.2k out  ·  $0.04  ·  1m 30s"
+    end = a_checkpoint(task, kind=Kind.END, status="complete", text="written")
+    assert shown(reply(task, end, key="k")) == "✅ written"
+    assert shown(reply(task, end, key="k", figures=("p99 310 ms",))) == "✅ written\np99 310 ms"
+    assert shown(reply(task, end, key="k", is_root=False)) == "✅ Quarterly report: written\naccuracy 0.97"
 
 
 def test_a_question_names_its_risk_and_options():

@@ -6,6 +6,7 @@ import io
 import json
 import logging
 from datetime import time, timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -510,16 +511,50 @@ async def test_a_long_log_is_a_file_in_the_thread(slack, caplog):
     await sink.close()
 
 
-async def test_a_new_event_alone_is_no_change_for_a_while(slack):
-    """A task whose only change is a new event is not redrawn within five minutes; after that it is."""
+@pytest.mark.parametrize(
+    ("change", "is_edited"),
+    [
+        ({"last_event_at": NOON + timedelta(hours=1)}, False),
+        ({"input_tokens": 99_000, "tool_calls": 4, "tool_errors": 1, "model": "other"}, False),
+        ({"cost_usd": Decimal("0.93")}, False),
+        ({"cost_usd": Decimal("1.01")}, True),
+        ({"progress": 41.0}, False),
+        ({"progress": 45.0}, True),
+        ({"context_used_tokens": 96_000}, False),
+        ({"context_used_tokens": 104_000}, True),
+        ({"action": "Found it"}, True),
+        ({"step_index": 3}, True),
+        ({"status": "waiting"}, True),
+        ({"status": "complete", "ended_at": NOON + timedelta(minutes=1)}, True),
+    ],
+    ids=lambda given: next(iter(given)) if isinstance(given, dict) else str(given),
+)
+async def test_an_edit_is_made_only_for_what_is_read(slack, change, is_edited):
+    """Calls, tokens, cents and heartbeats cost no edit; words, steps, states, and figures by their steps do."""
     sink = SlackSink(transport=api(slack))
-    task = a_task(last_event_at=NOON + timedelta(seconds=10), started_at=NOON)
+    task = a_task(
+        progress=40.0, step_name="Fetch", step_index=2, step_count=5, context_used_tokens=90_000,
+        context_window_tokens=200_000, context_window_source="table",
+    )  # fmt: skip
     state = await sink.deliver(a_delivery(task, sink="slack"))
-    for seconds, is_skipped in ((70, True), (290, True), (310, False)):
-        seen = replace(task, last_event_at=NOON + timedelta(seconds=seconds))
-        receipt = await sink.deliver(a_delivery(seen, sink="slack", message_receipt=state))
-        assert bool(receipt.skipped) is is_skipped
-    assert len(slack.calls("chat.update")) == 1
+    receipt = await sink.deliver(a_delivery(replace(task, **change), sink="slack", message_receipt=state))
+    assert (not receipt.skipped, len(slack.calls("chat.update"))) == (is_edited, int(is_edited))
+    await sink.close()
+
+
+async def test_another_call_alone_is_an_edit_once_in_a_while(slack):
+    """Of a task that says nothing itself the newest call is shown at most every 30 s; with a step never."""
+    sink = SlackSink(transport=api(slack))
+    for step, edited in (({}, [False, True]), ({"step_name": "Fetch"}, [False, False])):
+        task = a_task(str(step), last_event_at=NOON, **step)
+        said = [
+            replace(task, action=f"tool: {n}", messages={"action": wording.message("task.tool", name=n)}) for n in "abc"
+        ]
+        state = await sink.deliver(a_delivery(said[0], sink="slack"))
+        for one, seconds, is_edited in zip(said[1:], (20, 40), edited, strict=True):
+            seen = replace(one, last_event_at=NOON + timedelta(seconds=seconds))
+            receipt = await sink.deliver(a_delivery(seen, sink="slack", message_receipt=state))
+            assert (not receipt.skipped) is is_edited
     await sink.close()
 
 

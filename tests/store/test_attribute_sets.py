@@ -6,12 +6,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
+import pytest
 
 from spanpost.model.observations import Observation, Origin
 from spanpost.store import attribute_sets
 from spanpost.store.attribute_sets import AttributeSets, Content
 from spanpost.store.postgres import PostgresStore
 from spanpost.testing.observed import an_event, ended
+
+pytestmark = pytest.mark.acceptance
 
 ORIGIN = Origin(resource={"service.name": "shop", "n": 1}, scope="lib", scope_version="2.0")
 SHARED = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m", "gen_ai.response.finish_reasons": ["stop"]}

@@ -16,6 +16,8 @@ from spanpost.store.postgres import PostgresStore
 from spanpost.testing.observed import ended
 from tests.tasks.hostile_traces import SHAPES
 
+pytestmark = pytest.mark.acceptance
+
 WHERE = ("spanpost", 3)
 POISON = SHAPES["circle, as many agents"](4000)
 

@@ -67,11 +67,11 @@ async def test_messages_of_an_erased_task_are_deleted(
     failure = {"agent.task.name": "x", "exception.type": "Boom", "exception.message": "alice's log\n" * 2000}
     await store.record([*a_task(1), an_event(trace=1, span=1, name="exception", attributes=failure, index=7)])
     await store.record(a_task(2))
-    assert await dispatcher.drain(10)
+    assert await dispatcher.drain(60)
     assert "work 1" in everything(slack)
     report = await erased(database, task="task-default-1")
     assert report.deletions["waiting"] > 0
-    assert await dispatcher.drain(10)
+    assert await dispatcher.drain(60)
     assert report.id is not None
     done = await advance(database, report.id)
     assert (done.state, done.deletions["refused"], done.deletions["waiting"]) == ("done", 0, 0)
@@ -88,11 +88,11 @@ async def test_messages_that_name_a_person_are_cleaned(
     """Of another's task the root message and the replies that named the person are edited; none is lost."""
     store, dispatcher = posting
     await act(store, ALICE)
-    assert await dispatcher.drain(10)
+    assert await dispatcher.drain(60)
     assert "alice liddell" in everything(slack)
     count = len(slack.workspace.channel("#agents").all())
     await erased(database, person=("alice@wonder.example",))
-    assert await dispatcher.drain(10)
+    assert await dispatcher.drain(60)
     shown = everything(slack)
     assert "alice" not in shown
     assert COMMENT not in shown
@@ -106,11 +106,11 @@ async def test_what_slack_refuses_is_reported(
     """A message that belongs to another app cannot be deleted: the erasure says so."""
     store, dispatcher = posting
     await store.record(a_task(1))
-    assert await dispatcher.drain(10)
+    assert await dispatcher.drain(60)
     for message in slack.messages():
         message["bot_id"] = "B0ANOTHER"
     report = await erased(database, task="task-default-1")
-    await dispatcher.drain(10)
+    await dispatcher.drain(60)
     assert report.id is not None
     done = await advance(database, report.id)
     assert done.deletions["refused"] == 1

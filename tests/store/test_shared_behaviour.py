@@ -38,6 +38,8 @@ from spanpost.testing.exercise_standing import ExerciseStanding
 from spanpost.testing.exercise_store import ROUTED_RULES, ExerciseStore, MakeStore
 from spanpost.testing.exercise_summaries import ExerciseSummaries
 from spanpost.testing.exercise_takeovers import ExerciseTakeovers
+from spanpost.testing.exercise_tenant_totals import ExerciseTenantTotals
+from spanpost.testing.exercise_waterfalls import ExerciseWaterfalls
 from spanpost.testing.exercise_withdrawal import ExerciseWithdrawal
 from spanpost.testing.postgres import as_role, with_database
 from tests.conftest import WRITER
@@ -45,6 +47,7 @@ from tests.store import contents
 
 #: Dates everything stored a quarter of an hour back, except claims.
 _OLDER = [
+    "UPDATE agent_tasks SET last_seen_at = last_seen_at - $1::interval",
     "UPDATE rate_limits SET at = at - $1::interval, blocked_until = blocked_until - $1::interval,"
     " window_at = window_at - $1::interval, probe_until = probe_until - $1::interval",
     "UPDATE ordering_keys SET due_at = due_at - $1::interval, lease_until = lease_until - $1::interval",
@@ -84,7 +87,9 @@ class Everything(
     ExerciseSpend,
     ExerciseStanding,
     ExerciseSummaries,
+    ExerciseTenantTotals,
     ExerciseAgain,
+    ExerciseWaterfalls,
     ExerciseWithdrawal,
 ):
     """All suites."""

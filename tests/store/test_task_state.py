@@ -14,6 +14,8 @@ from spanpost.tasks.record_keys import node_key
 from spanpost.tasks.records import Node
 from spanpost.testing.observed import a_run, ended
 
+pytestmark = pytest.mark.acceptance
+
 DOMAIN = b"d" * 16
 AGENT = {"gen_ai.operation.name": "invoke_agent"}
 

@@ -197,11 +197,11 @@ def case(id: str, says: list[Say], fact: str, value: Any, sentence: str) -> Any:
             "what the agent says that it does stands above its newest tool",
         ),
         case(
-            "action of a tool",
-            [ended(TOOL, 2, 3)],
-            "action",
-            ["task.tool", {"name": "search"}],
-            "a tool call is an action",
+            "done",
+            [started(TOOL, 2), ended(TOOL, 2, 3, parent_id=b"p" * 8)],
+            "doing",
+            None,
+            "a call that has ended is nothing that is being done",
         ),
         case(
             "doing",

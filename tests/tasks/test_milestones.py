@@ -11,6 +11,7 @@ from spanpost.model.outcomes import Outcome
 from spanpost.routing.routes import Route, Routes, Verbosity
 from spanpost.store.memory import MemoryStore
 from spanpost.tasks.folded import FoldRules
+from spanpost.testing import observed
 from spanpost.testing.observed import an_event, ended, started
 
 ROOT_SPAN = {"agent.task.name": "job"}
@@ -26,11 +27,15 @@ class App:
         verbosity: Verbosity = Verbosity.MILESTONES,
         interval: timedelta = INTERVAL,
         root_span: dict[str, Any] = ROOT_SPAN,
+        after: timedelta = timedelta(0),
     ) -> None:
         self.now = NOON
         routes = Routes(
-            sinks=("s",), routes=(Route(sink="s", verbosity=verbosity, interval=interval),), editing=frozenset({"s"})
+            sinks=("s",),
+            routes=(Route(sink="s", verbosity=verbosity, interval=interval, after=after),),
+            editing=frozenset({"s"}),
         )
+        self.states: list[float] = []
         self.store = MemoryStore(FoldRules(routes=routes), clock=lambda: self.now, keep=None)
         self._index = 0
         self.store.record_now([started(trace=1, span=1, name="agent", attributes=root_span)])
@@ -62,6 +67,8 @@ class App:
             for delivery in claimed:
                 if delivery.mode is Mode.CHECKPOINT and delivery.checkpoint is not None:
                     self.posted.append(((self.now - NOON).total_seconds(), delivery.checkpoint))
+                if delivery.mode is Mode.STATE:
+                    self.states.append((self.now - NOON).total_seconds())
                 await self.store.outbox.finish(delivery, self._answer(delivery))
 
     def _answer(self, delivery: Delivery) -> Outcome:
@@ -114,13 +121,16 @@ async def test_milestones_come_apart_and_the_newest_wins():
     assert app.texts() == [(2.0, "step 1"), (32.0, "step 15"), (62.0, "step 20")]
 
 
-async def test_what_is_urgent_never_waits_and_an_end_lets_go_of_what_does():
-    """Questions, errors and the end are posted at once; a milestone that waited is not posted after the end."""
+async def test_what_is_urgent_never_waits_and_a_milestone_before_it_comes_first():
+    """Questions, errors and the end are posted at once; a milestone that waited is posted before them, in order of
+    time, and none after the end.
+    """
     app = App()
     await app.say(step__name="one")
     await app.say(1, step__name="two")
     await app.say(1, name="agent.approval.requested", approval__id="a", approval__question="Deploy?")
     await app.say(1, name="agent.error")
+    await app.say(step__name="three")
     app.store.record_now(
         [ended(trace=1, span=1, name="agent", attributes=ROOT_SPAN | {"agent.status": "complete"}, seconds=10)]
     )
@@ -129,7 +139,8 @@ async def test_what_is_urgent_never_waits_and_an_end_lets_go_of_what_does():
     assert [(at, c.kind) for at, c in app.posted if c.kind is not Kind.MILESTONE] == [
         (2.0, Kind.APPROVAL_REQUESTED), (3.0, Kind.ERROR), (3.0, Kind.END)
     ]  # fmt: skip
-    assert app.texts(Kind.MILESTONE) == [(0.0, "one")]
+    assert [c.text for _, c in app.posted][:3] == ["one", "two", "Deploy?"]
+    assert app.texts(Kind.MILESTONE) == [(0.0, "one"), (2.0, "two")]
 
 
 async def test_steps_that_were_made_up_are_no_milestones():
@@ -142,3 +153,16 @@ async def test_steps_that_were_made_up_are_no_milestones():
         )
     await app.until(100)
     assert app.posted == []
+
+
+async def test_a_message_that_waits_appears_when_its_task_ran_long_enough(monkeypatch):
+    """With `after` a silent task's message appears by a timer, and that of a task that ended before never."""
+    monkeypatch.setattr(observed, "BEGAN", int(NOON.timestamp() * 1e9))
+    for is_short, states in ((False, [30.0]), (True, [])):
+        app = App(after=timedelta(seconds=30))
+        await app.say(1, step__name="one")
+        if is_short:
+            end = ROOT_SPAN | {"agent.status": "complete"}
+            app.store.record_now([ended(trace=1, span=1, name="agent", attributes=end, seconds=5)])
+        await app.until(200)
+        assert (app.states, app.posted) == (states, [])

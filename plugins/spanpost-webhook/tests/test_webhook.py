@@ -237,7 +237,7 @@ async def test_a_lost_answer_loses_no_checkpoint():
             "invoke_agent", attributes={"agent.task.name": "Upgrade"}
         ) as span:
             span.add_event("agent.checkpoint", {"agent.action": "Reading"})
-        is_flushed = pipeline.force_flush(30)
+        is_flushed = pipeline.force_flush(60)
         return pipeline.shutdown(5) and is_flushed
 
     async with HttpReceiver(answers) as receiver:

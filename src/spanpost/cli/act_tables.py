@@ -7,7 +7,8 @@ from typing import Any
 
 from rich.text import Text
 
-from spanpost.cli.tables import out, titled
+from spanpost.cli.columns import out
+from spanpost.cli.tables import titled
 from spanpost.text.sanitise import line
 
 

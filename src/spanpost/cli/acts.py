@@ -4,35 +4,31 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final
 from uuid import uuid4
 
 import typer
 
 from spanpost.cli.approvals import By, Words, Yes
 from spanpost.cli.options import DatabaseUrl, DataDir, Json, ask, print_json, settings_of
-from spanpost.cli.remote import Remote, RemoteAnswered, Url, path_of
+from spanpost.cli.references import NoSuchTask, task_at, task_in
+from spanpost.cli.remote import Remote, Url, path_of
 from spanpost.model.errors import ConfigError
 from spanpost.model.interventions import Result
-from spanpost.model.task_acts import LEAST_PREFIX, TaskAct, begins
+from spanpost.model.task_acts import LEAST_PREFIX, TaskAct
 
 if TYPE_CHECKING:
-    from spanpost.model.tasks import Task
     from spanpost.settings import Settings
-    from spanpost.store.protocols import Store
 
-T = TypeVar("T")
-#: Tasks that are looked through for the beginning of an id.
-_LOOKED: Final = 200
 _WHO: Final = "A gateway applies its rules; the database allows everybody who can reach it."
 
 TaskRef = Annotated[
     str,
     typer.Argument(
         metavar="TASK",
-        help=f"Id of the task; of its task id the beginning ({LEAST_PREFIX} characters) if it is unique.",
+        help=f"Id of the task as `tasks` shows it: the beginning of an id ({LEAST_PREFIX} characters) if it is unique.",
     ),
 ]
 TaskTenant = Annotated[
@@ -125,25 +121,10 @@ def _at_gateway(
     act: TaskAct, ref: str, body: Mapping[str, str], url: str, data_dir: Path | None, *, is_sure: bool
 ) -> Mapping[str, Any]:
     with Remote(url, data_dir) as remote:
-        try:
-            task = remote.get(f"/api/tasks/{path_of(ref)}", {})
-        except RemoteAnswered as error:
-            if error.status != 404:
-                raise
-            for statuses in (act.statuses, ()):  # the others are named by the outcome of the act
-                asked = {"q": ref[:200], "status": statuses, "all": True}
-                found = remote.items("/api/tasks", asked, _LOOKED + 1)
-                named = {one["task_id"]: one for one in found}
-                if begins(named, ref):
-                    break
-            task = _only(ref, named, is_whole=len(found) <= _LOOKED)
+        task = task_at(remote, ref)
         _confirm(act, task["name"] or task["task_id"], is_sure=is_sure)
         answered = remote.post(f"/api/tasks/{path_of(task['uid'])}/{act.path}", body, str(uuid4()))
     return {"task": answered["task_id"], **{name: answered[name] for name in ("result", "order_id", "message")}}
-
-
-class _NoTask(ConfigError):
-    """No task has that id."""
 
 
 def _in_database(
@@ -156,8 +137,8 @@ def _in_database(
     launches = settings.launchers
     who = {"by": by, "source": "cli", "user": system_user()}
     try:
-        task = ask(settings, lambda store: _named(store, act, whose, ref))
-    except _NoTask:
+        task = ask(settings, lambda store: task_in(store, whose, ref))
+    except NoSuchTask:
         ask(settings, lambda store: decisions.note_unknown(store.interventions, act.verb, ref, tenant=whose, **who))
         raise
     _confirm(act, task.name or task.task_id, is_sure=is_sure)
@@ -172,35 +153,6 @@ def _in_database(
         "order_id": str(order) if order is not None else None,
         "message": outcome.sentence,
     }
-
-
-async def _named(store: Store, act: TaskAct, tenant: str, ref: str) -> Task:
-    from spanpost.model.queries import TaskFilter
-
-    task = await store.reader.task(tenant, ref)
-    if task is not None:
-        return task
-    for statuses in (act.statuses, ()):
-        asked = TaskFilter(tenant=tenant, q=ref[:200], statuses=statuses, shows_all=True)
-        page = await store.reader.tasks(asked, None, _LOOKED)
-        named = {one.task_id: one for one in page.items}
-        if begins(named, ref):
-            break
-    return _only(ref, named, is_whole=page.next is None)
-
-
-def _only(ref: str, found: Mapping[str, T], *, is_whole: bool) -> T:
-    """Return the one task whose id begins so. Raises `ConfigError`."""
-    ids = begins(found, ref)
-    if len(ids) == 1 and is_whole:
-        return found[ids[0]]
-    if ids:
-        raise ConfigError(f"{ref[:100]!r} begins the ids of several tasks: name one, {_or(ids)}")
-    raise _NoTask(f"{ref[:100]!r}: no task has an id that is this or begins so; `spanpost tasks` lists them")
-
-
-def _or(ids: Iterable[str]) -> str:
-    return " or ".join(sorted(ids)[:5])
 
 
 def _confirm(act: TaskAct, name: str, *, is_sure: bool) -> None:

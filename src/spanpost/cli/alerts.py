@@ -32,10 +32,12 @@ def listed(
     if as_json:
         print_json({"alerts": found})
         return
+    from spanpost.cli.columns import short
+
     if not found:
         print("no such alerts", file=sys.stderr)
     for alert in found:
-        print(f"{alert['id']}  {_line(alert)}")
+        print(f"{short(alert['id'])}  {_line(alert)}")
 
 
 @alerts.command()
@@ -72,9 +74,11 @@ def unsilence(
 def _act(
     alert: str, verb: str, body: Mapping[str, Any], done: str, as_json: bool, url: str | None, data_dir: Any
 ) -> None:
+    from spanpost.cli.references import key_in
     from spanpost.cli.remote import path_of
 
     with Remote(url or HERE, data_dir) as remote:
+        alert = key_in(lambda: remote.get("/api/alerts", {"state": "all", "limit": 500})["items"], alert, "name")
         answer = remote.post(f"/api/alerts/{path_of(alert)}/{verb}", body, str(uuid4()))
     if as_json:
         print_json(answer)

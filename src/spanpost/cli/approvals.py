@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final
 from uuid import uuid4
 
 import typer
 
 from spanpost.cli.options import DatabaseUrl, DataDir, Json, ask, note_read, print_json, settings_of
-from spanpost.cli.remote import Url, path_of
+from spanpost.cli.references import question_at, question_in
+from spanpost.cli.remote import Url
 from spanpost.model.acts import ContentKind
 from spanpost.model.errors import ConfigError
 from spanpost.model.interventions import InterventionState, Result, Verb
@@ -24,13 +26,13 @@ if TYPE_CHECKING:
 approvals = typer.Typer(help="List and answer the questions of agents to people.", no_args_is_help=True)
 
 Approval = Annotated[
-    str, typer.Argument(metavar="APPROVAL", help="Id of the question as the agent gave it, or its key.")
+    str, typer.Argument(metavar="APPROVAL", help="Id of the question as `list` shows it, or as the agent gave it.")
 ]
 Several = Annotated[
     list[str],
     typer.Argument(
         metavar="APPROVAL...",
-        help="Ids of the questions as the agent gave them, or their keys. Each is answered alone.",
+        help="Ids of the questions as `list` shows them, or as the agent gave them. Each is answered alone.",
     ),
 ]
 By = Annotated[
@@ -107,7 +109,7 @@ def listed(
         return
     from spanpost.cli import tables
 
-    tables.print_questions(found)
+    tables.print_questions(found, datetime.now(UTC))
 
 
 @approvals.command()
@@ -124,7 +126,7 @@ def show(
         from spanpost.cli.remote import Remote
 
         with Remote(url, data_dir) as remote:
-            found = remote.get(f"/api/approvals/{path_of(approval)}", {})
+            found = question_at(remote, approval)
     else:
         settings = settings_of(database_url, data_dir)
         whose = tenant if tenant is not None else settings.intake.tenant
@@ -139,10 +141,9 @@ def show(
 
 
 async def _whole(store: Store, tenant: str, ref: str) -> tuple[UUID, dict[str, Any]]:
-    from spanpost.runtime.decisions import question_named
     from spanpost.tasks.json_form import question_json
 
-    row = await question_named(store.interventions, tenant, ref)
+    row = await question_in(store, tenant, ref)
     return row.task_uid, question_json(row, await store.reader.find(row.task_uid))
 
 
@@ -215,7 +216,7 @@ def answer(
     settings = settings_of(database_url, data_dir)
     whose = tenant if tenant is not None else settings.intake.tenant
     try:
-        row = ask(settings, lambda store: decisions.question_named(store.interventions, whose, approval))
+        row = ask(settings, lambda store: question_in(store, whose, approval))
         ref = str(row.key)
         _confirm(question_json(row, None), decision, is_sure=is_sure)
     except decisions.NoSuchQuestion:
@@ -255,7 +256,7 @@ def _answer_at(
     from spanpost.cli.remote import Remote
 
     with Remote(url, data_dir) as remote:
-        question = remote.get(f"/api/approvals/{path_of(approval)}", {})
+        question = question_at(remote, approval)
         _confirm(question, decision, is_sure=is_sure)
         answered = remote.post(
             f"/api/approvals/{question['key']}/decision",

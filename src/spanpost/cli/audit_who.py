@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spanpost.cli.options import DatabaseUrl, DataDir, Json, ask, note_read, print_json, settings_of
-from spanpost.cli.remote import Url, path_of
+from spanpost.cli.references import task_at, task_in
+from spanpost.cli.remote import Url
 from spanpost.model.acts import ContentKind
 from spanpost.model.errors import ConfigError
 
@@ -87,7 +88,7 @@ def _at_gateway(url: str, data_dir: Any, task: str | None, asked: Mapping[str, A
     words = {**asked, "since": since.isoformat() if since is not None else None}
     with Remote(url, data_dir) as remote:
         if task is not None:
-            words["task"] = remote.get(f"/api/tasks/{path_of(task)}", {})["uid"]
+            words["task"] = task_at(remote, task)["uid"]
         acts = remote.items("/api/acts", {**words, "oldest_first": task is not None}, limit)
         del words["source"]
         reads = remote.items("/api/content-reads", words, limit) if asked["source"] is None else []
@@ -104,26 +105,7 @@ async def _in_database(store: Store, wanted: ActFilter, limit: int) -> dict[str,
 
 async def _filter(store: Store, task: str | None, tenant: str | None, asked: Mapping[str, Any]) -> ActFilter:
     from spanpost.model.acts import ActFilter
-    from spanpost.model.queries import TaskQuery
 
-    uid = None
-    if task is not None:
-        found = await store.tasks(TaskQuery(task_id=task, tenant=tenant, limit=2))
-        if len(found) > 1 and len({one.tenant for one in found}) > 1:
-            raise ConfigError(f"{task[:100]!r} is a task of several tenants: name one with --tenant")
-        one = found[0] if found else await _by_key(store, task, tenant)
-        if one is None:
-            raise ConfigError(f"{task[:100]!r}: no task has that id; `spanpost tasks --all` lists them")
-        uid = one.uid
+    uid = (await task_in(store, tenant, task)).uid if task is not None else None
     given = {name: value for name, value in asked.items() if value is not None}
     return ActFilter(tenant=tenant, task_uid=uid, is_oldest_first=uid is not None, **given)
-
-
-async def _by_key(store: Store, ref: str, tenant: str | None) -> Any:
-    """Return a task by its uid, or by its trace's id."""
-    from spanpost.store.pages import uuid_of
-
-    if (uid := uuid_of(ref)) is not None:
-        found = await store.reader.find(uid)
-        return found if found is not None and tenant in (None, found.tenant) else None
-    return await store.reader.task(tenant, ref) if tenant is not None else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -64,7 +65,7 @@ def list_deliveries(
     from spanpost.cli import tables
 
     if rows:
-        tables.print_deliveries(rows)
+        tables.print_deliveries(rows, datetime.now(UTC))
     else:
         print("no deliveries", file=sys.stderr)
     if closed:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from spanpost.cli.tables import out, time_of, titled
+from spanpost.cli.columns import out, time_of
+from spanpost.cli.tables import titled
 from spanpost.text.sanitise import line
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ import msgspec
 
 from spanpost.cli import tables
 from spanpost.cli.options import ask, time_at
+from spanpost.cli.references import task_at, task_in
 from spanpost.model.errors import ConfigError
 from spanpost.model.queries import TaskFilter
 from spanpost.model.tasks import Task
@@ -39,13 +40,11 @@ class ListRequest(msgspec.Struct, frozen=True, kw_only=True):
     def in_store(self, settings: Settings) -> list[tuple[Task, dict[str, Any]]]:
         """Return tasks of the database, each with its JSON."""
         if self.task_id is not None:
-            from spanpost.model.queries import TaskQuery
-
-            query = TaskQuery(tenant=self.tenant, task_id=self.task_id, limit=self.limit)
-            found = [task for task in ask(settings, lambda store: store.tasks(query)) if self._filter.takes(task)]
+            task = ask(settings, lambda store: task_in(store, self.tenant, self.task_id or ""))
+            found = [task] if self._filter.takes(task) else []
         else:
             found = ask(settings, lambda store: store.reader.tasks(self._filter, None, self.limit)).items
-        return [(task, task_json(task)) for task in found]
+        return [(task, task_json(task) | {"uid": str(task.uid)}) for task in found]
 
     @property
     def _filter(self) -> TaskFilter:
@@ -66,13 +65,13 @@ class ListRequest(msgspec.Struct, frozen=True, kw_only=True):
     def at_gateway(self, url: str, data_dir: Path | None = None) -> list[tuple[Task, dict[str, Any]]]:
         """Return tasks of a gateway, each with its JSON."""
 
-        from spanpost.cli.remote import Remote, path_of, task_of
+        from spanpost.cli.remote import Remote, task_of
 
         if self.tenant is not None:
             raise ConfigError("--tenant: at a gateway the token determines the tenant; leave it out")
         with Remote(url, data_dir) as remote:
             if self.task_id is not None:
-                found = [remote.get(f"/api/tasks/{path_of(self.task_id)}", {})]
+                found = [task_at(remote, self.task_id)]
             else:
                 asked = {**self.words, "q": self.q, "since": rfc3339(self.since), "roots": self.roots, "all": True}
                 found = remote.items("/api/tasks", asked, self.limit)

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+Ascii = Annotated[
+    bool, typer.Option("--ascii", help="Write words for signs: for terminals that misalign or lack them.")
+]
 DatabaseUrl = Annotated[
     str | None,
     typer.Option(

@@ -21,12 +21,13 @@ from spanpost.cli.deliveries import deliveries
 from spanpost.cli.emit_approval import emit
 from spanpost.cli.erase import erase
 from spanpost.cli.hook import hook
-from spanpost.cli.options import DatabaseUrl, DataDir, Json, MetricsPort, print_json, refuse_unknown, settings_of
+from spanpost.cli.options import Ascii, DatabaseUrl, DataDir, Json, MetricsPort, print_json, refuse_unknown, settings_of
 from spanpost.cli.preview import preview
 from spanpost.cli.quarantine import quarantine
 from spanpost.cli.redact import redact
 from spanpost.cli.remote import Url
 from spanpost.cli.sealed_log import audit
+from spanpost.cli.show import show
 from spanpost.cli.slack import slack
 from spanpost.cli.spending import spending
 from spanpost.cli.standing_approvals import rules
@@ -63,6 +64,7 @@ for _act in TASK_ACTS.values():
     acts.add(program, _act)
 program.command(short_help="Erase a task, a person, a tenant or a time range.")(erase)
 program.command(short_help="Show spent budgets and rate limits of providers.")(spending)
+program.command(short_help="Show a task: tree, errors, questions, cost, timeline.")(show)
 program.command(short_help="Print checkpoints of tasks live.")(watch)
 program.command(short_help="Serve the Model Context Protocol for an assistant.")(mcp)
 program.command(short_help="Draw what Slack would show, as a page or a picture.")(preview)
@@ -235,14 +237,15 @@ def replay(
             report(result.tasks, result.checkpoints, result.dropped, explained=result.explained if explain else None)
         )
         return
-    from spanpost.cli import tables
+    from spanpost.cli import tables, task_lines
 
     if not result.tasks:
         print("no tasks: nothing in these files is an agent's", file=sys.stderr)
     else:
-        tables.print_tasks(result.tasks, explain=explain)
+        print(f"{task_lines.summary(result.tasks, len(result.checkpoints))}\n")
+        task_lines.print_tasks(result.tasks)
         if explain:
-            tables.print_explained(result.tasks, result.explained)
+            task_lines.print_explained(result.tasks, result.explained)
     if result.checkpoints:
         print()
         tables.print_checkpoints(result.checkpoints, {task.uid: task.name for task in result.tasks})
@@ -305,15 +308,18 @@ def tasks(
     tenant: Annotated[
         str | None, typer.Option("--tenant", metavar="NAME", help="Only tasks of this tenant, in the database.")
     ] = None,
-    task_id: Annotated[str | None, typer.Option("--id", metavar="ID", help="Only the task with this id.")] = None,
+    task_id: Annotated[
+        str | None, typer.Option("--id", metavar="ID", help="Only the task with this id, or whose id begins so.")
+    ] = None,
     limit: Annotated[
         int, typer.Option("--limit", metavar="N", min=1, max=10_000, help="Maximum number, newest first.")
     ] = 50,
+    is_ascii: Ascii = False,
     url: Url = None,
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
 ) -> None:
-    """List tasks, newest first."""
+    """List tasks, one line each, newest first; child tasks below their parents. Wider terminals show more."""
     from spanpost.cli import listing
 
     refuse_unknown(status)
@@ -337,6 +343,6 @@ def tasks(
         )
         print(none, file=sys.stderr)
         return
-    from spanpost.cli import tables
+    from spanpost.cli import task_lines
 
-    tables.print_tasks([task for task, _ in found])
+    task_lines.print_tasks([task for task, _ in found], is_ascii=is_ascii)

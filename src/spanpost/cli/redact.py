@@ -13,7 +13,8 @@ import msgspec
 import typer
 from rich.text import Text
 
-from spanpost.cli.tables import out, titled
+from spanpost.cli.columns import out
+from spanpost.cli.tables import titled
 from spanpost.model.errors import ConfigError
 from spanpost.model.observations import Observation, Origin, Part, Status
 from spanpost.readers.identity import IDENTITY

@@ -20,6 +20,7 @@ import typer
 from spanpost.http.hosts import is_loopback
 from spanpost.model.acts import CLIENT_HEADER
 from spanpost.model.errors import ConfigError, SpanpostError
+from spanpost.model.readings import Approval, Failure
 from spanpost.model.tasks import Task
 from spanpost.settings import TOKEN_VARIABLE, URL_VARIABLE
 
@@ -210,6 +211,11 @@ def task_of(fields: Mapping[str, Any]) -> Task:
         "status",
         "progress",
         "action",
+        "step_name",
+        "step_index",
+        "step_count",
+        "child_count",
+        "child_failed",
         "llm_calls",
         "tool_calls",
         "tool_errors",
@@ -229,5 +235,7 @@ def task_of(fields: Mapping[str, Any]) -> Task:
         ended_at=at("ended_at"),
         cost_usd=Decimal(fields["cost_usd"]) if fields.get("cost_usd") else None,
         context_window_source=fields.get("context_window_source") or "",
+        approvals=(Approval(id="", question=question),) if (question := fields.get("question")) else (),
+        error=Failure(message=failure) if (failure := fields.get("failure")) else None,
         **{name: fields[name] for name in same},
     )

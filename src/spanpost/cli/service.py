@@ -34,7 +34,7 @@ def serve(read: Callable[[], Settings]) -> bool:
 
 def serve_router(read: Callable[[], Settings]) -> bool:
     """Run a routing gateway in this process alone; SIGHUP reads the settings again."""
-    from spanpost.runtime.process import rarely_collect
+    from spanpost.runtime.process import exclude_from_collection
     from spanpost.runtime.router import Router
 
     router = Router(read(), read)
@@ -42,7 +42,7 @@ def serve_router(read: Callable[[], Settings]) -> bool:
     def started() -> None:
         for line in _of_first(router_lines(router)):
             log.info("%s", line)
-        rarely_collect()
+        exclude_from_collection()
 
     if is_done := _until_stopped(router, started, "stopping: requests in progress are answered"):
         log.info("stopped")
@@ -56,7 +56,7 @@ def serve_one(read: Callable[[], Settings]) -> bool:
     from spanpost.runtime import workers
     from spanpost.runtime.gateway import Gateway
     from spanpost.runtime.local_token import link
-    from spanpost.runtime.process import rarely_collect, switch_often
+    from spanpost.runtime.process import exclude_from_collection, switch_often
 
     gateway = Gateway(read(), read)
 
@@ -66,7 +66,7 @@ def serve_one(read: Callable[[], Settings]) -> bool:
         if gateway.local_token and workers.is_first() and sys.stderr.isatty():
             # Not in the log: logs are kept, and others read them.
             print(f"\nopen the board: {link(gateway.http_url, gateway.local_token)}\n", file=sys.stderr, flush=True)
-        rarely_collect()
+        exclude_from_collection()
         switch_often()
 
     if is_done := _until_stopped(gateway, started, "stopping: requests in progress are answered and recorded"):
@@ -176,9 +176,8 @@ def lines(gateway: Gateway) -> Iterator[str]:
         yield f"receiving OTLP/gRPC on unix://{section.grpc_socket}"
     if gateway.api_url:
         yield f"the API on {gateway.api_url}"
-        if gateway.local_token:
-            address = f"{gateway.http_url}/"
-            yield f"the board on {address}; `spanpost token local` prints its address with this machine's token"
+        hint = "; `spanpost token local` prints its address with this machine's token" if gateway.local_token else ""
+        yield f"the board on {gateway.http_url}/{hint}"
     if gateway.slack_url:
         yield f"receiving Slack events on {gateway.slack_url}"
     components = gateway.pipeline.components

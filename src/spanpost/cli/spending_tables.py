@@ -7,7 +7,8 @@ from datetime import timedelta
 
 from rich.text import Text
 
-from spanpost.cli.tables import out, time_of, titled
+from spanpost.cli.columns import out, time_of
+from spanpost.cli.tables import titled
 from spanpost.model.budgets import Limits, Spent
 from spanpost.model.costs import ResultCost
 from spanpost.text.sanitise import line

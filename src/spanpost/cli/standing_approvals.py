@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID, uuid4
 
 import typer
 
 from spanpost.cli.approvals import By, Tenant, Words, Yes
 from spanpost.cli.options import DatabaseUrl, DataDir, Json, ask, print_json, settings_of
+from spanpost.cli.references import key_in
 from spanpost.cli.remote import Url
 from spanpost.model.acts import SYSTEM_USER
 from spanpost.model.errors import ConfigError
@@ -40,16 +42,7 @@ def listed(
         with Remote(url, data_dir) as remote:
             found = remote.get("/api/standing-approvals", {"all": str(shows_all).lower()})["items"]
     else:
-        from spanpost.model.standing_approvals import StandingQuery
-        from spanpost.tasks.json_form import standing_json
-
-        settings = settings_of(database_url, data_dir)
-        query = StandingQuery(
-            tenant=tenant if tenant is not None else settings.intake.tenant, is_in_force=not shows_all
-        )
-        found = [
-            standing_json(one) for one in ask(settings, lambda store: store.interventions.standing_approvals(query))
-        ]
+        found = _in_database(settings_of(database_url, data_dir), tenant, shows_all=shows_all)
     if as_json:
         print_json({"standing_approvals": found})
         return
@@ -61,9 +54,26 @@ def listed(
     tables.print_standing(found)
 
 
+def _in_database(settings: Settings, tenant: str | None, *, shows_all: bool) -> list[dict[str, Any]]:
+    from spanpost.model.standing_approvals import StandingQuery
+    from spanpost.tasks.json_form import standing_json
+
+    query = StandingQuery(tenant=tenant if tenant is not None else settings.intake.tenant, is_in_force=not shows_all)
+    return [standing_json(one) for one in ask(settings, lambda store: store.interventions.standing_approvals(query))]
+
+
+def _id_of(found: Callable[[], Sequence[Mapping[str, Any]]], ref: str) -> UUID:
+    try:
+        return UUID(key_in(found, ref, "tool"))
+    except ValueError:
+        raise ConfigError(
+            f"{ref[:100]!r}: no standing approval has that id; `approvals rules list` lists them"
+        ) from None
+
+
 @rules.command()
 def revoke(
-    id: Annotated[UUID, typer.Argument(metavar="ID", help="Id of the standing approval, as `rules list` prints it.")],
+    ref: Annotated[str, typer.Argument(metavar="ID", help="Id of the standing approval, as `rules list` prints it.")],
     by: By = None,
     comment: Words = "",
     is_sure: Yes = False,
@@ -83,12 +93,15 @@ def revoke(
         from spanpost.cli.remote import Remote
 
         with Remote(url, data_dir) as remote:
+            id = _id_of(lambda: remote.get("/api/standing-approvals", {"all": "true"})["items"], ref)
             answered = remote.post(f"/api/standing-approvals/{id}/revoke", {"comment": comment}, str(uuid4()))
         result, sentence = Result(answered["result"]), str(answered["message"])
     else:
         from spanpost.interactions import texts
 
-        verdict = _revoked(id, name, comment, tenant, settings_of(database_url, data_dir))
+        settings = settings_of(database_url, data_dir)
+        id = _id_of(lambda: _in_database(settings, tenant, shows_all=True), ref)
+        verdict = _revoked(id, name, comment, tenant, settings)
         result, sentence = verdict.result, texts.verdict(Verb.REVOKE, verdict)
     is_done = result is Result.DONE
     if as_json:

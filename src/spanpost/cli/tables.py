@@ -3,115 +3,80 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from spanpost.cli.columns import Column, ago, out, print_fitted, short, signed, span, time_of
 from spanpost.model.access_tokens import AccessToken
 from spanpost.model.checkpoints import Checkpoint
 from spanpost.model.deliveries import DeliveryRow, RateLimitRow
 from spanpost.model.errors import ConfigError
-from spanpost.model.tasks import Task
-from spanpost.sinks.labels import count, forecast, status_label, window
-from spanpost.sinks.loop_label import loop
+from spanpost.sinks.labels import status_label
 from spanpost.text.legible import Hidden, legible
 from spanpost.text.locales.questions import why_hidden
 from spanpost.text.sanitise import line
 
-#: Terminal names of colours that differ from ours.
-_COLOURS = {"grey": "bright_black"}
-
-
-def out() -> Console:
-    """Return the console for data: stdout, as wide as the terminal, not cut in a pipe."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 4000)
-
-
-def print_tasks(tasks: Sequence[Task], *, explain: bool = False) -> None:
-    """Print tasks as a tree: child tasks stand below their parents."""
-    table = titled(
-        "task", "status", "progress", "calls", "tools", "tokens in/out", "cost", "context", "started", "took", "id"
-    )
-    if explain:
-        table.add_column("decided by")
-    for depth, task in _as_tree(tasks):
-        shown = status_label(task.status)
-        status = (
-            f"{shown.emoji} {task.status}" + (" (inferred)" if task.is_inferred else "") + f" {loop(task)}".rstrip()
-        )
-        tools = f"{task.tool_calls}" + (f" ({task.tool_errors} failed)" if task.tool_errors else "")
-        row = [
-            Text("  " * depth + line(task.name or task.agent_name or "(unnamed)", 48)),
-            Text(status, style=_COLOURS.get(shown.colour, shown.colour)),
-            Text("" if task.progress is None else f"{task.progress:.0f} %"),
-            Text(str(task.llm_calls)),
-            Text(tools),
-            Text(f"{_number(task.input_tokens)} / {_number(task.output_tokens)}"),
-            Text("?" if task.cost_usd is None else f"${task.cost_usd:.4f}" + ("+?" if task.unpriced_calls else "")),
-            Text(_context(task)),
-            Text(time_of(task.started_at)),
-            Text(_took(task)),
-            Text(line(task.task_id, 52)),
-        ]
-        if explain:
-            row.append(Text(task.rule))
-        table.add_row(*row)
-    out().print(table)
-
-
-def print_explained(tasks: Sequence[Task], explained: Mapping[UUID, Mapping[str, Any]]) -> None:
-    """Print the explanation of each task."""
-    for _, task in _as_tree(tasks):
-        why = explained.get(task.uid)
-        if not why:
-            continue
-        print(f"\n{line(task.name or task.task_id, 80)}")
-        for name in ("why", "status", "name", "tokens"):
-            print(f"  {name:<7} {line(str(why[name]), 300)}")
-        for merged in why["merged"]:
-            print(f"  merged  {line(str(merged), 300)}")
-
 
 def print_checkpoints(checkpoints: Sequence[Checkpoint], names: Mapping[object, str]) -> None:
-    """Print checkpoints in order of time."""
-    table = titled("at", "kind", "status", "task", "text")
+    """Print checkpoints in order of time, one line each."""
+    columns = (
+        Column("day", at=120),
+        Column("at"),
+        Column(""),
+        Column("status", at=110),
+        Column("kind", at=100),
+        Column("task", most=24),
+        Column("text", is_flexible=True),
+    )
+    rows: list[list[Text | str]] = []
     for one in checkpoints:
-        shown = status_label(one.status)
-        table.add_row(
-            Text(time_of(one.at)),
-            Text(str(one.kind)),
-            Text(f"{shown.emoji} {one.status}", style=_COLOURS.get(shown.colour, shown.colour)),
-            Text(line(names.get(one.task_uid, ""), 32)),
-            Text(line(one.text, 120)),
-        )
-    out().print(table)
+        day, _, at = time_of(one.at).partition(" ")
+        name = line(names.get(one.task_uid, ""), 60)
+        rows.append([day, at, *signed(status_label(one.status), one.status), str(one.kind), name, line(one.text, 120)])
+    print_fitted(columns, rows)
 
 
-def print_questions(found: Sequence[Mapping[str, Any]]) -> None:
+def print_questions(found: Sequence[Mapping[str, Any]], now: datetime) -> None:
     """Print questions to people, one line each; a mark shows that more text exists."""
-    table = titled("asked", "state", "question", "answers", "risk", "until", "agent", "task", "id")
+    columns = (
+        Column("asked", is_right=True),
+        Column("state", most=24),
+        Column("question", is_flexible=True),
+        Column("answers", at=100, most=30),
+        Column("risk", most=8),
+        Column("left", is_right=True),
+        Column("agent", most=14),
+        Column("task", at=120, most=32),
+        Column("id"),
+        Column("its id", at=160),
+    )
+    rows: list[list[Text | str]] = []
+    is_open = all(one["state"] == "open" for one in found)
     for one in found:
         state = one["state"] + (f": {one['decision']} by {one['by'] or '?'}" if one["decision"] else "")
-        cells = (
-            time_of(datetime.fromisoformat(one["requested_at"])),
-            line(state, 60),
-            line(one["question"] or "", 100) + (" […]" if _has_more(one) else ""),
-            line(", ".join(one["options"]) or "approve, deny", 60),
-            line(one["risk"] or "", 20),
-            time_of(datetime.fromisoformat(one["expires_at"])) if one["expires_at"] else "",
-            line(one["agent_name"] or "", 30),
-            line(one["task_name"] or one["task_id"] or "", 40),
-            line(one["id"], 60),
+        until = datetime.fromisoformat(one["expires_at"]) if one["expires_at"] and one["state"] == "open" else None
+        rows.append(
+            [
+                ago(datetime.fromisoformat(one["requested_at"]), now),
+                "" if is_open else line(state, 60),
+                Text(line(one["question"] or "", 100) + (" […]" if _has_more(one) else "")),
+                line(", ".join(one["options"]) or "approve, deny", 60),
+                line(one["risk"] or "", 20),
+                span(until - now) if until is not None else "",
+                line(one["agent_name"] or "", 30),
+                line(one["task_name"] or one["task_id"] or "", 60),
+                short(one["key"]),
+                line(one["id"], 60),
+            ]
         )
-        table.add_row(*map(Text, cells))
-    out().print(table)
+    print_fitted(columns, rows)
     if any(map(_has_more, found)):
-        print("[…]: `spanpost approvals show <id>` shows the whole of it", file=sys.stderr)
+        print("`spanpost approvals show <id>` shows the whole of a question", file=sys.stderr)
 
 
 def _has_more(one: Mapping[str, Any]) -> bool:
@@ -154,19 +119,26 @@ def print_question(one: Mapping[str, Any], *, to_stderr: bool = False) -> None:
 
 
 def print_standing(found: Sequence[Mapping[str, Any]]) -> None:
-    """Print standing approvals."""
-    table = titled("id", "tool", "scope", "agent", "in", "risk", "by", "until", "used", "reason")
+    """Print standing approvals, one line each."""
+    columns = (
+        Column("id"),
+        Column("tool", is_flexible=True),
+        Column("scope"),
+        Column("agent", most=16),
+        Column("in", at=100, most=24),
+        Column("risk", at=100, most=8),
+        Column("by", most=16),
+        Column("until", most=28),
+        Column("used", is_right=True),
+        Column("reason", at=120, is_flexible=True),
+    )
+    rows: list[list[Text | str]] = []
     for one in found:
         until = f"revoked by {one['revoked_by']}" if one["revoked_at"] else one["expires_at"][:16] + "Z"
         texts = (one["tool"], one["scope"], one["agent"], one["repo"] or one["service"], one["risk"], one["granted_by"])
-        table.add_row(
-            one["id"],
-            *(line(text or "", 60) for text in texts),
-            line(until, 60),
-            str(one["used"]),
-            line(one["reason"] or "", 60),
-        )
-    out().print(table)
+        said = [line(text or "", 60) for text in texts]
+        rows.append([short(one["id"]), *said, line(until, 60), str(one["used"]), line(one["reason"] or "", 60)])
+    print_fitted(columns, rows)
 
 
 def print_installations(found: Sequence[Mapping[str, Any]]) -> None:
@@ -196,13 +168,14 @@ def print_installations(found: Sequence[Mapping[str, Any]]) -> None:
 
 def print_event(event: Mapping[str, Any]) -> None:
     """Print a checkpoint of a stream on one line."""
-    shown = status_label(event["status"])
+    sign, word = signed(status_label(event["status"]), event["status"])
     at = datetime.fromisoformat(event["at"]).astimezone().strftime("%H:%M:%S")
-    status = Text(f"{event['status']:<15}", style=_COLOURS.get(shown.colour, shown.colour))
     name = line(event["task_name"] or event["agent_name"] or event["task_id"], 40)
     out().print(
-        Text(f"{at} {shown.emoji} "),
-        status,
+        Text(f"{at} "),
+        sign,
+        Text(" " * (3 - sign.cell_len)),
+        Text(f"{word.plain:<16}", style=word.style),
         Text(f"{name}: ", style="bold"),
         Text(line(event["text"], 200)),
         sep="",
@@ -210,29 +183,43 @@ def print_event(event: Mapping[str, Any]) -> None:
     )
 
 
-def print_deliveries(rows: Sequence[DeliveryRow]) -> None:
-    """Print deliveries for an operator."""
-    table = titled("id", "sink", "address", "state", "kind", "attempt", "born", "not before", "task", "reason", "error")
+def print_deliveries(rows: Sequence[DeliveryRow], now: datetime) -> None:
+    """Print deliveries for an operator, one line each."""
+    columns = (
+        Column("id", is_right=True),
+        Column("sink", most=10),
+        Column("state"),
+        Column("kind", most=18),
+        Column("tries", is_right=True),
+        Column("age", is_right=True),
+        Column("again in", is_right=True),
+        Column("why", is_flexible=True),
+        Column("task", at=110, most=24),
+        Column("address", at=130, most=32),
+        Column("born", at=180),
+        Column("not before", at=200),
+    )
+    cells: list[list[Text | str]] = []
     for row in rows:
-        table.add_row(
-            *(
-                Text(cell)
-                for cell in (
-                    str(row.id),
-                    row.sink,
-                    line(row.address, 120),
-                    row.state,
-                    row.kind,
-                    str(row.attempt),
-                    time_of(row.born_at),
-                    time_of(row.not_before),
-                    line(row.task_id, 120),
-                    line(row.reason, 40),
-                    line(row.error, 120),
-                )
-            )
+        why = ": ".join(filter(None, (line(row.reason, 40), line(row.error, 120))))
+        is_held = row.state == "waiting" and row.not_before is not None and row.not_before > now
+        cells.append(
+            [
+                str(row.id),
+                line(row.sink, 40),
+                row.state,
+                row.kind,
+                str(row.attempt),
+                ago(row.born_at, now),
+                span(row.not_before - now) if is_held and row.not_before is not None else "",
+                why,
+                line(row.task_id, 120),
+                line(row.address, 120),
+                time_of(row.born_at),
+                time_of(row.not_before),
+            ]
         )
-    out().print(table)
+    print_fitted(columns, cells)
 
 
 def print_rate_limits(rows: Sequence[RateLimitRow]) -> None:
@@ -287,24 +274,6 @@ def titled(*columns: str) -> Table:
     return table
 
 
-def _as_tree(tasks: Sequence[Task]) -> Iterable[tuple[int, Task]]:
-    known = {task.uid for task in tasks}
-    below: dict[object, list[Task]] = {}
-    for task in tasks:
-        parent = task.parent_uid if task.parent_uid in known and task.parent_uid != task.uid else None
-        below.setdefault(parent, []).append(task)
-    seen: set[object] = set()
-
-    waiting = [(0, task) for task in reversed(below.get(None, []))]
-    while waiting:
-        depth, task = waiting.pop()
-        seen.add(task.uid)
-        yield depth, task
-        waiting.extend((depth + 1, child) for child in reversed(below.get(task.uid, [])))
-    # A cycle of parents has no root; its tasks are listed too.
-    yield from ((0, task) for task in tasks if task.uid not in seen)
-
-
 def age(text: str, option: str) -> timedelta:
     """Return the duration of an option such as 90d, 12w or 36h. Raises `ConfigError`."""
     number, unit = text[:-1], {"h": "hours", "d": "days", "w": "weeks"}.get(text[-1:])
@@ -329,26 +298,3 @@ def print_access_tokens(tokens: Sequence[AccessToken], now: datetime) -> None:
         )
         table.add_row(*map(Text, cells))
     out().print(table)
-
-
-def _context(task: Task) -> str:
-    """Return ``72% of 200k (table)``; without a known window there is no share."""
-    if task.context_share is None:
-        return "?" if task.context_used_tokens is None else f"{count(task.context_used_tokens)} of ?"
-    share = f"{task.context_share:.0%} of {window(task)}"
-    return f"{share}, {said}" if (said := forecast(task)) else share
-
-
-def _number(value: int | None) -> str:
-    return "?" if value is None else f"{value:,}"
-
-
-def time_of(at: datetime | None) -> str:
-    return "" if at is None else at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-
-
-def _took(task: Task) -> str:
-    if task.started_at is None or task.ended_at is None:
-        return ""
-    seconds = (task.ended_at - task.started_at).total_seconds()
-    return f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

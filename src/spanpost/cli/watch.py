@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from spanpost.cli.options import DatabaseUrl, DataDir, opened, refuse_unknown, settings_of
+from spanpost.cli.references import task_at, task_in
 from spanpost.cli.remote import Url
-from spanpost.model.errors import ConfigError
 
 if TYPE_CHECKING:
     from spanpost.model.queries import TaskFilter
@@ -56,8 +56,10 @@ def watch(
     if url is not None:
         from spanpost.cli.remote import Remote
 
-        asked = {"status": status, "agent": agent, "topic": topic, "q": q, "task": task, "event": "checkpoint"}
+        asked = {"status": status, "agent": agent, "topic": topic, "q": q, "event": "checkpoint"}
         with Remote(url, data_dir) as remote:
+            if task is not None:
+                asked["task"] = task_at(remote, task)["uid"]
             for fields in itertools.islice(_followed(remote.follow(asked)), count):
                 show(fields)
         return
@@ -108,10 +110,7 @@ async def _checkpoints(
     async with opened(settings) as store:
         uid = None
         if ref is not None:
-            task = await store.reader.task(asked.tenant or "", ref)
-            if task is None:
-                raise ConfigError(f"--id {ref[:100]}: no task of tenant {asked.tenant!r} is known by that id")
-            uid = task.uid
+            uid = (await task_in(store, asked.tenant, ref)).uid
         place = await store.reader.head()
         print(_BEGUN, file=sys.stderr, flush=True)
         while True:

@@ -9,6 +9,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from spanpost.metrics.fleet import FleetGauges
 from spanpost.metrics.labels import CALLS, COMMITS, COMPONENTS, DELIVERIES, DROPPED, OTHER, RUNS, SCORES, version
 from spanpost.metrics.series import MetricFamily, Registry
+from spanpost.metrics.tenants import TenantGauges
 from spanpost.model.checkpoints import Kind
 
 #: Open labels of a task's metrics, and of a model call's.
@@ -103,6 +104,14 @@ class MetricFamilies:
         self.requests = counter(
             "requests", "Requests to the OTLP receivers, by status of the answer.", "endpoint", "signal", "status"
         )
+        self.tenant_refused = of_agents(
+            "tenant_refused",
+            "Requests of a tenant that were refused by a limit of its own: rate, open_tasks, storage. Their senders "
+            "repeat them.",
+            "limit",
+            "tenant",
+        )
+        self.tenant_gauges = TenantGauges(registry)
         self.metric_points = counter("metric_points", "Data points of OTLP metrics that were accepted and ignored.")
         self.in_flight = Gauge(
             "spanpost_in_flight_bytes",

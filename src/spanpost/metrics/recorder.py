@@ -145,6 +145,10 @@ class Metrics(MetricFamilies):
         """Count a request to a receiver (`http`, `grpc`) and its answer."""
         self.requests.labels(endpoint, signal, answer).inc()
 
+    def refused_tenant(self, tenant: str, limit: str) -> None:
+        """Count a request that a limit of its tenant refused. `limit` is of a closed list."""
+        self.tenant_refused.of(limit, tenant).inc()
+
     def routed(self, cell: str, outcome: str, seconds: float | None = None) -> None:
         """Count a request to a cell, and the seconds until its answer began. `outcome` is of a closed list."""
         self.cell_requests.labels(cell, outcome).inc()

@@ -10,6 +10,8 @@ from uuid import UUID
 
 import msgspec
 
+from spanpost.model.interventions import Actor
+
 #: Stands for no task.
 NO_TASK: Final = UUID(int=0)
 #: Credential of a person at a shell: the operating system's user.
@@ -69,6 +71,27 @@ class ActRow(msgspec.Struct, frozen=True, kw_only=True):
     detail: str = ""
     options: tuple[str, ...] = ()
     risk: str = ""
+
+
+class Operation(msgspec.Struct, frozen=True):
+    """An operation on a database or a gateway, to be recorded as an act of no task."""
+
+    verb: str
+    #: The system's user.
+    user: str
+    detail: str = ""
+    #: Set if it concerns one tenant alone, whose auditors then see it.
+    tenant: str = ""
+    source: str = CLI
+    result: str = "done"
+    refusal: str = ""
+    #: The person, where it is not the system's user.
+    actor: Actor | None = None
+
+    @property
+    def by(self) -> Actor:
+        """Who did it."""
+        return self.actor or Actor(provider=self.source, id=self.user, credential=SYSTEM_USER)
 
 
 class ActFilter(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,6 +14,26 @@ COSTS_BY: Final[tuple[CostsBy, ...]] = ("pr", "person", "repo")
 PULL_REQUEST: Final = "pr"
 
 
+#: What the cost of days is listed by.
+SpendBy: TypeAlias = Literal["model", "agent", "person", "repo"]
+#: Keys of their own; the others are added up as one.
+SPEND_KEYS: Final = 10
+
+
+class DaySpend(msgspec.Struct, frozen=True, kw_only=True):
+    """What the model calls of one day came to, for one model, agent, person or repository."""
+
+    day: str
+    #: Untrusted text. Empty: none is known; None: those beyond `SPEND_KEYS` together.
+    key: str | None
+    cost_usd: Decimal
+    calls: int
+    unpriced: int
+    input_tokens: int
+    output_tokens: int
+    cache_read_tokens: int
+
+
 class ResultCost(msgspec.Struct, frozen=True, kw_only=True):
     """The cost of a pull request, of a person's requests, or of a repository."""
 

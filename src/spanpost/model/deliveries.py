@@ -28,12 +28,21 @@ class Mode(StrEnum):
 
 
 class Urgency(StrEnum):
-    """Order of delivery when calls are limited, most urgent first: approval, end, error, then the rest."""
+    """Order of delivery when calls are limited, most urgent first."""
 
+    #: A question to a person, or its answer.
     APPROVAL = "approval"
-    END = "end"
+    #: The message of a task that begins.
+    START = "start"
+    #: A failure, or an alert.
     ERROR = "error"
+    #: A part failed, or the context or the budget is nearly used up.
+    WARNING = "warning"
+    #: The end of a root task.
+    END = "end"
     NORMAL = "normal"
+    #: Anything else of a sub-agent.
+    MINOR = "minor"
 
 
 class SinkCall(StrEnum):
@@ -63,7 +72,7 @@ class RateLimit(msgspec.Struct, frozen=True, kw_only=True):
     rate: float | None = None
     #: Calls that may be saved up, at least one.
     burst: float = 1.0
-    #: Part of the burst that only approvals, ends and errors may use.
+    #: Part of the burst that only deliveries more urgent than normal may use.
     reserve: float = 0.0
     #: Failures in a row (`Unavailable`, `DeliveryUncertain`) close it; it then opens again by one probe at a
     #: time.

@@ -167,6 +167,8 @@ class InterventionState(StrEnum):
     EXPIRED = "expired"
     #: Nothing waits for the answer any more. Nothing was granted.
     WITHDRAWN = "withdrawn"
+    #: Its task ended without an answer. It is open again if the task goes on.
+    ENDED = "ended"
 
 
 _CLOSED = frozenset({InterventionState.DECIDED, InterventionState.EXPIRED, InterventionState.WITHDRAWN})

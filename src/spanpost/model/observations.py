@@ -79,6 +79,8 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defa
     #: Number of exception events on the ended span: they report its ERROR status, so the span does not
     #: repeat it.
     exceptions: int = 0
+    #: Type, message and the end of the stack trace of the last of them; empty without one.
+    thrown: tuple[str, ...] = ()
     #: A log record's body (text, map or null) and severity number.
     body: Any = None
     severity: int = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
+from string import hexdigits
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
@@ -29,17 +30,32 @@ class TaskKey(msgspec.Struct, frozen=True):
 
     started_at: datetime | None
     uid: UUID
+    #: Its cost or seconds, where the list is sorted by that; -1 where unknown.
+    rank: float | None = None
 
 
 class TaskFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which tasks to list. An empty field matches all; of several words one must match."""
+    """Which tasks to list, and in which order. An empty field matches all; of several words one must match."""
 
+    #: newest, cost or duration: the greatest first.
+    order_by: str = "newest"
     tenant: str | None = None
     statuses: tuple[str, ...] = ()
     agents: tuple[str, ...] = ()
     topics: tuple[str, ...] = ()
     types: tuple[str, ...] = ()
     environments: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    people: tuple[str, ...] = ()
+    repos: tuple[str, ...] = ()
+    sessions: tuple[str, ...] = ()
+    #: Part of the error's type or message, ignoring case.
+    error: str = ""
+    #: Limits of its own cost in US dollars, and of its seconds from start to end (or to its last event).
+    min_cost: float | None = None
+    max_cost: float | None = None
+    min_seconds: float | None = None
+    max_seconds: float | None = None
     #: Part of name, action, id or agent's name, ignoring case.
     q: str = ""
     #: Limits of the start time.
@@ -47,11 +63,15 @@ class TaskFilter(msgspec.Struct, frozen=True, kw_only=True):
     until: datetime | None = None
     #: Only tasks without a parent.
     is_root: bool = False
+    #: Only tasks with a parent.
+    is_below: bool = False
     parent: UUID | None = None
     #: Only tasks that retry a task with one of these public ids, or that its end started.
     follows: tuple[str, ...] = ()
     #: Only the task that this order started (`Task.order_id`).
     order: str = ""
+    #: Beginning of the uid or of the task id.
+    begins: str = ""
     #: Also tasks that are recorded and not announced (a lone model call).
     shows_all: bool = False
 
@@ -64,6 +84,14 @@ class TaskFilter(msgspec.Struct, frozen=True, kw_only=True):
             and (not self.topics or task.topic in self.topics)
             and (not self.types or task.type in self.types)
             and (not self.environments or task.environment in self.environments)
+            and (not self.models or task.model in self.models)
+            and (not self.people or task.requested_by in self.people)
+            and (not self.repos or task.repo in self.repos)
+            and (not self.sessions or task.session_id in self.sessions)
+            and _is_within(cost_of(task), self.min_cost, self.max_cost)
+            and _is_within(seconds_of(task), self.min_seconds, self.max_seconds)
+            and (not self.error or self._fails_so(task))
+            and (not self.is_below or task.parent_uid is not None)
             and (self.since is None or (task.started_at is not None and task.started_at >= self.since))
             and (self.until is None or (task.started_at is not None and task.started_at < self.until))
             and (not self.is_root or task.parent_uid is None)
@@ -72,11 +100,73 @@ class TaskFilter(msgspec.Struct, frozen=True, kw_only=True):
             and (not self.order or task.order_id == self.order)
             and (self.shows_all or task.is_announced)
             and (not self.q or self._says(task))
+            and (not self.begins or is_begun(task.uid, task.task_id, self.begins))
         )
+
+    def _fails_so(self, task: Task) -> bool:
+        words, said = self.error.casefold(), task.error
+        return said is not None and (words in said.type.casefold() or words in said.message.casefold())
 
     def _says(self, task: Task) -> bool:
         words = self.q.casefold()
         return any(words in (text or "").casefold() for text in (task.name, task.action, task.task_id, task.agent_name))
+
+
+def cost_of(task: Task) -> float:
+    """Return a task's own cost, for sorting; -1: unknown."""
+    return -1.0 if task.cost_usd is None else float(task.cost_usd)
+
+
+def seconds_of(task: Task) -> float:
+    """Return a task's seconds until its end or its last event, for sorting; -1: unknown."""
+    end = task.ended_at or task.last_event_at
+    return -1.0 if end is None or task.started_at is None else (end - task.started_at).total_seconds()
+
+
+def rank_of(task: Task, order_by: str) -> float | None:
+    """Return what a list is sorted by, besides the time of the start."""
+    return {"cost": cost_of, "duration": seconds_of}[order_by](task) if order_by != "newest" else None
+
+
+def _is_within(value: float, least: float | None, most: float | None) -> bool:
+    return (least is None or value >= least) and (most is None or 0 <= value <= most)
+
+
+class FacetValue(msgspec.Struct, frozen=True):
+    """A value of a field, and how many of the listed tasks have it. None: they have none."""
+
+    value: str | None
+    count: int
+
+
+class Facets(msgspec.Struct, frozen=True, kw_only=True):
+    """How many tasks a filter matches, and the most frequent values by field."""
+
+    total: int
+    cost_usd: Decimal | None
+    fields: dict[str, list[FacetValue]]
+
+
+#: Fields of facets, and the tasks' attributes. `FACETS_SHOWN`: values of each.
+FACET_FIELDS = {
+    "status": "status", "agent": "agent_name", "model": "model", "person": "requested_by", "repo": "repo",
+    "environment": "environment", "topic": "topic", "type": "type",
+}  # fmt: skip
+FACETS_SHOWN = 20
+
+
+def bounds(begins: str) -> tuple[UUID, UUID] | None:
+    """Return the first and the last key whose digits begin so; None if those are no digits of a key."""
+    digits = begins.replace("-", "")
+    if not 0 < len(digits) <= 32 or not set(digits) <= set(hexdigits):
+        return None
+    return UUID(f"{digits:0<32}"), UUID(f"{digits:f<32}")
+
+
+def is_begun(key: UUID, id: str, begins: str) -> bool:
+    """Return whether a key or an id begins so."""
+    within = bounds(begins)
+    return id.startswith(begins) or (within is not None and within[0] <= key <= within[1])
 
 
 class ApprovalFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,6 +178,8 @@ class ApprovalFilter(msgspec.Struct, frozen=True, kw_only=True):
     agent: str | None = None
     risk: str | None = None
     task_uid: UUID | None = None
+    #: Beginning of the key or of the agent's id.
+    begins: str = ""
 
 
 class ApprovalKey(msgspec.Struct, frozen=True):
@@ -110,6 +202,29 @@ class TimelineKey(msgspec.Struct, frozen=True, order=True):
     at: datetime
     source: int
     id: UUID
+
+
+class TimelineFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which entries of a timeline to list, and in which order."""
+
+    is_newest_first: bool = False
+    #: checkpoints, calls (model, tool, steps, handoffs), errors, people; empty: all.
+    of: frozenset[str] = frozenset()
+    #: Limits of the time, both included.
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def takes(self, one: TimelineEntry) -> bool:
+        """Tell whether an entry matches."""
+        at = one.key.at
+        return (
+            (self.since is None or at >= self.since)
+            and (self.until is None or at <= self.until)
+            and (not self.of or not self.of.isdisjoint(one.subjects))
+        )
+
+
+WHOLE_TIMELINE = TimelineFilter()
 
 
 class TimelineEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,6 +252,16 @@ class TimelineEntry(msgspec.Struct, frozen=True, kw_only=True):
     def source(self) -> str:
         """Its source, in a word."""
         return SOURCES[self.key.source]
+
+    @property
+    def subjects(self) -> frozenset[str]:
+        """Words of a filter that match it."""
+        found = {("checkpoints", "calls", "people")[self.key.source]}
+        if self.kind == "error" or (self.source == "event" and self.status == "error"):
+            found.add("errors")
+        if self.kind.startswith("approval"):
+            found.add("people")
+        return frozenset(found)
 
 
 SOURCES = ("checkpoint", "event", "intervention")

@@ -154,6 +154,8 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     escalated_by: UUID | None = None
     #: The same trace asked again in other words: this wording is void.
     is_void: bool = False
+    #: Its task ended without an answer: nothing waits for one.
+    is_ended: bool = False
     asked_at: datetime | None = None
     #: `expires_at` as a time, else from the settings; None: never.
     deadline: datetime | None = None
@@ -166,7 +168,7 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     @property
     def is_open(self) -> bool:
         """True while it waits for an answer."""
-        return not self.decision and not self.is_void
+        return not self.decision and not self.is_void and not self.is_ended
 
     @property
     def is_withdrawn(self) -> bool:
@@ -299,6 +301,11 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     compaction: tuple[int | None, int | None] | None = None
     links: dict[str, str] = {}
     results: dict[str, Any] = {}
+    #: What a person asked, and what the model said last ("": nothing in words): one line each, set only where content is
+    #: kept. `is_of_run`: of the whole run, not of one call.
+    ask: str | None = None
+    answer: str | None = None
+    is_of_run: bool = False
 
     # --- what happened ------------------------------------------------------------------------------------------
     #: The span or event failed.
@@ -388,4 +395,6 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
             or self.act is not None
             or self.approval is not None
             or self.evaluation is not None
+            or self.ask is not None
+            or self.answer is not None
         )

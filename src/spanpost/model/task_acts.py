@@ -14,7 +14,7 @@ from spanpost.semconv import CANCELLED, ERROR, FINAL_STATUSES, STATUSES
 
 _RUNNING: Final = tuple(status for status in STATUSES if status not in FINAL_STATUSES)
 #: Shortest beginning of an id that is accepted for it.
-LEAST_PREFIX: Final = 4
+LEAST_PREFIX: Final = 6
 
 
 class TaskAct(msgspec.Struct, frozen=True, kw_only=True):

@@ -26,6 +26,10 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     name: str
     index: int | None = None
     at: datetime | None = None
+    #: Calls of one tool in a row, which are one step (`name` says it, too).
+    count: int = 1
+    #: The task failed in this step.
+    is_failed: bool = False
     #: The message that `name` renders in English; None for an agent's own words.
     message: LocaleMessage | None = None
 
@@ -73,7 +77,16 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     #: False for a task that is only recorded (a lone model call, a trace whose root is not known yet).
     is_announced: bool = True
     progress: float | None = None
+    #: What it does now: the agent's words, its working agents, or the call that is open.
     action: str | None = None
+    #: The last checkpoint that its agent reported, and when (sender's clock).
+    last_checkpoint: str | None = None
+    last_checkpoint_at: datetime | None = None
+    #: The agent named the run itself (`agent.task.name`); else what was asked may title it.
+    is_named: bool = False
+    #: What was asked of it, and what it answered: a line each, where content is kept.
+    ask: str | None = None
+    answer: str | None = None
     step_name: str | None = None
     step_index: int | None = None
     step_count: int | None = None
@@ -81,6 +94,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     ended_at: datetime | None = None
     #: The newest event of the task (sender's clock).
     last_event_at: datetime | None = None
+    #: When it last did something: a call, a checkpoint, progress (sender's clock). A heartbeat is no activity.
+    last_activity_at: datetime | None = None
     runs: int = 1
 
     input_tokens: int | None = None
@@ -109,6 +124,14 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     #: Child tasks, and how many of them failed.
     child_count: int = 0
     child_failed: int = 0
+    #: Tasks below it, at any depth, by what they do; their open questions, the one asked first, and its task.
+    working_children: int = 0
+    waiting_children: int = 0
+    failed_children: int = 0
+    done_children: int = 0
+    open_child_approvals: int = 0
+    child_question: str | None = None
+    child_question_uid: UUID | None = None
 
     steps: tuple[Step, ...] = ()
     artifacts: tuple[Artifact, ...] = ()
@@ -130,7 +153,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     error: Failure | None = None
     #: Attributes that routes and budgets name, as texts; no others are kept.
     attributes: dict[str, str] = {}
-    #: Messages that fields render in English, by field: action, step_name, error, cancel_by, paused_by.
+    #: Messages that fields render in English, by field: action, last_checkpoint, step_name, error, cancel_by,
+    #: paused_by.
     messages: dict[str, LocaleMessage] = {}
 
     @property

@@ -35,7 +35,7 @@ from spanpost.readers.dialect import (
     own_dialects,
     plan_for,
 )
-from spanpost.readers.events import NOTHING, failure_of, is_cancel, is_interrupt, note_extra, read_event
+from spanpost.readers.events import NOTHING, failure_of, is_cancel, is_interrupt, log_of, note_extra, read_event
 from spanpost.readers.known_dialects import DIALECTS
 from spanpost.readers.plans import is_plan, plan_of
 from spanpost.readers.resources import of_resource
@@ -370,10 +370,11 @@ def _as_tool(span: ReadSpan) -> None:
 
 def _as_failed(span: ReadSpan) -> None:
     o, said, inner = span.observation, span.said, span.inner
-    kind = inner.get("error_type")
-    message = o.status_message or inner.get("error_message")
-    tail = v.long_text(span.attributes.get(c.ERROR_LOG_TAIL)) or ""
-    failure = said.get("failure") or failure_of(kind, message, tail[-65536:])
+    thrown, message, stack = o.thrown or ("", "", "")
+    message = o.status_message or inner.get("error_message") or message
+    failure = said.get("failure") or failure_of(
+        inner.get("error_type") or thrown, message, log_of(span.attributes) or stack
+    )
     if is_interrupt(failure.type, failure.message):
         said["is_interrupt"] = True
         said.pop("failure", None)

@@ -38,6 +38,8 @@ _AS_CODE = re.compile(r"([A-Za-z_][\w.]{0,120})\((['\"])(.*)\2,?\)", re.DOTALL)
 _ANY = frozenset({"Exception", "BaseException", "builtins.Exception"})
 _TRACEBACK = "Traceback (most recent call last)"
 _MESSAGE = 8192
+#: Characters that are read of the end of a log.
+LOG_READ = 65_536
 
 _FIELDS = {
     attribute: (name, DIRECT[name])
@@ -74,12 +76,17 @@ def is_cancel(kind: str) -> bool:
 
 
 def failure_of(kind: str | None, message: str | None, log_tail: str = "") -> Failure:
-    """Return a failure; a type at the head of the message becomes its type, and a traceback is cut from the message."""
+    """Return a failure.
+
+    A type at the head of the message becomes its type, and is not repeated in the message. The first line is the
+    message; what follows it is a log.
+    """
     kind, message = kind or "", message or ""
     if kind in _ANY:
         kind = ""  # LangSmith's export writes it for all; the type is in the message
     cut = message.find(_TRACEBACK)
     if cut > 0:
+        log_tail = log_tail or message[cut:]
         message = message[:cut].rstrip()
     if not kind:
         head = _TYPED.match(message)
@@ -87,7 +94,25 @@ def failure_of(kind: str | None, message: str | None, log_tail: str = "") -> Fai
         whole = _AS_CODE.fullmatch(message)
         if whole is not None:
             message = whole.group(3)
-    return Failure(type=kind, message=message[:_MESSAGE], log_tail=log_tail)
+    headline, _, more = _without_type(message.strip(), kind).partition("\n")
+    if more and more not in log_tail:  # a stack trace ends with the message
+        log_tail = f"{more}\n{log_tail}".rstrip("\n")
+    return Failure(type=kind, message=headline.rstrip()[:_MESSAGE], log_tail=log_tail[-LOG_READ:])
+
+
+def _without_type(message: str, kind: str) -> str:
+    """Return a message without the name of its type, which OpenTelemetry's SDKs write before it."""
+    for name in (kind, kind.rpartition(".")[2]) if kind else ():
+        head = f"{name}: "
+        while message.startswith(head) and len(message) > len(head):
+            message = message[len(head) :].lstrip()
+    return message
+
+
+def log_of(attributes: Mapping[str, Any]) -> str:
+    """Return the end of an error's log: as the agent gave it, else the stack trace."""
+    log = v.long_text(attributes.get(c.ERROR_LOG_TAIL)) or v.long_text(attributes.get(c.EXCEPTION_STACKTRACE)) or ""
+    return log[-LOG_READ:]
 
 
 def has_agent_key(attributes: Mapping[str, Any]) -> bool:
@@ -224,7 +249,7 @@ def _error(o: Observation, said: dict[str, Any]) -> None:
     if is_cancel(kind):
         said["is_cancelled"] = True
         return
-    failure = failure_of(kind, message, (v.long_text(a.get(c.ERROR_LOG_TAIL)) or "")[-65536:])
+    failure = failure_of(kind, message, log_of(a))
     # The same exception has the same digest, whether and by which key a secret was taken out.
     digest = blake2b(unhashed(message).encode("utf-8", "replace"), digest_size=8).hexdigest()
     said.update(reports=EventReport.ERROR, failure=failure, occurrence=f"exception:{failure.type[:200]}:{digest}")

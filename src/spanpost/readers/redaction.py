@@ -120,6 +120,8 @@ class Redaction:
         message = cleaner.text(o.status_message, TelemetryPart.ERROR) if o.status_message else o.status_message
         body = o.body if o.body is None or self._is_spared_question(o) else cleaner.body(o.body, part)
         origin = cleaner.origin(o.origin)
+        if o.thrown and (thrown := tuple(cleaner.text(said, TelemetryPart.ERROR) for said in o.thrown)) != o.thrown:
+            o = msgspec.structs.replace(o, thrown=thrown)
         if (
             attributes is o.attributes
             and name is o.name

@@ -22,7 +22,12 @@ _RANDOM = random.Random()
 
 
 class Busy(Exception):
-    """Not now: the sender should try again after `retry_after` seconds (0: 1 to 3, at random)."""
+    """Not now: the sender should try again after `retry_after` seconds (0: 1 to 3, at random).
+
+    `reason` is a lower-case word for programs.
+    """
+
+    reason = "busy"
 
     def __init__(self, message: str, retry_after: int = 0) -> None:
         super().__init__(message)

@@ -19,6 +19,8 @@ import msgspec
 from spanpost.receivers.admission import Busy
 from spanpost.receivers.decoded import Undecodable
 from spanpost.receivers.encodings import BodyTooLarge
+from spanpost.receivers.otlp_protobuf import elements_of
+from spanpost.receivers.pieces import LEAST, WHOLE
 from spanpost.receivers.protobuf_pieces import fields_beside, messages_in, wrap
 
 #: A span's first field as all known senders write it: its trace id.
@@ -47,6 +49,11 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True):
     message: str = ""
     retry_after: int = 0
     is_refused: bool = False
+
+
+def is_dealt(signal: str, body: bytes) -> bool:
+    """Whether a request is split among workers: spans, in a small body that can be parsed."""
+    return signal == "traces" and len(body) <= WHOLE and elements_of(signal, body, WHOLE // LEAST) > 0
 
 
 def split(body: bytes, total: int, own: int) -> list[bytes]:

@@ -101,7 +101,7 @@ class OtlpHttp:
         except TokenRefused as refused:
             raise HttpError(refused.status, refused.reason, str(refused)) from None
         except Busy as busy:
-            raise HttpError(503, "busy", str(busy), retry_after=busy.retry_after) from None
+            raise HttpError(503, busy.reason, str(busy), retry_after=busy.retry_after) from None
         except BodyTooLarge as error:
             raise HttpError(413, "too_large", str(error)) from None
         except UnknownEncoding as error:

@@ -32,6 +32,7 @@ from spanpost.receivers.decoded import (
     is_strange,
     is_whole,
     origin_of,
+    thrown_of,
 )
 from spanpost.receivers.elements import Elements
 from spanpost.receivers.encodings import BodyTooLarge
@@ -292,6 +293,7 @@ def _take(
             attributes=attributes,
             origin=origin,
             exceptions=exceptions_of(events) if events else 0,
+            thrown=thrown_of(events) if events else (),
             unread=unread,
         )
         decoded.observations.append(seen)

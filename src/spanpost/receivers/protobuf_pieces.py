@@ -267,6 +267,24 @@ def messages_in(body: bytes, start: int, end: int, wanted: int) -> Iterator[tupl
     )
 
 
+def count_messages(body: bytes, at: int, end: int, wanted: int) -> Generator[None, None, int]:
+    """Return the number of messages in the field `wanted`, below 16; yield where a pause is allowed."""
+    tag = wanted << 3 | _LENGTH_DELIMITED
+    found = steps = 0
+    while at < end:
+        steps += 1
+        if steps % _STRIDE == 0:
+            yield
+        if body[at] == tag:
+            found += 1
+        elif body[at] > 127:  # it may be written in more bytes
+            number, begin, _, at = _field(body, at, end)
+            found += number == wanted and body[begin] & 7 == _LENGTH_DELIMITED
+            continue
+        at = _after(body, at, end)
+    return found
+
+
 def fields(body: bytes, at: int, end: int) -> Iterator[tuple[int, int, int, int]]:
     """Yield (number, begin, begin of the content, end) of each field of a message; raises `Undecodable` if
     it is none.

@@ -20,7 +20,7 @@ from spanpost.http.rate_limited_log import RateLimitedLog
 from spanpost.http.shares import Sender
 from spanpost.model.errors import StoreUnavailable
 from spanpost.receivers.admission import Admission, Busy, MemoryReservation, jitter
-from spanpost.receivers.dealing import Dealer, Outcome, Share, outcome_of, split
+from spanpost.receivers.dealing import Dealer, Outcome, Share, is_dealt, outcome_of, split
 from spanpost.receivers.decoded import Decoded, Spoiled, Undecodable
 from spanpost.receivers.decoding import Decoding
 from spanpost.receivers.elements import KEPT_BYTES
@@ -28,10 +28,10 @@ from spanpost.receivers.encodings import BodyTooLarge
 from spanpost.receivers.journal import Journal, JournalQueue
 from spanpost.receivers.json_pieces import NotStrict
 from spanpost.receivers.limits import AdmissionLimits
-from spanpost.receivers.otlp_protobuf import elements_of
-from spanpost.receivers.pieces import LEAST, WHOLE, checked_pieces, pieces
+from spanpost.receivers.pieces import checked_pieces, pieces
 from spanpost.receivers.recording_groups import RecordBatch, RecordingGroups
-from spanpost.receivers.request_parts import Body, RequestPart
+from spanpost.receivers.request_parts import Body, RequestPart, release_after
+from spanpost.receivers.tenant_gate import TenantGate
 
 log = logging.getLogger("spanpost.runtime.gateway")
 _limited_log = RateLimitedLog(log)
@@ -85,8 +85,10 @@ class Receiver:
         limits: AdmissionLimits | None = None,
         journal: Journal | None = None,
         dealer: Dealer | None = None,
+        gate: TenantGate | None = None,
     ) -> None:
         self.limits = limits or AdmissionLimits()
+        self._gate = gate or TenantGate()
         self.admission = Admission(self.limits)
         self.groups = RecordingGroups(record, self.limits, self.admission.queue)
         #: None: no journal is used.
@@ -141,6 +143,10 @@ class Receiver:
 
     def admit(self, sender: Sender, size: int) -> MemoryReservation:
         """Admit a request of `size` bytes (0: not known yet) before its body is read. Raises `Busy`."""
+        self._gate.check(sender.tenant)
+        return self._admit(sender, size)
+
+    def _admit(self, sender: Sender, size: int) -> MemoryReservation:
         if self._closing:
             raise Busy("the gateway stops", 1)
         if self.trouble and (
@@ -161,26 +167,40 @@ class Receiver:
         """Take a share of a request that another worker has split."""
 
         async def taking() -> tuple[int, str]:
-            reservation = self.admit(Sender(share.tenant, share.address), len(share.body))
+            # The worker that split it has judged it by the tenant's limits.
+            reservation = self._admit(Sender(share.tenant, share.address), len(share.body))
             try:
                 reservation.grow(len(share.body))
             except Busy:
                 reservation.leave()
                 raise
-            taken = await self.take(reservation, share.signal, share.body, is_json=False, share=share)
+            taken = await self._take(reservation, share.signal, share.body, is_json=False, share=share)
             return taken.rejected, taken.message
 
         return await outcome_of(taking())
 
-    async def take(
-        self, reservation: MemoryReservation, signal: str, body: bytes, *, is_json: bool, share: Share | None = None
-    ) -> TakenRequest:
-        """Decode a body, record it, and return when all of it is committed. Then the memory reservation is
-        released. `share`: the body is a share that another worker passed on.
+    async def take(self, reservation: MemoryReservation, signal: str, body: bytes, *, is_json: bool) -> TakenRequest:
+        """Decode a body, record it, and return when all of it is committed. Then the memory reservation is released.
 
         Raises `Busy`, `BodyTooLarge` for a body with too many elements, and `Undecodable` after the
         beginning of the body was stored for inspection.
         """
+        tenant = reservation.sender.tenant
+        try:
+            entered = await self._gate.enter(tenant, signal, body, is_json=is_json)
+        except BaseException:
+            reservation.leave()
+            raise
+        try:
+            return await self._take(reservation, signal, body, is_json=is_json)
+        except Busy:
+            self._gate.give_back(tenant, entered)
+            raise
+
+    async def _take(
+        self, reservation: MemoryReservation, signal: str, body: bytes, *, is_json: bool, share: Share | None = None
+    ) -> TakenRequest:
+        """Take a body as `take` does; with `share`, it is a share that another worker passed on."""
         under_way: list[RequestPart[Any]] = []
         rejected = quarantined = 0
         reason = ""
@@ -207,7 +227,7 @@ class Receiver:
         except MemoryError:
             raise Busy("there is not enough memory for it now", jitter(2, 5)) from None
         finally:
-            _release_after(under_way, reservation)
+            release_after(under_way, reservation)
         notes = [f"{rejected} could not be read and were left out{f': {reason}' if reason else ''}"] if rejected else []
         if quarantined:
             notes.append(
@@ -240,7 +260,7 @@ class Receiver:
                     parts = [self.journal.put(sender, content, checked.entries)] if checked.body else []
                     yield _Step(checked.spoiled, 0, parts)
                 return
-        if self._dealer is not None and share is None and not is_json and _is_dealt(signal, body):
+        if self._dealer is not None and share is None and not is_json and is_dealt(signal, body):
             async for step in self._dealt(self._dealer, reservation, body, under_way):
                 yield step
             return
@@ -360,22 +380,6 @@ class Receiver:
             return await part.done
         except StoreUnavailable as error:
             raise Busy("the store is down", jitter(2, 5)) from error
-
-
-def _release_after(under_way: Sequence[RequestPart[Any]], reservation: MemoryReservation) -> None:
-    """Release the memory when every part is finished: until then it is in use, even if the request was
-    cancelled.
-    """
-    if all(part.done.done() for part in under_way):
-        reservation.leave()
-    # The gather also retrieves exceptions that nothing else would retrieve.
-    whole = asyncio.gather(*(part.done for part in under_way), return_exceptions=True)
-    whole.add_done_callback(lambda _: reservation.leave())
-
-
-def _is_dealt(signal: str, body: bytes) -> bool:
-    """Whether a request is split among workers: spans, in a small body that can be parsed."""
-    return signal == "traces" and len(body) <= WHOLE and elements_of(signal, body, WHOLE // LEAST) > 0
 
 
 def _retrieve(task: asyncio.Task[Any]) -> None:

@@ -6,11 +6,12 @@ import asyncio
 from collections import deque
 from collections.abc import Collection, Sequence, Set
 from contextlib import suppress
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
 from spanpost.http.shares import Sender, SharedBytes
+from spanpost.receivers.admission import MemoryReservation
 
 T = TypeVar("T")
 
@@ -133,3 +134,14 @@ class WaitingParts(Generic[T]):
         self.count += by * part.count
         self.size += by * part.size
         self._queue.add(part.sender, by * part.size)
+
+
+def release_after(under_way: Sequence[RequestPart[Any]], reservation: MemoryReservation) -> None:
+    """Release the memory when every part is finished: until then it is in use, even if the request was
+    cancelled.
+    """
+    if all(part.done.done() for part in under_way):
+        reservation.leave()
+    # The gather also retrieves exceptions that nothing else would retrieve.
+    whole = asyncio.gather(*(part.done for part in under_way), return_exceptions=True)
+    whole.add_done_callback(lambda _: reservation.leave())

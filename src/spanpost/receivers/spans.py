@@ -15,6 +15,7 @@ import msgspec
 
 from spanpost import semconv as c
 from spanpost.model.observations import MAX_NS, NO_ORIGIN, Observation, Origin, Part, Repair, Status, log_index
+from spanpost.receivers.thrown import exception_words
 from spanpost.text.repair import mend, mend_text, mend_value
 
 _MAX_NAME = 1024
@@ -153,9 +154,7 @@ def observe_span(
     status = span.status
     message, bits = mend_text(status.description or "", _MAX_MESSAGE)
     repairs |= bits
-    exceptions = 0
-    if part is Part.ENDED:
-        exceptions = sum(1 for event in ring_of(span)[1] if event.name == c.EVENT_EXCEPTION)
+    raised = [e for e in ring_of(span)[1] if e.name == c.EVENT_EXCEPTION] if part is Part.ENDED else []
     links = span.links
     return Observation(
         part=part,
@@ -173,7 +172,8 @@ def observe_span(
         attributes=attributes,
         origin=origins.of(span.resource, span.instrumentation_scope),
         links=tuple(context_key(link.context) for link in links if link.context is not None) if links else (),
-        exceptions=exceptions,
+        exceptions=len(raised),
+        thrown=exception_words(attributes_of(raised[-1])) if raised else (),
         producer=producer,
         seq=seq,
         repairs=repairs,

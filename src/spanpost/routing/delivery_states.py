@@ -33,7 +33,7 @@ from spanpost.text.repair import mend_text
 #: Characters of a reason or an error that are kept.
 LONGEST: Final = 4000
 #: Order of urgency, 0 first.
-RANK: Final = {Urgency.APPROVAL: 0, Urgency.END: 1, Urgency.ERROR: 2, Urgency.NORMAL: 3}
+RANK: Final = {urgency: rank for rank, urgency in enumerate(Urgency)}
 #: Reason of a delivery whose subject does not exist, or has no message yet: it waits again when it is put
 #: again.
 GONE: Final = "gone"

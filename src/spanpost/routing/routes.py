@@ -16,7 +16,8 @@ Rules:
 8. In a sink that can edit its checkpoints (`Routes.editing`) a decision is shown where the question stands,
    similar errors are one message with a counter, and an alert that is over is shown where it was posted.
 9. An alert that is a task of its own is one message: its start and its end are not posted beside it.
-10. Of tasks in a digest only questions and alerts are posted by themselves, failures too where the route
+10. What waits, and which ends are no line of a thread: `routing.noise`.
+11. Of tasks in a digest only questions and alerts are posted by themselves, failures too where the route
     says so. A message that exists because of that is still edited.
 """
 
@@ -27,22 +28,27 @@ from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, TypeAlias
 from uuid import UUID
 
 import msgspec
 
 from spanpost.model.checkpoints import Checkpoint, Kind
-from spanpost.model.deliveries import Mode, Urgency
+from spanpost.model.deliveries import Mode
 from spanpost.model.evaluations import scores
 from spanpost.model.tasks import Task
+from spanpost.routing import noise
 from spanpost.routing.matching import Match, Severity, Wanted, is_wanted, severity_of, severity_of_state
 from spanpost.routing.planned import ON_THE_WAY, Again, PlannedDelivery
 from spanpost.routing.similarity import likeness
+from spanpost.routing.urgency import urgency_of, urgency_of_state
 from spanpost.semconv import ERROR, FINAL_STATUSES, WAITING
 from spanpost.text.rules import RedactionRule
 
 __all__ = ["Match", "Route", "Routes", "Severity", "Verbosity", "came_by", "chosen", "deliveries", "is_paced"]
+
+
+Weekday: TypeAlias = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
 
 
 class Verbosity(StrEnum):
@@ -94,6 +100,11 @@ class Route(Match):
     interval: timedelta = timedelta(0)
     #: People to mention when a task fails or asks: ids as the sink knows them.
     mention: tuple[str, ...] = ()
+    #: Least time that a task runs before it has a message, and before its end is a line of the thread.
+    after: timedelta = timedelta(0)
+    closing: timedelta = timedelta(0)
+    #: Hours without new messages, in `timezone`: begin and end.
+    quiet: tuple[time, time] | None = None
     #: Text before the task's name.
     prefix: str = ""
     #: Address for deliveries that this address refuses.
@@ -107,9 +118,10 @@ class Route(Match):
     #: Locale of our own texts: a code of `spanpost.text.locales`; empty: the sink's.
     language: str = ""
     #: One message for many tasks in place of theirs; None: each has its own (`routing.summaries`).
-    digest: Literal["hourly", "daily"] | None = None
-    #: Begin of a daily digest's day in this time zone (an IANA name).
+    digest: Literal["hourly", "daily", "weekly"] | None = None
+    #: Begin of a daily digest's day in this time zone (an IANA name), and of a weekly digest's week.
     digest_at: time = time(9)
+    digest_day: Weekday = "monday"
     timezone: str = "UTC"
     #: Whether tasks in a digest that fail get messages of their own, once they have failed.
     digest_failures: bool = False
@@ -195,14 +207,24 @@ def deliveries(
         ordering_key = f"{route.sink}|{route.address}|{message_uid}"
         passed = None
         is_muted = carrier.is_muted and checkpoint is not None and checkpoint.kind not in _FINAL_KINDS
+        is_editing = route.sink in routes.editing
         if (
             checkpoint is not None
             and not is_muted
             and _passes(task, checkpoint, route, now, routes.max_age, is_milestone=is_milestone)
+            and noise.may_pass(route, task, checkpoint, carrier, now)
+            and not (
+                is_editing
+                and noise.is_said_by_its_message(
+                    route, task, checkpoint, carrier, is_live=route.verbosity is Verbosity.LIVE
+                )
+            )
         ):
             passed = checkpoint
-        urgency = _urgency(passed)
-        is_quiet = bool(route.digest) and not (passed or carrier.open_approvals or carrier.is_alert)
+        urgency = urgency_of(passed, is_root=task.uid == carrier.uid)
+        is_quiet = (bool(route.digest) or noise.is_held(route, carrier, now)) and not (
+            passed or carrier.open_approvals or carrier.is_alert
+        )
         if (
             is_quiet
             or route.verbosity in (Verbosity.LIVE, Verbosity.MILESTONES)
@@ -215,13 +237,13 @@ def deliveries(
                 ordering_key=ordering_key,
                 mode=Mode.STATE,
                 key=ordering_key,
-                urgency=Urgency.END if urgency is Urgency.NORMAL and carrier.status in FINAL_STATUSES else urgency,
+                urgency=urgency_of_state(task, checkpoint, carrier, urgency),
                 task_uid=root_uid,
                 is_quiet=is_quiet,
             )
             answer.setdefault((state.sink, state.key), state)
         if passed is not None:
-            is_editing, is_spaced = route.sink in routes.editing, bool(route.interval)
+            is_spaced = bool(route.interval)
             for key, id, again in _keys_of(task, passed, ordering_key, is_editing=is_editing, is_spaced=is_spaced):
                 planned = PlannedDelivery(
                     sink=route.sink,
@@ -353,17 +375,3 @@ def _is_in_its_message(task: Task, checkpoint: Checkpoint) -> bool:
 def _is_worth_a_message(task: Task, route: Route) -> bool:
     is_worth = task.status in FINAL_STATUSES or bool(task.open_approvals) or task.is_alert
     return route.verbosity is Verbosity.FINAL and is_worth
-
-
-def _urgency(checkpoint: Checkpoint | None) -> Urgency:
-    if checkpoint is None:
-        return Urgency.NORMAL
-    match checkpoint.kind:
-        case Kind.APPROVAL_REQUESTED | Kind.APPROVAL_RESOLVED:
-            return Urgency.APPROVAL
-        case Kind.END:
-            return Urgency.END
-        case Kind.ERROR | Kind.ALERT:
-            return Urgency.ERROR
-        case _:
-            return Urgency.NORMAL

@@ -1,7 +1,7 @@
 """Digests and boards: when one is due, its key, and its content.
 
 Rules
-- A digest's period is an hour, or a day from a time of day in the route's zone to the next. It is made
+- A digest's period is an hour, or a day or a week from a time of day in the route's zone to the next. It is made
   `GRACE` after the period's end, by the store's clock, so that records of the last moment are committed.
   Each end counts in the period in which it was recorded, whatever the sender's clock says. A period without
   ends, after which no task needs a person, has no digest.
@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, time, timedelta
-from typing import Final
+from typing import Final, get_args
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -26,7 +26,7 @@ from spanpost.model.launch_orders import Order
 from spanpost.model.summaries import SUMMARY, Board, Digest, Summary
 from spanpost.model.tasks import Task
 from spanpost.model.totals import together
-from spanpost.routing.routes import Route, Routes, chosen
+from spanpost.routing.routes import Route, Routes, Weekday, chosen
 from spanpost.semconv import CONTEXT_WARNING, ERROR, FINAL_STATUSES, PAUSED, STALLED, WAITING
 
 #: Wait after the end of a period.
@@ -36,6 +36,8 @@ LATEST: Final = timedelta(days=1)
 #: Tasks named per list of a digest; and on a board.
 NAMED: Final = 10
 LISTED: Final = 20
+#: Days of a week, from Monday.
+WEEK: Final = get_args(Weekday)
 #: Order on a board: the most in need of a person first.
 _NEED: Final = {WAITING: 0, STALLED: 1, CONTEXT_WARNING: 3, PAUSED: 5}
 _FAILING, _AT_WORK = 2, 4
@@ -52,11 +54,14 @@ def period(route: Route, now: datetime) -> tuple[datetime, datetime]:
     if route.digest == "hourly":
         ends = until.replace(minute=0, second=0, microsecond=0)
         return ends - timedelta(hours=1), ends
-    zone = ZoneInfo(route.timezone)
-    ends = _at(until.astimezone(zone), route.digest_at, zone)
+    zone, days = ZoneInfo(route.timezone), 7 if route.digest == "weekly" else 1
+    day = until.astimezone(zone)
+    if route.digest == "weekly":
+        day -= timedelta(days=(day.weekday() - WEEK.index(route.digest_day)) % 7)
+    ends = _at(day, route.digest_at, zone)
     if ends > until:
-        ends = _at(ends.astimezone(zone) - timedelta(days=1), route.digest_at, zone)
-    return _at(ends.astimezone(zone) - timedelta(days=1), route.digest_at, zone), ends
+        ends = _at(ends.astimezone(zone) - timedelta(days=days), route.digest_at, zone)
+    return _at(ends.astimezone(zone) - timedelta(days=days), route.digest_at, zone), ends
 
 
 def _at(day: datetime, at: time, zone: ZoneInfo) -> datetime:

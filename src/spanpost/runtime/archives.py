@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from spanpost.model.acts import CLI
+from spanpost.model.acts import CLI, Operation
 from spanpost.model.errors import ConfigError
 from spanpost.model.interventions import Actor
 from spanpost.runtime.connected import connected
@@ -110,7 +110,7 @@ def restore_archives(
                     async with connection.transaction():
                         rows += await restoring.restore(connection, directory, archive, keep=keep, schema=schema)
                         described = f"{archive.path} to {schema or 'the tables'}"
-                        await note_operation(connection, "restore", system_user(), described)
+                        await note_operation(connection, Operation("restore", system_user(), described))
                 return rows
 
     return _at(settings, work)

@@ -19,7 +19,7 @@ from spanpost.runtime.prices import Prices
 from spanpost.settings import Settings
 from spanpost.settings.routes import RouteSettings
 from spanpost.sinks import registry
-from spanpost.sinks.base import Figured, Restarts, Routed, Silences
+from spanpost.sinks.base import Figured, Linking, Restarts, Routed, Silences
 from spanpost.sinks.outputs import Figures
 from spanpost.sinks.plugin import SinkSettings
 from spanpost.sinks.redaction import RedactingCarrier
@@ -44,7 +44,7 @@ def rules_of(settings: Settings) -> FoldRules:
         keeps_content=settings.intake.capture_content,
         prices=prices_of(settings),
         approvals=settings.approvals,
-        people=settings.interactions.people if settings.interactions is not None else {},
+        people=people_of(settings),
         launches=settings.launchers,
         resume=_resuming(settings),
         stall_rules=settings.stall,
@@ -52,6 +52,11 @@ def rules_of(settings: Settings) -> FoldRules:
         budgets=settings.budgets,
         redaction=redaction_of(settings),
     )
+
+
+def people_of(settings: Settings) -> Mapping[str, str]:
+    """Return Slack user ids by the names in `agent.requested_by`, in lower case."""
+    return settings.interactions.people if settings.interactions is not None else {}
 
 
 def _resuming(settings: Settings) -> str:
@@ -136,6 +141,8 @@ def open_sinks(settings: Settings) -> dict[str, Sink]:
             sink.figured(figures)
         if isinstance(sink, Restarts):
             sink.restarts(lambda task: bool(launches.retrier(task)))
+        if isinstance(sink, Linking):
+            sink.links_to(settings.api.public_url, people_of(settings))
         if isinstance(sink, Silences):
             sink.silences(lambda alert: settings.alerts.alertmanager_of(alert, settings.intake.tenant) is not None)
         if isinstance(sink, Routed):

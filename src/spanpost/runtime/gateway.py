@@ -89,7 +89,7 @@ class Gateway:
         self._topic: PipelineTopic | None = None
         self._consumer: TopicConsumer | None = None
         self._renewer: asyncio.Task[None] | None = None
-        self._upkeep = Upkeep()
+        self._upkeep = Upkeep(settings)
         self._showing: asyncio.Task[None] | None = None
         self._health: GatewayHealth | None = None
         self.pipeline = Pipeline(
@@ -120,7 +120,7 @@ class Gateway:
             if self.section.enabled:
                 # Producers could not reach us while we were down: do not count that time as a stall.
                 self.pipeline.ask(self.pipeline.store.listen_anew())
-                self.pipeline.ask(self._upkeep.apply(self.settings, self.pipeline.store))
+                self.pipeline.ask(self._upkeep.apply(self.settings, self.pipeline.store, self.pipeline.metrics))
                 self.pipeline.publish()
             self._acts.started(self.settings)
         except BaseException:
@@ -146,7 +146,7 @@ class Gateway:
                 record, dealer = topic.record, None
                 limits = section.model_copy(update={"journal_bytes": 0})
         self._dealer = dealer
-        self._receiver = receiver = Receiver(record, keep, metrics, limits, journal, dealer)
+        self._receiver = receiver = Receiver(record, keep, metrics, limits, journal, dealer, self._upkeep.gate)
         if worker is not None:
             gauge = metrics.in_flight if metrics is not None else None
             self._showing = asyncio.create_task(self._show(worker, receiver, gauge))
@@ -263,8 +263,8 @@ class Gateway:
         self.grpc_url = listen_grpc(self._grpc, section, is_secure=certificates is not None)
 
     def reload(self) -> bool:
-        """Read the settings again: routes, secrets, sinks, tokens, certificates, sealing and retention apply from now
-        on. False: nothing changed, and the reason is logged.
+        """Read the settings again: routes, secrets, sinks, tokens, certificates, limits, sealing and retention apply
+        from now on. False: nothing changed, and the reason is logged.
         """
         if self._reread is None:
             return False
@@ -296,7 +296,7 @@ class Gateway:
         self._sender_tokens.stored.trusted = section.trust_tokens.total_seconds()
         self.pipeline.begin(self._recheck())
         if self.section.enabled:
-            self.pipeline.begin(self._upkeep.apply(settings, self.pipeline.store))
+            self.pipeline.begin(self._upkeep.apply(settings, self.pipeline.store, self.pipeline.metrics))
         if self._endpoints is not None:
             from spanpost.settings.guards import gateway_guard
 
@@ -306,7 +306,7 @@ class Gateway:
         self._acts.reloaded(self._current, settings)
         self._current = settings
         self._count_reload("taken")
-        what = "routes, secrets, sinks, tokens, certificates, sealing and retention apply from now on"
+        what = "routes, secrets, sinks, tokens, certificates, limits, sealing and retention apply from now on"
         log.info("settings read again, as %s: %s; all else at the next start", system_user(), what)
         return True
 

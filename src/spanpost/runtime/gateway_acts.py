@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from pydantic import BaseModel, SecretStr
 
-from spanpost.model.acts import GATEWAY
+from spanpost.model.acts import GATEWAY, Operation
 from spanpost.model.errors import SpanpostError, StoreUnavailable
 from spanpost.runtime import workers
 from spanpost.settings import Settings
@@ -100,11 +100,11 @@ class GatewayActs:
             await self._until_recorded(*act)
 
     async def _until_recorded(self, what: str, detail: str, result: str, refusal: str) -> None:
+        operation = Operation(what, system_user(), detail, source=GATEWAY, result=result, refusal=refusal)
         while True:
             try:
                 acts = self._pipeline.store.acts
-                outcome: dict[str, Any] = {"source": GATEWAY, "result": result, "refusal": refusal}
-                return await acts.note_operation(what, system_user(), detail, **outcome)
+                return await acts.note_operation(operation)
             except StoreUnavailable:
                 await asyncio.sleep(_PAUSE)
             except SpanpostError as error:

@@ -24,21 +24,15 @@ log = logging.getLogger("spanpost")
 _EXIT_PRIORITY = -100
 
 
-#: Thresholds of the garbage collector. The spans of one transaction are alive together and have no cycles; at
-#: Python's default of 700 the collector would visit each of their containers several times.
-_COLLECT = (100_000, 10, 10)
-
-
 #: Switch interval of threads, seconds. At Python's default of 5 ms, a request that moves between the loop
 #: and a thread waits twenty times as long as it works while a large batch is folded.
 _SWITCH = 0.0005
 
 
-def rarely_collect() -> None:
-    """Collect garbage rarely, and exclude what exists now. Only for spanpost's own processes."""
+def exclude_from_collection() -> None:
+    """Exclude what exists now from the search for garbage. Only for spanpost's own processes."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(*_COLLECT)
 
 
 def switch_often() -> None:

@@ -19,6 +19,7 @@ import msgspec
 
 from spanpost.encryption import Broken, Encryption
 from spanpost.interactions.protocols import NO_KEY, NotTaken
+from spanpost.model.acts import Operation
 from spanpost.model.errors import ConfigError, StoreUnavailable
 from spanpost.model.findings import Finding
 from spanpost.model.installations import Installed
@@ -140,7 +141,8 @@ class Workspaces:
 
         source = "slack" if by is not None else "cli"
         tenant = self.tenant_of(detail.partition(":")[0])
-        await self._store.acts.note_operation(what, system_user(), detail, tenant=tenant, source=source, actor=by)
+        done = Operation(what, system_user(), detail, tenant, source, actor=by)
+        await self._store.acts.note_operation(done)
 
     async def _release(self, name: str) -> None:
         await self._store.outbox.reopen([f"slack:{name}"])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from spanpost.http.urls import http_url
 from spanpost.interactions.authorization import CallerRole
 from spanpost.settings.section import Duration, Section
 
@@ -16,6 +17,11 @@ class ApiSettings(Section):
     """
 
     enabled: bool = Field(default=True, description="`false` turns the API off.")
+    public_url: str = Field(
+        default="",
+        description="Address under which people reach this gateway: `https://agents.example.com`. Messages then link "
+        "each task to its page on the board. It ends before `/board`.",
+    )
     local: bool = Field(
         default=True,
         description="Accept this machine's token (`spanpost token local`) on a loopback address where no other token "
@@ -32,6 +38,11 @@ class ApiSettings(Section):
         description="Maximum number of open event streams (`/api/events`), shared by tenant and by token or person. "
         "One more closes the longest stream of the sharer with the most, or is refused (503).",
     )
+    trace_url: str | None = Field(
+        default=None,
+        description="Address of a task's trace, with fields as in `slack.links`: "
+        "`https://grafana.example/trace/{trace_id}`. Not given: the first of `slack.links` with `{trace_id}`.",
+    )
     heartbeat: Duration = Field(
         default=timedelta(seconds=25),
         gt=timedelta(0),
@@ -39,3 +50,17 @@ class ApiSettings(Section):
         description="Time without an event after which a stream gets a heartbeat; set it below the idle "
         "timeout of your proxies.",
     )
+
+    @field_validator("trace_url")
+    @classmethod
+    def _trace_url(cls, value: str | None) -> str | None:
+        from spanpost.sinks.slack.links import problem
+
+        if value is not None and (wrong := problem(value)):
+            raise ValueError(f"{value!r} {wrong}")
+        return value
+
+    @field_validator("public_url")
+    @classmethod
+    def _leads_here(cls, value: str) -> str:
+        return http_url(value, is_bare=True) if value.strip() else ""

@@ -27,6 +27,7 @@ from spanpost.settings.intake import IntakeSettings
 from spanpost.settings.interactions import InteractionsSettings
 from spanpost.settings.kafka import KafkaSettings
 from spanpost.settings.launchers import LaunchersSettings
+from spanpost.settings.limits import LimitSettings
 from spanpost.settings.log import LogSettings
 from spanpost.settings.loops import LoopSettings
 from spanpost.settings.metrics import MetricsSettings
@@ -76,6 +77,7 @@ class Settings(BaseSettings):
     redaction: RedactionSettings = Field(default_factory=lambda: RedactionSettings())
     sealing: SealingSettings = Field(default_factory=lambda: SealingSettings())
     retention: RetentionSettings = Field(default_factory=lambda: RetentionSettings())
+    limits: LimitSettings = Field(default_factory=lambda: LimitSettings())
     forward: ForwardSettings | None = None
     gateway: GatewaySettings | None = None
     cells: CellsSettings | None = None

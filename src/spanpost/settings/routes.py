@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import time, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from spanpost.routing.routes import Route, Verbosity
+from spanpost.routing import noise
+from spanpost.routing.routes import Route, Verbosity, Weekday
 from spanpost.settings.conditions import ConditionSettings, Words
 from spanpost.settings.section import Duration, Section, Zone
 from spanpost.sinks.plugin import SinkSettings
@@ -17,7 +19,11 @@ from spanpost.sinks.redaction import SinkRule
 from spanpost.text.locales import Language
 
 #: Settings of a route that a sink may have too, for its routes that leave them out.
-OF_SINKS: Final = ("verbosity", "interval", "mention", "fallback", "content", "language")
+OF_SINKS: Final = ("verbosity", "interval", "closing", "mention", "fallback", "content", "language")
+#: Settings that a preset makes, where the route does not say.
+PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "busy": {"board": True, "digest": "daily", "digest_failures": True},
+}
 #: Default interval between two milestones of one task.
 MILESTONE_INTERVAL: Final = timedelta(seconds=30)
 
@@ -68,6 +74,23 @@ class RouteSettings(ConditionSettings, Route):
         description="Minimum time between two milestones of one task; of several that come earlier, the newest is "
         "posted at the end of the interval. Not given: the sink's setting.",
     )
+    after: Duration = Field(
+        default=timedelta(0),
+        ge=timedelta(0),
+        description="Minimum time that a task runs before it has a message; one that ends earlier has none. Questions "
+        "and failures are posted at once.",
+    )
+    closing: Duration = Field(
+        default=timedelta(0),
+        ge=timedelta(0),
+        description="Minimum time that a task runs before its end is a line of the thread, which mentions the person "
+        "for whom it ran; a failure always is. Not given: the sink's setting.",
+    )
+    quiet: tuple[time, time] | None = Field(
+        default=None,
+        description="Hours without new messages and lines, in `timezone`: `22:00-07:00`. Questions and failures are "
+        "posted at once; messages that exist are edited.",
+    )
     mention: tuple[str, ...] = Field(
         default=(),
         description="Who is mentioned when a task fails or asks: ids of the sink, in Slack people (`U...`) and groups "
@@ -86,16 +109,24 @@ class RouteSettings(ConditionSettings, Route):
         description="Language of spanpost's own text: `en` (English) or `ko` (Korean). Text of agents is not "
         "translated. Not given: the sink's setting.",
     )
-    digest: Literal["hourly", "daily"] | None = Field(
+    preset: Literal["busy"] | None = Field(
         default=None,
-        description="One message for all tasks of an hour or a day instead of one message each: results, failures, "
-        "cost, and what waits. Questions and alerts are still posted at once.",
+        description="Settings for a purpose, where this route does not say otherwise. `busy`, for channels with more "
+        "than 50 tasks a day: `board`, a daily `digest`, and `digest_failures`.",
+    )
+    digest: Literal["hourly", "daily", "weekly"] | None = Field(
+        default=None,
+        description="One message for all tasks of an hour, a day or a week instead of one message each: results, "
+        "failures, cost, and what waits. Questions and alerts are still posted at once.",
     )
     digest_at: time = Field(
         default=Route.digest_at,
-        description="Time at which the day of a daily digest begins, and its message is posted: `HH:MM`.",
+        description="Time at which the day of a daily or weekly digest begins, and its message is posted: `HH:MM`.",
     )
-    timezone: Zone = Field(default="UTC", description="IANA name of the time zone of `digest_at`: `Asia/Seoul`.")
+    digest_day: Weekday = Field(default="monday", description="Day on which the week of a weekly digest begins.")
+    timezone: Zone = Field(
+        default="UTC", description="IANA name of the time zone of `digest_at` and `quiet`: `Asia/Seoul`."
+    )
     digest_failures: bool = Field(
         default=False, description="Post a message of its own for each task that fails, at once, besides the digest."
     )
@@ -127,6 +158,23 @@ class RouteSettings(ConditionSettings, Route):
         if not isinstance(value, time) and not re.fullmatch(r"(?:[01]\d|2[0-3]):[0-5]\d", str(value)):
             raise ValueError(f"{value!r} is no time of a day: write HH:MM, such as `09:00`")
         return value
+
+    @field_validator("quiet", mode="before")
+    @classmethod
+    def _are_hours(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            return noise.hours(value)
+        except ValueError:
+            raise ValueError(f"{value!r} are no hours of a day: write two times, such as `22:00-07:00`") from None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_its_preset(cls, value: object) -> object:
+        if not isinstance(value, dict):
+            return value
+        return {**PRESETS.get(str(value.get("preset")), {}), **value}
 
     @model_validator(mode="after")
     def _lasts(self) -> Self:

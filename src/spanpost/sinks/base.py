@@ -132,6 +132,18 @@ class Figured(Protocol):
 
 
 @runtime_checkable
+class Linking(Protocol):
+    """**Protocol:** a sink that links tasks to the board and mentions the people for whom they run. Optional."""
+
+    def links_to(self, public_url: str, people: Mapping[str, str]) -> None:
+        """Set the board's address (empty: unknown) and user ids by name, in lower case.
+
+        Called once, before the first delivery.
+        """
+        ...
+
+
+@runtime_checkable
 class CheckingSink(Protocol):
     """**Protocol:** a sink that can check whether its service would accept deliveries. Optional."""
 

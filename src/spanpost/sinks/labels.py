@@ -12,7 +12,6 @@ import msgspec
 from spanpost.model.checkpoints import Checkpoint, Kind
 from spanpost.model.messages import LocaleMessage
 from spanpost.model.tasks import MERGED, Task
-from spanpost.model.totals import together
 from spanpost.semconv import FINAL_STATUSES
 from spanpost.sinks.loop_label import loop
 from spanpost.tasks.context_limits import limit_of
@@ -115,18 +114,18 @@ def checkpoint_text(checkpoint: Checkpoint, limit: int = 300, locale: Locale = E
 
 
 def title(task: Task, limit: int = 150, locale: Locale = ENGLISH) -> str:
-    """Return the name that people read: the task's, else its agent's, else its id."""
+    """Return the name that people read: its own, else what was asked, else its framework's, its agent's or its id."""
     return (
-        line(task.name, limit)
+        line((not task.is_named and task.ask) or task.name, limit)
         or line(task.agent_name or "", limit)
         or line(locale.say("task.unnamed", id=task.task_id), limit)
     )
 
 
-def byline(task: Task, limit: int = 80, locale: Locale = ENGLISH) -> list[str]:
+def byline(task: Task, limit: int = 80, locale: Locale = ENGLISH, *, has_requester: bool = True) -> list[str]:
     """Return the agent, the repository and the requester, where known and different from the title."""
     parts = [line(task.agent_name or "", limit), line(task.repo or "", limit)]
-    if task.requested_by:
+    if task.requested_by and has_requester:
         parts.append(locale.say("task.for", who=line(task.requested_by, limit)))
     return [p for p in parts if p and p != title(task, locale=locale)]
 
@@ -255,26 +254,6 @@ def at_work(children: Sequence[Task], locale: Locale = ENGLISH) -> str:
     return f"{said}, {locale.say('figure.failed', n=failed)}" if failed else said
 
 
-def with_children(task: Task, children: Sequence[Task], locale: Locale = ENGLISH) -> str:
-    """Return the sums of a task and all tasks below it:
-
-    ``together 188k in · 4.2k out, $0.41``; empty if they add nothing.
-    """
-    if not children:
-        return ""
-    sums = together((task, *children))
-    shown = msgspec.structs.replace(
-        task,
-        input_tokens=sums.usage.input,
-        output_tokens=sums.usage.output,
-        cost_usd=sums.usage.cost_usd,
-        unpriced_calls=sums.unpriced_calls,
-    )
-    parts = [part for part in (tokens(shown, locale), cost(shown, locale)) if part]
-    is_more = (sums.usage.input, sums.usage.cost_usd) != (task.input_tokens, task.cost_usd)
-    return locale.say("figure.together", sums=", ".join(parts)) if parts and is_more else ""
-
-
 def host(url: str, limit: int = 253) -> str:
     """Return the host of an address that `redaction.link` accepted, in ASCII, so that no letter poses as
     another.
@@ -374,6 +353,14 @@ def context_bar(task: Task, width: int = 10, *, is_short: bool = False, locale: 
 def failure(task: Task, locale: Locale = ENGLISH) -> str:
     """Return why a task failed: the agent's words, or spanpost's for a process that is gone."""
     return locale.translate(task.messages.get("error"), task.error.message) if task.error is not None else ""
+
+
+def failure_line(task: Task, locale: Locale = ENGLISH) -> str:
+    """Return type and first line of a failure: ``RolloutFailed: canary at 12 % errors``."""
+    if task.error is None:
+        return ""
+    why = failure(task, locale).strip().partition("\n")[0]
+    return ": ".join(filter(None, (line(task.error.type, 80), line(why, 300))))
 
 
 def sentence(task: Task, locale: Locale = ENGLISH) -> str:

@@ -9,8 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from spanpost.model.acts import NO_TASK, ActFilter, ActRow, ContentRead, ReadRow, summed
-from spanpost.model.interventions import Actor
+from spanpost.model.acts import NO_TASK, ActFilter, ActRow, ContentRead, Operation, ReadRow, summed
 from spanpost.model.queries import Page
 from spanpost.store import intervention_rows
 from spanpost.store.pages import page_of, uuid_of
@@ -105,22 +104,9 @@ class PostgresActs:
         # In one order in every process: none waits for another that waits for it.
         await self._run(lambda c: c.executemany(_COUNT, sorted(rows, key=lambda row: row[0])))
 
-    async def note_operation(
-        self,
-        what: str,
-        user: str,
-        detail: str,
-        *,
-        tenant: str = "",
-        source: str = "cli",
-        result: str = "done",
-        refusal: str = "",
-        actor: Actor | None = None,
-    ) -> None:
+    async def note_operation(self, operation: Operation) -> None:
         """Record an operation. See `Acts.note_operation`."""
-        given: dict[str, Any] = {"tenant": tenant, "source": source, "result": result, "refusal": refusal}
-        given["actor"] = actor
-        await self._run(lambda c: intervention_rows.note_operation(c, what, user, detail, **given))
+        await self._run(lambda c: intervention_rows.note_operation(c, operation))
 
 
 def _counted(key: bytes, one: ContentRead, count: int, first: Any) -> tuple[Any, ...]:

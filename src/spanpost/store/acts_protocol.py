@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from spanpost.model.acts import ActFilter, ActRow, ContentRead, ReadRow
-from spanpost.model.interventions import Actor
+from spanpost.model.acts import ActFilter, ActRow, ContentRead, Operation, ReadRow
 from spanpost.model.queries import Page
 
 
@@ -28,21 +27,6 @@ class Acts(Protocol):
         """**Protocol:** add reads to the rows of their hours. Not safe to repeat."""
         ...
 
-    async def note_operation(
-        self,
-        what: str,
-        user: str,
-        detail: str,
-        *,
-        tenant: str = "",
-        source: str = "cli",
-        result: str = "done",
-        refusal: str = "",
-        actor: Actor | None = None,
-    ) -> None:
-        """**Protocol:** record an operation on the database or a gateway. Repeated, it is recorded again.
-
-        `tenant`: set if it concerns one tenant alone, whose auditors then see it. `user`: the system's user;
-        `actor`: the person, where there is another one.
-        """
+    async def note_operation(self, operation: Operation) -> None:
+        """**Protocol:** record an operation on the database or a gateway. Repeated, it is recorded again."""
         ...

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from spanpost.model.budgets import BudgetRefusal, Limits, Reservation, Spent, Used
-from spanpost.model.costs import CostsBy, ResultCost
+from spanpost.model.costs import CostsBy, DaySpend, ResultCost, SpendBy
 from spanpost.model.tasks import Task
 from spanpost.tasks.reservations import Reserved
 
@@ -45,6 +45,10 @@ class Budgets(Protocol):
 
     async def costs(self, tenant: str | None, by: CostsBy, since: datetime | None, limit: int) -> list[ResultCost]:
         """**Protocol:** list what results cost (`tasks.result_costs`) of root tasks that began since, highest first."""
+        ...
+
+    async def days(self, tenant: str, by: SpendBy, since: datetime, until: datetime, zone: str) -> list[DaySpend]:
+        """**Protocol:** list what finalized model calls cost on each day of a time zone, by model, agent, and so on."""
         ...
 
     async def limits(self, tenant: str | None = None, limit: int = 1000) -> list[Limits]:

@@ -15,11 +15,11 @@ from uuid import UUID
 import msgspec
 
 from spanpost.model.budgets import BudgetRefusal, Growth, Limits, Raise, Reservation, Spent, Used
-from spanpost.model.costs import CostsBy, ResultCost
+from spanpost.model.costs import CostsBy, DaySpend, ResultCost, SpendBy
 from spanpost.model.interventions import Intervention
 from spanpost.model.recorded import BudgetAct, Limited
 from spanpost.model.tasks import Task
-from spanpost.store import reservations, usage
+from spanpost.store import day_spending, reservations, usage
 from spanpost.store.rows import json_text, tidy
 from spanpost.store.transactions import Transact
 from spanpost.tasks import budget_limits
@@ -328,6 +328,10 @@ class PostgresBudgets:
         """List what pull requests, people or repositories cost, the highest first."""
         rows = await self._run(lambda c: c.fetch(_COSTS.format(key=_COST_KEYS[by]), tenant, since, limit, by == "pr"))
         return [ResultCost(**dict(row)) for row in rows]
+
+    async def days(self, tenant: str, by: SpendBy, since: datetime, until: datetime, zone: str) -> list[DaySpend]:
+        """List what model calls cost on each day."""
+        return await self._run(lambda c: day_spending.read(c, tenant, by, since, until, zone))
 
     async def limits(self, tenant: str | None = None, limit: int = 1000) -> list[Limits]:
         """List how often providers refused calls."""

@@ -19,12 +19,12 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from spanpost.model.checkpoints import Checkpoint
-from spanpost.model.deliveries import Delivery, Mode, RateLimit, RateLimits, Receipt, SinkCall
+from spanpost.model.deliveries import Delivery, Mode, RateLimit, RateLimits, Receipt, SinkCall, Urgency
 from spanpost.model.outcomes import GiveUp, Outcome, RetryAt
 from spanpost.model.tasks import Task
 from spanpost.routing import claiming, delivery_states, rate_limiting
 from spanpost.routing.claiming import Claimed, alert_of
-from spanpost.routing.delivery_states import OutboxEntry
+from spanpost.routing.delivery_states import RANK, OutboxEntry
 from spanpost.routing.launch_orders import blank_task
 from spanpost.routing.message_owner import carries, last, ordering_keys_of
 from spanpost.routing.rate_limiting import OpenCircuit
@@ -36,8 +36,8 @@ from spanpost.store.rows import CHECKPOINT_COLUMNS, checkpoint_of, task_of
 from spanpost.tasks.stall import now_shown
 
 _NONE = UUID(int=0)
-#: Ranks below this are urgent: approval, end, error.
-URGENT = 3
+#: Ranks below this are urgent.
+URGENT = RANK[Urgency.NORMAL]
 #: Ordering keys of a sort that are read beyond the calls left, because other transactions may have locked
 #: the first.
 SPARE = 4

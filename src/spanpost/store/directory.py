@@ -1,4 +1,6 @@
-"""Protocols of the store for log-in sessions, access tokens, installed Slack apps and standing approvals."""
+"""Protocols of the store for log-in sessions, access tokens, totals of tenants, installed Slack apps and standing
+approvals.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,7 @@ from spanpost.model.access_tokens import TokenState
 from spanpost.model.installations import Installed
 from spanpost.model.sessions import SessionState
 from spanpost.model.standing_approvals import StandingApproval, StandingQuery
+from spanpost.model.tenant_limits import TenantStorage
 
 
 class LoginSessions(Protocol):
@@ -34,6 +37,29 @@ class AccessTokens(Protocol):
 
     async def used(self, uses: Mapping[UUID, datetime]) -> None:
         """**Protocol:** save when tokens were used last, by id. Safe to repeat."""
+        ...
+
+
+class TenantTotals(Protocol):
+    """**Protocol:** what each tenant has stored and open. Every method raises `StoreUnavailable`."""
+
+    async def measure(self, every: timedelta) -> bool:
+        """**Protocol:** measure what each tenant has stored, unless some process did within `every` or does it now.
+
+        False: it was not measured.
+        """
+        ...
+
+    async def stored(self) -> list[TenantStorage]:
+        """**Protocol:** return what was last measured, by tenant."""
+        ...
+
+    async def open_tasks(self) -> dict[str, int]:
+        """**Protocol:** count the open tasks of each tenant that has any, except those without telemetry for a day."""
+        ...
+
+    async def open_traces(self, tenant: str) -> frozenset[bytes]:
+        """**Protocol:** return the traces of these tasks of one tenant."""
         ...
 
 

@@ -33,7 +33,7 @@ _TASKS = f"""
 SELECT spanpost_phase(t) AS status, t.agent_name, t.type AS task_type, t.environment, t.tenant, count(*)::int AS count,
   greatest(max(extract(epoch FROM clock_timestamp() -
     CASE WHEN clock_timestamp() - t.last_seen_at < '1 min' THEN t.last_seen_at
-      ELSE spanpost_last_seen(t) END)), 0)::float8 AS stall,
+      ELSE spanpost_last_active(t) END)), 0)::float8 AS stall,
   max(t.context_used_tokens::float8 / nullif(t.context_window_tokens, 0)) AS context_share,
   min((t.context_forecast->>'seconds')::float8) AS context_ahead,
   count(*) FILTER (WHERE NOT (t.loop->>'is_dismissed')::boolean)::int AS looping

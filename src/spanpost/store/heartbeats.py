@@ -173,7 +173,7 @@ async def check_tasks(connection: Any, keys: Sequence[bytes], stall_rules: Stall
     )
     uids = [UUID(bytes=bytes(row[0])[:16]) for row in due]
     rows = await connection.fetch(
-        "SELECT t.doc, spanpost_phase(t) AS phase, spanpost_last_seen(t) AS last_seen_at,  root.doc AS root, "
+        "SELECT t.doc, spanpost_phase(t) AS phase, spanpost_last_active(t) AS last_active_at, root.doc AS root, "
         "spanpost_phase(root) AS root_phase FROM agent_tasks t JOIN agent_tasks root ON root.uid = "
         "coalesce(t.root_uid, t.uid) WHERE t.uid = ANY($1::uuid[]) AND t.ended_at IS NULL ORDER BY t.uid",
         uids,
@@ -184,10 +184,10 @@ async def check_tasks(connection: Any, keys: Sequence[bytes], stall_rules: Stall
             stall.now_shown(task_of(row["doc"]), row["phase"]),
             stall.now_shown(task_of(row["root"]), row["root_phase"]),
         )
-        timed.append((stall.stall_key(task.uid.bytes), stall.next_check_at(row["last_seen_at"], now, stall_rules)))
+        timed.append((stall.stall_key(task.uid.bytes), stall.next_check_at(row["last_active_at"], now, stall_rules)))
         if task.rule != "stall":
             continue
-        checkpoint = stall.stalled(task, row["last_seen_at"], stall_rules)
+        checkpoint = stall.stalled(task, row["last_active_at"], stall_rules)
         if await connection.fetchval("SELECT true FROM agent_checkpoints WHERE id = $1", checkpoint.id):
             continue
         out.tasks.append(task)

@@ -16,10 +16,9 @@ from uuid import UUID
 
 import msgspec
 
-from spanpost.model.acts import SYSTEM_USER
+from spanpost.model.acts import Operation
 from spanpost.model.ids import named
 from spanpost.model.interventions import (
-    Actor,
     ApprovalRow,
     AskedPlace,
     Intervention,
@@ -328,25 +327,14 @@ async def write_program_act(connection: Any, row: ApprovalRow, verb: str, at: da
     )  # fmt: skip
 
 
-async def note_operation(
-    connection: Any,
-    what: str,
-    user: str,
-    detail: str,
-    *,
-    tenant: str = "",
-    source: str = "cli",
-    result: str = "done",
-    refusal: str = "",
-    actor: Actor | None = None,
-) -> UUID:
+async def note_operation(connection: Any, operation: Operation) -> UUID:
     """Write an operation on the database or a gateway as an act without a task; return its id.
 
     See `Acts.note_operation`.
     """
-    by = tidy(actor or Actor(provider=source, id=user, credential=SYSTEM_USER))
-    detail, refusal = (str(mend_value(one)[0]) for one in (detail, refusal))
+    one, by = operation, tidy(operation.by)
+    detail, refusal = (str(mend_value(text)[0]) for text in (one.detail, one.refusal))
     who = rules.name_of(by), rules.id_of(by), by.email, by.credential, by.client, system_user()
-    given = tenant, _NOBODY, what, detail, source, result, refusal
+    given = one.tenant, _NOBODY, one.verb, detail, one.source, one.result, refusal
     id: UUID = await connection.fetchval(_OPERATION, *given, *who)
     return id

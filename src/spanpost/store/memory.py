@@ -32,10 +32,11 @@ from spanpost.store.memory_launch_orders import MemoryLaunchOrders
 from spanpost.store.memory_reader import MemoryReader
 from spanpost.store.memory_sessions import MemorySessions
 from spanpost.store.memory_tables import MemoryTables, own_domains_of
+from spanpost.store.memory_tenant_totals import MemoryTenantTotals
 from spanpost.tasks import batches, durations, provider_limits
 from spanpost.tasks.chains import NEXT
 from spanpost.tasks.evaluations import any_evaluated
-from spanpost.tasks.folded import Folded, FoldRules, Move, Placed, SpanMove
+from spanpost.tasks.folded import Folded, FoldRules, Placed
 from spanpost.tasks.interventions import TIMER
 from spanpost.tasks.questions import speaks_of_approvals
 from spanpost.tasks.stall import without_beats
@@ -80,6 +81,7 @@ class MemoryStore:
         self.installations = MemoryInstallations(clock)
         self.sessions = MemorySessions(clock)
         self.access_tokens = MemoryAccessTokens()
+        self.tenant_totals = MemoryTenantTotals(tables, self._heartbeats)
         self._identities: dict[bytes, None] = {}
         self._events = 0
 
@@ -287,37 +289,12 @@ class MemoryStore:
             recorded = recorded.plus(self.interventions.pass_on(places, now))
         return recorded
 
-    def _move(self, moves: Sequence[Move]) -> None:
-        """Move checkpoints of subtrees that were merged into other tasks to those tasks."""
-        known: dict[tuple[str, bytes, bytes], list[UUID]] = {}
-        for checkpoint in self._tables.checkpoints.values():
-            known.setdefault((checkpoint.tenant, checkpoint.trace_id, checkpoint.subtree), []).append(checkpoint.id)
-        for move in moves:
-            ids = known.pop((move.tenant, move.trace_id, move.subtree_from), [])
-            for id in ids:
-                moved = msgspec.structs.replace(
-                    self._tables.checkpoints[id], subtree=move.subtree_to, task_uid=move.task_uid
-                )
-                self._tables.checkpoints[id] = moved
-            if ids:
-                known.setdefault((move.tenant, move.trace_id, move.subtree_to), []).extend(ids)
-
-    def _move_spans(self, moves: Sequence[SpanMove]) -> None:
-        """Move checkpoints of spans that hang below another owning span than before."""
-        for move in moves:
-            for id, checkpoint in list(self._tables.checkpoints.items()):
-                its = (checkpoint.tenant, checkpoint.trace_id, checkpoint.span_id)
-                if its == (move.tenant, move.trace_id, move.span_id):
-                    self._tables.checkpoints[id] = msgspec.structs.replace(
-                        checkpoint, subtree=move.subtree, task_uid=move.task_uid
-                    )
-
     def _write(self, folded: Folded) -> Recorded:
         for timer in folded.timers:
             self._tables.timers[timer.key] = timer.at
         if folded.moves:
-            self._move(folded.moves)
-        self._move_spans(folded.moved_spans)
+            self._tables.move(folded.moves)
+        self._tables.move_spans(folded.moved_spans)
         for id in folded.retracted:
             self._tables.checkpoints.pop(id, None)
             self._tables.ends.pop(id, None)

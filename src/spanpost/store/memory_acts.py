@@ -10,9 +10,9 @@ from uuid import UUID, uuid4
 
 import msgspec
 
-from spanpost.model.acts import NO_TASK, SYSTEM_USER, ActFilter, ActRow, ContentRead, ReadRow, summed
+from spanpost.model.acts import NO_TASK, ActFilter, ActRow, ContentRead, Operation, ReadRow, summed
 from spanpost.model.ids import named
-from spanpost.model.interventions import Actor, ApprovalRow, Intervention, Verb, Verdict
+from spanpost.model.interventions import ApprovalRow, Intervention, Verb, Verdict
 from spanpost.model.queries import Page
 from spanpost.store.memory_tables import MemoryTables
 from spanpost.store.pages import page_of, uuid_of
@@ -80,24 +80,13 @@ class MemoryActs:
             **_shown(row),
         )
 
-    async def note_operation(
-        self,
-        what: str,
-        user: str,
-        detail: str,
-        *,
-        tenant: str = "",
-        source: str = "cli",
-        result: str = "done",
-        refusal: str = "",
-        actor: Actor | None = None,
-    ) -> None:
+    async def note_operation(self, operation: Operation) -> None:
         """Keep an operation. See `Acts.note_operation`."""
-        now, by = self._tables.clock(), actor or Actor(provider=source, id=user, credential=SYSTEM_USER)
+        now, one, by = self._tables.clock(), operation, operation.by
         self._put(
-            None, id=uuid4(), at=now, recorded_at=now, tenant=tenant, verb=what, detail=detail, source=source,
-            actor=judging.name_of(by), actor_id=judging.id_of(by), actor_email=by.email, credential=by.credential,
-            client=by.client, result=result, refusal=refusal,
+            None, id=uuid4(), at=now, recorded_at=now, tenant=one.tenant, verb=one.verb, detail=one.detail,
+            source=one.source, actor=judging.name_of(by), actor_id=judging.id_of(by), actor_email=by.email,
+            credential=by.credential, client=by.client, result=one.result, refusal=one.refusal,
         )  # fmt: skip
 
     def _put(self, key: UUID | None, **fields: Any) -> int:

@@ -8,15 +8,17 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import msgspec
 
 from spanpost.model.budgets import BudgetFigures, BudgetRefusal, Growth, Limits, Reservation, Spent, Used, UsedBefore
-from spanpost.model.costs import CostsBy, ResultCost
+from spanpost.model.costs import CostsBy, DaySpend, ResultCost, SpendBy
 from spanpost.model.interventions import Intervention
 from spanpost.model.recorded import BudgetAct, Limited
 from spanpost.model.tasks import Task
 from spanpost.model.usage import Usage
+from spanpost.store import day_spending
 from spanpost.store.memory_tables import MemoryTables
 from spanpost.tasks import budget_limits, result_costs
 from spanpost.tasks import budgets as spend
@@ -169,6 +171,28 @@ class MemoryBudgets:
             and (since is None or (task.started_at is not None and task.started_at >= since))
         }
         return result_costs.listed([task for task in tasks if (task.root_uid or task.uid) in roots], by)[:limit]
+
+    async def days(self, tenant: str, by: SpendBy, since: datetime, until: datetime, zone: str) -> list[DaySpend]:
+        """List what model calls cost on each day."""
+        place, found = ZoneInfo(zone), []
+        for (uid, model), kept in self._used.items():
+            task = self._tables.task(uid)
+            key = model if by == "model" else getattr(task, day_spending.FIELDS[by], None) or ""
+            for at, used in kept:
+                if used.tenant == tenant and since <= at < until:
+                    found.append(
+                        DaySpend(
+                            day=at.astimezone(place).date().isoformat(),
+                            key=key,
+                            cost_usd=used.usage.cost_usd or Decimal(0),
+                            calls=used.calls,
+                            unpriced=used.unpriced,
+                            input_tokens=used.usage.input or 0,
+                            output_tokens=used.usage.output or 0,
+                            cache_read_tokens=used.usage.cache_read or 0,
+                        )
+                    )
+        return day_spending.gathered(found)
 
     async def limits(self, tenant: str | None = None, limit: int = 1000) -> list[Limits]:
         """List how often providers throttled calls."""

@@ -99,7 +99,7 @@ def fleet(
     now, shown = tables.clock(), heartbeats.shown
     living = [t for t in tables.tasks.values() if t.status not in FINAL_STATUSES and not t.is_alert]
     return Fleet(
-        tasks=open_tasks((shown(t), (now - heartbeats.last_seen_at(t)).total_seconds()) for t in living),
+        tasks=open_tasks((shown(t), (now - heartbeats.last_active_at(t)).total_seconds()) for t in living),
         approvals=open_approvals(living, tables.checkpoints.values(), now),
         retried=retried(tables.tasks.values(), now),
         deliveries=outbox.fleet(),

@@ -63,17 +63,18 @@ class MemoryHeartbeats:
             self._active_at.pop(uid, None)
         self._reported = {(uid, at) for uid, at in self._reported if uid in self._active_at}
 
-    def last_seen_at(self, task: Task) -> datetime:
-        """Return a task's last activity: its own, of living tasks below it, or of its process.
+    def recorded_at(self, task: Task) -> datetime | None:
+        """Return when telemetry of a task itself was last recorded; None: it is not known."""
+        return self._active_at.get(task.uid)
+
+    def last_active_at(self, task: Task) -> datetime:
+        """Return a task's last activity: its own, or of living tasks below it. Heartbeats do not count.
 
         While the receiver is down: now.
         """
         now = self._clock()
         times = [now if now - self._seen_at > self._outage else self._resumed_at]
         times += [self._active_at[t.uid] for t in self._living(task) if t.uid in self._active_at]
-        for p in self._producers.values():
-            if p.gone_at is None and p.tenant == task.tenant and task.trace_id in p.traces:
-                times.append(p.last_seen_at)
         return max(times)
 
     def _living(self, task: Task) -> list[Task]:
@@ -95,7 +96,7 @@ class MemoryHeartbeats:
             return task
         has_open_call = self._tables.has_open_call(self._living(task), now - stall_rules.open_call_after)
         return stall.now_shown(
-            task, stall.phase(task, self.last_seen_at(task), now, stall_rules, has_open_call=has_open_call)
+            task, stall.phase(task, self.last_active_at(task), now, stall_rules, has_open_call=has_open_call)
         )
 
     def scan(self, keys: Iterable[bytes], routes: Routes) -> Folded:
@@ -106,12 +107,12 @@ class MemoryHeartbeats:
             task = self._tables.task(UUID(bytes=key[:16]))
             if task is None or task.ended_at is not None:
                 continue
-            last_seen_at, shown = self.last_seen_at(task), self.shown(task)
-            self._timers[key] = stall.next_check_at(last_seen_at, now, self._stall_rules)
-            if shown.rule != "stall" or (task.uid, last_seen_at) in self._reported:
+            last_active_at, shown = self.last_active_at(task), self.shown(task)
+            self._timers[key] = stall.next_check_at(last_active_at, now, self._stall_rules)
+            if shown.rule != "stall" or (task.uid, last_active_at) in self._reported:
                 continue
-            self._reported.add((task.uid, last_seen_at))
-            checkpoint = stall.stalled(shown, last_seen_at, self._stall_rules)
+            self._reported.add((task.uid, last_active_at))
+            checkpoint = stall.stalled(shown, last_active_at, self._stall_rules)
             root = self._tables.task(task.root_uid or task.uid) or task
             out.tasks.append(shown)
             out.checkpoints.append(checkpoint)

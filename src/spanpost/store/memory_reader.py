@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 from spanpost.model.checkpoints import Checkpoint
 from spanpost.model.queries import (
+    FACET_FIELDS,
+    FACETS_SHOWN,
+    WHOLE_TIMELINE,
     ApprovalFilter,
     ApprovalKey,
+    Facets,
+    FacetValue,
     Page,
     Position,
     Stats,
@@ -21,15 +28,20 @@ from spanpost.model.queries import (
     TaskKey,
     TaskQuestion,
     TimelineEntry,
+    TimelineFilter,
     TimelineKey,
+    is_begun,
+    rank_of,
 )
 from spanpost.model.tasks import Task
 from spanpost.model.totals import together
+from spanpost.model.waterfalls import Waterfall
 from spanpost.store.memory_curves import MemoryCurves
 from spanpost.store.memory_deliveries import MemoryOutbox
 from spanpost.store.memory_heartbeats import MemoryHeartbeats
 from spanpost.store.memory_interventions import MemoryInterventions
 from spanpost.store.memory_tables import MemoryTables
+from spanpost.store.memory_waterfalls import waterfall
 from spanpost.store.pages import NIL, OLDEST, bounds_of, page_of, stats_of, trace_of, uuid_of
 from spanpost.tasks.approvals import trace_of_span
 from spanpost.tasks.context_curve import Point
@@ -67,10 +79,24 @@ class MemoryReader:
     async def tasks(self, asked: TaskFilter, after: TaskKey | None, limit: int) -> Page[Task]:
         """Return a page of tasks, newest first."""
         found = [task for task in map(self._heartbeats.shown, self._tables.tasks.values()) if asked.takes(task)]
-        found.sort(key=lambda task: _order(TaskKey(task.started_at, task.uid)), reverse=True)
+
+        def key(task: Task) -> TaskKey:
+            return TaskKey(task.started_at, task.uid, rank_of(task, asked.order_by))
+
+        found.sort(key=lambda task: _order(key(task)), reverse=True)
         if after is not None:
-            found = [task for task in found if _order(TaskKey(task.started_at, task.uid)) < _order(after)]
-        return page_of(found, limit, lambda task: TaskKey(task.started_at, task.uid))
+            found = [task for task in found if _order(key(task)) < _order(after)]
+        return page_of(found, limit, key)
+
+    async def facets(self, asked: TaskFilter) -> Facets:
+        """Return how many tasks a filter matches, and their most frequent values."""
+        found = [task for task in map(self._heartbeats.shown, self._tables.tasks.values()) if asked.takes(task)]
+        costs = [task.cost_usd for task in found if task.cost_usd is not None]
+        fields = {
+            name: [FacetValue(*one) for one in Counter(getattr(t, column) for t in found).most_common(FACETS_SHOWN)]
+            for name, column in FACET_FIELDS.items()
+        }
+        return Facets(total=len(found), cost_usd=sum(costs, Decimal(0)) if costs else None, fields=fields)
 
     async def task(self, tenant: str, ref: str) -> Task | None:
         """Return a task by any of its ids, its uid, or its trace id."""
@@ -122,9 +148,15 @@ class MemoryReader:
         return self._tables.checkpoints_of(task_uid)[:limit]
 
     async def timeline(
-        self, task_uid: UUID, after: TimelineKey | None, limit: int, *, content: bool
+        self,
+        task_uid: UUID,
+        after: TimelineKey | None,
+        limit: int,
+        *,
+        content: bool,
+        asked: TimelineFilter = WHOLE_TIMELINE,
     ) -> Page[TimelineEntry]:
-        """Return a page of the events of a task, oldest first."""
+        """Return a page of the events of a task."""
         found = [
             TimelineEntry(
                 key=TimelineKey(c.at, 0, c.id),
@@ -138,8 +170,18 @@ class MemoryReader:
             for c in self._tables.checkpoints_of(task_uid)
         ]
         found += self._people.happenings(task_uid)
-        found = [one for one in found if (one.key.at, one.key.id) > bounds_of(after, one.key.source)]
-        return page_of(sorted(found, key=lambda one: one.key), limit, lambda one: one.key)
+        way = asked.is_newest_first
+
+        def is_next(key: TimelineKey) -> bool:
+            place, bounds = (key.at, key.id), bounds_of(after, key.source, is_descending=way)
+            return place < bounds if way else place > bounds
+
+        found = [one for one in found if is_next(one.key) and asked.takes(one)]
+        return page_of(sorted(found, key=lambda one: one.key, reverse=way), limit, lambda one: one.key)
+
+    async def waterfall(self, task_uid: UUID, since: datetime | None, until: datetime | None) -> Waterfall:
+        """Return what a task and those below it did in a window of time."""
+        return waterfall(self._tables, self._heartbeats, self._people, task_uid, since, until)
 
     async def stats(self, tenant: str, since: datetime, until: datetime) -> Stats:
         """Return sums over the tasks that began in that time."""
@@ -170,6 +212,7 @@ class MemoryReader:
                 and (asked.agent is None or (task is not None and task.agent_name == asked.agent))
                 and (asked.risk is None or row.risk == asked.risk)
                 and (asked.task_uid is None or row.task_uid == asked.task_uid)
+                and (not asked.begins or is_begun(row.key, row.approval_id, asked.begins))
                 and (after is None or (row.requested_at, row.key) < (after.requested_at, after.key))
             ):
                 found.append(TaskQuestion(row=row, task=task))
@@ -231,8 +274,8 @@ def _is_living(task: Task) -> bool:
     return task.ended_at is None or task.end_reason == "interrupted"  # the agent of an interrupted task may come back
 
 
-def _order(key: TaskKey) -> tuple[datetime, UUID]:
-    return key.started_at or OLDEST, key.uid
+def _order(key: TaskKey) -> tuple[datetime | float, UUID]:
+    return key.rank if key.rank is not None else key.started_at or OLDEST, key.uid
 
 
 def _stamp(at: datetime | None) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -18,7 +18,7 @@ from spanpost.model.tasks import Task
 from spanpost.readers.redaction import Redaction
 from spanpost.store.memory_tasks import Tasks
 from spanpost.tasks.evaluations import evaluated
-from spanpost.tasks.folded import FoldRules
+from spanpost.tasks.folded import FoldRules, Move, SpanMove
 from spanpost.tasks.record_keys import domain_of, node_key, subtree_key
 from spanpost.tasks.records import STARTED, Node, Subtree, TaskState
 from spanpost.tasks.work import Key, R
@@ -112,6 +112,29 @@ class MemoryTables:
         """Return the checkpoints of a task, or of all, in order of time."""
         found = [c for c in self.checkpoints.values() if task_uid is None or c.task_uid == task_uid]
         return sorted(found, key=lambda c: (c.at, c.id))
+
+    def move(self, moves: Sequence[Move]) -> None:
+        """Move checkpoints of subtrees that were merged into other tasks to those tasks."""
+        known: dict[tuple[str, bytes, bytes], list[UUID]] = {}
+        for checkpoint in self.checkpoints.values():
+            known.setdefault((checkpoint.tenant, checkpoint.trace_id, checkpoint.subtree), []).append(checkpoint.id)
+        for move in moves:
+            ids = known.pop((move.tenant, move.trace_id, move.subtree_from), [])
+            for id in ids:
+                moved = msgspec.structs.replace(self.checkpoints[id], subtree=move.subtree_to, task_uid=move.task_uid)
+                self.checkpoints[id] = moved
+            if ids:
+                known.setdefault((move.tenant, move.trace_id, move.subtree_to), []).extend(ids)
+
+    def move_spans(self, moves: Sequence[SpanMove]) -> None:
+        """Move checkpoints of spans that hang below another owning span than before."""
+        for move in moves:
+            for id, checkpoint in list(self.checkpoints.items()):
+                its = (checkpoint.tenant, checkpoint.trace_id, checkpoint.span_id)
+                if its == (move.tenant, move.trace_id, move.span_id):
+                    self.checkpoints[id] = msgspec.structs.replace(
+                        checkpoint, subtree=move.subtree, task_uid=move.task_uid
+                    )
 
     def is_first(self, request: str) -> bool:
         """Remember a request for an hour; False when it is a duplicate."""

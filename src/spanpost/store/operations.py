@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from functools import partial
 from typing import Any, Final, Protocol
 
+from msgspec.structs import replace
+
+from spanpost.model.acts import CLI, Operation
 from spanpost.model.errors import StoreUnavailable
-from spanpost.model.interventions import Actor
 from spanpost.store.system_user import system_user
 
 #: Most characters that are kept of what an operation was about.
@@ -18,18 +19,7 @@ _MOST: Final = 4_000
 class NotesOperation(Protocol):
     """**Protocol:** records an operation: `Acts.note_operation`, or that of `intervention_rows` on a connection."""
 
-    async def __call__(
-        self,
-        what: str,
-        user: str,
-        detail: str,
-        *,
-        tenant: str = "",
-        source: str = "cli",
-        result: str = "done",
-        refusal: str = "",
-        actor: Actor | None = None,
-    ) -> object: ...
+    async def __call__(self, operation: Operation, /) -> object: ...
 
 
 class OperationOutcome:
@@ -40,24 +30,24 @@ class OperationOutcome:
 
 @asynccontextmanager
 async def operation(
-    note: NotesOperation, what: str, detail: str, *, tenant: str = "", source: str = "cli"
+    note: NotesOperation, verb: str, detail: str, *, tenant: str = "", source: str = CLI
 ) -> AsyncIterator[OperationOutcome]:
     """Record that an operation starts, then that it is done or has failed, with the system's user.
 
     It is recorded before the work: one that is killed half-way has its author, too. `note` must not be inside the
     work's transaction: a failure would take the row of its start with it.
     """
-    user, detail, outcome = system_user(), detail[:_MOST], OperationOutcome()
-    note = partial(note, tenant=tenant, source=source)
-    await note(what, user, detail, result="started")
+    detail, outcome = detail[:_MOST], OperationOutcome()
+    done = Operation(verb, system_user(), detail, tenant, source)
+    await note(replace(done, result="started"))
     try:
         yield outcome
     except BaseException as error:
         with suppress(StoreUnavailable, OSError, *_database_errors()):
-            await note(what, user, detail, result="failed", refusal=str(error)[:_MOST])
+            await note(replace(done, result="failed", refusal=str(error)[:_MOST]))
         raise
     ended = f"{detail}: {outcome.said}" if outcome.said else detail
-    await note(what, user, ended[:_MOST])
+    await note(replace(done, detail=ended[:_MOST]))
 
 
 def _database_errors() -> tuple[Any, ...]:

@@ -58,7 +58,7 @@ def _update(lease: str, receipt: str, more: str = "") -> str:
     return f"""
 UPDATE ordering_keys AS target SET {more}
   due_at = coalesce({lease}, head.not_before, head.born_at),
-  rank = coalesce(head.most, 3), address = coalesce(head.address, l.address),
+  rank = coalesce(head.most, 6), address = coalesce(head.address, l.address),
   call = CASE WHEN head.mode = 'erase' THEN 'delete' WHEN {lease} IS NOT NULL OR head.unsure THEN 'reconcile'
     WHEN CASE WHEN coalesce(head.mode, 'state') = 'state' THEN {receipt} IS NOT NULL ELSE head.has_receipt END
     THEN 'edit' ELSE 'post' END

@@ -15,16 +15,17 @@ T = TypeVar("T")
 #: Ids before and after all others, and a time before all others.
 NIL, LAST = UUID(int=0), UUID(int=2**128 - 1)
 OLDEST: Final = datetime(1, 1, 2, tzinfo=UTC)
+LATEST: Final = datetime(9999, 1, 1, tzinfo=UTC)
 #: Roles of spans that a timeline shows, with their names there.
 ROLES: Final = {int(Role.STEP): "step", int(Role.LLM): "llm", int(Role.TOOL): "tool", int(Role.HANDOFF): "handoff"}
 #: Most agents that have sums of their own.
 AGENTS: Final = 200
 
 
-def bounds_of(after: TimelineKey | None, source: int) -> tuple[datetime, UUID]:
+def bounds_of(after: TimelineKey | None, source: int, *, is_descending: bool = False) -> tuple[datetime, UUID]:
     """Return the time and id after which a source's entries follow a key in the timeline."""
     if after is None:
-        return OLDEST, NIL
+        return (LATEST, LAST) if is_descending else (OLDEST, NIL)
     if source == after.source:
         return after.at, after.id
     return after.at, NIL if source > after.source else LAST

@@ -47,6 +47,7 @@ from spanpost.store.quarantined import Quarantined
 from spanpost.store.reader import PostgresReader
 from spanpost.store.sessions import PostgresSessions
 from spanpost.store.sql import schema
+from spanpost.store.tenant_totals import PostgresTenantTotals
 from spanpost.store.timers import Elapsing
 from spanpost.store.transactions import bound, end_frozen, keep, transact
 from spanpost.tasks.folded import FoldRules
@@ -127,10 +128,11 @@ class PostgresStore(Consuming, Journaling, Elapsing):
         self.launch_orders = PostgresLaunchOrders(self.run, lambda: self.redaction)
         self.alerts = PostgresAlerts(self)
         self.budgets = PostgresBudgets(self.run, lambda: self.rules.budgets, self._begun)
-        self.reader = PostgresReader(self.run)
+        self.reader = PostgresReader(self.run, lambda: self.rules.prices)
         self.installations = PostgresInstallations(self.run)
         self.sessions = PostgresSessions(self.run)
         self.access_tokens = PostgresAccessTokens(self.run)
+        self.tenant_totals = PostgresTenantTotals(self.run)
         self.quarantined = Quarantined(self.run, self.record_apart)
 
     @property

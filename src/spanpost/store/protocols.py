@@ -20,9 +20,11 @@ from spanpost.model.launch_orders import Order, OrderQuery, OrderRow, Taken
 from spanpost.model.observations import Observation
 from spanpost.model.outcomes import Outcome
 from spanpost.model.queries import (
+    WHOLE_TIMELINE,
     ApprovalFilter,
     ApprovalKey,
     ApprovalQuery,
+    Facets,
     Page,
     Position,
     Stats,
@@ -32,15 +34,17 @@ from spanpost.model.queries import (
     TaskQuery,
     TaskQuestion,
     TimelineEntry,
+    TimelineFilter,
     TimelineKey,
 )
 from spanpost.model.recorded import Recorded
 from spanpost.model.tasks import Task
+from spanpost.model.waterfalls import Waterfall
 from spanpost.routing.rate_limiting import OpenCircuit
 from spanpost.store.acts_protocol import Acts as Acts
 from spanpost.store.alerts import Alerts as Alerts
 from spanpost.store.budget_protocol import Budgets as Budgets
-from spanpost.store.directory import AccessTokens, Installations, LoginSessions, StandingApprovals
+from spanpost.store.directory import AccessTokens, Installations, LoginSessions, StandingApprovals, TenantTotals
 from spanpost.tasks.context_curve import Point
 from spanpost.tasks.folded import FoldRules
 
@@ -167,6 +171,10 @@ class Reader(CheckpointStream, Protocol):
         """**Protocol:** return a page of tasks, newest first; its `next` is a `TaskKey`."""
         ...
 
+    async def facets(self, asked: TaskFilter) -> Facets:
+        """**Protocol:** return how many tasks a filter matches, and their most frequent values."""
+        ...
+
     async def task(self, tenant: str, ref: str) -> Task | None:
         """**Protocol:** return a task by any of its ids, its uid, or a trace id (the topmost one)."""
         ...
@@ -199,19 +207,23 @@ class Reader(CheckpointStream, Protocol):
         ...
 
     async def timeline(
-        self, task_uid: UUID, after: TimelineKey | None, limit: int, *, content: bool
+        self,
+        task_uid: UUID,
+        after: TimelineKey | None,
+        limit: int,
+        *,
+        content: bool,
+        asked: TimelineFilter = WHOLE_TIMELINE,
     ) -> Page[TimelineEntry]:
-        """**Protocol:** return a page of a task's timeline, oldest first.
-
-        Span attributes only with `content`.
-        """
+        """**Protocol:** return a page of a task's timeline. Span attributes only with `content`."""
         ...
 
     async def curve(self, task_uid: UUID) -> list[Point]:
-        """**Protocol:** return how full a task's context window was, oldest first.
+        """**Protocol:** return how full a task's context window was, oldest first; of many calls the newest."""
+        ...
 
-        Only its newest calls when there are many.
-        """
+    async def waterfall(self, task_uid: UUID, since: datetime | None, until: datetime | None) -> Waterfall:
+        """**Protocol:** return what a task and those below it did in a window; None: from its begin, to its end."""
         ...
 
     async def stats(self, tenant: str, since: datetime, until: datetime) -> Stats:
@@ -341,6 +353,9 @@ class Store(Recorder, Protocol):
 
     @property
     def access_tokens(self) -> AccessTokens: ...
+
+    @property
+    def tenant_totals(self) -> TenantTotals: ...
 
     @property
     def installations(self) -> Installations: ...

@@ -9,17 +9,19 @@ any long writing transaction on that server delays the stream. Within a transact
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 import msgspec
 
 from spanpost.model.checkpoints import Checkpoint
 from spanpost.model.queries import (
+    WHOLE_TIMELINE,
     ApprovalFilter,
     ApprovalKey,
+    Facets,
     Page,
     Position,
     Stats,
@@ -29,18 +31,22 @@ from spanpost.model.queries import (
     TaskKey,
     TaskQuestion,
     TimelineEntry,
+    TimelineFilter,
     TimelineKey,
+    rank_of,
 )
 from spanpost.model.tasks import Task
-from spanpost.store import context_curves, intervention_rows
+from spanpost.model.waterfalls import Waterfall
+from spanpost.store import context_curves, intervention_rows, task_conditions, task_facets, timelines, waterfalls
 from spanpost.store.erasing import tombstones
 from spanpost.store.heartbeats import shown
-from spanpost.store.pages import NIL, OLDEST, ROLES, bounds_of, page_of, stats_of, trace_of, uuid_of
-from spanpost.store.rows import CHECKPOINT_COLUMNS, checkpoint_of, message_of
+from spanpost.store.pages import NIL, OLDEST, page_of, stats_of, trace_of, uuid_of
+from spanpost.store.rows import CHECKPOINT_COLUMNS, checkpoint_of
+from spanpost.store.task_conditions import START
 from spanpost.store.transactions import Transact
 from spanpost.tasks.context_curve import Point
+from spanpost.tasks.folded import PriceSource
 
-_START: Final = "coalesce(t.started_at, '-infinity'::timestamptz)"
 _ANY_ID = """
 SELECT t.doc, spanpost_phase(t) FROM agent_tasks t
 WHERE t.tenant = $1 AND (t.task_id = $2 OR t.aliases @> to_jsonb($2::text))
@@ -48,22 +54,6 @@ ORDER BY t.task_id = $2 DESC, t.started_at DESC NULLS LAST, t.uid LIMIT 1"""
 _OF_TRACE = """
 SELECT t.doc, spanpost_phase(t) FROM agent_tasks t WHERE t.tenant = $1 AND t.trace_id = $2
 ORDER BY t.parent_uid IS NULL DESC, t.started_at NULLS LAST, t.uid LIMIT 1"""
-_CHECKPOINTS = """
-SELECT c.id, c.at, c.kind, c.text, c.message, c.status, c.detail, c.span_id FROM agent_checkpoints c
-WHERE c.task_uid = $1 AND (c.at, c.id) > ($2, $3) ORDER BY c.at, c.id LIMIT $4"""
-_EVENTS = """
-SELECT e.event_id AS id, e.occurred_at AS at, e.role, e.name, e.status, e.status_message, e.span_id,
-  (e.end_ns - e.start_ns) / 1e9 AS seconds,
-  CASE WHEN $5 THEN e.attributes::text END AS content
-FROM agent_events e
-WHERE e.task_uid = $1 AND e.part = 0 AND e.role = ANY($6::smallint[])
-  AND e.occurred_at >= $2 AND (e.occurred_at, e.event_id) > ($2, $3)
-ORDER BY e.occurred_at, e.event_id LIMIT $4"""
-_ACTS = """
-SELECT i.id, i.recorded_at AS at, i.verb, i.comment, i.actor, i.result, i.refusal, i.decision, i.question
-FROM human_interventions i
-WHERE i.task_uid = $1 AND i.idempotency_key IS NOT NULL AND (i.recorded_at, i.id) > ($2, $3)
-ORDER BY i.recorded_at, i.id LIMIT $4"""
 _STATS = f"""
 SELECT grouping(agent_name, day, status) AS which, agent_name, day::text, status, count(*) AS tasks,
   sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens, sum(cost_usd) AS cost_usd,
@@ -76,7 +66,7 @@ FROM (
     t.input_tokens, t.output_tokens, t.cost_usd, t.unpriced_calls, t.llm_calls, t.tool_calls, t.tool_errors,
     extract(epoch FROM t.ended_at - t.started_at)::float8 AS seconds
   FROM agent_tasks t
-  WHERE t.tenant = $1 AND {_START} >= $2 AND {_START} < $3 AND t.started_at IS NOT NULL AND t.announced
+  WHERE t.tenant = $1 AND {START} >= $2 AND {START} < $3 AND t.started_at IS NOT NULL AND t.announced
 ) found
 GROUP BY GROUPING SETS ((), (agent_name), (day), (status))"""
 _HEAD = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text"
@@ -108,29 +98,35 @@ _OF_UIDS = "SELECT t.doc, spanpost_phase(t) FROM agent_tasks t WHERE t.uid = ANY
 class PostgresReader:
     """The `Reader` of a `PostgresStore`."""
 
-    def __init__(self, run: Transact) -> None:
+    def __init__(self, run: Transact, prices: Callable[[], PriceSource | None] = lambda: None) -> None:
         self._run = run
+        self._prices = prices
 
     # --- tasks -------------------------------------------------------------------------------------------------------
 
     async def tasks(self, asked: TaskFilter, after: TaskKey | None, limit: int) -> Page[Task]:
         """Return a page of tasks, newest first."""
-        where, values = _conditions(asked)
+        where, values = task_conditions.of(asked)
+        by = task_conditions.ORDERS[asked.order_by]
         if after is not None:
             values.append(after.uid)
             key = f"${len(values)}"
             start = "'-infinity'::timestamptz"  # Python's datetime has no such value
-            if after.started_at is not None:
-                values.append(after.started_at)
-                start = f"${len(values)}::timestamptz"
-            where.append(f"({_START}, t.uid) < ({start}, {key})")
+            if (value := after.started_at if after.rank is None else after.rank) is not None:
+                values.append(value)
+                start = f"${len(values)}::{'timestamptz' if after.rank is None else 'float8'}"
+            where.append(f"({by}, t.uid) < ({start}, {key})")
         values.append(limit + 1)
         query = (
             f"SELECT t.doc, spanpost_phase(t) FROM agent_tasks t WHERE {' AND '.join(where) or 'true'}"
-            f" ORDER BY {_START} DESC, t.uid DESC LIMIT ${len(values)}"
+            f" ORDER BY {by} DESC, t.uid DESC LIMIT ${len(values)}"
         )
         found = [shown(*row) for row in await self._run(lambda c: c.fetch(query, *values))]
-        return page_of(found, limit, lambda task: TaskKey(task.started_at, task.uid))
+        return page_of(found, limit, lambda task: TaskKey(task.started_at, task.uid, rank_of(task, asked.order_by)))
+
+    async def facets(self, asked: TaskFilter) -> Facets:
+        """Return how many tasks a filter matches, and their most frequent values."""
+        return await self._run(lambda c: task_facets.read(c, asked))
 
     async def task(self, tenant: str, ref: str) -> Task | None:
         """Return a task by any of its ids, its uid, or its trace's id."""
@@ -177,47 +173,20 @@ class PostgresReader:
         return [checkpoint_of(row) for row in found]
 
     async def timeline(
-        self, task_uid: UUID, after: TimelineKey | None, limit: int, *, content: bool
+        self,
+        task_uid: UUID,
+        after: TimelineKey | None,
+        limit: int,
+        *,
+        content: bool,
+        asked: TimelineFilter = WHOLE_TIMELINE,
     ) -> Page[TimelineEntry]:
-        """Return a page of a task's timeline, oldest first; span attributes only with `content`."""
+        """Return a page of a task's timeline; span attributes only with `content`."""
+        return await self._run(lambda c: timelines.read(c, task_uid, after, limit, content, asked))
 
-        async def read(connection: Any) -> list[TimelineEntry]:
-            found: list[TimelineEntry] = []
-            for row in await connection.fetch(_CHECKPOINTS, task_uid, *bounds_of(after, 0), limit + 1):
-                key = TimelineKey(row["at"], 0, row["id"])
-                found.append(
-                    TimelineEntry(
-                        key=key,
-                        kind=row["kind"],
-                        text=row["text"],
-                        message=message_of(row["message"]),
-                        status=row["status"],
-                        detail=row["detail"] or None,
-                        span_id=row["span_id"],
-                    )
-                )
-            events: dict[UUID, TimelineEntry] = {}
-            for row in await connection.fetch(
-                _EVENTS, task_uid, *bounds_of(after, 1), limit + 1, content, sorted(ROLES)
-            ):
-                events[row["id"]] = _event(row)
-            found += events.values()
-            for row in await connection.fetch(_ACTS, task_uid, *bounds_of(after, 2), limit + 1):
-                found.append(
-                    TimelineEntry(
-                        key=TimelineKey(row["at"], 2, row["id"]),
-                        kind=row["verb"],
-                        text=row["comment"],
-                        by=row["actor"] or None,
-                        result=row["result"],
-                        detail=row["refusal"] or row["question"] or None,
-                        status=row["decision"] or None,
-                    )
-                )
-            return sorted(found, key=lambda one: one.key)
-
-        found: list[TimelineEntry] = await self._run(read)
-        return page_of(found, limit, lambda one: one.key)
+    async def waterfall(self, task_uid: UUID, since: datetime | None, until: datetime | None) -> Waterfall:
+        """Return what a task and those below it did in a window of time."""
+        return await waterfalls.read(self._run, self._prices(), task_uid, since, until)
 
     # --- sums and questions ------------------------------------------------------------------------------------------
 
@@ -243,6 +212,8 @@ class PostgresReader:
             if value is not None:
                 values.append(value)
                 where.append(f"{column} = ${len(values)}")
+        if asked.begins:
+            where.append(task_conditions.beginning("a.key", "a.approval_id", asked.begins, values))
         if after is not None:
             values += [after.requested_at, after.key]
             where.append(f"(a.requested_at, a.key) < (${len(values) - 1}, ${len(values)})")
@@ -320,63 +291,6 @@ class PostgresReader:
         """Return where a sink shows these tasks (`ref` of the receipt), by uid."""
         rows = await self._run(lambda c: c.fetch(_SHOWN_AT, sink, list(uids)))
         return {row["task_uid"]: msgspec.json.decode(row["ref"]) for row in rows}
-
-
-def _conditions(asked: TaskFilter) -> tuple[list[str], list[Any]]:
-    where: list[str] = []
-    values: list[Any] = []
-
-    def add(condition: str, value: Any) -> None:
-        values.append(value)
-        where.append(condition.replace("?", f"${len(values)}"))
-
-    if asked.tenant is not None:
-        add("t.tenant = ?", asked.tenant)
-    for column, words in (
-        ("agent_name", asked.agents),
-        ("topic", asked.topics),
-        ("type", asked.types),
-        ("environment", asked.environments),
-    ):
-        if words:
-            add(f"t.{column} = ANY(?::text[])", list(words))
-    if asked.since is not None:
-        add(f"{_START} >= ?", asked.since)
-    if asked.until is not None:
-        add(f"{_START} < ?", asked.until)
-        where.append("t.started_at IS NOT NULL")
-    if asked.is_root:
-        where.append("t.parent_uid IS NULL")
-    if asked.parent is not None:
-        add("t.parent_uid = ?", asked.parent)
-    if asked.follows:
-        add("(t.retry_of = ANY(?::text[]) OR t.caused_by = ANY(?::text[]))", list(asked.follows))
-    if asked.order:
-        add("t.order_id = ?", asked.order)
-    if not asked.shows_all:
-        where.append("t.announced")
-    if asked.q:
-        literal = asked.q.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-        add("(t.name ILIKE ? OR t.action ILIKE ? OR t.task_id ILIKE ? OR t.agent_name ILIKE ?)", f"%{literal}%")
-    if asked.statuses:
-        add(
-            "(t.ended_at IS NULL OR t.status = ANY(?::text[])) AND spanpost_phase(t) = ANY(?::text[])",
-            list(asked.statuses),
-        )
-    return where, values
-
-
-def _event(row: Any) -> TimelineEntry:
-    return TimelineEntry(
-        key=TimelineKey(row["at"], 1, row["id"]),
-        kind=ROLES[row["role"]],
-        text=row["name"],
-        status=("unset", "ok", "error")[row["status"]] if 0 <= row["status"] <= 2 else None,
-        detail=row["status_message"] or None,
-        seconds=float(row["seconds"]) if row["seconds"] is not None else None,
-        span_id=row["span_id"],
-        content=msgspec.json.decode(row["content"]) if row["content"] is not None else None,
-    )
 
 
 def _sums(row: Any, word: str | None) -> Sums:

@@ -58,6 +58,7 @@ WRITER: Final = {
     "slack_installations": _KEEP,
     "session_secret": _ADD,
     "access_tokens": "SELECT, UPDATE (used_at)",
+    "tenant_totals": _ALL,
     "redaction_key": _ADD,
     "ended_sessions": "SELECT, INSERT, DELETE",
     "erased_traces": "SELECT",

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from zlib import crc32
 
+from spanpost.model.messages import LocaleMessage
 from spanpost.model.observations import MAX_NS, Observation, Part, Status
 from spanpost.model.readings import EventReport, Failure, Reading, Role
 from spanpost.readers.values import doing, name_of_span
 from spanpost.readers.values import name as clean_name
-from spanpost.semconv import FINAL_STATUSES
+from spanpost.semconv import FINAL_STATUSES, TASK_NAME
 from spanpost.tasks import acts, approvals, evaluations
 from spanpost.tasks.amounts import nano
 from spanpost.tasks.context import canonical_model
@@ -98,6 +99,8 @@ def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, 
         _identity(facts, o, r, o.span_id + (b"\1" if o.part is _ENDED else b"\0") + key, begins, role)
         if o.part is _ENDED:
             _ended(facts, o, r, key, role, is_ending)
+            if o.parent_id:  # it outranks its start: nothing is done any more
+                facts.doing = newest(facts.doing, 0, begins, b"\1" + key, None)
         else:
             if role is _LLM or role is _TOOL:
                 if begins > facts.active_ns:
@@ -113,13 +116,12 @@ def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, 
                 facts.first = newest(facts.first, 0, -begins, (b"\1" if o.part is _ENDED else b"\0") + key, what)
         if role is _TOOL and r.tool_name:
             name = clean_name(r.tool_name) or "a tool"
-            facts.action = newest(facts.action, 0, begins, key, packed(message("task.tool", name=name)))
             # A bounded map keeps the entries that sort first: the newest calls.
             rank = 1 if o.part is _ENDED else 0
             facts.enter(
                 "acts", f"{MAX_NS - begins:019d}{o.span_id.hex()}", rank, at, key, ToolAct(name, begins, o.end_ns)
             )
-    elif at > facts.active_ns and not r.is_quiet:
+    elif at > facts.active_ns and not r.is_quiet and r.is_of_agent:  # others count only if their span came first
         facts.active_ns = at
     if r.is_idle:
         facts.idle = newest(facts.idle, 0, at, key, True)
@@ -166,6 +168,8 @@ def _identity(facts: Facts, o: Observation, r: Reading, key: bytes, begins: int,
         name = r.task_name
         if name:
             facts.name = newest(facts.name, 3, earliest, key, name[:TEXT_CAP])
+            if TASK_NAME in o.attributes:
+                facts.is_named = newest(facts.is_named, 0, earliest, key, True)
         elif r.agent_name:
             facts.name = newest(facts.name, 2 if role is _AGENT else 1, earliest, key, r.agent_name[:TEXT_CAP])
         elif o.name and ((called := name_of_span(o.name)) is None or called != r.model):
@@ -209,11 +213,11 @@ def _doing(facts: Facts, o: Observation, r: Reading, key: bytes, begins: int) ->
     if role is _LLM:
         shown = packed(message("task.model", name=r.model) if r.model else message("task.asking_model"))
     else:
-        name = r.tool_name or doing(o.name)
+        name = (clean_name(r.tool_name) or "a tool") if r.tool_name else doing(o.name)
         if name is None:
             return
         shown = packed(message("task.tool", name=name) if role is _TOOL else name[:TEXT_CAP])
-    facts.doing = newest(facts.doing, 0, begins, key, shown)
+    facts.doing = newest(facts.doing, 0, begins, b"\0" + key, shown)
 
 
 def _ended(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, is_ending: bool) -> None:
@@ -310,6 +314,18 @@ def _progress(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, 
         is_named = bool(r.step_name) or not r.is_plan
         step = StepNow(name if is_named else None, r.step_index, r.step_count, ours if is_named else None)
         facts.step = newest(facts.step, 0 if r.is_plan or r.step_key else 1, at, key, step)
+    if r.step_count is not None:
+        facts.step_count = newest(facts.step_count, 0 if r.is_plan or r.step_key else 1, at, key, r.step_count)
+    if r.reports is EventReport.CHECKPOINT:
+        text = r.locale_message or r.message or r.action or r.step_message or r.step_name or o.name
+        facts.checkpoint = newest(
+            facts.checkpoint, 0, at, key, packed(text if isinstance(text, LocaleMessage) else text[:TEXT_CAP])
+        )
+    if not r.is_aside:
+        if r.ask is not None:  # the first of a task; of the last call's answers, even an empty one
+            facts.ask = newest(facts.ask, 1 if r.is_of_run else 0, -(o.start_ns or at), key, r.ask)
+        if r.answer is not None:
+            facts.answer = newest(facts.answer, 1 if r.is_of_run else 0, at, key, r.answer)
     if r.step_name or (r.step_index is not None and not r.is_plan and r.says_something):
         has_place = r.step_index is not None and 0 <= r.step_index < 10**9
         entry = r.step_key or (f"{r.step_index:09d}" if has_place else f"~{name}")

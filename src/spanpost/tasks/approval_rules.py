@@ -70,9 +70,7 @@ class ApprovalRules:
         """
         if not task.approvals:
             return task
-        said = (task.requested_by or "").strip()
-        found = _USER.match(people.get(said.casefold(), said))
-        owner = found[1] if found else ""
+        owner = requester_of(task, people)
         return msgspec.structs.replace(task, approvals=tuple(self._strict(task, a, owner) for a in task.approvals))
 
     def _strict(self, task: Task, approval: Approval, owner: str) -> Approval:
@@ -89,3 +87,13 @@ class ApprovalRules:
             asked=to[: 1 + approval.passed_on],
             owner=owner,
         )
+
+
+def requester_of(task: Task, people: Mapping[str, str]) -> str:
+    """Return the Slack user id of the person for whom a task runs; empty where it is not known.
+
+    `people`: Slack user ids by name, in lower case.
+    """
+    said = (task.requested_by or "").strip()
+    found = _USER.match(people.get(said.casefold(), said))
+    return found[1] if found else ""

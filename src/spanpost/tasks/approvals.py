@@ -19,6 +19,8 @@ from hashlib import blake2b
 from typing import Any
 from uuid import UUID
 
+from msgspec.structs import replace
+
 from spanpost import semconv as c
 from spanpost.model.ids import named, uuid_of
 from spanpost.model.interventions import ApprovalRow
@@ -196,6 +198,27 @@ def is_waiting(facts: Facts) -> bool:
     if not facts.asks:
         return False
     return any(a.is_open for a in approvals(facts, "", ApprovalRules()))
+
+
+def ends_with(status: str, end_reason: str | None, *, is_asked: bool, may_resume: bool) -> bool:
+    """Tell whether a question without an answer is closed by the end of its task.
+
+    What failed while it asked spanpost may be tried again, and then takes the decision made meanwhile; what was
+    interrupted, or waits to be resumed, may go on.
+    """
+    if end_reason == "interrupted" or may_resume:
+        return False
+    return status in (c.COMPLETE, c.CANCELLED) or (status == c.ERROR and not is_asked)
+
+
+def ended(asked: tuple[Approval, ...], status: str, end_reason: str | None) -> tuple[Approval, ...]:
+    """Return the questions of a task that ended: those that nothing waits for are closed."""
+    return tuple(
+        replace(a, is_ended=True)
+        if a.is_open and ends_with(status, end_reason, is_asked=a.is_asked, may_resume=bool(a.resume))
+        else a
+        for a in asked
+    )
 
 
 def approvals(facts: Facts, tenant: str, expiry: ApprovalRules) -> tuple[Approval, ...]:

@@ -73,11 +73,14 @@ def is_unasked(before: Reported, task: Task | None) -> bool:
 
 
 def newly_reported(before: Reported, task: Task | None) -> list[Approval]:
-    """Return the withdrawn questions of a task of which telemetry now reports how they were settled."""
+    """Return the questions of a task whose messages must be edited without a checkpoint.
+
+    Those that were withdrawn and of which telemetry now reports how they were settled, and those that ended with the
+    task.
+    """
     known = task.approvals if task is not None else ()
-    return [
-        a for a in known if a.is_withdrawn and a.reported_decision is not None and a.id not in before.closed_questions
-    ]
+    closed = [a for a in known if a.is_ended or (a.is_withdrawn and a.reported_decision is not None)]
+    return [a for a in closed if a.id not in before.closed_questions]
 
 
 def shown_again(asked: Approval, task: Task, now: datetime) -> Checkpoint | None:

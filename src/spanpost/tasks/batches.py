@@ -11,6 +11,7 @@ from spanpost.model.ids import explicit_uid
 from spanpost.model.observations import Observation, Part, content_hash, event_id
 from spanpost.model.readings import EventReport, Reading, Role
 from spanpost.readers import NOTHING, read
+from spanpost.readers.asks import with_words
 from spanpost.readers.call_hashes import hash_call
 from spanpost.readers.redaction import Redaction
 from spanpost.tasks import milestones
@@ -91,7 +92,9 @@ def prepare(
         else:
             source, reading, kept = redaction.cleaned(source, reading, keeps_content=keeps_content)
             taken = kept
-        if reading.is_plan and reading.step_name is not None and not keeps_content:
+        if keeps_content:
+            reading = with_words(source, reading)
+        elif reading.is_plan and reading.step_name is not None:
             reading = msgspec.structs.replace(reading, step_name=None)
         judged = reading.evaluation
         if judged is not None and judged.explanation and not judged.is_person and not keeps_content:

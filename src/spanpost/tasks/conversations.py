@@ -84,10 +84,11 @@ def judge(conversation: Conversation, call: ModelCall, window: Window | None, ru
         conversation.points = [*conversation.points, (call.at_ns, call.start_ns, used)][-STEPS - 3 :]
     if conversation.drop is not None:
         return out
-    for limit in limits(window, rules):
-        if used >= limit.tokens and limit.name not in conversation.warned:
-            conversation.warned.append(limit.name)
-            out.append(Judged(Conclusion.WARNING, conversation.climb, used, window, limit.name))
+    crossed = [one for one in limits(window, rules) if used >= one.tokens and one.name not in conversation.warned]
+    if crossed:  # one call: one warning, of the highest limit
+        conversation.warned += [one.name for one in crossed]
+        highest = max(crossed, key=lambda one: one.tokens)
+        out.append(Judged(Conclusion.WARNING, conversation.climb, used, window, highest.name))
     ahead = _near(conversation, used, window, rules)
     if ahead is not None:
         out.append(ahead)
@@ -163,6 +164,8 @@ class Conversations:
         """Judge this batch's calls, in order of time; return their checkpoints, each with its task."""
         checkpoints: list[TaskCheckpoint] = []
         places: dict[tuple[bytes, bytes], _CallPlace | None] = {}
+        #: The forecasts of this batch, by conversation: tokens, and the checkpoint's id.
+        ahead: dict[tuple[Key, bytes], list[tuple[int, UUID]]] = {}
         for at, key, domain, met, o, r, shared_domain in sorted(self.calls, key=_in_order):
             try:
                 where = places[domain, met]
@@ -194,9 +197,15 @@ class Conversations:
                 # A task that was merged into another for a while has lost its conversations, not the record
                 # of its checkpoints.
                 own_key = seen_key(where.key[:16], checkpoint.id.bytes)
+                conversation_of = (where.key, place or name.encode())
+                if judged.what is Conclusion.WARNING:  # what came true within the batch is no forecast any more
+                    near = [f for f in ahead.get(conversation_of, ()) if f[0] <= judged.used]
+                    checkpoints = [one for one in checkpoints if all(one.checkpoint.id != id for _, id in near)]
                 if self.seen.get(own_key) is None:
                     self.seen.put(own_key, Seen(at, key))
                     checkpoints.append(TaskCheckpoint(checkpoint, where.key))
+                    if judged.forecast is not None:
+                        ahead.setdefault(conversation_of, []).append((judged.forecast.tokens, checkpoint.id))
                     if judged.what is Conclusion.COMPACTION:
                         state.inferred = [*state.inferred, (checkpoint.id.bytes, judged.since_ns, at)][
                             -CONVERSATION_CAP:

@@ -12,8 +12,9 @@ from msgspec.structs import replace
 from spanpost.model.checkpoints import Checkpoint, Kind
 from spanpost.model.deliveries import Mode
 from spanpost.model.tasks import Task
+from spanpost.routing import noise
 from spanpost.routing.planned import Again, PlannedDelivery
-from spanpost.routing.routes import Routes, deliveries, places
+from spanpost.routing.routes import Routes, chosen, deliveries, places
 from spanpost.tasks import asking, milestones
 from spanpost.tasks.folded import Timer
 from spanpost.tasks.reported import Reported
@@ -32,6 +33,15 @@ class RootMessage(msgspec.Struct, frozen=True, gc=False):
     def places(self) -> tuple[str, ...]:
         """The places where routes show its message."""
         return tuple(places(self.row, self.routes)) if self.row is not None and self.routes.routes else ()
+
+    @property
+    def held_until(self) -> datetime | None:
+        """When its message is looked at again, because a route holds it now; None: no route does."""
+        if self.row is None or not self.row.is_announced:
+            return None
+        held = [route for route in chosen(self.row, self.routes) if noise.is_held(route, self.row, self.now)]
+        due = (noise.held_until(route, self.row, self.now) for route in held)
+        return min((one for one in due if one is not None), default=None)
 
     def planned(
         self, task: Task | None, checkpoint: Checkpoint | None, *, is_milestone: bool = False
@@ -70,6 +80,8 @@ def plan(
         found.append(planned)
     if checkpoint.kind is Kind.END and of == root.key:
         held_back = milestones.without_held(held_back)
+    elif held_back:
+        held_back = milestones.before_other_news(held_back, found, checkpoint, root.now)
     after = before if held_back is before.held_back else replace(before, held_back=held_back)
     if after.unasked and after.has_message:
         found = [delivery for delivery in found if delivery.mode is not Mode.STATE]
@@ -120,5 +132,7 @@ def plan_root(root: RootMessage, before: Reported, row: Callable[[Key], Task | N
         found += [delivery for delivery in root.planned(row_of, again) if delivery.again is Again.CHANGED]
         after = asking.without(after, {asked.id})
     found += root.planned(row_of, None)
+    if (held_until := root.held_until) is not None:
+        timers = [*timers, Timer(milestones.message_timer_key(root.key), held_until)]
     # A message in a place that routes no longer use is checked.
     return RootPlan(after, found, timers, [row_of.uid] if row_of is not None and has_moved else [])

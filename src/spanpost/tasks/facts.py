@@ -170,9 +170,15 @@ class Facts(msgspec.Struct, omit_defaults=True, gc=False):
     status: Fact[str] | None = None
     progress: Fact[float] | None = None
     step: Fact[StepNow] | None = None
-    #: What it does now: as reported (or its newest tool), and as only a start reports it; packed messages.
-    action: Fact[Any] | None = None
+    step_count: Fact[int] | None = None
+    #: What it does now, as reported; the call or step that began last, None once that ended; packed messages.
+    action: Fact[str] | None = None
     doing: Fact[Any] | None = None
+    #: The last checkpoint that the agent reported; a packed message.
+    checkpoint: Fact[Any] | None = None
+    is_named: Fact[bool] | None = None
+    ask: Fact[str] | None = None
+    answer: Fact[str] | None = None
     context_used: Fact[int] | None = None
     context_window: Fact[int] | None = None
     # What happened, and when.

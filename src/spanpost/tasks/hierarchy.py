@@ -171,6 +171,7 @@ class Hierarchy:
             if state.parent:
                 siblings = self.child_tasks(state.parent)
                 siblings.at_work.pop(key, None)
+                siblings.agents.pop(key, None)
                 if siblings.tasks.pop(key, None) is not None:
                     self.put_child_tasks(state.parent, siblings)
                     self.touched[state.parent] = None

@@ -30,7 +30,7 @@ from spanpost.model.observations import Observation, Part, log_index, nanosecond
 from spanpost.model.readings import Approval
 from spanpost.model.standing_approvals import Scope
 from spanpost.model.tasks import Task
-from spanpost.tasks.approvals import TASK, topic_of
+from spanpost.tasks.approvals import TASK, ends_with, topic_of
 from spanpost.tasks.votes import is_requester, with_vote
 from spanpost.text.legible import hidden, shown
 
@@ -120,11 +120,10 @@ def _has_ended(task: Task) -> bool:
 
 
 def _is_over_for(row: ApprovalRow, task: Task | None) -> bool:
-    """Return whether a question ended with its task.
-
-    One that waits for spanpost does not: telemetry also reports the end.
-    """
-    return task is not None and not row.is_asked and _has_ended(task)
+    """Return whether a question ended with its task."""
+    if task is None or not _has_ended(task):
+        return False
+    return ends_with(task.status, task.end_reason, is_asked=row.is_asked, may_resume=bool(row.resume))
 
 
 def is_whole(asked: ApprovalRow | Approval) -> bool:
@@ -180,7 +179,8 @@ def possible(task: Task) -> tuple[Verb, ...]:
 
 def answers(row: ApprovalRow, task: Task | None, now: datetime) -> tuple[Verb, ...]:
     """Return the verbs that can decide a question now; none where it can no longer be decided."""
-    is_closed = row.state in (InterventionState.VOID, InterventionState.WITHDRAWN) or row.is_decided
+    closed = (InterventionState.VOID, InterventionState.WITHDRAWN, InterventionState.ENDED)
+    is_closed = row.state in closed or row.is_decided
     if is_closed or is_over(row, now) or _is_over_for(row, task):
         return ()
     if not is_whole(row):

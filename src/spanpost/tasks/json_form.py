@@ -71,8 +71,14 @@ def task_json(
         "end_reason": task.end_reason,
         "inferred": task.is_inferred,
         "progress": task.progress,
+        "last_checkpoint": task.last_checkpoint,
+        "last_checkpoint_at": rfc3339(task.last_checkpoint_at),
+        "named": task.is_named,
+        "ask": task.ask,
+        "answer": task.answer,
         "started_at": rfc3339(task.started_at),
         "ended_at": rfc3339(task.ended_at),
+        "last_activity_at": rfc3339(task.last_activity_at),
         "input_tokens": task.input_tokens,
         "output_tokens": task.output_tokens,
         "cache_read_tokens": task.cache_read_tokens,
@@ -300,7 +306,13 @@ def _loop(loop: Loop | None) -> dict[str, Any] | None:
 
 
 def _step(step: Step) -> dict[str, Any]:
-    return {"name": step.name, "index": step.index, "at": rfc3339(step.at)}
+    return {
+        "name": step.name,
+        "index": step.index,
+        "at": rfc3339(step.at),
+        "count": step.count,
+        "failed": step.is_failed,
+    }
 
 
 def _artifact(artifact: Artifact) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from spanpost import semconv as c
 from spanpost.model.checkpoints import Checkpoint
 from spanpost.model.ids import uuid_of
+from spanpost.tasks import agents_below
 from spanpost.tasks.announcing import GIVEN_UP_AFTER, is_root, is_sure, must_be_watched
 from spanpost.tasks.context_use import ContextUse, use_of
 from spanpost.tasks.counting import count, is_counted
@@ -70,7 +71,40 @@ def judge_all(states: TaskStates, rules: FoldRules, now: datetime) -> Judgements
         waiting = [key for key in dict.fromkeys(parents) if key not in states.touched]
         states.touched.update(dict.fromkeys(waiting))
         waiting = waiting or states.touch_all_below()
+    _pass_up(states, found, rules, now)
     return found
+
+
+def _pass_up(states: TaskStates, found: Judgements, rules: FoldRules, now: datetime) -> None:
+    """Enter what each judged task passes up; judge the tasks above for which that is new."""
+    waiting = [key for key, judged in found.tasks.items() if judged.state.parent]
+    while waiting:
+        changed: dict[Key, None] = {}
+        for key in waiting:
+            states.tick()
+            judged = found.tasks[key]
+            parent = judged.state.parent
+            above = states.state(parent) if parent else None
+            siblings = found.child_tasks.get(parent) or states.child_tasks(parent)
+            if above is None or key not in siblings.tasks:
+                continue
+            own = found.child_tasks.get(key) or states.child_tasks(key)
+            agents = agents_below.plus(
+                agents_below.itself(judged.state, judged.verdict, rules), agents_below.below(key, own, states.state)
+            )
+            if siblings.agents.get(key) == agents:
+                continue
+            siblings = found.child_tasks.setdefault(parent, _copy(siblings))
+            siblings.agents[key] = agents
+            changed[parent] = None
+            if parent not in found.tasks:
+                states.touched[parent] = None
+                found.tasks[parent] = judge_task(states, parent, above, rules, now)
+        waiting = [key for key in changed if found.tasks[key].state.parent]
+
+
+def _copy(known: ChildTasks) -> ChildTasks:
+    return ChildTasks(dict(known.tasks), dict(known.at_work), dict(known.agents))
 
 
 def _changes_parent(states: TaskStates, key: Key, judged: JudgedTask, changed: dict[Key, ChildTasks]) -> bool:
@@ -80,7 +114,7 @@ def _changes_parent(states: TaskStates, key: Key, judged: JudgedTask, changed: d
     if after.is_failed == state.reported.is_failed and judged.is_at_work == (key in siblings.at_work):
         return False
     if state.parent not in changed:
-        siblings = changed[state.parent] = ChildTasks(dict(siblings.tasks), dict(siblings.at_work))
+        siblings = changed[state.parent] = _copy(siblings)
     siblings.tasks[key] = after.is_failed
     siblings.at_work.pop(key, None)
     if judged.is_at_work:

@@ -8,8 +8,8 @@ Rules
   is first seen, none is made: its message shows the state, and a live span may already say what its first
   checkpoints will report a moment later.
 - Of one message (a root task in one place) milestones come at least `Route.interval` apart. One that comes
-  earlier is held, a newer one replaces it, and the held one is sent when its time has come. The task's end
-  drops it: it says more.
+  earlier is held, a newer one replaces it, and the held one is sent when its time has come, or before a later
+  checkpoint of another kind, so that the thread is in order. The task's end drops it: it says more.
 
 They are judged as context warnings are: each id at most once in any order; for a history in order of time
 exactly once.
@@ -24,9 +24,10 @@ from typing import NamedTuple
 import msgspec
 
 from spanpost.model.checkpoints import Checkpoint, Kind
+from spanpost.model.deliveries import Mode, Urgency
 from spanpost.model.ids import named, uuid_of
 from spanpost.model.tasks import Task
-from spanpost.routing.planned import PlannedDelivery
+from spanpost.routing.planned import Again, PlannedDelivery
 from spanpost.tasks.checkpoints import TaskCheckpoint
 from spanpost.tasks.facts import time_of, value_of
 from spanpost.tasks.records import TaskState
@@ -150,6 +151,38 @@ def timer_key(state: Key) -> Key:
     return state[:16] + b"w" + state[17:]
 
 
+def message_timer_key(state: Key) -> Key:
+    """Return the key of the timer that looks at a held message again (`routing.noise`)."""
+    return state[:16] + b"h" + state[17:]
+
+
+def before_other_news(
+    held_back: dict[str, Held], found: list[PlannedDelivery], checkpoint: Checkpoint, now: datetime
+) -> dict[str, Held]:
+    """Put held milestones before the deliveries of a later checkpoint, so that a thread is in order of time.
+
+    Changes `found`; returns what is still held.
+    """
+    for place, planned in reversed(list(enumerate(found))):
+        held = held_back.get(planned.ordering_key)
+        waits = held.checkpoint if held is not None else None
+        if planned.mode is not Mode.CHECKPOINT or waits is None or waits.at > checkpoint.at:
+            continue
+        key = f"{waits.id}@{planned.address}" if planned.address else str(waits.id)
+        earlier = msgspec.structs.replace(
+            planned,
+            key=key,
+            urgency=Urgency.NORMAL,
+            task_uid=waits.task_uid,
+            checkpoint_id=waits.id,
+            again=Again.NEVER,
+            interval=0.0,
+        )
+        found.insert(place, earlier)
+        held_back = released(held_back, [planned.ordering_key], now)
+    return held_back
+
+
 def state_of(timer: Key) -> Key:
     """Return the key of the task state of a timer of held deliveries; the key of any other is returned as it is."""
-    return timer[:16] + b"g" + timer[17:] if timer[16:17] in (b"w", b"q") else timer
+    return timer[:16] + b"g" + timer[17:] if timer[16:17] in (b"w", b"q", b"h") else timer

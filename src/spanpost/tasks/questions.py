@@ -32,6 +32,7 @@ _WEIGHT = {
     InterventionState.DECIDED: 0,
     InterventionState.EXPIRED: 1,
     InterventionState.WITHDRAWN: 1,
+    InterventionState.ENDED: 1,
     InterventionState.VOID: 2,
 }
 
@@ -173,6 +174,8 @@ def _state_of(a: Approval) -> InterventionState:
         return InterventionState.OPEN
     if a.is_void:
         return InterventionState.VOID
+    if a.is_ended:
+        return InterventionState.ENDED
     if a.is_withdrawn:
         return InterventionState.WITHDRAWN
     return InterventionState.EXPIRED if a.is_expired else InterventionState.DECIDED
@@ -216,7 +219,7 @@ def _merged(row: ApprovalRow, a: Approval, task: Task) -> ApprovalRow:
         return row if a.source or not row.is_asked else _open(row)
     return msgspec.structs.replace(
         _open(row),
-        state=InterventionState.VOID if a.is_void else InterventionState.OPEN,
+        state=_state_of(a),
         reported_decision=a.reported_decision,
     )
 

@@ -113,6 +113,7 @@ def _drop(states: TaskStates, key: Key, state: TaskState) -> None:
     if state.parent:
         siblings = states.child_tasks(state.parent)
         siblings.at_work.pop(key, None)
+        siblings.agents.pop(key, None)
         if siblings.tasks.pop(key, None) is not None:
             states.put_child_tasks(state.parent, siblings)
             states.touched[state.parent] = None

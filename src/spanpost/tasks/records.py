@@ -272,12 +272,31 @@ class Members(msgspec.Struct, gc=False):
     subtrees: dict[Key, None] = {}
 
 
+class AgentsBelow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A task and the tasks below it, at any depth: how many work, wait, failed and are done, and what they ask."""
+
+    working: int = 0
+    waiting: int = 0
+    failed: int = 0
+    done: int = 0
+    #: Open questions; of the first its time, its words and the uid of its task.
+    questions: int = 0
+    asked_ns: int = 0
+    question: str = ""
+    asker: bytes = b""
+
+
+NO_AGENTS = AgentsBelow()
+
+
 class ChildTasks(msgspec.Struct, gc=False):
     """Child tasks of a task, by key, and whether each has failed."""
 
     tasks: dict[Key, bool] = {}
     #: Those that are working.
     at_work: dict[Key, bool] = {}
+    #: What each passes up, with the tasks below it.
+    agents: dict[Key, AgentsBelow] = {}
 
 
 class CallCopy(msgspec.Struct, array_like=True, gc=False):

@@ -1,9 +1,9 @@
 """Stalled tasks and processes that are gone: when they were last seen, and what follows.
 
 Rules
-- A task is *seen* when anything of it, or of a running task below it, is recorded, and by the heartbeats of
-  a process that names its trace. It is *stalled* when it was not seen for `StallRules.stall_after`, unless a tool
-  or model call of it is known to be open. That is not stored: it is computed when the task is read, from the
+- A task is *active* when anything of it, or of a running task below it, is recorded. It is *seen* then, and by the
+  heartbeats of a process that names its trace. It is *stalled* when it was not active for `StallRules.stall_after`,
+  whether its process lives or not, unless a tool or model call of it is known to be open. That is not stored: it is computed when the task is read, from the
   store's clock.
 - A process is *gone* when it sent no heartbeat for `StallRules.interrupt_after` (or three of its intervals) and has
   root spans open. Its tasks are then interrupted, by a record that is folded like any other: weaker than
@@ -186,37 +186,37 @@ def _record(name: str, task: Task, producer: Producer, at_ns: int) -> Observatio
 
 
 def phase(
-    task: Task, last_seen_at: datetime, now: datetime, stall_rules: StallRules, *, has_open_call: bool = False
+    task: Task, last_active_at: datetime, now: datetime, stall_rules: StallRules, *, has_open_call: bool = False
 ) -> str:
-    """Return a task's current status. `last_seen_at` is by the clock of `now`."""
+    """Return a task's current status. `last_active_at` is by the clock of `now`."""
     if (
         task.ended_at is not None
         or task.status not in _QUIET
         or has_open_call
-        or now - last_seen_at < stall_rules.stall_after
+        or now - last_active_at < stall_rules.stall_after
     ):
         return task.status
     return c.STALLED
 
 
-def next_check_at(last_seen_at: datetime, now: datetime, stall_rules: StallRules) -> datetime:
+def next_check_at(last_active_at: datetime, now: datetime, stall_rules: StallRules) -> datetime:
     """Return when to check next whether a task is stalled."""
-    pause = min(max(now - last_seen_at, timedelta(seconds=1)), _LONGEST_RECHECK, stall_rules.stall_after)
-    return max(last_seen_at + stall_rules.stall_after, now + pause)
+    pause = min(max(now - last_active_at, timedelta(seconds=1)), _LONGEST_RECHECK, stall_rules.stall_after)
+    return max(last_active_at + stall_rules.stall_after, now + pause)
 
 
-def stalled(task: Task, last_seen_at: datetime, stall_rules: StallRules) -> Checkpoint:
+def stalled(task: Task, last_active_at: datetime, stall_rules: StallRules) -> Checkpoint:
     """Return the checkpoint that a task is stalled: one for each time that it stalls."""
     text, locale_message = worded(message("checkpoint.stalled", time=stall_rules.stall_after.total_seconds()))
     return Checkpoint(
-        id=uuid_of(named(f"{task.uid}\0{Kind.STALLED}\0{last_seen_at.timestamp():.6f}")),
+        id=uuid_of(named(f"{task.uid}\0{Kind.STALLED}\0{last_active_at.timestamp():.6f}")),
         tenant=task.tenant,
         task_uid=task.uid,
         kind=Kind.STALLED,
         status=c.STALLED,
         text=text,
         message=locale_message,
-        at=last_seen_at + stall_rules.stall_after,
+        at=last_active_at + stall_rules.stall_after,
         trace_id=task.trace_id,
         span_id=task.span_id,
         subtree=task.span_id,

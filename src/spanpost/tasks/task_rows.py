@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
+from msgspec.structs import replace
+
 from spanpost import semconv as c
 from spanpost.model.ids import uuid_of
 from spanpost.model.messages import LocaleMessage
-from spanpost.model.readings import Artifact, Failure
+from spanpost.model.readings import Approval, Artifact, Failure
 from spanpost.model.tasks import Step, Task
 from spanpost.tasks import acts, approvals, evaluations
 from spanpost.tasks.amounts import as_usage
@@ -18,7 +20,7 @@ from spanpost.tasks.fact_values import StepBegin, StepNow
 from spanpost.tasks.facts import Fact, Facts, time_of, value_of
 from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.loop_findings import loop_of
-from spanpost.tasks.records import ChildTasks, Run, TaskState
+from spanpost.tasks.records import NO_AGENTS, AgentsBelow, ChildTasks, Run, TaskState
 from spanpost.tasks.runs import newest_run, runs_of
 from spanpost.tasks.status import TaskVerdict
 from spanpost.tasks.times import moment
@@ -40,6 +42,7 @@ def as_task(
     root: TaskState,
     is_announced: bool,
     children: Mapping[bytes, bool],
+    agents: AgentsBelow = NO_AGENTS,
     agents_at_work: LocaleMessage | None = None,
 ) -> Task:
     """Return the row of a task; `is_announced`: its root is."""
@@ -53,6 +56,8 @@ def as_task(
     if aggregate is not None and state.before is not None and value_of(facts.totals_of) is not None:
         aggregate = aggregate.minus(*state.before)
     steps = _steps(facts)
+    if facts.steps and verdict.is_over and verdict.status == c.ERROR:
+        steps = _failed(steps, value_of(facts.step))
     messages: dict[str, LocaleMessage] = {}
 
     def text(field: str, said: LocaleMessage | str | None) -> str | None:
@@ -108,14 +113,20 @@ def as_task(
         is_inferred=verdict.is_inferred,
         rule=verdict.rule,
         is_announced=is_announced,
-        progress=value_of(facts.progress),
+        progress=100.0 if verdict.status == c.COMPLETE and facts.progress is not None else value_of(facts.progress),
         action=text("action", _action(facts, verdict, agents_at_work)),
+        last_checkpoint=text("last_checkpoint", unpacked(value_of(facts.checkpoint))),
+        last_checkpoint_at=moment(time_of(facts.checkpoint)),
+        is_named=facts.is_named is not None,
+        ask=value_of(facts.ask) or None,
+        answer=value_of(facts.answer) or None,
         step_name=step_name,
         step_index=step.index,
-        step_count=step.count,
+        step_count=_step_count(facts, step),
         started_at=moment(started),
         ended_at=moment(verdict.ended_ns) if verdict.is_over else None,
         last_event_at=moment(facts.last_ns),
+        last_activity_at=moment(facts.active_ns or facts.first_ns),
         runs=max(1, len(runs)),
         input_tokens=aggregate.input if aggregate is not None else usage.input,
         output_tokens=aggregate.output if aggregate is not None else usage.output,
@@ -123,7 +134,7 @@ def as_task(
         cache_write_tokens=usage.cache_write,
         reasoning_tokens=usage.reasoning,
         cost_usd=usage.cost_usd,
-        unpriced_calls=unpriced(whole),
+        unpriced_calls=max(0, unpriced(whole) - (0 if verdict.is_over else _open_calls(facts))),
         context_used_tokens=use.used,
         context_window_tokens=window.tokens if window is not None else None,
         context_window_source=window.source if window is not None else "",
@@ -138,12 +149,17 @@ def as_task(
         error_count=state.errors,
         child_count=len(children),
         child_failed=sum(children.values()),
+        working_children=agents.working,
+        waiting_children=agents.waiting,
+        failed_children=agents.failed,
+        done_children=agents.done,
+        open_child_approvals=agents.questions,
+        child_question=agents.question or None,
+        child_question_uid=uuid_of(agents.asker) if agents.asker else None,
         steps=steps,
         artifacts=_artifacts(facts),
         evaluations=evaluations.evaluations(facts, state.tenant) if facts.evaluations else (),
-        approvals=approvals.approvals(facts, state.tenant, rules.approvals)
-        if facts.asks or facts.answers or facts.claimed_answers
-        else (),
+        approvals=_approvals(state, verdict, rules) if facts.asks or facts.answers or facts.claimed_answers else (),
         is_muted=acts.is_muted(state),
         cancel_by=(cancel_by := text("cancel_by", acts.cancel_by(state)) or ""),
         cancel_at=moment(time_of(facts.cancel_asked)) if cancel_by else None,
@@ -201,34 +217,68 @@ def _step(n: int, entry: str, step: StepBegin) -> Step:
     return Step(name=text, index=step.index, at=moment(step.began_ns), message=rendered)
 
 
+def _step_count(facts: Facts, step: StepNow) -> int | None:
+    """Return the number of steps: as stated with this step, else the one stated last, if the step is within it."""
+    known = facts.step_count
+    if step.count is not None or step.index is None or known is None or facts.step is None:
+        return step.count
+    return known.value if known.priority == facts.step.priority and step.index <= known.value else None
+
+
+def _failed(steps: tuple[Step, ...], now: StepNow | None) -> tuple[Step, ...]:
+    """Return the steps of a task that failed: the present one failed, too."""
+    index = now.index if now is not None else None
+    at = next((n for n, step in enumerate(steps) if index is not None and step.index == index), len(steps) - 1)
+    return (*steps[:at], replace(steps[at], is_failed=True), *steps[at + 1 :])
+
+
 def _action(facts: Facts, verdict: TaskVerdict, agents_at_work: LocaleMessage | None) -> LocaleMessage | str | None:
-    """Return the current action: as reported, else its working agents, else the newest thing that began."""
-    action, doing = facts.action, facts.doing
-    if agents_at_work and (action is None or action.priority == 0):
+    """Return the current action: as reported, else its working agents, else the call that is open."""
+    if facts.action is not None:
+        return facts.action.value
+    if agents_at_work or verdict.is_over:
         return agents_at_work
-    # What only a start reports was seen live, and holds while the task runs.
-    if (
-        doing is not None
-        and not verdict.is_over
-        and (action is None or (action.priority, action.at_ns) < (0, doing.at_ns))
-    ):
-        action = doing
-    return unpacked(action.value) if action is not None else None
+    # What a start reports was seen live, and holds until its end.
+    if (doing := value_of(facts.doing)) is not None:
+        return unpacked(doing)
+    is_open = [(call.began_ns, call.name) for _, call in _values(facts.acts) if not call.ended_ns]
+    return message("task.tool", name=max(is_open)[1]) if is_open else None
+
+
+def _open_calls(facts: Facts) -> int:
+    """Return 1 while a model call is the newest thing that began: it has no price yet."""
+    doing = value_of(facts.doing)
+    return 1 if isinstance(doing, list) and doing[0] in ("task.model", "task.asking_model") else 0
 
 
 def _acts(facts: Facts) -> tuple[Step, ...]:
-    """Return the tool calls as steps, for an agent without steps; a call in several layers is one."""
+    """Return the tool calls as steps, for an agent without steps.
+
+    A call in several layers is one, and calls of one tool in a row are one step: "read_file ×5".
+    """
     entries = facts.acts
     if not entries:
         return ()
-    out: list[Step] = []
+    rows: list[tuple[str, int, int]] = []
     last, last_ended_ns = "", 0
     calls = [(call.began_ns, -call.ended_ns, entry, call.name) for entry, call in _values(entries)]
     for began_ns, ended, _, name in sorted(calls):
-        if name != last or began_ns >= last_ended_ns:
-            last, last_ended_ns = name, -ended
-            out.append(Step(name=name, index=None, at=moment(began_ns)))
-    return tuple(out)
+        if name == last and began_ns < last_ended_ns:
+            continue
+        if name == last:
+            rows[-1] = (name, rows[-1][1], rows[-1][2] + 1)
+        else:
+            rows.append((name, began_ns, 1))
+        last, last_ended_ns = name, -ended
+    return tuple(
+        Step(name=f"{name} ×{count}" if count > 1 else name, at=moment(began_ns), count=count)
+        for name, began_ns, count in rows
+    )
+
+
+def _approvals(state: TaskState, verdict: TaskVerdict, rules: FoldRules) -> tuple[Approval, ...]:
+    asked = approvals.approvals(state.facts, state.tenant, rules.approvals)
+    return approvals.ended(asked, verdict.status, verdict.end_reason) if verdict.is_over else asked
 
 
 def _artifacts(facts: Facts) -> tuple[Artifact, ...]:

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import msgspec
 
-from spanpost.model.acts import ActFilter, ActRow, ContentKind, ContentRead, ReadRow
+from spanpost.model.acts import ActFilter, ActRow, ContentKind, ContentRead, Operation, ReadRow
 from spanpost.model.interventions import Verb
 from spanpost.model.queries import TaskQuery
 from spanpost.model.standing_approvals import Scope
@@ -138,7 +138,8 @@ class ExerciseActs(Exercised):
         [task] = await store.tasks(TaskQuery())
         await store.interventions.intervene(an_act(Verb.PAUSE, task.uid))
         await store.interventions.intervene(an_act(Verb.RESUME, task.uid, actor=BOB, source="api"))
-        await store.acts.note_operation("prune", "root@db", "older than 90 days", result="failed", refusal="no right")
+        pruning = Operation("prune", "root@db", "older than 90 days", result="failed", refusal="no right")
+        await store.acts.note_operation(pruning)
         for person in ("slack:T1:U1", "Alice@example.com", "ALICE"):
             assert [row.verb for row in await acts_of(store, person=person)] == ["pause"]
         assert [row.verb for row in await acts_of(store, source="api")] == ["resume"]

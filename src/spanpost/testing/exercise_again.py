@@ -235,7 +235,7 @@ class ExerciseAgain:
         early = await drain(store)
         assert (_checkpoints(early, Kind.MILESTONE), len(_checkpoints(early))) == ([], 1)
         late: list[Delivery] = []
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not (late := _checkpoints(await drain(store), Kind.MILESTONE)):
                 due = await store.outbox.due_in()
                 assert due is not None

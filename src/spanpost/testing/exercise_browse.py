@@ -52,6 +52,26 @@ def a_call(trace: int, span: int, used: int, *, parent: int = 1, at: float = 0.0
 class ExerciseBrowse:
     """The suite. Subclasses provide the fixture `make_store`."""
 
+    async def test_the_beginning_of_an_id(self, make_store: MakeStore) -> None:
+        """Tasks are found by the beginning of uid or task id, taken literally; questions by that of key or id."""
+        store = await make_store()
+        await store.record([at_work_on(n, agent__task__id=f"job%_{n}") for n in (1, 2)])
+        await store.record([at_work(trace=9), asking(id="ask-1", trace=9)])
+        [one, two] = (await store.reader.tasks(TaskFilter(q="job%_", shows_all=True), None, 9)).items
+        found = {
+            ref: await names(store, TaskFilter(begins=ref, shows_all=True)) for ref in ("job%_", "job%_2", "job__2")
+        }
+        assert {ref: len(some) for ref, some in found.items()} == {"job%_": 2, "job%_2": 1, "job__2": 0}
+        for task in (one, two):
+            for ref in (task.uid.hex[:6], str(task.uid)[:11], str(task.uid).upper()):
+                assert await names(store, TaskFilter(begins=ref, shows_all=True)) == [task.name]
+        asked = (await store.reader.approvals(ApprovalFilter(tenant="default"), None, 9)).items
+        [row] = [one.row for one in asked]
+        for ref in (row.key.hex[:8], row.approval_id[:3]):
+            some = (await store.reader.approvals(ApprovalFilter(tenant="default", begins=ref), None, 9)).items
+            assert [one.row.key for one in some] == [row.key]
+        assert (await store.reader.approvals(ApprovalFilter(tenant="default", begins="zz"), None, 9)).items == []
+
     async def test_pages_visit_each_task_once(self, make_store: MakeStore) -> None:
         """Pages of any size give the same list, newest first. A task that starts between two pages disturbs none."""
         store = await make_store()

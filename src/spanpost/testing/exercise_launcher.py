@@ -61,7 +61,7 @@ async def _open(make: MakeLauncher) -> AsyncIterator[Launcher]:
 async def _launch(launcher: Launcher, order: Order) -> Receipt | None:
     """Return the receipt, or None when the launcher answered with a `DeliveryError`."""
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             receipt = await launcher.launch(order)
     except DeliveryError as raised:
         error = raised

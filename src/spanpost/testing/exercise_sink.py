@@ -67,7 +67,7 @@ async def _open(make: MakeSink) -> AsyncIterator[Sink]:
 async def _deliver(sink: Sink, delivery: Delivery) -> Receipt | None:
     """Return the receipt, or None when the sink answered with a `DeliveryError`."""
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             receipt = await sink.deliver(delivery)
     except DeliveryError as raised:
         error = raised

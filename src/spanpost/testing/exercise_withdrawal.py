@@ -108,7 +108,7 @@ class ExerciseWithdrawal(Exercised):
         assert await drain(store) == []
 
     async def _asked(self, store: Store) -> list[Delivery]:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 await fold_timers(store)
                 if found := await drain(store):

@@ -65,6 +65,14 @@ class LiveTasks:
             [_span(number, attributes, now - 1_000_000, now, name="chat", span=2_000_000_000 + call, parent=number)]
         )
 
+    def tool(self, number: int, tool: str) -> None:
+        """Send a tool call that ended."""
+        now = time.time_ns()
+        call = 3_000_000_000 + number * 1_000_000 + now // 1000 % 1_000_000
+        said: dict[str, Value] = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": tool}
+        name = f"execute_tool {tool}"
+        self._spans([_span(number, said, now - 1_000_000, now, name=name, span=call, parent=number)])
+
     def end(self, number: int, *, error: str = "", **attributes: Value) -> None:
         """End a task."""
         status = {"code": 2, "message": error} if error else {"code": 1}

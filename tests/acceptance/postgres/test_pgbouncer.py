@@ -101,7 +101,7 @@ async def test_answers_arrive_behind_a_pooler(pooled: tuple[str, Pooling]) -> No
     await waiting.interventions.listen(changes.put_nowait)
     assert await changes.get() == b""  # what changed before
     assert (await other.interventions.intervene(an_act(Verb.APPROVE, question.key))).result == "done"
-    assert await asyncio.wait_for(changes.get(), 10)
+    assert await asyncio.wait_for(changes.get(), 60)
     await waiting.close()
     await other.close()
 

@@ -164,6 +164,10 @@ def test_who_has_no_role_or_tenant(app: Served, provider: Provider) -> None:
     assert reason_of(logged_in(app)[1].json()) == "no_role"
     provider.claims |= {"groups": ["sre"], "org": None}
     assert reason_of(logged_in(app)[1].json()) == "no_tenant"
+    acts = app.gateway.pipeline.store.acts
+    [tried] = app.gateway.pipeline.ask(acts.listed(ActFilter(person="oidc:default:u1", verb="log_in"), None, 1)).items
+    assert (tried.result, tried.actor, tried.credential) == ("refused", "Ann", "login")
+    assert "has no role here" in tried.refusal
     provider.claims |= {"groups": "boss", "org": "other", "email_verified": False}
     assert logged_in(app)[1].json() == {
         "name": "Ann",

@@ -21,7 +21,8 @@ from joserfc.jwk import RSAKey
 
 from spanpost.http.errors import HttpError
 from spanpost.interactions.api.callers import Caller
-from spanpost.interactions.api.oidc import Oidc, _own, basic_of
+from spanpost.interactions.api.login import _own
+from spanpost.interactions.api.oidc import Oidc, basic_of
 from spanpost.interactions.api.oidc_terms import OidcTerms
 from spanpost.interactions.api.sessions import Sessions
 from spanpost.store.memory import MemoryStore

@@ -82,7 +82,7 @@ def test_a_cell_that_hangs_holds_its_own_places_alone(start: Start, red: RawCell
     for thread in threads:
         thread.start()
     for _ in threads:
-        assert waiting.acquire(timeout=30)
+        assert waiting.acquire(timeout=60)
     assert routed.ask()[0] == 503
     assert routed.ask(token="blue")[0] == 200
     goes_on.set()

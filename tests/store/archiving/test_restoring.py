@@ -94,3 +94,27 @@ def test_a_query_is_bounded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     monkeypatch.setattr(querying, "LONGEST", 0.2)
     with pytest.raises(ConfigError, match="took longer than 0 s"):
         querying.query(tmp_path, [], "SELECT sum(a.range * b.range) FROM range(100000000) a, range(100000000) b")
+
+
+@pytest.mark.parametrize(
+    ("sql", "message"),
+    [
+        ("SELECT " + "(" * 50_000 + "1" + ")" * 50_000, "it has 100,008 characters, and 65,536 are the most"),
+        ("SELECT " + "(" * 30_000 + "1" + ")" * 30_000, "it is nested deeper than 200 levels"),
+        ("SELECT " + "[" * 900 + "]" * 900, "it is nested deeper than 200 levels"),
+        ("SELECT * FROM " + "(SELECT * FROM " * 2_000 + "x" + ")" * 2_000, "it is nested deeper than 200 levels"),
+        ("SELECT " + "NOT " * 10_000 + "true", "it is nested deeper than 200 levels"),
+        ("(" * 60_000, "syntax error"),
+    ],
+)
+def test_a_query_that_is_nested_deeply_is_refused(tmp_path: Path, sql: str, message: str) -> None:
+    """Thousands of parentheses, lists and queries within each other are one message, and end no process."""
+    pytest.importorskip("duckdb")
+    with pytest.raises(ConfigError, match=f"the query is refused: .*{message}"):
+        querying.query(tmp_path, [], sql)
+
+
+def test_a_query_may_be_nested(tmp_path: Path) -> None:
+    """A hundred levels are fine."""
+    pytest.importorskip("duckdb")
+    assert querying.query(tmp_path, [], f"SELECT {'(' * 100}1{')' * 100} AS n") == (["n"], [(1,)])

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from spanpost.model.acts import Operation
 from spanpost.store.archiving import files, listing
 from spanpost.store.archiving.listing import Archive
 from spanpost.store.archiving.sources import SOURCES
@@ -126,7 +127,7 @@ async def test_a_note_that_was_forged_explains_nothing(store: PostgresStore, dat
     sha256 = found["audit_rows"].sha256
     moved = "audit_rows {} was archived, and no archive that is listed and named by the log holds it unchanged"
     expected = {moved.format(ids[0]), moved.format(ids[1]), f"audit_rows {ids[4]} was deleted, or its key was changed"}
-    forged = await note_operation(database, "erase", "ann", "task: request 12")
+    forged = await note_operation(database, Operation("erase", "ann", "task: request 12"))
     for id, kind, noted, archive, by in (
         (ids[0], "removed", of_archive, sha256, None),
         (ids[1], "removed", of_archive, bytes(32), None),

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from spanpost.model.acts import Operation
 from spanpost.store.intervention_rows import note_operation
 from spanpost.store.postgres import PostgresStore
 from spanpost.store.sealing import checkpoints
@@ -167,7 +168,7 @@ async def test_erased_rows_are_explained(sealed: Any) -> None:
     deleted beside them is named.
     """
     async with sealed.transaction():
-        noted = await note_operation(sealed, "erase", "ann", "request 12")
+        noted = await note_operation(sealed, Operation("erase", "ann", "request 12"))
         few = "FROM audit_rows WHERE span_id < '\\x0000000000000005'"
         erasing = RowQuery("audit_rows", f"SELECT occurred_at, event_id, content_hash {few}")
         await erased(sealed, "t", erasing, actor="ann", reason="request 12", act=noted)

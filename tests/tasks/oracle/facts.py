@@ -12,6 +12,8 @@ from spanpost.model.readings import EventReport, Failure, Role
 from spanpost.readers.values import doing, name_of_span
 from spanpost.readers.values import name as clean_name
 from spanpost.semconv import FINAL_STATUSES
+from spanpost.text.locales import ENGLISH
+from spanpost.text.sanitise import paragraph
 from tests.tasks.oracle.notes import Note
 from tests.tasks.oracle.tree import Span
 
@@ -89,7 +91,7 @@ class Facts:
         """The newest sign of work: a call, something being done, an event that is not quiet."""
         found = [n.begins for n, role, _ in self.started if role in (Role.LLM, Role.TOOL) or _is_doing(n)]
         found += [n.at for n, role, _ in self.ended if (role is Role.LLM and not n.r.is_metered) or role is Role.TOOL]
-        found += [n.at for n, *_ in self.reported if not n.is_span and not n.r.is_quiet]
+        found += [n.at for n, *_ in self.reported if not n.is_span and not n.r.is_quiet and n.r.is_of_agent]
         return max(found, default=0)
 
     # --- who is at work -----------------------------------------------------------------------------------------------
@@ -252,7 +254,7 @@ class Facts:
                 yield Said(0, n.at, n.key, _words(r.failure, n))
 
     @cached_property
-    def words(self) -> tuple[str, str, str] | None:
+    def failure_words(self) -> tuple[str, str, str] | None:
         return self.failure.value if self.failure is not None else None
 
     @cached_property
@@ -324,21 +326,62 @@ class Facts:
         )
 
     @cached_property
-    def action(self) -> Said | None:
-        """The current action: as the agent reports it, else the last tool."""
-        said = [Said(1, n.at, n.key, n.r.action[:TEXT]) for n, *_ in self.reported if n.r.action]
-        said += [
-            Said(0, n.begins, n.key, f"tool: {clean_name(n.r.tool_name) or 'a tool'}")
-            for n, role, _ in self.spans
-            if role is Role.TOOL and n.r.tool_name
+    def action(self) -> str | None:
+        """The current action as the agent reports it."""
+        return _value(Said(0, n.at, n.key, n.r.action[:TEXT]) for n, *_ in self.reported if n.r.action)  # type: ignore[no-any-return]
+
+    @cached_property
+    def doing(self) -> str | None:
+        """The call that began last, unless it has ended; else the newest open tool of those that are kept."""
+        said = [Said(0, n.begins, b"0" + n.key, words) for n, *_ in self.started if (words := _doing(n)) is not None]
+        said += [Said(0, n.begins, b"1" + n.key, None) for n, *_ in self.ended if n.o.parent_id]
+        found = _value(said)
+        if found is not None:
+            return found  # type: ignore[no-any-return]
+        return self._open_tool
+
+    @cached_property
+    def is_asking_model(self) -> bool:
+        """True while a model call is the newest thing that began."""
+        said = [
+            Said(0, n.begins, b"0" + n.key, n.r.role is Role.LLM) for n, *_ in self.started if _doing(n) is not None
+        ]
+        said += [Said(0, n.begins, b"1" + n.key, False) for n, *_ in self.ended if n.o.parent_id]
+        return bool(_value(said))
+
+    @cached_property
+    def _open_tool(self) -> str | None:
+        is_open = [(s.value[1], s.value[0]) for s in self.tool_steps.values() if not s.value[2]]
+        return f"tool: {max(is_open)[1]}" if is_open else None
+
+    @cached_property
+    def step_count(self) -> Said | None:
+        """The number of steps that was stated last."""
+        said = [
+            Said(0 if n.r.is_plan or n.r.step_key else 1, n.at, n.key, n.r.step_count)
+            for n, *_ in self.reported
+            if n.r.step_count is not None
         ]
         return max(said, key=lambda s: s[:3], default=None)
 
     @cached_property
-    def doing(self) -> Said | None:
-        """The call whose start was reported last."""
-        said = [Said(0, n.begins, n.key, words) for n, *_ in self.started if (words := _doing(n)) is not None]
+    def checkpoint(self) -> Said | None:
+        """The last checkpoint that the agent reported."""
+        said = [
+            Said(0, n.at, n.key, (ENGLISH.tell(r.locale_message) if r.locale_message else None) or _told(n))
+            for n, *_ in self.reported
+            if (r := n.r).reports is EventReport.CHECKPOINT
+        ]
         return max(said, key=lambda s: s[:3], default=None)
+
+    def words(self, field: str) -> str | None:
+        """Return what was asked first, or answered last: of the whole run rather than of one call."""
+        said = [
+            Said(int(n.r.is_of_run), -n.begins if field == "ask" else n.at, n.key, text)
+            for n, *_ in self.reported
+            if (text := getattr(n.r, field)) is not None and not n.r.is_aside
+        ]
+        return _value(said) or None
 
     @cached_property
     def step(self) -> tuple[str | None, int | None, int | None] | None:
@@ -472,6 +515,10 @@ def _name(n: Note, role: Role) -> Said | None:
     return Said(0 if called is not None else -1, *_earliest(n), n.o.name[:TEXT])
 
 
+def _told(n: Note) -> str:
+    return (n.r.message or n.r.action or n.r.step_name or n.o.name)[:TEXT]
+
+
 def _step_name(n: Note) -> str:
     return (n.r.step_name or f"Step {n.r.step_index}")[:TEXT]
 
@@ -485,7 +532,7 @@ def _doing(n: Note) -> str | None:
         return None
     if n.r.role is Role.LLM:
         return (f"model: {n.r.model}" if n.r.model else "asking the model")[:TEXT]
-    name = n.r.tool_name or doing(n.o.name)
+    name = (clean_name(n.r.tool_name) or "a tool") if n.r.tool_name else doing(n.o.name)
     return None if name is None else (f"tool: {name}" if n.r.role is Role.TOOL else name)[:TEXT]
 
 
@@ -513,7 +560,11 @@ def _outcome(n: Note, role: Role) -> str:
 
 
 def _words(failure: Failure | None, n: Note) -> tuple[str, str, str]:
-    """Return type, message and log of a failure; no history here has a log that is long enough to be cut."""
+    """Return type, message and log of a failure."""
     if failure is None:
         return "", n.o.status_message[:TEXT], ""
-    return failure.type[:200], (failure.message or n.o.status_message)[:TEXT], failure.log_tail[:LOG]
+    return (
+        failure.type[:200],
+        (failure.message or n.o.status_message)[:TEXT],
+        (failure.log_tail if len(failure.log_tail) <= LOG else paragraph(failure.log_tail, LOG, keep="tail")),
+    )

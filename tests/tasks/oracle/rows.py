@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec.structs import replace
+
 from spanpost import semconv as c
 from spanpost.model.interventions import Verb
-from spanpost.model.readings import Artifact, Failure
+from spanpost.model.readings import Approval, Artifact, Failure
 from spanpost.model.tasks import Step
 from spanpost.model.tasks import Task as Row
+from spanpost.semconv import TASK_NAME
 from tests.tasks.oracle.context import use_of
 from tests.tasks.oracle.facts import Facts
 from tests.tasks.oracle.questions import moment, questions
@@ -26,6 +29,9 @@ def row(task: Task, tasks: Tasks, rules: Rules) -> Row:
     step = facts.step or (None, None, None)
     if step[1] is None and steps and steps[-1].name.endswith(f". {step[0]}"):
         step = (steps[-1].name, None, None)
+    if facts.steps and steps and verdict.is_over and verdict.status == c.ERROR:
+        failed = next((s for s in steps if step[1] is not None and s.index == step[1]), steps[-1])
+        steps = tuple(replace(s, is_failed=s is failed) for s in steps)
     starts = [s.start_ns for s in task.task_runs if s.start_ns]
     cancelled, paused = (
         asked(facts, task.task_runs, Verb.CANCEL),
@@ -67,15 +73,21 @@ def row(task: Task, tasks: Tasks, rules: Rules) -> Row:
         end_reason=verdict.end_reason,
         is_inferred=verdict.is_inferred,
         rule=verdict.rule,
-        progress=facts.newest("progress"),
+        progress=_progress(task),
         action=_action(task),
+        last_checkpoint=facts.checkpoint.value if facts.checkpoint is not None else None,
+        last_checkpoint_at=moment(facts.checkpoint.at) if facts.checkpoint is not None else None,
+        is_named=any(n.r.task_name and TASK_NAME in n.o.attributes for n, role, _ in facts.spans if role.is_root_span),
+        ask=facts.words("ask"),
+        answer=facts.words("answer"),
         step_name=step[0],
         step_index=step[1],
-        step_count=step[2],
+        step_count=_step_count(facts, step),
         steps=steps,
         started_at=moment(min(starts, default=0) or facts.first_ns),
         ended_at=moment(verdict.ended_ns) if verdict.is_over else None,
         last_event_at=moment(facts.last_ns),
+        last_activity_at=moment(facts.active_ns or facts.first_ns),
         runs=len(task.task_runs),
         input_tokens=input_tokens,
         output_tokens=output_tokens,
@@ -83,7 +95,7 @@ def row(task: Task, tasks: Tasks, rules: Rules) -> Row:
         cache_write_tokens=usage.tokens.get("cache_write"),
         reasoning_tokens=usage.tokens.get("reasoning"),
         cost_usd=usage.cost_usd,
-        unpriced_calls=usage.unpriced,
+        unpriced_calls=max(0, usage.unpriced - (not verdict.is_over and facts.is_asking_model)),
         context_used_tokens=use.used,
         context_window_tokens=use.tokens,
         context_window_source=use.window[1] if use.window is not None else "",
@@ -97,8 +109,9 @@ def row(task: Task, tasks: Tasks, rules: Rules) -> Row:
         error_count=len(tasks.errors_of(task)),
         child_count=len(task.children),
         child_failed=sum(child.has_failed for child in task.children),
+        **_agents(task),
         artifacts=_artifacts(facts),
-        approvals=questions(facts, task.tenant),
+        approvals=_questions(task),
         is_muted=muted is not None and muted.value.verb == Verb.MUTE,
         cancel_by=(cancelled.value.by or "a person") if cancelled is not None else "",
         cancel_at=moment(cancelled.at) if cancelled is not None else None,
@@ -108,6 +121,45 @@ def row(task: Task, tasks: Tasks, rules: Rules) -> Row:
         attributes=facts.attributes(rules.attributes),
         error=Failure(type=failure[0], message=failure[1], log_tail=failure[2]) if failure is not None else None,
     )
+
+
+def _agents(task: Task) -> dict[str, Any]:
+    """Return what the tasks below do and ask; of those in a cycle none counts what is above it."""
+    found = _below(task)
+    asked = [(q.asked_at, t.uid.bytes, q.question, t) for t in found for q in _questions(t) if q.is_open]
+    first = min(asked, key=lambda a: a[:2], default=None)
+    waiting = [t for t in found if t.verdict.status == "waiting" and not t.verdict.rule.startswith("session")]
+    over = [t for t in found if t.verdict.is_over and t not in waiting]
+    failed = [t for t in over if t.verdict.status == "error"]
+    return {
+        "working_children": len(found) - len(waiting) - len(over),
+        "waiting_children": len(waiting),
+        "failed_children": len(failed),
+        "done_children": len(over) - len(failed),
+        "open_child_approvals": len(asked),
+        "child_question": first[2] or None if first is not None else None,
+        "child_question_uid": first[3].uid if first is not None else None,
+    }
+
+
+def _below(task: Task) -> list[Task]:
+    above, at = [], task.parent
+    while at is not None and at not in above:
+        above.append(at)
+        at = at.parent
+    return [t for child in task.children if child not in above for t in (child, *_below(child))]
+
+
+def _questions(task: Task) -> tuple[Approval, ...]:
+    """Return the questions; the end of a task closes those that nothing waits for."""
+    verdict = task.verdict
+
+    def is_ended(a: Approval) -> bool:
+        if a.decision or a.is_void or not verdict.is_over or verdict.end_reason == "interrupted" or a.resume:
+            return False
+        return verdict.status in ("complete", "cancelled") or (verdict.status == "error" and not a.is_asked)
+
+    return tuple(replace(a, is_ended=is_ended(a)) for a in questions(task.facts, task.tenant))
 
 
 def _tokens(task: Task) -> tuple[int | None, int | None]:
@@ -133,20 +185,36 @@ def _aliases(task: Task) -> tuple[str, ...]:
 
 def _action(task: Task) -> str | None:
     """Return the current action: the reported one, else its working agents, else the call that started last."""
-    action, doing = task.facts.action, task.facts.doing
+    if task.facts.action is not None:
+        return task.facts.action
     at_work = sorted((child for child in task.children if child.is_at_work), key=lambda child: child.key)
-    if at_work and not task.verdict.is_over and (action is None or action.priority == 0):
+    if task.verdict.is_over:
+        return None
+    if at_work:
         many = len(task.children)
         text = f"{len(at_work)} of {many} agents at work" if many > 1 else "an agent at work"
         names = sorted(str(name) for child in at_work[:3] if (name := child.facts.own_name))
         return f"{text}: {', '.join(names)}" if names else text
-    if (
-        doing is not None
-        and not task.verdict.is_over
-        and (action is None or (action.priority, action.at) < (0, doing.at))
-    ):
-        action = doing
-    return action.value if action is not None else None
+    return task.facts.doing
+
+
+def _progress(task: Task) -> float | None:
+    """Return the newest progress; what is complete is done."""
+    progress: float | None = task.facts.newest("progress")
+    return 100.0 if progress is not None and task.verdict.status == c.COMPLETE else progress
+
+
+def _step_count(facts: Facts, step: tuple[str | None, int | None, int | None]) -> int | None:
+    """Return the number of steps: as stated with the step, else before, by the same kind of report."""
+    _, index, count = step
+    known = facts.step_count
+    if count is not None or index is None or known is None:
+        return count
+    is_own = any(
+        (n.r.step_name or (n.r.step_index is not None and n.r.says_something)) and not (n.r.is_plan or n.r.step_key)
+        for n, *_ in facts.reported
+    )
+    return known.value if known.priority == int(is_own) and index <= known.value else None
 
 
 def _steps(facts: Facts) -> tuple[Step, ...]:
@@ -169,9 +237,12 @@ def _steps(facts: Facts) -> tuple[Step, ...]:
         name, begins, ends = said.value
         if name == former and begins < ended_ns:
             continue  # another layer's copy of the same call
+        if name == former:
+            out[-1] = replace(out[-1], count=out[-1].count + 1)
+        else:
+            out.append(Step(name=name, at=moment(begins)))
         former, ended_ns = name, ends
-        out.append(Step(name=name, at=moment(begins)))
-    return tuple(out)
+    return tuple(replace(s, name=f"{s.name} ×{s.count}") if s.count > 1 else s for s in out)
 
 
 def _artifacts(facts: Facts) -> tuple[Artifact, ...]:

@@ -80,7 +80,7 @@ def judge(
         return verdict
     if facts.has_failed_last() and not is_waiting(facts):
         rule = "last call failed, nothing since"
-        return Verdict(c.ERROR, rule, "error", True, True, facts.last_ns, facts.words)
+        return Verdict(c.ERROR, rule, "error", True, True, facts.last_ns, facts.failure_words)
     if is_waiting(facts):
         return Verdict(c.WAITING, "open approval")
     said = facts.status
@@ -115,7 +115,7 @@ def end_of(facts: Facts, task_run: TaskRun, *, has_root_span: bool, is_beside_lo
         failure = None
         if said[2] == c.ERROR:
             has_words = closed is not None and closed[2] == "error" and (closed[3] or closed[4])
-            failure = (closed[3], closed[4], _log(facts)) if closed is not None and has_words else facts.words
+            failure = (closed[3], closed[4], _log(facts)) if closed is not None and has_words else facts.failure_words
         return Verdict(
             said[2], "agent.status", "said", False, True, closed[0] if closed is not None else -said[0], failure
         )
@@ -136,19 +136,21 @@ def end_of(facts: Facts, task_run: TaskRun, *, has_root_span: bool, is_beside_lo
     if outcome == "cancelled":
         return over(c.CANCELLED, "cancelled", "cancelled", is_inferred=False)
     if outcome == "error":
-        return over(c.ERROR, "root error", "error", is_inferred=False, failure=own_words if any(words) else facts.words)
+        return over(
+            c.ERROR, "root error", "error", is_inferred=False, failure=own_words if any(words) else facts.failure_words
+        )
     inner = task_run.inner_closed
     if inner is not None and inner[2] in ("error", "cancelled"):
         its = (inner[3], inner[4], _log(facts))
         status = c.ERROR if inner[2] == "error" else c.CANCELLED
-        return over(status, "nested span", inner[2], failure=its if any(its) else facts.words)
+        return over(status, "nested span", inner[2], failure=its if any(its) else facts.failure_words)
     last_done = max(call.at for call in facts.deeds) if facts.deeds else 0
     if facts.has_failed_last(by=at) and facts.has_failed_last():
-        return over(c.ERROR, "last call failed", "error", failure=facts.words)
+        return over(c.ERROR, "last call failed", "error", failure=facts.failure_words)
     if facts.exception_ns and facts.failure is not None and facts.failure.at >= last_done:
-        return over(c.ERROR, "exception on a root", "error", failure=facts.words)
+        return over(c.ERROR, "exception on a root", "error", failure=facts.failure_words)
     if facts.failed_turn_ns and facts.failed_turn_ns >= last_done:
-        return over(c.ERROR, "turn failed", "error", failure=facts.words)
+        return over(c.ERROR, "turn failed", "error", failure=facts.failure_words)
     if has_root_span and facts.is_unresolved(by=at) and facts.is_unresolved():
         return over(c.WAITING, "unresolved tool call", "waiting")
     if outcome == "rested" and not facts.is_session:
@@ -246,4 +248,4 @@ def _is_interrupted(facts: Facts) -> bool:
 
 
 def _log(facts: Facts) -> str:
-    return facts.words[2] if facts.words is not None else ""
+    return facts.failure_words[2] if facts.failure_words is not None else ""

@@ -57,7 +57,14 @@ async def approvals(
     """List questions to people, newest first."""
     after = read(asked.cursor, ApprovalKey)
     uid = await uid_of(reader, caller, asked.task, "task")
-    found = ApprovalFilter(tenant=caller.tenant, state=asked.state, agent=asked.agent, risk=asked.risk, task_uid=uid)
+    found = ApprovalFilter(
+        tenant=caller.tenant,
+        state=asked.state,
+        agent=asked.agent,
+        risk=asked.risk,
+        task_uid=uid,
+        begins=asked.begins,
+    )
     page = await reader.approvals(found, after, asked.limit)
     await note_reads(parts, caller, ContentKind.QUESTION, [one.row.task_uid for one in page.items])
     may = await answers_to(parts, caller, page.items)

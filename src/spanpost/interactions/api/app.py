@@ -11,7 +11,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import JSONResponse, Response
 
 from spanpost.http.asgi import Receive, Scope, Send
-from spanpost.interactions.api import acts, alerts, audit, events, oidc, tasks, views
+from spanpost.interactions.api import acts, alerts, audit, events, lists, login, tasks, views, waterfalls
 from spanpost.interactions.api.errors import ALWAYS, GuardedApi, handle_errors
 from spanpost.interactions.api.parts import ApiParts
 
@@ -41,7 +41,8 @@ def application(parts: ApiParts, draw: views.DrawMessage | None = None) -> Guard
 
     handle_errors(app)
     # Paths with a last word first: an id may contain slashes.
-    routers = oidc.router, events.router, alerts.router, audit.router, acts.router, views.router, tasks.router
+    own = alerts, audit, acts, lists, views, waterfalls, tasks
+    routers = login.router, events.router, *(one.router for one in own)
     for router in routers:
         app.include_router(router)
     app.add_middleware(Packing)

@@ -12,47 +12,32 @@ import time
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Mapping
 from hashlib import sha256
-from html import escape
 from typing import Any, Final
 from urllib.parse import quote_plus, urlencode, urlsplit
 
 import httpx
 import msgspec
-from fastapi import APIRouter, Request
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
-from starlette.responses import RedirectResponse, Response
 
-from spanpost.http.authentication import require_own_page
 from spanpost.http.errors import HttpError
 from spanpost.interactions.api.callers import Caller
 from spanpost.interactions.api.claims import claim_of, first_of, unfit
 from spanpost.interactions.api.oidc_terms import OidcTerms
-from spanpost.interactions.api.parts import TheParts
-from spanpost.interactions.api.people import note_session
-from spanpost.interactions.api.sessions import COOKIE, Sessions
+from spanpost.interactions.api.sessions import Sessions
 from spanpost.interactions.authorization import CallerRole
 
 log = logging.getLogger("spanpost.interactions")
 
-router = APIRouter(include_in_schema=False)
-
-_LOGIN: Final = "spanpost_login"
-#: Seconds: for a login; for which the provider's metadata is cached; for its answers.
-_LOGIN_TIME, _BELIEVED, _TIMEOUT = 600.0, 3600.0, 10.0
+#: The login's cookie, and its seconds.
+LOGIN: Final = "spanpost_login"
+LOGIN_TIME: Final = 600.0
+#: Seconds for which the provider's metadata is cached; for its answers.
+_BELIEVED, _TIMEOUT = 3600.0, 10.0
 _LEEWAY: Final = 60
 _ALGORITHMS: Final = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 _MOST: Final = 1024 * 1024
-#: Page of a failed login, in the style of the board.
-_PAGE: Final = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Not signed in</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark"><link rel="stylesheet" href="/board/static/now/board.css"></head>
-<body><main><section class="empty failed"><h1>Not signed in</h1><p>{said}</p>
-<p><a class="button" href="/">Try again</a></p></section></main></body></html>
-"""
-_POLICY: Final = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 #: Methods of client authentication, in the providers' words.
 _BASIC, _POST = "client_secret_basic", "client_secret_post"
 #: Further claims that are read.
@@ -85,6 +70,11 @@ class Oidc:
         return self.terms.public_url.startswith("https://")
 
     @property
+    def tenant(self) -> str:
+        """The tenant of a person who is not known yet; empty where the provider names it."""
+        return "" if self.terms.tenant_claim else self._tenant
+
+    @property
     def _callback(self) -> str:
         return f"{self.terms.public_url}/api/login/callback"
 
@@ -108,12 +98,12 @@ class Oidc:
             "code_challenge_method": "S256",
         }
         endpoint = str((await self._provider())["authorization_endpoint"])
-        signer = await self.sessions.signer(_LOGIN)
-        return f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(query)}", signer.sign(asked, _LOGIN_TIME)
+        signer = await self.sessions.signer(LOGIN)
+        return f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(query)}", signer.sign(asked, LOGIN_TIME)
 
     async def finish(self, code: str, state: str, cookie: str | None) -> tuple[Caller, str]:
         """Return the caller who came back from the provider, and their destination. Raises `HttpError`."""
-        value = (await self.sessions.signer(_LOGIN)).read(cookie)
+        value = (await self.sessions.signer(LOGIN)).read(cookie)
         asked = msgspec.convert(value, LoginRequest) if value is not None else None
         if asked is None or not secrets.compare_digest(asked.state.encode(), state.encode()):
             raise HttpError(
@@ -223,24 +213,21 @@ class Oidc:
             (one for key in ("name", "preferred_username", "email", "sub") if isinstance(one := claims.get(key), str)),
             "",
         )
-        if not (roles := given.intersection(CallerRole)):
-            raise HttpError(
-                403,
-                "no_role",
-                f"{name[:200]} has no role here: oidc.roles maps values of the claim {terms.roles_claim!r} to roles",
-            )
-        if not isinstance(tenant, str) or not tenant:
-            raise HttpError(
-                403, "no_tenant", f"the provider names no tenant for {name[:200]} (claim {terms.tenant_claim!r})"
-            )
-        return Caller(
+        person = Caller(
             provider="oidc",
             id=str(claims["sub"])[:255],
             name=name[:200],
             email=email[:320] if isinstance(email, str) else "",
-            tenant=tenant[:200],
-            roles=frozenset(roles),
+            tenant=tenant[:200] if isinstance(tenant, str) else "",
+            roles=frozenset(given.intersection(CallerRole)),
         )
+        if not person.roles:
+            what = f"oidc.roles maps values of the claim {terms.roles_claim!r} to roles"
+            raise NotAdmitted("no_role", f"{person.name} has no role here: {what}", person)
+        if not person.tenant:
+            said = f"the provider names no tenant for {person.name} (claim {terms.tenant_claim!r})"
+            raise NotAdmitted("no_tenant", said, person)
+        return person
 
     async def _provider(self) -> dict[str, Any]:
         at, said = self._metadata
@@ -255,6 +242,14 @@ class Oidc:
                 )
             self._metadata = (time.monotonic(), said)
         return said
+
+
+class NotAdmitted(HttpError):
+    """A person whom the provider knows, and who may do nothing here."""
+
+    def __init__(self, reason: str, message: str, person: Caller) -> None:
+        super().__init__(403, reason, message)
+        self.person = person
 
 
 class NotKnown(HttpError):
@@ -309,85 +304,3 @@ def _error_of(answer: httpx.Response) -> str:
     return (
         word if isinstance(word, str) and word.isascii() and word.replace("_", "").isalnum() and len(word) <= 60 else ""
     )
-
-
-def _own(path: str | None) -> str:
-    """Return a path of this host, never another address."""
-    text = path or "/"
-    is_own = text[:1] == "/" and text[1:2] != "/" and text.isascii() and text.isprintable() and "\\" not in text
-    return text if is_own else "/"
-
-
-@router.get("/api/login")
-async def login(request: Request, parts: TheParts, next: str | None = None) -> Response:
-    """Send a person to the provider."""
-    try:
-        oidc = _oidc(parts, request)
-        url, cookie = await oidc.begin(_own(next))
-    except HttpError as error:
-        return _page(request, error)
-    answer = RedirectResponse(url, 303, {"cache-control": "no-store"})
-    answer.set_cookie(
-        _LOGIN,
-        cookie,
-        max_age=int(_LOGIN_TIME),
-        path="/api/login",
-        secure=oidc.is_secure,
-        httponly=True,
-        samesite="lax",
-    )
-    return answer
-
-
-@router.get("/api/login/callback")
-async def callback(request: Request, parts: TheParts, code: str = "", state: str = "", error: str = "") -> Response:
-    """Receive a person who comes back from the provider."""
-    try:
-        oidc = _oidc(parts, request)
-        if error or not code or not state:
-            said = error[:100] if error.isascii() and error.isprintable() else ""
-            raise HttpError(403, "login_failed", f"the provider let nobody in ({said or 'no code'})")
-        person, then = await oidc.finish(code, state, request.cookies.get(_LOGIN))
-    except HttpError as refused:
-        return _page(request, refused)
-    answer = RedirectResponse(then, 303, {"cache-control": "no-store"})
-    answer.delete_cookie(_LOGIN, path="/api/login")
-    session = await oidc.sessions.begin(person)
-    await note_session(parts.acts, "log_in", await oidc.sessions.find(session))
-    seconds = int(oidc.sessions.seconds)
-    answer.set_cookie(COOKIE, session, max_age=seconds, path="/", secure=oidc.is_secure, httponly=True, samesite="lax")
-    return answer
-
-
-@router.post("/api/logout", status_code=204)
-async def logout(request: Request, parts: TheParts) -> Response:
-    """End a person's session, and delete its cookie."""
-    require_own_page(request)
-    if parts.oidc is not None:
-        await note_session(parts.acts, "log_out", await parts.oidc.sessions.end(request.cookies.get(COOKIE)))
-    answer = Response(status_code=204, headers={"cache-control": "no-store"})
-    answer.delete_cookie(COOKIE, path="/")
-    return answer
-
-
-def _page(request: Request, error: HttpError) -> Response:
-    """Show a failed login as a page. Raises the error for clients that accept no pages."""
-    if "text/html" not in request.headers.get("accept", ""):
-        raise error
-    said = escape(f"{error.message[:1].upper()}{error.message[1:]}.")
-    body = _PAGE.replace("{said}", said).encode("ascii", "xmlcharrefreplace")
-    headers = {
-        "cache-control": "no-store",
-        "content-security-policy": _POLICY,
-        "x-content-type-options": "nosniff",
-        **(error.headers or {}),
-    }
-    return Response(body, error.status_code, headers, "text/html; charset=utf-8")
-
-
-def _oidc(parts: TheParts, request: Request) -> Oidc:
-    require_own_page(request)
-    oidc: Oidc | None = parts.oidc
-    if oidc is None:
-        raise HttpError(404, "not_found", "there is no login here: set [oidc], or use a token")
-    return oidc

@@ -16,6 +16,7 @@ from spanpost.http.errors import HttpError
 from spanpost.http.stored_tokens import StoredTokens, TokenRefused
 from spanpost.interactions.alerts import AlertActs
 from spanpost.interactions.api.callers import Caller, CallerTokens
+from spanpost.interactions.api.refused_logins import RefusedLogins
 from spanpost.interactions.api.sessions import COOKIE, Sessions
 from spanpost.interactions.api.stream import Hub
 from spanpost.interactions.authorization import RAISE, AuthorizationRules, CallerRole, Rule
@@ -25,6 +26,7 @@ from spanpost.model.access_tokens import ACT
 from spanpost.model.acts import CLIENT_HEADER, CLIENTS
 from spanpost.model.interventions import Verb
 from spanpost.model.recorded import Recorded
+from spanpost.model.tasks import Task
 from spanpost.routing.launch_orders import Launches
 from spanpost.store.protocols import Acts, Budgets, Interventions, Reader
 
@@ -72,6 +74,7 @@ class ApiParts:
         self.watch = watch
         #: Who reads content.
         self.read_log = ReadLog(acts, is_on=False)
+        self.refused_logins = RefusedLogins(acts)
         self.tokens = CallerTokens()
         #: The tokens of the database.
         self.stored = StoredTokens()
@@ -84,6 +87,8 @@ class ApiParts:
         self.local: tuple[Caller, bytes] | None = None
         #: Seconds without an event after which a stream sends a heartbeat.
         self.heartbeat = 25.0
+        #: Returns the address of a task's trace; None where it is not known.
+        self.trace_link: Callable[[Task], str | None] = lambda task: None
         #: The known launchers, and which of them retries a task.
         self.launches = Launches()
 

@@ -11,7 +11,7 @@ from uuid import UUID
 from spanpost.interactions.api.callers import Caller
 from spanpost.interactions.authorization import Ask, Failed, Found, Lookup, Person, PersonOf, Ruling
 from spanpost.interactions.protocols import Answer, Asked, PersonMessage, Question, Resolver
-from spanpost.model.acts import ContentKind
+from spanpost.model.acts import ContentKind, Operation
 from spanpost.model.interventions import Actor
 from spanpost.store.protocols import Acts
 from spanpost.store.system_user import system_user
@@ -81,8 +81,8 @@ async def note_reads(parts: ApiParts, caller: Caller, kind: ContentKind, tasks: 
 async def note_session(acts: Acts, what: str, person: Caller | None) -> None:
     """Record that a person's session began or was ended. Raises `StoreUnavailable`."""
     if person is not None:
-        given: dict[str, str] = {"tenant": person.tenant, "source": person.provider}
-        await acts.note_operation(what, system_user(), "", actor=actor_of_caller(person), **given)
+        by = actor_of_caller(person)
+        await acts.note_operation(Operation(what, system_user(), "", person.tenant, person.provider, actor=by))
 
 
 def person_of(caller: Caller) -> Person:

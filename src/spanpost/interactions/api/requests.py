@@ -5,16 +5,18 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from fastapi import Header
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from spanpost.http.errors import HttpError
 from spanpost.interactions.api.callers import Caller
-from spanpost.model.costs import CostsBy
+from spanpost.model.costs import CostsBy, SpendBy
 from spanpost.model.interventions import RATINGS
-from spanpost.model.queries import TaskFilter
+from spanpost.model.queries import TaskFilter, TimelineFilter
 from spanpost.model.standing_approvals import Scope
+from spanpost.model.task_acts import LEAST_PREFIX
 from spanpost.model.tasks import Task
 from spanpost.semconv import STATUSES
 from spanpost.store.protocols import Reader
@@ -40,6 +42,7 @@ def _written(said: Any) -> Any:
 
 
 Word = Annotated[str, StringConstraints(max_length=500, pattern=_NO_NUL)]
+Beginning = Annotated[str, StringConstraints(max_length=200, pattern=rf"^$|^[^\x00]{{{LEAST_PREFIX},}}$")]
 Words = Annotated[list[Word], Field(max_length=50)]
 Time = Annotated[datetime, BeforeValidator(_written), AfterValidator(_sane)]
 Status = Literal[STATUSES]  # type: ignore[valid-type]  # a tuple of nine words
@@ -72,10 +75,22 @@ class TaskWords(QueryBody):
     topic: Words = []
     type: Words = []
     environment: Words = []
+    model: Words = Field(default=[], description="Model of its last call.")
+    person: Words = Field(default=[], description="`requested_by`.")
+    repo: Words = []
+    session: Words = Field(default=[], description="`session_id`.")
+    error: Annotated[str, StringConstraints(max_length=200, pattern=_NO_NUL)] = Field(
+        default="", description="Part of the error's type or message; case does not matter."
+    )
+    min_cost: float | None = Field(default=None, ge=0, le=1e12, description="Its own cost in US dollars, or more.")
+    max_cost: float | None = Field(default=None, ge=0, le=1e12)
+    min_seconds: float | None = Field(default=None, ge=0, le=1e12, description="From its start to its end, or more.")
+    max_seconds: float | None = Field(default=None, ge=0, le=1e12)
     q: Annotated[str, StringConstraints(max_length=200, pattern=_NO_NUL)] = Field(
         default="", description="Part of the name, action, id or agent; case does not matter."
     )
     roots: bool = Field(default=False, description="Only tasks without a task above them.")
+    below: bool = Field(default=False, description="Only tasks with a task above them.")
     all: bool = Field(
         default=False, description="Also tasks that are only recorded, not announced (a lone model call)."
     )
@@ -89,6 +104,16 @@ class TaskWords(QueryBody):
             topics=tuple(self.topic),
             types=tuple(self.type),
             environments=tuple(self.environment),
+            models=tuple(self.model),
+            people=tuple(self.person),
+            repos=tuple(self.repo),
+            sessions=tuple(self.session),
+            error=self.error,
+            min_cost=self.min_cost,
+            max_cost=self.max_cost,
+            min_seconds=self.min_seconds,
+            max_seconds=self.max_seconds,
+            is_below=self.below,
             q=self.q,
             is_root=self.roots,
             shows_all=self.all,
@@ -96,16 +121,28 @@ class TaskWords(QueryBody):
         )
 
 
-class TaskListQuery(TaskWords):
-    """Filters for tasks, and the page."""
+class FacetsQuery(TaskWords):
+    """Filters for tasks, and their time."""
 
     since: Time | None = Field(default=None, description="Began then or later; UTC if it has no zone.")
     until: Time | None = Field(default=None, description="Began before.")
+
+
+class SortedQuery(FacetsQuery):
+    """Filters for tasks, and the order."""
+
+    sort: Literal["newest", "cost", "duration"] = Field(default="newest", description="The greatest comes first.")
+
+
+class TaskListQuery(SortedQuery):
+    """Filters for tasks, and the page."""
+
     parent: Word | None = Field(default=None, description="Only tasks that this one started, by any of its ids.")
     follows: Word | None = Field(
         default=None, description="Only tasks that retry this one, or that its end started, by any of its ids."
     )
     order: Word = Field(default="", description="Only the task that this order started (`order_id`).")
+    begins: Beginning = Field(default="", description="Beginning of the `uid` or of the `task_id`.")
     limit: Limit = 50
     cursor: Cursor | None = None
 
@@ -116,6 +153,21 @@ class TimelineQuery(QueryBody):
     after: Cursor | None = None
     limit: Limit = 100
     content: bool = Field(default=False, description="Also attributes as recorded: needs the role `auditor`.")
+    order: Literal["oldest", "newest"] = Field(default="oldest", description="What comes first.")
+    of: list[Literal["checkpoints", "calls", "errors", "people"]] = Field(
+        default=[],
+        max_length=4,
+        description="`checkpoints`; `calls`: of models and tools, steps, handoffs; `errors`; `people`: questions "
+        "and acts. A repeated one matches any; none: all.",
+    )
+    since: Time | None = Field(default=None, description="Then or later.")
+    until: Time | None = Field(default=None, description="Then or before.")
+
+    def filter(self) -> TimelineFilter:
+        """Return the filter."""
+        return TimelineFilter(
+            is_newest_first=self.order == "newest", of=frozenset(self.of), since=self.since, until=self.until
+        )
 
 
 class StatsQuery(QueryBody):
@@ -134,13 +186,32 @@ class CostsQuery(QueryBody):
     limit: Limit = 50
 
 
+def _zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ValueError, OSError):
+        raise ValueError("is no time zone: use a name as Europe/Berlin") from None
+    return name
+
+
+class DaysQuery(QueryBody):
+    """What the cost of days is listed by."""
+
+    by: SpendBy = Field(default="model", description="`model`, `agent`, `person` (`requested_by`) or `repo`.")
+    days: int = Field(default=30, ge=1, le=366, description="Number of days, until today.")
+    zone: Annotated[str, StringConstraints(max_length=60, pattern=_NO_NUL), AfterValidator(_zone)] = Field(
+        default="UTC", description="Time zone of the days."
+    )
+
+
 class ApprovalListQuery(QueryBody):
     """Filters for questions, and the page."""
 
-    state: Literal["open", "decided", "void", "expired", "withdrawn"] | None = None
+    state: Literal["open", "decided", "void", "expired", "withdrawn", "ended"] | None = None
     agent: Word | None = None
     risk: Word | None = None
     task: Word | None = Field(default=None, description="Only of this task, by any of its ids.")
+    begins: Beginning = Field(default="", description="Beginning of the `key` or of the `id`.")
     limit: Limit = 50
     cursor: Cursor | None = None
 

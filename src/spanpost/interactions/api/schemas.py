@@ -93,13 +93,24 @@ class TaskSummary(BaseModel):
     end_reason: str | None
     inferred: bool = Field(description="The status was inferred, not reported.")
     progress: float | None
-    action: str | None
+    action: str | None = Field(
+        description="What it does now: its agent's words, its working agents, or the call that is open."
+    )
+    last_checkpoint: str | None = Field(description="What its agent reported last.")
+    last_checkpoint_at: str | None
+    named: bool = Field(description="The agent named the run itself; else `ask` may title it.")
+    ask: str | None = Field(description="What was asked of it, in a line; null unless content is kept.")
+    answer: str | None = Field(description="What it answered, in a line; null unless content is kept.")
     step_name: str | None
     step_index: int | None
     step_count: int | None
     started_at: str | None
     ended_at: str | None
     last_event_at: str | None
+    last_activity_at: str | None = Field(
+        description="When it last did something, by its own clock: a call, a checkpoint, progress. A heartbeat is no "
+        "activity."
+    )
     input_tokens: int | None
     output_tokens: int | None
     cache_read_tokens: int | None
@@ -118,6 +129,13 @@ class TaskSummary(BaseModel):
     tool_errors: int
     child_count: int
     child_failed: int
+    working_children: int = Field(description="Tasks below it, at any depth, that are at work.")
+    waiting_children: int = Field(description="Those that wait for a person.")
+    failed_children: int = Field(description="Those that failed.")
+    done_children: int = Field(description="Those that ended otherwise.")
+    open_child_approvals: int = Field(description="Open questions of the tasks below it.")
+    child_question: str | None = Field(description="The one that was asked first, in short.")
+    child_question_uid: str | None = Field(description="The task that asks it.")
     open_approvals: int
     question: str | None = Field(description="Its open question to a person, in short.")
     failure: str | None = Field(description="Why it failed, in short.")
@@ -135,9 +153,11 @@ class TaskSummary(BaseModel):
 class StepBody(BaseModel):
     """A step of a plan."""
 
-    name: str
+    name: str = Field(description="Calls of one tool in a row are one step: `read_file ×5`.")
     index: int | None
     at: str | None
+    count: int = Field(description="Calls that are this step.")
+    failed: bool = Field(description="The task failed in this step.")
 
 
 class EvaluationBody(BaseModel):
@@ -213,7 +233,7 @@ class QuestionBody(BaseModel):
 
     key: str = Field(description="Key for a decision. The same question in other words has another key.")
     id: str = Field(description="The agent's id of it.")
-    state: Literal["open", "decided", "void", "expired", "withdrawn"]
+    state: Literal["open", "decided", "void", "expired", "withdrawn", "ended"]
     task_uid: str
     task_id: str | None
     task_name: str | None

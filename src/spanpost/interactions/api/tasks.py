@@ -68,8 +68,17 @@ async def tasks(caller: Who, reader: TheReader, asked: Annotated[TaskListQuery, 
     before = await named(reader, caller, asked.follows, "follows")
     follows = ids_of(before) if before is not None else ()
     found = asked.filter(
-        caller.tenant, since=asked.since, until=asked.until, parent=parent, follows=follows, order=asked.order
+        caller.tenant,
+        since=asked.since,
+        until=asked.until,
+        parent=parent,
+        follows=follows,
+        order=asked.order,
+        order_by=asked.sort,
+        begins=asked.begins,
     )
+    if after is not None and (after.rank is None) is not (asked.sort == "newest"):
+        raise HttpError(422, "invalid", "is no cursor of this list; leave it out for the first page", field="cursor")
     page = await reader.tasks(found, after, asked.limit)
     return page_json(page, map(task_summary, page.items))
 
@@ -113,7 +122,7 @@ async def costs(caller: Who, parts: TheParts, asked: Annotated[CostsQuery, Query
 async def timeline(
     caller: Who, reader: TheReader, parts: TheParts, id: str, asked: Annotated[TimelineQuery, Query()]
 ) -> ApiJson:
-    """List what happened in a task, oldest first: checkpoints, steps, calls and people's acts."""
+    """List what happened in a task: checkpoints, steps, calls and people's acts."""
     after = read(asked.after, TimelineKey, "after")
     if after is not None and not 0 <= after.source <= 2:
         raise HttpError(422, "invalid", "is no cursor of this list; leave it out for the first page", field="after")
@@ -122,7 +131,7 @@ async def timeline(
     task = await task_of(reader, caller, id)
     if asked.content:
         await note_reads(parts, caller, ContentKind.RECORDED, [task.uid])
-    page = await reader.timeline(task.uid, after, asked.limit, content=asked.content)
+    page = await reader.timeline(task.uid, after, asked.limit, content=asked.content, asked=asked.filter())
     return page_json(page, map(timeline_entry_json, page.items))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import json
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from hashlib import sha256
 from importlib import import_module
@@ -14,9 +15,10 @@ from spanpost.http.bearer import digest_of
 from spanpost.http.hosts import is_loopback
 from spanpost.http.routing import HttpRoute
 from spanpost.interactions.read_log import ReadLog
+from spanpost.model.tasks import Task
 from spanpost.runtime import local_token
 from spanpost.runtime.endpoints import Endpoint, EndpointContext
-from spanpost.runtime.interactions import alert_acts_of, resolvers_of
+from spanpost.runtime.interactions import alert_acts_of, resolvers_of, slack_of
 from spanpost.runtime.task_view import TaskMessages
 from spanpost.settings.interactions import InteractionsSettings
 from spanpost.store.directory import LoginSessions
@@ -89,10 +91,21 @@ def go_by(parts: ApiParts, settings: Settings, sessions: LoginSessions) -> None:
     parts.rules = interactions.with_rules((*interactions.rules, *BY_ROLE))
     parts.launches = settings.launchers
     parts.read_log = ReadLog(parts.acts, is_on=interactions.log_reads)
+    parts.trace_link = trace_link(settings)
     parts.heartbeat = settings.api.heartbeat.total_seconds()
     parts.oidc = oidc_of(settings, sessions)
     token = token_here(settings)
     parts.local = (_this_machine(settings), digest_of(token)) if token else None
+
+
+def trace_link(settings: Settings) -> Callable[[Task], str | None]:
+    """Return a function that fills in the address of a task's trace."""
+    from spanpost.sinks.slack.links import Template
+
+    slack = slack_of(settings)
+    given = (one for one in (slack.links if slack is not None else {}).values() if "{trace_id}" in one)
+    address = settings.api.trace_url or next(given, "")
+    return Template("trace", address).filled if address else lambda task: None
 
 
 def caller_tokens(settings: Settings) -> CallerTokens:

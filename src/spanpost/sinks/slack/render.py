@@ -4,14 +4,15 @@ Pure: without a clock, so that an unchanged task renders to equal bytes and is n
 
 The root message, top to bottom:
 
-- rich text: status (emoji and word), name, progress bar and step. Always there.
-- `plan`: steps and sub-agents as task cards while the task runs. Completed ones share one card; a task that has ended
-  has no plan.
-- one attachment, because only attachments have a colour: the open question, the current action, the failure, artifacts
-  and links, a context that fills up, and one line of small print with the figures.
-- buttons for the state, if somebody receives clicks.
+- line 1: sign, name (a link to the board where its address is set), and what matters now (`headline`).
+- line 2: the agent's last words; while a person is asked the question with what it takes to judge it; the first line
+  of a failure; at the end results and artifacts.
+- `plan`: steps and sub-agents as task cards, while the task runs and asks nothing (`cards`).
+- one attachment, because only attachments have a colour: one line of small print, and one row of buttons, if
+  somebody receives clicks.
 
-`Style.PLAIN` has the same content in plain sections, for a workspace that answers `invalid_blocks`.
+Who waits or failed in a sub-agent is shown, and answered, here. `Style.PLAIN` has the same content in plain sections,
+for a workspace that answers `invalid_blocks`.
 """
 
 from __future__ import annotations
@@ -25,25 +26,24 @@ import msgspec
 from spanpost.model.tasks import MERGED, Task
 from spanpost.sinks import evaluation_labels, labels
 from spanpost.sinks.cost_labels import cost_of_results
-from spanpost.sinks.slack import buttons, questions
+from spanpost.sinks.headline import headline, is_asking, words
+from spanpost.sinks.slack import questions
 from spanpost.sinks.slack.blocks import (
     MAX_SIZE,
     Block,
     Element,
     context,
-    dated,
     escape,
     plain,
     plan,
     rich,
-    rows,
     section,
     size,
-    small_parsed,
     text,
 )
-from spanpost.sinks.slack.cards import CARDS, cards_of
-from spanpost.sinks.slack.impersonation import disarmed
+from spanpost.sinks.slack.cards import CARDS, cards_of, title_of
+from spanpost.sinks.slack.footer import button_rows, small_print
+from spanpost.sinks.slack.impersonation import disarmed, quoted
 from spanpost.sinks.slack.style import SlackStyle
 from spanpost.text.locales import Locale
 from spanpost.text.sanitise import cut, line, link
@@ -94,18 +94,19 @@ def root(
 
     `moved_to` is the address of the message in which a merged task continues.
     """
-    asked = [(a, slack_style.question(a)) for a in task.open_approvals[:2]]
+    asked = questions.asked_of(task, children, slack_style)
+    who = slack_style.person(task)
     task, children = slack_style.of_task(task), [slack_style.of_task(child) for child in children]
     if task.end_reason == MERGED:
         return _moved(task, marker(key, generation), style, slack_style, link(moved_to, 300) or "")
     draw = _root_rich if style is Style.RICH else _root_plain
     # Show what fits; leave out the end of a list, and never cut a block.
     for most in (1.0, 0.5, 0.25, 0.0):
-        blocks, attachments = draw(task, children, asked, most, slack_style)
+        blocks, attachments = draw(task, children, asked, most, slack_style, who)
         if size([blocks, attachments]) <= MAX_SIZE:
             break
     return SlackMessage(
-        text=escape(cut(labels.sentence(task, slack_style.locale), 700)),
+        text=escape(cut(_sentence(task, children, asked, slack_style), 700)),
         blocks=blocks,
         attachments=attachments,
         metadata=marker(key, generation),
@@ -149,34 +150,34 @@ def marked(metadata: Any) -> tuple[str, int] | None:
 
 def titled(task: Task, slack_style: SlackStyle, limit: int = 150) -> str:
     """Return a task's name with the route's prefix."""
-    name = disarmed(labels.title(task, limit, slack_style.locale))
+    asked = line(task.ask or "", limit) if not task.is_named else ""
+    name = quoted(asked) if asked else disarmed(labels.title(task, limit, slack_style.locale))
     return f"{slack_style.prefix} {name}" if slack_style.prefix else name
 
 
-def _row(task: Task, slack_style: SlackStyle, shown: object) -> list[Block]:
-    """Return the buttons of the task itself."""
-    if not slack_style.is_interactive:
-        return []
-    return rows(
-        (str(task.uid), buttons.of_task(task, slack_style.locale, offers_retry=slack_style.retries(task))),
-        below=[shown],
+def _sentence(task: Task, children: Sequence[Task], asked: questions.Asked, slack_style: SlackStyle) -> str:
+    """Write the message in one line, for a notification: its sign in words, too."""
+    locale = slack_style.locale
+    word, now = labels.task_label(task, locale).word, headline(task, children, locale)
+    said = [word] if task.status not in ("working", "waiting") and not now.startswith(word) else []
+    first = asked[0][0] if asked[0] else None
+    last = (
+        questions.lines_of(first, slack_style)[0].removeprefix("✋ ")
+        if first
+        else "  ".join(filter(None, _failed(task, locale))) or disarmed(words(task, 120, locale))
+    )
+    sign = labels.task_label(task, locale).emoji
+    return " · ".join(
+        filter(None, (f"{sign} {titled(task, slack_style)}: {' · '.join(filter(None, (*said, now)))}", last))
     )
 
 
-def _place(task: Task, locale: Locale) -> str:
-    """Return the progress through a plan, as its title."""
-    if task.step_index and task.step_count:
-        return locale.say("root.step_of", index=task.step_index, count=task.step_count)
-    return locale.say("root.steps")
-
-
-def _progress(task: Task, locale: Locale, *, has_step: bool = True) -> str:
-    if labels.is_final(task):
-        return ""
-    done = labels.percent(task)
-    step = disarmed(labels.step(task, locale=locale)) if has_step else ""
-    shown = [f"{labels.bar(done / 100, 10)} {labels.share(done, locale)}"] if done is not None else []
-    return "   ".join([*shown, step] if step else shown)
+def _sign(task: Task, asked: questions.Asked, locale: Locale) -> labels.StatusLabel:
+    """Return the sign and the colour of a task: whoever below it waits lifts the whole message."""
+    label = labels.task_label(task, locale)
+    if asked[0] and not labels.is_final(task):
+        return labels.status_label("waiting", locale)
+    return label
 
 
 def _asides(task: Task, locale: Locale) -> str:
@@ -202,72 +203,68 @@ def _asides(task: Task, locale: Locale) -> str:
 
 
 def _root_rich(
-    task: Task, children: Sequence[Task], asked: questions.Asked, most: float, slack_style: SlackStyle
+    task: Task, children: Sequence[Task], asked: questions.Asked, most: float, slack_style: SlackStyle, who: str
 ) -> tuple[list[Block], list[dict[str, Any]]]:
     locale = slack_style.locale
-    label, aside = labels.task_label(task, locale), _asides(task, locale)
+    label, aside = _sign(task, asked, locale), _asides(task, locale)
+    shown, _ = asked
+    now = headline(task, children, locale)
     head: list[Element] = [
         section(
             text(f"{label.emoji} "),
-            text(titled(task, slack_style), "bold"),
-            text(f"  {label.word}{f' ({aside})' if aside else ''}"),
+            text(titled(task, slack_style), "bold", link=slack_style.page_of(task)),
+            text(f"  {now}{f' ({aside})' if aside else ''}"),
         )
     ]
-    cards = cards_of(task, children, int(CARDS * most), locale)
-    has_steps = any(one["task_id"] == "s-now" for one in cards)
-    if progress := _progress(task, locale, has_step=not has_steps):
-        head.append(section(text(progress)))
-    blocks = [rich(*head)]
-    if cards:
-        blocks.append(plan(labels.at_work(children, locale) or _place(task, locale), cards))
-    body: list[Element] = []
-    # A step's card shows its action; the plan's title counts the agents at work.
-    is_said = has_steps or (bool(cards) and labels.is_count_of_agents(task.messages.get("action")))
-    if not is_said and not labels.is_final(task) and (doing := disarmed(labels.doing(task, 300, locale))):
-        body.append(section(text(doing, "italic")))
-    body += _failure(task, locale)
-    body += _made(task, most, locale)
-    shown = _links(task, slack_style, int(LINKS * most) or 1)
-    if shown:
-        linked: list[Element] = [text("🔗 ")]
-        for i, (name, url, where) in enumerate(shown):
-            linked += [text("  ·  ")] * (i > 0) + [text(name, link=url)] + [text(f" ({where})")] * bool(where)
-        body.append(section(*linked))
+    if shown and not labels.is_final(task):
+        head += questions.elements_of(shown[0], slack_style)
+    elif failed := _failed(task, locale):
+        head.append(section(text(": ".join(filter(None, failed)), "bold")))
+    elif said := _last_words(task, locale):
+        head.append(section(text(said)))
+    head += _made(task, most, locale)
     if task.results and labels.is_final(task):
-        body.append(section(*_results(task, 8 if most else 3, locale)))
+        head.append(section(*_results(task, 8 if most else 3, locale)))
     if spent := cost_of_results(task, children, locale):
-        body.append(section(text(f"📎 {spent}")))
+        head.append(section(text(f"📎 {spent}")))
+    blocks = [rich(*head)]
+    if not shown and (cards := cards_of(task, children, int(CARDS * most), locale)):
+        blocks.append(plan(title_of(task, children, locale), cards))
+    body: list[Element] = []
+    given = _links(task, slack_style, int(LINKS * most) or 1)
+    linked: list[Element] = []
+    for i, (name, url, where) in enumerate(given):
+        linked += [text("  ·  ")] * (i > 0) + [text(name, link=url)] + [text(f" ({where})")] * bool(where)
+    body += [section(text("🔗 "), *linked)] * bool(linked)
     if judged := _evaluations(task):
         body.append(section(text(judged)))
-    if warm := _warmth(task, locale):
-        body.append(section(text(warm)))
-    below = questions.blocks_of(asked, slack_style, is_rich=True, has_space=most > 0.25)
-    below += [rich(*body)] if body else []
-    below.append(_small_print(task, children, slack_style))
-    below += _row(task, slack_style, [blocks, below])
+    below = [rich(*body)] if body else []
+    below += small_print(task, children, slack_style, asked, who)
+    below += button_rows(task, asked, slack_style, [blocks, below], is_rich=True, has_space=most > 0.25)
     return blocks, _attachments(below, label, task, slack_style)
 
 
 def _root_plain(
-    task: Task, children: Sequence[Task], asked: questions.Asked, most: float, slack_style: SlackStyle
+    task: Task, children: Sequence[Task], asked: questions.Asked, most: float, slack_style: SlackStyle, who: str
 ) -> tuple[list[Block], list[dict[str, Any]]]:
     locale = slack_style.locale
-    label, aside = labels.task_label(task, locale), _asides(task, locale)
-    lines = [
-        f"{label.emoji} {titled(task, slack_style)}: {label.word}{f' ({aside})' if aside else ''}",
-        _progress(task, locale),
-    ]
+    label, aside = _sign(task, asked, locale), _asides(task, locale)
+    shown, _ = asked
+    now = headline(task, children, locale)
+    lines = [f"{label.emoji} {titled(task, slack_style)}: {now}{f' ({aside})' if aside else ''}"]
+    if shown and not labels.is_final(task):
+        lines += questions.lines_of(shown[0], slack_style)
+    elif failed := _failed(task, locale):
+        lines.append(": ".join(filter(None, failed)))
+    elif said := _last_words(task, locale):
+        lines.append(said)
     if children and not labels.is_final(task):
-        lines.append(labels.at_work(children, locale))
-        chosen = [c for c in children if not labels.is_final(c) or c.status == "error"][: int(CARDS * most)]
+        chosen = [c for c in children if is_asking(c) or c.status == "error"][: int(CARDS * most)]
         lines += [f"{labels.task_label(c).emoji} {disarmed(labels.title(c, 80, locale))}" for c in chosen]
-    below: list[str] = []
-    if (doing := disarmed(labels.doing(task, 300, locale))) and not labels.is_final(task):
-        below.append(doing)
-    if task.error and task.status == "error":
-        below.append(disarmed(line(f"{task.error.type}: {labels.failure(task, locale)}".strip(": "), 500)))
     many = int(ARTIFACTS * most)
-    below += [f"📎 {disarmed(line(a.name, 80))} {link(a.uri, 300) or ''}".rstrip() for a in task.artifacts[:many]]
+    below = [f"📎 {disarmed(line(a.name, 80))} {link(a.uri, 300) or ''}".rstrip() for a in task.artifacts[:many]]
+    if page := slack_style.page_of(task):
+        below.append(f"{locale.say('button.open')}: {page}")
     below += [f"🔗 {name} {url}" for name, url, _ in _links(task, slack_style, int(LINKS * most) or 1)]
     if task.results and labels.is_final(task):
         below.append(
@@ -279,12 +276,9 @@ def _root_plain(
         below.append(f"📎 {spent}")
     if judged := _evaluations(task):
         below.append(judged)
-    if warm := _warmth(task, locale):
-        below.append(warm)
-    sections = questions.blocks_of(asked, slack_style, is_rich=False, has_space=most > 0.25)
-    sections += [plain(said) for said in ("\n".join(filter(None, below)),) if said]
-    sections.append(_small_print(task, children, slack_style))
-    sections += _row(task, slack_style, [lines, sections])
+    sections = [plain(said) for said in ("\n".join(filter(None, below)),) if said]
+    sections += small_print(task, children, slack_style, asked, who)
+    sections += button_rows(task, asked, slack_style, [lines, sections], is_rich=False, has_space=most > 0.25)
     return [plain("\n".join(filter(None, lines)))], _attachments(sections, label, task, slack_style)
 
 
@@ -300,12 +294,27 @@ def _attachments(
     ]
 
 
-def _failure(task: Task, locale: Locale) -> list[Element]:
-    """Return the failure in one line. The log is in the thread, where it can be unfolded."""
+def _failed(task: Task, locale: Locale) -> tuple[str, str] | tuple[()]:
+    """Return type and first line of a failure. The log is in the thread, where it can be unfolded."""
     if task.error is None or task.status != "error":
-        return []
-    kind, why = disarmed(line(task.error.type, 80)), disarmed(line(labels.failure(task, locale), 500))
-    return [section(text(kind, "bold"), text(": " if kind and why else ""), text(why))]
+        return ()
+    why = labels.failure(task, locale).strip().partition("\n")[0]
+    kind, why = disarmed(line(task.error.type, 80)), disarmed(line(why, 300))
+    return (kind, why) if kind or why else ()
+
+
+def _last_words(task: Task, locale: Locale) -> str:
+    """Return line 2 of a task that asks nothing and has not failed: its words, at the end its answer.
+
+    Of a task that says nothing: the call that is open.
+    """
+    if labels.is_final(task) and task.answer:
+        return quoted(line(task.answer, 300))
+    if said := words(task, 300, locale):
+        return "" if labels.is_final(task) and (task.results or task.artifacts) else disarmed(said)
+    if labels.is_final(task) or task.step_name or labels.is_count_of_agents(task.messages.get("action")):
+        return ""
+    return disarmed(labels.doing(task, 300, locale))
 
 
 def _made(task: Task, most: float, locale: Locale) -> list[Element]:
@@ -323,9 +332,12 @@ def _made(task: Task, most: float, locale: Locale) -> list[Element]:
 
 
 def _links(task: Task, slack_style: SlackStyle, most: int) -> list[tuple[str, str, str]]:
-    """Return the links of the settings, then the agent's, with their hosts."""
-    made = [(one.name, url, "") for one in slack_style.links if (url := one.filled(task)) is not None]
-    known = {name for name, _, _ in made}
+    """Return the agent's links with their hosts; without buttons those of the settings come first.
+
+    An agent chooses the label of its link: it is never a button.
+    """
+    made = [(name, url, "") for name, url in slack_style.links_of(task)] if not slack_style.is_interactive else []
+    known = {name for name, _ in slack_style.links_of(task)}
     given = [
         (disarmed(name), url, labels.host(url, HOST)) for name, url in labels.links(task, most) if name not in known
     ]
@@ -344,38 +356,3 @@ def _evaluations(task: Task) -> str:
     return "  ·  ".join(
         filter(None, (evaluation_labels.ratings(task), *map(disarmed, evaluation_labels.results(task))))
     )
-
-
-def _warmth(task: Task, locale: Locale) -> str:
-    """Return the line of a context that fills up; until then the small print has it."""
-    heat = labels.heat(task)
-    if not heat or labels.is_final(task):
-        return ""
-    forecast = labels.forecast(task, locale)
-    return f"{heat} {labels.context_bar(task, locale=locale)}{f', {forecast}' if forecast else ''}"
-
-
-def _small_print(task: Task, children: Sequence[Task], slack_style: SlackStyle) -> Block:
-    locale = slack_style.locale
-    figures = labels.figures(task, context=False, locale=locale)
-    if (
-        not labels.is_final(task)
-        and not labels.heat(task)
-        and (cool := labels.context_bar(task, is_short=True, locale=locale))
-    ):
-        figures.insert(0, ", ".join(filter(None, (cool, labels.forecast(task, locale)))))
-    together = labels.with_children(task, children, locale)
-    said = (
-        [slack_style.note] * bool(slack_style.note)
-        + [disarmed(one) for one in labels.byline(task, locale=locale)]
-        # Figures stay on one line.
-        + [figure.replace(" ", "\u00a0") for figure in (*figures, *([together] if together else ()))]
-    )
-    at = task.ended_at if labels.is_final(task) else task.last_event_at
-    last_event: list[Element] = []
-    if at is not None:
-        form = "{date_short_pretty} {time}" if labels.is_final(task) else "{time_secs}"
-        word = locale.say("root.ended" if labels.is_final(task) else "root.last_seen", at=dated(at, form))
-        last_event.append(small_parsed(f"·  {word}" if said else word))
-    nothing = [] if said or last_event else [locale.say("root.nothing_known")]
-    return context(*(["  ·  ".join(said)] if said else []), *last_event, *nothing)

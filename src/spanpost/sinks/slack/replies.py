@@ -133,13 +133,17 @@ def _draw(
         else ""
     )
     facts = _facts(task, checkpoint, asked, slack_style)
+    is_closing = checkpoint.kind is Kind.END and is_root
     if count > 1:
         said += f"  ×{count}"
-    results = _results(task, figures, locale) if checkpoint.kind is Kind.END else []
+    results = _results(() if is_closing else labels.results(task, locale=locale), figures, checkpoint.kind)
     until = approval.deadline if approval is not None and approval.is_open else None
     owner = (approval.owner,) if approval is not None and approval.owner else ()
-    people = tuple(dict.fromkeys((*owner, *slack_style.mention)))
+    requester = (person,) if (person := slack_style.person(task)) else ()
+    people = tuple(dict.fromkeys((*owner, *requester, *slack_style.mention)))
     calls = people if _is_calling(task, checkpoint, approval) and count == 1 else ()
+    if is_closing and not calls and not task.is_muted and not task.is_inferred:
+        calls = requester
     row = _buttons(task, checkpoint, approval, asked, locale) if slack_style.is_interactive else []
     head = f"{emoji} {who}{said}"
     blocks: list[Block]
@@ -201,7 +205,7 @@ def _rich(
         line_ += [text("  "), mention(one)]
     if checkpoint.kind in (Kind.MILESTONE, Kind.CHECKPOINT) and checkpoint.progress is not None:
         share = min(max(checkpoint.progress, 0.0), 100.0) if checkpoint.progress == checkpoint.progress else 0.0
-        line_.append(text(f"   {labels.bar(share / 100, 10)} {labels.share(share, locale)}"))
+        line_.append(text(f"  ·  {labels.share(share, locale)}"))
     parts: list[Element] = [section(*line_), *below.elements()]
     if verdict:
         parts.append(
@@ -242,6 +246,8 @@ def _verdict(approval: Approval | None, locale: Locale) -> tuple[str, ...]:
         return ()
     if approval.is_void and not approval.decision:
         return ("↪️", locale.say("reply.asked_again"), "")
+    if approval.is_ended:
+        return ("⌛", locale.say("reply.ended"), "")
     if approval.is_withdrawn:
         return ("⌨️", locale.say("reply.withdrawn"), _answered_there(approval.reported_decision, locale))
     if approval.is_expired:
@@ -284,12 +290,12 @@ def _is_calling(task: Task, checkpoint: Checkpoint, approval: Approval | None) -
     return checkpoint.kind is Kind.END and checkpoint.status == "error" and not task.is_inferred
 
 
-def _results(task: Task, figures: Sequence[str], locale: Locale) -> list[Element]:
-    """Return the results of a task: the agent's, then those of Prometheus."""
+def _results(given: Sequence[tuple[str, str]], figures: Sequence[str], kind: Kind) -> list[Element]:
+    """Return the results of a sub-agent, and the figures of Prometheus; the root message shows its own results."""
     made: list[Element] = []
-    for name, value in labels.results(task, locale=locale):
+    for name, value in given if kind is Kind.END else ():
         made += [text(f"{'   ' if made else ''}{disarmed(name)} "), text(disarmed(value), "bold")]
-    for one in figures:
+    for one in figures if kind is Kind.END else ():
         made.append(text(f"{'   ' if made else ''}{one}"))
     return made
 
@@ -297,8 +303,6 @@ def _results(task: Task, figures: Sequence[str], locale: Locale) -> list[Element
 def _facts(task: Task, checkpoint: Checkpoint, asked: ShownText | None, slack_style: SlackStyle) -> list[str]:
     """Return the small print."""
     locale = slack_style.locale
-    if checkpoint.kind is Kind.END:
-        return labels.figures(task, context=False, locale=locale)
     if checkpoint.kind in (Kind.CONTEXT_WARNING, Kind.CONTEXT_FORECAST):
         return [one for one in (labels.context_bar(task, locale=locale), labels.forecast(task, locale)) if one]
     if checkpoint.kind is Kind.APPROVAL_REQUESTED:

@@ -136,6 +136,12 @@ class SlackSettings(WorkspaceSettings, SinkSettings):
         description="Channel for messages that their own channel refuses: it is archived or unknown, or the "
         "app is not a member.",
     )
+    closing: Duration = Field(
+        default=timedelta(minutes=1),
+        ge=timedelta(0),
+        description="Minimum time that a task runs before its end is a line of the thread, which mentions the person "
+        "for whom it ran, if the route does not say; the message itself always says how it ended. `0`: always.",
+    )
     links: dict[str, str] = Field(
         default={},
         description="Links of each task by their label, with fields that are filled and escaped: "

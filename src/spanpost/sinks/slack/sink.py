@@ -123,6 +123,10 @@ class SlackSink:
         """Set the predicate of tasks that can be started again."""
         self._slack_style = msgspec.structs.replace(self._slack_style, retries=can)
 
+    def links_to(self, public_url: str, people: Mapping[str, str]) -> None:
+        """Set the board's address, and the user ids of people by their names."""
+        self._slack_style = msgspec.structs.replace(self._slack_style, public_url=public_url, people=people)
+
     def silences(self, can: Callable[[Alert], bool]) -> None:
         """Set the predicate of alerts that can be silenced."""
         self._slack_style = msgspec.structs.replace(self._slack_style, silences=can)

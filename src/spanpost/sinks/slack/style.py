@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 import msgspec
@@ -15,6 +15,7 @@ from spanpost.model.tasks import Task
 from spanpost.routing.routes import Route
 from spanpost.sinks.redaction import compiled
 from spanpost.sinks.slack.links import Template
+from spanpost.tasks.approval_rules import requester_of
 from spanpost.text.legible import Hidden, ShownText, shown
 from spanpost.text.locales import ENGLISH, Locale, locale
 from spanpost.text.rules import RedactionRule
@@ -44,6 +45,10 @@ class SlackStyle(msgspec.Struct, frozen=True, kw_only=True):
     #: Which alerts can be silenced.
     silences: Callable[[Alert], bool] = lambda alert: False
     links: tuple[Template, ...] = ()
+    #: Address under which people reach the board; empty: it is not known.
+    public_url: str = ""
+    #: Slack user ids by the names in `agent.requested_by`, in lower case.
+    people: Mapping[str, str] = {}
     #: Small print: the message is here instead of in another channel.
     note: str = ""
     #: Language of spanpost's own words.
@@ -63,7 +68,9 @@ class SlackStyle(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def of_task(self, task: Task) -> Task:
-        """Return a task with its texts redacted."""
+        """Return a task with its texts redacted, and without its content unless that is shown."""
+        if not self.shows_content and (task.ask is not None or task.answer is not None):
+            task = msgspec.structs.replace(task, ask=None, answer=None)
         return self._hidden(task)
 
     def of_alert(self, alert: Alert) -> Alert:
@@ -76,6 +83,23 @@ class SlackStyle(msgspec.Struct, frozen=True, kw_only=True):
 
     def _hidden(self, value: T) -> T:
         return compiled(self.rules, scans=False).of(value) if self.rules else value
+
+    def page_of(self, task: Task) -> str:
+        """Return the address of a task's page on the board; empty where that is not known."""
+        return f"{self.public_url}/board/tasks/{task.uid}" if self.public_url else ""
+
+    def links_of(self, task: Task) -> list[tuple[str, str]]:
+        """Return (label, address) of the links of the settings that can be filled."""
+        return [(one.name, url) for one in self.links if (url := one.filled(task)) is not None]
+
+    def linked(self, task: Task) -> list[tuple[str, str]]:
+        """Return (label, address) of the buttons that lead elsewhere: the board, then links of the settings."""
+        page = self.page_of(task)
+        return [(self.locale.say("button.open"), page)] * bool(page) + self.links_of(task)
+
+    def person(self, task: Task) -> str:
+        """Return the Slack user id of the person for whom a task runs; empty where it is not known."""
+        return requester_of(task, self.people)
 
     def question(self, approval: Approval) -> ShownText:
         """Return a question as Slack may show it. It is incomplete if the settings hide a part."""

@@ -34,6 +34,7 @@ BY_THEMSELVES: Final[Mapping[str, str]] = {
     "interaction_requests": "deleted after an hour",
     "ended_sessions": "deleted when the session would have expired",
     "erased_traces": "the newest million are kept",
+    "tenant_totals": "deleted when the tenant has no rows",
 }
 #: Tables whose rows stay, and why.
 FOR_EVER: Final[Mapping[str, str]] = {

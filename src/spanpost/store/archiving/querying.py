@@ -16,6 +16,9 @@ from spanpost.store.archiving.sources import SOURCES, ArchiveField
 #: Seconds that a query may take, and rows that it may return.
 LONGEST: Final = 600.0
 MOST: Final = 1_000_000
+#: Characters of a statement, and levels of its expressions: DuckDB takes a minute for 900 nested lists, and a process
+#: ends by a signal for 500,000 nested queries.
+_LONGEST_TEXT, _DEEPEST = 65_536, 200
 _NONE: Final[Mapping[str, Sequence[ArchiveField]]] = MappingProxyType({})
 
 
@@ -27,6 +30,8 @@ def query(
     `known` are the columns of tables that may have no archive yet. Raises `ConfigError` for a statement that DuckDB
     refuses or that is too large, and where DuckDB is not installed.
     """
+    if len(sql) > _LONGEST_TEXT:
+        raise ConfigError(f"the query is refused: it has {len(sql):,} characters, and {_LONGEST_TEXT:,} are the most")
     pa = parquet.library()
     try:
         import duckdb
@@ -47,7 +52,9 @@ def query(
         for table, paths in files.items():
             schema = pa.unify_schemas([pa.parquet.read_schema(path).remove_metadata() for path in paths])
             connection.register(table, datasets.dataset(paths, schema=schema, format="parquet"))
-        connection.execute("SET enable_external_access = false; SET lock_configuration = true")
+        connection.execute(
+            f"SET max_expression_depth = {_DEEPEST}; SET enable_external_access = false; SET lock_configuration = true"
+        )
         end = Timer(LONGEST, connection.interrupt)
         end.daemon = True
         end.start()
@@ -60,6 +67,8 @@ def query(
         except duckdb.InterruptException:
             raise ConfigError(f"the query took longer than {LONGEST:.0f} s: name a tenant, or select less") from None
         except duckdb.Error as error:
+            if "max_expression_depth" in str(error):
+                raise ConfigError(f"the query is refused: it is nested deeper than {_DEEPEST} levels") from None
             raise ConfigError(f"the query is refused: {error}") from error
         finally:
             end.cancel()

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import asyncpg
 
+from spanpost.model.acts import Operation
 from spanpost.model.errors import ConfigError
 from spanpost.model.interventions import Actor
 from spanpost.store.archiving import files, parquet
@@ -76,7 +77,8 @@ async def remove(
             if deleted != archive.rows:
                 raise ConfigError(await _floor(connection, source))
             watch("deleted")
-            act = await note_operation(connection, "archive", actor.id, _described(archive), source=actor.provider)
+            done = Operation("archive", actor.id, _described(archive), source=actor.provider)
+            act = await note_operation(connection, done)
             await _note(connection, archive, gone, actor.id, act)
             if not await connection.fetchval(_SET, archive.id, archive.sha256):
                 raise RowsChanged

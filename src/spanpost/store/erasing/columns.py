@@ -209,6 +209,7 @@ TABLES: Final[Mapping[str, ErasedTable]] = {
     "access_tokens": ErasedTable(
         ("id",), Goes.STAYS, _columns(nothing="tenant scopes digest", person="made_by", text="name")
     ),
+    "tenant_totals": ErasedTable(("tenant",), Goes.STAYS, _columns(nothing="tenant")),
     "granted_roles": ErasedTable(("role",), Goes.STAYS, _columns(nothing="role kind tenants")),
     "redaction_key": ErasedTable(("one",), Goes.STAYS, _columns(nothing="key")),
     "session_secret": ErasedTable(("one",), Goes.STAYS, _columns(nothing="secret")),

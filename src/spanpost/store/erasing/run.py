@@ -17,6 +17,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 
+from spanpost.model.acts import Operation
 from spanpost.model.errors import ConfigError
 from spanpost.store.erasing import messages, rest, selection, sets, tombstones, trees
 from spanpost.store.erasing.archives import Archives
@@ -142,7 +143,7 @@ async def erase(
         _refuse(asked, spelled, reason)
         salt = secrets.token_bytes(16)
         async with connection.transaction():
-            act = await note_operation(connection, "erase", actor, f"{', '.join(asked.kinds)}: {reason}")
+            act = await note_operation(connection, Operation("erase", actor, f"{', '.join(asked.kinds)}: {reason}"))
             await connection.execute(
                 _BEGIN, id, act, asked.tenant or "", actor, reason, salt, asked.hashed(salt), _json(asked.kinds),
                 asked.since, asked.until,

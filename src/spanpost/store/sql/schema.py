@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from spanpost.model.acts import Operation
 from spanpost.model.errors import ConfigError
 from spanpost.store import roles
 from spanpost.store.intervention_rows import note_operation
@@ -63,7 +64,8 @@ async def upgrade(dsn: str, *, reader: str = "", is_asked: bool = False) -> tupl
             if after == HEAD:
                 driver = (await connection.get_raw_connection()).driver_connection
                 if is_asked or before not in (None, after):
-                    await note_operation(driver, "upgrade_schema", system_user(), f"{before or 'nothing'} -> {after}")
+                    described = f"{before or 'nothing'} -> {after}"
+                    await note_operation(driver, Operation("upgrade_schema", system_user(), described))
                 await roles.renew(driver)
                 if reader:
                     await roles.grant(driver, {"reader": reader})

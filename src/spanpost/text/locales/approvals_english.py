@@ -37,6 +37,7 @@ PHRASES: Final[dict[str, Phrase]] = {
     "show.tool": "Tool",
     "show.reason": "Reason",
     "checkpoint.withdrawn": "Settled where the agent runs, or given up",
+    "reply.ended": "The task ended without an answer",
     "reply.withdrawn": "Settled where the agent runs, or given up",
     "interactions.withdrawn": "This was settled where the agent runs; your answer changes nothing.",
 }

@@ -37,6 +37,7 @@ PHRASES: Final[dict[str, Phrase]] = {
     "show.tool": "도구",
     "show.reason": "이유",
     "checkpoint.withdrawn": "에이전트가 실행되는 곳에서 처리되었거나 철회됨",
+    "reply.ended": "답변 없이 작업이 종료됨",
     "reply.withdrawn": "에이전트가 실행되는 곳에서 처리되었거나 철회됨",
     "interactions.withdrawn": "에이전트가 실행되는 곳에서 이미 처리되었습니다. 답변은 반영되지 않습니다.",
 }

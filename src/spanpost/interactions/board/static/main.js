@@ -23,6 +23,7 @@ const PAGES = [
   [/^\/board\/tasks\/([^/]+)$/, task, "Task"],
 ];
 
+let counting = 0;
 const board = {
   me: null,
   /** Say whether the page is live: live, lost, refused or idle. */
@@ -42,10 +43,16 @@ const board = {
     if (error.status === 401) signIn(error.message);
     else put(place, failure(error));
   },
-  questions(n) {
+  questions(n, isMore = false) {
     badge.hidden = !n;
-    say(badge, n ? String(n) : "");
+    say(badge, n ? `${n}${isMore ? "+" : ""}` : "");
     badge.setAttribute("aria-label", n ? `${n} open` : "");
+    if (location.pathname === "/") document.title = n ? `(${n}) spanpost` : "spanpost";
+  },
+  /** Count the open questions of all tasks, for every page the same. */
+  count() {
+    clearTimeout(counting);
+    counting = setTimeout(() => get("/api/approvals", { state: "open", limit: 100 }).then(({ items, next }) => board.questions(items.length, Boolean(next))).catch(() => {}), 200);
   },
   go,
 };
@@ -152,7 +159,7 @@ async function begin() {
     // Pages say themselves that the gateway is away.
   }
   show(false);
-  if (location.pathname.startsWith("/board/")) get("/api/approvals", { state: "open", limit: 100 }).then(({ items }) => board.questions(items.length)).catch(() => {});
+  board.count();
 }
 
 function whose(me) {

@@ -6,18 +6,25 @@ import { Group } from "./group.js";
 import { Row } from "./row.js";
 import { start } from "./start.js";
 import { Stream } from "./stream.js";
-import { ACTIVE, isFinal, plural, title } from "./words.js";
+import { ACTIVE, isFinal, number, plural, title } from "./words.js";
 
 //: How many are read at once, and at most; of those that ended so many stay in sight.
 const PAGE = 200;
 const MOST = 3000;
 const ENDED = 12;
 const GROUPS = [
-  ["waiting", "Waits for a person", (task) => task.status === "waiting"],
+  ["waiting", "Waits for a person", (task) => task.status === "waiting" || (!isFinal(task) && Boolean(task.child_question))],
   ["trouble", "Worth a look", (task) => task.status === "stalled" || task.status === "context_warning"],
   ["running", "Running", (task) => !isFinal(task)],
   ["ended", "Ended a moment ago", isFinal],
 ];
+
+//: What rows are sorted by; the greatest comes first.
+const ORDERS = {
+  newest: ["Newest first", (task) => startOf(task)],
+  quiet: ["Longest quiet first", (task) => -(Date.parse(task.last_activity_at ?? task.last_event_at ?? "") || 0)],
+  cost: ["Highest cost first", (task) => number(task.cost_usd) ?? 0],
+};
 
 export function now(place, board) {
   const view = new Now(place, board);
@@ -36,6 +43,9 @@ class Now {
     this.counts = h("p", { class: "counts", role: "status" });
     const sought = new URLSearchParams(location.search).get("q") ?? "";
     this.field = h("input", { type: "search", id: "sought", value: sought, placeholder: "Name, agent, repository …", autocomplete: "off", oninput: () => this.sift() });
+    this.order = "newest";
+    this.sorting = h("select", { "aria-label": "Order", onchange: () => { this.order = this.sorting.value; this.sort(); } },
+      Object.entries(ORDERS).map(([value, [words]]) => h("option", { value }, words)));
     this.groups = GROUPS.map(([id, name]) => new Group(id, name));
     this.empty = h("div", { class: "empty", hidden: true });
     // Followed first and read then, so that nothing falls between.
@@ -100,7 +110,7 @@ class Now {
     if (this.isThere) return;
     this.isThere = true;
     put(this.place,
-      h("div", { class: "bar-top" }, h("h1", {}, "Now"), this.counts, this.starts,
+      h("div", { class: "bar-top" }, h("h1", {}, "Now"), this.counts, this.starts, this.sorting,
         h("label", { class: "sought", for: "sought" }, h("span", { class: "hidden" }, "Search "), this.field)),
       this.empty, this.groups.map((group) => group.element));
     this.flush();
@@ -134,10 +144,24 @@ class Now {
     if (row.group === group) return;
     row.group?.remove(row);
     row.group = group;
-    row.began = group.id === "ended" ? endOf(row.task) : startOf(row.task);
+    row.began = this.rank(group, row.task);
     row.element.row = row;
     this.match(row);
     group.add(row);
+  }
+
+  rank(group, task) {
+    return group.id === "ended" ? endOf(task) : ORDERS[this.order][1](task);
+  }
+
+  /** Put the rows of each group into the chosen order. */
+  sort() {
+    for (const group of this.groups) {
+      const rows = group.rows.map((row) => [this.rank(group, row.task), row]).sort(([a], [b]) => b - a);
+      if (rows.every(([began, row], i) => (row.began = began, group.rows[i] === row))) continue;
+      for (const [, row] of rows) group.remove(row);
+      for (const [, row] of rows) group.add(row);
+    }
   }
 
   drop(key) {
@@ -157,11 +181,14 @@ class Now {
       shown += visible;
     }
     const [waiting, trouble, running] = this.groups.map((group) => group.rows.length);
-    this.board.questions(waiting);
+    // Rows are topmost tasks; one may wait for several answers.
+    let asked = 0;
+    for (const { task } of this.groups[0].rows) asked += (task.open_approvals ?? 0) + (task.open_child_approvals ?? 0);
+    if (asked !== this.asked || waiting !== this.waiting) this.board.count();
+    [this.asked, this.waiting] = [asked, waiting];
     const parts = [plural(waiting + trouble + running, "task") + " under way"];
     if (waiting) parts.push(`${waiting} waiting for a person`);
     say(this.counts, parts.join(", ") + (this.more ? `; the newest ${MOST} are shown` : ""));
-    document.title = waiting ? `(${waiting}) spanpost` : "spanpost";
     this.empty.hidden = shown > 0;
     if (!shown) this.tellEmpty();
   }
@@ -172,8 +199,8 @@ class Now {
       return;
     }
     put(this.empty, h("h2", {}, "Nothing runs"),
-      h("p", {}, "An agent that is followed stands here from its first span on. In its Python process:"),
-      h("pre", {}, "import spanpost\n\nspanpost.attach()"),
+      h("p", {}, "An agent that reports to this gateway stands here from its first span on. In its Python process:"),
+      h("pre", {}, `import spanpost\n\nspanpost.attach(endpoint="${location.origin}")`),
       h("p", {}, "or, from any language, OpenTelemetry sent to this address: ", h("code", {}, `OTEL_EXPORTER_OTLP_ENDPOINT=${location.origin}`)));
   }
 
@@ -194,6 +221,7 @@ class Now {
   tick() {
     const at = Date.now();
     if (document.hidden) return;
+    if (this.order !== "newest" && (this.turn = ((this.turn ?? 0) + 1) % 5) === 0) this.sort();
     for (const group of this.groups) if (group.id !== "ended") group.tick(at);
   }
 }

@@ -30,10 +30,17 @@ export function question(asked, { done = () => {}, of = null, isQuiet = false } 
     h("p", { class: "small" }, risk && h("span", { class: `risk ${RISKS[risk] ?? "grey"}` }, `risk: ${risk}`),
       asked.asked_at ?? asked.requested_at ? `asked ${moment(asked.asked_at ?? asked.requested_at)}` : "", deadline(asked)));
   if (isOpen(asked)) element.append(!key ? h("p", { class: "small" }, "The agent gave it no id: it can only be answered where it was asked.")
-    : asked.acts?.length ? answers(asked, key, said, done) : h("p", { class: "small" }, "You may look at it, not decide it: that is for whom the rules name, or who has the role approver."));
+    : asked.acts?.length ? answers(asked, key, said, done) : h("p", { class: "small" }, whyNot(asked)));
   else element.append(h("p", { class: "verdict" }, verdict(asked)));
   element.append(said);
   return element;
+}
+
+// Why there is no button: its time is over, or it is for others.
+function whyNot(asked) {
+  const at = Date.parse(asked.deadline ?? asked.expires_at ?? "");
+  if (at < Date.now()) return "Its time is over: an answer would come too late.";
+  return "You may look at it, not decide it: that is for whom the rules name, or who has the role approver.";
 }
 
 function deadline(asked) {
@@ -46,7 +53,7 @@ function deadline(asked) {
 export function verdict(asked) {
   const decision = line(asked.decision, 80);
   const words = { approve: "✅ approved", deny: "⛔ denied", expired: "⌛ not decided in time", withdrawn: "⌨️ settled where the agent runs" }[decision]
-    ?? (asked.state === "void" || asked.is_void || asked.void ? "asked again in other words" : `chosen: ${decision}`);
+    ?? (asked.state === "ended" ? "⌛ its task ended before an answer" : asked.state === "void" || asked.is_void || asked.void ? "asked again in other words" : `chosen: ${decision}`);
   const by = line(asked.by, 80);
   const comment = line(asked.comment, 500);
   return `${words}${by && decision !== "expired" ? ` by ${by}` : ""}${asked.decided_at ? `, ${moment(asked.decided_at)}` : ""}${comment ? `: “${comment}”` : ""}`;

@@ -2,7 +2,7 @@
 
 import { taskPage } from "./api.js";
 import { h, line, say } from "./dom.js";
-import { age, count, doing, isFinal, look, money, moment, percent, share, title, whole } from "./words.js";
+import { age, count, doing, elapsed, isFinal, look, money, moment, percent, quiet, share, title, whole } from "./words.js";
 
 export class Row {
   constructor(task, { isPast = false } = {}) {
@@ -17,10 +17,11 @@ export class Row {
     this.context = h("span", { class: "context" });
     this.cost = h("span", { class: "cost" });
     this.age = h("span", { class: "age" });
+    this.silence = h("span", { class: "silence", hidden: true });
     this.at = isPast ? h("span", { class: "at" }) : null;
     this.element = h("a", { class: "row", "data-route": true, href: taskPage(task) },
       h("span", { class: "status" }, this.sign, this.word),
-      h("span", { class: "what" }, h("span", { class: "head" }, this.name, this.by), this.doing),
+      h("span", { class: "what" }, h("span", { class: "head" }, this.name, this.by, this.silence), this.doing),
       h("span", { class: "progress" }, h("span", { class: "bar", "aria-hidden": "true" }, this.bar), this.done),
       this.context, this.cost, this.at, this.age);
     this.show(task);
@@ -60,5 +61,12 @@ export class Row {
   /** Let its time go on. */
   tick(now = Date.now()) {
     say(this.age, age(this.task, now));
+    if (this.isPast) return;
+    const seconds = quiet(this.task, now);
+    const said = seconds ? `quiet for ${elapsed(seconds).replace(/ \d+s$/, "")}` : "";
+    if (said !== this.silence.textContent) {
+      say(this.silence, said);
+      this.silence.hidden = !said;
+    }
   }
 }

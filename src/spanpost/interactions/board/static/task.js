@@ -9,7 +9,8 @@ import { question } from "./question.js";
 import { Row } from "./row.js";
 import { Stream } from "./stream.js";
 import { Timeline } from "./timeline.js";
-import { age, count, doing, isFinal, isOpen, look, money, moment, number, percent, plural, share, step, title, whole } from "./words.js";
+import { Waterfall } from "./waterfall.js";
+import { age, count, doing, elapsed, isFinal, isOpen, look, money, moment, number, percent, plural, quiet, share, step, title, whole } from "./words.js";
 
 export function task(place, board, id) {
   const view = new Task(place, board, id);
@@ -23,6 +24,7 @@ class Task {
     this.parts = Object.fromEntries(["head", "questions", "acts", "facts", "context", "error", "after", "steps", "children", "judged", "made", "message"]
       .map((name) => [name, h("section", { class: name })]));
     this.timeline = new Timeline(id, this.control.signal);
+    this.waterfall = new Waterfall(id, this.control.signal, (at) => this.timeline.seek(at));
     this.questions = new Map();
     this.drawn = {};
     this.read().then(() => this.follow()).catch((error) => this.board.fail(error));
@@ -41,11 +43,13 @@ class Task {
     const isFirst = !this.task;
     this.task = found;
     if (isFirst) {
-      put(this.place, this.parts.head, this.parts.questions, this.parts.error,
+      put(this.place, this.parts.head, this.parts.questions, this.parts.error, this.waterfall.element,
         h("div", { class: "columns" },
           h("div", {}, this.parts.after, this.parts.steps, this.parts.children, this.timeline.element),
           h("aside", {}, this.parts.acts, this.parts.facts, this.parts.context, this.parts.judged, this.parts.made, this.parts.message)));
-      this.timeline.more().catch((error) => this.timeline.fail(error));
+      this.timeline.start(isFinal(found) ? "oldest" : "newest");
+      this.waterfall.traceId = found.trace_id;
+      this.waterfall.hear();
       acts(this.parts.acts, this);
     }
     this.show();
@@ -67,10 +71,11 @@ class Task {
       hear: (name, data) => {
         if (name === "hello") return;
         if ((data.task_uid ?? data.uid ?? this.task.uid) === this.task.uid) this.timeline.hear();
+        this.waterfall.hear();
         this.soon();
       },
       tell: (state, why) => this.board.tell(state, why),
-      again: () => { this.soon(); this.timeline.hear(); },
+      again: () => { this.soon(); if (!isFinal(this.task)) this.timeline.hear(); this.waterfall.hear(); },
     });
   }
 
@@ -93,7 +98,8 @@ class Task {
     const steps = task.steps ?? [];
     this.draw("steps", [steps, task.status], () => steps.length > 0 && [h("h2", {}, "Steps"), h("ol", { class: "steps" }, steps.slice(-40).map((one, i, all) => {
       const isNow = i === all.length - 1 && !isFinal(task);
-      return h("li", { class: isNow ? "now" : "done", value: one.index ?? null }, h("span", { "aria-hidden": "true" }, isNow ? "◐ " : "✓ "), line(one.name, 160), isNow && h("span", { class: "hidden" }, " (under way)"));
+      const [kind, sign, said] = one.failed ? ["bad", "✗ ", " (failed)"] : isNow ? ["now", "◐ ", " (under way)"] : ["done", "✓ ", ""];
+      return h("li", { class: kind, value: one.index ?? null }, h("span", { "aria-hidden": "true" }, sign), line(one.name, 160), said && h("span", { class: "hidden" }, said));
     }))]);
     const children = task.children ?? [];
     this.draw("children", children, () => children.length > 0 && [h("h2", {}, `Agents that it started (${children.length})`), h("div", { class: "rows" }, children.slice(0, 200).map((one) => new Row(one).element))]);
@@ -131,7 +137,11 @@ class Task {
         h("span", { class: "by" }, [line(task.agent_name, 80), line(task.repo, 80), line(task.environment, 40), task.requested_by && `for ${line(task.requested_by, 60)}`].filter(Boolean).join(" · "))),
       bar && h("div", { class: "progress", role: "progressbar", "aria-label": "Progress", "aria-valuenow": done.toFixed(0), "aria-valuemin": "0", "aria-valuemax": "100" },
         h("span", { class: "bar" }, bar), h("span", { class: "done" }, [`${done.toFixed(0)} %`, step(task)].filter(Boolean).join(" · "))),
-      !isFinal(task) && doing(task) && task.status !== "waiting" && h("p", { class: "doing" }, doing(task)));
+      task.ask && h("p", { class: "asked-of" }, h("span", { class: "small" }, "Asked: "), line(task.ask, 600)),
+      task.answer && h("p", { class: "asked-of" }, h("span", { class: "small" }, "Answered: "), line(task.answer, 1000)),
+      task.child_question && !isFinal(task) && h("p", { class: "doing" }, "✋ ", route(`/board/tasks/${encodeURIComponent(task.child_question_uid ?? "")}`, line(task.child_question, 300))),
+      this.silence = h("p", { class: "silence", hidden: true }),
+      !isFinal(task) && doing(task) && !task.child_question && task.status !== "waiting" && h("p", { class: "doing" }, doing(task)));
   }
 
   // A question that somebody is writing an answer to is not drawn again.
@@ -153,18 +163,32 @@ class Task {
   }
 
   tick() {
-    if (this.task && this.age && !isFinal(this.task)) say(this.age, age(this.task));
+    if (!this.task || isFinal(this.task)) return;
+    if (this.age) say(this.age, age(this.task));
+    const seconds = quiet(this.task);
+    this.silence.hidden = !seconds;
+    say(this.silence, seconds ? `Quiet for ${elapsed(seconds)}: no call, checkpoint or progress since ${moment(this.task.last_activity_at ?? this.task.last_event_at)}.` : "");
   }
 }
 
 function failure(error) {
-  const tail = lines(error.log_tail, 60_000);
   const type = line(error.type, 120);
-  const said = lines(error.message, 2000);
-  const isSaid = said.startsWith(type);
+  const said = lines(error.message, 200_000).trim();
+  const [first, ...rest] = said.split("\n");
+  const isSaid = first.startsWith(type);
   return [h("h2", {}, "Why it failed"),
-    h("p", { class: "why" }, !isSaid && h("b", {}, type), !isSaid && type && said ? ": " : "", said),
-    tail && h("pre", { class: "tail", tabindex: "0", "aria-label": "End of the log" }, tail.slice(-20_000))];
+    h("p", { class: "why" }, !isSaid && h("b", {}, type), !isSaid && type && first ? ": " : "", line(first, 400)),
+    folded("The whole error", rest.length || first.length > 400 ? said : ""),
+    folded("End of the log", lines(error.log_tail, 200_000).trim())];
+}
+
+// A long text in a box. What came last says most: the beginning is left out, and told.
+function folded(name, text) {
+  if (!text) return null;
+  const end = text.length > 20_000 ? text.slice(-20_000) : text;
+  const many = text.split("\n").length;
+  return h("details", {}, h("summary", {}, many > 1 ? `${name}, ${plural(many, "line")}` : name),
+    h("pre", { class: "tail", tabindex: "0", "aria-label": name }, end.length < text.length ? `… the beginning is left out\n${end}` : end));
 }
 
 function facts(task) {

@@ -37,6 +37,9 @@ export const NEWS = {
   handoff: ["🤝", "handoff"],
 };
 
+//: Seconds without a call, a checkpoint or progress after which a task is said to be quiet.
+const QUIET = 120;
+
 //: Why a task is over of which nobody told an end.
 const ENDS = { interrupted: "its process is gone, without an end" };
 
@@ -56,8 +59,24 @@ export function title(task, most = 200) {
 
 /** Return what it is doing now, in a line. */
 export function doing(task) {
-  if (isFinal(task)) return line(task.failure) || ENDS[task.end_reason] || "";
-  return line(task.question) || line(task.action) || step(task);
+  if (isFinal(task)) return line(task.failure) || line(task.answer) || ENDS[task.end_reason] || "";
+  if (task.question || task.child_question) return line(task.question || task.child_question);
+  const said = [line(task.last_checkpoint), line(task.action), family(task)].filter(Boolean);
+  return [...new Set(said)].join(" · ") || step(task);
+}
+
+/** Tell what its agents do, where one of them waits or failed. */
+export function family(task) {
+  if (!task.waiting_children && !task.failed_children) return "";
+  return [[task.working_children, "at work"], [task.waiting_children, "waiting"], [task.failed_children, "failed"]]
+    .filter(([n]) => n).map(([n, what], i) => `${n}${i ? "" : n === 1 ? " agent" : " agents"} ${what}`).join(", ");
+}
+
+/** Return for how many seconds a task that should be at work has done nothing; 0 while that is usual. */
+export function quiet(task, now = Date.now()) {
+  if (isFinal(task) || task.status === "waiting" || task.status === "paused" || task.working_children) return 0;
+  const seconds = (now - Date.parse(task.last_activity_at ?? task.last_event_at ?? "")) / 1000;
+  return seconds >= QUIET ? seconds : 0;
 }
 
 export function isOpen(approval) {

@@ -1,4 +1,4 @@
-"""Access: the tokens that the database keeps."""
+"""Access: the tokens that the database keeps, and the totals of tenants by which their limits are judged."""
 
 from __future__ import annotations
 
@@ -24,4 +24,16 @@ TOKENS: Final = table(
         ("revision", "bigint NOT NULL DEFAULT 1", "Counts up with each change but its use: gateways notice by it."),
     ],
     indexes=["CREATE INDEX access_tokens_name ON access_tokens (name)"],
+)
+
+TOTALS: Final = table(
+    "tenant_totals",
+    "One row per tenant: what it had stored when a gateway last measured it (limits.measure_interval), in all tables "
+    "with a column tenant. Large tables are measured by a sample of their pages.",
+    [
+        ("tenant", "text PRIMARY KEY", "Tenant."),
+        ("rows", "bigint NOT NULL", "Rows of the tenant."),
+        ("bytes", "bigint NOT NULL", "Its part of the tables with their indexes."),
+        ("measured_at", "timestamptz NOT NULL", "When, by the database's clock."),
+    ],
 )

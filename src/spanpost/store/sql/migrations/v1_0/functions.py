@@ -6,7 +6,7 @@ from typing import Final
 
 FUNCTIONS: Final = [
     """
-CREATE FUNCTION spanpost_last_seen(task agent_tasks) RETURNS timestamptz LANGUAGE sql STABLE AS $$
+CREATE FUNCTION spanpost_last_active(task agent_tasks) RETURNS timestamptz LANGUAGE sql STABLE AS $$
   WITH RECURSIVE below AS (
     SELECT task.uid AS uid, task.last_seen_at AS last_seen_at, 0 AS depth
     UNION ALL
@@ -15,11 +15,19 @@ CREATE FUNCTION spanpost_last_seen(task agent_tasks) RETURNS timestamptz LANGUAG
   )
   SELECT greatest(
     (SELECT max(b.last_seen_at) FROM below b),
-    (SELECT max(p.last_seen_at) FROM processes p
-      WHERE p.tenant = task.tenant AND p.traces @> ARRAY[task.trace_id] AND p.gone_at IS NULL),
     -- Without a receiver no time counts.
     (SELECT CASE WHEN w.seen_at < clock_timestamp() - w.outage THEN clock_timestamp() ELSE w.resumed_at END
       FROM heartbeats w)
+  )
+$$""",
+    "COMMENT ON FUNCTION spanpost_last_active IS 'When something of a task was last recorded: its own telemetry, or "
+    "that of open tasks below it. Heartbeats do not count.'",
+    """
+CREATE FUNCTION spanpost_last_seen(task agent_tasks) RETURNS timestamptz LANGUAGE sql STABLE AS $$
+  SELECT greatest(
+    spanpost_last_active(task),
+    (SELECT max(p.last_seen_at) FROM processes p
+      WHERE p.tenant = task.tenant AND p.traces @> ARRAY[task.trace_id] AND p.gone_at IS NULL)
   )
 $$""",
     "COMMENT ON FUNCTION spanpost_last_seen IS 'When telemetry of a task was last recorded: its own, that of "
@@ -34,7 +42,7 @@ BEGIN
   END IF;
   SELECT * INTO bears FROM heartbeats;
   IF clock_timestamp() - task.last_seen_at < bears.stall
-    OR clock_timestamp() - spanpost_last_seen(task) < bears.stall THEN
+    OR clock_timestamp() - spanpost_last_active(task) < bears.stall THEN
     RETURN task.status;
   END IF;
   IF EXISTS (

@@ -38,7 +38,7 @@ DELIVERIES: Final = table(
             "bigint NOT NULL DEFAULT 0",
             "Revision as claimed: when it is behind afterwards, a newer state came meanwhile.",
         ),
-        ("urgency", "text NOT NULL", "approval, end, error or normal."),
+        ("urgency", "text NOT NULL", "approval, start, error, warning, end, normal or minor."),
         ("rank", "smallint NOT NULL", "Order of urgency, 0 first."),
         # Its state.
         (
@@ -107,7 +107,7 @@ ORDERING_KEYS: Final = table(
             "timestamptz",
             "While one of its deliveries is being sent: when another process may take it over.",
         ),
-        ("rank", "smallint NOT NULL DEFAULT 3", "Most urgent rank of those that wait."),
+        ("rank", "smallint NOT NULL DEFAULT 6", "Most urgent rank of those that wait."),
         ("call", "text NOT NULL DEFAULT 'post'", "Call of its next delivery: post, edit or reconcile."),
         ("receipt", "jsonb", "Receipt of its state: what the sink needs to edit the message."),
     ],

@@ -67,9 +67,9 @@ APPROVALS: Final = table(
         # The answer.
         (
             "state",
-            "text NOT NULL CHECK (state IN ('open', 'decided', 'void', 'expired', 'withdrawn'))",
-            "open, decided, void (asked again in other words), expired (no decision in time) or withdrawn (nothing "
-            "waits for it any more).",
+            "text NOT NULL CHECK (state IN ('open', 'decided', 'void', 'expired', 'withdrawn', 'ended'))",
+            "open, decided, void (asked again in other words), expired (no decision in time), withdrawn "
+            "(nothing waits for it any more) or ended (with its task, without an answer).",
         ),
         (
             "decision",

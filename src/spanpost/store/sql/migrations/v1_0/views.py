@@ -78,6 +78,11 @@ NOW: Final = view(
             "When telemetry of it was last recorded, by the database's clock: its own, that of tasks below "
             "it, heartbeats of its process.",
         ),
+        (
+            "last_active_at",
+            "CASE WHEN t.ended_at IS NULL THEN spanpost_last_active(t) ELSE t.last_seen_at END",
+            "The same without heartbeats: a process may be alive while its task does nothing.",
+        ),
         ("parent_task_id", "t.parent_task_id", "Public id of the task that started this one."),
         ("tenant", "t.tenant", "Tenant."),
         ("uid", "t.uid", "Internal identity: agent_tasks.uid."),

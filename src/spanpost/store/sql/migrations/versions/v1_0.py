@@ -33,7 +33,7 @@ TABLES = [
     *(outbox.DELIVERIES, outbox.ORDERING_KEYS, outbox.BUCKETS),
     evaluations.EVALUATIONS,
     *(people.APPROVALS, people.INTERVENTIONS, people.READS, people.STANDING, people.REQUESTS),
-    *(people.SESSION_SECRET, people.ENDED_SESSIONS, people.INSTALLATIONS, access.TOKENS),
+    *(people.SESSION_SECRET, people.ENDED_SESSIONS, people.INSTALLATIONS, access.TOKENS, access.TOTALS),
     *(work.ORDERS, work.ALERTS),
     *(spending.USAGE, spending.SPENDING, spending.BEGUN, spending.LIMITS),
     *(spending.RESERVATIONS, spending.BUDGET_QUESTIONS),

@@ -1,0 +1,94 @@
+"""A whole task for the command line: the task, the tasks below it, its questions and the end of its timeline."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from spanpost.cli.options import ask, note_read
+from spanpost.cli.references import task_at, task_in
+from spanpost.cli.remote import Remote, path_of
+from spanpost.model.acts import ContentKind
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from spanpost.model.tasks import Task
+    from spanpost.settings import Settings
+    from spanpost.store.protocols import Store
+
+#: Tasks below the task that are shown, and child tasks, follow-ups and questions that are read of each.
+_BELOW: Final = 200
+_CHILDREN, _FOLLOWERS, _QUESTIONS = 100, 50, 200
+#: Entries of a timeline that are read at once, and pages that are read to find its end.
+_PAGE, _PAGES = 200, 50
+
+
+class WholeTask(NamedTuple):
+    """A task as the API returns it, the tasks below it, and the newest entries of its timeline."""
+
+    task: dict[str, Any]
+    below: list[dict[str, Any]]
+    timeline: list[dict[str, Any]]
+
+
+def whole_in(settings: Settings, tenant: str, ref: str, entries: int) -> WholeTask:
+    """Return a task of the database. Raises `ConfigError`."""
+    task = ask(settings, lambda store: task_in(store, tenant, ref))
+    if task.approvals:
+        note_read(settings, ContentKind.QUESTION, tenant=tenant, tasks=[task.uid])
+    return ask(settings, lambda store: _read(store, tenant, task, entries))
+
+
+async def _read(store: Store, tenant: str, task: Task, entries: int) -> WholeTask:
+    from spanpost.model.queries import ApprovalQuery, TaskFilter
+    from spanpost.tasks.api_json import task_summary, task_whole, timeline_entry_json
+    from spanpost.tasks.json_form import question_json
+
+    async def below(uid: UUID) -> list[Task]:
+        return (await store.reader.tasks(TaskFilter(tenant=tenant, parent=uid, shows_all=True), None, _CHILDREN)).items
+
+    family: list[Task] = []
+    waiting, seen = [task], {task.uid}
+    while waiting and len(family) < _BELOW:
+        found = [one for one in await below(waiting.pop(0).uid) if one.uid not in seen]
+        seen.update(one.uid for one in found)
+        family += found
+        waiting += [one for one in found if one.child_count]
+    follows = TaskFilter(tenant=tenant, follows=tuple(dict.fromkeys((task.task_id, *task.aliases))))
+    after = (await store.reader.tasks(follows, None, _FOLLOWERS)).items
+    rows = await store.interventions.approvals(ApprovalQuery(task_uid=task.uid, limit=_QUESTIONS))
+    last, key = deque[dict[str, Any]](maxlen=entries), None
+    for _ in range(_PAGES):
+        page = await store.reader.timeline(task.uid, key, _PAGE, content=False)
+        last += map(timeline_entry_json, page.items)
+        if (key := page.next) is None:
+            break
+    children = [one for one in family if one.parent_uid == task.uid]
+    questions = [question_json(row, task) | {"acts": []} for row in rows]
+    whole = task_whole(task, children, after, questions, ())
+    return WholeTask(whole, list(map(task_summary, family)), list(last))
+
+
+def whole_at(url: str, data_dir: Path | None, ref: str, entries: int) -> WholeTask:
+    """Return a task of a gateway. Raises `ConfigError` and `RemoteAnswered`."""
+    with Remote(url, data_dir) as remote:
+        task = task_at(remote, ref)
+        family, waiting, seen = list[Mapping[str, Any]](), [task], {task["uid"]}
+        while waiting and len(family) < _BELOW:
+            uid = waiting.pop(0)["uid"]
+            found = remote.items("/api/tasks", {"parent": uid, "all": True}, _CHILDREN)
+            found = [one for one in found if one["uid"] not in seen]
+            seen.update(one["uid"] for one in found)
+            family += found
+            waiting += [one for one in found if one["child_count"]]
+        last, key = deque[dict[str, Any]](maxlen=entries), None
+        for _ in range(_PAGES):
+            more: dict[str, str] = {"after": key} if key else {}
+            page = remote.get(f"/api/tasks/{path_of(task['uid'])}/timeline", {"limit": _PAGE, **more})
+            last += page["items"]
+            if (key := page["next"]) is None:
+                break
+    return WholeTask(task, [dict(one) for one in family], list(last))

@@ -1,0 +1,24 @@
+"""What an exception event says of a span's failure, kept with the ended span (`Observation.thrown`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from spanpost import semconv as c
+from spanpost.text.repair import mend_text
+
+#: Characters that are kept of the message, and of the end of the stack trace.
+_MESSAGE: Final = 16 * 1024
+_STACK: Final = 64 * 1024
+
+
+def exception_words(attributes: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return type, message and the end of the stack trace; empty where it says nothing."""
+    found = tuple(
+        mend_text(value[-cap:] if cap == _STACK else value, cap)[0]
+        if type(value := attributes.get(name)) is str
+        else ""
+        for name, cap in ((c.EXCEPTION_TYPE, 1024), (c.EXCEPTION_MESSAGE, _MESSAGE), (c.EXCEPTION_STACKTRACE, _STACK))
+    )
+    return found if any(found) else ()

@@ -1,0 +1,127 @@
+"""Lists in a terminal: one line a row at any width, families together, signs that align, words in ASCII."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from spanpost.cli import tables, task_lines
+from spanpost.cli.columns import short
+from spanpost.model.deliveries import DeliveryRow
+from spanpost.model.readings import Approval, Failure
+from spanpost.model.tasks import Task
+from spanpost.semconv import STATUSES
+
+BEGAN = datetime.now(UTC) - timedelta(hours=5, minutes=20)
+
+
+def a_task(number: int, **known: Any) -> Task:
+    """Return a task with an id as long as those of traces."""
+    given = {"uid": UUID(int=number << 96), "tenant": "default", "task_id": f"{number:032x}-{number:016x}"}
+    return Task(**{**given, "name": f"task {number}", "agent_name": "coder", "started_at": BEGAN, **known})
+
+
+def family() -> list[Task]:
+    """Return a family whose sub-agent waits, and one that failed in another."""
+    root = a_task(
+        1,
+        name="Migrate the monorepo to Python 3.14 and its many services",
+        agent_name="orchestrator",
+        progress=12,
+        cost_usd=Decimal("0.68"),
+        context_used_tokens=6_000,
+        context_window_tokens=200_000,
+    )
+    asked = (Approval(id="q", question="May I drop Python 3.9?"),)
+    done = a_task(2, parent_uid=root.uid, status="complete", progress=60, ended_at=BEGAN + timedelta(minutes=3))
+    waits = a_task(
+        3, parent_uid=root.uid, name="Migrate mailer", status="waiting", approvals=asked, cost_usd=Decimal("0.11")
+    )
+    failed = a_task(4, parent_uid=root.uid, status="error", error=Failure(message="pytest exited 1\nline 2"))
+    return [root, done, failed, waits]
+
+
+def printed(width: int, tasks: list[Task], *, is_ascii: bool = False) -> list[str]:
+    """Return the lines of a list in a terminal of that width."""
+    console = Console(file=io.StringIO(), width=width, highlight=False)
+    task_lines.print_tasks(tasks, is_ascii=is_ascii, console=console)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 120, 200])
+def test_a_task_is_one_line(width: int) -> None:
+    """Each task takes one line that fits the terminal, with the whole short id; no text is folded."""
+    lines = printed(width, family())
+    assert len(lines) == 5
+    assert max(map(cell_len, lines)) <= width
+    ids = [short(task.uid) for _, task in task_lines.as_tree(family())]
+    assert [id in line for id, line in zip(ids, lines[1:], strict=True)] == [True] * 4
+
+
+def test_what_a_person_must_see_is_first_and_said() -> None:
+    """Below its parent, a waiting task with its question comes first, then a failed one with its first line."""
+    _, root, waits, failed, done = printed(120, family())
+    assert root.startswith("⚙  ")
+    assert "$0.79" in root  # with what is below it
+    assert "5h" in root
+    assert "└ Migrate mailer  May I drop Python 3.9?" in waits
+    assert "└ task 4  pytest exited 1" in failed
+    assert "line 2" not in failed
+    assert "100 %" in done
+    assert "60 %" not in done
+
+
+def test_unknown_figures_are_a_dash() -> None:
+    """A task without progress, cost and context shows dashes, never a question mark or zero."""
+    [_, line] = printed(80, [a_task(1)])
+    assert line.split()[-5:] == ["–", "–", "–", "5h", "00000001"]
+
+
+def test_signs_take_two_cells_and_ascii_has_words() -> None:
+    """The name begins in the same column for every status; in ASCII every character is ASCII, with the word."""
+    tasks = [a_task(n, status=status, name="Name") for n, status in enumerate(STATUSES, 11)]
+    lines = printed(80, tasks)[1:]
+    assert {cell_len(line[: line.index("Name")]) for line in lines} == {3}
+    assert not any("\N{VARIATION SELECTOR-16}" in line for line in lines)
+    words = printed(80, [*tasks, *family()], is_ascii=True)
+    assert all(line.isascii() for line in words)
+    assert [line.split()[0] for line in words[1:10]] == list(STATUSES)
+
+
+def test_a_wide_terminal_shows_more() -> None:
+    """Wider terminals add columns; a pipe has all of them, with the whole id."""
+    headers = {width: printed(width, family())[0].split() for width in (80, 120, 4000)}
+    assert headers[80] == ["task", "agent", "done", "cost", "ctx", "age", "id"]
+    assert {"status", "tools", "in", "out"} <= set(headers[120])
+    assert headers[4000][-2:] == ["task", "id"]
+    assert family()[0].task_id in printed(4000, family())[1]
+
+
+def test_a_cycle_of_parents_is_listed() -> None:
+    """Tasks that are each other's parents are listed once each."""
+    one, two = UUID(int=1 << 96), UUID(int=2 << 96)
+    assert len(printed(80, [a_task(1, parent_uid=two), a_task(2, parent_uid=one)])) == 3
+
+
+def test_deliveries_are_one_line_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A delivery with a long error takes one line at 80 columns, with its number, state and the error's start."""
+    console = Console(file=io.StringIO(), width=80, highlight=False)
+    monkeypatch.setattr("spanpost.cli.columns.out", lambda: console)
+    row = DeliveryRow(
+        id=12, sink="slack", address="default", ordering_key="k", mode="news", state="dead", task_id="t" * 48,
+        kind="approval_requested", attempt=3, born_at=BEGAN, reason="channel_not_found", error="no such channel " * 9,
+    )  # fmt: skip
+    tables.print_deliveries([row, row], datetime.now(UTC))
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()
+    assert len(lines) == 3
+    assert max(map(len, lines)) <= 80
+    assert all(word in lines[1] for word in ("12", "slack", "dead", "5h", "channel_not_found"))
