@@ -166,8 +166,8 @@ PIPELINE_ALERTS = (
             "Remove what is old: shorter times for the tenant in `retention.tenants`, then `spanpost archive run`; or "
             "`spanpost erase --tenant NAME --to TIME`, if nobody needs the rows.",
             "Or raise the limit: `limits.tenants` in the settings and SIGHUP, without a restart. Has the disk room?",
-            "PostgreSQL keeps the space of deleted rows for new ones: a tenant's part falls at the next measurement, the "
-            "tables do not become smaller by that.",
+            "PostgreSQL keeps the space of deleted rows for new ones: a tenant's part falls at the next measurement, "
+            "the tables do not become smaller by that.",
         ),
         dashboard="pipeline",
         fires={'spanpost_tenant_storage_used_ratio{tenant="acme",instance="a:1"}': "0.95x90"},
