@@ -165,7 +165,7 @@ PIPELINE_ALERTS = (
             "agent send much more than before? Limit its rate: `limits.entries_per_second`.",
             "Remove what is old: shorter times for the tenant in `retention.tenants`, then `spanpost archive run`; or "
             "`spanpost erase --tenant NAME --to TIME`, if the rows are not needed.",
-            "Or raise the limit: `limits.tenants` in the settings and SIGHUP, without a restart. Has the disk enough space?",
+            "Or raise the limit: `limits.tenants` in the settings and SIGHUP, without a restart. Is there disk space?",
             "PostgreSQL keeps the space of deleted rows for new ones: a tenant's part falls at the next measurement, "
             "the tables do not become smaller by that.",
         ),
