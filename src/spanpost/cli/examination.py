@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from spanpost.cli.limits_check import examine_limits, stored_findings
 from spanpost.cli.listening import NamedFinding, examine_gateway, examine_metrics
+from spanpost.cli.trial_message import send
 from spanpost.model.access_tokens import AccessToken, ending
 from spanpost.model.errors import ConfigError, SpanpostError
 from spanpost.model.findings import Finding
@@ -35,8 +36,11 @@ SINK_TIMEOUT = 30.0
 FORWARD_TIMEOUT = 5.0
 
 
-def examine(settings: Settings) -> list[NamedFinding]:
-    """Check everything that can be wrong before the start; the settings themselves were accepted already."""
+def examine(settings: Settings, *, sends: bool = False) -> list[NamedFinding]:
+    """Check everything that can be wrong before the start; the settings themselves were accepted already.
+
+    `sends`: each sink posts a test message.
+    """
     found = [*_settings()]
     if settings.cells is not None:
         found += _cells(settings)
@@ -54,7 +58,7 @@ def examine(settings: Settings) -> list[NamedFinding]:
         *_kafka(settings),
         *_interactions(settings),
         *_slack_oauth(settings),
-        *_sinks(settings),
+        *_sinks(settings, sends=sends),
         *_launchers(settings),
     ]
 
@@ -79,7 +83,9 @@ def _database(settings: Settings) -> Iterator[NamedFinding]:
     try:
         counts, server, ends, stored = asyncio.run(_counts(settings))
     except SpanpostError as error:
-        yield NamedFinding("database", False, str(error))  # the message says what to do
+        section = str(error).partition(":")[0]  # of the settings that the store was opened with
+        name = section if section in type(settings).model_fields else "database"
+        yield NamedFinding(name, False, str(error))  # the message says what to do
         return
     rows = ", ".join(f"{name} {value}" for name, value in counts.items() if isinstance(value, int))
     yield NamedFinding("database", True, f"{where}: reachable, schema current{server}; {rows}")
@@ -301,7 +307,7 @@ async def _with_workspaces(settings: Settings, question: Callable[[Workspaces], 
         return await question(workspaces)
 
 
-def _sinks(settings: Settings) -> Iterator[NamedFinding]:
+def _sinks(settings: Settings, *, sends: bool) -> Iterator[NamedFinding]:
     for name in registry.names():
         whose = registry.distribution(name)
         try:
@@ -318,9 +324,15 @@ def _sinks(settings: Settings) -> Iterator[NamedFinding]:
                 yield NamedFinding(name, False, str(error))  # the message says what to do
                 continue
             addresses = sorted({"", *(route.address for route in settings.routes if route.sink == name)})
-            look = partial(_check_sink, sink, addresses, settings) if isinstance(sink, CheckingSink) else None
-            for each in asyncio.run(_run_check(look, sink.close)):
+            looks: list[Callable[[], Awaitable[Sequence[Finding]]]] = []
+            looks += [partial(_check_sink, sink, addresses, settings)] if isinstance(sink, CheckingSink) else []
+            looks += [partial(send, sink, addresses, settings.intake.tenant)] if sends else []
+            for each in asyncio.run(_run_check(partial(_all, looks) if looks else None, sink.close)):
                 yield NamedFinding(name, each.ok, each.found, each.cure)
+
+
+async def _all(looks: Sequence[Callable[[], Awaitable[Sequence[Finding]]]]) -> list[Finding]:
+    return [finding for look in looks for finding in await look()]
 
 
 async def _check_sink(sink: CheckingSink, addresses: Sequence[str], settings: Settings) -> Sequence[Finding]:
