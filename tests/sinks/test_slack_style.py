@@ -23,6 +23,7 @@ from spanpost.model.tasks import Step
 from spanpost.routing.routes import Route, Verbosity
 from spanpost.runtime.assembly import open_sinks, routes_of, rules_of
 from spanpost.settings import load
+from spanpost.sinks import labels
 from spanpost.sinks.redaction import SinkRule
 from spanpost.sinks.slack.impersonation import disarmed
 from spanpost.sinks.slack.links import FIELDS, Template, problem
@@ -646,3 +647,12 @@ def test_what_a_route_cannot_have_is_refused(clean_environment: object, route: d
     """A digest or board that could never be made is refused at the start, with the field and a next step."""
     with pytest.raises(ConfigError, match=why):
         routes_of(load(slack={}, console={}, routes=[route]))
+
+
+def test_what_was_asked_and_answered_is_shown_only_with_content() -> None:
+    """A run is titled by what was asked, unless its agent named it or the route hides content."""
+    task = a_task(name="weather_agent", ask="Weather in Oslo?", answer="Rain")
+    assert labels.title(task) == "Weather in Oslo?"
+    assert labels.title(replace(task, is_named=True)) == "weather_agent"
+    bare = SlackStyle(shows_content=False).of_task(task)
+    assert (bare.ask, bare.answer, labels.title(bare)) == (None, None, "weather_agent")

@@ -194,7 +194,7 @@ def test_a_threshold_is_reported_once_per_climb() -> None:
 
 
 def test_one_call_may_pass_two_thresholds() -> None:
-    """A call that jumps over both thresholds gives one warning, of the higher; the lower is not told later."""
+    """A call that jumps over both thresholds gives one warning, of the higher; the lower is not reported later."""
     assert in_order(100, 900, 950) == [[], [warning(850, 0, 900)], []]
 
 

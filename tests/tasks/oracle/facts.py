@@ -368,7 +368,7 @@ class Facts:
     def checkpoint(self) -> Said | None:
         """The last checkpoint that the agent reported."""
         said = [
-            Said(0, n.at, n.key, (ENGLISH.tell(r.locale_message) if r.locale_message else None) or _told(n))
+            Said(0, n.at, n.key, (ENGLISH.tell(r.locale_message) if r.locale_message else None) or _reported_words(n))
             for n, *_ in self.reported
             if (r := n.r).reports is EventReport.CHECKPOINT
         ]
@@ -515,7 +515,7 @@ def _name(n: Note, role: Role) -> Said | None:
     return Said(0 if called is not None else -1, *_earliest(n), n.o.name[:TEXT])
 
 
-def _told(n: Note) -> str:
+def _reported_words(n: Note) -> str:
     return (n.r.message or n.r.action or n.r.step_name or n.o.name)[:TEXT]
 
 

@@ -12,6 +12,7 @@ from spanpost.model.readings import Approval, Artifact, Failure
 from spanpost.model.tasks import Step
 from spanpost.model.tasks import Task as Row
 from spanpost.semconv import TASK_NAME
+from spanpost.tasks.records import DEPTH
 from tests.tasks.oracle.context import use_of
 from tests.tasks.oracle.facts import Facts
 from tests.tasks.oracle.questions import moment, questions
@@ -143,11 +144,18 @@ def _agents(task: Task) -> dict[str, Any]:
 
 
 def _below(task: Task) -> list[Task]:
-    above, at = [], task.parent
-    while at is not None and at not in above:
-        above.append(at)
+    above = _above(task)
+    passed = [child for child in task.children if child not in above and len(_above(child)) <= DEPTH]
+    return [t for child in passed for t in (child, *_below(child))]
+
+
+def _above(task: Task) -> list[Task]:
+    found: list[Task] = []
+    at = task.parent
+    while at is not None and at is not task and at not in found:
+        found.append(at)
         at = at.parent
-    return [t for child in task.children if child not in above for t in (child, *_below(child))]
+    return found
 
 
 def _questions(task: Task) -> tuple[Approval, ...]:
