@@ -55,6 +55,13 @@ def test_what_is_wrong_there_is_said() -> None:
     assert "nowhere.pem" in finding.finding
 
 
+def test_a_mistake_in_a_section_has_its_name(tmp_path: Path) -> None:
+    """A route to a sink that is not on is a finding of `routes`, not of the database."""
+    sections = {"database": {"embedded": True, "data_dir": tmp_path}, "routes": [{"sink": "slak"}]}
+    [finding] = [one for one in examine(load(**sections)) if not one.ok and "slak" in one.finding]
+    assert finding.name == "routes"
+
+
 def test_launchers_are_looked_at(tmp_path: Path) -> None:
     """Each launcher that is on reports a missing program with the remedy, and starts nothing."""
     mark = tmp_path / "started"
