@@ -37,9 +37,11 @@ HEADINGS = {
 
 
 def is_documented(name: str, message: Message) -> bool:
-    """Tell whether the page shows this very message of this framework."""
+    """Tell whether the page shows this very message of this framework, apart from its time and its cost."""
     [section] = [part for part in PAGE.split("\n## ") if part.startswith(f"{HEADINGS[name]}\n")]
-    return f"\n{message.text}\n" in section
+    parts = message.text.split(" · ")
+    said = " · ".join(part for part in parts if not (part[0].isdigit() or part[0] in "$<"))
+    return f"\n{said}\n" in section
 
 
 Start = Callable[[str], Running]
