@@ -246,7 +246,7 @@ async def by_slack(site: Site, act: str, subject: Subject) -> None:
         return [one for one in await slack.messages() if subject.name in str(one) and not one.get("thread_ts")]
 
     labels = {
-        "cancel": "Cancel", "pause": "Pause", "retry": "Retry", "mute": "Mute",
+        "cancel": "Stop", "pause": "Pause", "retry": "Retry", "mute": "Mute",
         "rate": "👍", "approve": "Approve", "deny": "Deny", "choose": "canary", "dismiss": "Let it be",
     }  # fmt: skip
     if act == "message":

@@ -37,9 +37,11 @@ HEADINGS = {
 
 
 def is_documented(name: str, message: Message) -> bool:
-    """Tell whether the page shows this very message of this framework."""
+    """Tell whether the page shows this very message of this framework, apart from its time and its cost."""
     [section] = [part for part in PAGE.split("\n## ") if part.startswith(f"{HEADINGS[name]}\n")]
-    return f"\n{message.text}\n" in section
+    parts = message.text.split(" · ")
+    said = " · ".join(part for part in parts if not (part[0].isdigit() or part[0] in "$<"))
+    return f"\n{said}\n" in section
 
 
 Start = Callable[[str], Running]
@@ -80,7 +82,7 @@ def test_a_tool_is_shown_while_it_runs(name: str, start: Start) -> None:
     assert is_documented(name, working)
     run.say("go")
     run.hear("done")
-    message = run.see(says(f"✅ {TITLES[name]}: complete"), "complete")
+    message = run.see(ends(f"✅ {TITLES[name]}: complete"), "complete")
     assert is_documented(name, message)
     [figures] = [words for words in message.words if "tool call" in words]
     assert "1 tool call" in figures
@@ -97,7 +99,7 @@ def test_a_failing_tool(name: str, start: Start) -> None:
     run.say("fail")
     if name == "crewai":
         run.hear("done")
-        message = run.see(says("✅ travel_crew: complete"), "complete")
+        message = run.see(ends("✅ travel_crew: complete"), "complete")
         assert any("1 tool call (1 failed)" in words for words in message.words)
     else:
         run.hear("raised")
@@ -113,7 +115,7 @@ def test_a_stream(name: str, start: Start) -> None:
     run.see(says(f"⚙️ {TITLES[name]}: working · {TOOLS[name]}"), "at work")
     run.say("go")
     run.hear("done")
-    run.see(says(f"✅ {TITLES[name]}: complete"), "complete")
+    run.see(ends(f"✅ {TITLES[name]}: complete"), "complete")
 
 
 @pytest.mark.parametrize("name", ["pydantic_ai", "openai_agents", "langgraph"])
@@ -136,17 +138,15 @@ def test_a_run_that_is_resumed(name: str, start: Start) -> None:
     run.hear("asked")
     run.say("yes")
     run.hear("done")
-    run.see(says("✅ booking: complete"), "complete")
+    run.see(ends("✅ booking: complete"), "complete")
 
 
 @pytest.mark.parametrize("name", ["pydantic_ai"])
 def test_a_second_agent_is_shown_while_it_works(name: str, start: Start) -> None:
-    """An agent called by a tool is shown below the task with the tool that it calls."""
+    """An agent called by a tool is named below the task while it works."""
     run = start(name).begin("handoff")
     run.hear("tool")
-    at_work = run.see(
-        lambda m: "concierge" in m.words and "tool: look_up_weather" in m.words, "the second agent at work"
-    )
+    at_work = run.see(lambda m: "concierge" in m.words, "the second agent at work")
     assert is_documented(name, at_work)
     run.say("go")
     run.hear("done")
@@ -173,6 +173,5 @@ def test_what_a_second_agent_does_is_shown(name: str, titles: str, final: str, s
     run.see(lambda message: message.text in wanted, "at work")
     run.say("go")
     run.hear("done")
-    message = run.see(says(f"✅ {final}: complete"), "complete")
+    message = run.see(ends(f"✅ {final}: complete"), "complete")
     assert is_documented(name, message)
-    assert any("together" in words for words in message.words) == (name != "crewai")  # there a delegate has no span

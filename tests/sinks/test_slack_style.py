@@ -543,6 +543,26 @@ async def test_an_edit_is_made_only_for_what_is_read(slack, change, is_edited):
     await sink.close()
 
 
+async def test_another_tool_is_an_edit_where_nothing_else_is_known(slack):
+    """Of a task that says nothing itself another tool is shown at once, and the model between two calls is not."""
+    sink = SlackSink(transport=api(slack))
+    task = a_task(last_event_at=NOON)
+    state = await sink.deliver(a_delivery(task, sink="slack"))
+    tool = replace(
+        task,
+        steps=(Step(name="grep"),),
+        action="tool: grep",
+        messages={"action": wording.message("task.tool", name="grep")},
+    )
+    shown = await sink.deliver(a_delivery(tool, sink="slack", message_receipt=state))
+    model = {"action": "model: x", "messages": {"action": wording.message("task.model", name="x")}}
+    again = replace(tool, steps=(Step(name="grep ×2", count=2),), **model)
+    skipped = await sink.deliver(a_delivery(again, sink="slack", message_receipt=shown))
+    assert (bool(shown.skipped), skipped.skipped) == (False, "unchanged")
+    assert slack.messages("#agents")[0]["text"].endswith("working · tool: grep")
+    await sink.close()
+
+
 async def test_another_call_alone_is_an_edit_once_in_a_while(slack):
     """Of a task that says nothing itself the newest call is shown at most every 30 s; with a step never."""
     sink = SlackSink(transport=api(slack))

@@ -81,7 +81,7 @@ def plan(
     if checkpoint.kind is Kind.END and of == root.key:
         held_back = milestones.without_held(held_back)
     elif held_back:
-        held_back = milestones.before_other_news(held_back, found, checkpoint, root.now)
+        held_back = milestones.before_later(held_back, found, checkpoint, root.now)
     after = before if held_back is before.held_back else replace(before, held_back=held_back)
     if after.unasked and after.has_message:
         found = [delivery for delivery in found if delivery.mode is not Mode.STATE]

@@ -158,7 +158,7 @@ def message_timer_key(state: Key) -> Key:
     return state[:16] + b"h" + state[17:]
 
 
-def before_other_news(
+def before_later(
     held_back: dict[str, Held], found: list[PlannedDelivery], checkpoint: Checkpoint, now: datetime
 ) -> dict[str, Held]:
     """Put held milestones before the deliveries of a later checkpoint, so that a thread is in order of time.

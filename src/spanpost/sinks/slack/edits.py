@@ -4,7 +4,7 @@ Rules
 - Line 1, line 2, a card, a question and the state of the task count at once.
 - Progress counts by steps of five per cent, as does the context from a half on; the cost when it passes 1, 2, 5, 10,
   ... dollars: smaller changes are shown with the next edit.
-- A tool or a model that is called does not count; where it is all that is known of a task, once in `CALLS`.
+- A call does not count. Where calls are all that is known of a task, another tool counts, and any call once in `CALLS`.
 - Slack itself writes how long ago the task began.
 """
 
@@ -50,7 +50,8 @@ def _read(task: Task) -> Task:
     if task.messages.get("action") is not None:
         at = task.last_activity_at or task.last_event_at
         is_all = not task.step_name and not task.last_checkpoint
-        action = str(int(at.timestamp() // CALLS.total_seconds())) if is_all and at is not None else None
+        tool = task.steps[-1].name.partition(" ×")[0] if task.steps else ""
+        action = f"{int(at.timestamp() // CALLS.total_seconds())} {tool}" if is_all and at is not None else None
     return msgspec.structs.replace(
         task,
         last_event_at=_floor(task),

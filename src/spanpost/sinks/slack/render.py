@@ -164,7 +164,9 @@ def _sentence(task: Task, children: Sequence[Task], asked: questions.Asked, slac
     last = (
         questions.lines_of(first, slack_style)[0].removeprefix("✋ ")
         if first
-        else "  ".join(filter(None, _failed(task, locale))) or disarmed(words(task, 120, locale))
+        else (failed[1] or failed[0])
+        if (failed := _failed(task, locale))
+        else cut(_last_words(task, locale), 120)
     )
     sign = labels.task_label(task, locale).emoji
     return " · ".join(
