@@ -26,7 +26,7 @@ class Task {
     this.parts = Object.fromEntries(["head", "questions", "acts", "facts", "context", "error", "after", "steps", "children", "judged", "made", "message"]
       .map((name) => [name, h("section", { class: name })]));
     this.timeline = new Timeline(id, this.control.signal);
-    this.waterfall = new Waterfall(id, this.control.signal, (at) => this.timeline.seek(at));
+    this.waterfall = new Waterfall(id, this.control.signal, (at) => this.timeline.seek(at), () => this.task && this.show());
     this.questions = new Map();
     /** @type {{ show: () => void } | null} */
     this.acts = null; // set by `acts`
@@ -97,7 +97,8 @@ class Task {
     this.head();
     this.ask();
     this.draw("error", task.error, () => task.error && failure(task.error));
-    this.draw("facts", { ...task, last_event_at: isFinal(task) && task.last_event_at, children: null }, () => facts(task));
+    const totals = task.totals ?? this.waterfall.totals;
+    this.draw("facts", { ...task, totals, last_event_at: isFinal(task) && task.last_event_at, children: null }, () => facts({ ...task, totals }));
     this.age = parts.facts.querySelector(".age");
     const steps = task.steps ?? [];
     this.draw("steps", [steps, task.status], () => steps.length > 0 && [h("h2", {}, "Steps"), h("ol", { class: "steps" }, steps.slice(-40).map((one, i, all) => {

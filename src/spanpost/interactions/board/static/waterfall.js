@@ -13,10 +13,11 @@ const LEAST = 20;
 
 export class Waterfall {
   /** `seek(at)` lets the timeline go to a moment (milliseconds). */
-  constructor(id, signal, seek) {
+  constructor(id, signal, seek, loaded) {
     this.id = id;
     this.signal = signal;
     this.seek = seek;
+    this.loaded = loaded;
     this.at = null;
     this.traceId = "";
     this.from = null;
@@ -60,6 +61,13 @@ export class Waterfall {
     if (whole.is_folded && this.from !== null) await this.part();
     this.element.hidden = !(whole.bars.length || whole.questions.length || whole.ticks.length > 1);
     this.draw();
+    this.loaded();
+  }
+
+  /** The cost of the task with all below it; null where it has none, or where not all are known. */
+  get totals() {
+    const all = this.whole?.tracks ?? [];
+    return all.length > 1 && all.length < 40 ? { tasks: all.length, cost_usd: all.reduce((sum, one) => sum + (number(one.cost_usd) ?? 0), 0) } : null;
   }
 
   // Of very many calls only those in the window, one by one.
