@@ -41,7 +41,7 @@ log = logging.getLogger("auto_ops")
 HERE = Path(__file__).parent
 #: Alerts that are handled at once; and the daemon's wait before it tries a failed one again, seconds.
 MOST, AGAIN = 4, 60.0
-#: Characters of a runbook, and files of a repository, that a model is told at most.
+#: Characters of a runbook, and files of a repository, that a model receives at most.
 MOST_TEXT, MOST_FILES = 20_000, 200
 #: What the database may raise while it is down.
 AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
@@ -117,7 +117,7 @@ class Gateway:
 
 @dataclass(frozen=True)
 class Hints:
-    """What the models are told beside the alert: runbooks by the name in an alert's link, files of a repository."""
+    """What the models receive beside the alert: runbooks by the name in an alert's link, files of a repository."""
 
     runbooks: Path | None = None
     repository: Path | None = None
@@ -355,13 +355,13 @@ def read(arguments: list[str] | None) -> argparse.Namespace:
         "--repository",
         type=_directory,
         default=said.get("REPOSITORY_ROOT") or None,
-        help="a directory whose file names the models are told (REPOSITORY_ROOT)",
+        help="a directory whose file names the models receive (REPOSITORY_ROOT)",
     )
     add(
         "--runbooks",
         type=_directory,
         default=said.get("RUNBOOKS") or None,
-        help="a directory of runbooks: the models are told <name>.md of an alert's runbook_url (RUNBOOKS)",
+        help="a directory of runbooks: the models receive <name>.md of an alert's runbook_url (RUNBOOKS)",
     )
     add(
         "--log-level",

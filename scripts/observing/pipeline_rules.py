@@ -164,10 +164,9 @@ PIPELINE_ALERTS = (
             "`SELECT * FROM tenant_totals` shows rows and bytes of each tenant, and when they were measured. Does one "
             "agent send much more than before? Limit its rate: `limits.entries_per_second`.",
             "Remove what is old: shorter times for the tenant in `retention.tenants`, then `spanpost archive run`; or "
-            "`spanpost erase --tenant NAME --to TIME`, if nobody needs the rows.",
-            "Or raise the limit: `limits.tenants` in the settings and SIGHUP, without a restart. Has the disk room?",
-            "PostgreSQL keeps the space of deleted rows for new ones: a tenant's part falls at the next measurement, the "
-            "tables do not become smaller by that.",
+            "`spanpost erase --tenant NAME --to TIME`, if the rows are not needed.",
+            "Or raise the limit: `limits.tenants` in the settings and SIGHUP, without a restart. Is the disk large enough?",
+            "Deleted rows are not counted from the next measurement on. Their space stays with the tables.",
         ),
         dashboard="pipeline",
         fires={'spanpost_tenant_storage_used_ratio{tenant="acme",instance="a:1"}': "0.95x90"},

@@ -13,20 +13,20 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 from observing.panels import HIGH, NOTHING, POSTGRES, PROMETHEUS, TRACES, asks, in_words
 
-#: A lane in which nothing happens.
+#: A row in which nothing happens.
 IDLE = {"0": ("idle", "transparent")}
 
 
 def states(
     title: str, says: str, sql: str, words: dict[str, tuple[str, str]], *, height: int = HIGH, width: int = 12
 ) -> Any:
-    """Return a lane for each `metric` of a query of time, metric, value; `words` names and colours the values.
+    """Return a row for each `metric` of a query of time, metric, value; `words` names and colours the values.
 
-    A state ends with the next value of its lane: 0 is idle.
+    A state ends with the next value of its row: 0 is idle.
     """
     panel = statetimeline.Panel().title(title).description(says).datasource(POSTGRES).height(height).span(width)
     panel = panel.show_value(c.VisibilityMode.NEVER).merge_values(True).row_height(0.8).fill_opacity(80).line_width(0)
-    # Lanes have values at different times: the gaps between are no ends.
+    # Rows have values at different times: the gaps between are no ends.
     panel = panel.span_nulls(True).no_value(NOTHING).legend(common.VizLegendOptions().show_legend(False))
     panel = panel.tooltip(common.VizTooltipOptions().mode(c.TooltipDisplayMode.SINGLE))
     return asks(in_words(panel, IDLE | words), sql, is_series=True)

@@ -282,7 +282,7 @@ async def test_after_three_refusals_a_person_is_needed(monkeypatch: pytest.Monke
     assert facts_of[-1] == {"name": "DiskFull"}
 
 
-def test_models_are_told_the_runbook_and_the_repository(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_models_receive_the_runbook_and_the_repository(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The text of a runbook is found by the last part of its link, and nothing outside the directory is read."""
     monkeypatch.syspath_prepend(str(EXAMPLE))
     agents, program = (importlib.import_module(name) for name in ("agents", "auto_ops"))
@@ -292,15 +292,15 @@ def test_models_are_told_the_runbook_and_the_repository(monkeypatch: pytest.Monk
     (tmp_path / "secret.md").write_text("canary")
     hints = program.Hints(books, tmp_path)
 
-    def told(url: str) -> dict[str, Any]:
+    def fields_of(url: str) -> dict[str, Any]:
         alert = agents.Alert("a", "DiskFull", "", "", description="db1", labels={"host": "db1"}, runbook_url=url)
         return dict(hints.with_hints(alert).fields())
 
-    found = told("https://example.org/runbooks/disk?x=1")
+    found = fields_of("https://example.org/runbooks/disk?x=1")
     assert (found["runbook"], found["repository"]) == ("Free some space.", ["books", "secret.md"])
     assert (found["description"], found["labels"]) == ("db1", {"host": "db1"})
     for url in ("https://example.org/../secret", "https://example.org/..%2Fsecret", "", "https://example.org/none"):
-        assert "runbook" not in told(url)
+        assert "runbook" not in fields_of(url)
     options = ["--database", "postgresql://x", "--rounds", "2", "--repository", str(tmp_path), "--log-level", "debug"]
     monkeypatch.setenv("MAX_ITERATIONS", "7")
     assert (program.read(options).rounds, program.read(options[:2]).rounds) == (2, 7)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -102,3 +103,19 @@ def test_public_metrics_without_a_token_are_reported(clean_environment: Path) ->
     assert any("metrics.tokens" in one for one in found)
     found = [one.finding for one in examine(load(metrics={"host": "127.0.0.1", "port": 0})) if one.name == "metrics"]
     assert not any("metrics.tokens" in one for one in found)
+
+
+def test_a_test_message_is_sent_to_each_place(tmp_path: Path) -> None:
+    """With `--send` each address of the routes gets a message of its own, which says that it is a test."""
+    calls = tmp_path / "calls.jsonl"
+    sections = {"slack": {"preview_file": calls}, "routes": [{"sink": "slack", "address": "#deploys", "agent": "x"}]}
+    settings = load(**{"database": {"embedded": False}, **sections})
+    said = [one.finding for one in examine(settings, sends=True) if one.name == "slack" and one.ok]
+    assert "a test message was sent to its default place" in said
+    assert "a test message was sent to #deploys" in said
+    posted = [json.loads(call)["arguments"] for call in calls.read_text().splitlines()]
+    assert [call["channel"] for call in posted] == ["#agents", "#deploys"]
+    assert all("Test message of spanpost check" in call["text"] for call in posted)
+    calls.write_text("")
+    examine(settings)
+    assert calls.read_text() == ""

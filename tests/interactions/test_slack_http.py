@@ -23,6 +23,7 @@ from spanpost.interactions.acts import Interactions
 from spanpost.interactions.authorization import AuthorizationRules, Found, Lookup, Person, Rule, Ruling
 from spanpost.interactions.protocols import Asked, PersonMessage
 from spanpost.interactions.slack import guard
+from spanpost.interactions.slack.announcements import Announcements
 from spanpost.interactions.slack.app import SlackApp
 from spanpost.interactions.slack.http import SlackHttp
 from spanpost.interactions.slack.installations import Installation, Self
@@ -62,7 +63,7 @@ class Alice:
 class Knock:
     """An endpoint with two apps, without any network. `counted` has the counts."""
 
-    def __init__(self) -> None:
+    def __init__(self, announcements: Announcements | None = None) -> None:
         self.interaction_store = InteractionStore()
         self.counted: list[str] = []
         rules = AuthorizationRules(rules=(Rule(actions=frozenset({"decide"}), users=("UALICE",)),))
@@ -83,7 +84,7 @@ class Knock:
             )
             one._self = Self(team=team, bot_user="UBOT")
             made.append(one)
-        self.app = SlackApp(made)
+        self.app = SlackApp(made, announcements=announcements)
         self.http = HttpRouter(SlackHttp(self.app, self.interaction_store, watch=self, clock=lambda: NOW).routes)
 
     def knocked(self, endpoint: str, answer: str) -> None:

@@ -152,3 +152,30 @@ async def test_an_alert_is_posted_once_and_edited() -> None:
         [message] = slack.workspace.channel("agents").top()
         [reply] = slack.workspace.channel("agents").replies(message["ts"])
         assert [m["text"] for m in (message, reply)] == ["✅ Resolved · DiskFull: The disk of db1 is full"] * 2
+
+
+async def test_an_alert_of_another_app_is_answered_in_its_thread() -> None:
+    """An alert that is another app's message gets its replies below that message, which is never edited."""
+    async with FakeSlack() as slack:
+        transport = WebApi(slack.token, base_url=slack.url)
+        channel = slack.workspace.channel("agents")
+        other = SlackSink(channel="#agents", transport=transport)
+        foreign = await other.deliver(a_delivery(a_task("foreign"), sink="slack"))
+        before = [(message["ts"], message["text"]) for message in channel.top()]
+        sink = SlackSink(channel="#elsewhere", transport=transport)
+        own = msgspec.structs.replace(a_task("alert"), type="alert", agent_name=None, status="waiting")
+        ref = foreign.ref
+        alert = msgspec.structs.replace(FULL, source="slack", fingerprint=f"T1-{ref['channel']}-{ref['ts']}")
+        root = await sink.deliver(a_delivery(own, sink="slack", alert=alert))
+        start = a_checkpoint(own, kind=Kind.START)
+        await sink.deliver(a_delivery(own, start, sink="slack", alert=alert, message_receipt=root))
+        agents = msgspec.structs.replace(a_task("fix"), root_uid=own.uid, parent_uid=own.uid)
+        verdict = a_checkpoint(agents, kind=Kind.CHECKPOINT, text="Verdict: old logs")
+        await sink.deliver(a_delivery(agents, verdict, sink="slack", message_receipt=root))
+        await sink.close()
+        await other.close()
+        assert [(message["ts"], message["text"]) for message in channel.top()] == before
+        replies = channel.replies(str(ref["ts"]))
+        assert len(replies) == 2
+        assert "DiskFull" in replies[0]["text"]
+        assert "Verdict: old logs" in replies[1]["text"]

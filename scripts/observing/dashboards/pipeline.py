@@ -6,6 +6,7 @@ from typing import Any
 
 from grafana_foundation_sdk.builders import dashboard as d
 
+from observing.dashboards.common import BUDGET
 from observing.frame import dashboard, in_rows
 from observing.panels import GREEN, JOB, PROCESS, QUANTILES, RED, YELLOW, bars, in_words, lines, number, quantiles, rows
 from observing.timelines import heat
@@ -183,6 +184,36 @@ def _why() -> list[Any]:
 
 def _storage() -> list[Any]:
     return [
+        lines(
+            "Stored by tenant",
+            "Size of each tenant's rows with their indexes, as last measured; 0 where nothing is measured.",
+            (f"max by (tenant) (spanpost_tenant_stored_bytes{{{JOB}}}) or vector(0)", "{{tenant}}"),
+            unit="bytes",
+            width=8,
+        ),
+        lines(
+            "Rows by tenant",
+            "Rows of each tenant, as last measured; 0 where nothing is measured.",
+            (f"max by (tenant) (spanpost_tenant_stored_rows{{{JOB}}}) or vector(0)", "{{tenant}}"),
+            width=8,
+        ),
+        lines(
+            "Used storage limit",
+            "Part of limits.stored_bytes that each tenant has stored; from 100 % on nothing more of it is taken.",
+            (f"max by (tenant) (spanpost_tenant_storage_used_ratio{{{JOB}}}) or vector(0)", "{{tenant}}"),
+            unit="percentunit",
+            steps=BUDGET,
+            width=8,
+        ),
+        lines(
+            "Refused by limits per minute",
+            "Requests that a limit of their tenant refused, by limit.",
+            (
+                f"sum by (tenant, limit) (rate(spanpost_tenant_refused_total{{{PROCESS}}}[{_RATE}])) * 60 or vector(0)",
+                "{{tenant}} {{limit}}",
+            ),
+            width=24,
+        ),
         lines(
             "Bytes in the journal",
             "Requests that are answered and not recorded yet, compressed.",

@@ -18,10 +18,10 @@ ONE = (
     "OR aliases @> to_jsonb(${task:sqlstring}::text) ORDER BY started_at DESC LIMIT 1)"
 )
 MODEL = "coalesce(e.attributes->>'gen_ai.response.model', e.attributes->>'gen_ai.request.model')"
-#: Lanes of calls: each edge of a call changes how many run; a lane is idle again when none does.
+#: Rows of calls: each edge of a call changes how many run; a row is idle again when none does.
 _GANTT = """WITH calls AS (
   (SELECT CASE e.role WHEN 2 THEN 'model ' || left(coalesce({model}, ''), 60)
-      ELSE 'tool ' || left(coalesce(e.attributes->>'gen_ai.tool.name', e.name), 60) END AS lane,
+      ELSE 'tool ' || left(coalesce(e.attributes->>'gen_ai.tool.name', e.name), 60) END AS track,
     CASE e.role WHEN 2 THEN 1 ELSE 2 END AS kind, (e.status = 2)::int AS bad,
     to_timestamp(e.start_ns / 1e9) AS begun, to_timestamp(e.end_ns / 1e9) AS ended
   FROM agent_events e
@@ -32,13 +32,13 @@ _GANTT = """WITH calls AS (
     started_at, coalesce(ended_at, now())
   FROM agent_tasks WHERE parent_uid = {one} AND started_at IS NOT NULL
 ), edges AS (
-  SELECT lane, kind, begun AS at, 1 AS one, bad FROM calls
-  UNION ALL SELECT lane, kind, ended, -1, -bad FROM calls
+  SELECT track, kind, begun AS at, 1 AS one, bad FROM calls
+  UNION ALL SELECT track, kind, ended, -1, -bad FROM calls
 ), sums AS (
-  SELECT lane, kind, at, sum(sum(one)) OVER w AS runs, sum(sum(bad)) OVER w AS fails
-  FROM edges GROUP BY lane, kind, at WINDOW w AS (PARTITION BY lane, kind ORDER BY at)
+  SELECT track, kind, at, sum(sum(one)) OVER w AS runs, sum(sum(bad)) OVER w AS fails
+  FROM edges GROUP BY track, kind, at WINDOW w AS (PARTITION BY track, kind ORDER BY at)
 )
-SELECT at AS time, lane AS metric, (CASE WHEN runs <= 0 THEN 0 WHEN fails > 0 THEN 5 ELSE kind END)::float8 AS value
+SELECT at AS time, track AS metric, (CASE WHEN runs <= 0 THEN 0 WHEN fails > 0 THEN 5 ELSE kind END)::float8 AS value
 FROM sums ORDER BY 1, 2"""
 
 
@@ -182,7 +182,7 @@ def _timeline() -> list[Any]:
     return [
         states(
             "Calls over time",
-            "A lane for each model, tool and sub-agent, and one for questions to people. Red: failed.",
+            "A row for each model, tool and sub-agent, and one for questions to people. Red: failed.",
             _GANTT.format(one=ONE, model=MODEL),
             {
                 "1": ("model call", "blue"),

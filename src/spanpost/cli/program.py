@@ -174,13 +174,20 @@ def run(
 
 
 @program.command(short_help="Check settings, database and ports.")
-def check(as_json: Json = False, database_url: DatabaseUrl = None, data_dir: DataDir = None) -> None:
+def check(
+    as_json: Json = False,
+    sends: Annotated[
+        bool, typer.Option("--send", help="Also post a test message to each place that the routes lead to.")
+    ] = False,
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = None,
+) -> None:
     """Check settings, database and ports, and print what to do about each finding. Exit 1 if something is
     wrong.
     """
     from spanpost.cli.examination import examine
 
-    findings = examine(settings_of(database_url, data_dir))
+    findings = examine(settings_of(database_url, data_dir), sends=sends)
     if as_json:
         print_json({"findings": [finding._asdict() for finding in findings]})
     else:

@@ -66,7 +66,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     #: Derived from tenant, fingerprint and `starts_at`: the same for every sender and every repetition.
     id: UUID
     tenant: str
-    #: alertmanager or grafana.
+    #: alertmanager, grafana, or slack: another app's message there.
     source: str
     fingerprint: str
     starts_at: datetime

@@ -32,7 +32,7 @@ class OpenTasks(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     looping: int = 0
 
 
-class Retried(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class RetriedChain(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Most retries of a task that failed in the last hour and was not tried again since."""
 
     agent_name: str | None
@@ -107,7 +107,7 @@ class Fleet(msgspec.Struct, frozen=True, kw_only=True):
 
     tasks: list[OpenTasks] = []
     approvals: list[OpenApprovals] = []
-    retried: list[Retried] = []
+    retried: list[RetriedChain] = []
     deliveries: list[SinkQueue] = []
     health: list[Health] = []
     #: Budgets in their current periods, of all tenants.

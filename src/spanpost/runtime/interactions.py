@@ -206,6 +206,7 @@ class InteractionsRuntime:
         section = settings.interactions
         assert section is not None
         try:
+            from spanpost.interactions.slack.announcements import Announcements
             from spanpost.interactions.slack.app import SlackApp
             from spanpost.interactions.slack.entities import Entities
             from spanpost.interactions.slack.socket import Socket, Sockets
@@ -227,8 +228,10 @@ class InteractionsRuntime:
         installations = [self._make(*each) for each in apps_of(settings)]
         is_installed = workspaces is not None and bool(section.app_token or section.signing_secret)
         commands, figures = settings.outputs.commands, figures_of(settings)
+        channels = settings.alerts.channels
         self.app: SlackApp = SlackApp(
             installations,
+            announcements=Announcements(channels, store.alerts, take) if channels else None,
             entities=Entities(commands, figures, settings.intake.tenant) if commands and figures else None,
             comments=section.comments,
             replies=section.replies,

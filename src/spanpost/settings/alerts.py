@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from base64 import b64encode
 from datetime import timedelta
+from typing import Annotated
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, StringConstraints, field_validator, model_validator
 
 from spanpost.http.urls import http_url
 from spanpost.model.alerts import Alert
 from spanpost.readers.alerts import ALERTMANAGER
+from spanpost.readers.channel_alerts import ChannelAlerts, mistake_in
 from spanpost.settings.interactions import Word
 from spanpost.settings.section import Duration, Section, Zone
 
@@ -59,6 +61,41 @@ class AlertmanagerSettings(Section):
         return f"Basic {b64encode(f'{self.username}:{self.password.get_secret_value()}'.encode()).decode()}"
 
 
+class ChannelSettings(Section, ChannelAlerts):
+    """Messages of other apps in a Slack channel that are alerts. The app needs the scope `channels:history` (or
+    `groups:history`) there, and the events that replies need.
+    """
+
+    channel: str = Field(pattern=r"^[CGD][A-Z0-9]{1,31}$", description="The channel's id: `C0123ABCD`.")
+    apps: tuple[Annotated[str, StringConstraints(pattern=r"^[AB][A-Z0-9]{1,31}$")], ...] = Field(
+        min_length=1, max_length=20, description="Ids of the apps (`A…`) or bots (`B…`) whose messages count."
+    )
+    firing: str = Field(
+        max_length=200,
+        description="First line of a message that is an alert: `[FIRING:*] {name}`. `*` is any text.",
+    )
+    resolved: str = Field(
+        default="",
+        max_length=200,
+        description="First line of a message that ends the alerts of this name in the channel: `[RESOLVED] {name}`.",
+    )
+    severity: str = Field(default="warning", max_length=60, description="Severity of these alerts.")
+
+    @field_validator("firing", "resolved")
+    @classmethod
+    def _is_a_pattern(cls, value: str) -> str:
+        if value and (why := mistake_in(value)):
+            raise ValueError(why)
+        return value
+
+    @field_validator("firing")
+    @classmethod
+    def _says_something(cls, value: str) -> str:
+        if not value.replace("{name}", "").replace("*", "").strip():
+            raise ValueError("needs a text besides its placeholders: every message would be an alert")
+        return value
+
+
 class AlertsSettings(Section):
     """What people may do with alerts: with an Alertmanager, they may silence them from Slack, the API and the
     command line.
@@ -66,6 +103,11 @@ class AlertsSettings(Section):
 
     alertmanagers: tuple[AlertmanagerSettings, ...] = Field(
         default=(), max_length=20, description="The Alertmanagers; each is an `[[alerts.alertmanagers]]` (below)."
+    )
+    channels: tuple[ChannelSettings, ...] = Field(
+        default=(),
+        max_length=50,
+        description="Slack channels in which other apps post alerts; each is an `[[alerts.channels]]` (below).",
     )
     timezone: Zone = Field(
         default="UTC", description="IANA name of the time zone of *until tomorrow 9:00*: `Asia/Seoul`."

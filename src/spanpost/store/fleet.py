@@ -15,7 +15,7 @@ from spanpost.model.fleet import (
     OpenApprovals,
     OpenTasks,
     RetentionLag,
-    Retried,
+    RetriedChain,
     Sealing,
     SinkQueue,
 )
@@ -92,7 +92,7 @@ async def figures(connection: Any, owner: UUID) -> Fleet | None:
     return Fleet(
         tasks=[OpenTasks(**dict(row)) for row in await connection.fetch(_TASKS)],
         approvals=[OpenApprovals(**dict(row)) for row in await connection.fetch(_APPROVALS)],
-        retried=[Retried(**dict(row)) for row in await connection.fetch(_RETRIED)],
+        retried=[RetriedChain(**dict(row)) for row in await connection.fetch(_RETRIED)],
         deliveries=[SinkQueue(**dict(row)) for row in await connection.fetch(_DELIVERIES)],
         health=[Health(**dict(row)) for row in await connection.fetch(_HEALTH)],
         spending=await budgets.listed(connection, None, SHOWN),

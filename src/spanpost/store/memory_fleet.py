@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from spanpost.model.access_tokens import AccessToken, by_tenant, ending
 from spanpost.model.budgets import Spent
 from spanpost.model.checkpoints import Checkpoint, Kind
-from spanpost.model.fleet import MOST_RETRIES, Fleet, OpenApprovals, OpenTasks, Retried
+from spanpost.model.fleet import MOST_RETRIES, Fleet, OpenApprovals, OpenTasks, RetriedChain
 from spanpost.model.tasks import Task
 from spanpost.semconv import ERROR, FINAL_STATUSES
 from spanpost.store.memory_deliveries import MemoryOutbox
@@ -63,7 +63,7 @@ def open_approvals(tasks: Iterable[Task], checkpoints: Iterable[Checkpoint], now
     ]
 
 
-def retried(tasks: Iterable[Task], now: datetime) -> list[Retried]:
+def retried(tasks: Iterable[Task], now: datetime) -> list[RetriedChain]:
     """Return the most retries of a task that failed in the last hour, by agent, environment and tenant."""
     by_id = {(task.tenant, task.task_id): task for task in tasks}
     again = {(task.tenant, task.retry_of) for task in by_id.values()}
@@ -83,7 +83,7 @@ def retried(tasks: Iterable[Task], now: datetime) -> list[Retried]:
             who = (task.agent_name, task.environment, task.tenant)
             found[who] = max(found.get(who, 0), retries)
     return [
-        Retried(agent_name=agent, environment=environment, tenant=tenant, retries=retries)
+        RetriedChain(agent_name=agent, environment=environment, tenant=tenant, retries=retries)
         for (agent, environment, tenant), retries in found.items()
     ]
 

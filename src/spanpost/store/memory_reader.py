@@ -34,7 +34,7 @@ from spanpost.model.queries import (
     rank_of,
 )
 from spanpost.model.tasks import Task
-from spanpost.model.totals import together
+from spanpost.model.totals import Totals, together, totals
 from spanpost.model.waterfalls import Waterfall
 from spanpost.semconv import ERROR
 from spanpost.store.memory_curves import MemoryCurves
@@ -183,6 +183,12 @@ class MemoryReader:
     async def waterfall(self, task_uid: UUID, since: datetime | None, until: datetime | None) -> Waterfall:
         """Return what a task and those below it did in a window of time."""
         return waterfall(self._tables, self._heartbeats, self._people, task_uid, since, until)
+
+    async def totals(self, uids: Iterable[UUID]) -> dict[UUID, Totals]:
+        """Return the figures of tasks together with all tasks below them, of those that have any."""
+        asked = set(uids)
+        found = totals(self._tables.tasks.values()) if asked else {}
+        return {uid: one for uid, one in found.items() if uid in asked}
 
     async def stats(self, tenant: str, since: datetime, until: datetime) -> Stats:
         """Return sums over the tasks that began in that time."""

@@ -343,7 +343,9 @@ class Facts:
     @cached_property
     def is_asking_model(self) -> bool:
         """True while a model call is the newest thing that began."""
-        said = [Said(0, n.begins, b"0" + n.key, n.r.role is Role.LLM) for n, *_ in self.started if _doing(n) is not None]
+        said = [
+            Said(0, n.begins, b"0" + n.key, n.r.role is Role.LLM) for n, *_ in self.started if _doing(n) is not None
+        ]
         said += [Said(0, n.begins, b"1" + n.key, False) for n, *_ in self.ended if n.o.parent_id]
         return bool(_value(said))
 
@@ -561,6 +563,8 @@ def _words(failure: Failure | None, n: Note) -> tuple[str, str, str]:
     """Return type, message and log of a failure."""
     if failure is None:
         return "", n.o.status_message[:TEXT], ""
-    return failure.type[:200], (failure.message or n.o.status_message)[:TEXT], (
-        failure.log_tail if len(failure.log_tail) <= LOG else paragraph(failure.log_tail, LOG, keep="tail")
+    return (
+        failure.type[:200],
+        (failure.message or n.o.status_message)[:TEXT],
+        (failure.log_tail if len(failure.log_tail) <= LOG else paragraph(failure.log_tail, LOG, keep="tail")),
     )

@@ -23,6 +23,7 @@ from spanpost.interactions.keeper import Keeper
 from spanpost.interactions.protocols import PersonMessage
 from spanpost.interactions.requested_acts import ActOutcome
 from spanpost.interactions.slack import payloads, phrases, threads
+from spanpost.interactions.slack.announcements import Announcements
 from spanpost.interactions.slack.commands import ACTS, Commands
 from spanpost.interactions.slack.decisions import Comments, pressed
 from spanpost.interactions.slack.departures import departed
@@ -66,6 +67,7 @@ class SlackApp:
         answer: float = ANSWER,
         everywhere: Everywhere | None = None,
         entities: Entities | None = None,
+        announcements: Announcements | None = None,
     ) -> None:
         self.installations = tuple(installations)
         #: The app that people may install in further workspaces.
@@ -74,6 +76,7 @@ class SlackApp:
         self._replies = replies
         self._conceal = conceal
         self._entities = entities
+        self._announcements = announcements
         self._answer = answer
         self._keeper = Keeper()
         self._refusals: set[tuple[str, ...]] = set()
@@ -235,6 +238,13 @@ class SlackApp:
 
     async def _on_message(self, body: dict[str, Any], origin: PayloadOrigin) -> BoltResponse:
         installation = origin.installation
+        if self._announcements is not None and (said := payloads.announcement(body, origin.team)) is not None:
+            try:
+                is_ours = (await installation.whoami()).bot in said.apps
+                is_alert = not is_ours and await self._announcements.hear(said, installation.interactions.tenant)
+            except StoreUnavailable:
+                return answer(503, "unavailable")  # Slack sends it again
+            return answer(200, "alert" if is_alert else "ignored")
         reply = payloads.reply(body, origin.team)
         if reply is None or self._replies == "off":
             return answer(200, "ignored")

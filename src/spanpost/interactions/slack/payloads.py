@@ -27,6 +27,8 @@ JSON: Final = "application/json"
 ID: Final = re.compile(r"^[A-Z][A-Z0-9]{1,31}\Z")
 TS: Final = re.compile(r"^[0-9]{1,16}(\.[0-9]{1,16})?\Z")
 _UUID: Final = re.compile(r"^[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}\Z")
+#: Attachments of a message, and characters of each text, that are read.
+_ATTACHMENTS, _PART = 10, 4_000
 _LABELLED: Final = re.compile(r"<([^<>|]{1,4000})(?:\|([^<>]{0,4000}))?>")
 
 
@@ -48,6 +50,18 @@ class Click(msgspec.Struct, frozen=True, kw_only=True):
     response_url: str
     is_foreign: bool
     idempotency_key: str
+    at: datetime
+
+
+class Announcement(msgspec.Struct, frozen=True, kw_only=True):
+    """A message that an app posted in a channel, not in a thread."""
+
+    #: Its bot's id and its own, as far as Slack says them.
+    apps: tuple[str, ...]
+    team: str
+    channel: str
+    ts: str
+    text: str
     at: datetime
 
 
@@ -260,6 +274,25 @@ def reply(body: dict[str, Any], team: str) -> Reply | None:
         idempotency_key=fingerprint("message", team, channel, ts),
         at=moment(ts),
     )
+
+
+def announcement(body: dict[str, Any], team: str) -> Announcement | None:
+    """Read a `message` event with a new message of an app in a channel; None for anything else."""
+    event = _dict(body.get("event"))
+    channel, ts, thread = (text_of(event.get(name)) for name in ("channel", "ts", "thread_ts"))
+    if event.get("type") != "message" or event.get("subtype") not in (None, "bot_message") or event.get("hidden"):
+        return None
+    profile = _dict(event.get("bot_profile"))
+    apps = tuple(text_of(said) for said in (event.get("bot_id"), event.get("app_id"), profile.get("app_id")) if said)
+    if not apps or not (ID.match(channel) and TS.match(ts)) or thread not in ("", ts):
+        return None
+    attachments = event.get("attachments")
+    parts = [text_of(event.get("text"))]
+    for one in attachments[:_ATTACHMENTS] if isinstance(attachments, list) else ():
+        said = _dict(one)
+        parts += [text_of(said.get(name)) for name in ("pretext", "title", "text")]
+    text = "\n".join(plain(part[:_PART]) for part in parts if part)
+    return Announcement(apps=apps, team=team, channel=channel, ts=ts, text=text, at=moment(ts))
 
 
 def stop(body: dict[str, Any], team: str) -> Stop | None:

@@ -18,12 +18,13 @@ The sink, the preview and the tests drive the same generator. Rules:
 10. A change that no person reads causes no edit (`edits`): else every heartbeat and every call would be one.
 11. A long log is a file in the thread, uploaded once after its reply. The reply stays without it if that fails.
 12. If the app is declared an agent, a message's thread has a session (`sessions`).
-13. A message that continues in another (`Delivery.has_moved`) is edited to say so, and is never posted for it.
+13. An alert that is another app's message has that message for its root: it is never edited, and its thread goes on.
+14. A message that continues in another (`Delivery.has_moved`) is edited to say so, and is never posted for it.
 
 A receipt's `ref` holds ``channel`` (its id), ``ts``, ``mark`` (a hash of the shown content; missing after
 doubt), ``g`` (the generation, from 0), ``style`` if it is plain, ``ended`` (``deleted`` or ``closed``) if
 nothing more can be shown in it, ``instead_of`` and ``why`` in a fallback, and ``file``: Slack's error code
-if there is no file.
+if there is no file. ``is_anothers`` says that another app wrote the message.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ import msgspec
 from spanpost.model.checkpoints import Kind
 from spanpost.model.deliveries import Delivery, Mode, Receipt
 from spanpost.model.errors import DeliveryRefused, DeliveryUncertain, Rejected
+from spanpost.readers.channel_alerts import message_of
 from spanpost.routing.planned import ON_THE_WAY, mark_of
 from spanpost.routing.routes import is_paced
 from spanpost.sinks import labels
@@ -198,7 +200,8 @@ def revives(delivery: Delivery, known: dict[str, Any]) -> bool:
     """Tell whether a deleted message would be posted again for this delivery."""
     if known.get("ended") == CLOSED_FOR_EDITS or int(known.get("g", 0)) >= LAST:
         return False
-    return bool(delivery.task.open_approvals) or delivery.task.status == "error"
+    task = delivery.task
+    return bool(task.open_approvals or task.open_child_approvals) or task.status == "error"
 
 
 def may_have_revived(delivery: Delivery, known: dict[str, Any]) -> bool:
@@ -216,9 +219,9 @@ def _checkpoint(
     if checkpoint is None:
         raise Rejected("a checkpoint delivery without a checkpoint", reason="empty")
     is_root = delivery.task.root_uid in (None, delivery.task.uid)
-    if checkpoint.kind is Kind.START and is_root:
-        return Receipt(skipped="the root message says so")
     known = known_of(delivery)
+    if checkpoint.kind is Kind.START and is_root and not known.get("is_anothers"):
+        return Receipt(skipped="the root message says so")
     if "ts" not in known:
         # Not `Unavailable`, which would count against Slack: the state's delivery came first, and failed.
         raise Rejected("there is no message for its thread: retry the task's state first", reason="no_root")
@@ -333,7 +336,11 @@ def _posted(response: Response, channel: str) -> dict[str, Any]:
 
 def known_of(delivery: Delivery) -> dict[str, Any]:
     """Return the receipt of the root message; empty before it is posted."""
-    return delivery.message_receipt.ref if delivery.message_receipt is not None else {}
+    if delivery.message_receipt is not None:
+        return delivery.message_receipt.ref
+    if delivery.alert is not None and (posted := message_of(delivery.alert)) is not None:
+        return {"channel": posted[0], "ts": posted[1], "ended": CLOSED_FOR_EDITS, "is_anothers": True}
+    return {}
 
 
 def client_msg_id(key: str, generation: int) -> str:

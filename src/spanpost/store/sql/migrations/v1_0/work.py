@@ -56,7 +56,7 @@ ALERTS: Final = table(
             "Made of tenant, fingerprint and starts_at. agent_checkpoints.ref of its checkpoints.",
         ),
         TENANT,
-        ("source", "text NOT NULL", "alertmanager or grafana."),
+        ("source", "text NOT NULL", "alertmanager, grafana or slack (another app's message)."),
         ("fingerprint", "text NOT NULL", "The sender's id of the alert: a hash of its labels."),
         ("starts_at", "timestamptz NOT NULL", "Since when it fires, by the sender's clock."),
         ("ends_at", "timestamptz", "When it was resolved; null while it fires."),
