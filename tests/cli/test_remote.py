@@ -225,11 +225,11 @@ def test_watching_says_once_that_it_began(gateway: Gateway, capsys: pytest.Captu
         (200, HELLO + event("1", "checkpoint", {"text": "one"})),
         (200, HELLO + event("2", "checkpoint", {"text": "two"}) + event("3", "checkpoint", {"text": "three"})),
     ]
-    watch.watch(as_json=True, agent=["coder"], status=["working"], count=2, url=gateway.url)
+    watch.watch(as_json=True, agent=["coder"], status=["working"], repo=["shop"], count=2, url=gateway.url)
     out, err = capsys.readouterr()
     assert [json.loads(line) for line in out.splitlines()] == [{"text": "one"}, {"text": "two"}]
     assert err.count("watching; stop with Ctrl-C") == 1
-    assert gateway.seen[0].path == "/api/events?status=working&agent=coder&event=checkpoint"
+    assert gateway.seen[0].path == "/api/events?status=working&agent=coder&event=checkpoint&repo=shop"
 
 
 def test_a_status_that_is_none_is_refused(gateway: Gateway) -> None:

@@ -72,11 +72,12 @@ async def test_the_family_stands_below() -> None:
 async def test_an_error_is_shown_with_the_end_of_its_log() -> None:
     """A failed task shows its reason and the last lines of its log, each behind a bar, and no more."""
     found = await whole("Migrate mailer")
-    log = "\n".join(f"line {n}" for n in range(50))
+    log = "\n".join(f"line {n}" for n in range(50)) + "\n    raise ValueError"
     error = {"type": "RolloutFailed", "message": "3 of 8 pods never became ready", "log_tail": log}
     text = printed(found._replace(task={**found.task, "error": error}), 80)
     assert "│ RolloutFailed: 3 of 8 pods never became ready\n" in text
     assert "│ line 49\n" in text
+    assert "│     raise ValueError\n" in text
     assert "│ line 5\n" not in text
 
 

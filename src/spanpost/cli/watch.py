@@ -37,6 +37,15 @@ def watch(
     topic: Annotated[
         list[str] | None, typer.Option("--topic", metavar="NAME", help="Only tasks with this topic.")
     ] = None,
+    person: Annotated[
+        list[str] | None, typer.Option("--person", metavar="WHO", help="Only tasks for this person.")
+    ] = None,
+    repo: Annotated[
+        list[str] | None, typer.Option("--repo", metavar="NAME", help="Only tasks on this repository.")
+    ] = None,
+    session: Annotated[
+        list[str] | None, typer.Option("--session", metavar="ID", help="Only tasks of this session.")
+    ] = None,
     q: Annotated[
         str, typer.Option("--search", metavar="TEXT", help="Only tasks with this text in name, action, id or agent.")
     ] = "",
@@ -61,6 +70,7 @@ def watch(
         from spanpost.cli.remote import Remote
 
         asked = {"status": status, "agent": agent, "topic": topic, "q": q, "event": "checkpoint"}
+        asked |= {"person": person, "repo": repo, "session": session}
         with Remote(url, data_dir) as remote:
             if task is not None:
                 asked["task"] = task_at(remote, task)["uid"]
@@ -74,6 +84,9 @@ def watch(
         tenant=tenant if tenant is not None else settings.intake.tenant,
         agents=tuple(agent or ()),
         topics=tuple(topic or ()),
+        people=tuple(person or ()),
+        repos=tuple(repo or ()),
+        sessions=tuple(session or ()),
         q=q,
     )
     asyncio.run(_watch(settings, found, tuple(status or ()), task, count, show))

@@ -132,7 +132,8 @@ def _error(error: Mapping[str, Any]) -> Iterator[Text]:
     for name, said in (("error", _reason(error)), ("log", error.get("log_tail") or "")):
         lines = strip(said).splitlines()
         for n, text in enumerate(lines[-_LINES:]):
-            yield Text.assemble((f"{name if n == 0 else '':<{_NAME}}", "red"), "│ ", line(text, 500))
+            indent = " " * min(len(text) - len(text.lstrip(" ")), _NAME)  # a stack trace is read by it
+            yield Text.assemble((f"{name if n == 0 else '':<{_NAME}}", "red"), "│ ", indent, line(text, 500))
 
 
 def _reason(error: Mapping[str, Any]) -> str:
