@@ -34,7 +34,7 @@ test: $(READY)
 	@$(PY) -m pytest -q -n auto --dist loadscope --no-loadscope-reorder $(ARGS)
 
 test-fast: $(READY)
-	@SPANPOST_TEST_EXAMPLES=few $(PY) -m pytest -q -n auto --dist loadscope -m "not slow and not acceptance" $(ARGS)
+	@TEST_EXAMPLES=few $(PY) -m pytest -q -n auto --dist loadscope -m "not slow and not acceptance" $(ARGS)
 
 test-pythons: $(READY)
 	@$(PY) scripts/test-pythons $(ARGS)

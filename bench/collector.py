@@ -9,7 +9,6 @@ import argparse
 import http.client
 import os
 import random
-import socket
 import subprocess
 import tempfile
 import threading
@@ -21,6 +20,8 @@ from typing import Any
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from options import parse
 from table import tell
+
+from spanpost.testing.ports import free_port
 
 ROOT = Path(__file__).parents[1]
 BATCH = 100
@@ -93,13 +94,6 @@ class Sink:
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Taking)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-
-def free_port() -> int:
-    """Return a port that is free now."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 def used(pid: int) -> float:

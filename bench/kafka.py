@@ -16,7 +16,6 @@ import asyncio
 import http.client
 import os
 import random
-import socket
 import statistics
 import subprocess
 import tempfile
@@ -38,6 +37,7 @@ from options import parse, postgres
 from table import tell
 
 from spanpost.store.sql.schema import upgrade
+from spanpost.testing.ports import free_port
 from spanpost.testing.postgres import with_database
 
 _ROOT = Path(__file__).parents[1]
@@ -70,12 +70,6 @@ def body(number: int) -> bytes:
         id = (trace + 1).to_bytes(16, "big")
         spans.append(span(dice, id, own, parent, "invoke_agent a" if root else "chat", now - SECOND, said))
     return request.SerializeToString()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager
@@ -146,12 +140,14 @@ def ask(dsn: str, question: str) -> list[Any]:
     return asyncio.run(asked())
 
 
-def fresh(dsn: str, name: str) -> str:
-    """Return a new database with the schema."""
-    ask(dsn, f"CREATE DATABASE {name}")
-    made = with_database(dsn, name)
-    asyncio.run(upgrade(made))
-    return made
+def fresh(dsn: str, *names: str) -> list[str]:
+    """Return new databases with the schema."""
+    first, *more = names
+    ask(dsn, f"CREATE DATABASE {first}")
+    asyncio.run(upgrade(with_database(dsn, first)))
+    for name in more:
+        ask(dsn, f"CREATE DATABASE {name} TEMPLATE {first}")
+    return [with_database(dsn, name) for name in names]
 
 
 def until_recorded(dsn: str, count: int) -> None:
@@ -222,7 +218,6 @@ def main() -> None:
             f'SPANPOST_KAFKA__BOOTSTRAP_SERVERS=["{address}"]',
             "SPANPOST_GATEWAY__JOURNAL_KEYS=" + '["' + "k" * 40 + '"]',
         ]
-        names = (f"kafka_{os.getpid()}_{n}" for n in range(10))
 
         def run(dsn: str, *settings: str) -> Running:
             made = Running(dsn, home / os.urandom(4).hex(), 0, [*ours, *settings])
@@ -237,12 +232,11 @@ def main() -> None:
             )
 
         requests = max(asked.spans // REQUEST, 1)
-        first = fresh(dsn, next(names))
+        first, *others = fresh(dsn, *(f"kafka_{os.getpid()}_{n}" for n in range(3)))
         gateway = run(first)
         _, seconds = sent(gateway.port, 0, requests)
         rows.append({"what": "acknowledged", "rate": requests * REQUEST / seconds, "median": 0, "p99": 0})
-        for count in (1, 2):
-            database = fresh(dsn, next(names))
+        for count, database in enumerate(others, 1):
             with held(database):
                 consumers = [consumer(database) for _ in range(count)]
                 until_shared(consumers)

@@ -17,7 +17,6 @@ import argparse
 import asyncio
 import http.client
 import os
-import socket
 import subprocess
 import tempfile
 import time
@@ -35,6 +34,7 @@ from stages import batches, floor, server_cpu
 from yardstick import yard
 
 from spanpost.store.sql.schema import upgrade
+from spanpost.testing.ports import free_port
 from spanpost.testing.postgres import with_database
 
 _TICK = 1 / os.sysconf("SC_CLK_TCK")
@@ -77,12 +77,6 @@ def memory(pid: int) -> float:
     """Return the peak memory of a process and of all below it, added up, MiB."""
     lines = [line for each in processes(pid) for line in Path(f"/proc/{each}/status").read_text().splitlines()]
     return sum(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

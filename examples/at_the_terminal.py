@@ -21,6 +21,8 @@ def _answer(pipeline: spanpost.Pipeline) -> None:
             print(f"\n{asked.question}\n{asked.detail}".rstrip())
             print(f"{' or '.join(asked.options or ('approve', 'deny'))}? ", end="", flush=True)
             word, _, comment = sys.stdin.readline().strip().partition(" ")
+            if not asked.options:
+                word = {"y": "approve", "yes": "approve", "n": "deny", "no": "deny"}.get(word.lower(), word)
             try:
                 pipeline.decide(str(asked.key), word, by=getpass.getuser(), comment=comment)
             except spanpost.ConfigError as error:

@@ -130,7 +130,8 @@ def api_page() -> str:
                 parts.append("\n".join(rows))
             good = operation["responses"]["200"]
             shape = next(
-                (_schema(one["schema"]) for kind, one in good["content"].items() if kind == "application/json"), ""
+                (_schema(one["schema"]) for kind, one in good.get("content", {}).items() if kind == "application/json"),
+                "",
             )
             others = ", ".join(sorted(status for status in operation["responses"] if status != "200"))
             parts.append(f"Answers {shape or good['description']}; else {others}.")

@@ -119,6 +119,12 @@ def _axe() -> str | None:
     return str(found) if found.is_file() else None
 
 
+def _typescript() -> str | None:
+    """Return the TypeScript compiler, a script for node."""
+    found = _COMPONENTS / "typescript-5.9.3" / "node_modules" / "typescript" / "bin" / "tsc"
+    return str(found) if found.is_file() and shutil.which("node") else None
+
+
 def _oidc_provider() -> str | None:
     """Return the packages of oidc-provider, a third-party OpenID Connect provider."""
     found = _COMPONENTS / "oidc-provider-9.13.3" / "node_modules"
@@ -163,6 +169,7 @@ COMPONENTS: dict[str, tuple[Callable[[], str | None], str]] = {
     "psql": (lambda: shutil.which("psql"), "PostgreSQL's psql; scripts/install-test-components installs it"),
     "make": (lambda: shutil.which("make"), "make; scripts/install-test-components installs it"),
     "axe": (_axe, "npm's axe-core; scripts/install-test-components installs it"),
+    "typescript": (_typescript, "npm's typescript, with node; scripts/install-test-components installs it"),
     "emulate": (_emulate, "npm's emulate; scripts/install-test-components installs it"),
     "oidc-provider": (_oidc_provider, "npm's oidc-provider; scripts/install-test-components installs it"),
     "local-slack": (_local_slack, "npm's local-slack; scripts/install-test-components installs it"),

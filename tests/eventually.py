@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import itertools
-import os
 import socket
 import subprocess
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar, cast
+
+from spanpost.testing.ports import free_port as free_port
 
 Found = TypeVar("Found")
 
@@ -61,27 +61,3 @@ def until_listening(process: subprocess.Popen[bytes], port: int, log: Path) -> N
         return is_listening(port)
 
     eventually(read)
-
-
-#: Below the ports that systems give to connections and to port 0, so that only tests use them.
-_FIRST, _OF_EACH_WORKER = 20_000, 500
-_worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-_ports = itertools.cycle(range(_OF_EACH_WORKER))
-
-
-def free_port() -> int:
-    """Return a port for a server that cannot take port 0, or that must receive only its own requests.
-
-    Another test never gets it, no connection does, and no exporter that outlived its own server sends to it.
-    """
-    first = _FIRST + _worker % 20 * _OF_EACH_WORKER
-    for _ in range(_OF_EACH_WORKER):
-        port = first + next(_ports)
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise AssertionError("no port is free")

@@ -223,12 +223,10 @@ def _defined(tree: ast.AST) -> Iterator[str]:
 
 
 def _prose(tree: ast.AST, source: str) -> Iterator[str]:
-    """Yield a file's docstrings, and its comments if one of them can hold a word: finding them takes long."""
+    """Yield a file's docstrings and comments."""
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             yield ast.get_docstring(node) or ""
-    if not any(_met(line.partition("#")[2], IN_OUR_PROSE) for line in source.splitlines() if "#" in line):
-        return
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
             yield token.string
@@ -255,6 +253,8 @@ def _is_private(name: str) -> bool:
 
 def _found_in(name: str, source: str) -> set[str]:
     """Return a line for each private name, and each private word in the prose, of one of our files."""
+    if not {*_words(source), *_words(name)} & (IN_OUR_NAMES | IN_OUR_PROSE):
+        return set()  # most have none anywhere, and finding names and comments takes long
     tree = ast.parse(source)
     names = {Path(name).stem, *_defined(tree)}
     lines = {f"name: {name}: {one}" for one in names if _is_private(one)}

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 
 IN_CI = os.environ.get("CI") == "true"
 #: Whether the full number is tried; the fast tests try few, as on a laptop.
-IS_THOROUGH = IN_CI and os.environ.get("SPANPOST_TEST_EXAMPLES") != "few"
+IS_THOROUGH = IN_CI and os.environ.get("TEST_EXAMPLES") != "few"
 #: Whether each run tries the same examples.
 IS_SAME = IN_CI and os.environ.get("SPANPOST_TEST_SEEDS") != "new"
 #: The profile of tests that set no number. A busy machine is no failure: there are no deadlines. A machine

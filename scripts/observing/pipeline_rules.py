@@ -165,9 +165,8 @@ PIPELINE_ALERTS = (
             "agent send much more than before? Limit its rate: `limits.entries_per_second`.",
             "Remove what is old: shorter times for the tenant in `retention.tenants`, then `spanpost archive run`; or "
             "`spanpost erase --tenant NAME --to TIME`, if the rows are not needed.",
-            "Or raise the limit: `limits.tenants` in the settings and SIGHUP, without a restart. Is there disk space?",
-            "PostgreSQL keeps the space of deleted rows for new ones: a tenant's part falls at the next measurement, "
-            "the tables do not become smaller by that.",
+            "Or raise the limit: `limits.tenants` in the settings and SIGHUP, without a restart. Is the disk large enough?",
+            "Deleted rows are not counted from the next measurement on. Their space stays with the tables.",
         ),
         dashboard="pipeline",
         fires={'spanpost_tenant_storage_used_ratio{tenant="acme",instance="a:1"}': "0.95x90"},

@@ -57,7 +57,7 @@ async def test_every_act_works_from_every_endpoint(dsn: str, tmp_path: Path) -> 
             ):
                 browser = await player.chromium.launch(executable_path=find("chromium"), args=ARGUMENTS)
                 context = await browser.new_context(base_url=gateway.url)
-                context.set_default_timeout(30_000)
+                context.set_default_timeout(60_000)
                 await context.add_init_script(f"sessionStorage.setItem('spanpost.token', '{token_of('board')}')")
 
                 async def talk(session: ClientSession) -> tuple[dict[str, dict[str, str]], dict[str, dict[str, str]]]:

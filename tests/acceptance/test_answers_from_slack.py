@@ -176,7 +176,7 @@ async def test_options_comments_cancel_and_the_menu(dsn: str, tmp_path: Path) ->
         await on.press(root, "Show more")
         assert "Deploy the shop" in str(await on.slack.dialogue())
         await on.press(root, "Mute")
-        await on.press(root, "Cancel")
+        await on.press(root, "Stop")
         assert [act[:2] for act in await on.acts()] == [
             ("choose", "done"),
             ("deny", "done"),

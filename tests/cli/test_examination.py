@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,13 @@ def test_what_is_wrong_there_is_said() -> None:
     assert "nowhere.pem" in finding.finding
 
 
+def test_a_mistake_in_a_section_has_its_name(tmp_path: Path) -> None:
+    """A route to a sink that is not on is a finding of `routes`, not of the database."""
+    sections = {"database": {"embedded": True, "data_dir": tmp_path}, "routes": [{"sink": "slak"}]}
+    [finding] = [one for one in examine(load(**sections)) if not one.ok and "slak" in one.finding]
+    assert finding.name == "routes"
+
+
 def test_launchers_are_looked_at(tmp_path: Path) -> None:
     """Each launcher that is on reports a missing program with the remedy, and starts nothing."""
     mark = tmp_path / "started"
@@ -95,3 +103,19 @@ def test_public_metrics_without_a_token_are_reported(clean_environment: Path) ->
     assert any("metrics.tokens" in one for one in found)
     found = [one.finding for one in examine(load(metrics={"host": "127.0.0.1", "port": 0})) if one.name == "metrics"]
     assert not any("metrics.tokens" in one for one in found)
+
+
+def test_a_test_message_is_sent_to_each_place(tmp_path: Path) -> None:
+    """With `--send` each address of the routes gets a message of its own, which says that it is a test."""
+    calls = tmp_path / "calls.jsonl"
+    sections = {"slack": {"preview_file": calls}, "routes": [{"sink": "slack", "address": "#deploys", "agent": "x"}]}
+    settings = load(**{"database": {"embedded": False}, **sections})
+    said = [one.finding for one in examine(settings, sends=True) if one.name == "slack" and one.ok]
+    assert "a test message was sent to its default place" in said
+    assert "a test message was sent to #deploys" in said
+    posted = [json.loads(call)["arguments"] for call in calls.read_text().splitlines()]
+    assert [call["channel"] for call in posted] == ["#agents", "#deploys"]
+    assert all("Test message of spanpost check" in call["text"] for call in posted)
+    calls.write_text("")
+    examine(settings)
+    assert calls.read_text() == ""

@@ -14,10 +14,14 @@ from rich.console import Console
 
 from spanpost.cli import tables, task_lines
 from spanpost.cli.columns import short
+from spanpost.cli.listing import ListRequest
 from spanpost.model.deliveries import DeliveryRow
+from spanpost.model.queries import TaskFilter
 from spanpost.model.readings import Approval, Failure
 from spanpost.model.tasks import Task
 from spanpost.semconv import STATUSES
+from spanpost.store.memory import MemoryStore
+from spanpost.testing.exercise_browse import at_work_on
 
 BEGAN = datetime.now(UTC) - timedelta(hours=5, minutes=20)
 
@@ -79,6 +83,12 @@ def test_what_a_person_must_see_is_first_and_said() -> None:
     assert "60 %" not in done
 
 
+def test_a_question_below_is_said_above() -> None:
+    """A working task shows the question of a task below it, also where that task is not listed."""
+    [_, line] = printed(120, [a_task(1, child_question="May I drop Python 3.9?", last_checkpoint="Split")])
+    assert "task 1  below: May I drop Python 3.9?" in line
+
+
 def test_unknown_figures_are_a_dash() -> None:
     """A task without progress, cost and context shows dashes, never a question mark or zero."""
     [_, line] = printed(80, [a_task(1)])
@@ -100,7 +110,7 @@ def test_a_wide_terminal_shows_more() -> None:
     """Wider terminals add columns; a pipe has all of them, with the whole id."""
     headers = {width: printed(width, family())[0].split() for width in (80, 120, 4000)}
     assert headers[80] == ["task", "agent", "done", "cost", "ctx", "age", "id"]
-    assert {"status", "tools", "in", "out"} <= set(headers[120])
+    assert {"status", "took"} <= set(headers[120])
     assert headers[4000][-2:] == ["task", "id"]
     assert family()[0].task_id in printed(4000, family())[1]
 
@@ -125,3 +135,22 @@ def test_deliveries_are_one_line_each(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(lines) == 3
     assert max(map(len, lines)) <= 80
     assert all(word in lines[1] for word in ("12", "slack", "dead", "5h", "channel_not_found"))
+
+
+async def test_tasks_of_a_person_a_repository_and_a_session() -> None:
+    """`--person`, `--repo` and `--session` leave only tasks of those, and narrow each other."""
+    store = MemoryStore()
+    await store.open()
+    said = {"agent__requested_by": "mina", "agent__repo": "shop", "session__id": "s1"}
+    await store.record([at_work_on(1, **said), at_work_on(2, **said | {"agent__repo": "web"}), at_work_on(3)])
+    found = (await store.reader.tasks(TaskFilter(shows_all=True), None, 9)).items
+    none = dict.fromkeys(("status", "agent", "topic", "type", "environment", "person", "repo", "session"), ())
+    for words, names in (
+        ({"person": ("mina",)}, {"job 1", "job 2"}),
+        ({"person": ("mina",), "repo": ("web", "api")}, {"job 2"}),
+        ({"session": ("s1",), "repo": ("shop",)}, {"job 1"}),
+        ({"person": ("jo",)}, set()),
+    ):
+        asked = ListRequest(words={**none, **words}, q="", since=None, roots=False, tenant=None, task_id=None, limit=9)
+        assert {task.name for task in found if asked._filter.takes(task)} == names
+        assert asked.is_narrow

@@ -188,6 +188,30 @@ def test_a_stream_goes_on_where_it_broke_off(gateway: Gateway, capsys: pytest.Ca
     assert "starting, trying again" in capsys.readouterr().err
 
 
+def test_an_address_where_nothing_answers_is_named(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each attempt to reach a gateway that is down names its address, without a password, and the pause grows."""
+    dead, pauses = f"127.0.0.1:{free_port()}", list[float]()
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(remote.time, "sleep", sleep)
+    monkeypatch.setattr(remote, "_AGAIN", (1.0, 15.0))
+    with Remote(f"http://me:hunter2@{dead}") as there:
+        with pytest.raises(KeyboardInterrupt):
+            list(there.follow({}))
+        with pytest.raises(RemoteAnswered, match=f"the gateway at {dead} cannot be reached"):
+            there.get("/api/me", {})
+    said = capsys.readouterr().err
+    assert said.count(f"the gateway at {dead} cannot be reached (ConnectError), trying again in ") == 3
+    assert pauses == [1.0, 2.0, 4.0]
+    assert "hunter2" not in said
+
+
 def test_an_event_of_no_form_is_no_traceback(gateway: Gateway) -> None:
     """An event that is no JSON is refused with a message."""
     gateway.answers.append((200, b"event: checkpoint\ndata: hello\n\n"))

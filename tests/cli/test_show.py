@@ -13,7 +13,7 @@ from spanpost.model.observations import Status
 from spanpost.model.queries import TaskFilter
 from spanpost.store.memory import MemoryStore
 from spanpost.testing.exercise_people import asking, at_work
-from spanpost.testing.observed import an_event, ended, started
+from spanpost.testing.observed import ended, started
 
 
 async def whole(name: str, entries: int = 20) -> looking.WholeTask:
@@ -22,11 +22,8 @@ async def whole(name: str, entries: int = 20) -> looking.WholeTask:
     await store.open()
     child = {"agent.task.name": "Migrate mailer", "agent.task.id": "mailer", "agent.name": "coder"}
     root = {"agent.task.name": "deploy", "agent.task.link.run": "https://ci.example/7", "agent.requested_by": "mina"}
-    log = "\n".join(f"line {n}" for n in range(50))
-    failed = {"agent.error.log_tail": log}
     await store.record([at_work(attributes=root), asking(detail="one\ntwo", risk="high", at=1.0)])
     await store.record([started(trace=1, span=2, parent=1, name="agent", attributes=child, at=2.0)])
-    await store.record([an_event(trace=1, span=2, index=1, name="agent.error", attributes=failed, at=3.0)])
     end = ended(
         trace=1,
         span=2,
@@ -35,12 +32,11 @@ async def whole(name: str, entries: int = 20) -> looking.WholeTask:
         attributes=child,
         at=2.0,
         status=Status.ERROR,
-        status_message="3 of 8 pods never became ready",
     )
     await store.record([end])
     tasks = (await store.reader.tasks(TaskFilter(shows_all=True), None, 9)).items
     [task] = [one for one in tasks if one.name == name]
-    return await looking._read(store, "default", task, entries)
+    return await looking.read_in(store, "default", task, entries)
 
 
 def printed(found: looking.WholeTask, width: int, *, is_ascii: bool = False) -> str:
@@ -75,8 +71,11 @@ async def test_the_family_stands_below() -> None:
 
 async def test_an_error_is_shown_with_the_end_of_its_log() -> None:
     """A failed task shows its reason and the last lines of its log, each behind a bar, and no more."""
-    text = printed(await whole("Migrate mailer"), 80)
-    assert "3 of 8 pods never became ready" in text
+    found = await whole("Migrate mailer")
+    log = "\n".join(f"line {n}" for n in range(50))
+    error = {"type": "RolloutFailed", "message": "3 of 8 pods never became ready", "log_tail": log}
+    text = printed(found._replace(task={**found.task, "error": error}), 80)
+    assert "│ RolloutFailed: 3 of 8 pods never became ready\n" in text
     assert "│ line 49\n" in text
     assert "│ line 5\n" not in text
 

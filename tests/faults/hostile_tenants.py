@@ -288,7 +288,7 @@ async def _compare(dsns: list[str], home: Path, seed: int, seconds: float, round
             for side in sides:
                 await _final(side)
             with suppress(AssertionError):  # the comparison says what is missing
-                await eventually_async(lambda: all(_is_streamed(together, alone) for alone in others), limit=60)
+                await eventually_async(lambda: all(_is_streamed(together, alone) for alone in others), limit=30)
             figures = [await side.figures() for side in sides]
             for task in following:
                 task.cancel()

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 ROOT = Path(__file__).parents[2]
 #: Longer than anything here takes; what exceeds it has failed.
-TIMEOUT = 120
+TIMEOUT = 200
 
 
 class Message:

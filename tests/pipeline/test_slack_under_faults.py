@@ -27,7 +27,7 @@ from spanpost.store.memory import MemoryStore
 from spanpost.tasks.folded import FoldRules
 from spanpost.testing.fake_slack import FakeSlack, Fault, Faults
 from spanpost.testing.observed import a_run, started
-from tests.thorough import IN_CI
+from tests.thorough import IS_THOROUGH
 
 pytestmark = pytest.mark.slow
 
@@ -104,7 +104,7 @@ days = st.tuples(scripts, st.sampled_from([0.0, 0.2]), st.none() | st.sampled_fr
 
 
 @given(st.lists(days, min_size=4, max_size=4))
-@settings(max_examples=10 if IN_CI else 3, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=10 if IS_THOROUGH else 3, deadline=None, suppress_health_check=list(HealthCheck))
 async def test_any_script_of_faults(several: list[tuple[dict[str, list[Fault | None]], float, Any]]) -> None:
     """Any faults in the first calls of each kind: in the end each message is there once, with the newest
     text. Each script has its own Slack and store; several run at once, because they mostly wait.

@@ -9,8 +9,9 @@ import pytest
 
 from spanpost import semconv as c
 from spanpost.model.observations import Observation, Origin, Part, Status
-from spanpost.model.readings import EventReport, Finish, Role
+from spanpost.model.readings import EventReport, Failure, Finish, Role
 from spanpost.readers import read
+from spanpost.readers.redaction import Redaction
 
 TRACE, SPAN, PARENT = b"t" * 16, b"s" * 8, b"p" * 8
 
@@ -261,3 +262,41 @@ def test_names_are_for_people(sent: str, name: str | None) -> None:
         span(attributes={"openinference.span.kind": "AGENT", c.NAME: sent, "graph.node.id": "{x}"}, name="{y}")
     )
     assert reading.agent_name == name
+
+
+@pytest.mark.parametrize(
+    ("attributes", "message", "said"),
+    [
+        ({"error.type": "RuntimeError"}, "RuntimeError: pytest exited 1", ("RuntimeError", "pytest exited 1", "")),
+        ({}, "RuntimeError: pytest exited 1", ("RuntimeError", "pytest exited 1", "")),
+        ({"error.type": "app.Refused"}, "Refused: no", ("app.Refused", "no", "")),
+        ({"error.type": "E"}, "E: E: twice", ("E", "twice", "")),
+        ({"error.type": "E"}, "Rollout failed\n  pod 1\n  pod 2", ("E", "Rollout failed", "  pod 1\n  pod 2")),
+        ({"error.type": "E", c.ERROR_LOG_TAIL: "log"}, "no", ("E", "no", "log")),
+    ],
+)
+def test_an_error_has_one_type_and_one_headline(
+    attributes: dict[str, Any], message: str, said: tuple[str, str, str]
+) -> None:
+    """The type is not said again in the message, whose first line is the headline; the rest is its log."""
+    kind = {"gen_ai.operation.name": "execute_tool"}
+    failure = read(span(attributes=kind | attributes, status=Status.ERROR, status_message=message)).failure
+    assert failure is not None
+    assert (failure.type, failure.message, failure.log_tail) == said
+
+
+def test_a_failed_span_has_the_words_and_the_stack_trace_of_its_exception() -> None:
+    """A span that does not say why it failed says what its exception event said, whose stack trace is its log."""
+    stack = "Traceback (most recent call last):\n  File x\nValueError: no seats"
+    kind = {"gen_ai.operation.name": "execute_tool"}
+    failed = read(span(attributes=kind, status=Status.ERROR, thrown=("ValueError", "no seats", stack)))
+    assert failed.failure == Failure(type="ValueError", message="no seats", log_tail=stack)
+    said = {c.EXCEPTION_TYPE: "ValueError", c.EXCEPTION_MESSAGE: "no seats", c.EXCEPTION_STACKTRACE: stack}
+    assert read(event("exception", said)).failure == failed.failure
+
+
+def test_the_exception_of_a_span_is_redacted() -> None:
+    """A secret in the message or in the stack trace is taken out before anything is made of it."""
+    secret = "sk-proj-" + "a1B2" * 12
+    o = span(attributes={}, status=Status.ERROR, thrown=("E", f"key {secret}", f"File x\nE: key {secret}"))
+    assert secret not in repr(Redaction(key=b"k" * 32).clean(o).thrown)

@@ -13,6 +13,8 @@ import sys
 import textwrap
 import unicodedata
 from datetime import UTC, timedelta
+from decimal import Decimal
+from uuid import UUID
 
 import msgspec
 import pytest
@@ -70,7 +72,7 @@ def test_a_card_says_it_all():
     assert rows == [
         "┃ ████████████░░░░░░░░  60 %   2/5 Fetch data",
         "┃ ▸ reading 12 pages",
-        "┃ context ▰▰▰▰▰▰▰▱▱▱ 72 % of 200k (table)   18.4k in · 1.2k out   $0.04   7 tool calls, 1 failed",
+        "┃ context ▰▰▰▰▰▰▰▱▱▱ 72 % of 200k (table)   55.2k in · 3.8k out   $0.12   7 tool calls, 1 failed",
         "┃ 1 of 2 agents at work",
         "┃ ├ ✅ Check sources  complete",
         "┃ └ ⚙️ Collect  working  2m 14s",
@@ -275,3 +277,12 @@ async def test_a_card_that_goes_on_in_another_is_printed_once_more_as_ended():
     )
     await sink.close()
     assert out.getvalue().count("went on in another message") == 1
+
+
+def test_a_card_of_a_team_has_its_sums():
+    """The card of a task without calls of its own shows the tokens and the cost of the tasks below it."""
+    root = a_task(input_tokens=None, output_tokens=None, cost_usd=None)
+    child = a_task(uid=UUID(int=7), input_tokens=1_500, output_tokens=332, cost_usd=Decimal("0.25"))
+    said = drawn(render.card(root, children=(child,)))
+    assert "1.5k" in said
+    assert "$0.25" in said

@@ -173,7 +173,7 @@ def test_what_needs_a_person_is_posted_anew_once(task):
     calls, _ = drive(a_delivery(task, a_checkpoint(), message_receipt=receipt), REPLIED)
     assert calls[0].arguments["thread_ts"] == "7.7"
     edited, again = drive(
-        a_delivery(replace(task, cost_usd=None), message_receipt=receipt), refusal("message_not_found")
+        a_delivery(replace(task, name="Another name"), message_receipt=receipt), refusal("message_not_found")
     )
     assert methods(edited) == ["chat.update"]
     assert again.ref["ended"] == DELETED

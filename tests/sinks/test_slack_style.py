@@ -591,10 +591,49 @@ def test_a_route_says_language_digest_and_board(clean_environment: object) -> No
     assert SlackStyle().by(first).locale.code == "ko"
 
 
+def test_a_route_says_what_waits_and_a_preset_fills_the_rest(clean_environment: object) -> None:
+    """`after`, quiet hours and the week's first day reach the route; a preset holds where the route is silent."""
+    routes = [
+        {
+            "sink": "slack",
+            "after": "PT30S",
+            "quiet": "22:00-07:00",
+            "digest": "weekly",
+            "digest_day": "friday",
+            "agent": "a",
+        },
+        {"sink": "slack", "preset": "busy", "board": False},
+    ]
+    first, busy, rest = routes_of(load(slack={"preview_file": "/dev/null"}, routes=routes)).routes
+    assert (first.after, first.quiet) == (timedelta(seconds=30), (time(22), time(7)))
+    assert (first.digest, first.digest_day, first.closing) == ("weekly", "friday", timedelta(minutes=1))
+    assert (busy.digest, busy.digest_failures, busy.board) == ("daily", True, False)
+    assert (rest.digest, rest.after, rest.quiet) == (None, timedelta(0), None)
+
+
+async def test_the_settings_of_the_board_and_of_people_reach_the_messages(slack, clean_environment):
+    """`api.public_url` and `interactions.people` are in the message that an assembled sink posts."""
+    settings = load(
+        slack={"token": slack.token, "base_url": slack.url},
+        api={"public_url": "https://agents.example/"},
+        interactions={"app_token": "xapp-1-a", "people": {"mina": "U012AB3CD"}},
+    )
+    sink = open_sinks(settings)["slack"]
+    task = a_task(requested_by="Mina")
+    await sink.deliver(a_delivery(task, sink="slack"))
+    [message] = slack.messages("#agents")
+    said = json.dumps([message["blocks"], message["attachments"]])
+    assert f"https://agents.example/board/tasks/{task.uid}" in said
+    assert "<@U012AB3CD>" in said
+    await sink.close()
+
+
 @pytest.mark.parametrize(
     ("route", "why"),
     [
-        ({"sink": "slack", "digest": "weekly"}, "digest"),
+        ({"sink": "slack", "digest": "monthly"}, "digest"),
+        ({"sink": "slack", "preset": "busy", "severity": "error"}, "not with severity"),
+        ({"sink": "slack", "quiet": "22-7"}, "hours of a day"),
         ({"sink": "slack", "digest": "daily", "digest_at": "9"}, "HH:MM"),
         ({"sink": "slack", "digest": "daily", "timezone": "Mars/Olympus"}, "time zone"),
         ({"sink": "slack", "board": True, "status": "error"}, "not with status"),

@@ -341,3 +341,34 @@ def test_within_a_running_event_loop(home: Path) -> None:
 
     assert asyncio.run(run()) == (1, False)
     assert working_in(home / "db" / "pg") == []
+
+
+def test_a_directory_of_others_is_refused(home: Path) -> None:
+    """Where another user could replace the cluster or its password, nothing is started and nothing is made."""
+    shared = home / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    with pytest.raises(ConfigError, match="can be changed by other users"):
+        EmbeddedPostgres(shared).start()
+    assert list(shared.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_directory_of_another_owner_is_refused(home: Path) -> None:
+    """A directory that another user has made before, in a place for all, is not taken."""
+    foreign = home / "foreign"
+    foreign.mkdir(mode=0o755)
+    os.chown(foreign, 12345, 12345)
+    with pytest.raises(ConfigError, match="can be changed by other users"):
+        EmbeddedPostgres(foreign).start()
+
+
+def test_a_careless_umask_opens_nothing(home: Path) -> None:
+    """With a umask of 0 every file and directory of a started cluster is its user's alone."""
+    before = os.umask(0)
+    try:
+        with EmbeddedPostgres(home / "db", options=FAST):
+            opened = [p for p in (home / "db", *(home / "db").rglob("*")) if p.lstat().st_mode & 0o077]
+    finally:
+        os.umask(before)
+    assert [path for path in opened if not path.is_symlink()] == []

@@ -20,6 +20,7 @@ from spanpost.store.postgres import PostgresStore
 from spanpost.tasks.folded import FoldRules
 from spanpost.testing.fake_slack import FakeSlack
 from spanpost.testing.observed import an_event
+from tests.interactions.local_slack import BOT_TOKEN, CHANNEL, LocalSlack, run_local_slack
 from tests.store.archiving.aged import age, retain, rules
 from tests.store.erasing_history import ALICE, COMMENT, NEEDLES, a_task, act, erased, found
 from tests.store.test_erasing_archives import in_files
@@ -148,3 +149,33 @@ async def test_a_person_among_many_tasks(
     assert "bob@wonder.example" in in_files(directory)
     left = await database.fetchval("SELECT count(*) FROM agent_tasks WHERE requested_by = 'bob@wonder.example'")
     assert left >= MANY // 2 * 8 // 10
+
+
+@pytest.mark.needs("local-slack")
+async def test_messages_in_a_third_partys_slack_are_deleted(
+    server: str, postgres_dsn: str, database: Any, tmp_path: Path
+) -> None:
+    """In a Slack that others wrote the messages of the erased task are gone, and those of another task stay."""
+    with run_local_slack(tmp_path) as url:
+        slack = LocalSlack(url)
+        store = PostgresStore(postgres_dsn, rules=FoldRules(routes=Routes(sinks=("slack",))), pool_size=4)
+        await store.open()
+        sink = SlackSink(channel=CHANNEL, transport=WebApi(BOT_TOKEN, base_url=slack.api), rates=FAST)
+        dispatcher = Dispatcher(store.outbox, store, {"slack": sink})
+        try:
+            await store.record([*a_task(1), *a_task(2)])
+            assert await dispatcher.drain(60)
+            assert "work 1" in str(await slack.messages())
+            report = await erased(database, task="task-default-1")
+            assert await dispatcher.drain(60)
+            assert report.id is not None
+            done = await advance(database, report.id)
+            assert (done.state, done.deletions["refused"], done.deletions["waiting"]) == ("done", 0, 0)
+            after = await slack.messages()
+            assert "work 1" not in str(after)
+            assert "work 2" in str(after)
+        finally:
+            await dispatcher.close()
+            await sink.close()
+            await store.close()
+            await slack.close()

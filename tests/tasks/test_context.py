@@ -266,13 +266,11 @@ def oracle(history: list[Call]) -> list[Judged]:
         for start, end in pairwise([*starts, len(talk)]):
             if start:
                 out.append(compaction(climb, talk[start - 2], talk[start - 1]))
-            for threshold in (round(share * 1000) for share in WARN_AT):
-                reached = [
-                    t
-                    for i, t in enumerate(talk)
-                    if start <= i < end and i not in drops and t * 1000 // 1000 >= threshold
-                ]
-                out += [warning(threshold, climb, reached[0])] if reached else []
+            highest: dict[int, int] = {}  # the highest threshold that each call is the first to reach
+            for threshold in sorted(round(share * 1000) for share in WARN_AT):
+                reached = [i for i, t in enumerate(talk) if start <= i < end and i not in drops and t >= threshold]
+                highest |= {reached[0]: threshold} if reached else {}
+            out += [warning(threshold, climb, talk[i]) for i, threshold in highest.items()]
             climb += 1
     return out
 

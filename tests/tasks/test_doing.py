@@ -208,3 +208,21 @@ def test_what_an_agent_below_needs_rises_to_the_root() -> None:
         assert (task.open_child_approvals, task.child_question_uid) == (1, named(twin, "second").uid)
     twin.record([span(4, 3, agent("second")), span(2, 1, agent("first"))])
     assert named(twin, "desk").working_children == 0
+
+
+def test_a_run_whose_process_went_after_a_failed_call_says_why_the_call_failed() -> None:
+    """The reason of an interrupted run is its last error, where its last call failed."""
+    twin = Twin()
+    gone = Observation(
+        part=Part.LOG, trace_id=TRACE, span_id=bytes([1]) * 8, name=c.EVENT_SPAN_INTERRUPTED, at_ns=BASE + 9 * SECOND
+    )
+    twin.record([span(1, 0, agent("ann"), is_open=True), span(2, 1, CALL), span(3, 1, FAILED)])
+    twin.record([placed(gone, read(gone))])
+    task = named(twin, "ann")
+    assert task.error is not None
+    assert (task.status, task.end_reason, task.error.type, task.error.message) == (
+        "error",
+        "interrupted",
+        "APIError",
+        "no",
+    )

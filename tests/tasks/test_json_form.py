@@ -23,8 +23,14 @@ KEYS = [
     "end_reason",
     "inferred",
     "progress",
+    "last_checkpoint",
+    "last_checkpoint_at",
+    "named",
+    "ask",
+    "answer",
     "started_at",
     "ended_at",
+    "last_activity_at",
     "input_tokens",
     "output_tokens",
     "cache_read_tokens",
@@ -58,7 +64,7 @@ def test_an_unknown_task_is_null_all_over() -> None:
     written = task_json(Task(uid=UID, tenant="default", task_id="t"))
     assert list(written) == KEYS
     assert {key for key, value in written.items() if value is not None} == {
-        "task_id", "status", "inferred", "unpriced_calls", "llm_calls", "tool_calls", "tool_errors", "steps",
+        "task_id", "status", "inferred", "named", "unpriced_calls", "llm_calls", "tool_calls", "tool_errors", "steps",
         "artifacts", "approvals",
     }  # fmt: skip
 
@@ -80,7 +86,9 @@ def test_a_known_task_is_written_in_full() -> None:
     written = json.loads(json.dumps(task_json(task)))
     assert written["started_at"] == "2026-01-02T01:04:05.600000Z"
     assert written["cost_usd"] == 0.0125
-    assert written["steps"] == [{"name": "plan", "index": 1, "at": "2026-01-02T01:04:05.600000Z"}]
+    assert written["steps"] == [
+        {"name": "plan", "index": 1, "at": "2026-01-02T01:04:05.600000Z", "count": 1, "failed": False}
+    ]
     assert written["artifacts"] == [{"name": "a", "uri": "https://x/1", "kind": None}]
     assert written["approvals"][0]["options"] == ["yes", "no"]
     assert written["approvals"][0]["decision"] is None

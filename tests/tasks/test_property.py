@@ -16,10 +16,10 @@ from spanpost.tasks import batches
 from tests.tasks.against_oracle import compared, outcome_of
 from tests.tasks.histories import deep, feed, history, placed, resumptions
 from tests.tasks.torn_histories import ROUTED, torn
-from tests.thorough import IN_CI, by_seeds
+from tests.thorough import IS_THOROUGH, by_seeds
 
 #: Histories tried. A laptop tries fewer; for many more: SPANPOST_HISTORIES=10000, and pytest --timeout=0.
-HISTORIES = int(os.environ.get("SPANPOST_HISTORIES") or ("1000" if IN_CI else "100"))
+HISTORIES = int(os.environ.get("SPANPOST_HISTORIES") or ("1000" if IS_THOROUGH else "100"))
 
 
 @by_seeds(

@@ -25,6 +25,9 @@ def main() -> None:
         from spanpost.cli.hook_call import call  # it runs for every prompt: without the rest of the command line
 
         call(sys.argv[2], sys.argv[3:])
+    if sys.argv[1:] == ["--version"]:
+        print(version())  # without the commands, which take longer to load
+        sys.exit(0)
     for number, text in enumerate(sys.argv[1:], 1):
         try:
             text.encode()
@@ -59,6 +62,13 @@ def main() -> None:
         # The reader (head, less) has gone; Python must not report it a second time when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+
+
+def version() -> str:
+    """Return the line of `--version`."""
+    from importlib.metadata import version
+
+    return f"spanpost {version('spanpost')}"
 
 
 def complain(error: SpanpostError) -> None:

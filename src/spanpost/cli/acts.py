@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import typer
 
+from spanpost.cli import completion
 from spanpost.cli.approvals import By, Words, Yes
 from spanpost.cli.options import DatabaseUrl, DataDir, Json, ask, print_json, settings_of
 from spanpost.cli.references import NoSuchTask, task_at, task_in
@@ -28,6 +29,7 @@ TaskRef = Annotated[
     str,
     typer.Argument(
         metavar="TASK",
+        autocompletion=completion.tasks,
         help=f"Id of the task as `tasks` shows it: the beginning of an id ({LEAST_PREFIX} characters) if it is unique.",
     ),
 ]

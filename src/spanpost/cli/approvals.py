@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import typer
 
+from spanpost.cli import completion
 from spanpost.cli.options import DatabaseUrl, DataDir, Json, ask, note_read, print_json, settings_of
 from spanpost.cli.references import question_at, question_in
 from spanpost.cli.remote import Url
@@ -26,12 +27,18 @@ if TYPE_CHECKING:
 approvals = typer.Typer(help="List and answer the questions of agents to people.", no_args_is_help=True)
 
 Approval = Annotated[
-    str, typer.Argument(metavar="APPROVAL", help="Id of the question as `list` shows it, or as the agent gave it.")
+    str,
+    typer.Argument(
+        metavar="APPROVAL",
+        autocompletion=completion.questions,
+        help="Id of the question as `list` shows it, or as the agent gave it.",
+    ),
 ]
 Several = Annotated[
     list[str],
     typer.Argument(
         metavar="APPROVAL...",
+        autocompletion=completion.questions,
         help="Ids of the questions as `list` shows them, or as the agent gave them. Each is answered alone.",
     ),
 ]

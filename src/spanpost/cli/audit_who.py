@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from spanpost.cli import completion
 from spanpost.cli.options import DatabaseUrl, DataDir, Json, ask, note_read, print_json, settings_of
 from spanpost.cli.references import task_at, task_in
 from spanpost.cli.remote import Url
@@ -22,7 +23,11 @@ if TYPE_CHECKING:
 def who(
     task: Annotated[
         str | None,
-        typer.Argument(metavar="TASK", help="Id of the task. Without it: acts on all tasks and on spanpost itself."),
+        typer.Argument(
+            metavar="TASK",
+            autocompletion=completion.tasks,
+            help="Id of the task. Without it: acts on all tasks and on spanpost itself.",
+        ),
     ] = None,
     person: Annotated[
         str | None,

@@ -51,13 +51,15 @@ def speaks_ascii() -> bool:
     return os.environ.get("TERM") in ("dumb", "linux") or not encoding.startswith("utf")
 
 
-def fitted(columns: Sequence[Column], rows: Sequence[Sequence[Text | str]], width: int, *, is_ascii: bool) -> Table:
+def fitted(
+    columns: Sequence[Column], rows: Sequence[Sequence[Text | str]], width: int, *, is_ascii: bool, expand: bool = False
+) -> Table:
     """Return a table of one line a row for a terminal of that width. A column without any text is left out.
 
     In ASCII a status is its word, in place of its sign.
     """
     gap = 1 if width < 100 else 2
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, gap, 0, 0))
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, gap, 0, 0), expand=expand)
     shown = [
         n
         for n, column in enumerate(columns)
@@ -72,6 +74,7 @@ def fitted(columns: Sequence[Column], rows: Sequence[Sequence[Text | str]], widt
             overflow="ellipsis",
             no_wrap=not column.is_flexible,
             max_width=min(column.most, width // 6) if column.most and width < WHOLE else None,
+            ratio=1 if column.is_flexible and expand else None,
             justify="right" if column.is_right else "left",
         )
     for row in rows:

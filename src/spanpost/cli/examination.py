@@ -9,11 +9,14 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from spanpost.cli.limits_check import examine_limits, stored_findings
 from spanpost.cli.listening import NamedFinding, examine_gateway, examine_metrics
+from spanpost.cli.trial_message import send
 from spanpost.model.access_tokens import AccessToken, ending
 from spanpost.model.errors import ConfigError, SpanpostError
 from spanpost.model.findings import Finding
 from spanpost.model.launch_orders import LAUNCH
+from spanpost.model.tenant_limits import TenantStorage
 from spanpost.settings import config_path, describe_database, foreign_database, is_sdk_disabled
 from spanpost.sinks import registry
 from spanpost.sinks.base import CheckingSink, Installs
@@ -33,8 +36,11 @@ SINK_TIMEOUT = 30.0
 FORWARD_TIMEOUT = 5.0
 
 
-def examine(settings: Settings) -> list[NamedFinding]:
-    """Check everything that can be wrong before the start; the settings themselves were accepted already."""
+def examine(settings: Settings, *, sends: bool = False) -> list[NamedFinding]:
+    """Check everything that can be wrong before the start; the settings themselves were accepted already.
+
+    `sends`: each sink posts a test message.
+    """
     found = [*_settings()]
     if settings.cells is not None:
         found += _cells(settings)
@@ -44,6 +50,7 @@ def examine(settings: Settings) -> list[NamedFinding]:
         *found,
         _redaction(settings),
         *_retention(settings),
+        *examine_limits(settings),
         *_sealing(settings),
         *_forward(settings),
         *examine_metrics(settings),
@@ -51,7 +58,7 @@ def examine(settings: Settings) -> list[NamedFinding]:
         *_kafka(settings),
         *_interactions(settings),
         *_slack_oauth(settings),
-        *_sinks(settings),
+        *_sinks(settings, sends=sends),
         *_launchers(settings),
     ]
 
@@ -74,21 +81,25 @@ def _database(settings: Settings) -> Iterator[NamedFinding]:
         where = f"embedded PostgreSQL in {settings.database.data_dir}"
         where += f" (DATABASE_URL names {other} and is not used)" if other else ""
     try:
-        counts, server, ends = asyncio.run(_counts(settings))
+        counts, server, ends, stored = asyncio.run(_counts(settings))
     except SpanpostError as error:
-        yield NamedFinding("database", False, str(error))  # the message says what to do
+        section = str(error).partition(":")[0]  # of the settings that the store was opened with
+        name = section if section in type(settings).model_fields else "database"
+        yield NamedFinding(name, False, str(error))  # the message says what to do
         return
     rows = ", ".join(f"{name} {value}" for name, value in counts.items() if isinstance(value, int))
     yield NamedFinding("database", True, f"{where}: reachable, schema current{server}; {rows}")
-
+    yield from stored_findings(settings, stored)
     for token in ends:
         name, verb = line(token.name, 100), "ends" if token.is_valid(datetime.now(UTC)) else "has ended"
         cure = f"spanpost token rotate {shlex.quote(name)}"
         yield NamedFinding("tokens", True, f"{name} {verb}: {token.expires_at:%Y-%m-%d %H:%M} UTC", cure)
 
 
-async def _counts(settings: Settings) -> tuple[dict[str, object], str, list[AccessToken]]:
-    """Return the numbers of rows, what is to be known of the server, and the tokens that end soon."""
+async def _counts(settings: Settings) -> tuple[dict[str, object], str, list[AccessToken], list[TenantStorage]]:
+    """Return the numbers of rows, what is to be known of the server, the tokens that end soon, and what tenants have
+    stored.
+    """
     from spanpost.runtime import assembly
     from spanpost.store.postgres import PostgresStore
 
@@ -98,7 +109,8 @@ async def _counts(settings: Settings) -> tuple[dict[str, object], str, list[Acce
         server = store.server if isinstance(store, PostgresStore) else None
         state = await store.access_tokens.state()
         ends = ending(state.tokens if state is not None else (), datetime.now(UTC))
-        return await store.counts(), f"; {server}" if server is not None else "", ends
+        about = f"; {server}" if server is not None else ""
+        return await store.counts(), about, ends, await store.tenant_totals.stored()
     finally:
         await store.close()
 
@@ -295,7 +307,7 @@ async def _with_workspaces(settings: Settings, question: Callable[[Workspaces], 
         return await question(workspaces)
 
 
-def _sinks(settings: Settings) -> Iterator[NamedFinding]:
+def _sinks(settings: Settings, *, sends: bool) -> Iterator[NamedFinding]:
     for name in registry.names():
         whose = registry.distribution(name)
         try:
@@ -312,9 +324,15 @@ def _sinks(settings: Settings) -> Iterator[NamedFinding]:
                 yield NamedFinding(name, False, str(error))  # the message says what to do
                 continue
             addresses = sorted({"", *(route.address for route in settings.routes if route.sink == name)})
-            look = partial(_check_sink, sink, addresses, settings) if isinstance(sink, CheckingSink) else None
-            for each in asyncio.run(_run_check(look, sink.close)):
+            looks: list[Callable[[], Awaitable[Sequence[Finding]]]] = []
+            looks += [partial(_check_sink, sink, addresses, settings)] if isinstance(sink, CheckingSink) else []
+            looks += [partial(send, sink, addresses, settings.intake.tenant)] if sends else []
+            for each in asyncio.run(_run_check(partial(_all, looks) if looks else None, sink.close)):
                 yield NamedFinding(name, each.ok, each.found, each.cure)
+
+
+async def _all(looks: Sequence[Callable[[], Awaitable[Sequence[Finding]]]]) -> list[Finding]:
+    return [finding for look in looks for finding in await look()]
 
 
 async def _check_sink(sink: CheckingSink, addresses: Sequence[str], settings: Settings) -> Sequence[Finding]:

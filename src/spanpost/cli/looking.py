@@ -39,10 +39,10 @@ def whole_in(settings: Settings, tenant: str, ref: str, entries: int) -> WholeTa
     task = ask(settings, lambda store: task_in(store, tenant, ref))
     if task.approvals:
         note_read(settings, ContentKind.QUESTION, tenant=tenant, tasks=[task.uid])
-    return ask(settings, lambda store: _read(store, tenant, task, entries))
+    return ask(settings, lambda store: read_in(store, tenant, task, entries))
 
 
-async def _read(store: Store, tenant: str, task: Task, entries: int) -> WholeTask:
+async def read_in(store: Store, tenant: str, task: Task, entries: int) -> WholeTask:
     from spanpost.model.queries import ApprovalQuery, TaskFilter
     from spanpost.tasks.api_json import task_summary, task_whole, timeline_entry_json
     from spanpost.tasks.json_form import question_json
@@ -75,20 +75,25 @@ async def _read(store: Store, tenant: str, task: Task, entries: int) -> WholeTas
 def whole_at(url: str, data_dir: Path | None, ref: str, entries: int) -> WholeTask:
     """Return a task of a gateway. Raises `ConfigError` and `RemoteAnswered`."""
     with Remote(url, data_dir) as remote:
-        task = task_at(remote, ref)
-        family, waiting, seen = list[Mapping[str, Any]](), [task], {task["uid"]}
-        while waiting and len(family) < _BELOW:
-            uid = waiting.pop(0)["uid"]
-            found = remote.items("/api/tasks", {"parent": uid, "all": True}, _CHILDREN)
-            found = [one for one in found if one["uid"] not in seen]
-            seen.update(one["uid"] for one in found)
-            family += found
-            waiting += [one for one in found if one["child_count"]]
-        last, key = deque[dict[str, Any]](maxlen=entries), None
-        for _ in range(_PAGES):
-            more: dict[str, str] = {"after": key} if key else {}
-            page = remote.get(f"/api/tasks/{path_of(task['uid'])}/timeline", {"limit": _PAGE, **more})
-            last += page["items"]
-            if (key := page["next"]) is None:
-                break
+        return read_at(remote, task_at(remote, ref), entries)
+
+
+def read_at(remote: Remote, task: dict[str, Any], entries: int) -> WholeTask:
+    """Return what else there is of a gateway's task. Raises `RemoteAnswered`."""
+    family: list[Mapping[str, Any]] = []
+    waiting, seen = [task], {task["uid"]}
+    while waiting and len(family) < _BELOW:
+        uid = waiting.pop(0)["uid"]
+        found = remote.items("/api/tasks", {"parent": uid, "all": True}, _CHILDREN)
+        found = [one for one in found if one["uid"] not in seen]
+        seen.update(one["uid"] for one in found)
+        family += found
+        waiting += [one for one in found if one["child_count"]]
+    last, key = deque[dict[str, Any]](maxlen=entries), None
+    for _ in range(_PAGES):
+        more: dict[str, str] = {"after": key} if key else {}
+        page = remote.get(f"/api/tasks/{path_of(task['uid'])}/timeline", {"limit": _PAGE, **more})
+        last += page["items"]
+        if (key := page["next"]) is None:
+            break
     return WholeTask(task, [dict(one) for one in family], list(last))

@@ -142,6 +142,14 @@ def note_read(
 
     `tasks`: none where it is of no single task. What cannot be logged is not shown.
     """
+    if settings.interactions is not None and settings.interactions.log_reads:
+        ask(settings, lambda store: read_noted(store, settings, kind, tenant=tenant, tasks=tasks, detail=detail))
+
+
+async def read_noted(
+    store: Store, settings: Settings, kind: ContentKind, *, tenant: str, tasks: Iterable[UUID], detail: str = ""
+) -> None:
+    """Log a read as `note_read` does, with an open store."""
     if settings.interactions is None or not settings.interactions.log_reads:
         return
     from spanpost.interactions.read_log import ReadLog
@@ -150,10 +158,7 @@ def note_read(
     from spanpost.store.system_user import system_user
 
     by = Actor(provider=CLI, id=system_user(), credential=SYSTEM_USER)
-    ask(
-        settings,
-        lambda store: ReadLog(store.acts, is_on=True).note(by, kind, tenant, tuple(tasks) or (NO_TASK,), detail),
-    )
+    await ReadLog(store.acts, is_on=True).note(by, kind, tenant, tuple(tasks) or (NO_TASK,), detail)
 
 
 @asynccontextmanager

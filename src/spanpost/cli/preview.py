@@ -72,14 +72,20 @@ def preview(
         print(png)
 
 
+#: Address of the board in a picture, where the settings have none.
+EXAMPLE = "https://agents.example"
+
+
 def _slack_style(has_buttons: bool, language: Language | None) -> SlackStyle:
     """Return the style of the messages, from the settings if there are any."""
     from spanpost.settings import load
     from spanpost.sinks.slack import slack_style_of
     from spanpost.sinks.slack.settings import SlackSettings
 
-    section = load().sinks.get("slack")
+    settings = load()
+    section = settings.sinks.get("slack")
     slack_style = slack_style_of(section if isinstance(section, SlackSettings) else SlackSettings())
+    slack_style = msgspec.structs.replace(slack_style, public_url=settings.api.public_url or EXAMPLE)
     if language is not None:
         slack_style = msgspec.structs.replace(slack_style, locale=locale(language))
     return msgspec.structs.replace(slack_style, is_interactive=has_buttons)

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from spanpost.cli import acts
+from spanpost.cli import acts, completion
 from spanpost.cli.alerts import alerts
 from spanpost.cli.approvals import approvals
 from spanpost.cli.archive import archive
@@ -27,12 +27,15 @@ from spanpost.cli.quarantine import quarantine
 from spanpost.cli.redact import redact
 from spanpost.cli.remote import Url
 from spanpost.cli.sealed_log import audit
+from spanpost.cli.sections import Sections
 from spanpost.cli.show import show
 from spanpost.cli.slack import slack
 from spanpost.cli.spending import spending
 from spanpost.cli.standing_approvals import rules
 from spanpost.cli.start import start
+from spanpost.cli.stats import stats
 from spanpost.cli.tokens import token
+from spanpost.cli.top import top
 from spanpost.cli.watch import watch
 from spanpost.model.errors import ConfigError
 from spanpost.model.task_acts import TASK_ACTS
@@ -42,7 +45,7 @@ program = typer.Typer(
     name="spanpost",
     help="Posts an agent's OpenTelemetry spans where people look.",
     no_args_is_help=True,
-    add_completion=False,
+    cls=Sections,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -65,6 +68,8 @@ for _act in TASK_ACTS.values():
 program.command(short_help="Erase a task, a person, a tenant or a time range.")(erase)
 program.command(short_help="Show spent budgets and rate limits of providers.")(spending)
 program.command(short_help="Show a task: tree, errors, questions, cost, timeline.")(show)
+program.command(short_help="Show open tasks live; answer and cancel.")(top)
+program.command(short_help="Add up runs, failures, durations and cost.")(stats)
 program.command(short_help="Print checkpoints of tasks live.")(watch)
 program.command(short_help="Serve the Model Context Protocol for an assistant.")(mcp)
 program.command(short_help="Draw what Slack would show, as a page or a picture.")(preview)
@@ -73,9 +78,9 @@ program.command(short_help="Show what the rules of redaction change, and why.")(
 
 def _version(asked: bool) -> None:
     if asked:
-        from importlib.metadata import version
+        from spanpost.cli import version
 
-        print(f"spanpost {version('spanpost')}")
+        print(version())
         raise typer.Exit
 
 
@@ -169,13 +174,20 @@ def run(
 
 
 @program.command(short_help="Check settings, database and ports.")
-def check(as_json: Json = False, database_url: DatabaseUrl = None, data_dir: DataDir = None) -> None:
+def check(
+    as_json: Json = False,
+    sends: Annotated[
+        bool, typer.Option("--send", help="Also post a test message to each place that the routes lead to.")
+    ] = False,
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = None,
+) -> None:
     """Check settings, database and ports, and print what to do about each finding. Exit 1 if something is
     wrong.
     """
     from spanpost.cli.examination import examine
 
-    findings = examine(settings_of(database_url, data_dir))
+    findings = examine(settings_of(database_url, data_dir), sends=sends)
     if as_json:
         print_json({"findings": [finding._asdict() for finding in findings]})
     else:
@@ -275,7 +287,7 @@ def _replay_into(files: list[Path], into: str, data_dir: Path | None, *, deliver
     tables.print_dropped(counts.dropped)
 
 
-@program.command()
+@program.command(short_help="List tasks, one line each.")
 def tasks(
     as_json: Json = False,
     status: Annotated[
@@ -295,6 +307,15 @@ def tasks(
         list[str] | None,
         typer.Option("--environment", metavar="NAME", help="Only tasks of this environment; may be repeated."),
     ] = None,
+    person: Annotated[
+        list[str] | None, typer.Option("--person", metavar="WHO", help="Only tasks for this person; may be repeated.")
+    ] = None,
+    repo: Annotated[
+        list[str] | None, typer.Option("--repo", metavar="NAME", help="Only tasks on this repository; may be repeated.")
+    ] = None,
+    session: Annotated[
+        list[str] | None, typer.Option("--session", metavar="ID", help="Only tasks of this session; may be repeated.")
+    ] = None,
     q: Annotated[
         str, typer.Option("--search", metavar="TEXT", help="Only tasks with this text in name, action, id or agent.")
     ] = "",
@@ -309,7 +330,13 @@ def tasks(
         str | None, typer.Option("--tenant", metavar="NAME", help="Only tasks of this tenant, in the database.")
     ] = None,
     task_id: Annotated[
-        str | None, typer.Option("--id", metavar="ID", help="Only the task with this id, or whose id begins so.")
+        str | None,
+        typer.Option(
+            "--id",
+            metavar="ID",
+            autocompletion=completion.tasks,
+            help="Only the task with this id, or whose id begins so.",
+        ),
     ] = None,
     limit: Annotated[
         int, typer.Option("--limit", metavar="N", min=1, max=10_000, help="Maximum number, newest first.")
@@ -324,6 +351,7 @@ def tasks(
 
     refuse_unknown(status)
     words = {"status": status, "agent": agent, "topic": topic, "type": type, "environment": environment}
+    words |= {"person": person, "repo": repo, "session": session}
     asked = listing.ListRequest(
         words={name: tuple(said or ()) for name, said in words.items()},
         q=q,

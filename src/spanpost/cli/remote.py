@@ -54,7 +54,9 @@ class Remote:
     that of the settings.
     """
 
-    def __init__(self, url: str, data_dir: Path | None = None, *, client: str = "cli") -> None:
+    def __init__(
+        self, url: str, data_dir: Path | None = None, *, client: str = "cli", timeout: float = _TIMEOUT
+    ) -> None:
         try:
             import httpx
         except ModuleNotFoundError as error:
@@ -65,9 +67,10 @@ class Remote:
         self._failures = (httpx.HTTPError, httpx.InvalidURL)
         try:
             base = url.rstrip("/").removesuffix("/api")
+            self._address = _address(base)
             # Never use a proxy of the environment: it would see the token, which the gateway refuses from a
             # proxy.
-            self._client = httpx.Client(base_url=base, headers=headers, timeout=_TIMEOUT, trust_env=not is_here)
+            self._client = httpx.Client(base_url=base, headers=headers, timeout=timeout, trust_env=not is_here)
         except (httpx.InvalidURL, UnicodeError, ValueError):
             raise ConfigError("--url is no address; write it as http://host:4318") from None
 
@@ -77,6 +80,10 @@ class Remote:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
         self._client.close()
 
     def get(self, path: str, asked: Mapping[str, Any]) -> Any:
@@ -120,7 +127,9 @@ class Remote:
                                 yield event
             except self._failures as error:
                 print(
-                    f"spanpost: the gateway cannot be reached ({type(error).__name__}), trying again", file=sys.stderr
+                    f"spanpost: the gateway at {self._address} cannot be reached ({type(error).__name__}), trying "
+                    f"again in {pause:g} s; check --url",
+                    file=sys.stderr,
                 )
             time.sleep(pause)
             pause = min(pause * 2, _AGAIN[1])
@@ -129,7 +138,8 @@ class Remote:
         try:
             answer = self._client.request(method, path, **given)
         except self._failures as error:
-            raise RemoteAnswered(f"the gateway cannot be reached ({type(error).__name__}); check --url") from None
+            said = f"the gateway at {self._address} cannot be reached ({type(error).__name__})"
+            raise RemoteAnswered(f"{said}; check --url") from None
         if answer.status_code >= 300:
             self._refuse(answer, is_final=True)
         try:
@@ -164,6 +174,11 @@ def token_here(data_dir: Path | None) -> str:
         except ConfigError:  # this command does not depend on the settings
             data_dir = default_data_dir()
     return local_token.found(data_dir)
+
+
+def _address(url: str) -> str:
+    """Return the host and port of an address, without a password."""
+    return urlsplit(url).netloc.rpartition("@")[2][:200] or "--url"
 
 
 def _is_here(url: str) -> bool:
@@ -211,11 +226,13 @@ def task_of(fields: Mapping[str, Any]) -> Task:
         "status",
         "progress",
         "action",
+        "last_checkpoint",
         "step_name",
         "step_index",
         "step_count",
         "child_count",
         "child_failed",
+        "child_question",
         "llm_calls",
         "tool_calls",
         "tool_errors",
@@ -233,9 +250,10 @@ def task_of(fields: Mapping[str, Any]) -> Task:
         is_inferred=fields["inferred"],
         started_at=at("started_at"),
         ended_at=at("ended_at"),
+        last_activity_at=at("last_activity_at"),
         cost_usd=Decimal(fields["cost_usd"]) if fields.get("cost_usd") else None,
         context_window_source=fields.get("context_window_source") or "",
         approvals=(Approval(id="", question=question),) if (question := fields.get("question")) else (),
         error=Failure(message=failure) if (failure := fields.get("failure")) else None,
-        **{name: fields[name] for name in same},
+        **{name: fields[name] for name in same if name in fields},
     )

@@ -18,22 +18,23 @@ from spanpost.model.totals import totals
 from spanpost.semconv import CANCELLED, COMPLETE, ERROR, STALLED, WAITING
 from spanpost.sinks import labels
 from spanpost.sinks.loop_label import loop
+from spanpost.text.locales import ENGLISH
 from spanpost.text.sanitise import line
 
 COLUMNS: Final = (
     Column(""),
-    Column("status", at=100),
+    Column("status", at=120),
     Column("task", is_flexible=True),
     Column("agent", most=16),
     Column("done", is_right=True),
     Column("cost", is_right=True),
     Column("ctx", is_right=True),
-    Column("of window", at=140),
-    Column("in", at=120, is_right=True),
-    Column("out", at=120, is_right=True),
-    Column("calls", at=140, is_right=True),
-    Column("tools", at=110, is_right=True),
-    Column("took", at=130, is_right=True),
+    Column("of window", at=170),
+    Column("in", at=150, is_right=True),
+    Column("out", at=150, is_right=True),
+    Column("calls", at=150, is_right=True),
+    Column("tools", at=140, is_right=True),
+    Column("took", at=110, is_right=True),
     Column("age", is_right=True),
     Column("id"),
     Column("started", at=180),
@@ -90,11 +91,14 @@ def matter(task: Task, limit: int = 120) -> str:
         return "" if labels.is_final(task) else line(questions[0].question, limit)
     if labels.is_final(task):
         return ""
-    return loop(task) or labels.doing(task, limit)
+    if task.child_question:
+        return f"below: {line(task.child_question, limit)}"
+    said = ENGLISH.translate(task.messages.get("last_checkpoint"), task.last_checkpoint or "")
+    return loop(task) or line(said, limit) or labels.doing(task, limit)
 
 
 def _name(task: Task, depth: int) -> Text:
-    room = 32 if task.status in (WAITING, ERROR) else 80  # for what it waits for, or why it failed
+    room = 24 if task.status in (WAITING, ERROR) else 80  # for what it waits for, or why it failed
     said = Text(("   " * (depth - 1) + "└ " if depth else "") + labels.title(task, room))
     if what := matter(task):
         urgent = {WAITING: "yellow", ERROR: "red"}.get(task.status, "dim")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from spanpost.cli import completion
 from spanpost.cli.options import DatabaseUrl, DataDir, opened, refuse_unknown, settings_of
 from spanpost.cli.references import task_at, task_in
 from spanpost.cli.remote import Url
@@ -40,7 +41,10 @@ def watch(
         str, typer.Option("--search", metavar="TEXT", help="Only tasks with this text in name, action, id or agent.")
     ] = "",
     task: Annotated[
-        str | None, typer.Option("--id", metavar="ID", help="Only this task and the tasks below it.")
+        str | None,
+        typer.Option(
+            "--id", metavar="ID", autocompletion=completion.tasks, help="Only this task and the tasks below it."
+        ),
     ] = None,
     tenant: Annotated[
         str | None, typer.Option("--tenant", metavar="NAME", help="Tenant of the tasks, in the database.")

@@ -24,20 +24,8 @@ _IDS = UUID("0b0e3f0e-6f3c-4a4e-9b65-6d6f6b1c2a77")
 _NOON = datetime(2026, 8, 3, 12, 0, tzinfo=UTC)
 _AT_WORK = message("checkpoint.with_words", text=message("task.agents_at_work", open=2, all=4), words="coder, reviewer")
 _STEPS = ("Read the alert", "Find the change", "Write the fix", "Run the tests", "Open the pull request")
-_HOSTS = (
-    "oslo-1",
-    "oslo-2",
-    "lyon-1",
-    "lyon-2",
-    "cork-1",
-    "turin-1",
-    "porto-1",
-    "seoul-1",
-    "seoul-2",
-    "lima-1",
-    "lima-2",
-    "perth-1",
-)
+_CITIES = {"oslo": 2, "lyon": 2, "cork": 1, "turin": 1, "porto": 1, "seoul": 2, "lima": 2, "perth": 1}
+_HOSTS = tuple(f"{city}-{n}" for city, count in _CITIES.items() for n in range(1, count + 1))
 _LOG = """Traceback (most recent call last):
   File "deploy.py", line 81, in roll_out
     raise RolloutFailed(canary)
@@ -80,9 +68,10 @@ def gallery() -> list[GalleryPiece]:
                 _child("researcher", "complete"),
                 _child("planner", "complete"),
                 _child("coder", "working", "pytest tests/billing"),
-                _child("reviewer", "waiting", "Is rounding to cents meant?"),
+                _child("reviewer", "working"),
             ],
         ),
+        _raised(),
         _waiting(),
         *_for_a_tool(),
         _choosing(),
@@ -191,6 +180,24 @@ def _waiting() -> GalleryPiece:
     asked, checkpoint = _question(options=("deploy", "wait for Monday"))
     return GalleryPiece(
         caption="waiting for a person", task=_task("waiting", 4, approvals=(asked,)), checkpoints=[checkpoint]
+    )
+
+
+def _raised() -> GalleryPiece:
+    """Return a task of whose sub-agents one waits and one failed."""
+    asked, _ = _question(
+        question="Is rounding to cents meant?", detail="prices.py rounds twice, since #4123", risk="low"
+    )
+    failed = Failure(type="PytestFailed", message="14 tests fail under 3.14")
+    return GalleryPiece(
+        caption="a sub-agent waits",
+        task=_task("working", None, child_count=4, child_failed=1),
+        children=[
+            msgspec.structs.replace(_child("reviewer", "waiting"), approvals=(asked,)),
+            msgspec.structs.replace(_child("searcher", "error"), error=failed),
+            _child("coder", "working"),
+            _child("planner", "complete"),
+        ],
     )
 
 

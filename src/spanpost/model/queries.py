@@ -281,6 +281,7 @@ class Sums(msgspec.Struct, frozen=True, kw_only=True):
     tool_calls: int = 0
     tool_errors: int = 0
     ended: int = 0
+    failed: int = 0
     seconds_mean: float | None = None
     seconds_p50: float | None = None
     seconds_p95: float | None = None

@@ -301,8 +301,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     compaction: tuple[int | None, int | None] | None = None
     links: dict[str, str] = {}
     results: dict[str, Any] = {}
-    #: What a person asked, and what the model said last ("": nothing in words): one line each, set only where content is
-    #: kept. `is_of_run`: of the whole run, not of one call.
+    #: What a person asked, and what the model said last ("": nothing in words): one line each, set only where
+    #: content is kept. `is_of_run`: of the whole run, not of one call.
     ask: str | None = None
     answer: str | None = None
     is_of_run: bool = False

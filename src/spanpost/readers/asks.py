@@ -2,8 +2,9 @@
 
 Rules
 - Read only where content is kept, from what redaction left of it, and cut to `ASK` and `ANSWER` characters.
-- The question is the last message of a person in a model call's input: the input of a run's first call ends with it. The
-  answer is the text of the last message of a call's output; a call that only calls tools answers nothing ("").
+- The question is the last message of a person in a model call's input: the input of a run's first call ends
+  with it. The answer is the text of the last message of a call's output; a call that only calls tools answers
+  nothing ("").
 - The input and output of the whole run stand above those of its calls, where they hold messages or plain text.
 - A line of the form of a heading ("Current Task:") is left out where more follows.
 """
@@ -27,9 +28,10 @@ ANSWER: Final = 300
 _DOCUMENT, _DEPTH, _MESSAGES = 262_144, 8, 1000
 #: Attributes that hold input and output, best first.
 _INPUTS: Final = (
-    "gen_ai.input.messages", "ai.prompt.messages", "mastra.agent_run.input", "user_prompt", "input.value", "gen_ai.prompt",
-    "ai.prompt", "genkit:input", "mlflow.spanInputs", "langfuse.observation.input", "haystack.agent.step.llm.input",
-    "gen_ai.workflow.input", "gen_ai.task.input", "traceloop.entity.input", "pydantic_ai.all_messages",
+    "gen_ai.input.messages", "ai.prompt.messages", "mastra.agent_run.input", "user_prompt", "input.value",
+    "gen_ai.prompt", "ai.prompt", "genkit:input", "mlflow.spanInputs", "langfuse.observation.input",
+    "haystack.agent.step.llm.input", "gen_ai.workflow.input", "gen_ai.task.input", "traceloop.entity.input",
+    "pydantic_ai.all_messages",
 )  # fmt: skip
 _OUTPUTS: Final = (
     "gen_ai.output.messages", "ai.response.text", "mastra.agent_run.output", "final_result", "output.value",
@@ -57,13 +59,14 @@ _ROLES: Final = {
 }  # fmt: skip
 #: Fields of documents that hold messages, and those that hold a question or an answer as text.
 _HOLD: Final = (
-    "messages", "message", "input", "inputs", "output", "outputs", "kwargs", "args", "choices", "generations", "replies",
-    "update", "response", "request",
+    "messages", "message", "input", "inputs", "output", "outputs", "kwargs", "args", "choices", "generations",
+    "replies", "update", "response", "request",
 )  # fmt: skip
 _CONTENT: Final = ("content", "parts", "contents", "blocks", "text")
 _TEXTS: Final = frozenset({"text", "input_text", "output_text"})
 _ASK_FIELDS: Final = (
-    "question", "query", "prompt", "task", "input", "user_input", "user_msg", "user_message", "request", "message", "topic",
+    "question", "query", "prompt", "task", "input", "user_input", "user_msg", "user_message", "request", "message",
+    "topic",
 )  # fmt: skip
 _ANSWER_FIELDS: Final = (
     "answer", "final_answer", "final_output", "output", "response", "result", "text", "content", "raw", "summary",
@@ -102,6 +105,7 @@ def with_words(o: Observation, r: Reading) -> Reading:
         ask=headline(ask, ASK) if ask else None,
         answer=headline(answer, ANSWER) if answer is not None else None,
         is_of_run=is_run or r.stands_for is not None,
+        is_quiet=r.is_quiet or not r.is_of_agent,  # words alone are no sign of work
     )
 
 

@@ -27,7 +27,7 @@ _NEVER_WAIT = frozenset({Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED, Kind.A
 
 def is_held(route: Route, task: Task, now: datetime | None) -> bool:
     """Tell whether the message of a root task is not posted yet, or at all."""
-    if task.is_alert or task.open_approvals or task.status == ERROR or now is None:
+    if task.is_alert or task.open_approvals or task.open_child_approvals or task.status == ERROR or now is None:
         return False
     return _is_short(route, task, now) or quiet_until(route, now) is not None
 

@@ -101,8 +101,8 @@ def _route(route: RouteSettings, sink: SinkSettings) -> Route:
     """Return a route with its sink's settings; it receives only the owner's tasks if its address belongs to
     one tenant.
     """
-    if (route.digest or route.board) and not registry.find(route.sink).summarises:
-        what = "digest" if route.digest else "board"
+    if (route.digest or route.board or route.preset) and not registry.find(route.sink).summarises:
+        what = "digest" if route.digest else "board" if route.board else "preset"
         raise ConfigError(f"routes: {what}: the sink {route.sink!r} has none; use slack, or remove it")
     try:
         own = sink.tenant_of(route.address)

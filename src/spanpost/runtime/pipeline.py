@@ -312,7 +312,8 @@ class Pipeline:
             self._stop(until - time.monotonic())
         if not is_done and not self.is_off:
             log.warning(
-                "not everything was recorded and delivered before the end (%d observations dropped)",
+                "not everything was recorded and delivered before the end (%d observations dropped); what is recorded "
+                "waits in the database: the next process or `spanpost run` delivers it",
                 sum(self.dropped.values()),
             )
         return is_done

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from spanpost.model.tenant_limits import OwnTenantLimits, TenantLimitRules
 from spanpost.settings.section import Duration, Section
 
-#: A smaller limit of storage would be reached by the indexes of empty tables.
+#: A smaller limit of storage is a mistake: a thousand spans need a megabyte.
 _LEAST_STORED: Final = 10_000_000
 
 
@@ -64,7 +64,7 @@ class LimitSettings(Section, TenantLimitRules):
                 raise ValueError(f"{name}burst: it limits nothing without entries_per_second; set both")
             if 0 < own.stored_bytes < _LEAST_STORED:
                 raise ValueError(
-                    f"{name}stored_bytes: a tenant's indexes alone need more than {own.stored_bytes} bytes; give "
-                    f"at least {_LEAST_STORED}"
+                    f"{name}stored_bytes: {own.stored_bytes} bytes are reached within minutes; give at least "
+                    f"{_LEAST_STORED}"
                 )
         return self

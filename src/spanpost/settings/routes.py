@@ -169,13 +169,6 @@ class RouteSettings(ConditionSettings, Route):
         except ValueError:
             raise ValueError(f"{value!r} are no hours of a day: write two times, such as `22:00-07:00`") from None
 
-    @model_validator(mode="before")
-    @classmethod
-    def _has_its_preset(cls, value: object) -> object:
-        if not isinstance(value, dict):
-            return value
-        return {**PRESETS.get(str(value.get("preset")), {}), **value}
-
     @model_validator(mode="after")
     def _lasts(self) -> Self:
         passing = [
@@ -183,8 +176,8 @@ class RouteSettings(ConditionSettings, Route):
         ]
         if self.evaluation is not None and self.score_below is None:
             raise ValueError("evaluation: has no effect without score_below; set that too, or leave it out")
-        if passing and (self.digest or self.board):
-            what = "digest" if self.digest else "board"
+        if passing and (self.digest or self.board or self.preset):
+            what = "digest" if self.digest else "board" if self.board else "preset"
             raise ValueError(
                 f"{what}: not with {passing[0]}, which changes while a task runs; ask for its agent, topic or "
                 "another field"
@@ -197,6 +190,7 @@ class RouteSettings(ConditionSettings, Route):
         `tenant` is the tenant to which its address belongs, if there is one.
         """
         known: dict[str, Any] = {name: getattr(sink, name) for name in OF_SINKS if name in type(sink).model_fields}
+        known |= PRESETS[self.preset] if self.preset else {}
         found = {name: value for name, value in known.items() if name not in self.model_fields_set}
         verbosity = Verbosity(found.get("verbosity", self.verbosity))
         if found.get("interval", self.interval) is None:

@@ -48,6 +48,7 @@ from spanpost.store.embedded_surroundings import (
     left_behind,
     make_socket_dir,
     reachable,
+    refuse_shared,
     tail,
     unlink_sockets,
 )
@@ -205,6 +206,7 @@ class EmbeddedPostgres:
             raise ConfigError(
                 f"the embedded database cannot be made at {self.data_dir}: {error}; name another data directory"
             ) from error
+        refuse_shared(self.data_dir, self.runs_as.uid if self.runs_as is not None else os.geteuid())
         if self.runs_as is None:
             if not os.access(self.data_dir, os.W_OK | os.X_OK):
                 raise ConfigError(

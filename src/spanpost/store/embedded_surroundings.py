@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import tempfile
 import time
@@ -182,3 +183,15 @@ def make_socket_dir(near: Path, *, is_stepped_down: bool) -> Path:
     base = os.environ.get("XDG_RUNTIME_DIR", "") if not is_stepped_down else ""
     fits = base and os.path.isdir(base) and len(os.fsencode(base)) <= _LONGEST_SOCKET_DIR - 24
     return Path(tempfile.mkdtemp(prefix="spanpost-", dir=base if fits else "/tmp"))
+
+
+def refuse_shared(directory: Path, uid: int) -> None:
+    """Raise `ConfigError` for a directory of a cluster in which another user could replace the cluster, its socket or
+    its password. `uid`: the user as whom it runs.
+    """
+    found = directory.stat()
+    if found.st_mode & stat.S_IWOTH or found.st_uid not in (0, uid, os.geteuid()):
+        raise ConfigError(
+            f"the data directory {directory} can be changed by other users of this machine: make it yours with chmod "
+            "700, or name another"
+        )

@@ -38,6 +38,7 @@ from spanpost.tasks.chains import NEXT
 from spanpost.tasks.evaluations import any_evaluated
 from spanpost.tasks.folded import Folded, FoldRules, Placed
 from spanpost.tasks.interventions import TIMER
+from spanpost.tasks.milestones import TIMERS
 from spanpost.tasks.questions import speaks_of_approvals
 from spanpost.tasks.stall import without_beats
 from spanpost.tasks.work import Key, Work
@@ -274,7 +275,7 @@ class MemoryStore:
         for key in due:
             del self._tables.timers[key]
         recorded = Recorded()
-        if folds := [key for key in due if key[16:17] in (b"g", b"w", b"q")]:
+        if folds := [key for key in due if key[16:17] in TIMERS]:
             folded = batches.elapse(self._tables.records, folds, self.rules, now)
             recorded = self._spend_of(self._write(folded), folded)
         if stalled := self._heartbeats.overdue(key for key in due if key[16:] == b"p"):

@@ -37,12 +37,14 @@ class MemoryOutbox(Claims):
         return out
 
     async def deliveries(
-        self, *, state: str | None = None, sink: str | None = None, limit: int = 100
+        self, *, state: str | None = None, sink: str | None = None, limit: int = 100, tenant: str | None = None
     ) -> list[DeliveryRow]:
         """List deliveries, oldest first."""
         rows = []
         for row in self._deliveries.values():
             if (state is not None and row.state != state) or (sink is not None and row.sink != sink):
+                continue
+            if tenant is not None and row.tenant != tenant:
                 continue
             task = self._tables.task(row.task_uid)
             checkpoint = self._tables.checkpoints.get(row.checkpoint_id) if row.checkpoint_id is not None else None

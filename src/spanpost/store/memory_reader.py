@@ -34,8 +34,9 @@ from spanpost.model.queries import (
     rank_of,
 )
 from spanpost.model.tasks import Task
-from spanpost.model.totals import together
+from spanpost.model.totals import Totals, together, totals
 from spanpost.model.waterfalls import Waterfall
+from spanpost.semconv import ERROR
 from spanpost.store.memory_curves import MemoryCurves
 from spanpost.store.memory_deliveries import MemoryOutbox
 from spanpost.store.memory_heartbeats import MemoryHeartbeats
@@ -183,6 +184,12 @@ class MemoryReader:
         """Return what a task and those below it did in a window of time."""
         return waterfall(self._tables, self._heartbeats, self._people, task_uid, since, until)
 
+    async def totals(self, uids: Iterable[UUID]) -> dict[UUID, Totals]:
+        """Return the figures of tasks together with all tasks below them, of those that have any."""
+        asked = set(uids)
+        found = totals(self._tables.tasks.values()) if asked else {}
+        return {uid: one for uid, one in found.items() if uid in asked}
+
     async def stats(self, tenant: str, since: datetime, until: datetime) -> Stats:
         """Return sums over the tasks that began in that time."""
         asked = TaskFilter(tenant=tenant, since=since, until=until)
@@ -300,6 +307,7 @@ def _sums(word: str | None, tasks: Sequence[Task]) -> Sums:
         tool_calls=sum(task.tool_calls for task in tasks),
         tool_errors=sum(task.tool_errors for task in tasks),
         ended=len(seconds),
+        failed=sum(task.status == ERROR for task in tasks),
         seconds_mean=sum(seconds) / len(seconds) if seconds else None,
         seconds_p50=_share(seconds, 0.5),
         seconds_p95=_share(seconds, 0.95),

@@ -66,6 +66,7 @@ LEFT JOIN task_redirects r ON r.uid = d.task_uid
 LEFT JOIN agent_tasks t ON t.uid = coalesce(r.merged_into, d.task_uid)
 LEFT JOIN agent_checkpoints c ON c.id = d.checkpoint_id
 WHERE ($1::text IS NULL OR d.state = $1) AND ($2::text IS NULL OR d.sink = $2)
+  AND ($4::text IS NULL OR d.tenant = $4)
 ORDER BY d.id LIMIT $3"""
 
 _DEAD = """
@@ -182,9 +183,11 @@ async def _without_quiet(connection: Any, deliveries: Sequence[PlannedDelivery])
     return kept
 
 
-async def listed(connection: Any, state: str | None, sink: str | None, limit: int) -> list[DeliveryRow]:
+async def listed(
+    connection: Any, state: str | None, sink: str | None, limit: int, tenant: str | None = None
+) -> list[DeliveryRow]:
     """List deliveries, oldest first."""
-    return [DeliveryRow(**dict(row)) for row in await connection.fetch(_LIST, state, sink, limit)]
+    return [DeliveryRow(**dict(row)) for row in await connection.fetch(_LIST, state, sink, limit, tenant)]
 
 
 async def revive(connection: Any, ids: Sequence[int] | None, sink: str | None) -> int:

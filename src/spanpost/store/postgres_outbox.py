@@ -75,10 +75,10 @@ class PostgresOutbox:
         return await self._store.run(work)
 
     async def deliveries(
-        self, *, state: str | None = None, sink: str | None = None, limit: int = 100
+        self, *, state: str | None = None, sink: str | None = None, limit: int = 100, tenant: str | None = None
     ) -> list[DeliveryRow]:
         """List deliveries, oldest first."""
-        return await self._store.run(lambda c: outbox.listed(c, state, sink, limit))
+        return await self._store.run(lambda c: outbox.listed(c, state, sink, limit, tenant))
 
     async def retry(self, ids: Sequence[int] | None = None, *, sink: str | None = None) -> int:
         """Set dead deliveries to waiting."""

@@ -39,6 +39,7 @@ from spanpost.model.queries import (
 )
 from spanpost.model.recorded import Recorded
 from spanpost.model.tasks import Task
+from spanpost.model.totals import Totals
 from spanpost.model.waterfalls import Waterfall
 from spanpost.routing.rate_limiting import OpenCircuit
 from spanpost.store.acts_protocol import Acts as Acts
@@ -103,7 +104,7 @@ class Outbox(Protocol):
         ...
 
     async def deliveries(
-        self, *, state: str | None = None, sink: str | None = None, limit: int = 100
+        self, *, state: str | None = None, sink: str | None = None, limit: int = 100, tenant: str | None = None
     ) -> list[DeliveryRow]:
         """**Protocol:** list deliveries, oldest first."""
         ...
@@ -199,6 +200,13 @@ class Reader(CheckpointStream, Protocol):
         """**Protocol:** return where a sink shows these tasks (`ref` of the receipt), by uid.
 
         Tasks it does not show are left out.
+        """
+        ...
+
+    async def totals(self, uids: Iterable[UUID]) -> dict[UUID, Totals]:
+        """**Protocol:** return the figures of tasks together with all tasks below them.
+
+        Tasks without tasks below them are left out.
         """
         ...
 

@@ -1,8 +1,8 @@
 """What each tenant has stored and open in PostgreSQL. One process at a time measures it into `tenant_totals`.
 
-Each table with a column `tenant` counts, as for row policies. A tenant's part of a table's size, indexes included, is
-its part of the bytes of the rows. Of a large table only some pages are read (`_PAGES`), at random. Tables without a
-tenant, such as the state of traces, count for none.
+Each table with a column `tenant` counts, as for row policies: the stored size of the tenant's rows, and of the indexes
+in proportion. The space of deleted rows counts for none: it is used again. Of a large table only some pages are read
+(`_PAGES`), at random. Tables without a tenant, such as the state of traces, count for none.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ _LOCK: Final = 0x5352
 _TURN: Final = f"""
 SELECT pg_try_advisory_xact_lock({_LOCK}, hashtext(current_schema())) AND NOT EXISTS (
   SELECT FROM tenant_totals WHERE measured_at > clock_timestamp() - $1::interval)"""
-#: Sizes of a table with its partitions: with indexes and toasted values; and of the pages with its rows.
+#: Sizes of a table with its partitions: all of it; without indexes; and the pages with its rows.
 _SIZE: Final = """
-SELECT coalesce(sum(pg_total_relation_size(relid)), 0)::int8, coalesce(sum(pg_relation_size(relid)), 0)::int8
-FROM pg_partition_tree($1::text::regclass)"""
+SELECT coalesce(sum(pg_total_relation_size(relid)), 0)::int8, coalesce(sum(pg_table_size(relid)), 0)::int8,
+  coalesce(sum(pg_relation_size(relid)), 0)::int8
+FROM (SELECT relid FROM pg_partition_tree($1::text::regclass) UNION SELECT $1::text::regclass) AS whole"""
 _COLUMNS: Final = """
 SELECT attname, attlen FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped"""
 _MAY_READ: Final = "SELECT has_table_privilege($1::text, 'SELECT')"
@@ -90,10 +91,10 @@ class PostgresTenantTotals:
 
 async def _add(connection: Any, table: str, page: int, rows: dict[str, float], sizes: dict[str, float]) -> None:
     """Add what each tenant has in one table."""
-    whole, heap = await connection.fetchrow(_SIZE, table)
-    if not heap:
+    whole, table_size, pages = await connection.fetchrow(_SIZE, table)
+    if not pages:
         return
-    share = min(_PAGES * page / heap, 1.0)
+    share = min(_PAGES * page / pages, 1.0)
     sample = f" TABLESAMPLE SYSTEM ({100 * share})" if share < 1.0 else ""
     columns = await connection.fetch(_COLUMNS, table)
     fixed = _HEAD + sum(row["attlen"] for row in columns if row["attlen"] > 0)
@@ -101,9 +102,8 @@ async def _add(connection: Any, table: str, page: int, rows: dict[str, float], s
     sized = [f'coalesce(pg_column_size("{row["attname"]}"), 0)' for row in columns if row["attlen"] < 0]
     weight = " + ".join([str(fixed), *sized])
     found = await connection.fetch(f'SELECT tenant, count(*), sum({weight})::int8 FROM "{table}"{sample} GROUP BY 1')
-    total = sum(row[2] for row in found)
     for tenant, count, weighed in found:
         if tenant is None:  # a token of no tenant
             continue
         rows[tenant] = rows.get(tenant, 0.0) + count / share
-        sizes[tenant] = sizes.get(tenant, 0.0) + whole * weighed / total
+        sizes[tenant] = sizes.get(tenant, 0.0) + weighed / share * whole / table_size

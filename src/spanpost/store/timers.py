@@ -22,7 +22,7 @@ from spanpost.store.transactions import Unfoldable, is_of_data
 from spanpost.tasks import batches
 from spanpost.tasks.chains import NEXT
 from spanpost.tasks.interventions import TIMER
-from spanpost.tasks.milestones import state_of
+from spanpost.tasks.milestones import TIMERS, state_of
 from spanpost.tasks.record_keys import tenant_key
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class Elapsing(Folding):
         due: dict[bytes, list[bytes]] = {}
         for row in keys:
             due.setdefault(row[0][16:17], []).append(row[0])
-        recorded = await self._elapse(due.get(b"g", []) + due.get(b"w", []) + due.get(b"q", []))
+        recorded = await self._elapse([key for kind in TIMERS for key in due.get(kind, [])])
         if processes := due.get(b"p"):
             gone, stalled = await self.run(lambda c: heartbeats.check_processes(c, processes, self.rules.stall_rules))
             # First the interrupted tasks, then the mark on the process: after a crash in between, both are

@@ -1,10 +1,10 @@
 """The agents below a task: how many work, wait, failed and are done, at any depth, and what they ask.
 
-Rules. A task passes up what it does itself and what its child tasks pass up. Of tasks that lie in a cycle, none passes
-up what is above itself. Each change is passed up until nothing changes any more.
+Rules. A task passes up what it does itself and what its child tasks pass up. Of tasks that lie in a cycle, none
+takes in what another of the cycle passes up. A task with more than `DEPTH` tasks above it passes nothing up.
 
-Theory. What a task passes up is a function of its facts and of the tasks below it, so it does not depend on the order in
-which they become known.
+Theory. What a task passes up is a function of its facts and of the tasks below it, so it does not depend on the
+order in which they become known.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from spanpost.tasks.work import Key
 
 #: Characters kept of a question.
 _QUESTION = 300
-StateOf = Callable[[Key], TaskState | None]
 
 
 def plus(a: AgentsBelow, b: AgentsBelow) -> AgentsBelow:
@@ -74,19 +73,46 @@ def itself(state: TaskState, verdict: TaskVerdict, rules: FoldRules) -> AgentsBe
     )
 
 
-def below(key: Key, child_tasks: ChildTasks, state_of: StateOf) -> AgentsBelow:
-    """Return what the child tasks of a task pass up."""
-    known = child_tasks.agents
-    if not known:
-        return NO_AGENTS
-    above = _above(key, state_of)
-    return reduce(plus, [known[child] for child in sorted(known) if child not in above], NO_AGENTS)
+class Levels:
+    """How far below its top each task lies, at most `DEPTH` + 1, and which tasks lie in a cycle."""
 
+    def __init__(self, state_of: Callable[[Key], TaskState | None]) -> None:
+        self._state_of = state_of
+        self._known: dict[Key, int] = {}
+        #: Of a task in a cycle all tasks of the cycle.
+        self._circles: dict[Key, frozenset[Key]] = {}
 
-def _above(key: Key, state_of: StateOf) -> set[Key]:
-    found: set[Key] = set()
-    state = state_of(key)
-    while state is not None and state.parent and state.parent not in found and len(found) < DEPTH:
-        found.add(state.parent)
-        state = state_of(state.parent)
-    return found
+    def of(self, key: Key) -> int:
+        """Return the number of tasks above a task; `DEPTH` + 1: more are not followed."""
+        path: dict[Key, None] = {}
+        at, level = key, -1
+        while (known := self._known.get(at)) is None:
+            if at in path:
+                circle = list(path)[list(path).index(at) :]
+                self._circles.update(dict.fromkeys(circle, frozenset(circle)))
+                self._known.update(dict.fromkeys(circle, len(circle) - 1))
+                continue
+            if len(path) > DEPTH:
+                self._known[key] = DEPTH + 1
+                return DEPTH + 1
+            path[at] = None
+            state = self._state_of(at)
+            if state is None or not state.parent or self._state_of(state.parent) is None:
+                break
+            at = state.parent
+        else:
+            level = known
+        for one in reversed(path):
+            if one not in self._circles:
+                level = min(level + 1, DEPTH + 1)
+                self._known[one] = level
+        return self._known[key]
+
+    def below(self, key: Key, child_tasks: ChildTasks) -> AgentsBelow:
+        """Return what the child tasks of a task pass up."""
+        known = child_tasks.agents
+        if not known:
+            return NO_AGENTS
+        self.of(key)
+        circle = self._circles.get(key, frozenset())
+        return reduce(plus, [known[child] for child in sorted(known) if child not in circle], NO_AGENTS)

@@ -12,8 +12,9 @@ from typing import Any
 from spanpost.model.evaluations import newest
 from spanpost.model.queries import Stats, Sums, TimelineEntry
 from spanpost.model.tasks import Task
+from spanpost.model.totals import Totals
 from spanpost.semconv import ERROR
-from spanpost.tasks.json_form import evaluation_json, message_json, rfc3339, task_json
+from spanpost.tasks.json_form import evaluation_json, message_json, rfc3339, task_json, task_totals
 from spanpost.text.sanitise import line
 
 #: Characters of a question or an error in a list.
@@ -60,6 +61,13 @@ def task_summary(task: Task) -> dict[str, Any]:
         "trace_id": task.trace_id.hex() or None,
         "traceparent": f"00-{task.trace_id.hex()}-{task.span_id.hex()}-01" if task.trace_id and task.span_id else None,
     }
+
+
+def totals_json(totals: Totals | None) -> dict[str, Any]:
+    """Return the figures of a task together with all tasks below it, as one field of the task."""
+    if totals is None:
+        return {"totals": None}
+    return {"totals": task_totals(totals) | {"cost_usd": totals.usage.cost_usd}}
 
 
 def task_whole(
@@ -139,6 +147,7 @@ def stats_json(stats: Stats, since: datetime, until: datetime) -> dict[str, Any]
             "tasks": one.tasks,
             **{figure: getattr(one, figure) for figure in figures},
             "ended": one.ended,
+            "failed": one.failed,
             "seconds_mean": one.seconds_mean,
             "seconds_p50": one.seconds_p50,
             "seconds_p95": one.seconds_p95,

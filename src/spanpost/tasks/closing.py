@@ -24,7 +24,6 @@ from spanpost.model.ids import uuid_of
 from spanpost.model.tasks import Task
 from spanpost.routing.planned import PlannedDelivery
 from spanpost.tasks import milestones
-from spanpost.tasks.agents_below import below
 from spanpost.tasks.announcing import is_root, is_worth_a_message
 from spanpost.tasks.approvals import seconds_to_answer
 from spanpost.tasks.budget_draws import Draws, given_back, inherited
@@ -119,7 +118,7 @@ class Rows:
             root=root.state,
             is_announced=self.is_announced(root) or self._is_below_many(root),
             children=children.tasks,
-            agents=below(key, children, states.state),
+            agents=self._judged.levels.below(key, children),
             agents_at_work=agents_at_work(children, states.state) if not verdict.is_over else None,
         )
 

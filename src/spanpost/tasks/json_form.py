@@ -103,7 +103,7 @@ def task_json(
         "retry_of": task.retry_of,
         "caused_by": task.caused_by,
         "order_id": task.order_id,
-        "totals": None if totals is None else _totals(totals),
+        "totals": None if totals is None else task_totals(totals),
     }
     if explained is not None:
         out["rule"] = task.rule or None
@@ -273,7 +273,8 @@ def rfc3339(at: datetime | None) -> str | None:
     return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-def _totals(totals: Totals) -> dict[str, Any]:
+def task_totals(totals: Totals) -> dict[str, Any]:
+    """Return the figures of a task together with all tasks below it."""
     usage = totals.usage
     return {
         "tasks": totals.tasks,

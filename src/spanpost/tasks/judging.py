@@ -7,6 +7,7 @@ no verdict on another task, so the order of the tasks does not matter.
 from __future__ import annotations
 
 from datetime import datetime
+from heapq import heapify, heappop, heappush
 
 import msgspec
 from msgspec.structs import replace
@@ -15,12 +16,13 @@ from spanpost import semconv as c
 from spanpost.model.checkpoints import Checkpoint
 from spanpost.model.ids import uuid_of
 from spanpost.tasks import agents_below
+from spanpost.tasks.agents_below import Levels
 from spanpost.tasks.announcing import GIVEN_UP_AFTER, is_root, is_sure, must_be_watched
 from spanpost.tasks.context_use import ContextUse, use_of
 from spanpost.tasks.counting import count, is_counted
 from spanpost.tasks.folded import Difference, FoldRules, Timer
 from spanpost.tasks.ownership import TaskStates
-from spanpost.tasks.records import ChildTasks, TaskState
+from spanpost.tasks.records import DEPTH, ChildTasks, TaskState
 from spanpost.tasks.reported import Reported
 from spanpost.tasks.run_reports import count_end, report_runs
 from spanpost.tasks.status import TaskVerdict, judge
@@ -49,11 +51,12 @@ class Judgements(msgspec.Struct, frozen=True, gc=False):
 
     tasks: dict[Key, JudgedTask]
     child_tasks: dict[Key, ChildTasks]
+    levels: Levels
 
 
 def judge_all(states: TaskStates, rules: FoldRules, now: datetime) -> Judgements:
     """Judge the touched tasks, their parents where they failed or began to work, and those below announced ones."""
-    found = Judgements({}, {})
+    found = Judgements({}, {}, Levels(states.state))
     states.touch_all_below()
     waiting = list(states.touched)
     while waiting:
@@ -76,31 +79,38 @@ def judge_all(states: TaskStates, rules: FoldRules, now: datetime) -> Judgements
 
 
 def _pass_up(states: TaskStates, found: Judgements, rules: FoldRules, now: datetime) -> None:
-    """Enter what each judged task passes up; judge the tasks above for which that is new."""
-    waiting = [key for key, judged in found.tasks.items() if judged.state.parent]
+    """Enter what each judged task passes up, the lowest first; judge the tasks above for which that is new."""
+    levels = found.levels
+    waiting = [(-levels.of(key), key) for key, judged in found.tasks.items() if judged.state.parent]
+    entered = {key for _, key in waiting}
+    heapify(waiting)
     while waiting:
-        changed: dict[Key, None] = {}
-        for key in waiting:
-            states.tick()
-            judged = found.tasks[key]
-            parent = judged.state.parent
-            above = states.state(parent) if parent else None
-            siblings = found.child_tasks.get(parent) or states.child_tasks(parent)
-            if above is None or key not in siblings.tasks:
-                continue
+        states.tick()
+        level, key = heappop(waiting)
+        judged = found.tasks[key]
+        parent = judged.state.parent
+        above = states.state(parent) if parent else None
+        siblings = found.child_tasks.get(parent) or states.child_tasks(parent)
+        if above is None or key not in siblings.tasks:
+            continue
+        agents = None
+        if -level <= DEPTH:
             own = found.child_tasks.get(key) or states.child_tasks(key)
-            agents = agents_below.plus(
-                agents_below.itself(judged.state, judged.verdict, rules), agents_below.below(key, own, states.state)
-            )
-            if siblings.agents.get(key) == agents:
-                continue
-            siblings = found.child_tasks.setdefault(parent, _copy(siblings))
+            agents = agents_below.plus(agents_below.itself(judged.state, judged.verdict, rules), levels.below(key, own))
+        if siblings.agents.get(key) == agents:
+            continue
+        if parent not in found.child_tasks:
+            siblings = found.child_tasks[parent] = _copy(siblings)
+        if agents is None:
+            del siblings.agents[key]
+        else:
             siblings.agents[key] = agents
-            changed[parent] = None
-            if parent not in found.tasks:
-                states.touched[parent] = None
-                found.tasks[parent] = judge_task(states, parent, above, rules, now)
-        waiting = [key for key in changed if found.tasks[key].state.parent]
+        if parent not in found.tasks:
+            states.touched[parent] = None
+            found.tasks[parent] = judge_task(states, parent, above, rules, now)
+        if parent not in entered and above.parent:
+            entered.add(parent)
+            heappush(waiting, (-levels.of(parent), parent))
 
 
 def _copy(known: ChildTasks) -> ChildTasks:

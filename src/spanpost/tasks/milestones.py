@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -39,6 +39,8 @@ from spanpost.text.wording import message, worded
 
 #: Progress crosses these, in percent.
 EVERY = 20
+#: Kinds of timers that the fold handles: of a task, of its held milestones, questions (`asking`) and messages.
+TIMERS: Final = (b"g", b"w", b"q", b"h")
 #: Messages per task for which the time of the last milestone is kept.
 _PLACES = 32
 
@@ -185,4 +187,4 @@ def before_other_news(
 
 def state_of(timer: Key) -> Key:
     """Return the key of the task state of a timer of held deliveries; the key of any other is returned as it is."""
-    return timer[:16] + b"g" + timer[17:] if timer[16:17] in (b"w", b"q", b"h") else timer
+    return timer[:16] + b"g" + timer[17:] if timer[16:17] in TIMERS[1:] else timer

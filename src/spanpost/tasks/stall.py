@@ -1,9 +1,10 @@
 """Stalled tasks and processes that are gone: when they were last seen, and what follows.
 
 Rules
-- A task is *active* when anything of it, or of a running task below it, is recorded. It is *seen* then, and by the
-  heartbeats of a process that names its trace. It is *stalled* when it was not active for `StallRules.stall_after`,
-  whether its process lives or not, unless a tool or model call of it is known to be open. That is not stored: it is computed when the task is read, from the
+- A task is *active* when anything of it, or of a running task below it, is recorded. It is *seen* then, and by
+  the heartbeats of a process that names its trace. It is *stalled* when it was not active for
+  `StallRules.stall_after`, whether its process lives or not, unless a tool or model call of it is known to be
+  open. That is not stored: it is computed when the task is read, from the
   store's clock.
 - A process is *gone* when it sent no heartbeat for `StallRules.interrupt_after` (or three of its intervals) and has
   root spans open. Its tasks are then interrupted, by a record that is folded like any other: weaker than

@@ -130,7 +130,11 @@ def of_past_run(run: Run) -> TaskVerdict | None:
     return TaskVerdict(status, "run ended", outcome, outcome == "unset", True, closed.at_ns, failure)
 
 
-def _interrupted(rule: str, at_ns: int, key: str) -> TaskVerdict:
+def _interrupted(facts: Facts, rule: str, at_ns: int, key: str) -> TaskVerdict:
+    """Return the verdict on a run whose process is gone: its last call failed, else only that is known."""
+    failed = value_of(facts.failure)
+    if failed is not None and last(facts).has_failed and (failed.type or failed.message):
+        return TaskVerdict(c.ERROR, rule, "interrupted", True, True, at_ns, failed)
     reason = message(key)
     return TaskVerdict(c.ERROR, rule, "interrupted", True, True, at_ns, FailureWords("", worded(reason)[0], ""), reason)
 
@@ -149,10 +153,10 @@ def _end(state: TaskState, facts: Facts, run: Run) -> TaskVerdict | None:
         )
     if closed is None:
         if ending.gone is not None:
-            return _interrupted("process gone", ending.gone.at_ns, "task.process_ended")
+            return _interrupted(facts, "process gone", ending.gone.at_ns, "task.process_ended")
         stalled = max((s for s in (ending.stalled, inner.stalled) if s is not None), default=None)
         if stalled is not None and stalled.at_ns >= facts.last_ns:
-            return _interrupted("process stalled", stalled.at_ns, "task.process_silent")
+            return _interrupted(facts, "process stalled", stalled.at_ns, "task.process_silent")
         return None
     at, _, outcome, kind, message = closed
     if _is_interrupted(facts):

@@ -234,11 +234,29 @@ class ExerciseBrowse:
         assert stats.total.tool_calls == 4
         assert stats.total.cost_usd == sum_of(tasks)
         assert (stats.total.ended, stats.total.seconds_p50, stats.total.seconds_mean) == (4, 10.0, 10.0)
-        assert [(one.word, one.tasks) for one in stats.agents] == [("coder", 4), ("writer", 1)]
+        assert [(one.word, one.tasks, one.failed) for one in stats.agents] == [("coder", 4, 1), ("writer", 1, 0)]
         assert {one.word: one.tasks for one in stats.statuses} == {"complete": 3, "error": 1, "starting": 1}
         assert sum(one.tasks for one in stats.days) == 5
         none = await store.reader.stats("default", first - timedelta(days=9), first)
         assert (none.total.tasks, none.total.input_tokens, none.total.seconds_p95, none.agents) == (0, None, None, [])
+
+    async def test_totals_are_those_of_a_task_and_all_below(self, make_store: MakeStore) -> None:
+        """A task with others below it has the figures of all of them; one without is left out."""
+        store = await make_store()
+        agent = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "sub"}
+        tool = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "ask"}
+        below = [
+            ended(trace=1, span=5, parent=1, name="execute_tool ask", attributes=tool, at=1.0),
+            ended(trace=1, span=2, parent=5, name="invoke_agent sub", attributes=agent, at=1.0),
+        ]
+        calls = [a_call(1, 3, 100), a_call(1, 4, 50, parent=2), a_call(9, 2, 7)]
+        await store.record([at_work_on(1), *below, *calls, at_work_on(9)])
+        uids = {task.name: task.uid for task in (await store.reader.tasks(WHOLE, None, 50)).items}
+        found = await store.reader.totals(uids.values())
+        assert {uid: (one.tasks, one.llm_calls, one.usage.input) for uid, one in found.items()} == {
+            uids["job 1"]: (2, 2, 150)
+        }
+        assert await store.reader.totals([]) == {}
 
     async def test_questions_come_by_page(self, make_store: MakeStore) -> None:
         """Questions are listed newest first with their tasks, by state and task; another tenant's are not."""

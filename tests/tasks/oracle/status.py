@@ -218,12 +218,18 @@ def _lost(facts: Facts, task_run: TaskRun) -> Verdict | None:
         max((f.stalled for f in (task_run.own, task_run.inner) if f.stalled is not None), default=None),
     )
     if gone is not None:
-        words = ("", "The process ended with the task open.", "")
+        words = _last_words(facts) or ("", "The process ended with the task open.", "")
         return Verdict(c.ERROR, "process gone", "interrupted", True, True, gone[0], words)
     if stalled is not None and stalled[0] >= facts.last_ns:
-        words = ("", "Its process stopped sending heartbeats.", "")
+        words = _last_words(facts) or ("", "Its process stopped sending heartbeats.", "")
         return Verdict(c.ERROR, "process stalled", "interrupted", True, True, stalled[0], words)
     return None
+
+
+def _last_words(facts: Facts) -> tuple[str, str, str] | None:
+    """Return why the last call failed, if it did."""
+    words = facts.failure_words
+    return words if words is not None and any(words[:2]) and facts.has_failed_last() else None
 
 
 def _rested(facts: Facts, task_run: TaskRun, *, has_root_span: bool) -> Closed | None:

@@ -21,6 +21,7 @@ class SumsBody(BaseModel):
     tool_calls: int
     tool_errors: int
     ended: int
+    failed: int
     seconds_mean: float | None = Field(description="Seconds, of the tasks that ended.")
     seconds_p50: float | None
     seconds_p95: float | None

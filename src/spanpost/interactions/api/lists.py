@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -17,7 +17,7 @@ from starlette.responses import Response, StreamingResponse
 from spanpost.interactions.api import schemas
 from spanpost.interactions.api.errors import INVALID
 from spanpost.interactions.api.parts import TheParts, TheReader, Who
-from spanpost.interactions.api.requests import DaysQuery, FacetsQuery, SortedQuery
+from spanpost.interactions.api.requests import DaysQuery, DeliveriesQuery, FacetsQuery, SortedQuery
 from spanpost.interactions.api.responses import ApiJson, plain, task_summary
 from spanpost.interactions.api.schemas import MONEY
 from spanpost.model.queries import Page, TaskFilter, TaskKey
@@ -27,7 +27,7 @@ from spanpost.store.protocols import Reader
 router = APIRouter(tags=["tasks"])
 #: Rows of a file, and of each query for it.
 ROWS: Final = 10_000
-_PAGE: Final = 500
+_PAGE: Final = 100
 COLUMNS: Final = (
     "task_id", "name", "agent_name", "status", "started_at", "ended_at", "cost_usd", "unpriced_calls", "input_tokens",
     "output_tokens", "cache_read_tokens", "llm_calls", "tool_calls", "tool_errors", "model", "repo", "environment",
@@ -50,6 +50,24 @@ class FacetsBody(BaseModel):
     fields: dict[str, list[FacetBody]] = Field(
         description="By filter: status, agent, model, person, repo, environment, topic, type."
     )
+
+
+class DeliveryBody(BaseModel):
+    """A checkpoint or state of a task on its way to a sink."""
+
+    id: int = Field(description="The number by which `spanpost deliveries` names it.")
+    sink: str
+    address: str
+    ordering_key: str
+    mode: Literal["checkpoint", "state", "erase"]
+    state: Literal["waiting", "sending", "delivered", "dead"]
+    task_id: str
+    kind: str
+    attempt: int
+    born_at: str
+    not_before: str | None = Field(description="It waits until then.")
+    reason: str
+    error: str = Field(description="What the sink answered.")
 
 
 class DaySpendBody(BaseModel):
@@ -80,6 +98,15 @@ async def as_csv(caller: Who, reader: TheReader, asked: Annotated[SortedQuery, Q
     first = await reader.tasks(found, None, _PAGE)
     headers = {"content-disposition": 'attachment; filename="tasks.csv"', "cache-control": "no-store"}
     return StreamingResponse(_written(reader, found, first), headers=headers, media_type="text/csv; charset=utf-8")
+
+
+@router.get("/api/deliveries", response_model=schemas.Items[DeliveryBody], responses=INVALID)
+async def deliveries(caller: Who, parts: TheParts, asked: Annotated[DeliveriesQuery, Query()]) -> ApiJson:
+    """List what waits to be sent to sinks, is being sent, or was given up (`dead`), oldest first."""
+    if parts.outbox is None:
+        return ApiJson({"items": [], "next": None})
+    rows = await parts.outbox.deliveries(state=asked.state, limit=asked.limit, tenant=caller.tenant)
+    return ApiJson({"items": [msgspec.structs.asdict(one) for one in rows], "next": None})
 
 
 @router.get("/api/costs/days", response_model=schemas.Items[DaySpendBody], responses=INVALID, tags=["tasks"])
@@ -115,5 +142,5 @@ def _lines(rows: list[list[str]]) -> str:
 def _cell(value: Any) -> str:
     said = plain(value)
     text = "" if said is None else str(said)
-    # An agent's name must not be a formula of whoever opens the file.
+    # An agent's name must not be a formula where the file is opened.
     return f"'{text}" if isinstance(said, str) and text[:1] in ("=", "+", "-", "@", "\t", "\r") else text

@@ -62,13 +62,17 @@ async def login(request: Request, parts: TheParts, next: str | None = None) -> R
 
 
 @router.get("/api/login/callback")
-async def callback(request: Request, parts: TheParts, code: str = "", state: str = "", error: str = "") -> Response:
+async def callback(
+    request: Request, parts: TheParts, code: str = "", state: str = "", error: str = "", iss: str = ""
+) -> Response:
     """Receive a person who comes back from the provider."""
     try:
         oidc = _oidc(parts, request)
         if error or not code or not state:
             said = error[:100] if error.isascii() and error.isprintable() else ""
             raise HttpError(403, "login_failed", f"the provider let nobody in ({said or 'no code'})")
+        if iss and iss.rstrip("/") != oidc.terms.issuer:  # RFC 9207
+            raise HttpError(403, "login_failed", "the answer is of another provider than oidc.issuer")
         person, then = await oidc.finish(code, state, request.cookies.get(LOGIN))
     except HttpError as refused:
         if refused.status_code == 403:

@@ -286,6 +286,10 @@ async def _ask(
                 said = f"the provider answers {answer.status_code}{f' ({why})' if why else ''} at {urlsplit(url).path}"
                 if why == "invalid_client":
                     raise NotKnown(503, "login_failed", f"{said}; check oidc.client_id and oidc.client_secret")
+                if why == "invalid_grant":  # the browser's fault, and not the provider's
+                    raise HttpError(
+                        403, "login_failed", f"{said}: this login was used before, or is not this browser's"
+                    )
                 raise HttpError(503, "login_failed", said)
             body = answer.json()
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:

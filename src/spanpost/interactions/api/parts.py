@@ -28,7 +28,7 @@ from spanpost.model.interventions import Verb
 from spanpost.model.recorded import Recorded
 from spanpost.model.tasks import Task
 from spanpost.routing.launch_orders import Launches
-from spanpost.store.protocols import Acts, Budgets, Interventions, Reader
+from spanpost.store.protocols import Acts, Budgets, Interventions, Outbox, Reader
 
 _bearer = HTTPBearer(auto_error=False, description="A token of `[[interactions.tokens]]` or `spanpost token new`.")
 
@@ -87,6 +87,8 @@ class ApiParts:
         self.local: tuple[Caller, bytes] | None = None
         #: Seconds without an event after which a stream sends a heartbeat.
         self.heartbeat = 25.0
+        #: What waits to be sent; None in a process without an outbox.
+        self.outbox: Outbox | None = None
         #: Returns the address of a task's trace; None where it is not known.
         self.trace_link: Callable[[Task], str | None] = lambda task: None
         #: The known launchers, and which of them retries a task.

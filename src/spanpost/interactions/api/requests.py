@@ -204,6 +204,13 @@ class DaysQuery(QueryBody):
     )
 
 
+class DeliveriesQuery(QueryBody):
+    """Which deliveries are listed."""
+
+    state: Literal["waiting", "sending", "dead"] = "waiting"
+    limit: Limit = 200
+
+
 class ApprovalListQuery(QueryBody):
     """Filters for questions, and the page."""
 

@@ -17,6 +17,7 @@ from spanpost.tasks.api_json import stats_json as stats_json
 from spanpost.tasks.api_json import task_summary as task_summary
 from spanpost.tasks.api_json import task_whole as task_whole
 from spanpost.tasks.api_json import timeline_entry_json as timeline_entry_json
+from spanpost.tasks.api_json import totals_json as totals_json
 from spanpost.tasks.json_form import question_json, rfc3339
 from spanpost.text.sanitise import strip
 

@@ -69,6 +69,20 @@ class LoopBody(BaseModel):
     is_dismissed: bool = Field(description="A person let it be, and it has not doubled since.")
 
 
+class TotalsBody(BaseModel):
+    """Figures of a task together with all tasks below it."""
+
+    tasks: int
+    llm_calls: int
+    input_tokens: int | None
+    output_tokens: int | None
+    cache_read_tokens: int | None
+    cache_write_tokens: int | None
+    reasoning_tokens: int | None
+    cost_usd: str | None = Field(description=MONEY)
+    unpriced_calls: int
+
+
 class TaskSummary(BaseModel):
     """A task in a list. Names, actions and texts are the agents' own: untrusted."""
 
@@ -144,6 +158,11 @@ class TaskSummary(BaseModel):
     cancel_by: str | None = Field(description="The person who asked to stop it.")
     paused_by: str | None
     session_id: str | None
+    totals: TotalsBody | None = Field(
+        default=None,
+        description="Of a task with tasks below it: the figures of all. Streams, and the tasks within a task, "
+        "leave it out.",
+    )
     trace_id: str | None
     traceparent: str | None = Field(
         description="W3C trace context: an agent that starts in it is a task below this one."

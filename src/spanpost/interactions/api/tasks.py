@@ -26,6 +26,7 @@ from spanpost.interactions.api.responses import (
     task_summary,
     task_whole,
     timeline_entry_json,
+    totals_json,
 )
 from spanpost.interactions.authorization import CallerRole
 from spanpost.model.acts import ContentKind
@@ -80,7 +81,8 @@ async def tasks(caller: Who, reader: TheReader, asked: Annotated[TaskListQuery, 
     if after is not None and (after.rank is None) is not (asked.sort == "newest"):
         raise HttpError(422, "invalid", "is no cursor of this list; leave it out for the first page", field="cursor")
     page = await reader.tasks(found, after, asked.limit)
-    return page_json(page, map(task_summary, page.items))
+    sums = await reader.totals(task.uid for task in page.items if task.child_count)
+    return page_json(page, (task_summary(task) | totals_json(sums.get(task.uid)) for task in page.items))
 
 
 @router.get("/api/stats", response_model=figures.StatsBody, responses=INVALID)
@@ -149,9 +151,14 @@ async def task(caller: Who, reader: TheReader, parts: TheParts, id: str) -> ApiJ
     questions = [TaskQuestion(row=row, task=found) for row in rows]
     if questions:
         await note_reads(parts, caller, ContentKind.QUESTION, [found.uid])
-    may, acts = await asyncio.gather(answers_to(parts, caller, questions), acts_on(parts, caller, found))
+    may, acts, sums = await asyncio.gather(
+        answers_to(parts, caller, questions),
+        acts_on(parts, caller, found),
+        reader.totals([found.uid] if found.child_count else []),
+    )
     asked = [asked_json(question, one) for question, one in zip(questions, may, strict=True)]
-    return ApiJson(task_whole(found, children.items, followers.items, asked, acts))
+    whole = task_whole(found, children.items, followers.items, asked, acts)
+    return ApiJson(whole | totals_json(sums.get(found.uid)))
 
 
 def ids_of(task: Task) -> tuple[str, ...]:

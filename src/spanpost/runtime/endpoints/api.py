@@ -66,6 +66,7 @@ def endpoints(context: EndpointContext) -> list[Endpoint]:
         resolvers=resolvers_of(settings.interactions or InteractionsSettings()),
         watch=pipeline.metrics,
     )
+    parts.outbox = store.outbox
     parts.stored = context.sender_tokens.stored
     go_by(parts, settings, store.sessions)
     parts.alerts = alert_acts_of(settings, store, pipeline.components.take, pipeline.metrics)

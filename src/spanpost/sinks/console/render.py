@@ -22,6 +22,7 @@ from spanpost.model.checkpoints import Checkpoint, Kind
 from spanpost.model.deliveries import Delivery, Mode
 from spanpost.model.tasks import Task
 from spanpost.sinks import labels
+from spanpost.sinks.headline import family
 from spanpost.sinks.loop_label import loop
 from spanpost.text.locales import ENGLISH, Locale
 from spanpost.text.sanitise import line, link, paragraph
@@ -74,7 +75,7 @@ def card(
     if (doing := labels.doing(task, 200, locale)) and not labels.is_final(task):
         rows.append(_line(("▸ ", "dim"), (doing, "italic")))
     rows += [_question(a.question, a.options, a.risk, locale) for a in task.open_approvals[:3]]
-    if facts := _facts(task, locale):
+    if facts := _facts(family(task, children), locale):
         rows.append(facts)
     if task.error and task.status == "error":
         rows += _failure(task, locale)

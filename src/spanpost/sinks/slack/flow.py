@@ -200,7 +200,8 @@ def revives(delivery: Delivery, known: dict[str, Any]) -> bool:
     """Tell whether a deleted message would be posted again for this delivery."""
     if known.get("ended") == CLOSED_FOR_EDITS or int(known.get("g", 0)) >= LAST:
         return False
-    return bool(delivery.task.open_approvals) or delivery.task.status == "error"
+    task = delivery.task
+    return bool(task.open_approvals or task.open_child_approvals) or task.status == "error"
 
 
 def may_have_revived(delivery: Delivery, known: dict[str, Any]) -> bool:

@@ -304,7 +304,8 @@ def _facts(task: Task, checkpoint: Checkpoint, asked: ShownText | None, slack_st
     """Return the small print."""
     locale = slack_style.locale
     if checkpoint.kind in (Kind.CONTEXT_WARNING, Kind.CONTEXT_FORECAST):
-        return [one for one in (labels.context_bar(task, locale=locale), labels.forecast(task, locale)) if one]
+        ahead = labels.forecast(task, locale) if checkpoint.kind is Kind.CONTEXT_WARNING else ""
+        return [ahead] * bool(ahead)
     if checkpoint.kind is Kind.APPROVAL_REQUESTED:
         approval = _asked(task, checkpoint)
         if approval is not None and asked is not None and approval.is_open:

@@ -61,7 +61,7 @@ class Locale:
         """Return a duration for a sentence: 0.4 s, 12 s, 3 min 05 s, 2 h 10 min. An `int` has no tenths."""
         if seconds < 10 and not isinstance(seconds, int):
             return self.say("duration.tenths", s=seconds)
-        minutes, s = divmod(int(seconds), 60)
+        minutes, s = divmod(round(seconds), 60)
         if not minutes:
             return self.say("duration.seconds", s=s)
         h, m = divmod(minutes, 60)
@@ -76,7 +76,7 @@ class Locale:
 
     def span(self, seconds: float) -> str:
         """Return a duration in its two largest units: 42s, 3m 07s, 2h 05m, 4d 03h."""
-        whole = max(int(seconds), 0)
+        whole = max(round(seconds), 0)  # as `duration` rounds: 1.6 s is never 1s
         if whole < 60:
             return self.say("span.seconds", s=whole)
         if whole < 3_600:

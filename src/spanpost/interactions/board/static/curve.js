@@ -57,7 +57,9 @@ function draw(points, window) {
   const x = last > first ? (one) => ((one.at - first) / (last - first)) * WIDE : (one, i) => (i / (points.length - 1)) * WIDE;
   const y = (tokens) => HIGH - (tokens / top) * (HIGH - 4);
   const path = points.map((one, i) => `${i ? "L" : "M"}${x(one, i).toFixed(1)} ${y(one.used).toFixed(1)}`).join("");
-  const marks = window ? [[WARM, "70 %"], [HOT, "85 %"], [1, count(window)]].filter(([at]) => at * window <= top) : [];
+  /** @type {[number, string][]} */
+  const limits = [[WARM, "70 %"], [HOT, "85 %"], [1, count(window)]];
+  const marks = window ? limits.filter(([at]) => at * window <= top) : [];
   const most = Math.max(...points.map((one) => one.used));
   const words = `${points.length} calls from ${count(points[0].used)} to ${count(points[points.length - 1].used)} tokens, at most ${count(most)}`;
   return h("figure", { class: "curve" },

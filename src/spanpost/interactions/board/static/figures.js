@@ -1,33 +1,19 @@
-// What it came to: tasks, tokens and cost of the last days, by agent, day and status.
+// What budgets came to, and the figures of the tasks by agent and status.
 
-import { get } from "./api.js";
-import { h, line, put } from "./dom.js";
+import { h, line } from "./dom.js";
 import { LOOKS, count, elapsed, moment, money, number } from "./words.js";
 
-const DAYS = [1, 7, 30, 90];
-
-export function figures(place, board) {
-  const control = new AbortController();
-  const asked = Number(new URLSearchParams(location.search).get("days"));
-  const days = DAYS.includes(asked) ? asked : 7;
-  const inside = h("div", { class: "figures" }, h("p", { class: "loading" }, "Loading …"));
-  const span = h("nav", { class: "tabs", "aria-label": "How long" }, DAYS.map((n) =>
-    h("a", { href: `/board/figures?days=${n}`, "data-route": true, "aria-current": n === days ? "true" : null }, n === 1 ? "24 hours" : `${n} days`)));
-  put(place, h("div", { class: "bar-top" }, h("h1", {}, "Figures"), span), inside);
-  Promise.all([get("/api/stats", { days }, control.signal), get("/api/usage", {}, control.signal)]).then(([found, usage]) => {
-    const agents = found.agents ?? [];
-    const shown = [
-      budgets(usage.budgets ?? []),
-      table("By agent", "Agent", agents, (row) => line(row.agent_name, 60) || "(no name)"),
-      table("By day", "Day", found.days ?? [], (row) => line(row.day, 20)),
-      table("By status", "Status", found.statuses ?? [], (row) => (LOOKS[row.status] ? `${LOOKS[row.status][0]} ${LOOKS[row.status][1]}` : line(row.status, 30))),
-    ].filter(Boolean);
-    put(inside, shown.length ? shown : h("p", { class: "empty" }, "Nothing ran in that time."));
-  }).catch((error) => board.fail(error, error.status === 401 ? undefined : inside));
-  return () => control.abort();
+/** Return tables of the sums of `/api/stats`. */
+export function figures(found) {
+  const failed = (row) => row.status === "error";
+  return [
+    table("Tasks by agent", "Agent", [...(found.agents ?? [])].sort((x, y) => (number(y.cost_usd) ?? 0) - (number(x.cost_usd) ?? 0)), (row) => line(row.agent_name, 60) || "(no name)"),
+    table("Tasks by status", "Status", found.statuses ?? [], (row) => h("span", { class: failed(row) ? "bad" : null }, LOOKS[row.status] ? `${LOOKS[row.status][0]} ${LOOKS[row.status][1]}` : line(row.status, 30))),
+  ];
 }
 
-function budgets(all) {
+/** Return a table of budgets; null without any. */
+export function budgets(all) {
   if (!all.length) return null;
   const spent = (one) => [
     one.limit_usd !== null && `${money(one.cost_usd)} of ${money(one.limit_usd)}`,
@@ -48,29 +34,33 @@ function budgets(all) {
     })))));
 }
 
+/** @type {[string, (row: any) => number | null, (n: any) => string][]} */
 const COLUMNS = [
   ["Tasks", (row) => number(row.tasks), (n) => n.toLocaleString("en")],
   ["Ended", (row) => number(row.ended), (n) => n.toLocaleString("en")],
   ["Model calls", (row) => number(row.llm_calls), count],
+  ["Tool errors", (row) => number(row.tool_errors), count],
   ["Tool calls", (row) => number(row.tool_calls), count],
   ["Tokens in", (row) => number(row.input_tokens), count],
   ["Tokens out", (row) => number(row.output_tokens), count],
   ["Cost", (row) => number(row.cost_usd), money],
-  ["Half took under", (row) => number(row.seconds_p50), elapsed],
-  ["95 % under", (row) => number(row.seconds_p95), elapsed],
+  ["p50", (row) => number(row.seconds_p50), elapsed],
+  ["p95", (row) => number(row.seconds_p95), elapsed],
 ];
 
 function table(caption, first, rows, name) {
   if (!rows.length) return null;
-  const columns = COLUMNS.filter(([, of]) => rows.some((row) => of(row) !== null));
-  const most = Math.max(...rows.map((row) => COLUMNS[0][1](row) ?? 0), 1);
+  const columns = COLUMNS.filter(([, read]) => rows.some((row) => read(row) !== null));
+  // The bar is the share of the cost, where there is any.
+  const of = rows.some((row) => number(row.cost_usd) > 0) ? (row) => number(row.cost_usd) ?? 0 : COLUMNS[0][1];
+  const most = Math.max(...rows.map((row) => of(row) ?? 0)) || 1;
   return h("section", {}, h("h2", {}, caption), h("div", { class: "wide", tabindex: "0", role: "region", "aria-label": caption }, h("table", {},
     h("thead", {}, h("tr", {}, h("th", { scope: "col" }, first), columns.map(([words]) => h("th", { scope: "col", class: "n" }, words)))),
     h("tbody", {}, rows.map((row) => {
       const bar = h("span", { class: "spread", "aria-hidden": "true" });
-      bar.style.width = `${(100 * (COLUMNS[0][1](row) ?? 0)) / most}%`;
-      return h("tr", {}, h("th", { scope: "row" }, name(row), bar), columns.map(([, of, write]) => {
-        const value = of(row);
+      bar.style.width = `${(100 * (of(row) ?? 0)) / most}%`;
+      return h("tr", {}, h("th", { scope: "row" }, name(row), bar), columns.map(([, read, write]) => {
+        const value = read(row);
         return h("td", { class: "n" }, value === null ? "" : write(value));
       }));
     })))));

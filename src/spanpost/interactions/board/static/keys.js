@@ -2,12 +2,12 @@
 
 import { h } from "./dom.js";
 
-const GOES = { n: "/", q: "/board/approvals", h: "/board/history", f: "/board/figures" };
+const GOES = { n: "/", q: "/board/approvals", h: "/board/history", c: "/board/costs", s: "/board/system" };
 const HELP = [
   ["j, k", "next and previous row"],
   ["Enter", "open the row"],
   ["/", "search"],
-  ["g then n, q, h, f", "now, questions, history, figures"],
+  ["g then n, q, h, c, s", "now, questions, history, cost, system"],
   ["u", "back"],
   ["?", "this"],
 ];
@@ -16,7 +16,7 @@ export function keys(board) {
   let isGoing = false;
   addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
-    const at = event.target;
+    const at = /** @type {HTMLElement} */ (event.target);
     if (at.matches?.("input, textarea, select")) {
       if (event.key === "Escape") at.blur();
       return;
@@ -42,16 +42,16 @@ export function keys(board) {
 }
 
 function step(way) {
-  const rows = [...document.querySelectorAll("main a.row")].filter((row) => !row.closest("[hidden]"));
+  const rows = [.../** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll("main a.row"))].filter((row) => !row.closest("[hidden]"));
   if (!rows.length) return;
-  const at = rows.indexOf(document.activeElement);
+  const at = rows.indexOf(/** @type {HTMLElement} */ (document.activeElement));
   const next = rows[at < 0 ? (way > 0 ? 0 : rows.length - 1) : Math.min(Math.max(at + way, 0), rows.length - 1)];
   next.focus();
   next.scrollIntoView({ block: "nearest" });
 }
 
 function search(event) {
-  const field = document.querySelector("main input[type=search]");
+  const field = /** @type {HTMLInputElement} */ (document.querySelector("main input[type=search]"));
   if (!field) return;
   event.preventDefault();
   field.focus();

@@ -4,9 +4,10 @@ import { act, get, keepToken, takeToken, token } from "./api.js";
 import { h, line, put, say, sentence } from "./dom.js";
 import { keys } from "./keys.js";
 import { approvals } from "./approvals.js";
-import { figures } from "./figures.js";
+import { costs } from "./costs.js";
 import { history as past } from "./history.js";
 import { now } from "./now.js";
+import { system } from "./system.js";
 import { task } from "./task.js";
 
 const page = document.getElementById("page");
@@ -15,11 +16,13 @@ const notice = document.getElementById("notice");
 const badge = document.getElementById("open-questions");
 
 //: Each page is given the place, its path's rest and the board; it returns what ends it.
+/** @type {[RegExp, (place: HTMLElement, board: any, ...rest: string[]) => any, string][]} */
 const PAGES = [
   [/^\/$/, now, "Now"],
   [/^\/board\/approvals$/, approvals, "Questions"],
   [/^\/board\/history$/, past, "History"],
-  [/^\/board\/figures$/, figures, "Figures"],
+  [/^\/board\/costs$/, costs, "Cost"],
+  [/^\/board\/system$/, system, "System"],
   [/^\/board\/tasks\/([^/]+)$/, task, "Task"],
 ];
 
@@ -101,7 +104,7 @@ function show(moves = true) {
   put(notice);
   board.tell("idle");
   const path = location.pathname;
-  for (const one of document.querySelectorAll("nav a")) {
+  for (const one of /** @type {NodeListOf<HTMLAnchorElement>} */ (document.querySelectorAll("nav a"))) {
     if (one.pathname === path) one.setAttribute("aria-current", "page");
     else one.removeAttribute("aria-current");
   }
@@ -135,7 +138,7 @@ function go(path, replaces = false) {
 }
 
 document.addEventListener("click", (event) => {
-  const found = event.target.closest?.("a[data-route]");
+  const found = /** @type {Element} */ (event.target).closest?.("a[data-route]");
   if (!found || event.defaultPrevented || event.button || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
   event.preventDefault();
   go(found.getAttribute("href"));

@@ -12,6 +12,7 @@ import { ACTIVE, isFinal, number, plural, title } from "./words.js";
 const PAGE = 200;
 const MOST = 3000;
 const ENDED = 12;
+/** @type {[string, string, (task: any) => boolean][]} */
 const GROUPS = [
   ["waiting", "Waits for a person", (task) => task.status === "waiting" || (!isFinal(task) && Boolean(task.child_question))],
   ["trouble", "Worth a look", (task) => task.status === "stalled" || task.status === "context_warning"],
@@ -44,6 +45,7 @@ class Now {
     const sought = new URLSearchParams(location.search).get("q") ?? "";
     this.field = h("input", { type: "search", id: "sought", value: sought, placeholder: "Name, agent, repository …", autocomplete: "off", oninput: () => this.sift() });
     this.order = "newest";
+    this.asked = this.waiting = 0;
     this.sorting = h("select", { "aria-label": "Order", onchange: () => { this.order = this.sorting.value; this.sort(); } },
       Object.entries(ORDERS).map(([value, [words]]) => h("option", { value }, words)));
     this.groups = GROUPS.map(([id, name]) => new Group(id, name));

@@ -36,7 +36,7 @@ export class Row {
     say(this.sign, sign);
     say(this.word, word);
     say(this.name, title(task, 160));
-    const by = [task.agent_name, task.repo, task.environment].map((one) => line(one, 60)).filter((one) => one && one !== this.name.textContent);
+    const by = [task.parent_uid && this.isPast && "↳ sub-agent", task.agent_name, task.repo, task.environment].map((one) => line(one || "", 60)).filter((one) => one && one !== this.name.textContent);
     say(this.by, by.join(" · "));
     const aside = task.cancel_by && !isFinal(task) ? `stopping, asked by ${line(task.cancel_by, 40)} · ` : "";
     say(this.doing, aside + doing(task));

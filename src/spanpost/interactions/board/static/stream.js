@@ -87,7 +87,7 @@ export class Stream {
     while (!this.isClosed) {
       const said = await this.once();
       if (this.isClosed) return;
-      if (said?.isForSomebodyElse) {
+      if (/** @type {any} */ (said)?.isForSomebodyElse) {
         this.tell("refused", said.message);
         return;
       }

@@ -19,13 +19,17 @@ export function task(place, board, id) {
 
 class Task {
   constructor(place, board, id) {
-    Object.assign(this, { place, board, id });
+    this.place = place;
+    this.board = board;
+    this.id = id;
     this.control = new AbortController();
     this.parts = Object.fromEntries(["head", "questions", "acts", "facts", "context", "error", "after", "steps", "children", "judged", "made", "message"]
       .map((name) => [name, h("section", { class: name })]));
     this.timeline = new Timeline(id, this.control.signal);
     this.waterfall = new Waterfall(id, this.control.signal, (at) => this.timeline.seek(at));
     this.questions = new Map();
+    /** @type {{ show: () => void } | null} */
+    this.acts = null; // set by `acts`
     this.drawn = {};
     this.read().then(() => this.follow()).catch((error) => this.board.fail(error));
     this.clock = setInterval(() => this.tick(), 1000);

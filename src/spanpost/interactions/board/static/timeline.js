@@ -11,7 +11,11 @@ const KINDS = [["", "All"], ["checkpoints", "Checkpoints"], ["calls", "Calls"], 
 
 export class Timeline {
   constructor(id, signal) {
-    Object.assign(this, { id, signal, kind: "", until: null, seen: new Map() });
+    this.id = id;
+    this.signal = signal;
+    this.kind = "";
+    this.until = null;
+    this.seen = new Map();
     this.list = h("ol", { class: "timeline" });
     this.below = h("p", { class: "more" });
     this.said = h("p", { class: "small until", role: "status" });
@@ -23,7 +27,11 @@ export class Timeline {
 
   /** Read from one end, or back from a moment; what was shown goes. */
   start(order, until = null) {
-    Object.assign(this, { order, until, after: "", isCut: false, waits: false });
+    this.order = order;
+    this.until = until;
+    this.after = "";
+    this.isCut = false;
+    this.waits = false;
     this.turn.hidden = until !== null;
     say(this.turn, order === "newest" ? "Oldest first" : "Newest first");
     put(this.said, until !== null && [`Until ${moment(until)}. `, h("button", { type: "button", class: "quiet", onclick: () => this.start("newest") }, "Back to the newest")]);

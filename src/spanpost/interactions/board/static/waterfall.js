@@ -14,7 +14,14 @@ const LEAST = 20;
 export class Waterfall {
   /** `seek(at)` lets the timeline go to a moment (milliseconds). */
   constructor(id, signal, seek) {
-    Object.assign(this, { id, signal, seek, at: null, from: null, to: null, picked: null });
+    this.id = id;
+    this.signal = signal;
+    this.seek = seek;
+    this.at = null;
+    this.traceId = "";
+    this.from = null;
+    this.to = null;
+    this.picked = null;
     this.chart = svg("svg", { class: "tracks", role: "group", "aria-label": "Calls of each agent by time" });
     this.curve = svg("svg", { class: "uses", role: "img" });
     this.moment = h("input", { type: "range", class: "moment", min: "0", max: "1000", value: "1000", "aria-label": "Moment", oninput: () => this.point(this.axis.at((this.moment.value / 1000) * this.axis.wide), true) });
@@ -173,7 +180,7 @@ export class Waterfall {
     const at = this.axis.at(x);
     const near = ((this.axis.to - this.axis.from) / this.axis.wide) * 4;
     const track = this.places.find((one) => y >= one.top && y < one.bottom);
-    const found = document.elementsFromPoint(event.clientX, event.clientY).find((one) => one.bar)?.bar
+    const found = document.elementsFromPoint(event.clientX, event.clientY).map((one) => /** @type {any} */ (one).bar).find(Boolean)
       ?? this.found.bars.filter((one) => one.task_uid === track?.task.uid && one.begin - near <= at && one.end + near >= at).sort((a, b) => a.end - a.begin - (b.end - b.begin))[0];
     this.picked = found ?? null;
     this.tellAbout();

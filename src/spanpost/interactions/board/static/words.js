@@ -108,18 +108,22 @@ export function share(task) {
   return used === null || !window ? null : used / window;
 }
 
+/** @returns {any} a number, or null */
 export function number(value) {
   if (value === null || value === undefined || value === "") return null;
   const made = Number(value);
   return Number.isFinite(made) ? made : null;
 }
 
+/** @type {[number, string][]} */
+const UNITS = [[1e3, "k"], [1e6, "M"], [1e9, "G"]];
+
 /** Write a number as people say it: 950, 12.4k, 1.2M. */
 export function count(value) {
   const n = number(value);
   if (n === null) return "?";
   if (Math.abs(n) < 1000) return String(Math.round(n * 10) / 10);
-  for (const [size, unit] of [[1e3, "k"], [1e6, "M"], [1e9, "G"]]) {
+  for (const [size, unit] of UNITS) {
     if (Math.abs(n) < size * 999.5) {
       const shown = n / size;
       return (shown < 99.95 ? shown.toFixed(1).replace(/\.0$/, "") : shown.toFixed(0)) + unit;

@@ -33,7 +33,7 @@ TOTALS: Final = table(
     [
         ("tenant", "text PRIMARY KEY", "Tenant."),
         ("rows", "bigint NOT NULL", "Rows of the tenant."),
-        ("bytes", "bigint NOT NULL", "Its part of the tables with their indexes."),
+        ("bytes", "bigint NOT NULL", "Stored size of these rows, with their part of the indexes."),
         ("measured_at", "timestamptz NOT NULL", "When, by the database's clock."),
     ],
 )
