@@ -165,7 +165,7 @@ PIPELINE_ALERTS = (
             "agent send much more than before? Limit its rate: `limits.entries_per_second`.",
             "Remove what is old: shorter times for the tenant in `retention.tenants`, then `spanpost archive run`; or "
             "`spanpost erase --tenant NAME --to TIME`, if the rows are not needed.",
-            "Or raise the limit: `limits.tenants` in the settings and SIGHUP, without a restart. Is the disk large enough?",
+            "Or raise the limit: `limits.tenants` in the settings and SIGHUP. Is the disk large enough?",
             "Deleted rows are not counted from the next measurement on. Their space stays with the tables.",
         ),
         dashboard="pipeline",
