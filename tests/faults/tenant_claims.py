@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import random
 import ssl
 from collections.abc import Iterator, Mapping
@@ -90,7 +91,8 @@ def claimed(chance: random.Random, tenant: str, sent: Sent) -> Iterator[tuple[Cl
         return
     if chance.random() < 0.25:
         lie = chance.choice(lies(tenant, other))
-        if _resources(sent) or not lie.attribute:
+        # Of an empty request nothing can be rejected: it is answered 200.
+        if not lie.attribute or (_resources(sent) and '"attributes"' in json.dumps(_entries(sent))):
             by_grpc = bool(_resources(sent)) and not lie.is_strange and chance.random() < 0.4
             yield lie._replace(is_grpc=by_grpc), _named(sent, lie.attribute)
     claim = chance.choice(claims(tenant))
@@ -106,6 +108,12 @@ def claimed(chance: random.Random, tenant: str, sent: Sent) -> Iterator[tuple[Cl
 def _resources(sent: Sent) -> list[Any]:
     body = sent.body if isinstance(sent.body, dict) else {}
     return list(body.get("resourceSpans") or body.get("resourceLogs") or ())
+
+
+def _entries(sent: Sent) -> list[Any]:
+    return [
+        one for resource in _resources(sent) for name in ("scopeSpans", "scopeLogs") for one in resource.get(name, ())
+    ]
 
 
 def _named(sent: Sent, tenant: str) -> Sent:
