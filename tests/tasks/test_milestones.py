@@ -137,7 +137,7 @@ async def test_what_is_urgent_never_waits_and_a_milestone_before_it_comes_first(
     await app._drain()
     await app.until(300)
     assert [(at, c.kind) for at, c in app.posted if c.kind is not Kind.MILESTONE] == [
-        (2.0, Kind.APPROVAL_REQUESTED), (3.0, Kind.ERROR), (3.0, Kind.END)
+        (2.0, Kind.APPROVAL_REQUESTED), (3.0, Kind.ERROR), (3.0, Kind.APPROVAL_REQUESTED), (3.0, Kind.END)
     ]  # fmt: skip
     assert [c.text for _, c in app.posted][:3] == ["one", "two", "Deploy?"]
     assert app.texts(Kind.MILESTONE) == [(0.0, "one"), (2.0, "two")]

@@ -175,7 +175,7 @@ def _sentence(task: Task, children: Sequence[Task], asked: questions.Asked, slac
 
 
 def _sign(task: Task, asked: questions.Asked, locale: Locale) -> labels.StatusLabel:
-    """Return the sign and the colour of a task: whoever below it waits lifts the whole message."""
+    """Return the sign and the colour of a task: a task below that waits lifts the whole message."""
     label = labels.task_label(task, locale)
     if asked[0] and not labels.is_final(task):
         return labels.status_label("waiting", locale)
