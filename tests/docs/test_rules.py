@@ -25,7 +25,7 @@ def _rules() -> set[tuple[str, str | None]]:
                 found.add((rule, getattr(semconv, status)))
             case ast.Call(func=ast.Name(id="TaskVerdict"), args=[_, ast.Constant(value=rule), *_]):
                 found.add((rule, None))
-            case ast.Call(func=ast.Name(id="_interrupted"), args=[ast.Constant(value=rule), *_]):
+            case ast.Call(func=ast.Name(id="_interrupted"), args=[_, ast.Constant(value=rule), *_]):
                 found.add((rule, semconv.ERROR))
     return found
 

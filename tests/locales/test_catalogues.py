@@ -100,7 +100,7 @@ def test_korean_is_korean() -> None:
         literal = "".join(text for text, *_ in Formatter().parse(phrase))
         assert key in BARE or re.search("[가-힣]", literal), key
         left = re.sub(
-            r"(?<![A-Za-z])(?:show|cancel|pause|resume|retry|message|mute|unmute|dismiss|rate|up|down|start|help|Alertmanager|API|here|US|launchers.retries)(?![A-Za-z])",
+            r"(?<![A-Za-z])(?:show|cancel|pause|resume|retry|message|mute|unmute|dismiss|rate|up|down|start|help|Alertmanager|Prometheus|API|here|US|launchers.retries)(?![A-Za-z])",
             "",
             literal,
         )

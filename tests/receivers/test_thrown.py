@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from spanpost import semconv as c
-from spanpost.receivers.decoded import DecodedEvent, thrown_of
-from spanpost.receivers.thrown import exception_words
+from spanpost.receivers.decoded import DecodedEvent
+from spanpost.receivers.thrown import exception_words, thrown_of
 
 
 def test_the_last_exception_of_a_span_is_kept_with_the_end_of_its_stack_trace() -> None:

@@ -103,7 +103,7 @@ def test_a_server_of_tools_is_not_announced() -> None:
     assert (task.tool_calls, task.is_announced) == (1, False)
 
 
-def tells(n: int, message: str, **said: Any):  # type: ignore[no-untyped-def]
+def says(n: int, message: str, **said: Any):  # type: ignore[no-untyped-def]
     """Return a checkpoint event of the root span, `n` seconds in."""
     o = Observation(
         part=Part.EVENT, trace_id=TRACE, span_id=bytes([1]) * 8, name=c.EVENT_CHECKPOINT, at_ns=BASE + n * SECOND
@@ -114,9 +114,9 @@ def tells(n: int, message: str, **said: Any):  # type: ignore[no-untyped-def]
 def test_a_call_that_has_ended_is_no_action_and_the_last_checkpoint_stays() -> None:
     """After its last call a task shows what its agent reported last: no name of a call stays."""
     twin = Twin()
-    twin.record([span(1, 0, agent("ann"), is_open=True), tells(1, "Reading"), span(2, 1, tool("read"), is_open=True)])
+    twin.record([span(1, 0, agent("ann"), is_open=True), says(1, "Reading"), span(2, 1, tool("read"), is_open=True)])
     assert named(twin, "ann").action == "tool: read"
-    twin.record([span(2, 1, tool("read")), tells(4, "Costs compared")])
+    twin.record([span(2, 1, tool("read")), says(4, "Costs compared")])
     task = named(twin, "ann")
     assert (task.action, task.last_checkpoint) == (None, "Costs compared")
     assert task.last_checkpoint_at == task.last_activity_at
@@ -147,17 +147,17 @@ def test_calls_of_one_tool_in_a_row_are_one_step() -> None:
 def test_the_number_of_steps_holds_until_another_is_stated() -> None:
     """A step that names no count is one of those that were stated before, unless it is beyond them."""
     twin = Twin()
-    twin.record([span(1, 0, agent("ann"), is_open=True), tells(1, "a", step_name="A", step_index=1, step_count=5)])
-    twin.record([tells(2, "b", step_name="B", step_index=2)])
+    twin.record([span(1, 0, agent("ann"), is_open=True), says(1, "a", step_name="A", step_index=1, step_count=5)])
+    twin.record([says(2, "b", step_name="B", step_index=2)])
     assert (named(twin, "ann").step_index, named(twin, "ann").step_count) == (2, 5)
-    twin.record([tells(3, "g", step_name="G", step_index=6)])
+    twin.record([says(3, "g", step_name="G", step_index=6)])
     assert named(twin, "ann").step_count is None
 
 
 def test_the_step_in_which_a_task_failed_has_failed() -> None:
     """Of a failed task's steps the present one failed; the ones before did not."""
     twin = Twin()
-    twin.record([tells(n, "x", step_name=name, step_index=n, step_count=3) for n, name in ((1, "plan"), (2, "build"))])
+    twin.record([says(n, "x", step_name=name, step_index=n, step_count=3) for n, name in ((1, "plan"), (2, "build"))])
     failed = msgspec.structs.replace(agent("ann"), failure=Failure(type="E", message="no"))
     twin.record([span(1, 0, failed)])
     assert [(step.name, step.is_failed) for step in named(twin, "ann").steps] == [("plan", False), ("build", True)]
@@ -166,7 +166,7 @@ def test_the_step_in_which_a_task_failed_has_failed() -> None:
 def test_what_is_complete_is_done() -> None:
     """A task that reported 60 % and completed is at 100 %."""
     twin = Twin()
-    twin.record([tells(1, "x", progress=60.0), span(1, 0, agent("ann"))])
+    twin.record([says(1, "x", progress=60.0), span(1, 0, agent("ann"))])
     assert named(twin, "ann").progress == 100.0
 
 

@@ -13,7 +13,7 @@ from spanpost import semconv as c
 from spanpost.model.errors import SpanpostError
 from spanpost.model.observations import MAX_NS, NO_ORIGIN, Observation, Origin, Part, Repair, Status, log_index
 from spanpost.readers import is_silent
-from spanpost.receivers.thrown import exception_words
+from spanpost.receivers.thrown import exceptions_of, thrown_of
 from spanpost.text.repair import mend, mend_text, mend_value
 
 MAX_EVENTS = 128
@@ -197,27 +197,14 @@ def add_span(decoded: Decoded, span: DecodedSpan, origin: Origin, tenant: str, r
             attributes=attributes,
             origin=origin,
             links=links,
-            exceptions=exceptions_of(span.events),
-            thrown=thrown_of(span.events),
+            exceptions=exceptions_of(span.events[:MAX_EVENTS]),
+            thrown=thrown_of(span.events[:MAX_EVENTS]),
             repairs=repairs | (Repair.TRUNCATED if len(span.events) > MAX_EVENTS or span.more_events else 0),
             unread=unread,
         )
     )
     if span.events:
         add_events(decoded, span.events, span.more_events, decoded.observations[-1])
-
-
-def exceptions_of(events: list[DecodedEvent]) -> int:
-    """Return how many of a span's kept events are exceptions."""
-    return sum([e.name == c.EVENT_EXCEPTION for e in events[:MAX_EVENTS]])
-
-
-def thrown_of(events: list[DecodedEvent]) -> tuple[str, ...]:
-    """Return the last exception of a span's kept events (`Observation.thrown`)."""
-    for event in reversed(events[:MAX_EVENTS]):
-        if event.name == c.EVENT_EXCEPTION:
-            return exception_words(event.attributes)
-    return ()
 
 
 def add_events(decoded: Decoded, events: list[DecodedEvent], more: int, span: Observation) -> None:

@@ -28,11 +28,9 @@ from spanpost.receivers.decoded import (
     add_events,
     add_record,
     add_span,
-    exceptions_of,
     is_strange,
     is_whole,
     origin_of,
-    thrown_of,
 )
 from spanpost.receivers.elements import Elements
 from spanpost.receivers.encodings import BodyTooLarge
@@ -40,6 +38,7 @@ from spanpost.receivers.otlp_classes import lazy_point, lazy_request
 from spanpost.receivers.otlp_pairs import Pairs
 from spanpost.receivers.points import DataPoint, add_point, is_meter
 from spanpost.receivers.protobuf_pieces import wrap
+from spanpost.receivers.thrown import exceptions_of, thrown_of
 from spanpost.text.repair import mend
 
 #: Fields of the repeated messages: resources, scopes, and entries.

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from spanpost import semconv as c
 from spanpost.text.repair import mend_text
+
+if TYPE_CHECKING:
+    from spanpost.receivers.decoded import DecodedEvent
 
 #: Characters that are kept of the message, and of the end of the stack trace.
 _MESSAGE: Final = 16 * 1024
@@ -22,3 +25,16 @@ def exception_words(attributes: Mapping[str, Any]) -> tuple[str, ...]:
         for name, cap in ((c.EXCEPTION_TYPE, 1024), (c.EXCEPTION_MESSAGE, _MESSAGE), (c.EXCEPTION_STACKTRACE, _STACK))
     )
     return found if any(found) else ()
+
+
+def exceptions_of(events: list[DecodedEvent]) -> int:
+    """Return how many of a span's kept events are exceptions."""
+    return sum([e.name == c.EVENT_EXCEPTION for e in events])
+
+
+def thrown_of(events: list[DecodedEvent]) -> tuple[str, ...]:
+    """Return the last exception of a span's kept events (`Observation.thrown`)."""
+    for event in reversed(events):
+        if event.name == c.EVENT_EXCEPTION:
+            return exception_words(event.attributes)
+    return ()

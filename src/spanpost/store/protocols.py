@@ -7,12 +7,11 @@ methods may be called concurrently from one event loop. Methods that reach a dat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Protocol, TypeAlias
 from uuid import UUID
 
-from spanpost.model.checkpoints import Checkpoint
 from spanpost.model.deliveries import Delivery, DeliveryRow, RateLimitRow, RateLimits, unlimited
 from spanpost.model.fleet import Fleet
 from spanpost.model.interventions import ApprovalRow, Intervention, StandingAct, Verdict
@@ -20,33 +19,18 @@ from spanpost.model.launch_orders import Order, OrderQuery, OrderRow, Taken
 from spanpost.model.observations import Observation
 from spanpost.model.outcomes import Outcome
 from spanpost.model.queries import (
-    WHOLE_TIMELINE,
-    ApprovalFilter,
-    ApprovalKey,
     ApprovalQuery,
-    Facets,
-    Page,
-    Position,
-    Stats,
-    StreamedCheckpoint,
-    TaskFilter,
-    TaskKey,
     TaskQuery,
-    TaskQuestion,
-    TimelineEntry,
-    TimelineFilter,
-    TimelineKey,
 )
 from spanpost.model.recorded import Recorded
 from spanpost.model.tasks import Task
-from spanpost.model.totals import Totals
-from spanpost.model.waterfalls import Waterfall
 from spanpost.routing.rate_limiting import OpenCircuit
 from spanpost.store.acts_protocol import Acts as Acts
 from spanpost.store.alerts import Alerts as Alerts
 from spanpost.store.budget_protocol import Budgets as Budgets
 from spanpost.store.directory import AccessTokens, Installations, LoginSessions, StandingApprovals, TenantTotals
-from spanpost.tasks.context_curve import Point
+from spanpost.store.reader_protocol import CheckpointStream as CheckpointStream
+from spanpost.store.reader_protocol import Reader as Reader
 from spanpost.tasks.folded import FoldRules
 
 #: Callback with the topic (`tasks.approvals.topic_of`) of a question or act that changed. Empty: some may
@@ -126,128 +110,6 @@ class Outbox(Protocol):
 
     async def reopen(self, keys: Sequence[str]) -> int:
         """**Protocol:** open closed rate limits at once, after the cause was fixed; return how many."""
-        ...
-
-
-class CheckpointStream(Protocol):
-    """**Protocol:** changes in order, for streams of events. All methods only read."""
-
-    async def head(self) -> Position:
-        """**Protocol:** return the end of the stream: checkpoints recorded from now on come after it."""
-        ...
-
-    async def streamed(self, after: Position, limit: int, tenant: str | None = None) -> list[StreamedCheckpoint]:
-        """**Protocol:** return checkpoints after a position, in the order of the stream.
-
-        No checkpoint is ever inserted before one that was returned: reading on from the last position misses
-        none.
-        """
-        ...
-
-    async def changed(self, since: datetime, limit: int) -> list[tuple[UUID, datetime]]:
-        """**Protocol:** return the open tasks that changed after `since`, and when, oldest first.
-
-        The times are by the store's clock. A change may commit later than its time says: overlap the
-        periods, and expect some tasks twice.
-        """
-        ...
-
-    async def now(self) -> datetime:
-        """**Protocol:** return the time by the store's clock."""
-        ...
-
-    async def those(self, uids: Iterable[UUID]) -> list[Task]:
-        """**Protocol:** return the existing tasks among `uids`."""
-        ...
-
-    async def erased_at(self) -> datetime | None:
-        """**Protocol:** return when something was last erased (`spanpost erase`): forget what was read before."""
-        ...
-
-
-class Reader(CheckpointStream, Protocol):
-    """**Protocol:** queries for people and the API: pages, timelines, sums. All methods only read."""
-
-    async def tasks(self, asked: TaskFilter, after: TaskKey | None, limit: int) -> Page[Task]:
-        """**Protocol:** return a page of tasks, newest first; its `next` is a `TaskKey`."""
-        ...
-
-    async def facets(self, asked: TaskFilter) -> Facets:
-        """**Protocol:** return how many tasks a filter matches, and their most frequent values."""
-        ...
-
-    async def task(self, tenant: str, ref: str) -> Task | None:
-        """**Protocol:** return a task by any of its ids, its uid, or a trace id (the topmost one)."""
-        ...
-
-    async def find(self, key: UUID) -> Task | None:
-        """**Protocol:** return a task by a button's opaque key (its uid), or the task it was merged into."""
-        ...
-
-    async def refer(self, tenant: str, ref: str) -> Task | None:
-        """**Protocol:** return a task by any of its ids, or by a trace id its topmost living task."""
-        ...
-
-    async def shown_in(self, sink: str, ref: Mapping[str, Any]) -> Task | None:
-        """**Protocol:** return the root task of a sink's message, by a part of the receipt's `ref`.
-
-        For Slack, `ref` holds channel and ts. The message may be the root message or a checkpoint in its
-        thread. None: the sink did not send this message.
-        """
-        ...
-
-    async def shown_at(self, sink: str, uids: Iterable[UUID]) -> dict[UUID, dict[str, Any]]:
-        """**Protocol:** return where a sink shows these tasks (`ref` of the receipt), by uid.
-
-        Tasks it does not show are left out.
-        """
-        ...
-
-    async def totals(self, uids: Iterable[UUID]) -> dict[UUID, Totals]:
-        """**Protocol:** return the figures of tasks together with all tasks below them.
-
-        Tasks without tasks below them are left out.
-        """
-        ...
-
-    async def checkpoints(self, *, task_uid: UUID | None = None, limit: int = 1000) -> list[Checkpoint]:
-        """**Protocol:** list checkpoints of one task or of all, in order of time."""
-        ...
-
-    async def timeline(
-        self,
-        task_uid: UUID,
-        after: TimelineKey | None,
-        limit: int,
-        *,
-        content: bool,
-        asked: TimelineFilter = WHOLE_TIMELINE,
-    ) -> Page[TimelineEntry]:
-        """**Protocol:** return a page of a task's timeline. Span attributes only with `content`."""
-        ...
-
-    async def curve(self, task_uid: UUID) -> list[Point]:
-        """**Protocol:** return how full a task's context window was, oldest first; of many calls the newest."""
-        ...
-
-    async def waterfall(self, task_uid: UUID, since: datetime | None, until: datetime | None) -> Waterfall:
-        """**Protocol:** return what a task and those below it did in a window; None: from its begin, to its end."""
-        ...
-
-    async def stats(self, tenant: str, since: datetime, until: datetime) -> Stats:
-        """**Protocol:** return sums over the announced tasks that started in `[since, until)`."""
-        ...
-
-    async def approvals(self, asked: ApprovalFilter, after: ApprovalKey | None, limit: int) -> Page[TaskQuestion]:
-        """**Protocol:** return a page of questions, newest first; its `next` is an `ApprovalKey`."""
-        ...
-
-    async def ended(self, since: datetime, until: datetime, latest: timedelta) -> list[Task]:
-        """**Protocol:** return the root tasks whose end was first recorded in `[since, until)`.
-
-        The times are by the store's clock. An end that was recorded more than `latest` after it happened is
-        left out.
-        """
         ...
 
 
