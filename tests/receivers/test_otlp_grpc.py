@@ -102,6 +102,17 @@ async def test_a_request_that_loses_its_turn_is_to_be_repeated() -> None:
         assert ended.result() is grpc.StatusCode.UNAVAILABLE
 
 
+async def test_two_tokens_are_none() -> None:
+    """A call with two tokens is refused, whichever comes first: a proxy before it may have read the other one."""
+    async with served() as there:
+        for first, second in (("red", "blue"), ("red", "red"), ("nobody", "red")):
+            two = [("authorization", f"Bearer {tenant}") for tenant in (first, second)]
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await there.channel().unary_unary(METHOD)(traces(1), metadata=two, timeout=60)
+            assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        assert there.endpoint.interaction_store.spans == []
+
+
 async def test_without_a_token_nothing_is_read() -> None:
     """A request without a token is refused, and health is answered, before any message has come."""
     async with served() as there:

@@ -231,15 +231,19 @@ class OtlpGrpc(grpc.GenericRpcHandler):  # type: ignore[misc]
 
 
 def _claims(context: Any, header: str) -> RequestClaims:
-    """Return what a call brings: of equal names the first counts, but several tenants are refused."""
+    """Return what a call brings. Several values of one name are refused: a proxy may have read another one."""
     pairs = [(name, value) for name, value in context.invocation_metadata() or () if isinstance(value, str)]
-    metadata = dict(reversed(pairs))
+
+    def only(name: str) -> str | None:
+        found = [value for one, value in pairs if one == name]
+        return found[0] if len(found) == 1 else "" if found else None
+
     found = context.auth_context() or {}
     names = found.get("x509_subject_alternative_name") or found.get("x509_common_name") or ()
     kind, _, rest = context.peer().partition(":")
     return RequestClaims(
-        authorization=metadata.get("authorization"),
-        forwarded=metadata.get(FORWARDED_TENANT),
+        authorization=only("authorization"),
+        forwarded=only(FORWARDED_TENANT),
         named=[value for name, value in pairs if header and name == header],
         peer=unquote(rest).rpartition(":")[0].strip("[]") if kind in ("ipv4", "ipv6") else "",
         certificate=[name.decode("utf-8", "replace") for name in names],
