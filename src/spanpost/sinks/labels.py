@@ -122,6 +122,13 @@ def title(task: Task, limit: int = 150, locale: Locale = ENGLISH) -> str:
     )
 
 
+def without_content(task: Task) -> Task:
+    """Return a task without what was asked of it and what it answered."""
+    if task.ask is None and task.answer is None:
+        return task
+    return msgspec.structs.replace(task, ask=None, answer=None)
+
+
 def byline(task: Task, limit: int = 80, locale: Locale = ENGLISH, *, has_requester: bool = True) -> list[str]:
     """Return the agent, the repository and the requester, where known and different from the title."""
     parts = [line(task.agent_name or "", limit), line(task.repo or "", limit)]
