@@ -207,6 +207,12 @@ def test_the_person_for_whom_it_runs_is_named_once_and_mentioned_at_the_end_and_
     task = a_task(requested_by="Mina", status="complete", ended_at=NOON + timedelta(minutes=2))
     assert "for <@U012AB3CD>" in shown(render.root(task, key="k", slack_style=slack_style))
     assert "for Mina" in shown(render.root(task, key="k"))
+    new = render.root(task, key="k", slack_style=slack_style, is_new=True)
+    assert "for Mina" in shown(new)
+    assert "<@" not in shown(new)
+    by_id = msgspec.structs.replace(task, requested_by="U012AB3CD")
+    assert "U012AB3CD" not in shown(render.root(by_id, key="k", is_new=True))
+    assert "for <@U012AB3CD>" in shown(render.root(by_id, key="k"))
     end = a_checkpoint(task, kind=Kind.END, status="complete", text="Complete in 2 min")
     closing = reply(task, end, key="k", slack_style=slack_style)
     assert [n["user_id"] for b in closing.blocks for n in nodes(b) if n.get("type") == "user"] == ["U012AB3CD"]

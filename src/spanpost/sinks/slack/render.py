@@ -87,15 +87,21 @@ def root(
     style: Style = Style.RICH,
     slack_style: SlackStyle = ANONYMOUS,
     moved_to: str = "",
+    is_new: bool = False,
 ) -> SlackMessage:
     """Render a task's root message.
 
     `key` is the delivery's: with the generation it marks the message for lookups.
 
     `moved_to` is the address of the message in which a merged task continues.
+
+    `is_new`: it is posted. A post with a mention would notify the requester of each start; an edit notifies no person.
     """
     asked = questions.asked_of(task, children, slack_style)
     who = slack_style.person(task)
+    if is_new and who:
+        # An id says nothing to people: the first edit shows the person.
+        task, who = (task if slack_style.knows_name(task) else msgspec.structs.replace(task, requested_by=None)), ""
     task, children = slack_style.of_task(task), [slack_style.of_task(child) for child in children]
     if task.end_reason == MERGED:
         return _moved(task, marker(key, generation), style, slack_style, link(moved_to, 300) or "")
