@@ -40,6 +40,7 @@ from spanpost.sinks.slack.blocks import (
     section,
     size,
     text,
+    unbroken,
 )
 from spanpost.sinks.slack.cards import CARDS, cards_of, title_of
 from spanpost.sinks.slack.footer import button_rows, small_print
@@ -221,7 +222,7 @@ def _root_rich(
         section(
             text(f"{label.emoji} "),
             text(titled(task, slack_style), "bold", link=slack_style.page_of(task)),
-            text(f"  {now}{f' ({aside})' if aside else ''}"),
+            text(f"  {unbroken(now)}{f' ({aside})' if aside else ''}"),
         )
     ]
     if shown and not labels.is_final(task):
