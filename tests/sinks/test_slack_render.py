@@ -160,6 +160,16 @@ def test_the_root_says_it_all():
     assert message.metadata == {"event_type": "spanpost_message", "event_payload": {"k": "k", "g": 0}}
 
 
+def test_a_plain_message_says_a_thing_once():
+    """A plain message has one sign before a question, and the board's address only where no button opens it."""
+    task = a_task(status="waiting", approvals=(Approval(id="a", question="Deploy?"),))
+    for is_interactive in (True, False):
+        style = SlackStyle(public_url="https://agents.example", is_interactive=is_interactive)
+        said = shown(render.root(task, key="k", style=Style.PLAIN, slack_style=style))
+        assert said.count("✋") == 1
+        assert said.count("https://agents.example") == (not is_interactive)
+
+
 def test_a_line_ends_between_two_facts():
     """On a telephone `step 3 of 5` is on one line: a short fact of line 1 has no space that breaks, a long one has."""
     task = a_task(step_index=3, step_count=5, progress=60.0)

@@ -260,9 +260,10 @@ def _root_plain(
     label, aside = _sign(task, asked, locale), _asides(task, locale)
     shown, _ = asked
     now = headline(task, children, locale)
-    lines = [f"{label.emoji} {titled(task, slack_style)}: {now}{f' ({aside})' if aside else ''}"]
+    lines = [f"{label.emoji} {titled(task, slack_style)}: {unbroken(now)}{f' ({aside})' if aside else ''}"]
     if shown and not labels.is_final(task):
-        lines += questions.lines_of(shown[0], slack_style)
+        first, *more = questions.lines_of(shown[0], slack_style)
+        lines += [first.removeprefix("✋ "), *more]
     elif failed := _failed(task, locale):
         lines.append(": ".join(filter(None, failed)))
     elif said := _last_words(task, locale):
@@ -272,7 +273,7 @@ def _root_plain(
         lines += [f"{labels.task_label(c).emoji} {disarmed(labels.title(c, 80, locale))}" for c in chosen]
     many = int(ARTIFACTS * most)
     below = [f"📎 {disarmed(line(a.name, 80))} {link(a.uri, 300) or ''}".rstrip() for a in task.artifacts[:many]]
-    if page := slack_style.page_of(task):
+    if (page := slack_style.page_of(task)) and not slack_style.is_interactive:
         below.append(f"{locale.say('button.open')}: {page}")
     below += [f"🔗 {name} {url}" for name, url, _ in _links(task, slack_style, int(LINKS * most) or 1)]
     if task.results and labels.is_final(task):
