@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from urllib.parse import urlsplit
@@ -249,16 +248,6 @@ def is_count_of_agents(action: LocaleMessage | None) -> bool:
 def doing(task: Task, limit: int = 300, locale: Locale = ENGLISH) -> str:
     """Return what a task is doing: its agent's words, or a text made from its calls and agents."""
     return line(locale.translate(task.messages.get("action"), task.action or ""), limit)
-
-
-def at_work(children: Sequence[Task], locale: Locale = ENGLISH) -> str:
-    """Return what the child tasks do together: ``1 of 2 agents at work``, ``2 of 8 agents failed``."""
-    if not children:
-        return ""
-    open_, n = sum(not is_final(c) for c in children), len(children)
-    failed = sum(c.status == "error" for c in children)
-    said = locale.say("figure.agents_at_work", open=open_, n=n) if open_ else locale.say("figure.agents_done", n=n)
-    return f"{said}, {locale.say('figure.failed', n=failed)}" if failed else said
 
 
 def host(url: str, limit: int = 253) -> str:

@@ -100,6 +100,10 @@ class SlackStyle(msgspec.Struct, frozen=True, kw_only=True):
         """Return the Slack user id of the person for whom a task runs; empty where it is not known."""
         return requester_of(task, self.people)
 
+    def knows_name(self, task: Task) -> bool:
+        """Tell whether the person for whom a task runs is given by a name, not by an id."""
+        return not requester_of(task, {})
+
     def question(self, approval: Approval) -> ShownText:
         """Return a question as Slack may show it. It is incomplete if the settings hide a part."""
         whole = shown(approval)
