@@ -210,6 +210,10 @@ def test_a_task_has_no_message_before_it_ran_a_while():
     failed = a_task(status="error", ended_at=NOON + timedelta(seconds=12))
     end = a_checkpoint(kind=Kind.END, status="error", at=NOON)
     assert modes(route, failed, end, seconds=13) == [(Mode.STATE, False), (Mode.CHECKPOINT, False)]
+    below = a_task("child", root_uid=task.uid, status="error", ended_at=NOON + timedelta(seconds=12))
+    routes = Routes(sinks=("slack",), routes=(route,), editing=frozenset({"slack"}))
+    found = deliveries(below, end, routes, root=task, now=NOON + timedelta(seconds=13))
+    assert [(x.mode, x.is_quiet) for x in found] == [(Mode.STATE, False), (Mode.CHECKPOINT, False)]
 
 
 @pytest.mark.parametrize(

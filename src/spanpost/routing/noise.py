@@ -42,9 +42,9 @@ def held_until(route: Route, task: Task, now: datetime) -> datetime | None:
     return due
 
 
-def may_pass(route: Route, task: Task, checkpoint: Checkpoint, root: Task, now: datetime | None) -> bool:
+def may_pass(route: Route, checkpoint: Checkpoint, root: Task, now: datetime | None) -> bool:
     """Tell whether a checkpoint is a line of its thread though its task's message is held."""
-    is_failure = checkpoint.kind is Kind.END and checkpoint.status == ERROR and task.uid == root.uid
+    is_failure = checkpoint.kind is Kind.END and checkpoint.status == ERROR
     return checkpoint.kind in _NEVER_WAIT or is_failure or not is_held(route, root, now)
 
 

@@ -212,7 +212,7 @@ def deliveries(
             checkpoint is not None
             and not is_muted
             and _passes(task, checkpoint, route, now, routes.max_age, is_milestone=is_milestone)
-            and noise.may_pass(route, task, checkpoint, carrier, now)
+            and noise.may_pass(route, checkpoint, carrier, now)
             and not (
                 is_editing
                 and noise.is_said_by_its_message(
