@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,13 +14,14 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from spanpost.cli import completion, stats
+from spanpost.cli import completion, options, stats
 from spanpost.cli.program import program
 from spanpost.cli.sections import SECTIONS
 from spanpost.model.observations import Status
 from spanpost.settings import URL_VARIABLE
 from spanpost.store.memory import MemoryStore
 from spanpost.tasks.api_json import stats_json
+from spanpost.testing.exercise_people import asking, at_work
 from spanpost.testing.observed import ended
 from tests.cli.test_remote import Gateway
 from tests.eventually import free_port
@@ -75,6 +77,26 @@ def test_a_completion_shows_no_error_and_starts_no_server(
     assert not (clean_environment / "data").exists()
     monkeypatch.setenv(URL_VARIABLE, f"http://127.0.0.1:{free_port()}")
     assert completion.questions("") == []
+
+
+@pytest.mark.parametrize("log_reads", ["false", "true"])
+def test_a_completion_shows_no_question_whose_readers_are_logged(
+    clean_environment: Path, monkeypatch: pytest.MonkeyPatch, log_reads: str
+) -> None:
+    """Where who reads a question is logged, a shell is not offered the questions of the database: it logs nothing."""
+
+    @asynccontextmanager
+    async def opened(settings: object) -> AsyncIterator[MemoryStore]:
+        store = MemoryStore()
+        await store.open()
+        await store.record([at_work(), asking()])
+        yield store
+
+    monkeypatch.setattr(options, "opened", opened)
+    monkeypatch.setattr(completion, "_is_there", lambda settings: True)
+    monkeypatch.setenv("SPANPOST_INTERACTIONS__LOG_READS", log_reads)
+    assert bool(completion.questions("")) == (log_reads == "false")
+    assert completion.tasks("") != []
 
 
 async def test_sums_are_printed(monkeypatch: pytest.MonkeyPatch) -> None:

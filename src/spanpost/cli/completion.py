@@ -55,7 +55,7 @@ def _in_database(of: Callable[[Store, str], object]) -> Offers:
     from spanpost.cli.options import opened, settings_of
 
     settings = settings_of()
-    if not _is_there(settings):
+    if not _is_there(settings) or (of is _questions_in and _are_reads_logged(settings)):
         return []
 
     async def read() -> Any:
@@ -70,6 +70,11 @@ def _is_there(settings: Settings) -> bool:
     if settings.dsn:
         return True
     return (settings.database.data_dir / "pg" / "postmaster.pid").is_file()
+
+
+def _are_reads_logged(settings: Settings) -> bool:
+    """Return whether who reads a question is logged: then none is shown beside a command line, which logs nothing."""
+    return settings.interactions is not None and settings.interactions.log_reads
 
 
 async def _tasks_in(store: Store, tenant: str) -> Offers:
