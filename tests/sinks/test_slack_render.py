@@ -334,3 +334,12 @@ def test_a_message_that_went_on_elsewhere_is_one_grey_line(style, name):
     assert shown(message).startswith("↪ This went on as part of ")
     assert [one["color"] for one in message.attachments] == [render.COLOURS["grey"]]
     assert "actions" not in {block["type"] for block in blocks_of(message)}
+
+
+def test_a_failed_task_says_why_and_not_what_it_asked() -> None:
+    """A failed task with open questions says why it failed, in the message and its notification, and asks nothing."""
+    asked = tuple(Approval(id=f"q{n}", question="Deploy?") for n in range(4))
+    task = a_task(status="error", ended_at=NOON, error=Failure(type="OutOfSeats", message="none left"), approvals=asked)
+    message = render.root(task, (), key="k")
+    assert message.text.endswith("none left")
+    assert ("Deploy?" in shown(message), "question" in shown(message)) == (False, False)

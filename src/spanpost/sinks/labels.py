@@ -121,6 +121,13 @@ def title(task: Task, limit: int = 150, locale: Locale = ENGLISH) -> str:
     )
 
 
+def without_content(task: Task) -> Task:
+    """Return a task without what was asked of it and what it answered."""
+    if task.ask is None and task.answer is None:
+        return task
+    return msgspec.structs.replace(task, ask=None, answer=None)
+
+
 def byline(task: Task, limit: int = 80, locale: Locale = ENGLISH, *, has_requester: bool = True) -> list[str]:
     """Return the agent, the repository and the requester, where known and different from the title."""
     parts = [line(task.agent_name or "", limit), line(task.repo or "", limit)]
@@ -362,18 +369,3 @@ def failure_parts(task: Task, locale: Locale = ENGLISH) -> tuple[str, str]:
 def failure_line(task: Task, locale: Locale = ENGLISH) -> str:
     """Return type and first line of a failure: ``RolloutFailed: canary at 12 % errors``."""
     return ": ".join(filter(None, failure_parts(task, locale)))
-
-
-def sentence(task: Task, locale: Locale = ENGLISH) -> str:
-    """Write the task's state in one line, for a notification or a list."""
-    shown = task_label(task, locale)
-    parts = [f"{shown.emoji} {title(task, locale=locale)}: {shown.word}"]
-    done = percent(task)
-    if done is not None and not is_final(task):
-        parts.append(share(done, locale))
-    if is_final(task):
-        if task.error and (why := line(failure(task, locale) or task.error.type, 120)):
-            parts.append(why)
-    elif now := (doing(task, 120, locale) or step(task, locale=locale)):
-        parts.append(now)
-    return " · ".join(parts)

@@ -184,7 +184,7 @@ def _sentence(task: Task, children: Sequence[Task], asked: questions.Asked, slac
 def _sign(task: Task, asked: questions.Asked, locale: Locale) -> labels.StatusLabel:
     """Return the sign and the colour of a task: a task below that waits lifts the whole message."""
     label = labels.task_label(task, locale)
-    if asked[0] and not labels.is_final(task):
+    if asked[0]:
         return labels.status_label("waiting", locale)
     return label
 
@@ -225,7 +225,7 @@ def _root_rich(
             text(f"  {unbroken(now)}{f' ({aside})' if aside else ''}"),
         )
     ]
-    if shown and not labels.is_final(task):
+    if shown:
         head += questions.elements_of(shown[0], slack_style)
     elif failed := _failed(task, locale):
         head.append(section(text(": ".join(filter(None, failed)), "bold")))
@@ -261,7 +261,7 @@ def _root_plain(
     shown, _ = asked
     now = headline(task, children, locale)
     lines = [f"{label.emoji} {titled(task, slack_style)}: {unbroken(now)}{f' ({aside})' if aside else ''}"]
-    if shown and not labels.is_final(task):
+    if shown:
         first, *more = questions.lines_of(shown[0], slack_style)
         lines += [first.removeprefix("✋ "), *more]
     elif failed := _failed(task, locale):
