@@ -7,9 +7,29 @@ from decimal import Decimal
 
 import pytest
 
+from spanpost.model.readings import Failure
 from spanpost.semconv import STATUSES
 from spanpost.sinks import labels
 from spanpost.testing.nouns import NOON, a_task
+
+
+@pytest.mark.parametrize(
+    "why",
+    [
+        "no answer",
+        "TimeoutError: no answer",
+        "TimeoutError('no answer')",
+        'TimeoutError("no answer")',
+        "no answer\nat 7",
+    ],
+)
+def test_a_failure_says_its_type_once(why):
+    """An exception's text that repeats its type, as some frameworks report it, is shown without it."""
+    failed = a_task(status="error", error=Failure(type="TimeoutError", message=why))
+    assert labels.failure_parts(failed) == ("TimeoutError", "no answer")
+    assert labels.failure_line(failed) == "TimeoutError: no answer"
+    bare = a_task(status="error", error=Failure(type="TimeoutError", message="TimeoutError('"))
+    assert labels.failure_parts(bare)[0] == "TimeoutError"
 
 
 @pytest.mark.parametrize(

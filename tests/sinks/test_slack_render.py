@@ -337,7 +337,7 @@ def test_a_message_that_went_on_elsewhere_is_one_grey_line(style, name):
 
 
 def test_a_failed_task_says_why_and_not_what_it_asked() -> None:
-    """A task that failed with questions open says in its message and notification why it failed, and asks nothing."""
+    """A failed task with open questions says why it failed, in the message and its notification, and asks nothing."""
     asked = tuple(Approval(id=f"q{n}", question="Deploy?") for n in range(4))
     task = a_task(status="error", ended_at=NOON, error=Failure(type="OutOfSeats", message="none left"), approvals=asked)
     message = render.root(task, (), key="k")

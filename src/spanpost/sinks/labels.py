@@ -351,9 +351,21 @@ def failure(task: Task, locale: Locale = ENGLISH) -> str:
     return locale.translate(task.messages.get("error"), task.error.message) if task.error is not None else ""
 
 
+def failure_parts(task: Task, locale: Locale = ENGLISH) -> tuple[str, str]:
+    """Return type and first line of a failure; the type is not repeated where a program wrote the whole exception:
+
+    ``TimeoutError('no answer')`` and ``TimeoutError: no answer`` are ``TimeoutError`` and ``no answer``.
+    """
+    if task.error is None:
+        return "", ""
+    kind, why = line(task.error.type, 80), line(failure(task, locale).strip().partition("\n")[0], 300)
+    if kind and why.startswith(f"{kind}: "):
+        return kind, why.removeprefix(f"{kind}: ")
+    if kind and why.startswith((f"{kind}('", f'{kind}("')) and why.endswith(f"{why[len(kind) + 1]})"):
+        return kind, why[len(kind) + 2 : -2]
+    return kind, why
+
+
 def failure_line(task: Task, locale: Locale = ENGLISH) -> str:
     """Return type and first line of a failure: ``RolloutFailed: canary at 12 % errors``."""
-    if task.error is None:
-        return ""
-    why = failure(task, locale).strip().partition("\n")[0]
-    return ": ".join(filter(None, (line(task.error.type, 80), line(why, 300))))
+    return ": ".join(filter(None, failure_parts(task, locale)))

@@ -308,8 +308,7 @@ def _failed(task: Task, locale: Locale) -> tuple[str, str] | tuple[()]:
     """Return type and first line of a failure. The log is in the thread, where it can be unfolded."""
     if task.error is None or task.status != "error":
         return ()
-    why = labels.failure(task, locale).strip().partition("\n")[0]
-    kind, why = disarmed(line(task.error.type, 80)), disarmed(line(why, 300))
+    kind, why = map(disarmed, labels.failure_parts(task, locale))
     return (kind, why) if kind or why else ()
 
 
