@@ -10,6 +10,7 @@ import pytest
 from spanpost.semconv import STATUSES
 from spanpost.sinks import labels
 from spanpost.testing.nouns import NOON, a_task
+from spanpost.text import figures
 
 
 @pytest.mark.parametrize(
@@ -21,7 +22,7 @@ from spanpost.testing.nouns import NOON, a_task
 )
 def test_tokens_are_written_short(n, said):
     """Token counts are short, and never round up into four digits."""
-    assert labels.count(n) == said
+    assert figures.count(n) == said
 
 
 @pytest.mark.parametrize(
@@ -30,7 +31,7 @@ def test_tokens_are_written_short(n, said):
 )
 def test_money_keeps_what_matters(usd, said):
     """Below a cent more digits are shown, because a price of zero is not a small price."""
-    assert labels.money(Decimal(usd)) == said
+    assert figures.money(Decimal(usd)) == said
 
 
 @pytest.mark.parametrize(

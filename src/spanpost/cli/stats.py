@@ -79,7 +79,8 @@ def _columns(title: str) -> Sequence[Any]:
 
 
 def _row(one: Mapping[str, Any], word: str) -> list[Any]:
-    from spanpost.sinks.labels import count, elapsed, money
+    from spanpost.sinks.labels import elapsed
+    from spanpost.text.figures import count, money
 
     def tokens(name: str) -> str:
         return "–" if one[name] is None else count(one[name])
