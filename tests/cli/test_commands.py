@@ -114,6 +114,6 @@ async def test_sums_are_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     stats._print(found)
     assert isinstance(console.file, io.StringIO)
     lines = [line.split() for line in console.file.getvalue().splitlines()]
-    assert lines[1] == ["coder", "4", "1", "(25%)", "2.0s", "2.0s", "–", "–", "–"]
+    assert lines[1] == ["coder", "4", "1", "(25%)", "2.0", "s", "2.0", "s", "–", "–", "–"]
     assert lines[2][:2] == ["all", "4"]
     assert lines[4][:2] == ["day", "runs"]

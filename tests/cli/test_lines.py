@@ -13,7 +13,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from spanpost.cli import tables, task_lines
-from spanpost.cli.columns import short
+from spanpost.cli.columns import short, span
 from spanpost.cli.listing import ListRequest
 from spanpost.model.deliveries import DeliveryRow
 from spanpost.model.queries import TaskFilter
@@ -154,3 +154,9 @@ async def test_tasks_of_a_person_a_repository_and_a_session() -> None:
         asked = ListRequest(words={**none, **words}, q="", since=None, roots=False, tenant=None, task_id=None, limit=9)
         assert {task.name for task in found if asked._filter.takes(task)} == names
         assert asked.is_narrow
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(1.6, "2s"), (59.4, "59s"), (61, "1m"), (7_300, "2h"), (-3, "0s")])
+def test_a_short_duration_rounds_as_a_sentence_does(seconds: float, said: str) -> None:
+    """Seconds are rounded as in messages: what took 1.6 s there is no 1s in a list."""
+    assert span(timedelta(seconds=seconds)) == said

@@ -20,7 +20,7 @@ PLACE = Path(spanpost.__file__).parent
 #: Catalogues without words.
 BARE = {
     "figure.percent", "limit.percent", "checkpoint.with_ranges", "checkpoint.with_words", "checkpoint.range_of_time",
-    "checkpoint.spent_usd", "task.nth_step", "root.went_on_after", "command.form_help",
+    "checkpoint.beside", "checkpoint.spent_usd", "task.nth_step", "root.went_on_after", "command.form_help",
 }  # fmt: skip
 #: Parts of a key with a known set of values: f"status.{status}".
 MADE = (

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from spanpost.model.checkpoints import REPORTED_KINDS
+from spanpost.model.checkpoints import REPORTED_KINDS, Kind
 from spanpost.model.observations import Observation, Part
 from spanpost.model.queries import TaskQuery
 from spanpost.model.tasks import Task
@@ -129,3 +129,18 @@ def test_content_is_not_kept() -> None:
     assert any("hello.txt" in repr(o.attributes) for o in recorded("ok", SIGNALS) if o.part is Part.LOG)
     assert "hello.txt" not in shown
     assert "hello.txt" not in kept
+
+
+@pytest.mark.parametrize("size", [1, 4, 1000])
+def test_the_end_of_a_prompt_says_what_the_prompt_used(size: int) -> None:
+    """Each of three prompts ends with figures of its own, which add up to those of the session."""
+    store = MemoryStore(FoldRules(stall_rules=NO_STALL))
+    observations = recorded("conv", SIGNALS)
+    for i in range(0, len(observations), size):
+        store.record_now(list(observations[i : i + size]))
+    [task] = store.tasks_now(TaskQuery(limit=10))
+    ends = sorted((c for c in store.checkpoints_now(limit=100) if c.kind is Kind.END), key=lambda c: c.at)
+    said = [c.text.partition(" · ")[2] for c in ends]
+    assert said == ["49.8k in · 66 out · $0.06", "55.7k in · 66 out · $0.02", "61.6k in · 66 out · $0.03"]
+    assert task.input_tokens == totals(COMMITTED / "claude-code" / "conv")["input"]
+    assert (task.output_tokens, task.cost_usd) == (3 * 66, Decimal(COST["conv"]))

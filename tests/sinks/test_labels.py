@@ -11,6 +11,7 @@ from spanpost.model.readings import Failure
 from spanpost.semconv import STATUSES
 from spanpost.sinks import labels
 from spanpost.testing.nouns import NOON, a_task
+from spanpost.text import figures
 
 
 @pytest.mark.parametrize(
@@ -41,7 +42,7 @@ def test_a_failure_says_its_type_once(why):
 )
 def test_tokens_are_written_short(n, said):
     """Token counts are short, and never round up into four digits."""
-    assert labels.count(n) == said
+    assert figures.count(n) == said
 
 
 @pytest.mark.parametrize(
@@ -50,7 +51,7 @@ def test_tokens_are_written_short(n, said):
 )
 def test_money_keeps_what_matters(usd, said):
     """Below a cent more digits are shown, because a price of zero is not a small price."""
-    assert labels.money(Decimal(usd)) == said
+    assert figures.money(Decimal(usd)) == said
 
 
 @pytest.mark.parametrize(

@@ -295,8 +295,8 @@ def test_a_task_that_loses_its_last_span_is_gone_and_says_where_it_went() -> Non
 def test_figures_of_data_points_are_kept_apart(owner: bytes, figures: tuple[object, ...], sentence: str) -> None:
     """A task adds the changes of its owners' figures, and subtracts them again."""
     state = TaskState()
-    add_figures(state, owner, SubtreeFigures(ONE_CALL, ToolCount(2, 1), {"gpt-x": ONE_CALL}))
+    add_figures(state, b"run", owner, SubtreeFigures(ONE_CALL, ToolCount(2, 1), {"gpt-x": ONE_CALL}))
     assert (state.amounts, state.metered, state.tools) == figures, sentence
     back = minus(ZERO, ONE_CALL)
-    add_figures(state, owner, SubtreeFigures(back, ToolCount(-2, -1), {"gpt-x": back}))
+    add_figures(state, b"run", owner, SubtreeFigures(back, ToolCount(-2, -1), {"gpt-x": back}))
     assert (plus(state.amounts, state.metered), state.models, state.metered_models) == (ZERO, {}, {})

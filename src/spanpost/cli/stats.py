@@ -79,16 +79,14 @@ def _columns(title: str) -> Sequence[Any]:
 
 
 def _row(one: Mapping[str, Any], word: str) -> list[Any]:
-    from spanpost.sinks.labels import count, elapsed, money
+    from spanpost.text.figures import count, money
+    from spanpost.text.locales import ENGLISH
 
     def tokens(name: str) -> str:
         return "–" if one[name] is None else count(one[name])
 
     def took(name: str) -> str:
-        seconds = one[name]
-        if seconds is None:
-            return "–"
-        return f"{seconds:.1f}s" if seconds < 10 else elapsed(timedelta(seconds=seconds))
+        return "–" if one[name] is None else ENGLISH.duration(float(one[name]))
 
     cost = "–" if one["cost_usd"] is None else money(Decimal(one["cost_usd"])) + ("+" if one["unpriced_calls"] else "")
     failed = f"{one['failed']} ({one['failed'] / one['tasks']:.0%})" if one["failed"] else "0"

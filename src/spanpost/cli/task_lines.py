@@ -18,6 +18,7 @@ from spanpost.model.totals import totals
 from spanpost.semconv import CANCELLED, COMPLETE, ERROR, STALLED, WAITING
 from spanpost.sinks import labels
 from spanpost.sinks.loop_label import loop
+from spanpost.text.figures import count, money
 from spanpost.text.locales import ENGLISH
 from spanpost.text.sanitise import line
 
@@ -68,7 +69,7 @@ def row_of(task: Task, depth: int, now: datetime, cost: Decimal | None) -> list[
         _name(task, depth),
         line(task.agent_name or "", 60) or _UNKNOWN,
         _UNKNOWN if done is None else f"{done:.0f} %",
-        _UNKNOWN if cost is None else labels.money(cost) + ("+" if task.unpriced_calls else ""),
+        _UNKNOWN if cost is None else money(cost) + ("+" if task.unpriced_calls else ""),
         _UNKNOWN if share is None else Text(f"{100 * share:.0f}%", style=_heat(share)),
         " ".join(filter(None, (labels.window(task), labels.forecast(task)))) or _UNKNOWN,
         _tokens(task.input_tokens),
@@ -111,7 +112,7 @@ def _heat(share: float) -> str:
 
 
 def _tokens(value: int | None) -> str:
-    return _UNKNOWN if value is None else labels.count(value)
+    return _UNKNOWN if value is None else count(value)
 
 
 def rank(task: Task) -> int:
@@ -150,7 +151,7 @@ def summary(tasks: Sequence[Task], checkpoints: int) -> str:
         _counted(calls, "model call"),
         _counted(checkpoints, "checkpoint"),
     ]
-    return " · ".join(parts + ([labels.money(sum(usd, Decimal(0)))] if usd else []))
+    return " · ".join(parts + ([money(sum(usd, Decimal(0)))] if usd else []))
 
 
 def _counted(n: int, noun: str) -> str:

@@ -18,6 +18,7 @@ from spanpost.cli.task_lines import COLUMNS, matter, rows_of
 from spanpost.model.tasks import Task
 from spanpost.model.totals import together
 from spanpost.sinks import labels
+from spanpost.text.locales import ENGLISH
 from spanpost.text.sanitise import line, link, strip
 
 #: Lines of an error, and of the end of its log.
@@ -84,7 +85,9 @@ def _facts(
     yield "last", _last(one, now)
     began, ended = task.started_at, task.ended_at
     if began is not None:
-        took = f", took {c.span(ended - began)}" if ended is not None and labels.is_final(task) else ""
+        took = ""
+        if ended is not None and labels.is_final(task):
+            took = f", took {ENGLISH.duration((ended - began).total_seconds())}"
         yield "started", f"{c.time_of(began)} ({c.ago(began, now)} ago){took}"
     if not labels.is_final(task) and one.get("last_activity_at"):
         yield "quiet for", c.ago(datetime.fromisoformat(one["last_activity_at"]), now)
@@ -184,6 +187,6 @@ def _timeline(entries: Sequence[Mapping[str, Any]]) -> list[list[Text | str]]:
             sign = Text("✗", style="red") if status == "error" else Text("")
         by = f"by {one['by']}: {one['result']}" if one["by"] else ""
         said = "  ".join(line(part or "", 300) for part in (one["text"], by, one["detail"]) if part)
-        took = f"{one['seconds']:.1f}s" if one["seconds"] is not None else ""
+        took = ENGLISH.duration(float(one["seconds"])) if one["seconds"] is not None else ""
         rows.append([day, at, sign, line(one["kind"], 30), took, said])
     return rows

@@ -295,6 +295,13 @@ def _choice(o: Observation, said: dict[str, Any]) -> None:
         said["is_interrupt"] = True
 
 
+def _stopped(o: Observation, said: dict[str, Any]) -> None:
+    # llama-index (instrumentor 4.6): a person cancelled the workflow, whose span ends OK. Steps are also cancelled in
+    # runs that go on, with another reason.
+    if o.attributes.get("reason") == "workflow cancelled by user":
+        said["status"] = c.CANCELLED
+
+
 _EVENTS: dict[str, Callable[[Observation, dict[str, Any]], None]] = {
     c.EVENT_CHECKPOINT: _checkpoint,
     c.EVENT_ARTIFACT: _artifact,
@@ -318,4 +325,5 @@ _EVENTS: dict[str, Callable[[Observation, dict[str, Any]], None]] = {
     c.EVENT_SPAN_RECOVERED: _seen_again,
     c.EVENT_HEARTBEAT: _heartbeat,
     "gen_ai.choice": _choice,
+    "span.cancelled": _stopped,
 }

@@ -8,8 +8,9 @@ import msgspec
 
 from spanpost.model.tasks import Task
 from spanpost.model.totals import together
-from spanpost.sinks.labels import cost, is_final, money
+from spanpost.sinks.labels import cost, is_final
 from spanpost.tasks.result_costs import pull_requests
+from spanpost.text.figures import money
 from spanpost.text.locales import ENGLISH, Locale
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from decimal import Decimal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -14,6 +13,7 @@ from spanpost.model.tasks import MERGED, Task
 from spanpost.semconv import FINAL_STATUSES
 from spanpost.sinks.loop_label import loop
 from spanpost.tasks.context_limits import limit_of
+from spanpost.text.figures import count, money
 from spanpost.text.locales import ENGLISH, Locale
 from spanpost.text.sanitise import ELLIPSIS, line, link
 
@@ -159,17 +159,6 @@ def bar(share: float, width: int, *, full: str = "█", empty: str = "░") -> s
     return full * done + empty * (width - done)
 
 
-def count(n: int) -> str:
-    """Write a number of tokens for people: 950, 12.4k, 1.2M."""
-    if abs(n) < 1_000:
-        return str(n)
-    for size, unit in ((1e3, "k"), (1e6, "M"), (1e9, "G")):
-        if abs(n) < size * 999.5:
-            shown = f"{n / size:.1f}" if abs(n) < size * 99.95 else f"{n / size:.0f}"
-            return shown.removesuffix(".0") + unit
-    return f"{n / 1e12:.3g}T"
-
-
 def window(task: Task, locale: Locale = ENGLISH) -> str:
     """Write the size of the context window and its source: ``200k (table)``; empty when unknown."""
     if not task.context_window_tokens:
@@ -198,13 +187,6 @@ def cost(task: Task, locale: Locale = ENGLISH) -> str:
         return ""
     n = task.unpriced_calls
     return locale.say("figure.unpriced", cost=money(task.cost_usd), n=n) if n else money(task.cost_usd)
-
-
-def money(usd: Decimal) -> str:
-    """Write US dollars: two decimals, and more digits below a cent."""
-    if usd and abs(usd) < Decimal("0.01"):
-        return f"${usd:.4f}" if abs(usd) >= Decimal("0.0001") else "<$0.0001"
-    return f"${usd:,.2f}"
 
 
 def elapsed(span: timedelta, locale: Locale = ENGLISH) -> str:

@@ -6,6 +6,8 @@ become known later, and a checkpoint that was posted must keep its id.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import reduce
 from typing import NamedTuple
 from uuid import UUID
 
@@ -15,10 +17,12 @@ from spanpost.model.ids import named, uuid_of
 from spanpost.model.messages import LocaleMessage
 from spanpost.model.observations import Observation, Part
 from spanpost.model.readings import Approval, EventReport, Reading, Role
+from spanpost.tasks.amounts import ZERO, Amounts, dollars
 from spanpost.tasks.approvals import answered_id, counted_id, decided_id, escalated_id, passed_on_id, requested_id
 from spanpost.tasks.status import TaskVerdict
 from spanpost.tasks.times import EPOCH, moment
 from spanpost.tasks.work import Key
+from spanpost.text import figures
 from spanpost.text.secrets import unhashed
 from spanpost.text.wording import TEXT_CAP, message, worded
 
@@ -168,8 +172,8 @@ def _decision(answer: Approval) -> LocaleMessage | str:
     return message("checkpoint.with_words", text=said, words=answer.comment) if answer.comment else said
 
 
-def end(verdict: TaskVerdict, started_ns: int) -> LocaleMessage:
-    """Return the text of a run's end."""
+def end(verdict: TaskVerdict, started_ns: int, used: Amounts = ZERO) -> LocaleMessage:
+    """Return the text of a run's end, with what its calls used, where that is given."""
     if verdict.status == c.ERROR:
         kind, words, _ = verdict.failure or ("", "", "")
         reason: LocaleMessage | str = (
@@ -182,8 +186,21 @@ def end(verdict: TaskVerdict, started_ns: int) -> LocaleMessage:
         return message("checkpoint.waiting_for_prompt" if is_prompt else "checkpoint.waiting_for_person")
     seconds = (verdict.ended_ns - started_ns) / 1e9 if started_ns and verdict.ended_ns > started_ns else 0
     if verdict.status == c.CANCELLED:
-        return message("checkpoint.cancelled_in", time=seconds) if seconds else message("checkpoint.cancelled")
-    return message("checkpoint.complete_in", time=seconds) if seconds else message("checkpoint.complete")
+        said = message("checkpoint.cancelled_in", time=seconds) if seconds else message("checkpoint.cancelled")
+    else:
+        said = message("checkpoint.complete_in", time=seconds) if seconds else message("checkpoint.complete")
+    return reduce(lambda text, figure: message("checkpoint.beside", text=text, figure=figure), _used(used), said)
+
+
+def _used(used: Amounts) -> Iterator[LocaleMessage | str]:
+    """Yield what calls used, as far as it is known: tokens and cost."""
+    if used.input_calls:
+        yield message("figure.tokens_in", tokens=figures.count(used.input))
+    if used.output_calls:
+        yield message("figure.tokens_out", tokens=figures.count(used.output))
+    if used.cost_calls:
+        cost, unpriced = figures.money(dollars(used.cost)), used.calls - used.cost_calls
+        yield message("figure.unpriced", cost=cost, n=unpriced) if unpriced > 0 else cost
 
 
 def compaction(before: int | None, after: int | None) -> LocaleMessage:

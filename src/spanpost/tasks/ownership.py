@@ -337,11 +337,11 @@ class TaskStates(Hierarchy):
                 self.gained_root.add(key)
         tree.learned[span_id] = None
         state.errors += subtree.errors
+        enter_run(state, subtree, subtree_key(tree.domain, span_id), span_id)
         node = tree.nodes.get(span_id)
         if node is not None:
             tree.former.pop(span_id, None)
-            add_figures(state, span_id, total(node))
-        enter_run(state, subtree, subtree_key(tree.domain, span_id), span_id)
+            add_figures(state, subtree.root, span_id, total(node))
         self.touch(key, state)
         if subtree.root == subtree_key(tree.domain, span_id):
             self.relate(tree, subtree)

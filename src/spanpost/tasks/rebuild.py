@@ -26,13 +26,6 @@ def gather(states: TaskStates, rules: LoopRules) -> None:
     """Merge what the batch taught their subtrees into tasks, and add the change of their figures."""
     for tree in list(states.trees.values()):
         tree.carry()
-        for span_id, figures in tree.changes():
-            subtree = tree.subtrees.get(span_id)
-            state = states.state(subtree.state) if subtree is not None and subtree.state else None
-            if subtree is not None and state is not None:
-                add_figures(state, span_id, figures)
-                states.touch(subtree.state, state)
-        tree.former.clear()
         for span_id in {**tree.learned, **dict.fromkeys(tree.recorded)}:
             states.tick()
             subtree = tree.subtrees.get(span_id)
@@ -49,6 +42,13 @@ def gather(states: TaskStates, rules: LoopRules) -> None:
                 enter_run(state, subtree, own, span_id)
                 enter_loop(state, own, subtree, rules)
                 states.touch(subtree.state, state)
+        for span_id, figures in tree.changes():
+            subtree = tree.subtrees.get(span_id)
+            state = states.state(subtree.state) if subtree is not None and subtree.state else None
+            if subtree is not None and state is not None:
+                add_figures(state, subtree.root, span_id, figures)
+                states.touch(subtree.state, state)
+        tree.former.clear()
         tree.learned.clear()
 
 
@@ -82,11 +82,11 @@ def rebuild(states: TaskStates, rules: LoopRules) -> None:
             for facts in subtree.all_facts:
                 state.facts.merge(facts, is_task=True)
             state.errors += subtree.errors
-            node = states.tree(domain).nodes.get(span_id)
-            if node is not None:
-                add_figures(state, span_id, total(node))
             own = subtree_key(domain, span_id)
             enter_run(state, subtree, own, span_id)
+            node = states.tree(domain).nodes.get(span_id)
+            if node is not None:
+                add_figures(state, subtree.root, span_id, total(node))
             enter_loop(state, own, subtree, rules)
         for root in old_runs.keys() & state.runs.keys():
             state.runs[root].waited = old_runs[root].waited

@@ -201,6 +201,8 @@ class Run(msgspec.Struct, omit_defaults=True, gc=False):
     #: It ended waiting for a person; it continues another run (`matching_runs`).
     waited: bool = False
     goes_on: bool = False
+    #: What its calls used.
+    amounts: Amounts = ZERO
 
 
 class Conversation(msgspec.Struct, omit_defaults=True, gc=False):

@@ -12,6 +12,7 @@ from spanpost.model.checkpoints import Checkpoint, Kind
 from spanpost.model.ids import end_id, start_id, uuid_of
 from spanpost.model.messages import LocaleMessage
 from spanpost.tasks import checkpoints
+from spanpost.tasks.amounts import ZERO
 from spanpost.tasks.facts import value_of
 from spanpost.tasks.records import Run, TaskState
 from spanpost.tasks.reported import Reported, ReportedRun
@@ -40,6 +41,8 @@ def report_runs(state: TaskState, verdict: TaskVerdict, before: dict[Key, Report
     newest, known = newest_run(state), runs_of(state) if has_row else {}
     facts = state.facts
     name = value_of(facts.name) or value_of(facts.agent_label) or value_of(facts.service) or value_of(facts.model)
+    # Its id is its conversation's: the session of a coding agent, of which each run is a prompt.
+    is_session = bool(state.task_id) and state.task_id == value_of(facts.conversation) and len(known) > 1
     after, found, retracted = before, list[Checkpoint](), list[UUID]()
     for root, run in state.runs.items():
         was = before.get(root, NOT_REPORTED_RUN)
@@ -58,7 +61,8 @@ def report_runs(state: TaskState, verdict: TaskVerdict, before: dict[Key, Report
             found.append(_checkpoint(start_id(root), state, Kind.START, c.STARTING, words, started_ns, run))
         ended = verdict if run is newest else of_past_run(run)
         if ended is not None and ended.is_over:
-            words = checkpoints.end(ended, started_ns)
+            # The task's figures are those of the session: the end of a prompt says its own.
+            words = checkpoints.end(ended, started_ns, run.amounts if is_session else ZERO)
             end = f"{ended.status}\0{worded(words)[0]}\0{ended.ended_ns}{place}"
             if end != was.end:
                 found.append(_checkpoint(end_id(root), state, Kind.END, ended.status, words, ended.ended_ns, run))

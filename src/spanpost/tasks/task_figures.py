@@ -52,8 +52,11 @@ def pass_on_counted(states: Hierarchy, key: Key, successor_key: Key, successor: 
     states.moved_use.append(MovedUse(former.uid, to, former.tenant, counted.models))
 
 
-def add_figures(state: TaskState, span_id: bytes, more: SubtreeFigures) -> None:
-    """Add a subtree's figures, or their change, to its task; metric data points are kept apart."""
+def add_figures(state: TaskState, root: Key, span_id: bytes, more: SubtreeFigures) -> None:
+    """Add a subtree's figures, or their change, to its task and to its run, which must have been entered.
+
+    Metric data points are kept apart, and belong to no run.
+    """
     if span_id == METERED:
         state.metered = plus(state.metered, more.amounts)
         state.metered_models = models_plus(state.metered_models, more.models)
@@ -61,3 +64,6 @@ def add_figures(state: TaskState, span_id: bytes, more: SubtreeFigures) -> None:
         state.amounts = plus(state.amounts, more.amounts)
         state.models = models_plus(state.models, more.models)
         state.tools = count_plus(state.tools, more.tools)
+        run = state.runs.get(root)
+        if run is not None:
+            run.amounts = plus(run.amounts, more.amounts)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from spanpost import semconv as c
 from spanpost.model.checkpoints import Checkpoint, Kind
+from spanpost.text.figures import count, money
 from tests.tasks.oracle.ids import named
 from tests.tasks.oracle.occurrences import checkpoint
 from tests.tasks.oracle.questions import EPOCH, moment
 from tests.tasks.oracle.status import TaskRun, Verdict, end_of_former
-from tests.tasks.oracle.tasks import Task, Tasks
+from tests.tasks.oracle.tasks import Task, Tasks, calls_of
+from tests.tasks.oracle.usage import Usage, summed
 
 
 def checkpoints_of(tasks: Tasks, shown: list[Task]) -> list[Checkpoint]:
@@ -32,8 +34,21 @@ def _turns(task: Task, task_run: TaskRun) -> list[Checkpoint]:
     out = [_turn(task, task_run, Kind.START, c.STARTING, begun, started_ns)]
     verdict = task.verdict if task_run is task.newest else end_of_former(task_run)
     if verdict is not None and verdict.is_over:
-        out.append(_turn(task, task_run, Kind.END, verdict.status, _end_text(verdict, started_ns), verdict.ended_ns))
+        text = _end_text(verdict, started_ns)
+        is_prompt = task.task_id and task.task_id == task.facts.conversation and len(task.task_runs) > 1
+        if is_prompt and verdict.status in (c.COMPLETE, c.CANCELLED):
+            text = " · ".join([text, *_used(summed(calls_of(task_run.run)))])
+        out.append(_turn(task, task_run, Kind.END, verdict.status, text, verdict.ended_ns))
     return out
+
+
+def _used(usage: Usage) -> list[str]:
+    tokens = [(usage.tokens.get(name), word) for name, word in (("input", "in"), ("output", "out"))]
+    said = [f"{count(n)} {word}" for n, word in tokens if n is not None]
+    if usage.cost_usd is not None:
+        n = usage.unpriced
+        said.append(money(usage.cost_usd) + (f" + {n} call{'s' if n > 1 else ''} unpriced" if n else ""))
+    return said
 
 
 def _turn(task: Task, task_run: TaskRun, kind: Kind, status: str, text: str, at_ns: int) -> Checkpoint:

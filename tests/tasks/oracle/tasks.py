@@ -25,6 +25,11 @@ from tests.tasks.oracle.usage import Usage, summed, whole
 RUNS = 16
 
 
+def calls_of(run: Run) -> list[Span]:
+    """Return the model calls of a run; data points are none."""
+    return [call for b in run.owners if b.id != METERED and b.amount for call in b.amount.calls]
+
+
 class Task:
     """One task: runs that are shown together."""
 
@@ -66,9 +71,7 @@ class Task:
 
     @property
     def calls(self) -> list[Span]:
-        return [
-            call for run in self.runs for b in run.owners if b.id != METERED and b.amount for call in b.amount.calls
-        ]
+        return [call for run in self.runs for call in calls_of(run)]
 
     @cached_property
     def own_usage(self) -> Usage:

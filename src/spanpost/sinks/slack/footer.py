@@ -13,6 +13,7 @@ from spanpost.sinks.slack import buttons, questions
 from spanpost.sinks.slack.blocks import Block, Element, context, dated, plain, rich, rows, small_parsed
 from spanpost.sinks.slack.impersonation import disarmed
 from spanpost.sinks.slack.style import SlackStyle
+from spanpost.text.figures import count
 from spanpost.text.locales import Locale
 
 #: Answers that share a row with the task's own buttons, at most.
@@ -103,6 +104,6 @@ def _context(task: Task, locale: Locale) -> str:
     share = task.context_share
     if share is None or share < HALF:
         return ""
-    said = locale.say("root.context", share=100 * share, window=labels.count(task.context_window_tokens or 0))
+    said = locale.say("root.context", share=100 * share, window=count(task.context_window_tokens or 0))
     ahead = labels.forecast(task, locale)
     return " ".join(filter(None, (labels.heat(task), f"{said}{f', {ahead}' if ahead else ''}")))

@@ -238,6 +238,7 @@ PHRASES: Final[dict[str, Phrase]] = {
     "checkpoint.asked_resume": "{who} asked to go on",
     "checkpoint.asked_retry": "{who} asked to try it again",
     "checkpoint.with_words": "{text}: {words}",
+    "checkpoint.beside": "{text} · {figure}",
     # tasks: what they do, their steps, failures, and who asked
     "task.tool": "tool: {name}",
     "task.model": "model: {name}",

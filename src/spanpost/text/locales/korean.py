@@ -232,6 +232,7 @@ PHRASES: Final[dict[str, Phrase]] = {
     "checkpoint.asked_resume": "{who} 님이 재개를 요청함",
     "checkpoint.asked_retry": "{who} 님이 재시도를 요청함",
     "checkpoint.with_words": "{text}: {words}",
+    "checkpoint.beside": "{text} · {figure}",
     # tasks: what they do, their steps, failures, and who asked
     "task.tool": "도구: {name}",
     "task.model": "모델: {name}",
