@@ -45,7 +45,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from tests.tasks.hostile_traces import ORDERS, SHAPES, body_of
 
 from spanpost.model.observations import Observation
-from spanpost.runtime.process import rarely_collect
+from spanpost.runtime.process import exclude_from_collection
 from spanpost.store.postgres import PostgresStore
 from spanpost.store.sql.schema import upgrade
 
@@ -107,7 +107,7 @@ async def one(dsn: str, observations: Sequence[Observation]) -> dict[str, float]
 async def shapes(dsn: str, names: list[str], order: str, size: int, *, as_json: bool) -> None:
     """Print the cost of each shape."""
     await upgrade(dsn)
-    rarely_collect()
+    exclude_from_collection()
     rows = []
     for name in names:
         row: dict[str, Any] = {"shape": name}

@@ -139,6 +139,12 @@ def test_an_agent_imports_little() -> None:
     assert brought <= {"spanpost", "spanpost.semconv"}
 
 
+def test_an_agent_needs_no_driver_of_a_database() -> None:
+    """The memory store, which `spanpost.attach()` opens without settings, works where asyncpg is not installed."""
+    code = "import sys; sys.modules['asyncpg'] = None; import spanpost.app, spanpost.store.memory"
+    subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=60)
+
+
 def test_the_list_of_bad_input_names_existing_tests() -> None:
     """Each item of the list in tests/README.md has a test, and each test that it names exists."""
     rows = re.findall(r"^\| (\d+) \|.*\| (.+) \|$", (ROOT / "tests" / "README.md").read_text(), re.MULTILINE)

@@ -91,7 +91,8 @@ async def _failed(on: Street, name: str = "Deploy the shop") -> str:
     agent.tell("agent.checkpoint", agent__checkpoint__message="no", agent__status="error")
 
     async def found() -> list[str]:
-        return [m["ts"] for m in await on.slack.messages() if not m.get("thread_ts") and m["text"].endswith("failed")]
+        roots = [m for m in await on.slack.messages() if not m.get("thread_ts")]
+        return [m["ts"] for m in roots if ": failed" in m["text"]]
 
     return str((await eventually_async(found, bool))[0])
 

@@ -38,7 +38,8 @@ NO_ACTS = {
         "alerts list", "approvals list", "approvals rules list", "approvals show", "archive list", "archive query",
         "audit checkpoints", "audit consistency", "audit export", "audit keys", "audit logs", "audit prove",
         "audit verify", "audit who", "check", "db query", "deliveries limits", "deliveries list", "mcp", "preview",
-        "quarantine list", "slack installations", "spending", "tasks", "token list", "token local", "watch",
+        "quarantine list", "show", "slack installations", "spending", "stats", "tasks", "token list",
+        "token local", "watch",
     },
     "it needs no database": {"audit check-proof", "demo", "redact", "slack key"},
     "it sends telemetry, which names no actor": {

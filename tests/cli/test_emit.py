@@ -108,7 +108,7 @@ def test_a_script_is_followed_from_its_start_to_its_end(emit: Emit, gateway: Run
         "Nightly build",
         "ci",
         "complete",
-        50.0,
+        100.0,
     )
     assert [(s["name"], s["index"]) for s in task["steps"]] == [("test", 2)]
     assert [a["uri"] for a in task["artifacts"]] == ["https://ci/1/report"]

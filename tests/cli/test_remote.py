@@ -18,9 +18,13 @@ from hypothesis import strategies as st
 
 from spanpost.cli import remote, watch
 from spanpost.cli.assistant import server
-from spanpost.cli.remote import Remote, RemoteAnswered, path_of
+from spanpost.cli.remote import Remote, RemoteAnswered, path_of, task_of
+from spanpost.interactions.api.responses import plain
 from spanpost.model.errors import ConfigError
 from spanpost.settings import TOKEN_VARIABLE
+from spanpost.sinks.labels import title
+from spanpost.tasks.api_json import task_summary
+from spanpost.testing.nouns import a_task
 from tests.eventually import free_port
 from tests.thorough import thorough
 
@@ -163,6 +167,12 @@ def test_the_last_page_ends_a_list(gateway: Gateway) -> None:
     gateway.answers.append((200, {"items": [1], "next": None}))
     with Remote(gateway.url) as there:
         assert there.items("/api/tasks", {}, 1000) == [1]
+
+
+def test_a_task_has_the_same_title_as_in_the_database() -> None:
+    """A gateway's task that its agent did not name is titled by what was asked, as one of the database is."""
+    for task in (a_task(name="agent", ask="Mend the tests"), a_task(name="agent", ask="Mend the tests", is_named=True)):
+        assert title(task_of(plain(task_summary(task)))) == title(task)
 
 
 # --- the stream -------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import pytest
 from rich.cells import cell_len
@@ -12,6 +13,7 @@ from spanpost.cli import looking, whole_task
 from spanpost.model.observations import Status
 from spanpost.model.queries import TaskFilter
 from spanpost.store.memory import MemoryStore
+from spanpost.store.memory_reader import MemoryReader
 from spanpost.testing.exercise_people import asking, at_work
 from spanpost.testing.observed import ended, started
 
@@ -86,6 +88,20 @@ async def test_the_newest_entries_of_the_timeline(entries: int) -> None:
     """As many of the newest entries are read as were asked for, oldest first."""
     some, all_of_them = await whole("deploy", entries), await whole("deploy", 10_000)
     assert [one["id"] for one in some.timeline] == [one["id"] for one in all_of_them.timeline[-entries or 10_000 :]]
+
+
+async def test_the_end_of_a_long_timeline_is_read_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The timeline is read from its end: however long it is, no more entries are read than are shown."""
+    monkeypatch.setattr(looking, "_PAGE", 1)
+    asked: list[int] = []
+    timeline = MemoryReader.timeline
+
+    async def counted(*given: Any, **more: Any) -> Any:
+        asked.append(given[3])
+        return await timeline(*given, **more)
+
+    monkeypatch.setattr(MemoryReader, "timeline", counted)
+    assert len((await whole("deploy", 2)).timeline) == sum(asked) == 2
 
 
 async def test_tables_fit_and_ascii_is_ascii() -> None:

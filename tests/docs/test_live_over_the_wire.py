@@ -109,7 +109,7 @@ def test_shell(gateway: RunningGateway, tmp_path: Path) -> None:
     launcher.chmod(0o755)
     run(bash(code_of("bash", "emit start"), gateway), tmp_path, gateway, PATH=f"{tmp_path}{os.pathsep}{path}")
     task, texts = recorded(gateway)
-    assert (task["name"], task["status"], task["progress"]) == ("Nightly build", "complete", 20.0)
+    assert (task["name"], task["status"], task["progress"]) == ("Nightly build", "complete", 100.0)
     assert [a["name"] for a in task["artifacts"]] == ["report"]
     assert texts[0] == "start: Started: Nightly build"
 
@@ -119,7 +119,7 @@ def test_curl(gateway: RunningGateway, tmp_path: Path) -> None:
     """Three requests by hand are a task that is followed live."""
     run(bash(code_of("bash", "curl --fail"), gateway), tmp_path, gateway)
     task, texts = recorded(gateway)
-    assert (task["name"], task["status"], task["progress"]) == ("Water the plants", "complete", 50.0)
+    assert (task["name"], task["status"], task["progress"]) == ("Water the plants", "complete", 100.0)
     assert texts[:2] == ["start: Started: Water the plants", "checkpoint: Half of them"]
     assert [o.part.name for o in gateway.observations] == ["STARTED", "LOG", "ENDED"]
 
@@ -161,6 +161,6 @@ def test_go(gateway: RunningGateway, tmp_path: Path) -> None:
     # On a fresh machine Go builds its network library first: a minute on two idle cores, several on busy ones.
     run([find("go"), "run", "live.go"], tmp_path, gateway, seconds=390, **cache)
     task, texts = recorded(gateway)
-    assert (task["name"], task["status"], task["progress"]) == ("Prune the roses", "complete", 75.0)
+    assert (task["name"], task["status"], task["progress"]) == ("Prune the roses", "complete", 100.0)
     assert "checkpoint: Three are done" in texts
     assert gateway.of(Part.LOG, "agent.heartbeat")

@@ -11,7 +11,8 @@ from spanpost import semconv as c
 from spanpost.model.observations import Observation, Origin, Part, Status
 from spanpost.model.readings import EventReport, Failure, Finish, Role
 from spanpost.readers import read
-from spanpost.readers.redaction import Redaction
+from spanpost.readers.redaction import Redaction, RedactionRules
+from spanpost.text.rules import RedactionAction, RedactionRule
 
 TRACE, SPAN, PARENT = b"t" * 16, b"s" * 8, b"p" * 8
 
@@ -300,3 +301,11 @@ def test_the_exception_of_a_span_is_redacted() -> None:
     secret = "sk-proj-" + "a1B2" * 12
     o = span(attributes={}, status=Status.ERROR, thrown=("E", f"key {secret}", f"File x\nE: key {secret}"))
     assert secret not in repr(Redaction(key=b"k" * 32).clean(o).thrown)
+
+
+def test_a_rule_for_an_attribute_of_exceptions_holds_for_what_a_span_has_of_them() -> None:
+    """A stack trace that a rule leaves out of the exception event is not kept with its span either."""
+    o = span(attributes={}, status=Status.ERROR, thrown=("ValueError", "no seats", "File x\nValueError: no seats"))
+    rule = RedactionRule(action=RedactionAction.DROP, attributes=(c.EXCEPTION_STACKTRACE,))
+    cleaned = Redaction(RedactionRules(rules=(rule,)), key=b"k" * 32).clean(o)
+    assert cleaned.thrown == ("ValueError", "no seats", "")

@@ -180,6 +180,16 @@ def test_an_end_is_a_line_only_of_a_long_task_or_a_failure():
     assert (ends(live, ran=5), ends(live, ran=5, is_child=True)) == (1, 1)
 
 
+def test_what_came_of_each_agent_is_a_line_below_an_alert():
+    """The message of an alert shows no agents: each end of one that works on it is a line of its thread."""
+    route = Route(sink="slack", verbosity=Verbosity.MILESTONES, closing=timedelta(minutes=1))
+    alert = a_task(type="alert", agent_name=None)
+    task = a_task("child", root_uid=alert.uid, status="complete")
+    routes = Routes(sinks=("slack",), routes=(route,), editing=frozenset({"slack"}))
+    end = a_checkpoint(task, kind=Kind.END, status="complete")
+    assert Mode.CHECKPOINT in {one.mode for one in deliveries(task, end, routes, root=alert, now=NOON)}
+
+
 def modes(route: Route, task, checkpoint=None, *, seconds: float) -> list[tuple[Mode, bool]]:
     """Return the deliveries at a time after noon: mode, and whether only an existing message is edited."""
     now = NOON + timedelta(seconds=seconds)

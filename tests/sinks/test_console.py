@@ -82,6 +82,12 @@ def test_a_card_says_it_all():
     ]
 
 
+def test_a_card_counts_the_agents_as_slack_does():
+    """The line above the sub-agents names first what needs a person: it is the one of the Slack message."""
+    children = (a_task("a", status="waiting"), a_task("b", status="error"), a_task("c"), a_task("d", status="complete"))
+    assert "┃ 1 of 4 agents waits · 1 failed · 1 at work" in drawn(render.card(a_task(), children))
+
+
 def test_a_failed_card_shows_the_end_of_its_log():
     """A failure shows its type, its message and the last lines, with secrets redacted."""
     error = Failure(

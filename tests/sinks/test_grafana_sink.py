@@ -117,6 +117,14 @@ async def test_a_task_is_a_region_from_start_to_end(sink: tuple[FakeGrafana, Gra
     assert again["timeEnd"] > region["timeEnd"]
 
 
+async def test_an_annotation_has_no_content(sink: tuple[FakeGrafana, GrafanaSink]) -> None:
+    """Grafana shows a task's own name, not what was asked of it: dashboards have other readers."""
+    grafana, one = sink
+    await one.deliver(a_delivery(a_task(name="agent", ask="What does Ada earn?", answer="Much"), sink="grafana"))
+    [shown] = grafana.shown()
+    assert ("agent" in shown["text"], "Ada" in str(shown)) == (True, False)
+
+
 async def test_warnings_errors_and_questions_are_points(sink: tuple[FakeGrafana, GrafanaSink]) -> None:
     """Warnings, errors and questions are points with their kind as a tag; an agent's own progress is none."""
     grafana, one = sink

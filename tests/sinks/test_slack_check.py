@@ -111,7 +111,9 @@ def test_the_command_passes_the_routes_addresses(clean_environment, monkeypatch)
         {"sink": "slack", "address": "#a"},
         {"sink": "console", "address": "c"},
     ]
-    found = [f for f in _sinks(load(slack={"channel": "#x"}, console={}, routes=routes)) if f.name == "slack"]
+    found = [
+        f for f in _sinks(load(slack={"channel": "#x"}, console={}, routes=routes), sends=False) if f.name == "slack"
+    ]
     assert asked == ["", "#a", "#b"]
     assert (found[1].ok, found[1].finding, found[1].next_step) == (False, "x", "y")
 
@@ -161,7 +163,7 @@ async def test_a_check_that_raises_or_has_none_ends_nothing():
 def test_the_command_asks_the_sinks(clean_environment, monkeypatch):
     """`spanpost check` lists a sink's findings below its own line."""
     monkeypatch.setenv("SPANPOST_SLACK__CHANNEL", "#agents")
-    found = [finding for finding in _sinks(load()) if finding.name == "slack"]
+    found = [finding for finding in _sinks(load(), sends=False) if finding.name == "slack"]
     assert [finding.ok for finding in found] == [True, True]
     assert "preview" in found[1].finding
 

@@ -65,6 +65,17 @@ def test_a_state_is_posted_first_and_edited_then():
         assert of_posts_alone not in asked[0].arguments
 
 
+def test_a_posted_message_mentions_no_person_and_an_edit_shows_who_asked():
+    """A start notifies nobody: the post has no mention, the same state needs no edit, and the first edit has one."""
+    task = a_task(requested_by="U012AB3CD")
+    asked, receipt = drive(a_delivery(task), POSTED)
+    assert "U012AB3CD" not in json.dumps(asked[0].arguments)
+    asked, _ = drive(a_delivery(task, message_receipt=receipt))
+    assert asked == []
+    asked, _ = drive(a_delivery(replace(task, status="complete"), message_receipt=receipt), POSTED)
+    assert "<@U012AB3CD>" in json.dumps(asked[0].arguments)
+
+
 def test_an_unchanged_state_is_not_sent_unless_in_doubt():
     """An equal rendering costs no call; after an unknown outcome it is sent again, because the visible text
     may be old.

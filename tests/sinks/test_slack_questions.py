@@ -61,7 +61,8 @@ def messages(
 def texts(message: SlackMessage) -> list[str]:
     """Return the drawn texts without those of buttons."""
     blocks = [block for block in blocks_of(message) if block["type"] != "actions"]
-    return [node["text"] for block in blocks for node in nodes(block) if isinstance(node.get("text"), str)]
+    said = [node["text"] for block in blocks for node in nodes(block) if isinstance(node.get("text"), str)]
+    return [one.replace("\u00a0", " ") for one in said]
 
 
 def pressed(message: SlackMessage, key: UUID = KEYS[0]) -> list[str]:

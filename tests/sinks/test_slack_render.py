@@ -16,6 +16,7 @@ from spanpost.model.tasks import MERGED, Step
 from spanpost.semconv import STATUSES
 from spanpost.sinks.redaction import SinkRule
 from spanpost.sinks.slack import render
+from spanpost.sinks.slack.blocks import unbroken
 from spanpost.sinks.slack.cards import CARDS
 from spanpost.sinks.slack.links import Template
 from spanpost.sinks.slack.render import SlackMessage, Style
@@ -30,10 +31,10 @@ from tests.thorough import thorough
 
 
 def shown(message: SlackMessage) -> str:
-    """Return all the text that a reader sees."""
-    return "".join(n["text"] for b in blocks_of(message) for n in nodes(b) if isinstance(n.get("text"), str)) + "".join(
-        n["title"] for b in blocks_of(message) for n in nodes(b) if isinstance(n.get("title"), str)
-    )
+    """Return all the text that a reader sees, without the distinction of spaces that do not break."""
+    texts = [n["text"] for b in blocks_of(message) for n in nodes(b) if isinstance(n.get("text"), str)]
+    titles = [n["title"] for b in blocks_of(message) for n in nodes(b) if isinstance(n.get("title"), str)]
+    return "".join((*texts, *titles)).replace("\u00a0", " ")
 
 
 IDS = ("U012AB3CD", "S0GROUP1")
@@ -139,7 +140,7 @@ def test_the_root_says_it_all():
     slack_style = SlackStyle(prefix="[prod]", links=(Template("trace", "https://g.example/{task_id}"),))
     children = (a_task("c", name="Check sources", status="complete"), a_task("d", name="Collect"))
     message = render.root(task, children, key="k", slack_style=slack_style)
-    text = shown(message).replace("\u00a0", " ")
+    text = shown(message)
     for part in (
         "⚙️ [prod] Quarterly report  1 of 2 agents at work · step 3 of 5 · 60 %\nreading 12 pages",
         "📎 outline.md",
@@ -157,6 +158,24 @@ def test_the_root_says_it_all():
     assert message.attachments[0]["color"] == render.COLOURS["green"]
     assert message.text == ("⚙️ [prod] Quarterly report: 1 of 2 agents at work · step 3 of 5 · 60 % · reading 12 pages")
     assert message.metadata == {"event_type": "spanpost_message", "event_payload": {"k": "k", "g": 0}}
+
+
+def test_a_plain_message_says_a_thing_once():
+    """A plain message has one sign before a question, and the board's address only where no button opens it."""
+    task = a_task(status="waiting", approvals=(Approval(id="a", question="Deploy?"),))
+    for is_interactive in (True, False):
+        style = SlackStyle(public_url="https://agents.example", is_interactive=is_interactive)
+        said = shown(render.root(task, key="k", style=Style.PLAIN, slack_style=style))
+        assert said.count("✋") == 1
+        assert said.count("https://agents.example") == (not is_interactive)
+
+
+def test_a_line_ends_between_two_facts():
+    """On a telephone `step 3 of 5` is on one line: a short fact of line 1 has no space that breaks, a long one has."""
+    task = a_task(step_index=3, step_count=5, progress=60.0)
+    said = "".join(n["text"] for n in nodes(render.root(task, key="k").blocks) if n.get("type") == "text")
+    assert said.startswith("⚙️ Quarterly report  step\u00a03\u00a0of\u00a05 · 60\u00a0%")
+    assert unbroken("failed in step 2 of 3, the canary of Oslo · 54 s").count("\u00a0") == 1
 
 
 def test_a_task_that_ended_is_short():
@@ -207,6 +226,12 @@ def test_the_person_for_whom_it_runs_is_named_once_and_mentioned_at_the_end_and_
     task = a_task(requested_by="Mina", status="complete", ended_at=NOON + timedelta(minutes=2))
     assert "for <@U012AB3CD>" in shown(render.root(task, key="k", slack_style=slack_style))
     assert "for Mina" in shown(render.root(task, key="k"))
+    new = render.root(task, key="k", slack_style=slack_style, is_new=True)
+    assert "for Mina" in shown(new)
+    assert "<@" not in shown(new)
+    by_id = msgspec.structs.replace(task, requested_by="U012AB3CD")
+    assert "U012AB3CD" not in shown(render.root(by_id, key="k", is_new=True))
+    assert "for <@U012AB3CD>" in shown(render.root(by_id, key="k"))
     end = a_checkpoint(task, kind=Kind.END, status="complete", text="Complete in 2 min")
     closing = reply(task, end, key="k", slack_style=slack_style)
     assert [n["user_id"] for b in closing.blocks for n in nodes(b) if n.get("type") == "user"] == ["U012AB3CD"]
@@ -309,3 +334,12 @@ def test_a_message_that_went_on_elsewhere_is_one_grey_line(style, name):
     assert shown(message).startswith("↪ This went on as part of ")
     assert [one["color"] for one in message.attachments] == [render.COLOURS["grey"]]
     assert "actions" not in {block["type"] for block in blocks_of(message)}
+
+
+def test_a_failed_task_says_why_and_not_what_it_asked() -> None:
+    """A task that failed with questions open says in the message and its notification why it failed, and asks nothing."""
+    asked = tuple(Approval(id=f"q{n}", question="Deploy?") for n in range(4))
+    task = a_task(status="error", ended_at=NOON, error=Failure(type="OutOfSeats", message="none left"), approvals=asked)
+    message = render.root(task, (), key="k")
+    assert message.text.endswith("none left")
+    assert ("Deploy?" in shown(message), "question" in shown(message)) == (False, False)

@@ -641,7 +641,9 @@ async def test_the_settings_of_the_board_and_of_people_reach_the_messages(slack,
     )
     sink = open_sinks(settings)["slack"]
     task = a_task(requested_by="Mina")
-    await sink.deliver(a_delivery(task, sink="slack"))
+    receipt = await sink.deliver(a_delivery(task, sink="slack"))
+    ended = replace(task, status="complete")
+    await sink.deliver(a_delivery(ended, sink="slack", message_receipt=receipt))  # an edit has the mention
     [message] = slack.messages("#agents")
     said = json.dumps([message["blocks"], message["attachments"]])
     assert f"https://agents.example/board/tasks/{task.uid}" in said

@@ -22,6 +22,7 @@ from spanpost.testing.exercise_chains import ExerciseChains
 from spanpost.testing.exercise_costs import ExerciseCosts
 from spanpost.testing.exercise_deliveries import ExerciseDeliveries
 from spanpost.testing.exercise_evaluations import ExerciseEvaluations
+from spanpost.testing.exercise_held import ExerciseHeld
 from spanpost.testing.exercise_installations import ExerciseInstallations
 from spanpost.testing.exercise_limits import ExerciseLimits
 from spanpost.testing.exercise_loops import ExerciseLoops
@@ -71,6 +72,7 @@ class Everything(
     ExerciseCosts,
     ExerciseDeliveries,
     ExerciseEvaluations,
+    ExerciseHeld,
     ExerciseInstallations,
     ExerciseLoops,
     ExerciseTakeovers,

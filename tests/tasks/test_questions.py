@@ -20,7 +20,7 @@ from spanpost.model.observations import Observation, Part, Repair
 from spanpost.model.readings import Approval
 from spanpost.readers import read
 from spanpost.tasks.interventions import answers, is_whole
-from spanpost.tasks.questions import question_of
+from spanpost.tasks.questions import answerable, question_of
 from spanpost.text.repair import mend
 from spanpost.text.sanitise import is_redacted
 from tests.conftest import ROOT
@@ -77,6 +77,13 @@ def test_a_trace_gets_the_answer_of_its_newest_question() -> None:
     rows = [a_row(3, mark="n", state=InterventionState.VOID), a_row(2), a_row(1, mark="n", **DECIDED)]
     assert question_of(rows, mark="", trace="a", is_all=True) == (rows[1], "")
     assert question_of([], mark="", trace="a", is_all=True) == (None, "")
+
+
+def test_a_question_that_ended_with_its_task_is_in_no_ones_way() -> None:
+    """An answer by an id means the wording that is open, not one whose task ended without an answer."""
+    over, still = a_row(1, mark="a", state=InterventionState.ENDED), a_row(mark="b")
+    assert answerable([over, still]) == [still]
+    assert answerable([over]) == [over]
 
 
 def test_a_reported_decision_is_shown_as_reported() -> None:

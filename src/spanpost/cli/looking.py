@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -22,8 +21,8 @@ if TYPE_CHECKING:
 #: Tasks below the task that are shown, and child tasks, follow-ups and questions that are read of each.
 _BELOW: Final = 200
 _CHILDREN, _FOLLOWERS, _QUESTIONS = 100, 50, 200
-#: Entries of a timeline that are read at once, and pages that are read to find its end.
-_PAGE, _PAGES = 200, 50
+#: Entries of a timeline that are read at once.
+_PAGE = 200
 
 
 class WholeTask(NamedTuple):
@@ -43,7 +42,7 @@ def whole_in(settings: Settings, tenant: str, ref: str, entries: int) -> WholeTa
 
 
 async def read_in(store: Store, tenant: str, task: Task, entries: int) -> WholeTask:
-    from spanpost.model.queries import ApprovalQuery, TaskFilter
+    from spanpost.model.queries import ApprovalQuery, TaskFilter, TimelineFilter
     from spanpost.tasks.api_json import task_summary, task_whole, timeline_entry_json
     from spanpost.tasks.json_form import question_json
 
@@ -60,16 +59,17 @@ async def read_in(store: Store, tenant: str, task: Task, entries: int) -> WholeT
     follows = TaskFilter(tenant=tenant, follows=tuple(dict.fromkeys((task.task_id, *task.aliases))))
     after = (await store.reader.tasks(follows, None, _FOLLOWERS)).items
     rows = await store.interventions.approvals(ApprovalQuery(task_uid=task.uid, limit=_QUESTIONS))
-    last, key = deque[dict[str, Any]](maxlen=entries), None
-    for _ in range(_PAGES):
-        page = await store.reader.timeline(task.uid, key, _PAGE, content=False)
-        last += map(timeline_entry_json, page.items)
+    newest: list[dict[str, Any]] = []
+    order, key = TimelineFilter(is_newest_first=True), None
+    while (left := entries - len(newest)) > 0:
+        page = await store.reader.timeline(task.uid, key, min(left, _PAGE), content=False, asked=order)
+        newest += map(timeline_entry_json, page.items)
         if (key := page.next) is None:
             break
     children = [one for one in family if one.parent_uid == task.uid]
     questions = [question_json(row, task) | {"acts": []} for row in rows]
     whole = task_whole(task, children, after, questions, ())
-    return WholeTask(whole, list(map(task_summary, family)), list(last))
+    return WholeTask(whole, list(map(task_summary, family)), newest[::-1])
 
 
 def whole_at(url: str, data_dir: Path | None, ref: str, entries: int) -> WholeTask:
@@ -89,11 +89,12 @@ def read_at(remote: Remote, task: dict[str, Any], entries: int) -> WholeTask:
         seen.update(one["uid"] for one in found)
         family += found
         waiting += [one for one in found if one["child_count"]]
-    last, key = deque[dict[str, Any]](maxlen=entries), None
-    for _ in range(_PAGES):
-        more: dict[str, str] = {"after": key} if key else {}
-        page = remote.get(f"/api/tasks/{path_of(task['uid'])}/timeline", {"limit": _PAGE, **more})
-        last += page["items"]
+    newest: list[dict[str, Any]] = []
+    key = None
+    while (left := entries - len(newest)) > 0:
+        asked = {"limit": min(left, _PAGE), "order": "newest", **({"after": key} if key else {})}
+        page = remote.get(f"/api/tasks/{path_of(task['uid'])}/timeline", asked)
+        newest += page["items"]
         if (key := page["next"]) is None:
             break
-    return WholeTask(task, [dict(one) for one in family], list(last))
+    return WholeTask(task, [dict(one) for one in family], newest[::-1])

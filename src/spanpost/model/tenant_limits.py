@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import StrEnum
 from typing import Final
 
@@ -11,6 +12,8 @@ import msgspec
 
 #: Seconds of the rate that a bucket holds where the settings name no burst.
 _BURST_SECONDS: Final = 10
+#: A task without telemetry for so long does not count as open: its agent is gone.
+FORGOTTEN: Final = timedelta(days=1)
 
 
 class TenantLimit(StrEnum):

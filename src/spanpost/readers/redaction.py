@@ -57,6 +57,10 @@ class RedactionRules:
     tenants: Mapping[str, TenantRules] = dataclasses.field(default_factory=dict)
 
 
+#: Attributes of which `Observation.thrown` is made.
+_THROWN = (c.EXCEPTION_TYPE, c.EXCEPTION_MESSAGE, c.EXCEPTION_STACKTRACE)
+
+
 class Redaction:
     """Takes secrets out.
 
@@ -120,8 +124,11 @@ class Redaction:
         message = cleaner.text(o.status_message, TelemetryPart.ERROR) if o.status_message else o.status_message
         body = o.body if o.body is None or self._is_spared_question(o) else cleaner.body(o.body, part)
         origin = cleaner.origin(o.origin)
-        if o.thrown and (thrown := tuple(cleaner.text(said, TelemetryPart.ERROR) for said in o.thrown)) != o.thrown:
-            o = msgspec.structs.replace(o, thrown=thrown)
+        if o.thrown:
+            # The rules for the exception event hold for the words that are kept of it.
+            said = dict(zip(_THROWN, o.thrown, strict=True))
+            if (left := cleaner.map(said, TelemetryPart.EVENT, is_top=True)) is not said:
+                o = msgspec.structs.replace(o, thrown=tuple(str(left.get(name, "")) for name in _THROWN))
         if (
             attributes is o.attributes
             and name is o.name

@@ -6,7 +6,7 @@ Rules
   person. A message that waited is posted when the hours are over, in its state then.
 - Questions, alerts and failures never wait, nor does the message of a task that asks or has failed.
 - In a sink that edits, the message itself says how a task ended: its end is a line of the thread only where it failed,
-  or ran `Route.closing` or longer. A sub-agent's end is one only where it failed, or in `live`.
+  or ran `Route.closing` or longer. A sub-agent's end is one only where it failed, below an alert, or in `live`.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def is_said_by_its_message(route: Route, task: Task, checkpoint: Checkpoint, roo
     if checkpoint.kind is not Kind.END or checkpoint.status == ERROR or is_live:
         return False
     if task.uid != root.uid:
-        return True
+        return not root.is_alert
     if not route.closing or task.started_at is None:
         return False
     return (task.ended_at or checkpoint.at) - task.started_at < route.closing

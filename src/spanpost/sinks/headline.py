@@ -59,8 +59,8 @@ def agents(children: Sequence[Task], locale: Locale = ENGLISH) -> str:
 
 
 def is_asking(task: Task) -> bool:
-    """Tell whether a task waits for a person."""
-    return bool(task.open_approvals) or task.status == WAITING
+    """Tell whether a task waits for a person. One that failed while it asked does not, though it may be answered."""
+    return not labels.is_final(task) and (bool(task.open_approvals) or task.status == WAITING)
 
 
 def words(task: Task, limit: int = 300, locale: Locale = ENGLISH) -> str:

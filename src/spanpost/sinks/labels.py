@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from urllib.parse import urlsplit
@@ -120,6 +119,13 @@ def title(task: Task, limit: int = 150, locale: Locale = ENGLISH) -> str:
         or line(task.agent_name or "", limit)
         or line(locale.say("task.unnamed", id=task.task_id), limit)
     )
+
+
+def without_content(task: Task) -> Task:
+    """Return a task without what was asked of it and what it answered."""
+    if task.ask is None and task.answer is None:
+        return task
+    return msgspec.structs.replace(task, ask=None, answer=None)
 
 
 def byline(task: Task, limit: int = 80, locale: Locale = ENGLISH, *, has_requester: bool = True) -> list[str]:
@@ -244,16 +250,6 @@ def doing(task: Task, limit: int = 300, locale: Locale = ENGLISH) -> str:
     return line(locale.translate(task.messages.get("action"), task.action or ""), limit)
 
 
-def at_work(children: Sequence[Task], locale: Locale = ENGLISH) -> str:
-    """Return what the child tasks do together: ``1 of 2 agents at work``, ``2 of 8 agents failed``."""
-    if not children:
-        return ""
-    open_, n = sum(not is_final(c) for c in children), len(children)
-    failed = sum(c.status == "error" for c in children)
-    said = locale.say("figure.agents_at_work", open=open_, n=n) if open_ else locale.say("figure.agents_done", n=n)
-    return f"{said}, {locale.say('figure.failed', n=failed)}" if failed else said
-
-
 def host(url: str, limit: int = 253) -> str:
     """Return the host of an address that `redaction.link` accepted, in ASCII, so that no letter poses as
     another.
@@ -361,18 +357,3 @@ def failure_line(task: Task, locale: Locale = ENGLISH) -> str:
         return ""
     why = failure(task, locale).strip().partition("\n")[0]
     return ": ".join(filter(None, (line(task.error.type, 80), line(why, 300))))
-
-
-def sentence(task: Task, locale: Locale = ENGLISH) -> str:
-    """Write the task's state in one line, for a notification or a list."""
-    shown = task_label(task, locale)
-    parts = [f"{shown.emoji} {title(task, locale=locale)}: {shown.word}"]
-    done = percent(task)
-    if done is not None and not is_final(task):
-        parts.append(share(done, locale))
-    if is_final(task):
-        if task.error and (why := line(failure(task, locale) or task.error.type, 120)):
-            parts.append(why)
-    elif now := (doing(task, 120, locale) or step(task, locale=locale)):
-        parts.append(now)
-    return " · ".join(parts)

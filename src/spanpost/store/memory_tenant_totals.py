@@ -10,11 +10,10 @@ import msgspec
 
 from spanpost.model.checkpoints import Checkpoint
 from spanpost.model.tasks import Task
-from spanpost.model.tenant_limits import TenantStorage
+from spanpost.model.tenant_limits import FORGOTTEN, TenantStorage
 from spanpost.semconv import FINAL_STATUSES
 from spanpost.store.memory_heartbeats import MemoryHeartbeats
 from spanpost.store.memory_tables import MemoryTables
-from spanpost.store.tenant_totals import FORGOTTEN
 
 
 class MemoryTenantTotals:

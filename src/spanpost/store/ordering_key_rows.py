@@ -13,7 +13,7 @@ import msgspec
 
 from spanpost.model.deliveries import Receipt
 from spanpost.routing import claiming
-from spanpost.routing.delivery_states import OutboxEntry
+from spanpost.routing.delivery_states import LEAST, OutboxEntry
 from spanpost.routing.planned import ON_THE_WAY
 from spanpost.store import delivery_rows
 from spanpost.store.rows import json_text
@@ -58,7 +58,7 @@ def _update(lease: str, receipt: str, more: str = "") -> str:
     return f"""
 UPDATE ordering_keys AS target SET {more}
   due_at = coalesce({lease}, head.not_before, head.born_at),
-  rank = coalesce(head.most, 6), address = coalesce(head.address, l.address),
+  rank = coalesce(head.most, {LEAST}), address = coalesce(head.address, l.address),
   call = CASE WHEN head.mode = 'erase' THEN 'delete' WHEN {lease} IS NOT NULL OR head.unsure THEN 'reconcile'
     WHEN CASE WHEN coalesce(head.mode, 'state') = 'state' THEN {receipt} IS NOT NULL ELSE head.has_receipt END
     THEN 'edit' ELSE 'post' END

@@ -19,14 +19,12 @@ from uuid import UUID
 
 from spanpost.model.deliveries import DeliveryRow, Mode
 from spanpost.routing import delivery_states
-from spanpost.routing.delivery_states import RANK, OutboxEntry
+from spanpost.routing.delivery_states import LEAST, RANK, OutboxEntry
 from spanpost.routing.delivery_transitions import DeliveryState
 from spanpost.routing.planned import Again, PlannedDelivery
 from spanpost.store import delivery_rows, ordering_key_rows, takeovers
 from spanpost.store.takeovers import Takeover
 
-#: Rank of an ordering key of which nothing is known.
-_LEAST = max(RANK.values())
 #: A leased ordering key keeps its next call: the outcome updates it. Without a receipt, or for a checkpoint,
 #: that call is a post.
 _ORDERING_KEYS = """
@@ -99,7 +97,7 @@ async def put(
         deliveries = [*moved, *deliveries]
     ordering_keys: dict[tuple[str, str], tuple[int, str, bool]] = {}
     for x in deliveries:
-        rank, _, has_checkpoint = ordering_keys.get((x.sink, x.ordering_key), (_LEAST, "", False))
+        rank, _, has_checkpoint = ordering_keys.get((x.sink, x.ordering_key), (LEAST, "", False))
         has_checkpoint = has_checkpoint or x.mode is Mode.CHECKPOINT
         ordering_keys[x.sink, x.ordering_key] = min(rank, RANK[x.urgency]), x.address, has_checkpoint
     now = None

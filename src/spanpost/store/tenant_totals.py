@@ -10,13 +10,11 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any, Final
 
-from spanpost.model.tenant_limits import TenantStorage
+from spanpost.model.tenant_limits import FORGOTTEN, TenantStorage
 from spanpost.semconv import ALERT
 from spanpost.store import row_policies
 from spanpost.store.transactions import Transact
 
-#: A task without telemetry for so long does not count as open: its agent is gone.
-FORGOTTEN: Final = timedelta(days=1)
 #: Pages of a table that are read: 200 MB, 250,000 wide rows.
 _PAGES: Final = 25_000
 #: First key of the advisory lock of the process that measures (arbitrary, fixed); the second is the schema's.

@@ -246,7 +246,9 @@ def answerable(rows: Sequence[ApprovalRow]) -> list[ApprovalRow]:
 
     Where none waits for an answer, the newest: so that the caller learns its result.
     """
-    waiting = [row for row in rows if not row.is_decided and row.state is not InterventionState.VOID]
+    waiting = [
+        row for row in rows if not row.is_decided and row.state not in (InterventionState.VOID, InterventionState.ENDED)
+    ]
     return list({row.mark: row for row in reversed(waiting)}.values()) or list(rows[:1])
 
 

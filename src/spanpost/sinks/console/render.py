@@ -22,7 +22,7 @@ from spanpost.model.checkpoints import Checkpoint, Kind
 from spanpost.model.deliveries import Delivery, Mode
 from spanpost.model.tasks import Task
 from spanpost.sinks import labels
-from spanpost.sinks.headline import family
+from spanpost.sinks.headline import agents, family
 from spanpost.sinks.loop_label import loop
 from spanpost.text.locales import ENGLISH, Locale
 from spanpost.text.sanitise import line, link, paragraph
@@ -174,7 +174,7 @@ def _question(question: str, options: Sequence[str], risk: str, locale: Locale) 
 def _children(children: Sequence[Task], now: datetime | None, locale: Locale) -> list[RenderableType]:
     if not children:
         return []
-    rows: list[RenderableType] = [_line((labels.at_work(children, locale), "dim"))]
+    rows: list[RenderableType] = [_line((agents(children, locale), "dim"))]
     shown = children[:CHILDREN]
     for i, child in enumerate(shown):
         label = labels.task_label(child, locale)

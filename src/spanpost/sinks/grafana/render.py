@@ -62,8 +62,8 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def note(delivery: Delivery, *, dashboard: str = "", tags: Iterable[str] = ()) -> Note | None:
-    """Render a delivery as an annotation; None if it has none."""
-    task, checkpoint = delivery.task, delivery.checkpoint
+    """Render a delivery as an annotation, without content; None if it has none."""
+    task, checkpoint = labels.without_content(delivery.task), delivery.checkpoint
     mark = mark_of_delivery(delivery)
     if delivery.mode is Mode.STATE:
         if task.started_at is None:

@@ -45,6 +45,11 @@ def blunt(text: str) -> str:
     return text.replace("<!", "‹!").replace("<@", "‹@").replace("<#", "‹#")
 
 
+def unbroken(said: str, most: int = 30) -> str:
+    """Return facts between `` · `` so that a line ends between two of them, not within a short one."""
+    return " · ".join(one.replace(" ", "\u00a0") if len(one) <= most else one for one in said.split(" · "))
+
+
 def text(value: str, *styles: str, link: str = "") -> Element:
     """Return a rich text element: literal, with styles (bold, italic, strike, code)."""
     element: Element = {"type": "link", "url": link, "text": value} if link else {"type": "text", "text": value}

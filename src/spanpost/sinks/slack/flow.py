@@ -85,7 +85,7 @@ class _DeliveryFlow:
         self.delivery, self.place, self.known = delivery, place, known_of(delivery)
         self.slack_style = _in_place_of(slack_style, self.known)
 
-    def draw(self, generation: int, moved_to: str = "") -> Any:
+    def draw(self, generation: int, moved_to: str = "", *, is_new: bool = False) -> Any:
         """Return a function that renders the message in a style."""
         whole = self.delivery.task, self.delivery.children
         if (summary := self.delivery.summary) is not None:
@@ -108,6 +108,7 @@ class _DeliveryFlow:
             style=style,
             slack_style=self.slack_style,
             moved_to=moved_to,
+            is_new=is_new,
         )
 
     def mark(self, generation: int, style: Style) -> str:
@@ -172,7 +173,7 @@ class _DeliveryFlow:
         self, channel: str, generation: int
     ) -> Generator[SlackRequest, Response, tuple[SlackRequest, Response, SlackMessage]]:
         arguments = {"channel": channel, "client_msg_id": client_msg_id(self.delivery.key, generation)} | _QUIET
-        return (yield from _try(POST, arguments, self.draw(generation), Style.RICH))
+        return (yield from _try(POST, arguments, self.draw(generation, is_new=True), Style.RICH))
 
     def _seen(self, drawn: SlackMessage, generation: int) -> dict[str, Any]:
         seen = {"mark": self.mark(generation, drawn.style)}

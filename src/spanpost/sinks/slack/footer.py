@@ -36,7 +36,7 @@ def button_rows(
         links=slack_style.linked(task),
         is_asking=bool(asked[0]),
     )
-    shown_questions = () if labels.is_final(task) else asked[0]
+    shown_questions = asked[0]
     answers = [
         buttons.of_question(one.approval, one.shown, locale) if slack_style.is_interactive else []
         for one in shown_questions
@@ -67,7 +67,7 @@ def small_print(
     locale, is_final = slack_style.locale, labels.is_final(task)
     said = [slack_style.note] * bool(slack_style.note)
     until = ""
-    if asked[0] and not is_final:
+    if asked[0]:
         first = asked[0][0]
         said += questions.facts_of(first, slack_style)
         if (due := first.approval.deadline) is not None:

@@ -46,7 +46,9 @@ Asked: TypeAlias = tuple[Sequence[OpenQuestion], int]
 
 
 def asked_of(task: Task, children: Sequence[Task], slack_style: SlackStyle) -> Asked:
-    """Return the open questions of a task, then those of the tasks below it."""
+    """Return the open questions of a task, then those of the tasks below it; none of a task that has ended."""
+    if labels.is_final(task):
+        return (), 0
     found = [(one, approval) for one in (task, *children) for approval in one.open_approvals]
     shown = [
         OpenQuestion(

@@ -40,6 +40,7 @@ from spanpost.sinks.slack.blocks import (
     section,
     size,
     text,
+    unbroken,
 )
 from spanpost.sinks.slack.cards import CARDS, cards_of, title_of
 from spanpost.sinks.slack.footer import button_rows, small_print
@@ -87,15 +88,21 @@ def root(
     style: Style = Style.RICH,
     slack_style: SlackStyle = ANONYMOUS,
     moved_to: str = "",
+    is_new: bool = False,
 ) -> SlackMessage:
     """Render a task's root message.
 
     `key` is the delivery's: with the generation it marks the message for lookups.
 
     `moved_to` is the address of the message in which a merged task continues.
+
+    `is_new`: it is posted. A post with a mention would notify the requester of each start; an edit notifies no person.
     """
     asked = questions.asked_of(task, children, slack_style)
     who = slack_style.person(task)
+    if is_new and who:
+        # An id says nothing to people: the first edit shows the person.
+        task, who = (task if slack_style.knows_name(task) else msgspec.structs.replace(task, requested_by=None)), ""
     task, children = slack_style.of_task(task), [slack_style.of_task(child) for child in children]
     if task.end_reason == MERGED:
         return _moved(task, marker(key, generation), style, slack_style, link(moved_to, 300) or "")
@@ -177,7 +184,7 @@ def _sentence(task: Task, children: Sequence[Task], asked: questions.Asked, slac
 def _sign(task: Task, asked: questions.Asked, locale: Locale) -> labels.StatusLabel:
     """Return the sign and the colour of a task: a task below that waits lifts the whole message."""
     label = labels.task_label(task, locale)
-    if asked[0] and not labels.is_final(task):
+    if asked[0]:
         return labels.status_label("waiting", locale)
     return label
 
@@ -215,10 +222,10 @@ def _root_rich(
         section(
             text(f"{label.emoji} "),
             text(titled(task, slack_style), "bold", link=slack_style.page_of(task)),
-            text(f"  {now}{f' ({aside})' if aside else ''}"),
+            text(f"  {unbroken(now)}{f' ({aside})' if aside else ''}"),
         )
     ]
-    if shown and not labels.is_final(task):
+    if shown:
         head += questions.elements_of(shown[0], slack_style)
     elif failed := _failed(task, locale):
         head.append(section(text(": ".join(filter(None, failed)), "bold")))
@@ -253,9 +260,10 @@ def _root_plain(
     label, aside = _sign(task, asked, locale), _asides(task, locale)
     shown, _ = asked
     now = headline(task, children, locale)
-    lines = [f"{label.emoji} {titled(task, slack_style)}: {now}{f' ({aside})' if aside else ''}"]
-    if shown and not labels.is_final(task):
-        lines += questions.lines_of(shown[0], slack_style)
+    lines = [f"{label.emoji} {titled(task, slack_style)}: {unbroken(now)}{f' ({aside})' if aside else ''}"]
+    if shown:
+        first, *more = questions.lines_of(shown[0], slack_style)
+        lines += [first.removeprefix("✋ "), *more]
     elif failed := _failed(task, locale):
         lines.append(": ".join(filter(None, failed)))
     elif said := _last_words(task, locale):
@@ -265,7 +273,7 @@ def _root_plain(
         lines += [f"{labels.task_label(c).emoji} {disarmed(labels.title(c, 80, locale))}" for c in chosen]
     many = int(ARTIFACTS * most)
     below = [f"📎 {disarmed(line(a.name, 80))} {link(a.uri, 300) or ''}".rstrip() for a in task.artifacts[:many]]
-    if page := slack_style.page_of(task):
+    if (page := slack_style.page_of(task)) and not slack_style.is_interactive:
         below.append(f"{locale.say('button.open')}: {page}")
     below += [f"🔗 {name} {url}" for name, url, _ in _links(task, slack_style, int(LINKS * most) or 1)]
     if task.results and labels.is_final(task):

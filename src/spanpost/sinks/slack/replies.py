@@ -35,6 +35,7 @@ from spanpost.sinks.slack.blocks import (
     size,
     small_parsed,
     text,
+    unbroken,
 )
 from spanpost.sinks.slack.impersonation import disarmed, quoted
 from spanpost.sinks.slack.questions import DrawnQuestion, draw, small_print
@@ -205,7 +206,7 @@ def _rich(
         line_ += [text("  "), mention(one)]
     if checkpoint.kind in (Kind.MILESTONE, Kind.CHECKPOINT) and checkpoint.progress is not None:
         share = min(max(checkpoint.progress, 0.0), 100.0) if checkpoint.progress == checkpoint.progress else 0.0
-        line_.append(text(f"  ·  {labels.share(share, locale)}"))
+        line_.append(text(f"  ·  {unbroken(labels.share(share, locale))}"))
     parts: list[Element] = [section(*line_), *below.elements()]
     if verdict:
         parts.append(

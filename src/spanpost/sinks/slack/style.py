@@ -13,6 +13,7 @@ from spanpost.model.checkpoints import Checkpoint
 from spanpost.model.readings import Approval
 from spanpost.model.tasks import Task
 from spanpost.routing.routes import Route
+from spanpost.sinks.labels import without_content
 from spanpost.sinks.redaction import compiled
 from spanpost.sinks.slack.links import Template
 from spanpost.tasks.approval_rules import requester_of
@@ -69,9 +70,7 @@ class SlackStyle(msgspec.Struct, frozen=True, kw_only=True):
 
     def of_task(self, task: Task) -> Task:
         """Return a task with its texts redacted, and without its content unless that is shown."""
-        if not self.shows_content and (task.ask is not None or task.answer is not None):
-            task = msgspec.structs.replace(task, ask=None, answer=None)
-        return self._hidden(task)
+        return self._hidden(task if self.shows_content else without_content(task))
 
     def of_alert(self, alert: Alert) -> Alert:
         """Return an alert with its texts redacted."""
@@ -100,6 +99,10 @@ class SlackStyle(msgspec.Struct, frozen=True, kw_only=True):
     def person(self, task: Task) -> str:
         """Return the Slack user id of the person for whom a task runs; empty where it is not known."""
         return requester_of(task, self.people)
+
+    def knows_name(self, task: Task) -> bool:
+        """Tell whether the person for whom a task runs is given by a name, not by an id."""
+        return not requester_of(task, {})
 
     def question(self, approval: Approval) -> ShownText:
         """Return a question as Slack may show it. It is incomplete if the settings hide a part."""
