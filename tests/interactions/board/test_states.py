@@ -88,6 +88,7 @@ def test_costs_count_failures(open_page: OpenPage, tasks: LiveTasks) -> None:
     tasks.end(621)
     page = open_page("/board/costs")
     table = page.get_by_role("region", name="Tasks by agent")
+    table.get_by_role("row", name="counted").wait_for()
     heads = table.get_by_role("columnheader").all_inner_texts()
     cells = table.get_by_role("row", name="counted").get_by_role("cell").all_inner_texts()
     assert cells[heads.index("Failed") - 1] == "1"
