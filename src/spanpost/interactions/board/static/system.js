@@ -46,7 +46,7 @@ function components(items) {
   return table("Components", ["Component", "State", "Since", "Figures"], items.map((one) => {
     const [sign, word] = STATES[one.state] ?? STATES.unknown;
     return [h("th", { scope: "row" }, line(one.name, 60)), h("span", { class: one.state === "down" ? "bad" : null }, `${sign} ${word}`), one.since ? moment(one.since) : "", line(one.detail, 160)];
-  }), "words");
+  }), "");
 }
 
 // One line for each sink and address.
