@@ -12,11 +12,11 @@ import pytest
 ROOT = Path(__file__).parents[2]
 #: Parts that a benchmark needs, and the option to use them.
 PARTS = {
-    "postgres": ("archive", "board", "budgets", "cells", "cells_simulation", "control", "deliveries", "erase",
-                 "gateway", "hostile", "hostile_bodies", "kafka", "latency", "store", "outage", "overshoot", "peers",
-                 "sealing", "shares", "space", "stages"),
+    "postgres": ("archive", "board", "board_pages", "budgets", "cells", "cells_simulation", "control", "deliveries",
+                 "erase", "gateway", "hostile", "hostile_bodies", "kafka", "latency", "store", "outage", "overshoot",
+                 "peers", "sealing", "shares", "space", "stages"),
     "kafka": ("kafka",),
-    "chromium": ("board",),
+    "chromium": ("board", "board_pages"),
     "otelcol": ("collector",),
 }  # fmt: skip
 #: Modules that benchmarks share.

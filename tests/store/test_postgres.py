@@ -521,6 +521,9 @@ async def test_one_elected_process_counts_for_all(store: PostgresStore, postgres
     root_span = {"agent.task.name": "live", "gen_ai.operation.name": "invoke_agent"}
     await other.record([started(trace=3, span=1, name="agent", attributes=root_span)])
     assert (await under_way(store), await under_way(other)) == ({"starting": 1}, None)
+    asked = await other.fleet(is_asked=True)  # by a person: it takes no turn
+    assert asked is not None
+    assert asked.by_status == {"starting": 1}
     assert (await under_way(store), await under_way(other)) == ({"starting": 1}, None)
     await database.execute("UPDATE heartbeats SET reported_until = now() - interval '1 s'")  # as after a kill
     assert (await under_way(other), await under_way(store)) == ({"starting": 1}, None)

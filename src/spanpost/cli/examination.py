@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import shlex
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from spanpost.cli.health_check import component_findings, token_findings
 from spanpost.cli.limits_check import examine_limits, stored_findings
 from spanpost.cli.listening import NamedFinding, examine_gateway, examine_metrics
 from spanpost.cli.trial_message import send
 from spanpost.model.access_tokens import AccessToken, ending
 from spanpost.model.errors import ConfigError, SpanpostError
 from spanpost.model.findings import Finding
+from spanpost.model.fleet import Fleet
 from spanpost.model.launch_orders import LAUNCH
 from spanpost.model.tenant_limits import TenantStorage
 from spanpost.settings import config_path, describe_database, foreign_database, is_sdk_disabled
@@ -81,7 +82,7 @@ def _database(settings: Settings) -> Iterator[NamedFinding]:
         where = f"embedded PostgreSQL in {settings.database.data_dir}"
         where += f" (DATABASE_URL names {other} and is not used)" if other else ""
     try:
-        counts, server, ends, stored = asyncio.run(_counts(settings))
+        counts, server, ends, stored, fleet = asyncio.run(_counts(settings))
     except SpanpostError as error:
         section = str(error).partition(":")[0]  # of the settings that the store was opened with
         name = section if section in type(settings).model_fields else "database"
@@ -90,15 +91,15 @@ def _database(settings: Settings) -> Iterator[NamedFinding]:
     rows = ", ".join(f"{name} {value}" for name, value in counts.items() if isinstance(value, int))
     yield NamedFinding("database", True, f"{where}: reachable, schema current{server}; {rows}")
     yield from stored_findings(settings, stored)
-    for token in ends:
-        name, verb = line(token.name, 100), "ends" if token.is_valid(datetime.now(UTC)) else "has ended"
-        cure = f"spanpost token rotate {shlex.quote(name)}"
-        yield NamedFinding("tokens", True, f"{name} {verb}: {token.expires_at:%Y-%m-%d %H:%M} UTC", cure)
+    yield from component_findings(fleet)
+    yield from token_findings(ends)
 
 
-async def _counts(settings: Settings) -> tuple[dict[str, object], str, list[AccessToken], list[TenantStorage]]:
-    """Return the numbers of rows, what is to be known of the server, the tokens that end soon, and what tenants have
-    stored.
+async def _counts(
+    settings: Settings,
+) -> tuple[dict[str, object], str, list[AccessToken], list[TenantStorage], Fleet | None]:
+    """Return the numbers of rows, what is to be known of the server, the tokens that end soon, what tenants have
+    stored, and the figures of the metrics.
     """
     from spanpost.runtime import assembly
     from spanpost.store.postgres import PostgresStore
@@ -110,7 +111,8 @@ async def _counts(settings: Settings) -> tuple[dict[str, object], str, list[Acce
         state = await store.access_tokens.state()
         ends = ending(state.tokens if state is not None else (), datetime.now(UTC))
         about = f"; {server}" if server is not None else ""
-        return await store.counts(), about, ends, await store.tenant_totals.stored()
+        stored = await store.tenant_totals.stored()
+        return await store.counts(), about, ends, stored, await store.fleet(is_asked=True)
     finally:
         await store.close()
 

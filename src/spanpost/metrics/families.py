@@ -221,6 +221,13 @@ class MetricFamilies:
             buckets=DELIVERIES,
             registry=registry,
         )
+        self.last_success = Gauge(
+            "spanpost_deliveries_last_success_timestamp_seconds",
+            "When a delivery last reached its sink, in Unix time.",
+            ["sink"],
+            registry=registry,
+            multiprocess_mode="max",
+        )
         self.coalesced = counter(
             "deliveries_coalesced", "States that a newer state replaced before they were sent.", "sink"
         )

@@ -8,7 +8,7 @@ its trace as an exemplar, and the checkpoint where there is one.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 
 from prometheus_client.exposition import choose_encoder
@@ -98,6 +98,7 @@ class Metrics(MetricFamilies):
             match outcome:
                 case Receipt(skipped=""):
                     self.deliveries.labels(sink, "delivered").inc()
+                    self.last_success.labels(sink).set_to_current_time()
                     if outcome.diverted:
                         self.diverted.labels(sink, outcome.diverted).inc()
                     self.delivery_age.labels(sink).observe(max(age.total_seconds(), 0.0))
@@ -167,6 +168,16 @@ class Metrics(MetricFamilies):
         """Return the content type and the page of all metrics, in the format that the scraper accepts."""
         encode, content_type = choose_encoder(accept)
         return content_type, encode(shown(self.registry))
+
+    def samples(self, names: Collection[str]) -> dict[str, dict[str, float]]:
+        """Return the samples of these names by the value of their first label; several with the same are added."""
+        found: dict[str, dict[str, float]] = {}
+        for sample in (sample for metric in shown(self.registry).collect() for sample in metric.samples):
+            if sample.name in names:
+                values = found.setdefault(sample.name, {})
+                first = next(iter(sample.labels.values()), "")
+                values[first] = values.get(first, 0.0) + sample.value
+        return found
 
     def count_dropped(self, component: str, reason: str, n: int = 1) -> None:
         """Count dropped items. A reason outside the closed list is ``other``."""

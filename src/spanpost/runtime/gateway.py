@@ -223,7 +223,11 @@ class Gateway:
         from spanpost.settings.guards import gateway_guard
 
         context = EndpointContext(
-            pipeline=self.pipeline, settings=self.settings, sender_tokens=self._sender_tokens, url=self.http_url
+            pipeline=self.pipeline,
+            settings=self.settings,
+            sender_tokens=self._sender_tokens,
+            url=self.http_url,
+            components=health.components,
         )
         endpoints = endpoints_of(context)
         for route in (route for endpoint in endpoints for route in endpoint.routes):

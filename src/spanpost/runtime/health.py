@@ -5,13 +5,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from spanpost.http.tokens import SenderTokens
+from spanpost.model.errors import StoreUnavailable
 from spanpost.receivers.receiver import Receiver
 from spanpost.runtime import workers
 from spanpost.runtime.assembly import enabled_sinks
+from spanpost.runtime.component_health import SAMPLES, ComponentHealth, components
 from spanpost.runtime.pipeline import Pipeline
 
 if TYPE_CHECKING:
@@ -31,6 +37,9 @@ _CHECK_INTERVAL: Final = 1.0
 _CHECK_TIMEOUT: Final = 1.0
 #: Without a commit for this long, a check writes something: a disk may be full before a sender notices. Seconds.
 _WRITE_INTERVAL: Final = 30.0
+_FIGURES_TIMEOUT: Final = 5.0
+#: How long the state of components answers requests, seconds: their figures read many rows.
+_COMPONENTS_INTERVAL: Final = 10.0
 
 
 class GatewayHealth:
@@ -57,6 +66,11 @@ class GatewayHealth:
         self._checked_at = float("-inf")
         self._trouble = ""
         self._check: asyncio.Task[str] | None = None
+        #: When the database's trouble, or its absence, began.
+        self._since = datetime.now(UTC)
+        self._components: list[ComponentHealth] = []
+        self._components_at = float("-inf")
+        self._looking = asyncio.Lock()
         #: Number of the receiver's commits at the last check, and when a write succeeded last.
         self._commits = 0
         self._wrote_at = time.monotonic()
@@ -96,9 +110,13 @@ class GatewayHealth:
             self._check = asyncio.create_task(self._checked())
         await asyncio.wait((self._check,), timeout=_CHECK_TIMEOUT)
         if not self._check.done():
-            self._trouble = self._trouble or "the database does not answer"
+            if not self._trouble:
+                self._trouble, self._since = "the database does not answer", datetime.now(UTC)
             return
-        self._trouble = self._check.result()
+        trouble = self._check.result()
+        if bool(trouble) != bool(self._trouble):
+            self._since = datetime.now(UTC)
+        self._trouble = trouble
         self._checked_at = time.monotonic()
         if not self._trouble:
             self._receiver.trouble = ""  # no sender has tried since the outage
@@ -115,6 +133,20 @@ class GatewayHealth:
         if tries and not trouble:
             self._wrote_at = time.monotonic()
         return trouble
+
+    async def components(self) -> list[ComponentHealth]:
+        """Return the state of each component, at most ten seconds old."""
+        async with self._looking:
+            if time.monotonic() - self._components_at >= _COMPONENTS_INTERVAL:
+                await self._check_database()
+                fleet = None
+                with suppress(StoreUnavailable, TimeoutError):
+                    fleet = await asyncio.wait_for(self._pipeline.store.fleet(is_asked=True), _FIGURES_TIMEOUT)
+                metrics = self._pipeline.metrics
+                samples = metrics.samples(SAMPLES) if metrics is not None else {}
+                self._components = components(self._settings, fleet, samples, self._trouble, self._since)
+                self._components_at = time.monotonic()
+        return self._components
 
     async def _live(self, request: Request) -> Response:
         return _json(200, {"status": "live"})
@@ -146,6 +178,7 @@ class GatewayHealth:
             "journal_bytes": receiver.journal.size if receiver.journal is not None else 0,
             "journal_lag_seconds": receiver.journal.lag if receiver.journal is not None else 0,
             "connections": self._connections(),
+            "components": msgspec.to_builtins(await self.components()),
             "sinks": list(enabled_sinks(self._settings)),
             "tenants": sorted({token.tenant for token in section.tokens}) if section is not None else [],
         }

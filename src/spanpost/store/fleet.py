@@ -85,9 +85,9 @@ FROM retention_progress WHERE coalesce(completed_at, failed_at) IS NOT NULL"""
 _SCHEMA = "SELECT max(version_num) FROM spanpost_version"
 
 
-async def figures(connection: Any, owner: UUID) -> Fleet | None:
-    """Return the figures when it is the owner's turn to publish, else None."""
-    if not await connection.fetchval(_TAKE, owner, TURN):
+async def figures(connection: Any, owner: UUID | None) -> Fleet | None:
+    """Return the figures when it is the owner's turn to publish, else None; without an owner in any case."""
+    if owner is not None and not await connection.fetchval(_TAKE, owner, TURN):
         return None
     return Fleet(
         tasks=[OpenTasks(**dict(row)) for row in await connection.fetch(_TASKS)],

@@ -339,7 +339,7 @@ class MemoryStore:
         """Return nothing: memory takes writes."""
         return ""
 
-    async def fleet(self) -> Fleet | None:
+    async def fleet(self, *, is_asked: bool = False) -> Fleet | None:
         """Return the figures of all open tasks, questions and deliveries."""
         spending, tokens = await self.budgets.spending(None, SHOWN), self.access_tokens.rows
         return fleet(self._tables, self._heartbeats, self.outbox, spending, tokens)

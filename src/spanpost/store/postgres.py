@@ -290,8 +290,10 @@ class PostgresStore(Consuming, Journaling, Elapsing):
 
         return await self.run(work)
 
-    async def fleet(self) -> Fleet | None:
-        """Return the figures of all open work when it is this process's turn, else None."""
+    async def fleet(self, *, is_asked: bool = False) -> Fleet | None:
+        """Return the figures of all open work when it is this process's turn or a person asked, else None."""
+        if is_asked:
+            return await self.run(lambda c: fleet.figures(c, None))
         found = await self.run(lambda c: fleet.figures(c, self._owner))
         self._has_turn = found is not None
         return found

@@ -261,9 +261,9 @@ class Store(Recorder, Protocol):
         """**Protocol:** return the number of rows by table and of deliveries by state."""
         ...
 
-    async def fleet(self) -> Fleet | None:
+    async def fleet(self, *, is_asked: bool = False) -> Fleet | None:
         """**Protocol:** return the figures of all open work on the database.
 
-        None while another process has the turn to publish.
+        None while another process has the turn to publish them, unless a person asked (`is_asked`).
         """
         ...

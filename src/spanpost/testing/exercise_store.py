@@ -75,6 +75,9 @@ class ExerciseStore:
         fleet = await store.fleet()
         assert fleet is not None
         assert fleet.by_status == {"starting": 1}
+        asked = await store.fleet(is_asked=True)
+        assert asked is not None
+        assert asked.by_status == {"starting": 1}
         assert 0 <= fleet.tasks[0].stall < 60
 
     async def test_retries_of_a_failing_task_are_counted(self, make_store: MakeStore) -> None:

@@ -23,9 +23,9 @@ class LiveTasks:
         self._resource = {"attributes": _pairs({"service.name": service})}
         self._began: dict[int, tuple[int, dict[str, Value]]] = {}
 
-    def begin(self, numbers: Iterable[int], **attributes: Value) -> None:
+    def begin(self, numbers: Iterable[int], *, seconds_ago: int = 0, **attributes: Value) -> None:
         """Begin tasks; ``name`` and ``agent`` may hold ``{n}``, dots in names are written ``__``."""
-        now = time.time_ns()
+        now = time.time_ns() - seconds_ago * 10**9
         records = []
         for number in numbers:
             known = self._attributes(number, attributes)
@@ -72,6 +72,26 @@ class LiveTasks:
         said: dict[str, Value] = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": tool}
         name = f"execute_tool {tool}"
         self._spans([_span(number, said, now - 1_000_000, now, name=name, span=call, parent=number)])
+
+    def calls(self, number: int, count: int) -> None:
+        """Send very many calls that ended, a second apart until now: each fourth of a model."""
+        now = time.time_ns()
+        for first in range(0, count, 500):
+            spans = []
+            for n in range(first, min(first + 500, count)):
+                said: dict[str, Value] = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": f"tool-{n % 7}"}
+                if n % 4 == 0:
+                    said = {
+                        "gen_ai.operation.name": "chat",
+                        "gen_ai.request.model": "gpt-4o",
+                        "gen_ai.response.id": f"r-{number}-{n}",
+                        "gen_ai.usage.input_tokens": 1000 + n * 10 % 90_000,
+                        "gen_ai.usage.output_tokens": 100,
+                    }
+                end = now - (count - n) * 10**9
+                span = 4_000_000_000 + number * 1_000_000 + n
+                spans.append(_span(number, said, end - 8 * 10**8, end, name="call", span=span, parent=number))
+            self._spans(spans)
 
     def end(self, number: int, *, error: str = "", **attributes: Value) -> None:
         """End a task."""

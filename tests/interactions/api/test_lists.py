@@ -65,3 +65,14 @@ def test_days_and_deliveries(served: Served) -> None:
         refused = client.get("/api/costs/days", params={"zone": zone})
         assert (refused.status_code, field_of(refused.json())) == (422, "zone")
     assert client.get("/api/deliveries", params={"state": "dead"}).json()["items"] == []
+
+
+def test_the_state_of_components(served: Served) -> None:
+    """Everybody sees which component works; figures, which are of all tenants, only operators and auditors do."""
+    found = served.as_of("operator").get("/api/components").json()["items"]
+    states = {one["name"]: one["state"] for one in found}
+    assert (states["database"], {"outbox"} <= states.keys()) == ("ok", True)
+    assert any(one["detail"] for one in found)
+    plain = served.as_of("viewer").get("/api/components").json()["items"]
+    assert [one["name"] for one in plain] == [one["name"] for one in found]
+    assert {one["detail"] for one in plain} == {""}

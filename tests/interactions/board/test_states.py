@@ -69,3 +69,26 @@ def test_why_it_failed_is_short_first(open_page: OpenPage, tasks: LiveTasks, boa
     assert not why.get_by_text("assert 3 == 4").is_visible()
     why.locator("summary").first.click()
     assert why.locator("pre").first.inner_text().endswith("assert 3 == 4")
+
+
+def test_a_family_says_who_waits_and_who_failed(open_page: OpenPage) -> None:
+    """The line of a task counts the agents below it that are at work, wait and failed, not only those at work."""
+    page = open_page("/")
+    said = page.evaluate(
+        "async task => (await import('/board/static/now/words.js')).doing(task)",
+        {"status": "working", "working_children": 3, "waiting_children": 1, "failed_children": 2},
+    )
+    assert said == "3 agents at work, 1 waiting, 2 failed"
+
+
+def test_costs_count_failures(open_page: OpenPage, tasks: LiveTasks) -> None:
+    """The sums of an agent have a column with its failed tasks."""
+    tasks.begin(range(620, 623), name="Count {n}", gen_ai__agent__name="counted")
+    tasks.end(620, error="Oh: no")
+    tasks.end(621)
+    page = open_page("/board/costs")
+    table = page.get_by_role("region", name="Tasks by agent")
+    table.get_by_role("row", name="counted").wait_for()
+    heads = table.get_by_role("columnheader").all_inner_texts()
+    cells = table.get_by_role("row", name="counted").get_by_role("cell").all_inner_texts()
+    assert cells[heads.index("Failed") - 1] == "1"

@@ -20,14 +20,15 @@ from spanpost.interactions.api.parts import TheParts, TheReader, Who
 from spanpost.interactions.api.requests import DaysQuery, DeliveriesQuery, FacetsQuery, SortedQuery
 from spanpost.interactions.api.responses import ApiJson, plain, task_summary
 from spanpost.interactions.api.schemas import MONEY
+from spanpost.interactions.authorization import CallerRole
 from spanpost.model.queries import Page, TaskFilter, TaskKey
 from spanpost.model.tasks import Task
 from spanpost.store.protocols import Reader
 
 router = APIRouter(tags=["tasks"])
-#: Rows of a file, and of each query for it.
+#: Rows of a file, and of each query for it: in other orders than by start each query reads all tasks that match.
 ROWS: Final = 10_000
-_PAGE: Final = 100
+_PAGE: Final = 1000
 COLUMNS: Final = (
     "task_id", "name", "agent_name", "status", "started_at", "ended_at", "cost_usd", "unpriced_calls", "input_tokens",
     "output_tokens", "cache_read_tokens", "llm_calls", "tool_calls", "tool_errors", "model", "repo", "environment",
@@ -70,6 +71,17 @@ class DeliveryBody(BaseModel):
     error: str = Field(description="What the sink answered.")
 
 
+class ComponentBody(BaseModel):
+    """State of a component of the gateway."""
+
+    name: str
+    state: Literal["ok", "late", "down", "unknown"] = Field(
+        description="`late`: it works, and is behind or has given something up."
+    )
+    since: str | None = Field(description="Of trouble: when it began; else of what went well last. Null: not known.")
+    detail: str = Field(description="Figures of all tenants; empty without the role `operator` or `auditor`.")
+
+
 class DaySpendBody(BaseModel):
     """What the model calls of a day came to."""
 
@@ -107,6 +119,17 @@ async def deliveries(caller: Who, parts: TheParts, asked: Annotated[DeliveriesQu
         return ApiJson({"items": [], "next": None})
     rows = await parts.outbox.deliveries(state=asked.state, limit=asked.limit, tenant=caller.tenant)
     return ApiJson({"items": [msgspec.structs.asdict(one) for one in rows], "next": None})
+
+
+@router.get("/api/components", response_model=schemas.Items[ComponentBody])
+async def components(caller: Who, parts: TheParts) -> ApiJson:
+    """List the state of the gateway's components. Their figures are of all tenants: for operators and auditors, and
+    this machine's token.
+    """
+    found = await parts.components() if parts.components is not None else ()
+    sees = caller.provider == "local" or not caller.roles.isdisjoint((CallerRole.OPERATOR, CallerRole.AUDITOR))
+    items = [msgspec.structs.asdict(one) | ({} if sees else {"detail": ""}) for one in found]
+    return ApiJson({"items": items, "next": None})
 
 
 @router.get("/api/costs/days", response_model=schemas.Items[DaySpendBody], responses=INVALID, tags=["tasks"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -89,6 +89,8 @@ class ApiParts:
         self.heartbeat = 25.0
         #: What waits to be sent; None in a process without an outbox.
         self.outbox: Outbox | None = None
+        #: Returns the state of the gateway's components (`spanpost.runtime.component_health`).
+        self.components: Callable[[], Awaitable[Sequence[msgspec.Struct]]] | None = None
         #: Returns the address of a task's trace; None where it is not known.
         self.trace_link: Callable[[Task], str | None] = lambda task: None
         #: The known launchers, and which of them retries a task.

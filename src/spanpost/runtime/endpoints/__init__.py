@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import pkgutil
-from collections.abc import Callable, Iterable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,6 +25,7 @@ from spanpost.http.routing import HttpRoute, HttpRouter
 if TYPE_CHECKING:
     from spanpost.http.tokens import SenderTokens
     from spanpost.receivers.otlp_http import HttpMetrics
+    from spanpost.runtime.component_health import ComponentHealth
     from spanpost.runtime.pipeline import Pipeline
     from spanpost.settings import Settings
 
@@ -47,6 +48,8 @@ class EndpointContext(msgspec.Struct, frozen=True, kw_only=True):
     sender_tokens: SenderTokens
     #: Where the gateway is reached: scheme, host, port.
     url: str
+    #: Returns the state of each component; None in a process without a gateway.
+    components: Callable[[], Awaitable[Sequence[ComponentHealth]]] | None = None
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):

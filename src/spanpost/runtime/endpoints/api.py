@@ -67,6 +67,7 @@ def endpoints(context: EndpointContext) -> list[Endpoint]:
         watch=pipeline.metrics,
     )
     parts.outbox = store.outbox
+    parts.components = context.components
     parts.stored = context.sender_tokens.stored
     go_by(parts, settings, store.sessions)
     parts.alerts = alert_acts_of(settings, store, pipeline.components.take, pipeline.metrics)

@@ -89,10 +89,11 @@ function pulls(items) {
     h("th", { scope: "row" }, safe(one.key) ? link(one.key, line(one.key.replace(/^https?:\/\/[^/]+\//, ""), 60)) : line(one.key, 60)), `${money(one.cost_usd)}${one.partial ? " or more" : ""}`, count(one.tasks)]));
 }
 
-export function table(caption, heads, rows) {
+/** @param {string} [kind] Class of all columns but the first: `n` for numbers, empty for words. */
+export function table(caption, heads, rows, kind = "n") {
   return h("section", {}, h("h2", {}, caption), h("div", { class: "wide", tabindex: "0", role: "region", "aria-label": caption }, h("table", {},
-    h("thead", {}, h("tr", {}, heads.map((head, i) => h("th", { scope: "col", class: i ? "n" : null }, head)))),
-    h("tbody", {}, rows.map((row) => h("tr", {}, row.map((cell, i) => (i ? h("td", { class: "n" }, cell) : cell))))))));
+    h("thead", {}, h("tr", {}, heads.map((head, i) => h("th", { scope: "col", class: (i && kind) || null }, head)))),
+    h("tbody", {}, rows.map((row) => h("tr", {}, row.map((cell, i) => (i ? h("td", { class: kind || null }, cell) : cell))))))));
 }
 
 const dayOf = (at) => {

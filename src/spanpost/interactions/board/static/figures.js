@@ -34,10 +34,11 @@ export function budgets(all) {
     })))));
 }
 
-/** @type {[string, (row: any) => number | null, (n: any) => string][]} */
+/** @type {[string, (row: any) => number | null, (n: any) => string | Node][]} */
 const COLUMNS = [
   ["Tasks", (row) => number(row.tasks), (n) => n.toLocaleString("en")],
   ["Ended", (row) => number(row.ended), (n) => n.toLocaleString("en")],
+  ["Failed", (row) => number(row.failed), (n) => (n ? h("span", { class: "bad" }, n.toLocaleString("en")) : "0")],
   ["Model calls", (row) => number(row.llm_calls), count],
   ["Tool errors", (row) => number(row.tool_errors), count],
   ["Tool calls", (row) => number(row.tool_calls), count],

@@ -15,11 +15,12 @@ export function system(place, board) {
   const read = (path, query) => get(path, query, control.signal);
 
   async function show() {
-    const [ready, waiting, sending, dead, acts] = await Promise.all([
+    const [ready, parts, waiting, sending, dead, acts] = await Promise.all([
       read("/health/ready").then(() => "", (error) => (error.name === "AbortError" ? Promise.reject(error) : error.message)),
+      read("/api/components").then(({ items }) => items),
       ...["waiting", "sending", "dead"].map((state) => read("/api/deliveries", { state, limit: MOST }).then(({ items }) => items)),
       read("/api/acts", { limit: 50 }).then(({ items }) => items, (error) => (error.status === 403 ? null : Promise.reject(error)))]);
-    put(inside, health(ready, waiting, sending, dead), outbox([...sending, ...waiting]), given(dead), audit(acts));
+    put(inside, health(ready, waiting, sending, dead), components(parts), outbox([...sending, ...waiting]), given(dead), audit(acts));
   }
   const again = () => show().catch((error) => board.fail(error, error.status === 401 ? undefined : inside));
   again();
@@ -36,6 +37,16 @@ function health(trouble, waiting, sending, dead) {
     ["Waiting to be sent", [many(waiting), oldest && h("span", { class: "small" }, ` the oldest for ${since(oldest)}`)]],
     ["Being sent", many(sending)], ["Given up", h("span", { class: dead.length ? "bad" : null }, many(dead))]];
   return h("section", {}, h("h2", {}, "Now"), h("dl", { class: "facts" }, facts.map(([name, said]) => h("div", {}, h("dt", {}, name), h("dd", {}, said)))));
+}
+
+const STATES = { ok: ["✅", "works"], late: ["⚠️", "behind"], down: ["❌", "down"], unknown: ["❔", "not known"] };
+
+function components(items) {
+  if (!items.length) return null;
+  return table("Components", ["Component", "State", "Since", "Figures"], items.map((one) => {
+    const [sign, word] = STATES[one.state] ?? STATES.unknown;
+    return [h("th", { scope: "row" }, line(one.name, 60)), h("span", { class: one.state === "down" ? "bad" : null }, `${sign} ${word}`), one.since ? moment(one.since) : "", line(one.detail, 160)];
+  }), "");
 }
 
 // One line for each sink and address.
