@@ -95,6 +95,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     #: The newest event of the task (sender's clock).
     last_event_at: datetime | None = None
     #: When it last did something: a call, a checkpoint, progress (sender's clock). A heartbeat is no activity.
+    #: Of an ended task: its end.
     last_activity_at: datetime | None = None
     runs: int = 1
 

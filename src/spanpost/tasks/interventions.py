@@ -94,7 +94,7 @@ def judge(
         )
     if is_over(row, now):  # not marked yet: the watch on deadlines was down, or is about to see it
         return Verdict(result=Result.EXPIRED, **about)
-    if _is_over_for(row, task):
+    if row.state is InterventionState.ENDED or _is_over_for(row, task):
         return Verdict(result=Result.TOO_LATE, **about)
     if not is_whole(row):
         if act.verb is not Verb.DENY:

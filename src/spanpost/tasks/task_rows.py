@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from spanpost import semconv as c
 from spanpost.model.ids import uuid_of
 from spanpost.model.messages import LocaleMessage
+from spanpost.model.observations import MAX_NS
 from spanpost.model.readings import Approval, Artifact, Failure
 from spanpost.model.tasks import Step, Task
 from spanpost.tasks import acts, approvals, evaluations
@@ -83,6 +84,7 @@ def as_task(
         started = run.start_ns or facts.first_ns
     else:
         started = min((s.start_ns for s in runs.values() if s.start_ns), default=0) or facts.first_ns
+    end_ns = verdict.ended_ns if verdict.is_over else 0
     task = Task(
         uid=uuid_of(state.uid),
         tenant=state.tenant,
@@ -116,7 +118,7 @@ def as_task(
         progress=100.0 if verdict.status == c.COMPLETE and facts.progress is not None else value_of(facts.progress),
         action=text("action", _action(facts, verdict, agents_at_work)),
         last_checkpoint=text("last_checkpoint", unpacked(value_of(facts.checkpoint))),
-        last_checkpoint_at=moment(time_of(facts.checkpoint)),
+        last_checkpoint_at=moment(min(time_of(facts.checkpoint), end_ns or MAX_NS)),
         is_named=facts.is_named is not None,
         ask=value_of(facts.ask) or None,
         answer=value_of(facts.answer) or None,
@@ -124,9 +126,9 @@ def as_task(
         step_index=step.index,
         step_count=_step_count(facts, step),
         started_at=moment(started),
-        ended_at=moment(verdict.ended_ns) if verdict.is_over else None,
+        ended_at=moment(end_ns) if verdict.is_over else None,
         last_event_at=moment(facts.last_ns),
-        last_activity_at=moment(facts.active_ns or facts.first_ns),
+        last_activity_at=moment(end_ns or facts.active_ns or facts.first_ns),
         runs=max(1, len(runs)),
         input_tokens=aggregate.input if aggregate is not None else usage.input,
         output_tokens=aggregate.output if aggregate is not None else usage.output,

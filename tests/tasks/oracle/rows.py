@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from msgspec.structs import replace
@@ -17,7 +18,7 @@ from tests.tasks.oracle.context import use_of
 from tests.tasks.oracle.facts import Facts
 from tests.tasks.oracle.questions import moment, questions
 from tests.tasks.oracle.rules import Rules
-from tests.tasks.oracle.status import asked
+from tests.tasks.oracle.status import Verdict, asked
 from tests.tasks.oracle.tasks import Task, Tasks
 
 
@@ -77,7 +78,7 @@ def row(task: Task, tasks: Tasks, rules: Rules) -> Row:
         progress=_progress(task),
         action=_action(task),
         last_checkpoint=facts.checkpoint.value if facts.checkpoint is not None else None,
-        last_checkpoint_at=moment(facts.checkpoint.at) if facts.checkpoint is not None else None,
+        last_checkpoint_at=_checkpoint_at(facts, verdict),
         is_named=any(n.r.task_name and TASK_NAME in n.o.attributes for n, role, _ in facts.spans if role.is_root_span),
         ask=facts.words("ask"),
         answer=facts.words("answer"),
@@ -88,7 +89,7 @@ def row(task: Task, tasks: Tasks, rules: Rules) -> Row:
         started_at=moment(min(starts, default=0) or facts.first_ns),
         ended_at=moment(verdict.ended_ns) if verdict.is_over else None,
         last_event_at=moment(facts.last_ns),
-        last_activity_at=moment(facts.active_ns or facts.first_ns),
+        last_activity_at=moment((verdict.ended_ns if verdict.is_over else 0) or facts.active_ns or facts.first_ns),
         runs=len(task.task_runs),
         input_tokens=input_tokens,
         output_tokens=output_tokens,
@@ -189,6 +190,14 @@ def _aliases(task: Task) -> tuple[str, ...]:
     span = f"{newest.trace_id.hex()}-{newest.span_id.hex()}" if task.task_id else task.span_name
     known = (task.task_id, task.facts.earliest("task_alias", of_root_span=True), span)
     return tuple(dict.fromkeys(alias for alias in known if alias))
+
+
+def _checkpoint_at(facts: Facts, verdict: Verdict) -> datetime | None:
+    """The time of the last checkpoint; one that is later than the task's end has its time."""
+    if facts.checkpoint is None:
+        return None
+    at = facts.checkpoint.at
+    return moment(min(at, verdict.ended_ns) if verdict.is_over and verdict.ended_ns else at)
 
 
 def _action(task: Task) -> str | None:

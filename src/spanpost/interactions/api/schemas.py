@@ -123,7 +123,7 @@ class TaskSummary(BaseModel):
     last_event_at: str | None
     last_activity_at: str | None = Field(
         description="When it last did something, by its own clock: a call, a checkpoint, progress. A heartbeat is no "
-        "activity."
+        "activity. Of an ended task: its end."
     )
     input_tokens: int | None
     output_tokens: int | None
