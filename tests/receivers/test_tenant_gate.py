@@ -140,12 +140,14 @@ async def test_limits_change_while_requests_come() -> None:
 
 
 async def test_open_tasks_go_on_and_others_wait() -> None:
-    """Over its open tasks, a tenant's requests of other traces are refused whole, and those of its open tasks taken."""
+    """Over its open tasks, a tenant's requests of other traces are refused whole, and those of its open tasks taken:
+    with as many others beside them, for exporters mix ends and begins; from twice the limit on alone.
+    """
     gate = TenantGate(TenantLimitRules(open_tasks=1))
     gate.full = {"acme": frozenset({(1).to_bytes(16, "big")})}
     async with opened(tokens=TOKENS, gate=gate) as there:
         assert (await post(there, "acme", spans(2))).status == 200
-        for body in (spans(1, trace=2), spans(1, first=5) + spans(1, trace=2)):
+        for body in (spans(1, trace=2), spans(1, first=5) + spans(1, trace=2) + spans(1, trace=3)):
             refused = await post(there, "acme", body)
             assert (refused.status, b"limits.open_tasks" in refused.body) == (503, True)
         assert (await post(there, "globex", spans(1, trace=2))).status == 200
@@ -158,7 +160,12 @@ async def test_open_tasks_go_on_and_others_wait() -> None:
         log = {"resourceLogs": [{"scopeLogs": [{"logRecords": [{"body": {"stringValue": "said"}}]}]}]}
         answer = await there.post("/v1/logs", json.dumps(log).encode(), "application/json", authorization="Bearer acme")
         assert answer.status == 200
-        assert recorded(there) == 4
+        mixed = spans(1, first=6) + spans(1, trace=4)
+        gate.full = {"acme": frozenset(n.to_bytes(16, "big") for n in (1, 9))}
+        assert (await post(there, "acme", mixed)).status == 503
+        gate.full = {"acme": frozenset({(1).to_bytes(16, "big")})}
+        assert (await post(there, "acme", mixed)).status == 200
+        assert recorded(there) == 6
 
 
 async def test_a_full_storage_takes_nothing_more() -> None:

@@ -5,7 +5,8 @@ Rules.
 2. Over its storage a tenant is refused everything; over its rate, what is more than the rate. Other tenants, people's
    answers and the API never come here.
 3. Over its open tasks a tenant is refused a request with a trace that none of them has: it may begin another task.
-   Requests of open tasks are taken, so that these can end. A record without a trace is taken as well.
+   Requests of open tasks are taken, so that these can end; below twice the limit with as many other traces, because
+   exporters send the end of one task together with the begin of the next. A record without a trace is taken as well.
 4. Each process judges the rate by itself. What is stored and open is measured for all (`runtime.tenant_watch`).
 """
 
@@ -15,7 +16,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from contextlib import suppress
 from typing import Final, Protocol
 
@@ -102,7 +103,7 @@ class TenantGate:
             for _ in count(found, signal, body, is_json=is_json, with_traces=traces is not None):
                 await asyncio.sleep(0)
         self.check(tenant)  # others have entered meanwhile
-        if traces is not None and limits.open_tasks and not found.traces <= traces:
+        if traces is not None and limits.open_tasks and _begins_too_much(found.traces, traces, limits.open_tasks):
             raise self._refusal(
                 TenantLimit.OPEN_TASKS,
                 tenant,
@@ -144,3 +145,9 @@ class TenantGate:
         if self.watch is not None:
             self.watch.refused_tenant(tenant, str(limit))
         return OverLimit(limit, message, retry_after)
+
+
+def _begins_too_much(sent: Set[bytes], known: frozenset[bytes], most: int) -> bool:
+    """Tell whether a request begins more than a tenant may that has its open tasks. `known`: the traces of these."""
+    new = len(sent - known)
+    return new > 0 and (new > len(sent & known) or len(known) >= 2 * most)
