@@ -35,7 +35,9 @@ class IntakeSettings(Section):
         description="Interval of the heartbeats of a process with open spans.",
     )
     capture_content: bool = Field(
-        default=False, description="Keep prompts, completions and tool arguments in the audit rows."
+        default=False,
+        description="Keep prompts, completions and tool arguments in the audit rows. The first lines of what was asked and "
+        "answered, redacted, are then part of the task, for everybody who may see it; in Slack with `slack.content` alone.",
     )
     durable: bool = Field(
         default=False,
