@@ -36,8 +36,9 @@ class IntakeSettings(Section):
     )
     capture_content: bool = Field(
         default=False,
-        description="Keep prompts, completions and tool arguments in the audit rows. The first lines of what was asked and "
-        "answered, redacted, are then part of the task, for everybody who may see it; in Slack with `slack.content` alone.",
+        description="Keep prompts, completions and tool arguments in the audit rows. The first lines of what was "
+        "asked and answered, redacted, are then part of the task, for everybody who may see it; in Slack with "
+        "`slack.content` alone.",
     )
     durable: bool = Field(
         default=False,
