@@ -313,8 +313,9 @@ def _is_slow(item: pytest.Item) -> bool:
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Keep how the run ended for scripts/run-failed-tests."""
-    if session.config.cache is not None and not hasattr(session.config, "workerinput"):
-        session.config.cache.set("spanpost/exit_status", int(exitstatus))
+    cache = getattr(session.config, "cache", None)  # the plugin may be off
+    if cache is not None and not hasattr(session.config, "workerinput"):
+        cache.set("spanpost/exit_status", int(exitstatus))
 
 
 def pytest_collection_finish() -> None:

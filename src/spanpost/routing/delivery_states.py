@@ -34,6 +34,8 @@ from spanpost.text.repair import mend_text
 LONGEST: Final = 4000
 #: Order of urgency, 0 first.
 RANK: Final = {urgency: rank for rank, urgency in enumerate(Urgency)}
+#: Ranks that may use the reserve of a rate limit: a crowd of tasks that begin does not.
+URGENT: Final = frozenset(RANK[urgency] for urgency in (Urgency.APPROVAL, Urgency.ERROR, Urgency.WARNING, Urgency.END))
 #: Rank of an ordering key of which nothing waits.
 LEAST: Final = max(RANK.values())
 #: Reason of a delivery whose subject does not exist, or has no message yet: it waits again when it is put

@@ -19,12 +19,12 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from spanpost.model.checkpoints import Checkpoint
-from spanpost.model.deliveries import Delivery, Mode, RateLimit, RateLimits, Receipt, SinkCall, Urgency
+from spanpost.model.deliveries import Delivery, Mode, RateLimit, RateLimits, Receipt, SinkCall
 from spanpost.model.outcomes import GiveUp, Outcome, RetryAt
 from spanpost.model.tasks import Task
 from spanpost.routing import claiming, delivery_states, rate_limiting
 from spanpost.routing.claiming import Claimed, alert_of
-from spanpost.routing.delivery_states import RANK, OutboxEntry
+from spanpost.routing.delivery_states import URGENT, OutboxEntry
 from spanpost.routing.launch_orders import blank_task
 from spanpost.routing.message_owner import carries, last, ordering_keys_of
 from spanpost.routing.rate_limiting import OpenCircuit
@@ -36,8 +36,6 @@ from spanpost.store.rows import CHECKPOINT_COLUMNS, checkpoint_of, task_of
 from spanpost.tasks.stall import now_shown
 
 _NONE = UUID(int=0)
-#: Ranks below this are urgent.
-URGENT = RANK[Urgency.NORMAL]
 #: Ordering keys of a sort that are read beyond the calls left, because other transactions may have locked
 #: the first.
 SPARE = 4
@@ -107,7 +105,7 @@ async def claim(
     now: datetime = sorts[0]["now"]
     limits = {at: rate_limits(*at) for at in {_at(sort) for sort in sorts}}
     known = await bucket_rows.read(connection, {b.key for found in limits.values() for b in found})
-    left = [rate_limiting.all_left(known, limits[_at(sort)], now, is_urgent=sort["rank"] < URGENT) for sort in sorts]
+    left = [rate_limiting.all_left(known, limits[_at(sort)], now, is_urgent=sort["rank"] in URGENT) for sort in sorts]
     able = [(sort, count) for sort, count in zip(sorts, left, strict=True) if count > 0]
     in_turn = rate_limiting.in_turn([(sort["due_at"], limits[_at(sort)]) for sort, _ in able], known)
     chosen = [
@@ -183,7 +181,7 @@ async def _draw(
     for at, found in wanted.items():
         if len(drawn) >= limit:
             break
-        new = rate_limiting.draw(buckets, found, now, is_urgent=ordering_keys[at]["rank"] < URGENT, lease=lease)
+        new = rate_limiting.draw(buckets, found, now, is_urgent=ordering_keys[at]["rank"] in URGENT, lease=lease)
         if new is not None:
             drawn[at] = tuple(b.key for b in found)
             buckets.update(new)
@@ -201,7 +199,7 @@ async def due_in(connection: Any, sinks: Sequence[str] | None, rate_limits: Rate
         known = await bucket_rows.read(connection, {b.key for found in limits.values() for b in found})
         for sort in sorts:
             now = sort["now"]
-            opens = rate_limiting.all_open_at(known, limits[_at(sort)], now, is_urgent=sort["rank"] < URGENT)
+            opens = rate_limiting.all_open_at(known, limits[_at(sort)], now, is_urgent=sort["rank"] in URGENT)
             waits.append((max(sort["due_at"], opens) - now).total_seconds())
     return max(0.0, min(waits)) if waits else None
 

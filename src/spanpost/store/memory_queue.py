@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import TypeAlias
 
-from spanpost.model.deliveries import SinkCall, Urgency
-from spanpost.routing.delivery_states import RANK
+from spanpost.model.deliveries import SinkCall
+from spanpost.routing.delivery_states import URGENT
 
 #: Sink and ordering key.
 OrderingKey: TypeAlias = tuple[str, str]
@@ -23,7 +23,7 @@ Head: TypeAlias = tuple[datetime, int, OrderingKey]
 
 def is_urgent(kind: CallKind) -> bool:
     """Tell whether these deliveries may use the reserve of a rate limit."""
-    return kind[3] < RANK[Urgency.NORMAL]
+    return kind[3] in URGENT
 
 
 class Waiting:

@@ -203,12 +203,12 @@ def is_waiting(facts: Facts) -> bool:
 def ends_with(status: str, end_reason: str | None, *, is_asked: bool, may_resume: bool) -> bool:
     """Tell whether a question without an answer is closed by the end of its task.
 
-    What failed while it asked spanpost may be tried again, and then takes the decision made meanwhile; what was
-    interrupted, or waits to be resumed, may go on.
+    One that was asked of spanpost is not: the agent may come back for the decision made meanwhile, and telemetry alone
+    reports the end. What was interrupted, or waits to be resumed, may go on.
     """
-    if end_reason == "interrupted" or may_resume:
+    if is_asked or end_reason == "interrupted" or may_resume:
         return False
-    return status in (c.COMPLETE, c.CANCELLED) or (status == c.ERROR and not is_asked)
+    return status in (c.COMPLETE, c.CANCELLED, c.ERROR)
 
 
 def ended(asked: tuple[Approval, ...], status: str, end_reason: str | None) -> tuple[Approval, ...]:

@@ -265,13 +265,16 @@ class ExerciseAnswers(Exercised):
         assert (await of_trace(store, 2)).state is InterventionState.OPEN
 
     async def test_a_reported_end_leaves_the_question_open(self, make_store: MakeStore) -> None:
-        """If spanpost is asked, a task that is reported as ended leaves its question open to people."""
-        store = await make_store()
-        over = {"agent.task.name": "deploy", "agent.status": "complete"}
-        await store.record([at_work(), asking(is_marked=True), ended(trace=1, span=1, name="agent", attributes=over)])
-        assert (
-            await store.interventions.intervene(an_act(Verb.APPROVE, (await the_question(store)).key))
-        ).result is Result.DONE
+        """If spanpost is asked, a task that is reported as ended leaves its question open to people; another's question
+        ends with its task, and takes no answer.
+        """
+        for is_marked, result in ((True, Result.DONE), (False, Result.TOO_LATE)):
+            store = await make_store()
+            over = {"agent.task.name": "deploy", "agent.status": "complete"}
+            ends = ended(trace=1, span=1, name="agent", attributes=over)
+            await store.record([at_work(), asking(is_marked=is_marked), ends])
+            act = an_act(Verb.APPROVE, (await the_question(store)).key)
+            assert (await store.interventions.intervene(act)).result is result
 
     async def test_a_cut_copy_of_a_question_voids_nothing(self, make_store: MakeStore) -> None:
         """A question that was cut on its way bears the mark of the whole one.

@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from spanpost.model.checkpoints import Kind
 from spanpost.model.deliveries import Delivery, Mode, RateLimit, Receipt, SinkCall
 from spanpost.model.errors import DeliveryError
 from spanpost.model.launch_orders import OrderQuery
@@ -126,9 +127,12 @@ class ExerciseSummaries(Exercised):
                 await store.outbox.finish(delivery, Receipt(ref={"ts": "1"}))
         assert delivered == [("state", "waiting"), ("checkpoint", "waiting")]
         await store.record([done("editor", trace=4)])
-        assert [(str(one.mode), one.task.status) for one in await store.outbox.claim(["slack"], 50)] == [
-            ("state", "complete")
-        ]
+        [closed] = await store.outbox.claim(["slack"], 50)
+        assert closed.checkpoint is not None
+        assert (closed.checkpoint.kind, closed.checkpoint.ref) == (Kind.APPROVAL_REQUESTED, "a4")  # edited: it ended
+        await store.outbox.finish(closed, Receipt(ref={"ts": "1"}))
+        [state] = await store.outbox.claim(["slack"], 50)
+        assert (str(state.mode), state.task.status) == ("state", "complete")
 
     async def test_failures_come_at_once_where_the_route_says_so(self, make_store: MakeStore) -> None:
         """Beside a digest with failures, a failed task has a message and its end; a successful one has none."""

@@ -28,7 +28,7 @@ class ExerciseTenantTotals(Exercised):
     """Tests of the totals of tenants in every store."""
 
     async def test_each_tenant_has_what_it_sent(self, make_store: MakeStore) -> None:
-        """A tenant that sent ten times as much has more rows and bytes; one that sent nothing has no row."""
+        """A tenant that sent forty times as much has more rows and bytes; one that sent nothing has no row."""
         store = await make_store()
         assert await store.tenant_totals.stored() == []
         await store.record([o for trace in range(1, 41) for o in a_task(trace, "acme")])
@@ -36,7 +36,7 @@ class ExerciseTenantTotals(Exercised):
         assert await store.tenant_totals.measure(_SOON)
         found = {one.tenant: one for one in await store.tenant_totals.stored()}
         assert sorted(found) == ["acme", "globex"]
-        assert found["acme"].rows == 40 * found["globex"].rows
+        assert 39 * found["globex"].rows < found["acme"].rows < 42 * found["globex"].rows  # some are of a batch
         assert found["globex"].rows >= 3  # of tasks and checkpoints too
         assert found["acme"].size > 5 * found["globex"].size > 0
 

@@ -18,11 +18,12 @@ READS = {
     "/api/tasks/{id}": "question",
     "/api/tasks/{id}/message": "message",
     "/api/tasks/{id}/timeline": "recorded",
+    "/api/tasks/{id}/waterfall": "question",
 }
 NO_CONTENT = {
-    "/api/alerts", "/api/content-reads", "/api/costs", "/api/events", "/api/launchers", "/api/login",
-    "/api/login/callback", "/api/me", "/api/standing-approvals", "/api/stats", "/api/tasks", "/api/tasks/{id}/context",
-    "/api/usage",
+    "/api/alerts", "/api/components", "/api/content-reads", "/api/costs", "/api/costs/days", "/api/deliveries",
+    "/api/events", "/api/facets", "/api/launchers", "/api/login", "/api/login/callback", "/api/me",
+    "/api/standing-approvals", "/api/stats", "/api/tasks", "/api/tasks.csv", "/api/tasks/{id}/context", "/api/usage",
 }  # fmt: skip
 
 

@@ -352,7 +352,8 @@ def _parts(message: SlackMessage) -> dict[str, Any]:
 
 
 def _words(text: str) -> list[str]:
-    return re.sub(r"\s+", " ", text).split()
+    """Return the words; how long ago a time was depends on the reader's clock, which a picture lacks."""
+    return re.sub(r"\(\d+ \w+ ago\)", "(ago)", re.sub(r"\s+", " ", text)).split()
 
 
 def _ask(tasks: LiveTasks, number: int, task: str, **said: Any) -> None:

@@ -166,7 +166,7 @@ def _questions(task: Task) -> tuple[Approval, ...]:
     def is_ended(a: Approval) -> bool:
         if a.decision or a.is_void or not verdict.is_over or verdict.end_reason == "interrupted" or a.resume:
             return False
-        return verdict.status in ("complete", "cancelled") or (verdict.status == "error" and not a.is_asked)
+        return verdict.status in ("complete", "cancelled", "error") and not a.is_asked
 
     return tuple(replace(a, is_ended=is_ended(a)) for a in questions(task.facts, task.tenant))
 

@@ -81,10 +81,20 @@ function moment(timestamp, form, fallback) {
   const named = {
     "{time_secs}": say({ ...clock, second: "2-digit" }), "{time}": say(clock),
     "{date_short_pretty}": say({ month: "short", day: "2-digit" }), "{date_short}": say({ month: "short", day: "2-digit", year: "numeric" }),
+    "{ago}": ago(at),
   };
   let made = form;
   for (const [token, words] of Object.entries(named)) made = made.replaceAll(token, words);
   return made || fallback;
+}
+
+// As Slack says it: "3 minutes ago", "2 days ago".
+function ago(at) {
+  const seconds = Math.round((at.getTime() - Date.now()) / 1000);
+  /** @type {[Intl.RelativeTimeFormatUnit, number][]} */
+  const units = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
+  const [unit, size] = units.find(([, size]) => Math.abs(seconds) >= size) ?? ["second", 1];
+  return new Intl.RelativeTimeFormat("en").format(Math.trunc(seconds / size), unit);
 }
 
 function card(of) {
