@@ -144,11 +144,11 @@ class ExercisePacing(Exercised):
         for trace in (1, 2, 3, 4):
             await store.record(steps(0, trace=trace))
         await drain(store)
-        await store.record([*steps(0, trace=1), *moved(5.0, index=3, trace=1)])
+        said = {"agent.checkpoint.message": "half", "agent.progress": 50.0}
+        await store.record([an_event(trace=1, span=1, name="agent.checkpoint", attributes=said, index=3)])
         await store.record(_ended(2))
         await store.record(_asks(3))
-        # A question is a post and an edit: whichever goes first, a call is left for the end.
-        rate_limits = limits(post=[paced("p", burst=2.0)], edit=[paced("e", burst=2.0)])
+        rate_limits = limits(post=[paced("p", burst=2.0)], edit=[paced("e", burst=1.0)])
         out = []
         for _ in range(3):
             out += await store.outbox.claim([SINK], 1, rate_limits)
