@@ -34,8 +34,9 @@ from spanpost.text.repair import mend_text
 LONGEST: Final = 4000
 #: Order of urgency, 0 first.
 RANK: Final = {urgency: rank for rank, urgency in enumerate(Urgency)}
-#: Ranks that may use the reserve of a rate limit: a crowd of tasks that begin does not.
-URGENT: Final = frozenset(RANK[urgency] for urgency in (Urgency.APPROVAL, Urgency.ERROR, Urgency.WARNING, Urgency.END))
+#: Ranks below this may use the reserve of a rate limit. That a task began is among them: within the reserve a question
+#: goes first, and behind it waits for one more call at most.
+URGENT: Final = RANK[Urgency.NORMAL]
 #: Rank of an ordering key of which nothing waits.
 LEAST: Final = max(RANK.values())
 #: Reason of a delivery whose subject does not exist, or has no message yet: it waits again when it is put

@@ -105,7 +105,7 @@ async def claim(
     now: datetime = sorts[0]["now"]
     limits = {at: rate_limits(*at) for at in {_at(sort) for sort in sorts}}
     known = await bucket_rows.read(connection, {b.key for found in limits.values() for b in found})
-    left = [rate_limiting.all_left(known, limits[_at(sort)], now, is_urgent=sort["rank"] in URGENT) for sort in sorts]
+    left = [rate_limiting.all_left(known, limits[_at(sort)], now, is_urgent=sort["rank"] < URGENT) for sort in sorts]
     able = [(sort, count) for sort, count in zip(sorts, left, strict=True) if count > 0]
     in_turn = rate_limiting.in_turn([(sort["due_at"], limits[_at(sort)]) for sort, _ in able], known)
     chosen = [
@@ -181,7 +181,7 @@ async def _draw(
     for at, found in wanted.items():
         if len(drawn) >= limit:
             break
-        new = rate_limiting.draw(buckets, found, now, is_urgent=ordering_keys[at]["rank"] in URGENT, lease=lease)
+        new = rate_limiting.draw(buckets, found, now, is_urgent=ordering_keys[at]["rank"] < URGENT, lease=lease)
         if new is not None:
             drawn[at] = tuple(b.key for b in found)
             buckets.update(new)
@@ -199,7 +199,7 @@ async def due_in(connection: Any, sinks: Sequence[str] | None, rate_limits: Rate
         known = await bucket_rows.read(connection, {b.key for found in limits.values() for b in found})
         for sort in sorts:
             now = sort["now"]
-            opens = rate_limiting.all_open_at(known, limits[_at(sort)], now, is_urgent=sort["rank"] in URGENT)
+            opens = rate_limiting.all_open_at(known, limits[_at(sort)], now, is_urgent=sort["rank"] < URGENT)
             waits.append((max(sort["due_at"], opens) - now).total_seconds())
     return max(0.0, min(waits)) if waits else None
 

@@ -23,7 +23,7 @@ Head: TypeAlias = tuple[datetime, int, OrderingKey]
 
 def is_urgent(kind: CallKind) -> bool:
     """Tell whether these deliveries may use the reserve of a rate limit."""
-    return kind[3] in URGENT
+    return kind[3] < URGENT
 
 
 class Waiting:

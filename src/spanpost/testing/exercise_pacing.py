@@ -156,13 +156,17 @@ class ExercisePacing(Exercised):
         assert out[0].urgency == "approval"
 
     async def test_the_reserve_is_kept_for_the_urgent(self, make_store: MakeStore) -> None:
-        """The last calls are for approvals, ends and errors.
+        """The last calls are for approvals, starts, ends and errors.
 
         Other ordering keys are due when more than the reserve is left.
         """
         store = await make_store()
         for trace in range(1, 5):
             await store.record(steps(0, trace=trace))
+        await drain(store)
+        said = {"agent.checkpoint.message": "half"}
+        for trace in range(1, 5):
+            await store.record([an_event(trace=trace, span=1, name="agent.checkpoint", attributes=said, index=3)])
         rate_limits = limits(post=[paced("p", burst=3.0, reserve=1.0)])
         assert len(await store.outbox.claim([SINK], 10, rate_limits)) == 2
         assert await store.outbox.claim([SINK], 10, rate_limits) == []
