@@ -69,14 +69,14 @@ def test_the_tool_at_work_is_the_action_and_tools_are_steps() -> None:
 def test_a_task_says_which_of_its_agents_are_at_work() -> None:
     """The action is "2 of 3 agents at work" while they work, and not after they ended."""
     twin = Twin()
-    interactions = Reading(role=Role.WORKFLOW, task_name="desk")
+    interactions = Reading(role=Role.WORKFLOW, task_name="orchestrator")
     twin.record(
         [span(1, 0, interactions, is_open=True), *(span(n, 1, agent(f"agent {n}"), is_open=True) for n in (2, 3, 4))]
     )
     twin.record([span(5, 2, CALL), span(6, 3, CALL)])
-    assert named(twin, "desk").action == "2 of 3 agents at work: agent 2, agent 3"
+    assert named(twin, "orchestrator").action == "2 of 3 agents at work: agent 2, agent 3"
     twin.record([span(2, 1, agent("agent 2")), span(3, 1, agent("agent 3"))])
-    assert named(twin, "desk").action is None
+    assert named(twin, "orchestrator").action is None
 
 
 def test_a_run_whose_root_never_comes_is_given_up_after_its_last_call_failed() -> None:
@@ -186,7 +186,7 @@ def asked(n: int, on: int):  # type: ignore[no-untyped-def]
 def test_what_an_agent_below_needs_rises_to_the_root() -> None:
     """A root counts the agents at any depth that work, wait, failed and are done, and has their first question."""
     twin = Twin()
-    office = Reading(role=Role.WORKFLOW, task_name="desk")
+    office = Reading(role=Role.WORKFLOW, task_name="orchestrator")
     failed = msgspec.structs.replace(agent("third"), failure=Failure(type="E", message="no"))
     twin.record(
         [
@@ -199,15 +199,15 @@ def test_what_an_agent_below_needs_rises_to_the_root() -> None:
             span(7, 2, CALL),
         ]
     )
-    assert (named(twin, "desk").waiting_children, named(twin, "desk").child_question) == (0, None)
+    assert (named(twin, "orchestrator").waiting_children, named(twin, "orchestrator").child_question) == (0, None)
     twin.record([asked(8, 4)])
-    for name, counts in {"desk": (1, 1, 1, 1), "first": (0, 1, 0, 0)}.items():
+    for name, counts in {"orchestrator": (1, 1, 1, 1), "first": (0, 1, 0, 0)}.items():
         task = named(twin, name)
         found = (task.working_children, task.waiting_children, task.failed_children, task.done_children)
         assert (found, task.child_question) == (counts, "Drop it?"), name
         assert (task.open_child_approvals, task.child_question_uid) == (1, named(twin, "second").uid)
     twin.record([span(4, 3, agent("second")), span(2, 1, agent("first"))])
-    assert named(twin, "desk").working_children == 0
+    assert named(twin, "orchestrator").working_children == 0
 
 
 def test_a_run_whose_process_went_after_a_failed_call_says_why_the_call_failed() -> None:

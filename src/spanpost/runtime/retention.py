@@ -19,6 +19,7 @@ from typing import Any, Final
 from spanpost.model.acts import GATEWAY
 from spanpost.model.errors import SpanpostError
 from spanpost.model.interventions import Actor
+from spanpost.runtime.background import Background
 from spanpost.runtime.children import begin, ended
 from spanpost.settings.retention import RetentionSettings
 
@@ -28,23 +29,14 @@ log = logging.getLogger(__name__)
 _FIRST: Final = 60.0
 
 
-class RetentionSchedule:
+class RetentionSchedule(Background):
     """Runs retention again and again. `dsn` returns the database's URL."""
+
+    _name = "spanpost-retention"
 
     def __init__(self, section: RetentionSettings, dsn: Callable[[], str]) -> None:
         self._section = section
         self._dsn = dsn
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Start, in the running loop."""
-        self._task = asyncio.create_task(self._run(), name="spanpost-retention")
-
-    async def close(self) -> None:
-        """Stop; a run that is under way ends at once, and the next one goes on."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
         interval = self._section.interval.total_seconds()

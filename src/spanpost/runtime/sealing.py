@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from spanpost.model.errors import ConfigError
+from spanpost.runtime.background import Background
 from spanpost.runtime.children import begin, ended
 from spanpost.runtime.secret_files import kept_secret
 from spanpost.settings import Settings
@@ -78,23 +79,14 @@ def key_of(encoded: str) -> Ed25519PrivateKey:
         raise ConfigError("sealing.key_file: it does not hold base64 of 32 bytes") from None
 
 
-class SealingProcess:
+class SealingProcess(Background):
     """Keeps the sealer's process running. `dsn` returns the database's URL."""
+
+    _name = "spanpost-sealing"
 
     def __init__(self, settings: Settings, dsn: Callable[[], str]) -> None:
         self._settings = settings
         self._dsn = dsn
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Start, in the running loop."""
-        self._task = asyncio.create_task(self._run(), name="spanpost-sealing")
-
-    async def close(self) -> None:
-        """Stop; the next sealer goes on where this one ended."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
         while True:

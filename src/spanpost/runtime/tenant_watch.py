@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from spanpost.model.errors import StoreUnavailable
 from spanpost.receivers.tenant_gate import TenantGate
+from spanpost.runtime.background import Background
 from spanpost.settings.limits import LimitSettings
 
 if TYPE_CHECKING:
@@ -28,25 +29,16 @@ _LOOK: Final = 5.0
 _FIRST: Final = 60.0
 
 
-class TenantWatch:
+class TenantWatch(Background):
     """Keeps the figures of a gate. `metrics`: None where another worker of this gateway shows them."""
+
+    _name = "spanpost-tenant-limits"
 
     def __init__(self, gate: TenantGate, section: LimitSettings, store: Store, metrics: Metrics | None) -> None:
         self._gate = gate
         self._section = section
         self._store = store
         self._metrics = metrics
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Start, in the running loop."""
-        self._task = asyncio.create_task(self._run(), name="spanpost-tenant-limits")
-
-    async def close(self) -> None:
-        """Stop; the gate keeps its last figures."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
         interval = self._section.measure_interval.total_seconds()
