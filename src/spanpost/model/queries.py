@@ -32,6 +32,13 @@ class TaskKey(msgspec.Struct, frozen=True):
     uid: UUID
     #: Its cost or seconds, where the list is sorted by that; -1 where unknown.
     rank: float | None = None
+    #: What the list is sorted by (`TaskFilter.order_by`).
+    by: str = "newest"
+
+    @classmethod
+    def of(cls, task: Task, order_by: str) -> TaskKey:
+        """Return the position of a task in a list that is sorted so."""
+        return cls(task.started_at, task.uid, rank_of(task, order_by), order_by)
 
 
 class TaskFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,6 +152,8 @@ class Facets(msgspec.Struct, frozen=True, kw_only=True):
     total: int
     cost_usd: Decimal | None
     fields: dict[str, list[FacetValue]]
+    #: Only tasks that began then or later were counted: there are more than `FACETED`. None: all.
+    since: datetime | None = None
 
 
 #: Fields of facets, and the tasks' attributes. `FACETS_SHOWN`: values of each.
@@ -153,6 +162,8 @@ FACET_FIELDS = {
     "environment": "environment", "topic": "topic", "type": "type",
 }  # fmt: skip
 FACETS_SHOWN = 20
+#: Tasks of a tenant and a time among which facets are counted: the newest.
+FACETED = 50_000
 
 
 def bounds(begins: str) -> tuple[UUID, UUID] | None:
