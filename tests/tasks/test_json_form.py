@@ -17,6 +17,7 @@ UID = UUID(int=1)
 KEYS = [
     "task_id",
     "parent_task_id",
+    "title",
     "name",
     "agent_name",
     "status",

@@ -11,6 +11,7 @@ from spanpost.cli.remote import Remote, RemoteAnswered, path_of
 from spanpost.model.errors import ConfigError
 from spanpost.model.queries import is_begun
 from spanpost.model.task_acts import LEAST_PREFIX
+from spanpost.tasks.titles import title
 from spanpost.text.sanitise import line
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ async def task_in(store: Store, tenant: str | None, ref: str) -> Task:
     if not found and len(ref) >= LEAST_PREFIX:
         asked = TaskFilter(tenant=tenant, begins=ref, shows_all=True)
         page = await store.reader.tasks(asked, None, _MOST)
-        found = [_only(ref, page.items, lambda one: (one.uid, one.name or one.task_id))] if page.items else []
+        found = [_only(ref, page.items, lambda one: (one.uid, title(one)))] if page.items else []
     if not found:
         raise _no_task(ref)
     return found[0]

@@ -116,7 +116,9 @@ class TaskFilter(msgspec.Struct, frozen=True, kw_only=True):
 
     def _says(self, task: Task) -> bool:
         words = self.q.casefold()
-        return any(words in (text or "").casefold() for text in (task.name, task.action, task.task_id, task.agent_name))
+        asked = None if task.is_named else task.ask  # it is the title then
+        said = task.name, asked, task.action, task.task_id, task.agent_name
+        return any(words in (text or "").casefold() for text in said)
 
 
 def cost_of(task: Task) -> float:

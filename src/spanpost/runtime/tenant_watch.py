@@ -1,7 +1,7 @@
 """Watches what tenants have stored and open, for the limits of a gateway.
 
-Every process of a gateway reads it. Where storage is limited, one process of a database measures what is stored. While the database is down, the last
-figures stay: nothing can be recorded meanwhile.
+Every process of a gateway reads it. Where storage is limited, one process of a database measures what is stored.
+While the database is down, the last figures stay: nothing can be recorded meanwhile.
 """
 
 from __future__ import annotations

@@ -68,7 +68,8 @@ def of(asked: TaskFilter) -> tuple[list[str], list[Any]]:
     if not asked.shows_all:
         where.append("t.announced")
     if asked.q:
-        add("(t.name ILIKE ? OR t.action ILIKE ? OR t.task_id ILIKE ? OR t.agent_name ILIKE ?)", _part(asked.q))
+        columns = "title", "name", "action", "task_id", "agent_name"
+        add(f"({' OR '.join(f't.{column} ILIKE ?' for column in columns)})", _part(asked.q))
     if asked.begins:
         where.append(beginning("t.uid", "t.task_id", asked.begins, values))
     if asked.statuses:

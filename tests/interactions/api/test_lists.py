@@ -55,7 +55,7 @@ def test_the_waterfall_of_a_task(served: Served) -> None:
     served.record(*a_run("falls", trace=trace))
     path = f"/api/tasks/{trace:032x}/waterfall"
     found = served.as_of("viewer").get(path).json()
-    assert [one["name"] for one in found["tracks"]] == ["falls"]
+    assert [one["title"] for one in found["tracks"]] == ["falls"]
     assert {(one["kind"], one["name"]) for one in found["bars"]} == {("tool", "grep"), ("llm", "gpt-4o")}
     assert found["trace_url"] is None
     assert found["is_cut"] is False

@@ -18,6 +18,7 @@ from spanpost.interactions.api.responses import ApiJson, unchanged
 from spanpost.interactions.api.schemas import MONEY
 from spanpost.interactions.api.tasks import task_of
 from spanpost.model.acts import ContentKind
+from spanpost.tasks.titles import title
 
 router = APIRouter(tags=["tasks"])
 _UNTRUSTED = "Text from agents."
@@ -28,7 +29,7 @@ class TrackBody(BaseModel):
 
     uid: str
     parent_uid: str | None
-    name: str = Field(description=_UNTRUSTED)
+    title: str = Field(description=_UNTRUSTED)
     agent_name: str | None
     status: str
     started_at: str | None
@@ -106,7 +107,7 @@ class WaterfallQuery(QueryBody):
     until: Time | None = Field(default=None, description="End; the task's own, or now, if it is missing.")
 
 
-_TRACK = ("name", "agent_name", "status", "started_at", "ended_at", "cost_usd", "context_window_tokens")
+_TRACK = ("agent_name", "status", "started_at", "ended_at", "cost_usd", "context_window_tokens")
 
 
 @router.get("/api/tasks/{id:path}/waterfall", response_model=WaterfallBody, responses=INVALID | NOT_FOUND)
@@ -129,6 +130,7 @@ async def waterfall(
         await note_reads(parts, caller, ContentKind.QUESTION, {one.task_uid for one in found.questions})
     tracks = [
         {"uid": str(one.uid), "parent_uid": str(one.parent_uid) if one.parent_uid is not None else None}
+        | {"title": title(one)}
         | {name: getattr(one, name) for name in _TRACK}
         for one in found.tracks
     ]

@@ -31,6 +31,7 @@ from spanpost.model.tasks import Task
 from spanpost.routing.parameters import sentence_of
 from spanpost.semconv import FINAL_STATUSES, STATUSES
 from spanpost.sinks.slack.blocks import text
+from spanpost.tasks.titles import title
 from spanpost.text.locales import ENGLISH, Locale
 from spanpost.text.sanitise import line
 
@@ -161,7 +162,7 @@ class Commands:
             # The question as the task shows it, so that concealed parts stay concealed.
             words_of_it = next((approval.question for approval in task.approvals if approval.key == one.row.key), "")
             name = text(line(words_of_it, 200) or self._say("command.question"), link=links.get(task.uid, ""))
-            whose = text(f" · {line(task.name or task.task_id, 100)} · {self._say('command.since')} ")
+            whose = text(f" · {title(task, 100)} · {self._say('command.since')} ")
             entries.append([text("• "), name, whose, lines.since(one.row.requested_at)])
         return [*entries, *lines.more(page.beyond, "questions", self._locale, is_open=page.is_open)]
 
@@ -204,7 +205,7 @@ class Commands:
             by = Actor(provider=SLACK, team=spoken.team, id=spoken.user, credential=SLACK)
             await self._interactions.read_log.note(by, ContentKind.MESSAGE, task.tenant, [task.uid])
         texts = modals.texts(shown, self._locale)[: None if ruled else 1]
-        entries: list[Line] = [[text(line(shown.name or shown.task_id, 200), "bold", link=links.get(task.uid, ""))]]
+        entries: list[Line] = [[text(title(shown), "bold", link=links.get(task.uid, ""))]]
         entries += [[text(part)] for one in texts for part in one.split("\n") if part]
         return self._answer(entries)
 
@@ -271,7 +272,7 @@ class Commands:
         if outcome.result is not Result.DONE or (outcome.verdict is not None and outcome.verdict.is_repeat):
             return None
         assert outcome.verdict is not None
-        name = self._conceal(task).name or task.task_id
+        name = title(self._conceal(task))
         return self._answer([[text(words.done(row.verb, outcome.verdict, name, self._locale))]])
 
     async def _start(self, spoken: Spoken) -> SlackAnswer | None:
