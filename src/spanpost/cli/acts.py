@@ -18,7 +18,8 @@ from spanpost.cli.references import NoSuchTask, task_at, task_in
 from spanpost.cli.remote import Remote, Url, path_of
 from spanpost.model.errors import ConfigError
 from spanpost.model.interventions import Result
-from spanpost.model.task_acts import LEAST_PREFIX, TaskAct
+from spanpost.model.queries import LEAST_PREFIX
+from spanpost.model.task_acts import TaskAct
 from spanpost.tasks.titles import title
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from decimal import Decimal
 from string import hexdigits
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -168,6 +168,10 @@ FACETS_SHOWN = 20
 FACETED = 50_000
 
 
+#: Shortest beginning of an id that stands for it, on every surface.
+LEAST_PREFIX: Final = 6
+
+
 def bounds(begins: str) -> tuple[UUID, UUID] | None:
     """Return the first and the last key whose digits begin so; None if those are no digits of a key."""
     digits = begins.replace("-", "")
@@ -177,7 +181,9 @@ def bounds(begins: str) -> tuple[UUID, UUID] | None:
 
 
 def is_begun(key: UUID, id: str, begins: str) -> bool:
-    """Return whether a key or an id begins so."""
+    """Return whether a person may mean a key or an id by its beginning; a short beginning means none."""
+    if len(begins) < LEAST_PREFIX:
+        return False
     within = bounds(begins)
     return id.startswith(begins) or (within is not None and within[0] <= key <= within[1])
 

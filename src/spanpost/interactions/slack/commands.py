@@ -20,13 +20,13 @@ from spanpost.interactions.requested_acts import RequestedAct, Start, WrongParam
 from spanpost.interactions.slack import lines, modals, starts
 from spanpost.interactions.slack.entities import Entities
 from spanpost.interactions.slack.lines import Line, SlackAnswer
-from spanpost.interactions.slack.lists import LOOKED, ListPage, ListPosition, TaskLists, position_of
+from spanpost.interactions.slack.lists import ListPage, ListPosition, TaskLists, position_of
 from spanpost.interactions.slack.phrases import MORE, Spoken
 from spanpost.interactions.slack.web import Web
 from spanpost.model.acts import SLACK, ContentKind
 from spanpost.model.interventions import Actor, Result, Verb
-from spanpost.model.queries import TaskFilter
-from spanpost.model.task_acts import TASK_ACTS, begins
+from spanpost.model.queries import LEAST_PREFIX, TaskFilter, is_begun
+from spanpost.model.task_acts import TASK_ACTS
 from spanpost.model.tasks import Task
 from spanpost.routing.parameters import sentence_of
 from spanpost.semconv import FINAL_STATUSES, STATUSES
@@ -188,7 +188,7 @@ class Commands:
         exact = await self._exact(spoken, spoken.rest)
         if exact is not None and (await lists.visible([exact]))[0]:
             return await self._one(spoken, exact)
-        page = await lists.tasks(TaskFilter(q=spoken.rest[:_MOST_REF]), None, _CANDIDATES)
+        page = await self._named(lists, spoken.rest)
         if len(page.tasks) == 1 and not page.is_open:
             return await self._one(spoken, page.tasks[0])
         return await self._candidates(spoken, page)
@@ -220,6 +220,14 @@ class Commands:
     async def _exact(self, spoken: Spoken, ref: str) -> Task | None:
         return await self._lists(spoken).exact(ref) if len(ref) <= _MOST_REF else None
 
+    async def _named(self, lists: TaskLists, ref: str, statuses: tuple[str, ...] = ()) -> ListPage:
+        """Return the tasks whose id begins so, as on the command line; without any, those with these words."""
+        asked = TaskFilter(begins=ref[:_MOST_REF], statuses=statuses, shows_all=True)
+        page = await lists.tasks(asked, None, _CANDIDATES) if len(ref) >= LEAST_PREFIX else ListPage()
+        if page.tasks:
+            return page
+        return await lists.tasks(TaskFilter(q=ref[:_MOST_REF], statuses=statuses), None, _CANDIDATES)
+
     # --- acts ---------------------------------------------------------------------------------------------
 
     async def _act(self, spoken: Spoken) -> SlackAnswer | None:
@@ -240,15 +248,10 @@ class Commands:
                 return refusal
             if not needs_more:  # the words of a name are no id with a comment
                 ref, said = spoken.rest, ""
-            page = await lists.tasks(TaskFilter(q=ref[:_MOST_REF], statuses=row.statuses), None, LOOKED)
-            begin = begins((one.task_id for one in page.tasks), ref)
-            if len(begin) != 1 or page.is_open:
-                few = [one for one in page.tasks if one.task_id in begin] if len(begin) > 1 else page.tasks
-                beyond = max(len(few) - _CANDIDATES, 0)
-                return await self._candidates(
-                    spoken, ListPage(tasks=few[:_CANDIDATES], beyond=beyond, is_open=page.is_open)
-                )
-            task = next(one for one in page.tasks if one.task_id == begin[0])
+            page = await self._named(lists, ref, row.statuses)
+            if len(page.tasks) != 1 or page.is_open or not is_begun(page.tasks[0].uid, page.tasks[0].task_id, ref):
+                return await self._candidates(spoken, page)
+            task = page.tasks[0]
         option: int | None = None
         if row.options:
             word, said = [*said.split(None, 1), "", ""][:2]
