@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -114,7 +115,7 @@ def play(scene: Scene) -> None:
         span=2,
         parent=1,
         status=Status.ERROR,
-        status_message="ImportError: no module named 'distutils'\n  File \"search/setup.py\", line 3\n    import distutils",
+        status_message="ImportError: no module named 'distutils'\n  File \"search/setup.py\", line 3",
     )
     scene.say(
         101,
@@ -219,9 +220,12 @@ def gateway(home: Path) -> Iterator[Gateway]:
     with throwaway_postgres() as dsn:
         asyncio.run(upgrade(dsn))
         made = Gateway(load(
-            database={"url": dsn, "data_dir": home / "data"}, gateway={"http_port": 0, "grpc_port": -1}, interactions={},
+            database={"url": dsn, "data_dir": home / "data"}, gateway={"http_port": 0, "grpc_port": -1},
             api={"local_roles": ["operator", "approver", "auditor"], "trace_url": "https://traces.example/{trace_id}"},
-            launchers={"named": {"fix": {"kind": "command", "command": ["/bin/true"]}}, "retries": [{"launcher": "fix"}]},
+            interactions={},
+            launchers={
+                "named": {"fix": {"kind": "command", "command": ["/bin/true"]}}, "retries": [{"launcher": "fix"}],
+            },
             budgets=[{"name": "all", "limit_usd": 40, "period": "month"}],
             grafana={"url": "http://127.0.0.1:9", "token": "none"}, alerts={},
         ))  # fmt: skip
@@ -323,8 +327,6 @@ def main() -> None:
 
 
 def _chromium() -> str | None:
-    import shutil
-
     return next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
