@@ -1,6 +1,6 @@
 """Pictures of the board: each page and state, light, dark and on a telephone, and those of the docs.
 
-    python scripts/picture_board.py [--all DIRECTORY] [--calls 10000]
+    python scripts/picture_board.py [--all DIRECTORY [--only NAME]] [--calls 10000]
 
 A gateway with a PostgreSQL of its own records made-up tasks as agents would send them; Chromium takes the pictures.
 Without `--all`, only `docs/images/board.png` and `board-task.png` are written.
@@ -239,8 +239,8 @@ def gateway(home: Path) -> Iterator[Gateway]:
 class Camera:
     """A browser that opens pages of one gateway."""
 
-    def __init__(self, browser: Browser, made: Gateway, to: Path) -> None:
-        self._browser, self._made, self._to = browser, made, to
+    def __init__(self, browser: Browser, made: Gateway, to: Path, only: str) -> None:
+        self._browser, self._made, self._to, self._only = browser, made, to, only
         self._api = browser.new_context(
             base_url=made.http_url, extra_http_headers={"authorization": f"Bearer {made.local_token}"}
         )
@@ -261,7 +261,9 @@ class Camera:
         return page
 
     def take(self, name: str, path: str, wait: str, **more: Any) -> None:
-        """Take a page in every look."""
+        """Take a page in every look, if its name begins as asked for."""
+        if not name.startswith(self._only):
+            return
         for look in LOOKS:
             page = self.open(path, look, wait, **more)
             wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
@@ -292,7 +294,7 @@ def take_all(camera: Camera, tasks: LiveTasks, calls: int) -> None:
     camera.take("task-unknown", "/board/tasks/nothing", "text=Not here")
     camera.take("page-unknown", "/board/nowhere", "text=There is no such page")
     camera.take("sign-in", "/", "form.signin", is_known=False)
-    camera.take("api", "/docs", "text=/api/tasks")
+    camera.take("api", "/docs", "code >> text=tasks.csv")
     tasks.begin([900], seconds_ago=calls, name="Index the whole archive")
     tasks.calls(900, calls)
     camera.take("task-10000", camera.page_of("Index the whole"), ".tracks .bar-of")
@@ -302,13 +304,14 @@ def main() -> None:
     """Take the pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--all", type=Path, help="take every page and state into this directory")
+    parser.add_argument("--only", default="", metavar="NAME", help="of those only these, by the beginning of a name")
     parser.add_argument("--calls", type=int, default=10_000, help="calls of the longest task")
     asked = parser.parse_args()
     directory = asked.all.absolute() if asked.all else IMAGES
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as home, gateway(Path(home)) as made, sync_playwright() as player:
         browser = player.chromium.launch(executable_path=_chromium(), args=ARGUMENTS)
-        camera = Camera(browser, made, directory)
+        camera = Camera(browser, made, directory, asked.only)
         if asked.all:
             camera.take("now-empty", "/", "text=Nothing runs")
             camera.take("cost-empty", "/board/costs", "text=No model call")
