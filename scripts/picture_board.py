@@ -176,6 +176,7 @@ def play(scene: Scene) -> None:
     for n in range(4):
         scene.model(121, -490 + 40 * n, 9, 10_000 + 6_000 * n)
         scene.tool(121, -475 + 40 * n, 20, ("read_file", "edit_file", "run_tests", "git_push")[n])
+    scene.model(121, -333, 2, 30_000)
     scene.say(
         121,
         -330,
