@@ -340,6 +340,11 @@ def fields_of(task: Task) -> Mapping[str, Any]:
     return found
 
 
+def log_fields(order: Order) -> dict[str, str]:
+    """Return what a line of the log about an order has as fields."""
+    return {"tenant": order.tenant, "task_id": order.caused_by}
+
+
 def too_deep(orders: Sequence[Order], launches: Launches) -> tuple[list[Order], list[Order]]:
     """Split orders into those within the allowed depth and those that a loop may have made."""
     may = [order for order in orders if order.depth <= launches.max_depth]

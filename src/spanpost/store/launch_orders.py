@@ -113,7 +113,11 @@ async def on_end(connection: Any, folded: Folded, launches: Launches, now: datet
     may, deep = rules.too_deep(wanted, launches)
     for order in deep:
         log.warning(
-            "launcher %s is not started after %s: %d rules deep, a loop?", order.name, order.caused_by, order.depth
+            "launcher %s is not started after %s: %d rules deep, a loop?",
+            order.name,
+            order.caused_by,
+            order.depth,
+            extra=rules.log_fields(order),
         )
     placed = 0
     for order in may:
@@ -122,6 +126,7 @@ async def on_end(connection: Any, folded: Folded, launches: Launches, now: datet
                 "launcher %s is not started after %s: its rule has started enough in this hour",
                 order.name,
                 order.caused_by,
+                extra=rules.log_fields(order),
             )
             continue
         placed += len(await place(connection, [order]))

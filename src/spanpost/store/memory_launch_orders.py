@@ -110,7 +110,11 @@ class MemoryLaunchOrders:
         may, deep = rules.too_deep(wanted, launches)
         for order in deep:
             log.warning(
-                "launcher %s is not started after %s: %d rules deep, a loop?", order.name, order.caused_by, order.depth
+                "launcher %s is not started after %s: %d rules deep, a loop?",
+                order.name,
+                order.caused_by,
+                order.depth,
+                extra=rules.log_fields(order),
             )
         for order in may:
             recent = [
@@ -121,6 +125,7 @@ class MemoryLaunchOrders:
                     "launcher %s is not started after %s: its rule has started enough in this hour",
                     order.name,
                     order.caused_by,
+                    extra=rules.log_fields(order),
                 )
                 continue
             placed += self.put([order])

@@ -1,7 +1,8 @@
 """Figures of an entity, by a word of the settings: `/agents status dealer-12`.
 
-Authorization. A *Run* button is what its user could type: `/agents start fixer ...`, by the same rules. Only the workspaces of the command's tenant may ask, and there those who may list tasks. The entity is
-part of a query as quoted text alone.
+Authorization. Only the workspaces of the command's tenant may ask, and there those who may list tasks. The entity is
+part of a query as quoted text alone. A *Run* button is what its user could type (`/agents start fixer ...`), and is
+judged by the same rules.
 """
 
 from __future__ import annotations
