@@ -275,6 +275,8 @@ def _reading(span: ReadSpan) -> Reading:
             _as_tool(span)
     if o.status is _STATUS_ERROR:
         _as_failed(span)
+    elif o.thrown and is_interrupt(o.thrown[0], o.thrown[1]):
+        said["is_interrupt"] = True
     if said.get("status") == c.CANCELLED or c.SPAN_CANCELLED in o.attributes:
         said["is_cancelled"] = True
     return Reading(role=role, rule=span.rule, **said)
@@ -375,10 +377,10 @@ def _as_failed(span: ReadSpan) -> None:
     failure = said.get("failure") or failure_of(
         inner.get("error_type") or thrown, message, log_of(span.attributes) or stack
     )
-    if is_interrupt(failure.type, failure.message):
+    if is_interrupt(failure.type, message or failure.message):
         said["is_interrupt"] = True
         said.pop("failure", None)
-    elif is_cancel(failure.type):
+    elif is_cancel(failure.type, failure.message):
         said["is_cancelled"] = True
         said.pop("failure", None)
     else:

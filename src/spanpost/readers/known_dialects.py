@@ -16,6 +16,7 @@ from spanpost.readers.langfuse import LANGFUSE
 from spanpost.readers.langgraph import LANGGRAPH_TRACELOOP
 from spanpost.readers.langsmith import LANGSMITH
 from spanpost.readers.logfire import LOGFIRE
+from spanpost.readers.mastra import MASTRA
 from spanpost.readers.mcp import MCP
 from spanpost.readers.mlflow import MLFLOW
 from spanpost.readers.openai_agents import OPENAI_AGENTS
@@ -41,6 +42,7 @@ DIALECTS: tuple[Dialect, ...] = (
     AG2,
     AGENTSCOPE,
     LOGFIRE,
+    MASTRA,
     OPENINFERENCE_LIVE,
     MCP,
     TRACELOOP,
