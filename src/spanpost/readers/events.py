@@ -48,6 +48,8 @@ _WRAPPED = re.compile(
     r"Error (?:in agent run|running tool(?: \(non-fatal\))?): \{.{0,300}?[\"']error[\"']: ?([\"'])(.{1,4000})\1\}\s*",
     re.DOTALL,
 )
+#: Attributes with a tool's result.
+_RESULTS = ("gcp.vertex.agent.tool_response", "gen_ai.tool.call.result", "output.value", "genkit:output")
 _TYPED = re.compile(r"([A-Za-z_][\w.]{0,120}(?:Error|Exception|Interrupt|Exceeded|Failure|Timeout))[:(]\s*")
 #: An exception as its `repr`.
 _AS_CODE = re.compile(r"([A-Za-z_][\w.]{0,120})\((['\"])(.*)\2,?\)", re.DOTALL)
@@ -84,6 +86,15 @@ def is_meter(name: str) -> bool:
 def is_interrupt(kind: str, message: str) -> bool:
     """Return whether an error is a wait for a person."""
     return INTERRUPT.search(kind) is not None or INTERRUPT.search(message, 0, 400) is not None
+
+
+def asks_person(attributes: Mapping[str, Any]) -> bool:
+    """Return whether a tool's result says that a person must confirm the call first."""
+    for name in _RESULTS:
+        said = attributes.get(name)
+        if type(said) is str and "please approve or reject" in said[:400]:
+            return INTERRUPT.search(said, 0, 400) is not None
+    return False
 
 
 def is_cancel(kind: str, message: str = "") -> bool:
