@@ -38,6 +38,7 @@ UNSAID = {
     "ag2/llmfail",
     "agentscope/llmfail",
     "openlit-langgraph/llmfail",
+    "spring-ai/guardrail",  # no model was called
 }
 #: Runs whose telemetry is wrong, checked in the recording: input and output as reported.
 REPORTED_OTHERWISE = {
@@ -89,7 +90,7 @@ def totals(run: Path) -> dict[str, Any]:
 
 
 def tokens(seen: Iterable[Observation]) -> tuple[int | None, int | None]:
-    """Return input and output of a run's model calls: none under another call, one for each response id."""
+    """Return input and output of a run's model calls: none under another of its agent, one for each response id."""
     spans: dict[bytes, tuple[bytes, Reading]] = {}
     for o in seen:
         reading = read(o)
@@ -104,6 +105,8 @@ def tokens(seen: Iterable[Observation]) -> tuple[int | None, int | None]:
         above, covered = parent, False
         while above in spans and not covered:
             up, outer = spans[above]
+            if outer.role.is_root_span:
+                break  # another agent's call
             covered = outer.role is Role.LLM and outer.usage is not None and outer.usage.is_known
             above = up
         if not covered:
