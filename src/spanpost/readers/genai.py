@@ -1,10 +1,9 @@
 """``gen_ai.*``: OpenTelemetry's GenAI conventions, as they are and as they were.
 
-Sources: open-telemetry/semantic-conventions-genai 0.1.0 (looked up 2026-11-23, Development) and its open proposals (a guardrail's
-run, #427; a conversation's turn), semantic-conventions 1.36 and 1.41. ADK for Java 1.8 writes ``call_llm`` and
-``gen_ai.tool_call.id``. ADK for Go 2.2 writes ``invoke_node``.
-strands-agents 1.62 writes old and new names side by side. pydantic-ai 2.68 adds ``gen_ai.aggregated_usage`` and
-``gen_ai.agent.call.id``.
+Sources: open-telemetry/semantic-conventions-genai 0.1.0 (looked up 2026-11-23, Development) and its open proposals
+(a guardrail's run, #427; a conversation's turn), semantic-conventions 1.36 and 1.41. ADK for Java 1.8 writes
+``call_llm`` and ``gen_ai.tool_call.id``, ADK for Go 2.2 ``invoke_node``. strands-agents 1.62 writes old and new names
+side by side. pydantic-ai 2.68 adds ``gen_ai.aggregated_usage`` and ``gen_ai.agent.call.id``.
 """
 
 from __future__ import annotations
