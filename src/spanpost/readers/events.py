@@ -26,11 +26,17 @@ from spanpost.text.secrets import unhashed
 #: The empty reading: shared, because most events have it.
 NOTHING = Reading()
 
-#: A wait for a person that looks like a failure: LangGraph, llama-index, pydantic-ai's deferred tools,
-#: strands.
+#: A wait for a person that looks like a failure: LangGraph (in JavaScript the interrupts as JSON), llama-index,
+#: pydantic-ai's deferred tools, strands, ADK's confirmation.
 INTERRUPT = re.compile(
-    r"\b(?:GraphInterrupt|NodeInterrupt|WaitingForEvent|InterruptException|CallDeferred|ApprovalRequired)\b|^\(?Interrupt\("
+    r"\b(?:GraphInterrupt|NodeInterrupt|WaitingForEvent|InterruptException|CallDeferred|ApprovalRequired|InterruptError"
+    r"|InterruptSignal|ToolInterruptError)\b|^\(?Interrupt\("
+    r'|^\W{0,20}\[\s*\{\s*"(?:(?:interrupt_)?id": ?"[^"]{0,100}",\s*"value"|value":.{0,300}?"when": ?"during")'
+    r"|requires (?:confirmation|approval), please approve or reject",
+    re.DOTALL,
 )
+#: Attributes with a tool's result.
+_RESULTS = ("gcp.vertex.agent.tool_response", "gen_ai.tool.call.result", "output.value", "genkit:output")
 _CANCELLED = frozenset({"CancelledError", "KeyboardInterrupt", "TaskCancelled", "OperationCanceledError"})
 _TYPED = re.compile(r"([A-Za-z_][\w.]{0,120}(?:Error|Exception|Interrupt|Exceeded|Failure|Timeout))[:(]\s*")
 #: An exception as its `repr`.
@@ -68,6 +74,15 @@ def is_meter(name: str) -> bool:
 def is_interrupt(kind: str, message: str) -> bool:
     """Return whether an error is a wait for a person."""
     return INTERRUPT.search(kind) is not None or INTERRUPT.search(message, 0, 400) is not None
+
+
+def asks_person(attributes: Mapping[str, Any]) -> bool:
+    """Return whether a tool's result says that a person must confirm the call first."""
+    for name in _RESULTS:
+        said = attributes.get(name)
+        if type(said) is str and "please approve or reject" in said[:400]:
+            return INTERRUPT.search(said, 0, 400) is not None
+    return False
 
 
 def is_cancel(kind: str) -> bool:

@@ -11,6 +11,7 @@ from spanpost.readers.crewai import CREWAI
 from spanpost.readers.dialect import Dialect
 from spanpost.readers.genai import GENAI
 from spanpost.readers.genkit import GENKIT
+from spanpost.readers.google_adk import GOOGLE_ADK
 from spanpost.readers.haystack import HAYSTACK
 from spanpost.readers.langfuse import LANGFUSE
 from spanpost.readers.langgraph import LANGGRAPH_TRACELOOP
@@ -37,6 +38,7 @@ DIALECTS: tuple[Dialect, ...] = (
     LANGGRAPH_TRACELOOP,
     AGENT_FRAMEWORK,
     CREWAI,
+    GOOGLE_ADK,
     SMOLAGENTS,
     AG2,
     AGENTSCOPE,
