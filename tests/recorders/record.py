@@ -3,8 +3,8 @@
 ``record.py OUT NAME SCRIPT -- COMMAND...`` runs the command with the stub's address in ``OPENAI_BASE_URL`` and
 ``GOOGLE_GEMINI_BASE_URL`` and the receiver's in ``OTEL_EXPORTER_OTLP_ENDPOINT``. SCRIPT is what the model answers, an
 answer a call, the last one again and again: ``tool:NAME:{"a":1}``, ``tools:NAME:{...}|NAME:{...}``, ``text:...``,
-``error:400``, or ``hang:`` (no answer before the caller leaves). A call of Anthropic's without tools is answered aside. OUT receives ``NNN-<signal>.pb`` in order of arrival, or what `--pack` makes of them, and ``truth.json``.
-With ``SPANPOST_FORWARD`` set to an address, the telemetry goes on to it as well.
+``error:400``, or ``hang:`` (no answer before the caller leaves). A call of Anthropic's without tools is answered aside.
+OUT receives ``NNN-<signal>.pb.gz`` in order of arrival, and ``truth.json``. With ``SPANPOST_FORWARD`` set to an address, the telemetry goes on to it as well.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import shutil
 import select
+import shutil
 import subprocess
 import sys
 import threading
@@ -191,7 +191,7 @@ def _handler(recorder: Recorder) -> type[BaseHTTPRequestHandler]:
             return self.rfile.read(int(self.headers.get("Content-Length", 0)))
 
         def do_POST(self) -> None:
-            path, _, query = self.path.partition("?")
+            path, _, _ = self.path.partition("?")
             sent = self._body()
             if self.headers.get("Content-Encoding") == "gzip":
                 sent = gzip.decompress(sent)

@@ -326,6 +326,12 @@ def _choice(o: Observation, said: dict[str, Any]) -> None:
         said["is_interrupt"] = True
 
 
+def _paused(o: Observation, said: dict[str, Any]) -> None:
+    # A proposal of the GenAI conventions (2026-08). A pause for another reason waits for no person.
+    if o.attributes.get(c.PAUSE_REASON) == c.HUMAN_INPUT and o.origin.scope != c.SCOPE_FEEDBACK:
+        said["is_interrupt"] = True
+
+
 def _stopped(o: Observation, said: dict[str, Any]) -> None:
     # llama-index (instrumentor 4.6): a person cancelled the workflow, whose span ends OK. Steps are also cancelled in
     # runs that go on, with another reason.
@@ -356,5 +362,6 @@ _EVENTS: dict[str, Callable[[Observation, dict[str, Any]], None]] = {
     c.EVENT_SPAN_RECOVERED: _seen_again,
     c.EVENT_HEARTBEAT: _heartbeat,
     "gen_ai.choice": _choice,
+    c.EVENT_AGENT_PAUSED: _paused,
     "span.cancelled": _stopped,
 }
