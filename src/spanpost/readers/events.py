@@ -26,16 +26,34 @@ from spanpost.text.secrets import unhashed
 #: The empty reading: shared, because most events have it.
 NOTHING = Reading()
 
-#: A wait for a person that looks like a failure: LangGraph, llama-index, pydantic-ai's deferred tools,
-#: strands.
+#: A wait for a person that looks like a failure: LangGraph (in JavaScript the interrupts as JSON), llama-index,
+#: pydantic-ai's deferred tools, strands, ADK's confirmation.
 INTERRUPT = re.compile(
-    r"\b(?:GraphInterrupt|NodeInterrupt|WaitingForEvent|InterruptException|CallDeferred|ApprovalRequired)\b|^\(?Interrupt\("
+    r"\b(?:GraphInterrupt|NodeInterrupt|WaitingForEvent|InterruptException|CallDeferred|ApprovalRequired|InterruptError"
+    r"|InterruptSignal|ToolInterruptError)\b|^\(?Interrupt\("
+    r'|^\W{0,20}\[\s*\{\s*"(?:(?:interrupt_)?id": ?"[^"]{0,100}",\s*"value"|value":.{0,300}?"when": ?"during")'
+    r"|requires (?:confirmation|approval), please approve or reject",
+    re.DOTALL,
 )
-_CANCELLED = frozenset({"CancelledError", "KeyboardInterrupt", "TaskCancelled", "OperationCanceledError"})
+_CANCELLED = frozenset(
+    {"CancelledError", "KeyboardInterrupt", "TaskCancelled", "OperationCanceledError", "AbortError", "APIUserAbortError"}
+)
+#: JavaScript's aborts, whose type is often no more than ``Error``.
+_ABORTED = re.compile(
+    r"(?:Error: )*(?:Abort(?:ed)?|Request was aborted|(?:This|The) operation was aborted|\w[\w ]{0,40} process aborted by user)"
+    r"\.?"
+)
+#: How the OpenAI Agents SDK wraps an error: in a dictionary of Python or JavaScript.
+_WRAPPED = re.compile(
+    r"Error (?:in agent run|running tool(?: \(non-fatal\))?): \{.{0,300}?[\"']error[\"']: ?([\"'])(.{1,4000})\1\}\s*",
+    re.DOTALL,
+)
+#: Attributes with a tool's result.
+_RESULTS = ("gcp.vertex.agent.tool_response", "gen_ai.tool.call.result", "output.value", "genkit:output")
 _TYPED = re.compile(r"([A-Za-z_][\w.]{0,120}(?:Error|Exception|Interrupt|Exceeded|Failure|Timeout))[:(]\s*")
 #: An exception as its `repr`.
 _AS_CODE = re.compile(r"([A-Za-z_][\w.]{0,120})\((['\"])(.*)\2,?\)", re.DOTALL)
-_ANY = frozenset({"Exception", "BaseException", "builtins.Exception"})
+_ANY = frozenset({"Exception", "BaseException", "builtins.Exception", "Error", "unknown", "_OTHER"})
 _TRACEBACK = "Traceback (most recent call last)"
 _MESSAGE = 8192
 #: Characters that are read of the end of a log.
@@ -70,9 +88,18 @@ def is_interrupt(kind: str, message: str) -> bool:
     return INTERRUPT.search(kind) is not None or INTERRUPT.search(message, 0, 400) is not None
 
 
-def is_cancel(kind: str) -> bool:
+def asks_person(attributes: Mapping[str, Any]) -> bool:
+    """Return whether a tool's result says that a person must confirm the call first."""
+    for name in _RESULTS:
+        said = attributes.get(name)
+        if type(said) is str and "please approve or reject" in said[:400]:
+            return INTERRUPT.search(said, 0, 400) is not None
+    return False
+
+
+def is_cancel(kind: str, message: str = "") -> bool:
     """Return whether an error is a stop on purpose."""
-    return kind.rpartition(".")[2] in _CANCELLED
+    return kind.rpartition(".")[2] in _CANCELLED or _ABORTED.fullmatch(message) is not None
 
 
 def failure_of(kind: str | None, message: str | None, log_tail: str = "") -> Failure:
@@ -82,8 +109,12 @@ def failure_of(kind: str | None, message: str | None, log_tail: str = "") -> Fai
     message; what follows it is a log.
     """
     kind, message = kind or "", message or ""
-    if kind in _ANY:
-        kind = ""  # LangSmith's export writes it for all; the type is in the message
+    wrapped = _WRAPPED.fullmatch(message[:5000]) if message.startswith("Error ") else None
+    if wrapped is not None:
+        message = wrapped.group(2).replace('\\"', '"').replace("\\n", "\n")
+    if kind in _ANY:  # LangSmith's export and JavaScript write it for all; the type may be in the message
+        message = _without_type(message.strip(), kind)
+        kind = ""
     cut = message.find(_TRACEBACK)
     if cut > 0:
         log_tail = log_tail or message[cut:]
@@ -246,10 +277,10 @@ def _error(o: Observation, said: dict[str, Any]) -> None:
     if is_interrupt(kind, message):
         said["is_interrupt"] = True
         return
-    if is_cancel(kind):
+    failure = failure_of(kind, message, log_of(a))
+    if is_cancel(kind, failure.message):
         said["is_cancelled"] = True
         return
-    failure = failure_of(kind, message, log_of(a))
     # The same exception has the same digest, whether and by which key a secret was taken out.
     digest = blake2b(unhashed(message).encode("utf-8", "replace"), digest_size=8).hexdigest()
     said.update(reports=EventReport.ERROR, failure=failure, occurrence=f"exception:{failure.type[:200]}:{digest}")
@@ -295,6 +326,12 @@ def _choice(o: Observation, said: dict[str, Any]) -> None:
         said["is_interrupt"] = True
 
 
+def _paused(o: Observation, said: dict[str, Any]) -> None:
+    # A proposal of the GenAI conventions (2026-08). A pause for another reason waits for no person.
+    if o.attributes.get(c.PAUSE_REASON) == c.HUMAN_INPUT and o.origin.scope != c.SCOPE_FEEDBACK:
+        said["is_interrupt"] = True
+
+
 def _stopped(o: Observation, said: dict[str, Any]) -> None:
     # llama-index (instrumentor 4.6): a person cancelled the workflow, whose span ends OK. Steps are also cancelled in
     # runs that go on, with another reason.
@@ -325,5 +362,6 @@ _EVENTS: dict[str, Callable[[Observation, dict[str, Any]], None]] = {
     c.EVENT_SPAN_RECOVERED: _seen_again,
     c.EVENT_HEARTBEAT: _heartbeat,
     "gen_ai.choice": _choice,
+    c.EVENT_AGENT_PAUSED: _paused,
     "span.cancelled": _stopped,
 }
