@@ -36,8 +36,16 @@ OPERATIONS = {
     "fetch_response": Role.STEP,
 }
 #: Those that are a run when they stand at the top of a trace.
-RUNS = {"invoke_agent", "invoke_workflow", "plan", "handle_conversation_turn", "chat", "text_completion", "execute_tool",
-        "generate_content"}  # fmt: skip
+RUNS = {
+    "invoke_agent",
+    "invoke_workflow",
+    "plan",
+    "handle_conversation_turn",
+    "chat",
+    "text_completion",
+    "generate_content",
+    "execute_tool",
+}
 
 
 def ended(name: str, attributes: dict[str, Any], *, id: int = 1, parent: int = 0, scope: str = "x") -> Observation:
