@@ -29,8 +29,8 @@ NOTHING = Reading()
 #: A wait for a person that looks like a failure: LangGraph (in JavaScript the interrupts as JSON), llama-index,
 #: pydantic-ai's deferred tools, strands, ADK's confirmation.
 INTERRUPT = re.compile(
-    r"\b(?:GraphInterrupt|NodeInterrupt|WaitingForEvent|InterruptException|CallDeferred|ApprovalRequired|InterruptError"
-    r"|InterruptSignal|ToolInterruptError)\b|^\(?Interrupt\("
+    r"\b(?:GraphInterrupt|NodeInterrupt|WaitingForEvent|InterruptException|CallDeferred|ApprovalRequired|InterruptSignal"
+    r"|\w{0,80}InterruptError)\b|^\(?Interrupt\("
     r'|^\W{0,20}\[\s*\{\s*"(?:(?:interrupt_)?id": ?"[^"]{0,100}",\s*"value"|value":.{0,300}?"when": ?"during")'
     r"|requires (?:confirmation|approval), please approve or reject",
     re.DOTALL,
