@@ -42,6 +42,13 @@ _TYPED = re.compile(r"([A-Za-z_][\w.]{0,120}(?:Error|Exception|Interrupt|Exceede
 #: An exception as its `repr`.
 _AS_CODE = re.compile(r"([A-Za-z_][\w.]{0,120})\((['\"])(.*)\2,?\)", re.DOTALL)
 _ANY = frozenset({"Exception", "BaseException", "builtins.Exception"})
+#: The conventions' value of `error.type` where nothing better is known.
+_OTHER = "_OTHER"
+#: "Error in agent run: {'error': '...'}", and {'message': '...', 'data': {'error': '...'}} (openai-agents).
+_WRAPPED = re.compile(r"([^:{}]{1,80}): \{'error': (['\"])(.*)\2\}", re.DOTALL)
+_LISTED = re.compile(
+    r"\{'message': '([^'{}]{1,200})', 'data': (?:\{'error': (['\"])(.*)\2\}|\{[^{}]{0,500}\}|None)\}\Z", re.DOTALL
+)
 _TRACEBACK = "Traceback (most recent call last)"
 _MESSAGE = 8192
 #: Characters that are read of the end of a log.
@@ -97,8 +104,8 @@ def failure_of(kind: str | None, message: str | None, log_tail: str = "") -> Fai
     message; what follows it is a log.
     """
     kind, message = kind or "", message or ""
-    if kind in _ANY:
-        kind = ""  # LangSmith's export writes it for all; the type is in the message
+    if kind in _ANY or kind == _OTHER:
+        kind = ""  # LangSmith's export and the conventions' fallback say nothing; the type is in the message
     cut = message.find(_TRACEBACK)
     if cut > 0:
         log_tail = log_tail or message[cut:]
@@ -106,13 +113,28 @@ def failure_of(kind: str | None, message: str | None, log_tail: str = "") -> Fai
     if not kind:
         head = _TYPED.match(message)
         kind = head.group(1) if head is not None else ""
-        whole = _AS_CODE.fullmatch(message)
-        if whole is not None:
-            message = whole.group(3)
-    headline, _, more = _without_type(message.strip(), kind).partition("\n")
+    message = _unwrapped(message.strip(), kind)
+    headline, _, more = _without_type(message, kind).partition("\n")
+    if headline.endswith(":") and more:  # the line only introduces the next (smolagents)
+        following, _, more = more.lstrip("\n").partition("\n")
+        headline = f"{headline} {following.strip()}"
     if more and more not in log_tail:  # a stack trace ends with the message
         log_tail = f"{more}\n{log_tail}".rstrip("\n")
     return Failure(type=kind, message=headline.rstrip()[:_MESSAGE], log_tail=log_tail[-LOG_READ:])
+
+
+def _unwrapped(message: str, kind: str) -> str:
+    """Return a message out of the exception's `repr`, and out of the dictionary in which a framework wraps it."""
+    whole = _AS_CODE.fullmatch(message[: 2 * _MESSAGE])
+    if whole is not None and (not kind or whole.group(1) == kind.rpartition(".")[2]):
+        return whole.group(3)
+    wrapped = _WRAPPED.fullmatch(message[: 2 * _MESSAGE])
+    if wrapped is not None:
+        return f"{wrapped.group(1)}: {wrapped.group(3)}"
+    listed = _LISTED.match(message)
+    if listed is not None:
+        return f"{listed.group(1)}: {listed.group(3)}" if listed.group(3) else listed.group(1)
+    return message
 
 
 def _without_type(message: str, kind: str) -> str:
