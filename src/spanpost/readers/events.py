@@ -40,13 +40,9 @@ _CANCELLED = frozenset(
 )
 #: JavaScript's aborts, whose type is often no more than ``Error``.
 _ABORTED = re.compile(
-    r"(?:Error: )*(?:Abort(?:ed)?|Request was aborted|(?:This|The) operation was aborted|\w[\w ]{0,40} process aborted by user)"
+    r"(?:Error: )*(?:Abort(?:ed)?|Request was aborted|(?:This|The) operation was aborted"
+    r"|\w[\w ]{0,40} process aborted by user)"
     r"\.?"
-)
-#: How the OpenAI Agents SDK wraps an error: in a dictionary of Python or JavaScript.
-_WRAPPED = re.compile(
-    r"Error (?:in agent run|running tool(?: \(non-fatal\))?): \{.{0,300}?[\"']error[\"']: ?([\"'])(.{1,4000})\1\}\s*",
-    re.DOTALL,
 )
 #: Attributes with a tool's result.
 _RESULTS = ("gcp.vertex.agent.tool_response", "gen_ai.tool.call.result", "output.value", "genkit:output")
@@ -54,6 +50,12 @@ _TYPED = re.compile(r"([A-Za-z_][\w.]{0,120}(?:Error|Exception|Interrupt|Exceede
 #: An exception as its `repr`.
 _AS_CODE = re.compile(r"([A-Za-z_][\w.]{0,120})\((['\"])(.*)\2,?\)", re.DOTALL)
 _ANY = frozenset({"Exception", "BaseException", "builtins.Exception", "Error", "unknown", "_OTHER"})
+#: How SDKs wrap an error in a dictionary of Python or JavaScript: "Error in agent run: {'error': '...'}", and
+#: {'message': '...', 'data': {'error': '...'}} (openai-agents).
+_WRAPPED = re.compile(r"([^:{}]{1,80}): \{.{0,300}?[\"']error[\"']: ?([\"'])(.*)\2\}\s*", re.DOTALL)
+_LISTED = re.compile(
+    r"\{'message': '([^'{}]{1,200})', 'data': (?:\{'error': (['\"])(.*)\2\}|\{[^{}]{0,500}\}|None)\}\Z", re.DOTALL
+)
 _TRACEBACK = "Traceback (most recent call last)"
 _MESSAGE = 8192
 #: Characters that are read of the end of a log.
@@ -109,9 +111,6 @@ def failure_of(kind: str | None, message: str | None, log_tail: str = "") -> Fai
     message; what follows it is a log.
     """
     kind, message = kind or "", message or ""
-    wrapped = _WRAPPED.fullmatch(message[:5000]) if message.startswith("Error ") else None
-    if wrapped is not None:
-        message = wrapped.group(2).replace('\\"', '"').replace("\\n", "\n")
     if kind in _ANY:  # LangSmith's export and JavaScript write it for all; the type may be in the message
         message = _without_type(message.strip(), kind)
         kind = ""
@@ -122,13 +121,29 @@ def failure_of(kind: str | None, message: str | None, log_tail: str = "") -> Fai
     if not kind:
         head = _TYPED.match(message)
         kind = head.group(1) if head is not None else ""
-        whole = _AS_CODE.fullmatch(message)
-        if whole is not None:
-            message = whole.group(3)
-    headline, _, more = _without_type(message.strip(), kind).partition("\n")
+    message = _unwrapped(message.strip(), kind)
+    headline, _, more = _without_type(message, kind).partition("\n")
+    if headline.endswith(":") and more:  # the line only introduces the next (smolagents)
+        following, _, more = more.lstrip("\n").partition("\n")
+        headline = f"{headline} {following.strip()}"
     if more and more not in log_tail:  # a stack trace ends with the message
         log_tail = f"{more}\n{log_tail}".rstrip("\n")
     return Failure(type=kind, message=headline.rstrip()[:_MESSAGE], log_tail=log_tail[-LOG_READ:])
+
+
+def _unwrapped(message: str, kind: str) -> str:
+    """Return a message out of the exception's `repr`, and out of the dictionary in which a framework wraps it."""
+    whole = _AS_CODE.fullmatch(message[: 2 * _MESSAGE])
+    if whole is not None and (not kind or whole.group(1) == kind.rpartition(".")[2]):
+        return whole.group(3)
+    wrapped = _WRAPPED.fullmatch(message[: 2 * _MESSAGE])
+    if wrapped is not None:
+        said = wrapped.group(3).replace('\\"', '"').replace("\\n", "\n")
+        return said if wrapped.group(1).startswith("Error ") else f"{wrapped.group(1)}: {said}"
+    listed = _LISTED.match(message)
+    if listed is not None:
+        return f"{listed.group(1)}: {listed.group(3)}" if listed.group(3) else listed.group(1)
+    return message
 
 
 def _without_type(message: str, kind: str) -> str:

@@ -26,17 +26,18 @@ from __future__ import annotations
 from datetime import timedelta
 
 import msgspec
+from msgspec.structs import replace
 
 from spanpost import semconv as c
 from spanpost.model.messages import LocaleMessage
 from spanpost.model.readings import Finish
-from spanpost.tasks import acts, approvals
+from spanpost.tasks import acts, approvals, end_reasons
 from spanpost.tasks.context_limits import is_near, limits
 from spanpost.tasks.context_use import ContextUse, ahead
 from spanpost.tasks.fact_values import FailureWords, SpanEnd
 from spanpost.tasks.facts import Ending, Facts, time_of, value_of
 from spanpost.tasks.folded import FoldRules
-from spanpost.tasks.last_calls import MAYBE_OPEN, NOT_OPEN, OPEN, last, last_by
+from spanpost.tasks.last_calls import MAYBE_OPEN, NOT_OPEN, OPEN, Last, last, last_by
 from spanpost.tasks.records import Run, TaskState
 from spanpost.tasks.runs import is_loose, newest_run
 from spanpost.text.wording import message, worded
@@ -68,11 +69,11 @@ def judge(state: TaskState, use: ContextUse, rules: FoldRules) -> TaskVerdict:
     if verdict is not None:
         if verdict.rule == _UNANSWERED and not is_quiet(state):
             return TaskVerdict(c.WORKING, "a tool call without an answer")
-        return verdict
+        return _with_reason(verdict, run, last(facts))
     if is_given_up(state):
-        return TaskVerdict(
-            c.ERROR, "last call failed, nothing since", "error", True, True, facts.last_ns, value_of(facts.failure)
-        )
+        failure = value_of(facts.failure)
+        why = end_reasons.of_failure(failure)
+        return TaskVerdict(c.ERROR, "last call failed, nothing since", why, True, True, facts.last_ns, failure)
     if approvals.is_waiting(facts):
         return TaskVerdict(c.WAITING, "open approval")
     said = facts.status
@@ -153,7 +154,22 @@ def of_past_run(run: Run) -> TaskVerdict | None:
         return TaskVerdict(c.WAITING, "a later run goes on", "waiting", True, True, closed.at_ns)
     status = {"error": c.ERROR, "cancelled": c.CANCELLED}.get(outcome, c.COMPLETE)
     failure = FailureWords(closed.failure_type, closed.failure_message, "") if status == c.ERROR else None
-    return TaskVerdict(status, "run ended", outcome, outcome == "unset", True, closed.at_ns, failure)
+    verdict = TaskVerdict(status, "run ended", outcome, outcome == "unset", True, closed.at_ns, failure)
+    return _with_reason(verdict, run, Last())
+
+
+def _with_reason(verdict: TaskVerdict, run: Run, newest: Last) -> TaskVerdict:
+    """Return a verdict on an end with the reason of that end, where one is known."""
+    if verdict.end_reason == "error" and verdict.status == c.ERROR:
+        why = end_reasons.of_failure(verdict.failure)
+    elif verdict.status == c.COMPLETE and verdict.end_reason != "said":
+        call, tool = newest.call, newest.tool
+        stopped = call.outcome if call is not None and (tool is None or tool.at <= call.at) else 0
+        why = end_reasons.of_finish(run.ending.closed.finish if run.ending.closed is not None else 0, stopped)
+        why = why if why != "complete" else verdict.end_reason or why
+    else:
+        return verdict
+    return verdict if why == verdict.end_reason else replace(verdict, end_reason=why)
 
 
 def _interrupted(facts: Facts, rule: str, at_ns: int, key: str) -> TaskVerdict:

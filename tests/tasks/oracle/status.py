@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from spanpost import semconv as c
 from spanpost.model.interventions import Verb
+from spanpost.tasks.end_reasons import of_failure, of_finish
+from spanpost.tasks.fact_values import FailureWords
 from tests.tasks.oracle.context import Use
 from tests.tasks.oracle.facts import PERSON_WANTED, TOOLS_WANTED, Closed, Facts, Said
 from tests.tasks.oracle.placement import Run
@@ -84,10 +86,12 @@ def judge(
     newest = newest_of(task_runs)
     verdict = end_of(facts, newest, has_root_span=has_root_span, is_beside_loose=has_loose, is_below=is_below)
     if verdict is not None:
-        return verdict
+        call, tool = facts.last(is_tool=False), facts.last(is_tool=True)
+        stopped = call.outcome if call is not None and (tool is None or tool.at <= call.at) else 0
+        return _with_reason(verdict, newest, stopped)
     if facts.has_failed_last() and not is_waiting(facts):
         rule = "last call failed, nothing since"
-        return Verdict(c.ERROR, rule, "error", True, True, facts.last_ns, facts.failure_words)
+        return _with_reason(Verdict(c.ERROR, rule, "error", True, True, facts.last_ns, facts.failure_words), newest)
     if is_waiting(facts):
         return Verdict(c.WAITING, "open approval")
     said = facts.status
@@ -192,7 +196,20 @@ def end_of_former(task_run: TaskRun) -> Verdict | None:
         outcome = inner[2]
     status = {"error": c.ERROR, "cancelled": c.CANCELLED}.get(outcome, c.COMPLETE)
     failure = (closed[3], closed[4], "") if status == c.ERROR else None
-    return Verdict(status, "task_run ended", outcome, outcome == "unset", True, closed[0], failure)
+    return _with_reason(
+        Verdict(status, "task_run ended", outcome, outcome == "unset", True, closed[0], failure), task_run
+    )
+
+
+def _with_reason(verdict: Verdict, run: TaskRun, stopped: int = 0) -> Verdict:
+    """Say why it ended: what its error means, or why its root span, else its last model call, stopped."""
+    why = verdict.end_reason
+    if verdict.status == c.ERROR and why == "error":
+        why = of_failure(FailureWords(*verdict.failure) if verdict.failure is not None else None)
+    elif verdict.status == c.COMPLETE and why != "said":
+        found = of_finish(run.closed[5] if run.closed is not None else 0, stopped)
+        why = found if found != "complete" else why
+    return replace(verdict, end_reason=why)
 
 
 def newest_of(task_runs: list[TaskRun]) -> TaskRun:
