@@ -103,14 +103,14 @@ class Task:
 
     @cached_property
     def verdict(self) -> Verdict:
-        has_loose = any(s.run.is_loose for s in self.all_task_runs)
+        loose = [s for s in self.all_task_runs if s.run.is_loose]
         return judge(
             self.facts,
             self.task_runs,
             use_of(self.facts, self.rules),
             self.rules,
             has_root_span=self.has_root_span,
-            has_loose=has_loose,
+            loose=loose,
         )
 
     @property
