@@ -256,6 +256,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     environment: str | None = None
     #: After a good end the task waits for its next prompt (an interactive coding session).
     is_session: bool = False
+    #: It has no next prompt, whatever else says that it has: no person is at the terminal.
+    is_unattended: bool = False
 
     # --- a model call -------------------------------------------------------------------------------------------
     usage: Usage | None = None

@@ -1,4 +1,4 @@
-"""Codex CLI, Gemini CLI and Qwen Code: their records, spans and data points, as recorded in November 2026.
+"""Codex CLI, Gemini CLI, Qwen Code and opencode: their records, spans and data points, as recorded in November 2026.
 
 The session is the task. Records are joined by the session's id (and the prompt's, where they have one), and the few
 spans that mean something are read as the records that they repeat; all other spans are machinery and are not read.
@@ -178,6 +178,35 @@ QWEN_CLI = Cli(
     call_key=_qwen_call,
 )
 
+#: opencode 1.18 with ``experimental.openTelemetry``: the Vercel AI SDK's spans, each with the session, among a thousand
+#: others. A run without a terminal ends before its last spans are sent.
+OPENCODE_CLI = Cli(
+    name="opencode",
+    agent="opencode",
+    spans={"ai.streamText.doStream": SessionPart.CALL, "ai.toolCall": SessionPart.TOOL},
+    span_scopes=("opencode",),
+    fields={
+        "session": ("session.id", "ai.telemetry.metadata.sessionId"),
+        "request": ("gen_ai.response.id", "ai.response.id"),
+        "model": ("gen_ai.response.model", "gen_ai.request.model"),
+        "input": ("gen_ai.usage.input_tokens",),
+        "output": ("gen_ai.usage.output_tokens",),
+        "cache_read": ("ai.usage.cachedInputTokens",),
+        "reasoning": ("ai.usage.reasoningTokens",),
+        "finish": ("ai.response.finishReason",),
+        "tool_name": ("ai.toolCall.name",),
+        "tool_call_id": ("ai.toolCall.id",),
+    },
+)
+
+
+def _is_codex_title(attributes: Mapping[str, Any]) -> bool:
+    """Return whether a conversation begins that the terminal's interface has for a title: without servers of tools."""
+    if attributes.get("originator") != "codex-tui" or attributes.get("sandbox_policy") != "read-only":
+        return False
+    return attributes.get("mcp_servers") == "" or str(attributes.get("mcp_server_count")) == "0"
+
+
 CODEX_CLI = Cli(
     name="codex-cli",
     agent="Codex",
@@ -185,6 +214,7 @@ CODEX_CLI = Cli(
     scopes=("codex_otel.log_only",),
     event_name="event.name",
     events={
+        "conversation_starts": SessionPart.BESIDE,
         "user_prompt": SessionPart.PROMPT,
         "api_request": SessionPart.CALL_FAILED,
         "sse_event": SessionPart.CALL,
@@ -230,6 +260,7 @@ CODEX_CLI = Cli(
     },
     unattended=("originator", "codex_exec"),
     rests_after_calls=True,
+    is_beside=_is_codex_title,
 )
 
 
@@ -255,6 +286,12 @@ GEMINI = _dialect(
     "Gemini CLI 0.61.0",
     "in spans: the output, cached tokens and tools of a call",
     "that a prompt at a terminal is answered",
+)
+OPENCODE = _dialect(
+    OPENCODE_CLI,
+    "opencode 1.18.33",
+    "prompts, and the end of a session",
+    "the last calls of a run without a terminal: it does not wait for its exporter",
 )
 QWEN = _dialect(
     QWEN_CLI,

@@ -99,6 +99,8 @@ class Cli:
     excludes_reasoning: bool = False
     #: (attribute of the record or resource, value) that marks a session without a person at the terminal.
     unattended: tuple[str, str] = ("", "")
+    #: What requests the calls of such a session; its terminal may have a name nevertheless.
+    unattended_source: str = ""
     #: The same where only one record tells that there is a person.
     attended: tuple[str, str] = ("", "")
     #: Heads of the field `source` for calls of the conversation; empty: all calls are.
@@ -106,6 +108,8 @@ class Cli:
     #: Returns whether a record is of work beside the conversation that goes on while it waits for its next prompt: it
     #: is no sign of work.
     is_quiet: Callable[[Mapping[str, Any]], bool] | None = None
+    #: Returns whether a conversation begins that the CLI has with itself (for a title): it is no task for people.
+    is_beside: Callable[[Mapping[str, Any]], bool] | None = None
     #: A model call that no tool call follows ends the prompt: nothing else tells it.
     rests_after_calls: bool = False
     #: Who refuses a tool where its record names nobody.

@@ -24,7 +24,8 @@ from spanpost.model.readings import METERED, Approval, EventReport, Failure, Fin
 from spanpost.model.usage import Usage
 from spanpost.readers import values as v
 from spanpost.readers.plans import is_plan, plan_of
-from spanpost.readers.session_records import Cli, SessionPart, SessionRecord, TokenMeter
+from spanpost.readers.session_points import read_point
+from spanpost.readers.session_records import Cli, SessionPart, SessionRecord
 from spanpost.text.wording import message, worded
 
 
@@ -32,7 +33,7 @@ def read_session(cli: Cli, o: Observation) -> Reading | None:
     """Return what a log record or data point of the CLI means; None for one that is not of a session."""
     meter = cli.meters.get(o.name)
     if meter is not None:
-        return _point(SessionRecord(cli, o), meter)
+        return read_point(SessionRecord(cli, o), meter)
     name = (v.text(o.attributes.get(cli.event_name)) if cli.event_name else None) or o.name
     head, _, rest = name.partition(".")
     event = rest if head in cli.heads else name
@@ -133,6 +134,7 @@ def _as_call(r: SessionRecord, usage: Usage | None, failure: Failure | None, *, 
         occurrence=failure_key(r.identifier("request") or _span_of(r)) if failure is not None else "",
         rests=is_final or rests,
         is_aside=r.is_aside,
+        is_unattended=bool(r.cli.unattended_source) and r.get("source") == r.cli.unattended_source,
         is_quiet=r.is_quiet,
         stands_for=(r.trace, r.hash(8, "call", r.prompt, own, str(r.o.at_ns)), r.root_span, r.began()),
         **r.common(),
@@ -145,7 +147,7 @@ def _span_of(r: SessionRecord) -> str | None:
 
 
 def _tool(r: SessionRecord) -> Reading:
-    failed = v.truth(r.get("success")) is False
+    failed = v.truth(r.get("success")) is False or (r.is_span and r.o.status is Status.ERROR)
     decision = r.text("decision").lower()
     if failed and decision in _REFUSED:  # a person or a rule said no: no failure of the tool
         key = r.identifier("tool_call_id") or _span_of(r) or str(r.o.at_ns)
@@ -202,8 +204,9 @@ def _session_began(r: SessionRecord) -> Reading | None:
     return Reading(role=Role.STEP, is_session=True, is_open=True, is_quiet=True, stands_for=stands_for, **r.common())
 
 
-def _beside(r: SessionRecord) -> Reading:
-    return r.event(is_aside=True, is_quiet=True)
+def _beside(r: SessionRecord) -> Reading | None:
+    is_beside = r.cli.is_beside is not None and r.cli.is_beside(r.attributes)
+    return r.event(is_aside=True, is_quiet=True) if is_beside else None
 
 
 def _as_tool(r: SessionRecord, **said: Any) -> Reading:
@@ -342,64 +345,3 @@ def of_hook(cli: Cli, o: Observation) -> dict[str, Any]:
     stands_for = (r.trace, r.hash(8, "hook", r.prompt), r.root_span, r.at_ns)
     begun = {"agent_label": cli.agent, "is_session": r.is_session(), "rests": True}
     return said | r.of_process() | begun | {"stands_for": stands_for}
-
-
-# --- data points ----------------------------------------------------------------------------------------------------
-
-#: `Observation.kind` of a data point: its temporality as OTLP numbers it.
-DELTA, CUMULATIVE = 1, 2
-
-
-def _point(r: SessionRecord, meter: TokenMeter) -> Reading | None:
-    if not r.session or (meter is TokenMeter.SESSION and r.attributes.get("start_type") == "agents_view"):
-        return None
-    trace = r.hash(16, "meters")
-    common: dict[str, Any] = {
-        "rule": f"{r.cli.name}: data points",
-        "task_id": r.session,
-        "conversation_id": r.session,
-        "agent_label": r.cli.agent,
-        **r.of_process(),
-        "is_session": r.is_session(),
-        "is_metered": True,
-    }
-    if meter is TokenMeter.WORKED:
-        if r.attributes.get("type") != "cli":
-            return None
-        return Reading(is_event=True, rests=True, is_quiet=True, stands_for=(trace, METERED, b"", r.o.at_ns), **common)
-    usage = None
-    if meter is not TokenMeter.SESSION:
-        usage = _metered(r, meter)
-        if usage is None:
-            return None
-    else:
-        common |= {"status": c.STARTING, "at_ns": r.o.start_ns or r.o.at_ns}
-    # A cumulative point replaces the one before it; after a restart it has another start.
-    times = (str(r.o.start_ns), "" if r.o.kind == CUMULATIVE else str(r.o.at_ns))
-    series = msgspec.json.encode([r.o.name, r.attributes], order="deterministic").decode()
-    span = r.hash(8, series, *times)
-    return Reading(
-        role=Role.LLM,
-        model=v.text(r.get("model")),
-        usage=usage,
-        stands_for=(trace, span, METERED, r.o.start_ns or r.o.at_ns),
-        **common,
-    )
-
-
-def _metered(r: SessionRecord, meter: TokenMeter) -> Usage | None:
-    if meter is TokenMeter.COST:
-        cost = v.money(r.o.body)
-        return Usage(cost_usd=cost) if cost is not None else None
-    count, sort = v.count(r.o.body), r.cli.sorts.get(r.attributes.get("type", ""))
-    if count is None or sort is None:
-        return None
-    # Tokens read from and written to the cache are input too.
-    is_input = sort == "input" or (sort.startswith("cache") and r.cli.excludes_cache)
-    return Usage(
-        input=count if is_input else None,
-        output=count if sort == "output" or (sort == "reasoning" and r.cli.excludes_reasoning) else None,
-        cache_read=count if sort == "cache_read" else None,
-        cache_write=count if sort == "cache_write" else None,
-        reasoning=count if sort == "reasoning" else None,
-    )

@@ -123,6 +123,8 @@ def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, 
             )
     elif at > facts.active_ns and not r.is_quiet and r.is_of_agent:  # others count only if their span came first
         facts.active_ns = at
+    if r.is_aside and not is_span:
+        facts.is_beside = newest(facts.is_beside, 0, at, key, True)
     if r.begins_tool:
         facts.begun = newest(facts.begun, 0, at, key, True)
     if r.is_idle:
@@ -189,7 +191,9 @@ def _identity(facts: Facts, o: Observation, r: Reading, key: bytes, begins: int,
                 facts.totals_of = newest(facts.totals_of, 0, o.at_ns, key, r.totals_of)
     elif r.agent_label:
         facts.agent_label = newest(facts.agent_label, 0, earliest, key, r.agent_label)
-    if r.is_session:
+    if r.is_unattended:
+        facts.is_session = newest(facts.is_session, 1, earliest, key, False)
+    elif r.is_session:
         facts.is_session = newest(facts.is_session, 0, earliest, key, True)
     # Most spans repeat what an earlier one said: check that without a call.
     if (said := r.conversation_id) and (

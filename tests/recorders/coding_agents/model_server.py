@@ -1,7 +1,7 @@
 """A stub of the model services that coding agents call: Anthropic, OpenAI (responses, chat) and Gemini.
 
-A prompt names its script (`Script-ok: ...`); the number of tool results since that prompt is the step. What was really served is kept
-as `calls`, the truth of a recording.
+A prompt names its script (`Script-ok: ...`); the number of tool results since that prompt is the step. What was really
+served is kept as `calls`, the truth of a recording.
 """
 
 from __future__ import annotations
@@ -98,10 +98,8 @@ class ModelServer:
     def answer(self, path: str, asked: dict[str, Any]) -> tuple[int, str, bytes]:
         """Return status, content type and body of a reply."""
         path = path.partition("?")[0]
-        for api, ends in _APIS.items():
-            if re.search(ends, path):
-                break
-        else:
+        api = next((api for api, ends in _APIS.items() if re.search(ends, path)), None)
+        if api is None:
             if path.endswith(("/count_tokens", ":countTokens")):
                 return 200, "application/json", b'{"input_tokens": 1000, "totalTokens": 1000}'
             return 200, "application/json", b"{}"

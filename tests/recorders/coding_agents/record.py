@@ -2,8 +2,9 @@
 
     python record.py AGENT RUN OUT [--programs DIR]
 
-writes OUT/AGENT/RUN/NNN-signal.pb and truth.json. DIR has the programs as npm installed them (`npm install PACKAGE` in a directory
-each). It is a tool for people: no test runs it. Nothing leaves the machine: models and telemetry are on loopback.
+writes OUT/AGENT/RUN/NNN-signal.pb and truth.json. DIR has the programs as npm installed them
+(`npm install PACKAGE` in a directory each). No test runs it. Nothing leaves the machine: models and telemetry are on
+loopback.
 """
 
 from __future__ import annotations
@@ -147,7 +148,8 @@ class ClaudeCode(Agent):
             "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "DISABLE_AUTOUPDATER": "1",
             "CLAUDE_CODE_ENABLE_TELEMETRY": "1", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
             "OTEL_EXPORTER_OTLP_ENDPOINT": self.sink.url, "OTEL_LOGS_EXPORT_INTERVAL": "1000",
-            "OTEL_METRIC_EXPORT_INTERVAL": "2000", "OTEL_TRACES_EXPORT_INTERVAL": "1000", "ANTHROPIC_MODEL": "claude-sonnet-4-5",
+            "OTEL_METRIC_EXPORT_INTERVAL": "2000", "OTEL_TRACES_EXPORT_INTERVAL": "1000",
+            "ANTHROPIC_MODEL": "claude-sonnet-4-5",
         }  # fmt: skip
         for signal in self.signals:
             self.environment[f"OTEL_{signal.upper()}_EXPORTER"] = "otlp"
@@ -177,7 +179,8 @@ class Codex(Agent):
             "check_for_update_on_startup = false",
             "[model_providers.stub]", 'name = "stub"', f'base_url = "{self.stub}/v1"', 'wire_api = "responses"',
             "request_max_retries = 1", "stream_max_retries = 1",
-            f"[projects.{json.dumps(str(self.repo))}]", 'trust_level = "trusted"', "[features]", "multi_agent = true", "[otel]",
+            f"[projects.{json.dumps(str(self.repo))}]", 'trust_level = "trusted"',
+            "[features]", "multi_agent = true", "[otel]",
         ]  # fmt: skip
         for signal, setting in otel.items():
             value = f'{{ otlp-http = {{ endpoint = "{self.sink.url}/v1/{signal}", protocol = "binary" }} }}'
@@ -243,7 +246,8 @@ class QwenCode(GeminiCli):
             "model": {"name": "qwen3-coder-plus"}, "general": {"enableAutoUpdate": False, "disableAutoUpdate": True},
             "privacy": {"usageStatisticsEnabled": False},
             "telemetry": {
-                "enabled": True, "target": "local", "otlpEndpoint": self.sink.url, "otlpProtocol": "http", "logPrompts": False,
+                "enabled": True, "target": "local", "otlpEndpoint": self.sink.url,
+                "otlpProtocol": "http", "logPrompts": False,
             },
         }  # fmt: skip
         (config / "settings.json").write_text(json.dumps(settings))
@@ -269,7 +273,8 @@ class Copilot(Agent):
         self.environment |= {
             "COPILOT_OTEL_ENABLED": "true", "OTEL_EXPORTER_OTLP_ENDPOINT": self.sink.url, "COPILOT_OFFLINE": "true",
             "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
-            "COPILOT_PROVIDER_TYPE": "openai", "COPILOT_PROVIDER_BASE_URL": f"{self.stub}/v1", "COPILOT_MODEL": "gpt-5.1-codex",
+            "COPILOT_PROVIDER_TYPE": "openai", "COPILOT_PROVIDER_BASE_URL": f"{self.stub}/v1",
+            "COPILOT_MODEL": "gpt-5.1-codex",
             "COPILOT_PROVIDER_API_KEY": "stub", "COPILOT_AUTO_UPDATE": "false", "OTEL_METRIC_EXPORT_INTERVAL": "2000",
         }  # fmt: skip
 
@@ -295,7 +300,8 @@ class OpenCode(Agent):
         config = self.home / ".config" / "opencode"
         config.mkdir(parents=True)
         provider = {
-            "npm": "@ai-sdk/openai-compatible", "name": "stub", "options": {"baseURL": f"{self.stub}/v1", "apiKey": "stub"},
+            "npm": "@ai-sdk/openai-compatible", "name": "stub",
+            "options": {"baseURL": f"{self.stub}/v1", "apiKey": "stub"},
             "models": {"stub-model": {"name": "stub-model"}},
         }  # fmt: skip
         settings = {

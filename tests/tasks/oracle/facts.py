@@ -127,7 +127,11 @@ class Facts:
 
     @cached_property
     def is_session(self) -> bool:
-        return any(n.r.is_session for n, *_ in self.spans)
+        return any(n.r.is_session for n, *_ in self.spans) and not any(n.r.is_unattended for n, *_ in self.spans)
+
+    @cached_property
+    def is_beside(self) -> bool:
+        return any(n.r.is_aside and not n.is_span for n, *_ in self.reported)
 
     @cached_property
     def aggregate(self) -> tuple[int | None, int | None] | None:

@@ -134,6 +134,8 @@ class Task:
     def is_worth_a_message(self) -> bool:
         """Return whether it is announced after its settling time: a lone model call or tool call is not."""
         calls, facts = self.own_usage.calls, self.facts
+        if facts.is_beside:
+            return False
         if self.has_root_span or self.task_id or calls > 1 or (calls and (any(self.tools) or facts.failed_turn_ns)):
             return True
         return facts.says_more_than_calls or facts.status is not None
