@@ -85,7 +85,7 @@ def test_a_run_is_one_task_with_the_served_figures(run: str, mix: tuple[str, ...
     assert used == (served["input"], served["output"], served["cached_read"])
     assert (task.llm_calls, task.status) == (served["llm_calls"], HEADLESS[run][0])
     assert (task.tool_calls, task.tool_errors) == HEADLESS[run][1:]
-    if run.endswith("/llmfail"):
+    if run.endswith("/llmfail") and "logs" in mix:  # Qwen's spans say only that it failed
         assert task.error is not None
         assert "The request is not valid." in task.error.message
 
@@ -183,7 +183,7 @@ def test_a_sub_agent_of_gemini_is_a_task_below_its_session() -> None:
     assert (helper.name, helper.llm_calls, helper.tool_calls, helper.status) == ("generalist", 3, 1, "complete")
     served = totals(COMMITTED / "gemini-cli" / "subagent")
     assert (session.input_tokens or 0) + (helper.input_tokens or 0) == served["input"]
-    assert helper.parent_id == session.task_id
+    assert helper.parent_task_id == session.task_id
 
 
 def test_claude_without_a_terminal_is_complete_where_its_terminal_has_a_name() -> None:

@@ -16,7 +16,7 @@ from spanpost.readers import values as v
 from spanpost.readers.agent import AGENT
 from spanpost.readers.approvals import read_approval
 from spanpost.readers.claude_code import CLAUDE_CODE_CLI
-from spanpost.readers.coding_clis import CODEX_CLI, GEMINI_CLI, QWEN_CLI
+from spanpost.readers.coding_clis import CODEX_CLI, GEMINI_CLI, OPENCODE_CLI, QWEN_CLI
 from spanpost.readers.dialect import DIRECT
 from spanpost.readers.evaluations import rating, read_evaluation
 from spanpost.readers.session_records import Cli
@@ -50,11 +50,10 @@ _FIELDS = {
 
 
 #: Coding CLIs that report by log records and data points.
-CLIS: tuple[Cli, ...] = (CLAUDE_CODE_CLI, GEMINI_CLI, CODEX_CLI, QWEN_CLI)
+CLIS: tuple[Cli, ...] = (CLAUDE_CODE_CLI, GEMINI_CLI, CODEX_CLI, QWEN_CLI, OPENCODE_CLI)
 _BY_SCOPE = {scope: cli for cli in CLIS for scope in cli.scopes}
 _BY_HEAD = {head: cli for cli in CLIS for head in cli.heads}
-#: Those whose span events repeat their records.
-_BY_SPAN_SCOPE = {scope: cli for cli in CLIS if cli.event_name for scope in cli.span_scopes}
+_BY_SPAN_SCOPE = {scope: cli for cli in CLIS for scope in cli.span_scopes}
 _BY_NAME = {cli.name: cli for cli in CLIS}
 _METERS = frozenset(name for cli in CLIS for name in cli.meters)
 _LOG = Part.LOG

@@ -64,7 +64,9 @@ def read_session_span(cli: Cli, o: Observation) -> Reading:
 
 
 def read_span_event(cli: Cli, o: Observation) -> Reading | None:
-    """Return what an event of a span means that repeats a record; None for any other."""
+    """Return what an event of a span means that repeats a record; None for any other: those of machinery."""
+    if not cli.event_name:
+        return None
     found = read_session(cli, o)
     return found if found is not None and found.stands_for is not None else None
 
