@@ -16,11 +16,11 @@ from spanpost.readers import values as v
 from spanpost.readers.agent import AGENT
 from spanpost.readers.approvals import read_approval
 from spanpost.readers.claude_code import CLAUDE_CODE_CLI
-from spanpost.readers.coding_clis import CODEX_CLI, GEMINI_CLI
+from spanpost.readers.coding_clis import CODEX_CLI, GEMINI_CLI, OPENCODE_CLI, QWEN_CLI
 from spanpost.readers.dialect import DIRECT
 from spanpost.readers.evaluations import rating, read_evaluation
 from spanpost.readers.session_records import Cli
-from spanpost.readers.sessions import of_hook, read_session
+from spanpost.readers.sessions import of_hook, read_session, read_span_event
 from spanpost.text.secrets import unhashed
 
 #: The empty reading: shared, because most events have it.
@@ -36,7 +36,14 @@ INTERRUPT = re.compile(
     re.DOTALL,
 )
 _CANCELLED = frozenset(
-    {"CancelledError", "KeyboardInterrupt", "TaskCancelled", "OperationCanceledError", "AbortError", "APIUserAbortError"}
+    {
+        "CancelledError",
+        "KeyboardInterrupt",
+        "TaskCancelled",
+        "OperationCanceledError",
+        "AbortError",
+        "APIUserAbortError",
+    }
 )
 #: JavaScript's aborts, whose type is often no more than ``Error``.
 _ABORTED = re.compile(
@@ -70,9 +77,10 @@ _FIELDS = {
 
 
 #: Coding CLIs that report by log records and data points.
-CLIS: tuple[Cli, ...] = (CLAUDE_CODE_CLI, GEMINI_CLI, CODEX_CLI)
+CLIS: tuple[Cli, ...] = (CLAUDE_CODE_CLI, GEMINI_CLI, CODEX_CLI, QWEN_CLI, OPENCODE_CLI)
 _BY_SCOPE = {scope: cli for cli in CLIS for scope in cli.scopes}
 _BY_HEAD = {head: cli for cli in CLIS for head in cli.heads}
+_BY_SPAN_SCOPE = {scope: cli for cli in CLIS for scope in cli.span_scopes}
 _BY_NAME = {cli.name: cli for cli in CLIS}
 _METERS = frozenset(name for cli in CLIS for name in cli.meters)
 _LOG = Part.LOG
@@ -200,6 +208,8 @@ def read_event(o: Observation) -> Reading:
         cli = _BY_SCOPE.get(o.origin.scope) or _BY_HEAD.get(o.name.partition(".")[0])
         if cli is not None:
             return read_session(cli, o) or NOTHING
+    elif o.origin.scope in _BY_SPAN_SCOPE:
+        return read_span_event(_BY_SPAN_SCOPE[o.origin.scope], o) or NOTHING
     say = _EVENTS.get(o.name)
     attributes = o.attributes
     if say is None and not has_agent_key(attributes):
