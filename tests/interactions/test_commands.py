@@ -226,6 +226,37 @@ async def test_a_command_of_the_settings_answers_with_figures_of_an_entity() -> 
         assert "status <name>" in html.unescape(await app.say("help"))
 
 
+async def test_a_launcher_runs_at_a_button_below_an_entity() -> None:
+    """Below the figures stand the launchers that the reader may start; a press starts one once, with the entity in its
+    text, by the rules of a typed start; a launcher with parameters opens its dialogue.
+    """
+    async with Prometheus() as prometheus:
+        prometheus.values = AnyTime("1")
+        queries = {"revenue": OutputQuery(query='revenue{dealer="${entity}"}')}
+        work = {"fix": "Fix {entity}", "gone": "Fix {entity}"}
+        commands = {"status": EntityCommand(queries=queries, start=work)}
+        entities = Entities(commands, Figures(prometheus.url, {}), "default")
+        app = App(ANY, entities=entities)
+        await app.say("status dealer-12")
+        [button] = buttons(app)
+        assert (button["text"]["text"], button["value"]) == ("Run fix", "fix Fix dealer-12")
+        assert "fix" in await press(app, button, at="5.5")
+        assert await press(app, button, at="6.5") == ""
+        assert [(act.launcher, act.text, act.actor.id) for act in app.interaction_store.granted] == [
+            ("fix", "Fix dealer-12", "UALICE")
+        ]
+        assert "may" in await press(app, button, user="UBOB")
+        await app.say("status dealer-12", user="UBOB")
+        assert app.web.sent[-1][2][1:] == []
+        await app.say("status a b")
+        assert app.web.sent[-1][2][1:] == []
+        app = App(ANY, entities=entities, declared=(Parameter(name="depth"),))
+        await app.say("status dealer-12")
+        await press(app, buttons(app)[0])
+        [view] = app.web.views
+        assert view["blocks"][1]["element"]["initial_value"] == "Fix dealer-12"
+
+
 class AnyTime(dict[float, str]):
     """One value at any time."""
 

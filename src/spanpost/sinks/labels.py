@@ -14,6 +14,7 @@ from spanpost.semconv import FINAL_STATUSES
 from spanpost.sinks.loop_label import loop
 from spanpost.tasks import titles
 from spanpost.tasks.context_limits import limit_of
+from spanpost.tasks.end_reasons import REASONS
 from spanpost.text.figures import count, money
 from spanpost.text.locales import ENGLISH, Locale
 from spanpost.text.sanitise import ELLIPSIS, line, link
@@ -85,7 +86,12 @@ def task_label(task: Task, locale: Locale = ENGLISH) -> StatusLabel:
         return StatusLabel(
             "⚠️", locale.say("status.partly_failed", failed=task.child_failed, n=task.child_count), "yellow"
         )
-    return status_label(task.status, locale)
+    label = status_label(task.status, locale)
+    if task.end_reason in REASONS and is_final(task):
+        # It ended well by its own account, and was stopped all the same.
+        emoji, colour = ("⚠️", "yellow") if task.status == "complete" else (label.emoji, label.colour)
+        return StatusLabel(emoji, locale.say(f"status.{task.end_reason}"), colour)
+    return label
 
 
 def checkpoint_label(checkpoint: Checkpoint, locale: Locale = ENGLISH) -> StatusLabel:

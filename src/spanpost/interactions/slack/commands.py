@@ -109,7 +109,12 @@ class Commands:
 
     async def _entity(self, spoken: Spoken) -> SlackAnswer:
         assert self._entities is not None
-        return self._answer(await self._entities.answer(self._words[spoken.word], spoken.rest.strip(), self._locale))
+        command, entity = self._words[spoken.word], spoken.rest.strip()
+        found = await self._entities.answer(command, entity, self._locale)
+        if not (work := self._entities.work(command, entity)) or spoken.is_foreign:
+            return self._answer(found)
+        may = await starts.startable(self._interactions, spoken.user, _no_message(spoken))
+        return self._answer(found, starts.run_buttons(work, may, self._locale))
 
     async def _help(self, spoken: Spoken) -> SlackAnswer:
         return self._answer([[text(self._say("command.help"))], *self._help_lines(spoken)])

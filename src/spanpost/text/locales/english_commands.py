@@ -93,6 +93,7 @@ COMMANDS: Final[dict[str, Phrase]] = {
     "start.text": "The work to do",
     "start.choose": "Choose a value",
     "start.next": "Next",
+    "start.run": "Run {launcher}",
     "start.submit": "Start",
     "start.number": "A number.",
     "start.range": "A number, {least} to {most}.",

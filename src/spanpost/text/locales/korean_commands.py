@@ -95,6 +95,7 @@ COMMANDS: Final[dict[str, Phrase]] = {
     "start.text": "작업 내용",
     "start.choose": "값 선택",
     "start.next": "다음",
+    "start.run": "{launcher} 실행",
     "start.submit": "시작",
     "start.number": "숫자를 입력합니다.",
     "start.range": "{least} ~ {most} 범위의 숫자를 입력합니다.",
