@@ -41,7 +41,18 @@ _CANCELLED = frozenset({"CancelledError", "KeyboardInterrupt", "TaskCancelled", 
 _TYPED = re.compile(r"([A-Za-z_][\w.]{0,120}(?:Error|Exception|Interrupt|Exceeded|Failure|Timeout))[:(]\s*")
 #: An exception as its `repr`.
 _AS_CODE = re.compile(r"([A-Za-z_][\w.]{0,120})\((['\"])(.*)\2,?\)", re.DOTALL)
-_ANY = frozenset({"Exception", "BaseException", "builtins.Exception"})
+#: Types that say nothing: LangSmith's export writes the first for all errors, Go the others for any text.
+_ANY = frozenset(
+    {
+        "Exception",
+        "BaseException",
+        "builtins.Exception",
+        "*errors.errorString",
+        "*errors.joinError",
+        "*fmt.wrapError",
+        "*fmt.wrapErrors",
+    }
+)
 _TRACEBACK = "Traceback (most recent call last)"
 _MESSAGE = 8192
 #: Characters that are read of the end of a log.
@@ -98,7 +109,7 @@ def failure_of(kind: str | None, message: str | None, log_tail: str = "") -> Fai
     """
     kind, message = kind or "", message or ""
     if kind in _ANY:
-        kind = ""  # LangSmith's export writes it for all; the type is in the message
+        kind = ""  # the type is in the message
     cut = message.find(_TRACEBACK)
     if cut > 0:
         log_tail = log_tail or message[cut:]
