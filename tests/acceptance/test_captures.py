@@ -62,6 +62,7 @@ EXCEPTIONS = {
     "langsmith/toolfail": "error",
     "genkit/toolfail": "error",
     "genkit-go/toolfail": "error",
+    "eino/toolfail": "error",
     # The root never arrived: the process ended before its queue drained.
     "langgraph-langsmith-noflush/ok": "working",
     "langgraph-langsmith-noflush/toolfail": "working",
@@ -76,6 +77,9 @@ EXCEPTIONS = {
     "adk-go-1/asked": "waiting",
     "adk-java/asked": "waiting",
     "genkit-go/asked": "waiting",
+    "eino/asked": "waiting",
+    # The resumed run is in another trace, and names neither the run nor the tool's call.
+    "eino/approval": "waiting complete",
     "mcp-native/ok": "complete",
     "mcp-native/toolfail": "complete",
 }
@@ -117,6 +121,7 @@ NO_CACHE = {
     "openai-v2-latest",
     "pydantic-ai-1.0.0",
     "spring-ai/stream",
+    "eino",
 }
 #: Joined runs: how many runs the task has.
 RESUMED = {

@@ -27,12 +27,12 @@ from spanpost.text.secrets import unhashed
 NOTHING = Reading()
 
 #: A wait for a person that looks like a failure: LangGraph (in JavaScript the interrupts as JSON), llama-index,
-#: pydantic-ai's deferred tools, strands, ADK's confirmation.
+#: pydantic-ai's deferred tools, strands, ADK's confirmation, Eino.
 INTERRUPT = re.compile(
     r"\b(?:GraphInterrupt|NodeInterrupt|WaitingForEvent|InterruptException|CallDeferred|ApprovalRequired|InterruptSignal"
     r"|\w{0,80}InterruptError)\b|^\(?Interrupt\("
     r'|^\W{0,20}\[\s*\{\s*"(?:(?:interrupt_)?id": ?"[^"]{0,100}",\s*"value"|value":.{0,300}?"when": ?"during")'
-    r"|requires (?:confirmation|approval), please approve or reject",
+    r"|requires (?:confirmation|approval), please approve or reject|\binterrupt signal: ID=",
     re.DOTALL,
 )
 #: Attributes with a tool's result.
