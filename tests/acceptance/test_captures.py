@@ -48,6 +48,10 @@ BY_RUN = {
     "toolfailhard": "error",
     # The resumed run continues the waiting task.
     "approval": "complete",
+    "cancel": "cancelled",
+    "maxsteps": "error",
+    "guardrail": "error",
+    "interrupt": "complete",
 }
 #: In these only the last call failed.
 LOOPS = ("anthropic-openinference", "anthropic-traceloop", "openai-v2", "openai-v2-latest")
@@ -80,6 +84,14 @@ EXCEPTIONS = {
     "eino/asked": "waiting",
     # The resumed run is in another trace, and names neither the run nor the tool's call.
     "eino/approval": "waiting complete",
+    # They stop at the maximum without an error, and without a word about it.
+    "mastra/maxsteps": "complete",
+    "mastra-bridge/maxsteps": "complete",
+    "vercel-ai-7/maxsteps": "complete",
+    # The resumed run says nothing by which it could be joined.
+    "genkit/approval": "waiting complete",
+    "openai-agents-js/approval": "waiting complete",
+    "vercel-ai-7/approval": "waiting complete",
     "mcp-native/ok": "complete",
     "mcp-native/toolfail": "complete",
 }
@@ -103,6 +115,11 @@ TREES = {
     # The spans say so: the second agent's is below the first one's.
     "adk-java/loop": {("researcher", "weather_loop"), ("researcher", "researcher")},
     "adk-java/sequential": {("researcher", "weather_desk"), ("writer", "researcher")},
+    "openai-agents-js/handoff": {("triage_agent", "Weather desk"), ("weather_expert", "Weather desk")},
+    "langchain-js-openinference/handoff": {("triage_agent", "weather_desk"), ("weather_expert", "weather_desk")},
+    "claude-agent-sdk-ts/subagent": {("Sub-agent", "Claude Code")},
+    # The tool calls the model by itself: there is no other agent.
+    "genkit/agenttool": set(),
     "strands/handoff": {("triage_agent", "invoke_swarm"), ("weather_expert", "invoke_swarm")},
     "strands/graph": {("researcher", "invoke_graph"), ("writer", "invoke_graph")},
     "crewai-openinference/two": {("Researcher", "two"), ("Writer", "two")},
@@ -122,6 +139,8 @@ NO_CACHE = {
     "pydantic-ai-1.0.0",
     "spring-ai/stream",
     "eino",
+    "genkit",
+    "claude-agent-sdk-openinference",
 }
 #: Joined runs: how many runs the task has.
 RESUMED = {
@@ -132,6 +151,8 @@ RESUMED = {
     "strands/approval",
     "agno/approval",
     "langsmith/approval",
+    "langchain-js-openinference/approval",
+    "langchain-js-openinference/interrupt",
     "adk-go/approval",
     "adk-go-1/approval",
     "adk-java/approval",

@@ -2,9 +2,9 @@
 
 ``record.py OUT NAME SCRIPT -- COMMAND...`` runs the command with the stub's address in ``OPENAI_BASE_URL`` and
 ``GOOGLE_GEMINI_BASE_URL`` and the receiver's in ``OTEL_EXPORTER_OTLP_ENDPOINT``. SCRIPT is what the model answers, an
-answer a call, the last one again and again: ``tool:NAME:{"a":1}``, ``tools:NAME:{...}|NAME:{...}``, ``text:...`` or
-``error:400``. OUT receives ``NNN-<signal>.pb.gz`` in order of arrival, and ``truth.json``.
-With ``SPANPOST_FORWARD`` set to an address, the telemetry goes on to it as well.
+answer a call, the last one again and again: ``tool:NAME:{"a":1}``, ``tools:NAME:{...}|NAME:{...}``, ``text:...``,
+``error:400``, or ``hang:`` (no answer before the caller leaves). A call of Anthropic's without tools is answered aside.
+OUT receives ``NNN-<signal>.pb.gz`` in order of arrival, and ``truth.json``. With ``SPANPOST_FORWARD`` set to an address, the telemetry goes on to it as well.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import select
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,8 @@ import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+import wire_forms
 
 
 def _size(value: Any) -> int:
@@ -32,6 +35,7 @@ class Recorder:
     def __init__(self, name: str, script: list[str], out: Path) -> None:
         self.name, self.script, self.out = name, script, out
         self.calls: list[dict[str, Any]] = []
+        self.taken = 0
         self.bodies: list[tuple[str, bytes]] = []
         self.lock = threading.Lock()
 
@@ -39,23 +43,27 @@ class Recorder:
         """Return number, text, requested tools and the call as served."""
         with self.lock:
             number = len(self.calls)
-            kind, _, rest = self.script[min(number, len(self.script) - 1)].partition(":")
+            is_aside = api == "messages" and not asked.get("tools")
+            place = min(self.taken, len(self.script) - 1)
+            self.taken += not is_aside
+            kind, _, rest = ("text:Done." if is_aside else self.script[place]).partition(":")
+            is_lost = kind in ("error", "hang")
             tools: list[tuple[str, Any]] = []
             if kind in ("tool", "tools"):
                 for one in rest.split("|") if kind == "tools" else [rest]:
                     name, _, arguments = one.partition(":")
                     tools.append((name, json.loads(arguments or "{}")))
-            served = 0 if kind == "error" else _size(asked)
+            served = 0 if is_lost else _size(asked)
             call = {
                 "api": api,
                 "model": model,
                 "input_total": served,
-                "output": 0 if kind == "error" else _size(tools or rest) + 7,
+                "output": 0 if is_lost else _size(tools or rest) + 7,
                 "cached_read": 16 if served > 120 and number % 2 else 0,
                 "cache_write": 0,
-                "kind": {"error": "err", "text": "text"}.get(kind, "tools"),
+                "kind": {"error": "err", "hang": "hang", "text": "text"}.get(kind, "tools"),
                 "tools": [name for name, _ in tools],
-                "error": int(rest) if kind == "error" else None,
+                "error": int(rest) if kind == "error" else 499 if kind == "hang" else None,
             }
             self.calls.append(call)
             return number, "" if kind != "text" else rest, tools, call
@@ -65,12 +73,14 @@ class Recorder:
             self.bodies.append((signal, body))
 
     def finish(self) -> None:
-        """Write the bodies and what was served."""
+        """Write the bodies, with a made-up path of the same length for the directory, and what was served."""
+        here = os.getcwd().encode()
+        shown = b"/home/user/agent".ljust(len(here), b"_")[: len(here)]
         shutil.rmtree(self.out, ignore_errors=True)
         self.out.mkdir(parents=True)
         for number, (signal, body) in enumerate(self.bodies):
             path = self.out / f"{number:03}-{signal}.pb.gz"
-            path.write_bytes(gzip.compress(body, mtime=0))
+            path.write_bytes(gzip.compress(body.replace(here, shown), mtime=0))
         good = [c for c in self.calls if c["error"] is None]
         last = good[-1]["input_total"] if good else 0
         truth = {
@@ -145,6 +155,15 @@ def _gemini(number: int, model: str, text: str, tools: list[tuple[str, Any]], ca
     }
 
 
+#: How each interface answers: whole, and in the parts of a stream.
+_FORMS: dict[str, tuple[Any, Any]] = {
+    "chat": (_openai, _openai_chunks),
+    "gemini": (_gemini, lambda whole: [whole]),
+    "responses": (wire_forms.response, wire_forms.response_events),
+    "messages": (wire_forms.message, wire_forms.message_events),
+}
+
+
 def _handler(recorder: Recorder) -> type[BaseHTTPRequestHandler]:
     forward = os.environ.get("SPANPOST_FORWARD")
 
@@ -184,19 +203,37 @@ def _handler(recorder: Recorder) -> type[BaseHTTPRequestHandler]:
                     urllib.request.urlopen(urllib.request.Request(f"{forward}/v1/{signal}", sent, kind)).read()
                 return self._reply(200, b"", "application/x-protobuf")
             asked = json.loads(sent)
-            gemini = ":" in signal
-            model = signal.partition(":")[0] if gemini else asked["model"]
-            number, text, tools, call = recorder.answer("gemini" if gemini else "chat", model, asked)
+            if signal == "count_tokens":
+                return self._reply(200, b'{"input_tokens": 10}')
+            api = {"responses": "responses", "messages": "messages"}.get(signal, "chat")
+            api = "gemini" if ":" in signal else api
+            model = signal.partition(":")[0] if api == "gemini" else asked["model"]
+            number, text, tools, call = recorder.answer(api, model, asked)
+            if call["kind"] == "hang":
+                select.select([self.connection], [], [], 60)  # readable: the caller has left
+                self.close_connection = True
+                return None
             if call["error"] is not None:
                 why = {"code": call["error"], "message": "The stub refuses this call.", "status": "INVALID_ARGUMENT"}
-                return self._reply(call["error"], json.dumps({"error": why}).encode())
-            whole = (_gemini if gemini else _openai)(number, model, text, tools, call)
-            if "stream" in signal or asked.get("stream"):
-                chunks = [whole] if gemini else _openai_chunks(whole)
-                lines = [f"data: {json.dumps(chunk)}\n\n" for chunk in chunks]
-                end = "" if gemini else "data: [DONE]\n\n"
-                return self._reply(200, ("".join(lines) + end).encode(), "text/event-stream")
-            return self._reply(200, json.dumps(whole).encode())
+                if api == "messages":
+                    why["type"] = "invalid_request_error"
+                return self._reply(call["error"], json.dumps({"type": "error", "error": why}).encode())
+            form, chunked = _FORMS[api]
+            whole = form(number, model, text, tools, call)
+            if not ("stream" in signal or asked.get("stream")):
+                return self._reply(200, json.dumps(whole).encode())
+            lines = []
+            for chunk in chunked(whole):
+                named = f"event: {chunk['type']}\n" if "type" in chunk else ""
+                lines.append(f"{named}data: {json.dumps(chunk)}\n\n")
+            lines += ["data: [DONE]\n\n"] if api == "chat" else []
+            return self._reply(200, "".join(lines).encode(), "text/event-stream")
+
+        def do_GET(self) -> None:
+            self._reply(200, b'{"models": [], "data": []}')
+
+        def do_HEAD(self) -> None:
+            self._reply(200, b"")
 
     return Handler
 
@@ -211,12 +248,16 @@ def main() -> int:
     given = {
         "OPENAI_BASE_URL": f"{base}/v1",
         "OPENAI_API_KEY": "stub",
+        "LANGSMITH_ENDPOINT": base,
+        "ANTHROPIC_BASE_URL": base,
+        "ANTHROPIC_API_KEY": "stub",
         "GOOGLE_GEMINI_BASE_URL": base,
+        "GEMINI_API_KEY": "stub",
         "GOOGLE_API_KEY": "stub",
         "OTEL_EXPORTER_OTLP_ENDPOINT": base,
         "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
     }
-    done = subprocess.run(command, env={**os.environ, **given}, cwd="/", timeout=300)
+    done = subprocess.run(command, env={**os.environ, **given}, timeout=300)
     server.shutdown()
     recorder.finish()
     size = sum(path.stat().st_size for path in Path(out).iterdir())
