@@ -41,9 +41,7 @@ def response_events(whole: dict[str, Any]) -> list[dict[str, Any]]:
         if item["type"] == "function_call":
             events.append({"type": "response.output_item.added", **at, "item": {**item, "arguments": ""}})
             events.append({"type": "response.function_call_arguments.delta", **at, "delta": item["arguments"]})
-            events.append(
-                {"type": "response.function_call_arguments.done", **at, "arguments": item["arguments"]}
-            )
+            events.append({"type": "response.function_call_arguments.done", **at, "arguments": item["arguments"]})
         else:
             (part,) = item["content"]
             at = {**at, "content_index": 0}

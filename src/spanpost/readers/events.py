@@ -30,18 +30,19 @@ NOTHING = Reading()
 #: pydantic-ai's deferred tools, strands, ADK's confirmation.
 INTERRUPT = re.compile(
     r"\b(?:GraphInterrupt|NodeInterrupt|WaitingForEvent|InterruptException|CallDeferred|ApprovalRequired|InterruptError"
-    r"|InterruptSignal|ToolInterruptError)\b|^\(?Interrupt\("
+    r"|InterruptSignal|[Tt]oolInterruptError)\b|^\(?Interrupt\("
     r'|^\W{0,20}\[\s*\{\s*"(?:(?:interrupt_)?id": ?"[^"]{0,100}",\s*"value"|value":.{0,300}?"when": ?"during")'
     r"|requires (?:confirmation|approval), please approve or reject",
     re.DOTALL,
 )
 _CANCELLED = frozenset(
-    {"CancelledError", "KeyboardInterrupt", "TaskCancelled", "OperationCanceledError", "AbortError", "APIUserAbortError"}
+    {"CancelledError", "KeyboardInterrupt", "TaskCancelled", "OperationCanceledError"}
+    | {"AbortError", "APIUserAbortError"}
 )
 #: JavaScript's aborts, whose type is often no more than ``Error``.
 _ABORTED = re.compile(
-    r"(?:Error: )*(?:Abort(?:ed)?|Request was aborted|(?:This|The) operation was aborted|\w[\w ]{0,40} process aborted by user)"
-    r"\.?"
+    r"(?:Error: )*(?:Abort(?:ed)?|Request was aborted|(?:This|The) operation was aborted"
+    r"|\w[\w ]{0,40} process aborted by user)\.?"
 )
 #: How the OpenAI Agents SDK wraps an error: in a dictionary of Python or JavaScript.
 _WRAPPED = re.compile(

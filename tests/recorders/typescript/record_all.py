@@ -37,7 +37,10 @@ COMMON = {
     "cancel": [W, "hang:"],
     "agenttool": ['tool:ask_expert:{"question":"Weather in Oslo?"}', W, T, "text:Rain, says the expert."],
 }
-MASTRA = {**COMMON, "agenttool": ['tool:agent-weather_expert:{"prompt":"Weather in Oslo?"}', W, T, "text:Rain, they say."]}
+MASTRA = {
+    **COMMON,
+    "agenttool": ['tool:agent-weather_expert:{"prompt":"Weather in Oslo?"}', W, T, "text:Rain, they say."],
+}
 LANG = {
     **{k: v for k, v in COMMON.items() if k not in ("guardrail", "agenttool")},
     "structured": [W, 'tool:extract-1:{"city":"Oslo","sky":"rain"}'],
@@ -69,13 +72,14 @@ LANGSMITH = {
     "LANGSMITH_OTEL_ENABLED": "true",
     "LANGSMITH_API_KEY": "none",
 }
+TRACED = {name: COMMON[name] for name in ("ok", "toolfail", "llmfail", "conv", "stream", "cancel")}
 #: Directory of recordings: program, environment, runs.
 ALL: dict[str, tuple[str, dict[str, str], dict[str, list[str]]]] = {
     "vercel-ai-7": ("ai.mjs", {}, {**COMMON, "object": [J]}),
     "mastra": ("mastra.mjs", {}, MASTRA),
     "mastra-bridge": ("mastra.mjs", {"MASTRA_BY": "bridge"}, MASTRA),
     "langchain-js-openinference": ("langchain.mjs", {}, LANG),
-    "langsmith-js": ("langsmith.mjs", LANGSMITH, {k: COMMON[k] for k in ("ok", "toolfail", "llmfail", "conv", "stream", "cancel")}),
+    "langsmith-js": ("langsmith.mjs", LANGSMITH, TRACED),
     "openai-agents-js": ("openai_agents.mjs", {}, OPENAI),
     "genkit": ("genkit.mjs", {}, {**COMMON, "structured": [J], "flow": COMMON["ok"]}),
     "claude-agent-sdk-ts": ("claude_agent.mjs", {}, CLAUDE),
