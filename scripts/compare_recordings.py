@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Say what a library's newer version reports otherwise: ``compare_recordings.py OLD NEW [--values]``.
 
-OLD and NEW are recordings (a directory of a run, of a framework or of many). Compared are the names of scopes, spans,
-attributes, events and log records, each below its scope; numbers and ids within names are left out. With ``--values`` also the
-values of the attributes that say what a span is. Exit code: 0 the same, 1 a difference, 2 nothing to compare.
+OLD and NEW are recordings: a directory of a run, of a framework or of many. Compared are the names of scopes, spans,
+attributes, events and log records, each below its scope. Numbers and ids within names are left out. ``--values`` also
+compares the values of the attributes that say what a span is. Exit code: 0 the same, 1 a difference, 2 nothing to
+compare.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def _of(o: Observation, with_values: bool) -> Iterator[Name]:
 
 
 def compared(old: set[Name], new: set[Name]) -> list[str]:
-    """Return a line for each difference: ``-`` gone, ``+`` added. Names in a scope that is gone are not told one by one."""
+    """Return a line for each difference: ``-`` gone, ``+`` added. A scope that is gone is one line, without its names."""
     lines = []
     for sign, here, there in (("-", old, new), ("+", new, old)):
         alone = {name for kind, _, name in here - there if kind == "scope"}

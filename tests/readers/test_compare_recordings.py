@@ -17,7 +17,7 @@ def compare(*arguments: Path | str) -> tuple[int, list[str]]:
 
 
 def test_it_names_what_a_newer_version_says_otherwise() -> None:
-    """Between two versions of one instrumentation it names what is gone and what is added; of the same recording nothing."""
+    """It names what is gone and what is added between two versions; of the same recording nothing."""
     old, new = COMMITTED / "pydantic-ai-1.0.0" / "ok", COMMITTED / "pydantic-ai" / "ok"
     assert compare(old, old) == (0, ["the same names"])
     code, lines = compare(old, new, "--values")
