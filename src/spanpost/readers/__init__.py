@@ -103,6 +103,8 @@ def read(observation: Observation) -> Reading:
         attributes = observation.attributes
         scope = observation.origin.scope
         tables = _tables.get(scope) or _tables_for(scope)
+        if tables.reads is not None:
+            return tables.reads(observation)
         plan = tables.plans.get(tuple(attributes)) or plan_for(tables, attributes)
         if plan.is_silent:
             return NOTHING if observation.name[:4] not in _HEADS else _by_name(observation, tables, plan)

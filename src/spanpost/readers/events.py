@@ -16,11 +16,11 @@ from spanpost.readers import values as v
 from spanpost.readers.agent import AGENT
 from spanpost.readers.approvals import read_approval
 from spanpost.readers.claude_code import CLAUDE_CODE_CLI
-from spanpost.readers.coding_clis import CODEX_CLI, GEMINI_CLI
+from spanpost.readers.coding_clis import CODEX_CLI, GEMINI_CLI, OPENCODE_CLI, QWEN_CLI
 from spanpost.readers.dialect import DIRECT
 from spanpost.readers.evaluations import rating, read_evaluation
 from spanpost.readers.session_records import Cli
-from spanpost.readers.sessions import of_hook, read_session
+from spanpost.readers.sessions import of_hook, read_session, read_span_event
 from spanpost.text.secrets import unhashed
 
 #: The empty reading: shared, because most events have it.
@@ -29,25 +29,27 @@ NOTHING = Reading()
 #: A wait for a person that looks like a failure: LangGraph (in JavaScript the interrupts as JSON), llama-index,
 #: pydantic-ai's deferred tools, strands, ADK's confirmation.
 INTERRUPT = re.compile(
-    r"\b(?:GraphInterrupt|NodeInterrupt|WaitingForEvent|InterruptException|CallDeferred|ApprovalRequired|InterruptError"
-    r"|InterruptSignal|[Tt]oolInterruptError)\b|^\(?Interrupt\("
+    r"\b(?:GraphInterrupt|NodeInterrupt|WaitingForEvent|InterruptException|CallDeferred|ApprovalRequired|InterruptSignal"
+    r"|\w{0,80}InterruptError)\b|^\(?Interrupt\("
     r'|^\W{0,20}\[\s*\{\s*"(?:(?:interrupt_)?id": ?"[^"]{0,100}",\s*"value"|value":.{0,300}?"when": ?"during")'
     r"|requires (?:confirmation|approval), please approve or reject",
     re.DOTALL,
 )
 _CANCELLED = frozenset(
-    {"CancelledError", "KeyboardInterrupt", "TaskCancelled", "OperationCanceledError"}
-    | {"AbortError", "APIUserAbortError"}
+    {
+        "CancelledError",
+        "KeyboardInterrupt",
+        "TaskCancelled",
+        "OperationCanceledError",
+        "AbortError",
+        "APIUserAbortError",
+    }
 )
 #: JavaScript's aborts, whose type is often no more than ``Error``.
 _ABORTED = re.compile(
     r"(?:Error: )*(?:Abort(?:ed)?|Request was aborted|(?:This|The) operation was aborted"
-    r"|\w[\w ]{0,40} process aborted by user)\.?"
-)
-#: How the OpenAI Agents SDK wraps an error: in a dictionary of Python or JavaScript.
-_WRAPPED = re.compile(
-    r"Error (?:in agent run|running tool(?: \(non-fatal\))?): \{.{0,300}?[\"']error[\"']: ?([\"'])(.{1,4000})\1\}\s*",
-    re.DOTALL,
+    r"|\w[\w ]{0,40} process aborted by user)"
+    r"\.?"
 )
 #: Attributes with a tool's result.
 _RESULTS = ("gcp.vertex.agent.tool_response", "gen_ai.tool.call.result", "output.value", "genkit:output")
@@ -55,6 +57,12 @@ _TYPED = re.compile(r"([A-Za-z_][\w.]{0,120}(?:Error|Exception|Interrupt|Exceede
 #: An exception as its `repr`.
 _AS_CODE = re.compile(r"([A-Za-z_][\w.]{0,120})\((['\"])(.*)\2,?\)", re.DOTALL)
 _ANY = frozenset({"Exception", "BaseException", "builtins.Exception", "Error", "unknown", "_OTHER"})
+#: How SDKs wrap an error in a dictionary of Python or JavaScript: "Error in agent run: {'error': '...'}", and
+#: {'message': '...', 'data': {'error': '...'}} (openai-agents).
+_WRAPPED = re.compile(r"([^:{}]{1,80}): \{.{0,300}?[\"']error[\"']: ?([\"'])(.*)\2\}\s*", re.DOTALL)
+_LISTED = re.compile(
+    r"\{'message': '([^'{}]{1,200})', 'data': (?:\{'error': (['\"])(.*)\2\}|\{[^{}]{0,500}\}|None)\}\Z", re.DOTALL
+)
 _TRACEBACK = "Traceback (most recent call last)"
 _MESSAGE = 8192
 #: Characters that are read of the end of a log.
@@ -69,9 +77,10 @@ _FIELDS = {
 
 
 #: Coding CLIs that report by log records and data points.
-CLIS: tuple[Cli, ...] = (CLAUDE_CODE_CLI, GEMINI_CLI, CODEX_CLI)
+CLIS: tuple[Cli, ...] = (CLAUDE_CODE_CLI, GEMINI_CLI, CODEX_CLI, QWEN_CLI, OPENCODE_CLI)
 _BY_SCOPE = {scope: cli for cli in CLIS for scope in cli.scopes}
 _BY_HEAD = {head: cli for cli in CLIS for head in cli.heads}
+_BY_SPAN_SCOPE = {scope: cli for cli in CLIS for scope in cli.span_scopes}
 _BY_NAME = {cli.name: cli for cli in CLIS}
 _METERS = frozenset(name for cli in CLIS for name in cli.meters)
 _LOG = Part.LOG
@@ -110,9 +119,6 @@ def failure_of(kind: str | None, message: str | None, log_tail: str = "") -> Fai
     message; what follows it is a log.
     """
     kind, message = kind or "", message or ""
-    wrapped = _WRAPPED.fullmatch(message[:5000]) if message.startswith("Error ") else None
-    if wrapped is not None:
-        message = wrapped.group(2).replace('\\"', '"').replace("\\n", "\n")
     if kind in _ANY:  # LangSmith's export and JavaScript write it for all; the type may be in the message
         message = _without_type(message.strip(), kind)
         kind = ""
@@ -123,13 +129,29 @@ def failure_of(kind: str | None, message: str | None, log_tail: str = "") -> Fai
     if not kind:
         head = _TYPED.match(message)
         kind = head.group(1) if head is not None else ""
-        whole = _AS_CODE.fullmatch(message)
-        if whole is not None:
-            message = whole.group(3)
-    headline, _, more = _without_type(message.strip(), kind).partition("\n")
+    message = _unwrapped(message.strip(), kind)
+    headline, _, more = _without_type(message, kind).partition("\n")
+    if headline.endswith(":") and more:  # the line only introduces the next (smolagents)
+        following, _, more = more.lstrip("\n").partition("\n")
+        headline = f"{headline} {following.strip()}"
     if more and more not in log_tail:  # a stack trace ends with the message
         log_tail = f"{more}\n{log_tail}".rstrip("\n")
     return Failure(type=kind, message=headline.rstrip()[:_MESSAGE], log_tail=log_tail[-LOG_READ:])
+
+
+def _unwrapped(message: str, kind: str) -> str:
+    """Return a message out of the exception's `repr`, and out of the dictionary in which a framework wraps it."""
+    whole = _AS_CODE.fullmatch(message[: 2 * _MESSAGE])
+    if whole is not None and (not kind or whole.group(1) == kind.rpartition(".")[2]):
+        return whole.group(3)
+    wrapped = _WRAPPED.fullmatch(message[: 2 * _MESSAGE])
+    if wrapped is not None:
+        said = wrapped.group(3).replace('\\"', '"').replace("\\n", "\n")
+        return said if wrapped.group(1).startswith("Error ") else f"{wrapped.group(1)}: {said}"
+    listed = _LISTED.match(message)
+    if listed is not None:
+        return f"{listed.group(1)}: {listed.group(3)}" if listed.group(3) else listed.group(1)
+    return message
 
 
 def _without_type(message: str, kind: str) -> str:
@@ -186,6 +208,8 @@ def read_event(o: Observation) -> Reading:
         cli = _BY_SCOPE.get(o.origin.scope) or _BY_HEAD.get(o.name.partition(".")[0])
         if cli is not None:
             return read_session(cli, o) or NOTHING
+    elif o.origin.scope in _BY_SPAN_SCOPE:
+        return read_span_event(_BY_SPAN_SCOPE[o.origin.scope], o) or NOTHING
     say = _EVENTS.get(o.name)
     attributes = o.attributes
     if say is None and not has_agent_key(attributes):

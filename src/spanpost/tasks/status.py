@@ -26,17 +26,18 @@ from __future__ import annotations
 from datetime import timedelta
 
 import msgspec
+from msgspec.structs import replace
 
 from spanpost import semconv as c
 from spanpost.model.messages import LocaleMessage
 from spanpost.model.readings import Finish
-from spanpost.tasks import acts, approvals
+from spanpost.tasks import acts, approvals, end_reasons
 from spanpost.tasks.context_limits import is_near, limits
 from spanpost.tasks.context_use import ContextUse, ahead
 from spanpost.tasks.fact_values import FailureWords, SpanEnd
-from spanpost.tasks.facts import Ending, Facts, time_of, value_of
+from spanpost.tasks.facts import Facts, time_of, value_of
 from spanpost.tasks.folded import FoldRules
-from spanpost.tasks.last_calls import MAYBE_OPEN, NOT_OPEN, OPEN, last, last_by
+from spanpost.tasks.last_calls import MAYBE_OPEN, NOT_OPEN, OPEN, Last, last, last_by
 from spanpost.tasks.records import Run, TaskState
 from spanpost.tasks.runs import is_loose, newest_run
 from spanpost.text.wording import message, worded
@@ -68,11 +69,11 @@ def judge(state: TaskState, use: ContextUse, rules: FoldRules) -> TaskVerdict:
     if verdict is not None:
         if verdict.rule == _UNANSWERED and not is_quiet(state):
             return TaskVerdict(c.WORKING, "a tool call without an answer")
-        return verdict
+        return _with_reason(verdict, run, last(facts))
     if is_given_up(state):
-        return TaskVerdict(
-            c.ERROR, "last call failed, nothing since", "error", True, True, facts.last_ns, value_of(facts.failure)
-        )
+        failure = value_of(facts.failure)
+        why = end_reasons.of_failure(failure)
+        return TaskVerdict(c.ERROR, "last call failed, nothing since", why, True, True, facts.last_ns, failure)
     if approvals.is_waiting(facts):
         return TaskVerdict(c.WAITING, "open approval")
     said = facts.status
@@ -153,7 +154,22 @@ def of_past_run(run: Run) -> TaskVerdict | None:
         return TaskVerdict(c.WAITING, "a later run goes on", "waiting", True, True, closed.at_ns)
     status = {"error": c.ERROR, "cancelled": c.CANCELLED}.get(outcome, c.COMPLETE)
     failure = FailureWords(closed.failure_type, closed.failure_message, "") if status == c.ERROR else None
-    return TaskVerdict(status, "run ended", outcome, outcome == "unset", True, closed.at_ns, failure)
+    verdict = TaskVerdict(status, "run ended", outcome, outcome == "unset", True, closed.at_ns, failure)
+    return _with_reason(verdict, run, Last())
+
+
+def _with_reason(verdict: TaskVerdict, run: Run, newest: Last) -> TaskVerdict:
+    """Return a verdict on an end with the reason of that end, where one is known."""
+    if verdict.end_reason == "error" and verdict.status == c.ERROR:
+        why = end_reasons.of_failure(verdict.failure)
+    elif verdict.status == c.COMPLETE and verdict.end_reason != "said":
+        call, tool = newest.call, newest.tool
+        stopped = call.outcome if call is not None and (tool is None or tool.at <= call.at) else 0
+        why = end_reasons.of_finish(run.ending.closed.finish if run.ending.closed is not None else 0, stopped)
+        why = why if why != "complete" else verdict.end_reason or why
+    else:
+        return verdict
+    return verdict if why == verdict.end_reason else replace(verdict, end_reason=why)
 
 
 def _interrupted(facts: Facts, rule: str, at_ns: int, key: str) -> TaskVerdict:
@@ -167,9 +183,10 @@ def _interrupted(facts: Facts, rule: str, at_ns: int, key: str) -> TaskVerdict:
 
 def _end(state: TaskState, facts: Facts, run: Run) -> TaskVerdict | None:
     ending, inner = run.ending, run.inner
-    closed = ending.closed or _rested(state, facts, ending)
+    closed = ending.closed or _rested(state, facts, run)
     if closed is not None and facts.active_ns > closed.at_ns and any(map(is_loose, state.runs)) and state.has_root_span:
-        closed = None  # something continues whose root span is not known yet
+        # Something continues whose root span is not known yet.
+        closed = _rested(state, facts, run)
     said = max((s for s in (ending.said, inner.said) if s is not None), default=None)
     if said is not None:
         ended_ns = closed.at_ns if closed is not None else -said.rank
@@ -242,10 +259,18 @@ def _active(state: TaskState, facts: Facts) -> int:
     return facts.active_ns if state.has_root_span else max(facts.active_ns, time_of(facts.metered))
 
 
-def _rested(state: TaskState, facts: Facts, ending: Ending) -> SpanEnd | None:
+def _rested(state: TaskState, facts: Facts, run: Run) -> SpanEnd | None:
     """Return the end of a run that answered and did nothing since, as if its root had ended."""
-    rested = ending.rested
-    if rested is None or rested.at_ns < _active(state, facts):
+    active = _active(state, facts)
+    rested = run.ending.rested
+    if rested is None or rested.at_ns < active:
+        # A record of the session that names no prompt is of the newest one.
+        others = [(one.ending.rested, one.inner.rested) for root, one in state.runs.items() if is_loose(root)]
+        least = max(active, run.start_ns)
+        rested = max(
+            (sign for pair in others for sign in pair if sign is not None and sign.at_ns >= least), default=None
+        )
+    if rested is None:
         return None
     if time_of(facts.begun) > max(time_of(facts.tool), time_of(facts.idle)):  # a tool runs, or waits for permission
         return None
