@@ -56,7 +56,7 @@ def _of(o: Observation, with_values: bool) -> Iterator[Name]:
 
 
 def compared(old: set[Name], new: set[Name]) -> list[str]:
-    """Return a line for each difference: ``-`` gone, ``+`` added. A scope that is gone is one line, without its names."""
+    """Return a line for each difference: ``-`` gone, ``+`` added. A scope that is gone is one line."""
     lines = []
     for sign, here, there in (("-", old, new), ("+", new, old)):
         alone = {name for kind, _, name in here - there if kind == "scope"}

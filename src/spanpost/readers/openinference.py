@@ -24,7 +24,6 @@ _TOOL = Role.TOOL
 _AGENT = Role.AGENT
 _WORKFLOW = Role.WORKFLOW
 _HANDOFF = Role.HANDOFF
-_PLUMBING = Role.PLUMBING
 _STATUS_ERROR = Status.ERROR
 _PART_STARTED = Part.STARTED
 _PART_ENDED = Part.ENDED
@@ -36,8 +35,6 @@ _JS = "@arizeai/openinference-instrumentation-"
 _OPENAI_AGENTS_JS, _LANGCHAIN_JS, _CLAUDE_JS = f"{_JS}openai-agents", f"{_JS}langchain", f"{_JS}claude-agent-sdk"
 _OPENAI_AGENTS = frozenset({"openinference.instrumentation.openai_agents", _OPENAI_AGENTS_JS})
 _LANGCHAIN = frozenset({"openinference.instrumentation.langchain", _LANGCHAIN_JS})
-#: What the OpenAI Agents SDK calls a run without a name.
-_UNNAMED = "Agent workflow"
 _WITH_RESULTS = _OPENAI_AGENTS | _LANGCHAIN
 _LLAMA_INDEX = "openinference.instrumentation.llama_index"
 #: llama-index names the working agent only in the text of its steps' results.
@@ -99,9 +96,6 @@ def _refine_run(span: ReadSpan, scope: str) -> None:
     o, a = span.observation, span.attributes
     if scope != _OPENAI_AGENTS_JS:
         span.role, span.rule = _WORKFLOW, "openai_agents: AGENT without agent.name"
-    elif "graph.node.id" not in a and o.part is _PART_STARTED and o.name == _UNNAMED:
-        # This span is never ended where the run fails: until it has, the agent's span below is the task.
-        span.role, span.rule = _PLUMBING, "openai_agents: a run that has not ended"
     elif "graph.node.id" not in a:
         span.role, span.rule = _WORKFLOW, "openai_agents: AGENT without graph.node.id"
         # A run that has ended has an output; without one, a person is asked about its last tool call.
