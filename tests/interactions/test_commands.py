@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spanpost.cli.columns import short
 from spanpost.interactions.acts import Interactions
 from spanpost.interactions.authorization import (
     AuthorizationRules,
@@ -35,6 +36,7 @@ from spanpost.interactions.slack.installations import Installation, Self
 from spanpost.interactions.slack.web import Trouble
 from spanpost.model.interventions import Verb
 from spanpost.model.messages import LocaleMessage
+from spanpost.model.queries import LEAST_PREFIX
 from spanpost.model.readings import Approval
 from spanpost.routing.launch_orders import Launches
 from spanpost.routing.parameters import Parameter
@@ -320,6 +322,19 @@ async def test_a_cancel_counts_once_however_often_it_comes() -> None:
     assert "these tasks match" in await app.say("cancel Quarterly")
     assert "No task matches" in await app.say("cancel nope")
     assert len(app.interaction_store.rows) == 2
+
+
+async def test_short_ids_are_those_of_the_command_line() -> None:
+    """The first digits of the key that `spanpost tasks` shows, or of an id, name a task; five are too few for an id."""
+    app = App(ANY)
+    task = app.task("deploy-77", channel="C1", name="Deploy the shop")
+    other = app.task("report-77", channel="C1")
+    assert short(task.uid) != short(other.uid)
+    assert "deploy-77" in await app.say(f"show {short(task.uid)}")
+    for ref in (short(task.uid), short(task.uid)[:LEAST_PREFIX], str(task.uid)[:12], "deploy"):
+        assert "Asked to stop: Deploy the shop" in await app.say(f"cancel {ref}")
+    assert "Asked to stop" not in await app.say(f"cancel {short(task.uid)[: LEAST_PREFIX - 1]}")
+    assert "Asked to stop" not in await app.say("cancel deplo")
 
 
 async def test_a_command_is_judged_by_its_tasks_channel() -> None:

@@ -87,6 +87,10 @@ class Components:
             from spanpost.runtime.rating_events import RatingEvents
 
             self.recorded.subscribe(RatingEvents().emit)
+        if settings.approvals.otlp:
+            from spanpost.runtime.pause_events import PauseEvents
+
+            self.recorded.subscribe(PauseEvents().emit)
         self.recorded.subscribe(lambda _: self.wake())
         summaries = Summaries(
             store.reader,

@@ -45,7 +45,6 @@ COMMANDS: Final[dict[str, Phrase]] = {
     "command.waits": "Open questions",
     "command.hidden": "Tasks that you may not see are not listed.",
     "command.question": "a question",
-    "command.a_task": "a task",
     "command.since": "since",
     "command.more_tasks": "… and {n} more tasks",
     "command.more_tasks_or_more": "… and {n} or more other tasks",

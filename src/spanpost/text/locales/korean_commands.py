@@ -45,7 +45,6 @@ COMMANDS: Final[dict[str, Phrase]] = {
     "command.waits": "응답을 기다리는 질문",
     "command.hidden": "볼 권한이 없는 작업은 표시되지 않습니다.",
     "command.question": "질문",
-    "command.a_task": "작업",
     "command.since": "시작",
     "command.more_tasks": "… 외 작업 {n}건",
     "command.more_tasks_or_more": "… 외 작업 {n}건 이상",
