@@ -183,7 +183,7 @@ def test_a_sub_agent_of_gemini_is_a_task_below_its_session() -> None:
     assert (helper.name, helper.llm_calls, helper.tool_calls, helper.status) == ("generalist", 3, 1, "complete")
     served = totals(COMMITTED / "gemini-cli" / "subagent")
     assert (session.input_tokens or 0) + (helper.input_tokens or 0) == served["input"]
-    assert helper.parent_task_id == session.task_id
+    assert (helper.parent_task_id, helper.parent_uid) == (session.task_id, session.uid)
 
 
 def test_claude_without_a_terminal_is_complete_where_its_terminal_has_a_name() -> None:
@@ -202,7 +202,8 @@ def test_claude_without_a_terminal_is_complete_where_its_terminal_has_a_name() -
 def test_copilot_is_read_by_the_conventions() -> None:
     """Copilot CLI's spans are those of the GenAI conventions: one task a prompt, a sub-agent below it."""
     [task], _ = made(recorded("copilot-cli/ok"))
-    assert (task.status, task.input_tokens, task.output_tokens, task.tool_calls) == ("complete", 3060, 66, 2)
+    assert (task.name, task.status, task.tool_calls) == ("Copilot", "complete", 2)
+    assert (task.input_tokens, task.output_tokens) == (3060, 66)
     tasks, _ = made(recorded("copilot-cli/subagent"))
     [helper] = [task for task in tasks if task.parent_uid is not None]
     assert (len(tasks), helper.name, helper.llm_calls) == (2, "explore", 2)

@@ -190,7 +190,8 @@ def _end(state: TaskState, facts: Facts, run: Run) -> TaskVerdict | None:
         return TaskVerdict(c.ERROR, "exception on a root", "error", True, True, at, value_of(facts.failure))
     if _has_failed_turn_last(facts):
         return TaskVerdict(c.ERROR, "turn failed", "error", True, True, at, value_of(facts.failure))
-    if state.has_root_span and by_then.is_unresolved and by_now.is_unresolved:
+    # A session that says that it rests has answered, whatever is known of its calls by now.
+    if outcome != "rested" and state.has_root_span and by_then.is_unresolved and by_now.is_unresolved:
         return TaskVerdict(c.WAITING, "unresolved tool call", "waiting", True, True, at)
     if outcome == "rested" and not value_of(facts.is_session):
         return TaskVerdict(c.COMPLETE, "answered", "complete", True, True, at)

@@ -153,7 +153,7 @@ def end_of(facts: Facts, task_run: TaskRun, *, has_root_span: bool, loose: Seque
         return over(c.ERROR, "exception on a root", "error", failure=facts.failure_words)
     if facts.failed_turn_ns and facts.failed_turn_ns >= last_done:
         return over(c.ERROR, "turn failed", "error", failure=facts.failure_words)
-    if has_root_span and facts.is_unresolved(by=at) and facts.is_unresolved():
+    if outcome != "rested" and has_root_span and facts.is_unresolved(by=at) and facts.is_unresolved():
         return over(c.WAITING, "unresolved tool call", "waiting")
     if outcome == "rested" and not facts.is_session:
         return over(c.COMPLETE, "answered", "complete")
