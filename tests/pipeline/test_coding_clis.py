@@ -1,4 +1,4 @@
-"""Genuine sessions of Codex, Gemini CLI, Qwen Code, Copilot CLI, opencode and Claude Code, by each signal and by all."""
+"""Genuine sessions of Codex, Gemini CLI, Qwen Code, Copilot CLI, opencode and Claude Code, by each signal and all."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_spans_of_the_machinery_are_no_rows() -> None:
 
 def test_a_session_at_a_terminal_waits_for_its_next_prompt() -> None:
     """Three prompts of Codex are three steps of one task, which waits; what it asks beside them is not announced."""
-    tasks, whole = made(recorded("codex-cli/conv"))
+    tasks, _ = made(recorded("codex-cli/conv"))
     [session] = [task for task in tasks if task.is_announced]
     assert (session.status, session.rule, len(session.steps)) == ("waiting", "session between prompts", 3)
     assert (session.llm_calls, session.tool_calls, len(tasks)) == (5, 2, 4)
@@ -170,7 +170,7 @@ def test_codex_waits_for_permission_until_it_is_decided(size: int) -> None:
 @pytest.mark.parametrize("run", ["gemini-cli/deny", "qwen-code/deny"])
 def test_a_tool_that_a_person_refused_is_no_failure(run: str) -> None:
     """The refusal is reported with the person, is no error, and the session waits for its next prompt."""
-    [task], whole = made(recorded(run))
+    [task], _ = made(recorded(run))
     assert (task.status, task.rule, task.tool_errors, task.error_count) == ("waiting", "session between prompts", 0, 0)
     assert [(a.decision, a.by) for a in task.approvals] == [("reject", "a person")]
 

@@ -12,11 +12,13 @@ from spanpost.readers.crewai import CREWAI
 from spanpost.readers.dialect import Dialect
 from spanpost.readers.genai import GENAI
 from spanpost.readers.genkit import GENKIT
+from spanpost.readers.google_adk import GOOGLE_ADK
 from spanpost.readers.haystack import HAYSTACK
 from spanpost.readers.langfuse import LANGFUSE
 from spanpost.readers.langgraph import LANGGRAPH_TRACELOOP
 from spanpost.readers.langsmith import LANGSMITH
 from spanpost.readers.logfire import LOGFIRE
+from spanpost.readers.mastra import MASTRA
 from spanpost.readers.mcp import MCP
 from spanpost.readers.mlflow import MLFLOW
 from spanpost.readers.openai_agents import OPENAI_AGENTS
@@ -43,10 +45,12 @@ DIALECTS: tuple[Dialect, ...] = (
     LANGGRAPH_TRACELOOP,
     AGENT_FRAMEWORK,
     CREWAI,
+    GOOGLE_ADK,
     SMOLAGENTS,
     AG2,
     AGENTSCOPE,
     LOGFIRE,
+    MASTRA,
     OPENINFERENCE_LIVE,
     MCP,
     TRACELOOP,

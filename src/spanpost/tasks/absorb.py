@@ -255,8 +255,8 @@ def _ended(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, is_
         if r.is_quiet:
             return
         facts.active_ns = max(facts.active_ns, at)
-        # Its result: unknown (0), known to be empty (1), known to be there (2).
-        result = 1 if r.has_no_result or r.is_interrupt else 2 if r.has_result else 0
+        # Its result: unknown (0), known to be empty (1), known to be there (2), unknown and it may wait (3).
+        result = 1 if r.has_no_result or r.is_interrupt else 2 if r.has_result else 3 if r.may_wait else 0
         if not r.is_same_call:
             _tool(facts, o, key, r.tool_name or "", has_failed, result, r.tool_call_id or "")
     elif role is _HANDOFF:
@@ -271,7 +271,7 @@ def _ended(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, is_
         outcome = "cancelled" if r.is_cancelled else "error" if has_failed else "ok" if o.status is _OK else "unset"
         if o.exceptions and role != _TASK and outcome in ("ok", "unset"):
             facts.exception = newest(facts.exception, 0, at, key, True)
-        closed = SpanEnd(at, key, outcome, shown.type, shown.message)
+        closed = SpanEnd(at, key, outcome, shown.type, shown.message, int(r.finish) if role is not _LLM else 0)
         if facts.ending.closed is None or closed > facts.ending.closed:
             facts.ending.closed = closed
 

@@ -13,11 +13,8 @@ from spanpost.tasks.folded import Difference, FoldRules, Timer
 from spanpost.tasks.ownership import TaskStates
 from spanpost.tasks.records import TaskState
 from spanpost.tasks.reported import Reported
-from spanpost.tasks.status import may_be_given_up
+from spanpost.tasks.status import quiet_after
 from spanpost.tasks.work import Key
-
-#: Time without events after which a task whose last call failed counts as failed without an end of its root.
-GIVEN_UP_AFTER = timedelta(seconds=60)
 
 
 def is_sure(states: TaskStates, key: Key, state: TaskState) -> bool:
@@ -57,13 +54,13 @@ def is_worth_a_message(state: TaskState) -> bool:
     return state.facts.has_entries(apart_from=("acts", "attributes")) or value_of(state.facts.status) is not None
 
 
-def must_be_watched(state: TaskState) -> bool:
-    """Tell whether a timer is needed for a task whose last call failed.
+def watched(state: TaskState, rules: FoldRules) -> timedelta | None:
+    """Return after how long more is concluded of a task if nothing comes; None where no timer is needed.
 
-    Its root may never end, and retries take a while.
+    The root of a failed run may never end, and retries take a while; what a model asked for may be called yet.
     """
     before, newest = state.reported, state.facts.last_ns
-    return before.watched_ns != newest and newest > before.quiet_ns and may_be_given_up(state)
+    return quiet_after(state, rules) if before.watched_ns != newest and newest > before.quiet_ns else None
 
 
 class Announced(NamedTuple):
@@ -82,10 +79,11 @@ def after_delay(key: Key, state: TaskState, rules: FoldRules, now: datetime) -> 
     elif before.is_counting or before.is_settling:  # only counters change, nothing that is shown
         use = count(state)
         after, found = replace(after, counted=use.counted), use.growth or found
-    if not before.is_over and newest > before.quiet_ns and may_be_given_up(state):
+    delay = quiet_after(state, rules) if not before.is_over and newest > before.quiet_ns else None
+    if delay is not None:
         if before.watched_ns == newest:
             after = replace(after, quiet_ns=newest)
         else:
             after = replace(after, watched_ns=newest)
-            found.timers.append(Timer(key, now + GIVEN_UP_AFTER))
+            found.timers.append(Timer(key, now + delay))
     return Announced(after, found)

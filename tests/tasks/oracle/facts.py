@@ -22,13 +22,23 @@ TEXT, LOG, ENTRIES, ACTS = 2000, 8192, 100, 20
 #: Most calls that are kept with their starts, and most model calls that are kept with their use.
 DEEDS, POINTS = 4, 10
 #: Closing on one of these tools is an end, not a question.
-_CLOSING = ("final_answer", "final_result", "final_output", "finish", "handoff", "transfer", "submit", "return_")
-_CLOSING += ("complete_task", "attempt_completion")
+_CLOSING = (
+    "final_answer",
+    "final_result",
+    "final_output",
+    "final_response",
+    "finish",
+    "handoff",
+    "hand_off",
+    "transfer",
+)
+_CLOSING += ("submit", "return_", "complete_task", "attempt_completion", "structured_output", "structuredoutput")
+_CLOSING += ("output_tool", "structured_response", "set_model_response", "exit_loop")
 
-TOOLS_WANTED = 2  # `Finish.TOOLS`
+TOOLS_WANTED, PERSON_WANTED = 2, 6  # `Finish.TOOLS`, `Finish.ASKS`
 
-#: How something ended: time, content hash, outcome, type and message of the failure.
-Closed = tuple[int, bytes, str, str, str]
+#: How something ended: time, content hash, outcome, type and message of the failure, and why its model stopped.
+Closed = tuple[int, bytes, str, str, str, int]
 
 
 class Said(NamedTuple):
@@ -41,7 +51,9 @@ class Said(NamedTuple):
 
 
 class Call(NamedTuple):
-    """A model call or a tool call that ended. The outcome of a tool is 0 (unknown), 1 (nothing) or 2 (something)."""
+    """A model call or a tool call that ended. The outcome of a tool is 0 (unknown), 1 (nothing), 2 (something) or
+    3 (unknown, and it may wait).
+    """
 
     at: int
     key: bytes
@@ -163,7 +175,7 @@ class Facts:
             if role is Role.LLM:
                 found.append(Call(n.at, n.key, n.o.start_ns or n.at, False, failed, int(r.finish), "", ""))
             elif role is Role.TOOL and not r.is_same_call:
-                gave = 1 if r.has_no_result or r.is_interrupt else 2 if r.has_result else 0
+                gave = 1 if r.has_no_result or r.is_interrupt else 2 if r.has_result else 3 if r.may_wait else 0
                 found.append(
                     Call(n.at, n.key, n.o.start_ns or n.at, True, failed, gave, r.tool_name or "", r.tool_call_id or "")
                 )
@@ -186,16 +198,14 @@ class Facts:
         call, tool = self.last(is_tool=False, by=by), self.last(is_tool=True, by=by)
         return call is not None and call.has_failed and (tool is None or tool.at <= call.at)
 
-    def is_unresolved(self, by: int | None = None) -> bool:
-        """Return whether it closed on a tool call that was not made, or that no model turn answered."""
+    def open_call(self, by: int | None = None) -> int:
+        """Return whether it closed on a tool call without an answer: 0 no, 1 probably, 2 surely."""
         call, tool = self.last(is_tool=False, by=by), self.last(is_tool=True, by=by)
         if tool is None or (call is not None and tool.at <= call.at):
-            return call is not None and call.outcome == TOOLS_WANTED
-        if call is None:
-            return tool.outcome == 1
+            return {TOOLS_WANTED: 1, PERSON_WANTED: 2}.get(call.outcome, 0) if call is not None else 0
         if any(closing in tool.name.lower() for closing in _CLOSING):
-            return False
-        return tool.outcome == 1 or (tool.outcome == 0 and call.outcome in (0, TOOLS_WANTED))
+            return 0
+        return {1: 2, 3: 1}.get(tool.outcome, 0)
 
     @cached_property
     def begun_ns(self) -> int:
@@ -287,7 +297,13 @@ class Facts:
     def closed(self) -> Closed | None:
         return max(
             (
-                (n.at, n.key, _outcome(n, role), *(_words(n.r.failure, n)[:2] if has_failed(n, role) else ("", "")))
+                (
+                    n.at,
+                    n.key,
+                    _outcome(n, role),
+                    *(_words(n.r.failure, n)[:2] if has_failed(n, role) else ("", "")),
+                    int(n.r.finish) if role is not Role.LLM else 0,
+                )
                 for n, role, is_ending in self.ended
                 if is_ending and not _is_beside(n, role)
             ),

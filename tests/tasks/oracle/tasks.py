@@ -111,6 +111,7 @@ class Task:
             self.rules,
             has_root_span=self.has_root_span,
             loose=loose,
+            is_below=self.parent is not None,
         )
 
     @property
