@@ -276,8 +276,8 @@ def _dialect(cli: Cli, source: str, *cannot_tell: str) -> Dialect:
 
 
 def _name_copilot(span: ReadSpan) -> None:
-    if span.role is Role.AGENT:
-        span.inner.setdefault("agent", "Copilot")
+    if span.role.is_root_span and "agent" not in span.inner:  # without a name the conventions take it for a workflow
+        span.role, span.inner["agent"] = Role.AGENT, "Copilot"
 
 
 #: Spans of the GenAI conventions, whose main agent has no name.
