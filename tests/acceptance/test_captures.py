@@ -76,6 +76,17 @@ EXCEPTIONS = {
     "openai-agents-otelv2/guardrail": "error",
     # The permission that it waits for was never given.
     "agentscope/approval": "waiting",
+    # At a terminal: they wait for their next prompt; of Gemini CLI's no record says that it has answered.
+    "codex-cli/conv": "waiting waiting waiting waiting",
+    "codex-cli/approve": "waiting waiting",
+    "codex-cli/deny": "waiting waiting",
+    "gemini-cli/conv": "working",
+    "gemini-cli/deny": "waiting",
+    "qwen-code/conv": "waiting",
+    "qwen-code/deny": "waiting",
+    # The program ended before its sub-agent; its last spans were lost with the process.
+    "codex-cli/subagent": "complete complete",
+    "opencode/ok": "working",
     "adk-go/asked": "waiting",
     "adk-go-1/asked": "waiting",
     "adk-java/asked": "waiting",
@@ -102,6 +113,9 @@ EXCEPTIONS = {
 #: Parents of the tasks in runs with several agents.
 TREES = {
     "agenttool": {("weather_expert", "triage_agent")},
+    "claude-code/subagent": {("Sub-agent", "Claude Code")},
+    "copilot-cli/subagent": {("explore", "Copilot")},
+    "gemini-cli/subagent": {("generalist", "Gemini CLI")},
     "ag2/sub": {("weather_agent", "boss")},
     "pydantic-ai/handoff": {("weather_expert", "triage_agent")},
     "openai-agents-genai/handoff": {("triage_agent", "Weather desk"), ("weather_expert", "Weather desk")},
@@ -352,7 +366,8 @@ def test_a_resumed_run_continues_the_task_that_waited(run: str) -> None:
     """Runs that go on after a person decided are runs of one task; nothing else is joined."""
     tasks = replay.replay(files_of(run)).tasks
     expected = 2 if run in RESUMED else 1
-    if not run.startswith(("claude-code/", "claude-agent-sdk-ts/")):
+    prompts = ("claude-code/", "claude-agent-sdk-ts/", "codex-cli/", "gemini-cli/", "qwen-code/")  # a run is a prompt
+    if not run.startswith(prompts):
         assert {t.runs for t in tasks} <= {expected}
 
 
