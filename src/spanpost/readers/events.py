@@ -37,15 +37,30 @@ INTERRUPT = re.compile(
 )
 #: Attributes with a tool's result.
 _RESULTS = ("gcp.vertex.agent.tool_response", "gen_ai.tool.call.result", "output.value", "genkit:output")
-_CANCELLED = frozenset({"CancelledError", "KeyboardInterrupt", "TaskCancelled", "OperationCanceledError"})
+_CANCELLED = frozenset(
+    {
+        "CancelledError",
+        "KeyboardInterrupt",
+        "TaskCancelled",
+        "OperationCanceledError",
+        "AbortError",
+        "APIUserAbortError",
+    }
+)
+#: An abort whose type says nothing, as JavaScript's frameworks write it, and Go's context.
+_ABORTED = re.compile(
+    r"(?:Error in agent run: )?(?:Error: )?(?:Abort(?:ed)?|(?:This|The) operation was aborted|Request was aborted"
+    r"|.{0,60}\baborted by (?:the )?user|context canceled)\.?"
+)
 _TYPED = re.compile(r"([A-Za-z_][\w.]{0,120}(?:Error|Exception|Interrupt|Exceeded|Failure|Timeout))[:(]\s*")
 #: An exception as its `repr`.
 _AS_CODE = re.compile(r"([A-Za-z_][\w.]{0,120})\((['\"])(.*)\2,?\)", re.DOTALL)
+_SILENT = frozenset({"", "Error", "unknown", "*errors.errorString"})
 _ANY = frozenset({"Exception", "BaseException", "builtins.Exception"})
 #: The conventions' value of `error.type` where nothing better is known.
 _OTHER = "_OTHER"
 #: "Error in agent run: {'error': '...'}", and {'message': '...', 'data': {'error': '...'}} (openai-agents).
-_WRAPPED = re.compile(r"([^:{}]{1,80}): \{'error': (['\"])(.*)\2\}", re.DOTALL)
+_WRAPPED = re.compile(r"""([^:{}]{1,80}): \{['"]error['"]: ?(['"])(.*)\2\}""", re.DOTALL)
 _LISTED = re.compile(
     r"\{'message': '([^'{}]{1,200})', 'data': (?:\{'error': (['\"])(.*)\2\}|\{[^{}]{0,500}\}|None)\}\Z", re.DOTALL
 )
@@ -92,9 +107,10 @@ def asks_person(attributes: Mapping[str, Any]) -> bool:
     return False
 
 
-def is_cancel(kind: str) -> bool:
+def is_cancel(kind: str, message: str = "") -> bool:
     """Return whether an error is a stop on purpose."""
-    return kind.rpartition(".")[2] in _CANCELLED
+    name = kind.rpartition(".")[2]
+    return name in _CANCELLED or (name in _SILENT and _ABORTED.fullmatch(message[:200]) is not None)
 
 
 def failure_of(kind: str | None, message: str | None, log_tail: str = "") -> Failure:
@@ -283,10 +299,10 @@ def _error(o: Observation, said: dict[str, Any]) -> None:
     if is_interrupt(kind, message):
         said["is_interrupt"] = True
         return
-    if is_cancel(kind):
+    failure = failure_of(kind, message, log_of(a))
+    if is_cancel(failure.type or kind, failure.message):
         said["is_cancelled"] = True
         return
-    failure = failure_of(kind, message, log_of(a))
     # The same exception has the same digest, whether and by which key a secret was taken out.
     digest = blake2b(unhashed(message).encode("utf-8", "replace"), digest_size=8).hexdigest()
     said.update(reports=EventReport.ERROR, failure=failure, occurrence=f"exception:{failure.type[:200]}:{digest}")

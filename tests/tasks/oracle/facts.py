@@ -195,7 +195,13 @@ class Facts:
     def open_call(self, by: int | None = None) -> int:
         """Return whether it closed on a tool call without an answer: 0 no, 1 probably, 2 surely."""
         call, tool = self.last(is_tool=False, by=by), self.last(is_tool=True, by=by)
-        if tool is None or (call is not None and tool.at <= call.at):
+        is_within = (
+            tool is not None
+            and call is not None
+            and {tool, call} <= set(self.deeds[-DEEDS:])
+            and call.start <= tool.start
+        )
+        if tool is None or (call is not None and tool.at <= call.at and not is_within):
             return {TOOLS_WANTED: 1, PERSON_WANTED: 2}.get(call.outcome, 0) if call is not None else 0
         if any(closing in tool.name.lower() for closing in _CLOSING):
             return 0
