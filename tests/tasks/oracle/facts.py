@@ -442,7 +442,7 @@ class Facts:
             if role is Role.TOOL and n.r.tool_name:
                 entry = f"{2**63 - 1 - n.begins:019d}{n.o.span_id.hex()}"
                 name = clean_name(n.r.tool_name) or "a tool"
-                found[entry].append(Said(int(n.is_end), n.at, n.key, (name, n.begins, n.o.end_ns)))
+                found[entry].append(Said(int(n.is_end), n.at, n.key, (name, n.begins, n.o.end_ns, n.o.parent_id)))
         return _entries(found, ACTS)
 
     def by_name(self, field: str) -> dict[str, Any]:
