@@ -260,6 +260,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     environment: str | None = None
     #: After a good end the task waits for its next prompt (an interactive coding session).
     is_session: bool = False
+    #: It has no next prompt, whatever else says that it has: no person is at the terminal.
+    is_unattended: bool = False
 
     # --- a model call -------------------------------------------------------------------------------------------
     usage: Usage | None = None
@@ -349,6 +351,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     rests: bool = False
     #: It rests even if something was begun: its prompt has been open for a while.
     is_idle: bool = False
+    #: A tool was called that no span shows yet: it runs, or waits for permission, until the result of one.
+    begins_tool: bool = False
     #: A model call outside the conversation (a sub-agent's, a title's): it says nothing about the context.
     is_aside: bool = False
     #: It is no sign of work.

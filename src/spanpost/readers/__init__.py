@@ -103,6 +103,8 @@ def read(observation: Observation) -> Reading:
         attributes = observation.attributes
         scope = observation.origin.scope
         tables = _tables.get(scope) or _tables_for(scope)
+        if tables.reads is not None:
+            return tables.reads(observation)
         plan = tables.plans.get(tuple(attributes)) or plan_for(tables, attributes)
         if plan.is_silent:
             return NOTHING if observation.name[:4] not in _HEADS else _by_name(observation, tables, plan)
@@ -285,9 +287,8 @@ def _reading(span: ReadSpan) -> Reading:
         _as_failed(span)
     elif o.thrown and is_interrupt(o.thrown[0], o.thrown[1]):
         said["is_interrupt"] = True
-    elif o.thrown and role.is_root_span and is_cancel(o.thrown[0], o.thrown[1].partition("\n")[0]):
-        said["is_cancelled"] = True
-    if said.get("status") == c.CANCELLED or c.SPAN_CANCELLED in o.attributes:
+    is_cancelled = o.thrown and o.status is not _STATUS_ERROR and is_cancel(o.thrown[0], o.thrown[1])
+    if is_cancelled or said.get("status") == c.CANCELLED or c.SPAN_CANCELLED in o.attributes:
         said["is_cancelled"] = True
     return Reading(role=role, rule=span.rule, **said)
 

@@ -16,11 +16,11 @@ from spanpost.readers import values as v
 from spanpost.readers.agent import AGENT
 from spanpost.readers.approvals import read_approval
 from spanpost.readers.claude_code import CLAUDE_CODE_CLI
-from spanpost.readers.coding_clis import CODEX_CLI, GEMINI_CLI
+from spanpost.readers.coding_clis import CODEX_CLI, GEMINI_CLI, OPENCODE_CLI, QWEN_CLI
 from spanpost.readers.dialect import DIRECT
 from spanpost.readers.evaluations import rating, read_evaluation
 from spanpost.readers.session_records import Cli
-from spanpost.readers.sessions import of_hook, read_session
+from spanpost.readers.sessions import of_hook, read_session, read_span_event
 from spanpost.text.secrets import unhashed
 
 #: The empty reading: shared, because most events have it.
@@ -29,14 +29,12 @@ NOTHING = Reading()
 #: A wait for a person that looks like a failure: LangGraph (in JavaScript the interrupts as JSON), llama-index,
 #: pydantic-ai's deferred tools, strands, ADK's confirmation.
 INTERRUPT = re.compile(
-    r"\b(?:GraphInterrupt|NodeInterrupt|WaitingForEvent|InterruptException|CallDeferred|ApprovalRequired|InterruptError"
-    r"|InterruptSignal|ToolInterruptError)\b|^\(?Interrupt\("
+    r"\b(?:GraphInterrupt|NodeInterrupt|WaitingForEvent|InterruptException|CallDeferred|ApprovalRequired|InterruptSignal"
+    r"|\w{0,80}InterruptError)\b|^\(?Interrupt\("
     r'|^\W{0,20}\[\s*\{\s*"(?:(?:interrupt_)?id": ?"[^"]{0,100}",\s*"value"|value":.{0,300}?"when": ?"during")'
     r"|requires (?:confirmation|approval), please approve or reject",
     re.DOTALL,
 )
-#: Attributes with a tool's result.
-_RESULTS = ("gcp.vertex.agent.tool_response", "gen_ai.tool.call.result", "output.value", "genkit:output")
 _CANCELLED = frozenset(
     {
         "CancelledError",
@@ -47,20 +45,21 @@ _CANCELLED = frozenset(
         "APIUserAbortError",
     }
 )
-#: An abort whose type says nothing, as JavaScript's frameworks write it, and Go's context.
+#: JavaScript's aborts, whose type is often no more than ``Error``.
 _ABORTED = re.compile(
-    r"(?:Error in agent run: )?(?:Error: )?(?:Abort(?:ed)?|(?:This|The) operation was aborted|Request was aborted"
-    r"|.{0,60}\baborted by (?:the )?user|context canceled)\.?"
+    r"(?:Error: )*(?:Abort(?:ed)?|Request was aborted|(?:This|The) operation was aborted"
+    r"|\w[\w ]{0,40} process aborted by user|context canceled)"
+    r"\.?"
 )
+#: Attributes with a tool's result.
+_RESULTS = ("gcp.vertex.agent.tool_response", "gen_ai.tool.call.result", "output.value", "genkit:output")
 _TYPED = re.compile(r"([A-Za-z_][\w.]{0,120}(?:Error|Exception|Interrupt|Exceeded|Failure|Timeout))[:(]\s*")
 #: An exception as its `repr`.
 _AS_CODE = re.compile(r"([A-Za-z_][\w.]{0,120})\((['\"])(.*)\2,?\)", re.DOTALL)
-_SILENT = frozenset({"", "Error", "unknown", "*errors.errorString"})
-_ANY = frozenset({"Exception", "BaseException", "builtins.Exception"})
-#: The conventions' value of `error.type` where nothing better is known.
-_OTHER = "_OTHER"
-#: "Error in agent run: {'error': '...'}", and {'message': '...', 'data': {'error': '...'}} (openai-agents).
-_WRAPPED = re.compile(r"""([^:{}]{1,80}): \{['"]error['"]: ?(['"])(.*)\2\}""", re.DOTALL)
+_ANY = frozenset({"Exception", "BaseException", "builtins.Exception", "Error", "unknown", "_OTHER"})
+#: How SDKs wrap an error in a dictionary of Python or JavaScript: "Error in agent run: {'error': '...'}", and
+#: {'message': '...', 'data': {'error': '...'}} (openai-agents).
+_WRAPPED = re.compile(r"([^:{}]{1,80}): \{.{0,300}?[\"']error[\"']: ?([\"'])(.*)\2\}\s*", re.DOTALL)
 _LISTED = re.compile(
     r"\{'message': '([^'{}]{1,200})', 'data': (?:\{'error': (['\"])(.*)\2\}|\{[^{}]{0,500}\}|None)\}\Z", re.DOTALL
 )
@@ -78,9 +77,10 @@ _FIELDS = {
 
 
 #: Coding CLIs that report by log records and data points.
-CLIS: tuple[Cli, ...] = (CLAUDE_CODE_CLI, GEMINI_CLI, CODEX_CLI)
+CLIS: tuple[Cli, ...] = (CLAUDE_CODE_CLI, GEMINI_CLI, CODEX_CLI, QWEN_CLI, OPENCODE_CLI)
 _BY_SCOPE = {scope: cli for cli in CLIS for scope in cli.scopes}
 _BY_HEAD = {head: cli for cli in CLIS for head in cli.heads}
+_BY_SPAN_SCOPE = {scope: cli for cli in CLIS for scope in cli.span_scopes}
 _BY_NAME = {cli.name: cli for cli in CLIS}
 _METERS = frozenset(name for cli in CLIS for name in cli.meters)
 _LOG = Part.LOG
@@ -109,8 +109,7 @@ def asks_person(attributes: Mapping[str, Any]) -> bool:
 
 def is_cancel(kind: str, message: str = "") -> bool:
     """Return whether an error is a stop on purpose."""
-    name = kind.rpartition(".")[2]
-    return name in _CANCELLED or (name in _SILENT and _ABORTED.fullmatch(message[:200]) is not None)
+    return kind.rpartition(".")[2] in _CANCELLED or _ABORTED.fullmatch(message) is not None
 
 
 def failure_of(kind: str | None, message: str | None, log_tail: str = "") -> Failure:
@@ -120,8 +119,9 @@ def failure_of(kind: str | None, message: str | None, log_tail: str = "") -> Fai
     message; what follows it is a log.
     """
     kind, message = kind or "", message or ""
-    if kind in _ANY or kind == _OTHER:
-        kind = ""  # LangSmith's export and the conventions' fallback say nothing; the type is in the message
+    if kind in _ANY:  # LangSmith's export and JavaScript write it for all; the type may be in the message
+        message = _without_type(message.strip(), kind)
+        kind = ""
     cut = message.find(_TRACEBACK)
     if cut > 0:
         log_tail = log_tail or message[cut:]
@@ -146,7 +146,8 @@ def _unwrapped(message: str, kind: str) -> str:
         return whole.group(3)
     wrapped = _WRAPPED.fullmatch(message[: 2 * _MESSAGE])
     if wrapped is not None:
-        return f"{wrapped.group(1)}: {wrapped.group(3)}"
+        said = wrapped.group(3).replace('\\"', '"').replace("\\n", "\n")
+        return said if wrapped.group(1).startswith("Error ") else f"{wrapped.group(1)}: {said}"
     listed = _LISTED.match(message)
     if listed is not None:
         return f"{listed.group(1)}: {listed.group(3)}" if listed.group(3) else listed.group(1)
@@ -207,6 +208,8 @@ def read_event(o: Observation) -> Reading:
         cli = _BY_SCOPE.get(o.origin.scope) or _BY_HEAD.get(o.name.partition(".")[0])
         if cli is not None:
             return read_session(cli, o) or NOTHING
+    elif o.origin.scope in _BY_SPAN_SCOPE:
+        return read_span_event(_BY_SPAN_SCOPE[o.origin.scope], o) or NOTHING
     say = _EVENTS.get(o.name)
     attributes = o.attributes
     if say is None and not has_agent_key(attributes):
@@ -300,7 +303,7 @@ def _error(o: Observation, said: dict[str, Any]) -> None:
         said["is_interrupt"] = True
         return
     failure = failure_of(kind, message, log_of(a))
-    if is_cancel(failure.type or kind, failure.message):
+    if is_cancel(kind, failure.message):
         said["is_cancelled"] = True
         return
     # The same exception has the same digest, whether and by which key a secret was taken out.
@@ -348,6 +351,12 @@ def _choice(o: Observation, said: dict[str, Any]) -> None:
         said["is_interrupt"] = True
 
 
+def _paused(o: Observation, said: dict[str, Any]) -> None:
+    # A proposal of the GenAI conventions (2026-08). A pause for another reason waits for no person.
+    if o.attributes.get(c.PAUSE_REASON) == c.HUMAN_INPUT and o.origin.scope != c.SCOPE_FEEDBACK:
+        said["is_interrupt"] = True
+
+
 def _stopped(o: Observation, said: dict[str, Any]) -> None:
     # llama-index (instrumentor 4.6): a person cancelled the workflow, whose span ends OK. Steps are also cancelled in
     # runs that go on, with another reason.
@@ -378,5 +387,6 @@ _EVENTS: dict[str, Callable[[Observation, dict[str, Any]], None]] = {
     c.EVENT_SPAN_RECOVERED: _seen_again,
     c.EVENT_HEARTBEAT: _heartbeat,
     "gen_ai.choice": _choice,
+    c.EVENT_AGENT_PAUSED: _paused,
     "span.cancelled": _stopped,
 }

@@ -12,6 +12,7 @@ from spanpost.model.messages import LocaleMessage
 from spanpost.model.tasks import MERGED, Task
 from spanpost.semconv import FINAL_STATUSES
 from spanpost.sinks.loop_label import loop
+from spanpost.tasks import titles
 from spanpost.tasks.context_limits import limit_of
 from spanpost.tasks.end_reasons import REASONS
 from spanpost.text.figures import count, money
@@ -119,12 +120,8 @@ def checkpoint_text(checkpoint: Checkpoint, limit: int = 300, locale: Locale = E
 
 
 def title(task: Task, limit: int = 150, locale: Locale = ENGLISH) -> str:
-    """Return the name that people read: its own, else what was asked, else its framework's, its agent's or its id."""
-    return (
-        line((not task.is_named and task.ask) or task.name, limit)
-        or line(task.agent_name or "", limit)
-        or line(locale.say("task.unnamed", id=task.task_id), limit)
-    )
+    """Return the name that people read. See `spanpost.tasks.titles`."""
+    return titles.title(task, limit, locale.say("task.unnamed", id="{id}"))
 
 
 def without_content(task: Task) -> Task:

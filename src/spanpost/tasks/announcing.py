@@ -22,6 +22,8 @@ def is_sure(states: TaskStates, key: Key, state: TaskState) -> bool:
 
     An explicit task with events only waits, too: its question may arrive before its start.
     """
+    if value_of(state.facts.is_beside) is not None:
+        return False
     if state.task_id and (state.has_root_span or _is_seen_at_work(state)):
         return True
     subtree = states.subtree(key) if state.has_root_span else None
@@ -39,7 +41,12 @@ def _is_seen_at_work(state: TaskState) -> bool:
 
 
 def is_worth_a_message(state: TaskState) -> bool:
-    """Tell whether to announce a task: not a lone model call, nor tools without a model (a tool server)."""
+    """Tell whether to announce a task: not a lone model call, nor tools without a model (a tool server).
+
+    Nor what a coding CLI asks beside a session, for a title.
+    """
+    if value_of(state.facts.is_beside) is not None:
+        return False
     if state.has_root_span or state.task_id or state.amounts.calls > 1 or (state.amounts.calls and state.tools.calls):
         return True
     if state.amounts.calls and value_of(state.facts.failed_turn) is not None:

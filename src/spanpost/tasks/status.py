@@ -35,7 +35,7 @@ from spanpost.tasks import acts, approvals, end_reasons
 from spanpost.tasks.context_limits import is_near, limits
 from spanpost.tasks.context_use import ContextUse, ahead
 from spanpost.tasks.fact_values import FailureWords, SpanEnd
-from spanpost.tasks.facts import Ending, Facts, time_of, value_of
+from spanpost.tasks.facts import Facts, time_of, value_of
 from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.last_calls import MAYBE_OPEN, NOT_OPEN, OPEN, Last, last, last_by
 from spanpost.tasks.records import Run, TaskState
@@ -183,9 +183,10 @@ def _interrupted(facts: Facts, rule: str, at_ns: int, key: str) -> TaskVerdict:
 
 def _end(state: TaskState, facts: Facts, run: Run) -> TaskVerdict | None:
     ending, inner = run.ending, run.inner
-    closed = ending.closed or _rested(state, facts, ending)
+    closed = ending.closed or _rested(state, facts, run)
     if closed is not None and facts.active_ns > closed.at_ns and any(map(is_loose, state.runs)) and state.has_root_span:
-        closed = None  # something continues whose root span is not known yet
+        # Something continues whose root span is not known yet.
+        closed = _rested(state, facts, run)
     said = max((s for s in (ending.said, inner.said) if s is not None), default=None)
     if said is not None:
         ended_ns = closed.at_ns if closed is not None else -said.rank
@@ -258,10 +259,18 @@ def _active(state: TaskState, facts: Facts) -> int:
     return facts.active_ns if state.has_root_span else max(facts.active_ns, time_of(facts.metered))
 
 
-def _rested(state: TaskState, facts: Facts, ending: Ending) -> SpanEnd | None:
+def _rested(state: TaskState, facts: Facts, run: Run) -> SpanEnd | None:
     """Return the end of a run that answered and did nothing since, as if its root had ended."""
-    rested = ending.rested
-    if rested is None or rested.at_ns < _active(state, facts):
+    active = _active(state, facts)
+    rested = run.ending.rested
+    if rested is None or rested.at_ns < active:
+        # A record of the session that names no prompt is of the newest one.
+        others = [(one.ending.rested, one.inner.rested) for root, one in state.runs.items() if is_loose(root)]
+        least = max(active, run.start_ns)
+        rested = max(
+            (sign for pair in others for sign in pair if sign is not None and sign.at_ns >= least), default=None
+        )
+    if rested is None:
         return None
     if time_of(facts.begun) > max(time_of(facts.tool), time_of(facts.idle)):  # a tool runs, or waits for permission
         return None

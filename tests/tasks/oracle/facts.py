@@ -102,7 +102,7 @@ class Facts:
     def active_ns(self) -> int:
         """The newest sign of work: a call, something being done, an event that is not quiet."""
         found = [n.begins for n, role, _ in self.started if role in (Role.LLM, Role.TOOL) or _is_doing(n)]
-        found += [n.at for n, role, _ in self.ended if (role is Role.LLM and not n.r.is_metered) or role is Role.TOOL]
+        found += [n.at for n, role, _ in self.ended if role in (Role.LLM, Role.TOOL) and not _is_beside(n, role)]
         found += [n.at for n, *_ in self.reported if not n.is_span and not n.r.is_quiet and n.r.is_of_agent]
         return max(found, default=0)
 
@@ -139,7 +139,11 @@ class Facts:
 
     @cached_property
     def is_session(self) -> bool:
-        return any(n.r.is_session for n, *_ in self.spans)
+        return any(n.r.is_session for n, *_ in self.spans) and not any(n.r.is_unattended for n, *_ in self.spans)
+
+    @cached_property
+    def is_beside(self) -> bool:
+        return any(n.r.is_aside and not n.is_span for n, *_ in self.reported)
 
     @cached_property
     def aggregate(self) -> tuple[int | None, int | None] | None:
@@ -166,7 +170,9 @@ class Facts:
         found = []
         for n, role, _ in self.ended:
             r, failed = n.r, has_failed(n, role)
-            if role is Role.LLM and not r.is_metered:
+            if _is_beside(n, role):
+                continue
+            if role is Role.LLM:
                 found.append(Call(n.at, n.key, n.o.start_ns or n.at, False, failed, int(r.finish), "", ""))
             elif role is Role.TOOL and not r.is_same_call:
                 gave = 1 if r.has_no_result or r.is_interrupt else 2 if r.has_result else 3 if r.may_wait else 0
@@ -210,7 +216,8 @@ class Facts:
     @cached_property
     def begun_ns(self) -> int:
         """The start of the last tool call whose start was reported (ns)."""
-        return max((n.begins for n, role, _ in self.started if role is Role.TOOL and not n.r.is_same_call), default=0)
+        found = [n.begins for n, role, _ in self.started if role is Role.TOOL and not n.r.is_same_call]
+        return max([*found, *(n.at for n, *_ in self.reported if n.r.begins_tool)], default=0)
 
     @cached_property
     def first_call(self) -> tuple[str, str, str] | None:
@@ -255,10 +262,9 @@ class Facts:
     def _failures(self) -> Iterator[Said]:
         for n, role, is_ending in self.reported:
             r = n.r
-            is_metered = role is Role.LLM and r.is_metered
             if (
                 n.is_end
-                and not is_metered
+                and not _is_beside(n, role)
                 and has_failed(n, role)
                 and (r.failure is not None or n.o.status is Status.ERROR)
             ):
@@ -283,7 +289,7 @@ class Facts:
             and n.o.exceptions
             and role is not Role.TASK
             and _outcome(n, role) in ("ok", "unset")
-            and not _is_metered(n, role)
+            and not _is_beside(n, role)
         ]
         return max(found, default=0)
 
@@ -305,7 +311,7 @@ class Facts:
                     int(n.r.finish) if role is not Role.LLM else 0,
                 )
                 for n, role, is_ending in self.ended
-                if is_ending and not _is_metered(n, role)
+                if is_ending and not _is_beside(n, role)
             ),
             default=None,
         )
@@ -558,8 +564,9 @@ def _doing(n: Note) -> str | None:
     return None if name is None else (f"tool: {name}" if n.r.role is Role.TOOL else name)[:TEXT]
 
 
-def _is_metered(n: Note, role: Role) -> bool:
-    return role is Role.LLM and n.r.is_metered
+def _is_beside(n: Note, role: Role) -> bool:
+    """Return whether only the use of a call counts: a sum of many calls, or a call beside a session that waits."""
+    return (role is Role.LLM and (n.r.is_metered or n.r.is_quiet)) or (role is Role.TOOL and n.r.is_quiet)
 
 
 def has_failed(n: Note, role: Role) -> bool:

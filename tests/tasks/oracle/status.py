@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -79,12 +80,12 @@ def judge(
     rules: Rules,
     *,
     has_root_span: bool,
-    has_loose: bool,
+    loose: Sequence[TaskRun],
     is_below: bool,
 ) -> Verdict:
     """Return the status of a task without further observations."""
     newest = newest_of(task_runs)
-    verdict = end_of(facts, newest, has_root_span=has_root_span, is_beside_loose=has_loose, is_below=is_below)
+    verdict = end_of(facts, newest, has_root_span=has_root_span, loose=loose, is_below=is_below)
     if verdict is not None:
         call, tool = facts.last(is_tool=False), facts.last(is_tool=True)
         stopped = call.outcome if call is not None and (tool is None or tool.at <= call.at) else 0
@@ -118,12 +119,13 @@ def judge(
 
 
 def end_of(
-    facts: Facts, task_run: TaskRun, *, has_root_span: bool, is_beside_loose: bool = False, is_below: bool = False
+    facts: Facts, task_run: TaskRun, *, has_root_span: bool, loose: Sequence[TaskRun] = (), is_below: bool = False
 ) -> Verdict | None:
     """Return how the newest run ended; None while it goes on."""
-    closed = task_run.closed or _rested(facts, task_run, has_root_span=has_root_span)
-    if closed is not None and facts.active_ns > closed[0] and has_root_span and is_beside_loose:
-        closed = None  # something goes on below a root span that is not known yet
+    closed = task_run.closed or _rested(facts, task_run, loose, has_root_span=has_root_span)
+    if closed is not None and facts.active_ns > closed[0] and has_root_span and loose:
+        # Something goes on below a root span that is not known yet.
+        closed = _rested(facts, task_run, loose, has_root_span=has_root_span)
     if (said := task_run.final) is not None:
         failure = None
         if said[2] == c.ERROR:
@@ -263,10 +265,15 @@ def _last_words(facts: Facts) -> tuple[str, str, str] | None:
     return words if words is not None and any(words[:2]) and facts.has_failed_last() else None
 
 
-def _rested(facts: Facts, task_run: TaskRun, *, has_root_span: bool) -> Closed | None:
+def _rested(facts: Facts, task_run: TaskRun, loose: Sequence[TaskRun], *, has_root_span: bool) -> Closed | None:
     """Return the end of a run that has answered and did nothing since."""
-    rested = task_run.own.rested
-    if rested is None or rested[0] < _active_ns(facts, has_root_span=has_root_span):
+    active_ns = _active_ns(facts, has_root_span=has_root_span)
+    signs = [sign for sign in [task_run.own.rested] if sign is not None and sign[0] >= active_ns]
+    if not signs:  # what names no prompt is of the newest one
+        found = [f.rested for one in loose for f in (one.own, one.inner) if f.rested is not None]
+        signs = [sign for sign in found if sign[0] >= max(active_ns, task_run.start_ns)]
+    rested = max(signs, default=None)
+    if rested is None:
         return None
     tool = facts.last(is_tool=True)
     if facts.begun_ns > max(tool.at if tool is not None else 0, facts.idle_ns):  # a tool is at work
