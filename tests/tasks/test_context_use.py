@@ -257,3 +257,27 @@ def test_how_the_window_is_known_is_shown() -> None:
         assert task.context_window_source == source
         assert labels.window(task).endswith(f"({source})")
         assert f"window: {source}" in checkpoints[0].text
+
+
+def test_a_span_around_several_calls_says_nothing_of_the_context() -> None:
+    """The sum of a run's calls on a span around them, as Mastra's bridge writes it, is no use of the context."""
+    from spanpost.model.queries import TaskQuery
+    from spanpost.store.memory import MemoryStore
+    from spanpost.testing.builders import SECOND, a_span
+
+    asked = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt-4o"}
+    generation = a_span(
+        span=2, parent=1, start=SECOND, end=8 * SECOND, attributes={**asked, "gen_ai.usage.input_tokens": 120_000}
+    )
+    step = a_span(
+        span=3, parent=2, start=2 * SECOND, end=5 * SECOND, attributes={"gen_ai.operation.name": "model_step"}
+    )
+    tool = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "weather"}
+    ran = a_span(span=4, parent=3, start=3 * SECOND, end=4 * SECOND, attributes=tool)
+    beside = a_span(span=4, parent=1, start=3 * SECOND, end=4 * SECOND, attributes=tool)
+    agent = a_span(attributes={"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "ann"})
+    for spans, used in (([ran, step, generation, agent], None), ([beside, generation, agent], 120_000)):
+        store = MemoryStore()
+        store.record_now(spans)
+        (task,) = store.tasks_now(TaskQuery(limit=9))
+        assert (task.input_tokens, task.context_used_tokens) == (120_000, used)

@@ -48,7 +48,7 @@ _CANCELLED = frozenset(
 #: JavaScript's aborts, whose type is often no more than ``Error``.
 _ABORTED = re.compile(
     r"(?:Error: )*(?:Abort(?:ed)?|Request was aborted|(?:This|The) operation was aborted"
-    r"|\w[\w ]{0,40} process aborted by user)"
+    r"|\w[\w ]{0,40} process aborted by user|context canceled)"
     r"\.?"
 )
 #: Attributes with a tool's result.

@@ -119,7 +119,12 @@ def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, 
             # A bounded map keeps the entries that sort first: the newest calls.
             rank = 1 if o.part is _ENDED else 0
             facts.enter(
-                "acts", f"{MAX_NS - begins:019d}{o.span_id.hex()}", rank, at, key, ToolAct(name, begins, o.end_ns)
+                "acts",
+                f"{MAX_NS - begins:019d}{o.span_id.hex()}",
+                rank,
+                at,
+                key,
+                ToolAct(name, begins, o.end_ns, o.parent_id),
             )
     elif at > facts.active_ns and not r.is_quiet and r.is_of_agent:  # others count only if their span came first
         facts.active_ns = at
@@ -248,7 +253,7 @@ def _ended(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, is_
             facts.model = newest(facts.model, -1 if r.is_aside else 0, at, key, r.model)
         if usage is not None and usage.input is not None and not r.is_aside:
             model = canonical_model(r.model or NO_MODEL)
-            facts.point(_tuple(UsePoint, (at, key[:8], o.start_ns or at, usage.input, model, _conversation(r))))
+            facts.point(point_of(o, r, key, at, usage.input, model))
             if not has_failed:
                 facts.accept(model, usage.input)
     elif role is _TOOL:
@@ -274,6 +279,11 @@ def _ended(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, is_
         closed = SpanEnd(at, key, outcome, shown.type, shown.message, int(r.finish) if role is not _LLM else 0)
         if facts.ending.closed is None or closed > facts.ending.closed:
             facts.ending.closed = closed
+
+
+def point_of(o: Observation, r: Reading, key: bytes, at: int, tokens: int, model: str) -> UsePoint:
+    """Return the input of a model call as it is kept."""
+    return _tuple(UsePoint, (at, key[:8], o.start_ns or at, tokens, model, _conversation(r), o.parent_id))
 
 
 def _conversation(r: Reading) -> int:

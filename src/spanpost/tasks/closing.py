@@ -106,9 +106,9 @@ class Rows:
         states, rules = self._batch.states, self._batch.rules
         known = self._judged.tasks.get(key)
         use = known.use if known is not None else use_of(state.facts, rules)
-        verdict = known.verdict if known is not None else judge(state, use, rules)
-        root = states.root(key, state)
         children = self._judged.child_tasks.get(key) or states.child_tasks(key)
+        verdict = known.verdict if known is not None else judge(state, use, rules, has_children=bool(children.tasks))
+        root = states.root(key, state)
         return as_task(
             state,
             verdict,

@@ -136,7 +136,7 @@ def judge_task(states: TaskStates, key: Key, state: TaskState, rules: FoldRules,
     """Judge one task: announce it, report its runs, count its use, and set its timer."""
     before, uid = state.reported, uuid_of(state.uid)
     use = use_of(state.facts, rules)
-    verdict = judge(state, use, rules)
+    verdict = judge(state, use, rules, has_children=bool(states.child_tasks(key).tasks))
     is_final = verdict.is_over and verdict.status in c.FINAL_STATUSES
     checkpoints, found = list[Checkpoint](), Difference()
     has_row = is_shown(state)

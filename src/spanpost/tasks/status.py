@@ -61,8 +61,8 @@ class TaskVerdict(msgspec.Struct, frozen=True, gc=False):
     reason: LocaleMessage | None = None
 
 
-def judge(state: TaskState, use: ContextUse, rules: FoldRules) -> TaskVerdict:
-    """Return the status of a task from its facts and its context use."""
+def judge(state: TaskState, use: ContextUse, rules: FoldRules, *, has_children: bool = False) -> TaskVerdict:
+    """Return the status of a task from its facts, its context use, and whether agents work below it."""
     facts = state.facts
     run = newest_run(state) or Run()
     verdict = _end(state, facts, run)
@@ -93,7 +93,8 @@ def judge(state: TaskState, use: ContextUse, rules: FoldRules) -> TaskVerdict:
         if said.value == c.STARTING and _active(state, facts) > said.at_ns:
             return TaskVerdict(c.WORKING, "activity")
         return TaskVerdict(said.value, "agent.status")
-    if not _active(state, facts) and value_of(facts.step) is None and value_of(facts.progress) is None:
+    is_active = _active(state, facts) or has_children
+    if not is_active and value_of(facts.step) is None and value_of(facts.progress) is None:
         return TaskVerdict(c.STARTING, "no activity yet")
     return TaskVerdict(c.WORKING, "activity")
 

@@ -201,7 +201,13 @@ class Facts:
     def open_call(self, by: int | None = None) -> int:
         """Return whether it closed on a tool call without an answer: 0 no, 1 probably, 2 surely."""
         call, tool = self.last(is_tool=False, by=by), self.last(is_tool=True, by=by)
-        if tool is None or (call is not None and tool.at <= call.at):
+        is_within = (
+            tool is not None
+            and call is not None
+            and {tool, call} <= set(self.deeds[-DEEDS:])
+            and call.start <= tool.start
+        )
+        if tool is None or (call is not None and tool.at <= call.at and not is_within):
             return {TOOLS_WANTED: 1, PERSON_WANTED: 2}.get(call.outcome, 0) if call is not None else 0
         if any(closing in tool.name.lower() for closing in _CLOSING):
             return 0
@@ -442,7 +448,7 @@ class Facts:
             if role is Role.TOOL and n.r.tool_name:
                 entry = f"{2**63 - 1 - n.begins:019d}{n.o.span_id.hex()}"
                 name = clean_name(n.r.tool_name) or "a tool"
-                found[entry].append(Said(int(n.is_end), n.at, n.key, (name, n.begins, n.o.end_ns)))
+                found[entry].append(Said(int(n.is_end), n.at, n.key, (name, n.begins, n.o.end_ns, n.o.parent_id)))
         return _entries(found, ACTS)
 
     def by_name(self, field: str) -> dict[str, Any]:

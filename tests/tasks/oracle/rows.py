@@ -251,7 +251,7 @@ def _steps(facts: Facts) -> tuple[Step, ...]:
         facts.tool_steps.items(), key=lambda item: (item[1].value[1], -item[1].value[2], item[0])
     ):
         del entry
-        name, begins, ends = said.value
+        name, begins, ends, _ = said.value
         if name == former and begins < ended_ns:
             continue  # another layer's copy of the same call
         if name == former:

@@ -82,6 +82,7 @@ def judge(
     has_root_span: bool,
     loose: Sequence[TaskRun],
     is_below: bool,
+    has_children: bool,
 ) -> Verdict:
     """Return the status of a task without further observations."""
     newest = newest_of(task_runs)
@@ -113,7 +114,7 @@ def judge(
         if said.value == c.STARTING and active_ns > said.at:
             return Verdict(c.WORKING, "activity")
         return Verdict(said.value, "agent.status")
-    if not active_ns and facts.step is None and facts.newest("progress") is None:
+    if not active_ns and not has_children and facts.step is None and facts.newest("progress") is None:
         return Verdict(c.STARTING, "no activity yet")
     return Verdict(c.WORKING, "activity")
 

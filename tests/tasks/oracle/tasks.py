@@ -112,6 +112,7 @@ class Task:
             has_root_span=self.has_root_span,
             loose=loose,
             is_below=self.parent is not None,
+            has_children=bool(self.children),
         )
 
     @property
