@@ -12,6 +12,7 @@ from spanpost.model.messages import LocaleMessage
 from spanpost.model.tasks import MERGED, Task
 from spanpost.semconv import FINAL_STATUSES
 from spanpost.sinks.loop_label import loop
+from spanpost.tasks import failures
 from spanpost.tasks.context_limits import limit_of
 from spanpost.text.figures import count, money
 from spanpost.text.locales import ENGLISH, Locale
@@ -334,20 +335,10 @@ def failure(task: Task, locale: Locale = ENGLISH) -> str:
 
 
 def failure_parts(task: Task, locale: Locale = ENGLISH) -> tuple[str, str]:
-    """Return type and first line of a failure; the type is not repeated where a program wrote the whole exception:
-
-    ``TimeoutError('no answer')`` and ``TimeoutError: no answer`` are ``TimeoutError`` and ``no answer``.
-    """
-    if task.error is None:
-        return "", ""
-    kind, why = line(task.error.type, 80), line(failure(task, locale).strip().partition("\n")[0], 300)
-    if kind and why.startswith(f"{kind}: "):
-        return kind, why.removeprefix(f"{kind}: ")
-    if kind and why.startswith((f"{kind}('", f'{kind}("')) and why.endswith(f"{why[len(kind) + 1]})"):
-        return kind, why[len(kind) + 2 : -2]
-    return kind, why
+    """Return type and first line of a failure (`tasks.failures`)."""
+    return failures.failure_parts(task.error, failure(task, locale))
 
 
 def failure_line(task: Task, locale: Locale = ENGLISH) -> str:
-    """Return type and first line of a failure: ``RolloutFailed: canary at 12 % errors``."""
-    return ": ".join(filter(None, failure_parts(task, locale)))
+    """Return type and first line of a failure in one text."""
+    return failures.failure_line(task.error, failure(task, locale))

@@ -146,7 +146,7 @@ class SlackSettings(WorkspaceSettings, SinkSettings):
         default={},
         description="Links of each task by their label, with fields that are filled and escaped: "
         '`{"trace" = "https://grafana.example/trace/{trace_id}"}`. '
-        f"Fields: {', '.join(f'`{name}`' for name in FIELDS)}. "
+        f"Fields: {', '.join(f'`{name}`' for name in FIELDS)}, and any attribute: `attributes.shop.dealer`. "
         "A link is left out where a field is not known.",
     )
     content: bool = Field(
@@ -225,6 +225,11 @@ class SlackSettings(WorkspaceSettings, SinkSettings):
             if wrong := links.problem(address):
                 raise ValueError(f"the link {name!r} {wrong}")
         return value
+
+    @property
+    def kept(self) -> frozenset[str]:
+        """Names of the attributes that links have as fields."""
+        return frozenset().union(*(links.Template(*one).kept for one in self.links.items()))
 
     def tenant_of(self, address: str) -> str | None:
         """Return the only tenant whose tasks may go to an address; None: any.
