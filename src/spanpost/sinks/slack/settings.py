@@ -158,6 +158,11 @@ class SlackSettings(WorkspaceSettings, SinkSettings):
         default=True,
         description="Show the log tails of errors: folded, and above 2,800 characters as a file (`files:write`).",
     )
+    find_people: bool = Field(
+        default=True,
+        description="Look up the person of an `agent.requested_by` that is an email address, or that "
+        "`interactions.people` leads to one, so that they are mentioned (`users:read.email`).",
+    )
     interactive: bool | None = Field(
         default=None, description="Show buttons. Not given: if `interactions` receives answers."
     )
