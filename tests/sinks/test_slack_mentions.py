@@ -107,6 +107,5 @@ async def test_a_lookup_that_hangs_holds_no_delivery(monkeypatch: pytest.MonkeyP
 def test_only_an_address_is_looked_up() -> None:
     """A name leads to an address by the settings; text of agents that is none leads nowhere."""
     people = {"mina": MINA, "bot": "U012"}
-    assert [email_of(name, people) for name in (" Mina ", MINA.upper(), "bot", "x", None, "a@b", "a b@x.io", "<a@x.io>")] == [
-        MINA, MINA, "", "", "", "", "", ""
-    ]  # fmt: skip
+    assert [email_of(name, people) for name in (" Mina ", MINA.upper())] == [MINA, MINA]
+    assert not any(email_of(name, people) for name in ("bot", "x", None, "a@b", "a b@x.io", "<a@x.io>"))
