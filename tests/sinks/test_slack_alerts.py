@@ -109,7 +109,7 @@ def test_an_alert_says_what_is_wrong_and_what_to_do(style: Style) -> None:
     assert message.attachments[0]["color"] == COLOURS["red"]
     over = alert_blocks.root(OVER, a_task(), key="k", style=style)
     assert over.attachments[0]["color"] == COLOURS["green"]
-    assert "after 12m 07s" in shown(over)
+    assert "after 12 min 07 s" in shown(over)
     assert "Delete old backups" not in shown(over)
     assert over.text == "✅ Resolved · DiskFull: The disk of db1 is full"
 

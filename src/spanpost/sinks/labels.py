@@ -176,7 +176,9 @@ def forecast(task: Task, locale: Locale = ENGLISH) -> str:
     limit = line(locale.translate(limit_of(forecast), forecast.limit), 40)
     if forecast.seconds < 1:
         return locale.say("figure.forecast", limit=limit, n=forecast.calls)
-    return locale.say("figure.forecast_time", limit=limit, n=forecast.calls, time=locale.span(forecast.seconds))
+    return locale.say(
+        "figure.forecast_time", limit=limit, n=forecast.calls, time=locale.duration(round(forecast.seconds))
+    )
 
 
 def cost(task: Task, locale: Locale = ENGLISH) -> str:
@@ -191,8 +193,8 @@ def cost(task: Task, locale: Locale = ENGLISH) -> str:
 
 
 def elapsed(span: timedelta, locale: Locale = ENGLISH) -> str:
-    """Write a duration in its two largest units: 42s, 3m 07s, 2h 05m, 4d 03h."""
-    return locale.span(span.total_seconds())
+    """Write a duration in its two largest units, in whole seconds: 42 s, 3 min 07 s, 2 h 05 min, 4 d 03 h."""
+    return locale.duration(max(round(span.total_seconds()), 0))
 
 
 def age(task: Task, now: datetime | None) -> timedelta | None:
