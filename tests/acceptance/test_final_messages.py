@@ -50,7 +50,6 @@ def test_a_message_says_what_was_asked_and_what_came_of_it(clean_environment: Pa
         not_asked |= {name} if not (top.ask and top.ask in on) else set()
         not_answered |= {name} if not (top.answer and top.answer[:100] in on) else set()
         without_tools |= {name} if "tool: " not in off else set()
-        assert "Weather" not in off, run
-        assert "sunny" not in off, run
+        assert not any(said and said in off for said in (top.ask, top.answer)), run
     assert (not_asked, not_answered) == (NOT_ASKED, NOT_ANSWERED)
     assert without_tools == WITHOUT_TOOLS
