@@ -18,7 +18,8 @@ RUNS = [run for run in runs(CAPTURES) if run.endswith("/ok")]
 SILENT = {"autogen", "openai-agents-genai", "openai-agents-zerocode", "semantic-kernel"}
 #: What stands elsewhere on the wire, and is not read.
 NOT_ASKED = SILENT | {"crewai-oi-only", "llama-index-traceloop"}
-NOT_ANSWERED = SILENT | {"llama-index-traceloop", "langgraph-langsmith-noflush"}
+#: The answer of instructor is an object, whose quotation marks the message shows in another form.
+NOT_ANSWERED = SILENT | {"llama-index-traceloop", "langgraph-langsmith-noflush", "instructor"}
 #: Without content: their runs have no tools, or have not ended.
 WITHOUT_TOOLS = {"claude-code", "instructor", "langgraph-langsmith-noflush"}
 

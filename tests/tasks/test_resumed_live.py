@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -30,6 +31,8 @@ def test_it_has_no_message_until_its_first_call_says_which(is_resumed: bool) -> 
     asks = part(1, 2, 1, "chat", **{"gen_ai.response.finish_reasons": ["tool_calls"], "gen_ai.usage.input_tokens": 3})
     store = MemoryStore()
     store.record_now([root_span(1, 0, 2), asks])
+    for days in (1, 2):  # nothing more comes
+        store.elapse_now(datetime.now(UTC) + timedelta(days=days))
     store.record_now([root_span(2, 10, None)])
     tasks = store.tasks_now(TaskQuery(limit=9))
     assert sorted((t.status, t.is_announced) for t in tasks) == [("starting", False), ("waiting", True)]
