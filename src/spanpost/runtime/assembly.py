@@ -51,6 +51,10 @@ def rules_of(settings: Settings) -> FoldRules:
         loops=settings.loops,
         budgets=settings.budgets,
         redaction=redaction_of(settings),
+        shown=frozenset().union(
+            *(query.kept for query in settings.outputs.queries.values()),
+            *(settings.sinks[name].kept for name in enabled_sinks(settings)),
+        ),
     )
 
 

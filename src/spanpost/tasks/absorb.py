@@ -39,6 +39,8 @@ _OK, _ERROR = Status.OK, Status.ERROR
 _COMPACTION = EventReport.COMPACTION
 _STEP, _LLM, _TOOL, _AGENT, _TASK, _HANDOFF = Role.STEP, Role.LLM, Role.TOOL, Role.AGENT, Role.TASK, Role.HANDOFF
 
+#: What an agent does, as it begins and ends.
+_DOING = frozenset({_LLM, _TOOL, _STEP})
 #: A named tuple's constructor is a Python function, and too slow for each call.
 _tuple = tuple.__new__
 _MODEL_FIRST = FirstCall(False)
@@ -99,7 +101,8 @@ def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, 
         _identity(facts, o, r, o.span_id + (b"\1" if o.part is _ENDED else b"\0") + key, begins, role)
         if o.part is _ENDED:
             _ended(facts, o, r, key, role, is_ending)
-            if o.parent_id:  # it outranks its start: nothing is done any more
+            # It outranks its start: nothing is done any more. The end of an HTTP request in a call is no call's.
+            if o.parent_id and r.role in _DOING:
                 facts.doing = newest(facts.doing, 0, begins, b"\1" + key, None)
         else:
             if role is _LLM or role is _TOOL:

@@ -77,12 +77,14 @@ class FoldRules(msgspec.Struct, frozen=True, kw_only=True):
     redaction: Redaction | None = None
     #: Budgets that are counted and warned of.
     budgets: tuple[Budget, ...] = ()
+    #: Attributes that links and queries name.
+    shown: frozenset[str] = frozenset()
 
     @property
     def attributes(self) -> frozenset[str]:
-        """Attributes that routes, budgets and launch rules match on, and that no field of a task holds."""
+        """Attributes that routes, budgets, launch rules, links and queries name, and that no field of a task holds."""
         conditions = (*self.approvals.rules, *self.budgets, *self.launches.retries, *self.launches.rules)
-        return self.routes.attributes.union(*(condition.kept for condition in conditions))
+        return self.routes.attributes.union(self.shown, *(condition.kept for condition in conditions))
 
     @property
     def known_windows(self) -> Windows:

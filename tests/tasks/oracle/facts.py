@@ -362,7 +362,11 @@ class Facts:
     def doing(self) -> str | None:
         """The call that began last, unless it has ended; else the newest open tool of those that are kept."""
         said = [Said(0, n.begins, b"0" + n.key, words) for n, *_ in self.started if (words := _doing(n)) is not None]
-        said += [Said(0, n.begins, b"1" + n.key, None) for n, *_ in self.ended if n.o.parent_id]
+        said += [
+            Said(0, n.begins, b"1" + n.key, None)
+            for n, *_ in self.ended
+            if n.o.parent_id and n.r.role in (Role.LLM, Role.TOOL, Role.STEP)
+        ]
         found = _value(said)
         if found is not None:
             return found  # type: ignore[no-any-return]
@@ -374,7 +378,11 @@ class Facts:
         said = [
             Said(0, n.begins, b"0" + n.key, n.r.role is Role.LLM) for n, *_ in self.started if _doing(n) is not None
         ]
-        said += [Said(0, n.begins, b"1" + n.key, False) for n, *_ in self.ended if n.o.parent_id]
+        said += [
+            Said(0, n.begins, b"1" + n.key, False)
+            for n, *_ in self.ended
+            if n.o.parent_id and n.r.role in (Role.LLM, Role.TOOL, Role.STEP)
+        ]
         return bool(_value(said))
 
     @cached_property
@@ -549,6 +557,10 @@ def _reported_words(n: Note) -> str:
 
 def _step_name(n: Note) -> str:
     return (n.r.step_name or f"Step {n.r.step_index}")[:TEXT]
+
+
+def _ends_what_is_done(n: Note) -> bool:
+    return bool(n.o.parent_id) and n.r.role in (Role.LLM, Role.TOOL, Role.STEP)
 
 
 def _is_doing(n: Note) -> bool:
