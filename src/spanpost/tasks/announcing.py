@@ -27,8 +27,11 @@ def is_sure(states: TaskStates, key: Key, state: TaskState) -> bool:
     """
     if state.task_id and (state.has_root_span or _is_seen_at_work(state)):
         return True
-    subtree = states.subtree(key) if state.has_root_span else None
-    return subtree is not None and (subtree.is_live or subtree.is_top) and not subtree.is_held
+    if not state.has_root_span:
+        return False
+    roots = (key,) if not state.is_conversation else state.runs
+    found = [subtree for root in roots if (subtree := states.subtree(root)) is not None]
+    return any((subtree.is_live or subtree.is_top) and not subtree.is_held for subtree in found)
 
 
 def is_root(states: TaskStates, key: Key, state: TaskState) -> bool:

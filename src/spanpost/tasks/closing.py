@@ -235,7 +235,7 @@ def _addressed(states: TaskStates, key: Key, task: Task) -> Task:
     """Return a task whose root span is not known yet with another span of it: what a budget does is recorded there."""
     if task.span_id or task.task_id != task.trace_id.hex():
         return task
-    spans = [own[17:] for own in states.members(key).subtrees if len(own) == _SUBTREE]
+    spans = [own[17:] for own in states.members(key) if len(own) == _SUBTREE]
     return replace(task, span_id=min(spans)) if spans else task
 
 

@@ -66,7 +66,7 @@ class Fold:
         self.reported = Occurrences(self.states)
         self.conversations = Conversations(self.states, rules, self.reported.seen)
         self.loops = LoopFindings(self.states, rules, self.reported.seen)
-        self.matching = RunMatching(self.states)
+        self.matching = RunMatching(self.states, rules)
         self.rules, self.now = rules, now
         #: Root tasks whose held milestones may be due.
         self._due: set[Key] = set()

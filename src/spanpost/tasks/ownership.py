@@ -23,6 +23,9 @@ from spanpost.tasks.span_tree import SpanTree, total
 from spanpost.tasks.task_figures import add_figures, move_counted
 from spanpost.tasks.work import Key, Work
 
+#: Length of the key of a task without a span: the uid of an explicit task or of a conversation, or a trace.
+_OWN_DOMAIN = 16 + 1
+
 
 class SubtreeMove(NamedTuple):
     """What was recorded below one owning span is now below another, or in another task."""
@@ -76,7 +79,7 @@ class TaskStates(Hierarchy):
         """Return the keys of the subtrees that may have come to a task with a root span."""
         found = {subtree_key(move.domain, move.subtree_to): None for move in self.moves}
         for state in self.gained_root:
-            found.update(self.members(state).subtrees)
+            found.update(dict.fromkeys(self.members(state)))
         return found
 
     def where_outdone(self) -> dict[Key, Key]:
@@ -325,15 +328,11 @@ class TaskStates(Hierarchy):
         state = self.state(key)
         if state is None:
             state = self._new(tree, span_id, subtree)
-        members = self.members(key)
-        member = subtree_key(tree.domain, span_id)
-        if member not in members.subtrees:
-            members.subtrees[member] = None
-            self.put_members(key, members)
+        has_others = self.add_member(key, subtree_key(tree.domain, span_id))
         self.gone.pop(key, None)
         if subtree.is_root_span and not state.has_root_span:
             state.has_root_span = True
-            if len(members.subtrees) > 1:
+            if has_others:
                 self.gained_root.add(key)
         tree.learned[span_id] = None
         state.errors += subtree.errors
@@ -348,7 +347,11 @@ class TaskStates(Hierarchy):
 
     def _new(self, tree: SpanTree, span_id: bytes, subtree: Subtree) -> TaskState:
         task_id = subtree.task_id if subtree.is_root_span else hint_of(tree, subtree)
-        if task_id and subtree.state[:16] != tree.domain:
+        # Of the tasks that a run is shown in by its matches, only a conversation's has a domain of its own.
+        is_conversation = len(subtree.state) == _OWN_DOMAIN and subtree.state in (subtree.talk, subtree.joined)
+        if is_conversation:
+            uid, task_id = subtree.state[:16], ""
+        elif task_id and subtree.state[:16] != tree.domain:
             uid = explicit_uid(subtree.tenant, task_id)
         else:
             uid = root_span_uid(subtree.tenant, subtree.trace_id, subtree.state[17:])
@@ -359,6 +362,7 @@ class TaskStates(Hierarchy):
             trace_id=subtree.trace_id,
             span_id=subtree.state[17:],
             task_id=task_id,
+            is_conversation=is_conversation,
             reported=Reported(message_uid=message_of(uid, given.at_ns if given is not None else 0)),
         )
 
@@ -366,11 +370,8 @@ class TaskStates(Hierarchy):
         key = subtree.state
         if not key:
             return
-        members = self.members(key)
-        members.subtrees.pop(subtree_key(tree.domain, span_id), None)
         tree.former.pop(span_id, None)
-        self.put_members(key, members)
-        if not members.subtrees:
+        if self.drop_member(key, subtree_key(tree.domain, span_id)):
             self.gone[key] = successor
         if successor != key:  # a dissolved subtree may stay in its task
             self.went[key] = successor

@@ -137,8 +137,10 @@ class Subtree(msgspec.Struct, omit_defaults=True, gc=False):
     joined: Key = b""
     joined_by: str = ""
     linked_to: Key = b""
-    #: Idle so far while another run of its conversation waits: its first call decides whether it continues
-    #: that run.
+    #: The task of its conversation, when it is a run that names one.
+    talk: Key = b""
+    #: Idle so far, and it may turn out to belong to a task with a message (`may_go_on`): it is announced once
+    #: its first call or its conversation is known.
     is_held: bool = False
     #: Candidate sets that this run is entered in, and the task that it continues by each.
     candidate_sets: dict[Key, Key] = {}
@@ -241,6 +243,8 @@ class TaskState(msgspec.Struct, omit_defaults=True, gc=False):
     trace_id: bytes = b""
     span_id: bytes = b""
     task_id: str = ""
+    #: The task of a conversation: its uid is made of the conversation, and each turn is a run.
+    is_conversation: bool = False
     has_root_span: bool = False
     facts: Facts = msgspec.field(default_factory=Facts)
     amounts: Amounts = ZERO
@@ -268,10 +272,12 @@ class TaskState(msgspec.Struct, omit_defaults=True, gc=False):
     reported: Reported = NOT_REPORTED
 
 
-class Members(msgspec.Struct, gc=False):
-    """The subtrees of a task, by key."""
+class Members(msgspec.Struct, omit_defaults=True, gc=False):
+    """The subtrees of a task, by key. Those of a task with many lie in pages, which are `Members`, too."""
 
     subtrees: dict[Key, None] = {}
+    #: Of the first page: the last bytes of the keys of the other pages.
+    pages: list[int] = []
 
 
 class AgentsBelow(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -340,6 +346,8 @@ class RunCandidate(msgspec.Struct, array_like=True, gc=False):
     #: Tokens (input, output) its agent had used in its lifetime at the end, where nothing else is known of
     #: the run.
     totals: tuple[int, int] | None = None
+    #: The task of its conversation.
+    talk: Key = b""
 
 
 class RunCandidates(msgspec.Struct, omit_defaults=True, gc=False):
@@ -351,6 +359,8 @@ class RunCandidates(msgspec.Struct, omit_defaults=True, gc=False):
     linked: dict[Key, RunCandidate] = {}
     into: bytes = b""
     is_joined: bool = False
+    #: Of the runs of a service: some named their conversation only after their start.
+    names_late: bool = False
 
 
 class Seen(msgspec.Struct, omit_defaults=True, gc=False):

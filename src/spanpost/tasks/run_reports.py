@@ -42,7 +42,8 @@ def report_runs(state: TaskState, verdict: TaskVerdict, before: dict[Key, Report
     facts = state.facts
     name = value_of(facts.name) or value_of(facts.agent_label) or value_of(facts.service) or value_of(facts.model)
     # Its id is its conversation's: the session of a coding agent, of which each run is a prompt.
-    is_session = bool(state.task_id) and state.task_id == value_of(facts.conversation) and len(known) > 1
+    is_talk = state.is_conversation or (bool(state.task_id) and state.task_id == value_of(facts.conversation))
+    is_session = is_talk and len(known) > 1
     after, found, retracted = before, list[Checkpoint](), list[UUID]()
     for root, run in state.runs.items():
         was = before.get(root, NOT_REPORTED_RUN)

@@ -183,6 +183,8 @@ def _by_name(entries: Mapping[str, Fact[T]]) -> dict[str, T]:
 
 def public_id(state: TaskState) -> str:
     """Return the highest-ranked alias known."""
+    if state.is_conversation:
+        return f"conversation-{state.uid.hex()}"
     return state.task_id or value_of(state.facts.alias) or _span_id(state)
 
 
@@ -192,10 +194,9 @@ def _span_id(state: TaskState) -> str:
 
 def _aliases(state: TaskState) -> tuple[str, ...]:
     newest = newest_run(state)
-    span = (
-        f"{newest.trace_id.hex()}-{newest.span_id.hex()}" if state.task_id and newest is not None else _span_id(state)
-    )
-    known = (state.task_id, value_of(state.facts.alias), span)
+    has_many = bool(state.task_id) or state.is_conversation
+    span = f"{newest.trace_id.hex()}-{newest.span_id.hex()}" if has_many and newest is not None else _span_id(state)
+    known = (public_id(state), value_of(state.facts.alias), span)
     return tuple(dict.fromkeys(a for a in known if a))
 
 

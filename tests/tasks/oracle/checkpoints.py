@@ -35,7 +35,8 @@ def _turns(task: Task, task_run: TaskRun) -> list[Checkpoint]:
     verdict = task.verdict if task_run is task.newest else end_of_former(task_run)
     if verdict is not None and verdict.is_over:
         text = _end_text(verdict, started_ns)
-        is_prompt = task.task_id and task.task_id == task.facts.conversation and len(task.task_runs) > 1
+        is_talk = task.is_conversation or (task.task_id and task.task_id == task.facts.conversation)
+        is_prompt = is_talk and len(task.task_runs) > 1
         if is_prompt and verdict.status in (c.COMPLETE, c.CANCELLED):
             text = " · ".join([text, *_used(summed(calls_of(task_run.run)))])
         out.append(_turn(task, task_run, Kind.END, verdict.status, text, verdict.ended_ns))

@@ -187,8 +187,8 @@ def _tokens(task: Task) -> tuple[int | None, int | None]:
 
 def _aliases(task: Task) -> tuple[str, ...]:
     newest = task.newest
-    span = f"{newest.trace_id.hex()}-{newest.span_id.hex()}" if task.task_id else task.span_name
-    known = (task.task_id, task.facts.earliest("task_alias", of_root_span=True), span)
+    span = f"{newest.trace_id.hex()}-{newest.span_id.hex()}" if task.task_id or task.is_conversation else task.span_name
+    known = (task.public_id, task.facts.earliest("task_alias", of_root_span=True), span)
     return tuple(dict.fromkeys(alias for alias in known if alias))
 
 

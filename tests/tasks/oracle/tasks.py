@@ -43,8 +43,12 @@ class Task:
         )[-RUNS:]
         own = next((run for run in self.runs if run.own_task == key), self.runs[0])
         self.task_id = own.task_id if own.own_task == key else ""
+        self.is_conversation = own.own_task != key
         self.trace_id, self.span_id = self._place(own)
-        self.uid = UUID(bytes=key[:16]) if self.task_id else named(self.tenant, self.trace_id.hex(), self.span_id.hex())
+        has_own_domain = self.task_id or self.is_conversation
+        self.uid = (
+            UUID(bytes=key[:16]) if has_own_domain else named(self.tenant, self.trace_id.hex(), self.span_id.hex())
+        )
         #: The task above, those below, and what was used by its agent before (`Tasks`).
         self.parent: Task | None = None
         self.children: list[Task] = []
@@ -140,6 +144,8 @@ class Task:
 
     @property
     def public_id(self) -> str:
+        if self.is_conversation:
+            return f"conversation-{self.uid.hex}"
         return self.task_id or self.facts.earliest("task_alias", of_root_span=True) or self.span_name
 
     @property
@@ -163,7 +169,8 @@ class Tasks:
     def __init__(self, runs: Runs, rules: Rules) -> None:
         self.runs = runs
         count(runs.traces)
-        alone = {run.key: TaskRun(run, has_root_span=True) for run in runs}
+        self.has_conversations = rules.has_conversations
+        alone = self.alone = {run.key: TaskRun(run, has_root_span=True) for run in runs}
         self.resumed = resumption(runs.traces, alone)
         by_task: dict[bytes, list[Run]] = defaultdict(list)
         for run in runs:
@@ -198,7 +205,15 @@ class Tasks:
         while run.key not in seen and (to := self.resumed.goes_on.get(run.key)) is not None:
             seen.add(run.key)
             run = self.runs.by_key[to]
-        return run.own_task
+        return self._conversation_of(run) or run.own_task
+
+    def _conversation_of(self, run: Run) -> bytes:
+        """Return the key of the task of the conversation that a run names; empty for none."""
+        facts = self.alone[run.key].facts
+        talk, service = facts.conversation, facts.earliest("service") or ""
+        if not (self.has_conversations and talk) or run.is_loose or run.above is not None or run.task_id:
+            return b""
+        return named(run.tenant, "conversation", service, run.agent_name, talk).bytes + b"g"
 
     def _parent_of(self, task: Task) -> Task | None:
         """Return the task above the earliest run that has one."""
