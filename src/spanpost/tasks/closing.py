@@ -100,7 +100,10 @@ class Rows:
         It is never announced itself: the root above it is.
         """
         states = self._batch.states
-        return not is_root(states, task.key, task.state) and is_worth_a_message(task.state)
+        known = self._judged.tasks.get(task.key)
+        rules = self._batch.rules
+        verdict = known.verdict if known is not None else judge(task.state, use_of(task.state.facts, rules), rules)
+        return not is_root(states, task.key, task.state) and is_worth_a_message(task.state, verdict, rules.tasks)
 
     def _row(self, key: Key, state: TaskState) -> Task:
         states, rules = self._batch.states, self._batch.rules

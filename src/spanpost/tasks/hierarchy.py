@@ -16,6 +16,7 @@ from spanpost.tasks.amounts import Models
 from spanpost.tasks.placement import root_span_above
 from spanpost.tasks.record_keys import child_tasks_key, members_key, members_page_key, task_keys
 from spanpost.tasks.records import DEPTH, ChildTasks, Members, Seen, Subtree, TaskState
+from spanpost.tasks.requests import learn
 from spanpost.tasks.span_tree import SpanTree
 from spanpost.tasks.work import Key, RecordSet, Work
 
@@ -183,6 +184,15 @@ class Hierarchy:
         for records in (self.states, self._members, self._child_tasks, self.given):
             records.flush()
 
+    def learn_requests(self, tree: SpanTree, owner: bytes) -> None:
+        """Have the subtree of an owning span, and the root spans directly below it, learn the requests around them."""
+        for span_id in (owner, *tree.child_roots(owner).subtrees):
+            self.tick()
+            subtree = tree.subtrees.get(span_id)
+            if subtree is not None and learn(subtree.facts, tree, span_id):
+                tree.subtrees.put(span_id, subtree)
+                tree.learned[span_id] = None
+
     # --- parents and children ----------------------------------------------------------------------------------------
 
     def relate(self, tree: SpanTree, subtree: Subtree) -> None:
@@ -204,6 +214,12 @@ class Hierarchy:
             self._attach(subtree.state, state, *self._earliest_parent(subtree.state))
         elif parent and (not state.parent or rank < state.parent_rank):
             self._attach(subtree.state, state, parent, rank)
+
+    def unrelate(self, key: Key, run: Key) -> None:
+        """Find the parent of a task anew if the run that left it gave the parent."""
+        state = self.state(key)
+        if state is not None and state.parent and state.parent_rank[1] == run:
+            self._attach(key, state, *self._earliest_parent(key))
 
     def _earliest_parent(self, key: Key) -> tuple[Key, tuple[int, Key]]:
         """Return the parent named by the earliest run that has one, and that run's rank."""

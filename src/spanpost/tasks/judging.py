@@ -17,7 +17,7 @@ from spanpost.model.checkpoints import Checkpoint
 from spanpost.model.ids import uuid_of
 from spanpost.tasks import agents_below
 from spanpost.tasks.agents_below import Levels
-from spanpost.tasks.announcing import GIVEN_UP_AFTER, is_root, is_sure, must_be_watched
+from spanpost.tasks.announcing import GIVEN_UP_AFTER, is_root, is_sure, is_worth_a_message, must_be_watched
 from spanpost.tasks.context_use import ContextUse, use_of
 from spanpost.tasks.counting import count, is_counted
 from spanpost.tasks.folded import Difference, FoldRules, Timer
@@ -140,7 +140,9 @@ def judge_task(states: TaskStates, key: Key, state: TaskState, rules: FoldRules,
     is_final = verdict.is_over and verdict.status in c.FINAL_STATUSES
     checkpoints, found = list[Checkpoint](), Difference()
     has_row = is_shown(state)
-    is_announced = before.is_announced or is_sure(states, key, state)
+    is_announced = before.is_announced or (
+        is_sure(states, key, state) and is_worth_a_message(state, verdict, rules.tasks)
+    )
     is_delayed = not (is_announced or before.is_settling) and has_row and is_root(states, key, state)
     after = replace(
         before,

@@ -27,8 +27,9 @@ from spanpost.tasks.ownership import TaskStates
 from spanpost.tasks.placement import root_span_above
 from spanpost.tasks.record_keys import candidates_key, linked_traces_key, state_key
 from spanpost.tasks.records import DEPTH, Run, RunCandidate, RunCandidates, Subtree, TaskState
+from spanpost.tasks.run_facts import facts_of_run
 from spanpost.tasks.run_matches import continued, may_go_on, of_links
-from spanpost.tasks.span_tree import SpanTree
+from spanpost.tasks.span_tree import SpanTree, passes, total
 from spanpost.tasks.status import how_it_waits
 from spanpost.tasks.task_rules import ONE_TASK
 from spanpost.tasks.work import Key, RecordSet
@@ -143,6 +144,7 @@ class RunMatching:
                 self._release(candidates, key, subtree, names_late=bool(run.talk) and subtree.is_live)
             self._withdraw(candidates, key)
             del subtree.candidate_sets[candidates]
+            subtree.repeats = [one for one in subtree.repeats if one != candidates]
             if candidates[16:] == b"l":
                 subtree.linked_to = b""
             self._show(key, subtree)
@@ -166,7 +168,7 @@ class RunMatching:
     def _run(self, key: Key, subtree: Subtree, state: TaskState) -> tuple[RunCandidate, list[Key]]:
         """Return a run's candidate, and the keys of the sets that it belongs in."""
         run = state.runs.get(key) or Run()
-        facts = state.facts if len(state.runs) <= 1 else self._facts_of(key, subtree)
+        facts = state.facts if len(state.runs) <= 1 else facts_of_run(self.states, key, subtree)
         waits = how_it_waits(facts, run)
         if run.waited != (waits > 0) and key in state.runs:
             run.waited = waits > 0
@@ -206,20 +208,6 @@ class RunMatching:
         if candidate.totals is not None:
             keys.append(candidates_key(subtree.tenant, b"t", value_of(facts.totals_of) or ""))
         return candidate, keys
-
-    def _facts_of(self, root: Key, subtree: Subtree) -> Facts:
-        """Return the facts of one run of a task with several runs: they lie in the run's own trace."""
-        tree, facts = self.states.tree(root[:16]), Facts()
-        waiting = [(root[17:], subtree)]
-        for span_id, one in waiting:
-            self.states.tick()
-            if one.root == root:
-                for known in one.all_facts:
-                    facts.merge(known)
-            below = list(tree.child_roots(span_id).subtrees)
-            tree.want(below)
-            waiting += [(id, child) for id in below if (child := tree.subtrees.get(id)) is not None]
-        return facts
 
     def _enter(self, candidates: Key, key: Key, candidate: RunCandidate, *, is_link: bool) -> bool:
         record = self._set(candidates)
@@ -319,6 +307,7 @@ class RunMatching:
 
     def _decide(self, candidates: Key, former: RunCandidates) -> None:
         record = self._set(candidates)
+        repeats, did_repeat = set[Key](), set[Key]()
         if candidates[16:17] == b"l":
             on, below, runs = of_links(record.runs, record.linked, record.is_joined)
             was_on, was_below, were = of_links(former.runs, former.linked, former.is_joined)
@@ -330,10 +319,11 @@ class RunMatching:
             return
         else:
             runs, were = record.runs, former.runs
-            on, was_on = continued(runs), continued(were)
+            (on, repeats), (was_on, did_repeat) = continued(runs), continued(were)
             below = was_below = {}
         for key in sorted(runs):
-            if key in were and on.get(key) == was_on.get(key) and below.get(key) == was_below.get(key):
+            is_same = on.get(key) == was_on.get(key) and (key in repeats) == (key in did_repeat)
+            if key in were and is_same and below.get(key) == was_below.get(key):
                 continue  # not even fetched: a long conversation has many runs
             subtree = self.states.subtree(key)
             if subtree is None:
@@ -341,9 +331,11 @@ class RunMatching:
             to = on.get(key, b"")
             known = subtree.candidate_sets.get(candidates, b"")
             is_linked = candidates[16:17] == b"l" and subtree.linked_to != below.get(key, b"")
-            if known == to and not is_linked:
+            if known == to and not is_linked and (key in repeats) == (candidates in subtree.repeats):
                 continue
             subtree.candidate_sets[candidates] = to
+            others = [one for one in subtree.repeats if one != candidates]
+            subtree.repeats = [*others, candidates] if key in repeats else others
             if is_linked:
                 subtree.linked_to = below.get(key, b"")
             self._show(key, subtree)
@@ -383,14 +375,20 @@ class RunMatching:
         """Show a run in the task that its matches and links give."""
         tree = self.states.tree(key[:16])
         self._has_moved = True
-        before, subtree.joined, subtree.joined_by = subtree.joined, b"", ""
+        before, subtree.joined, subtree.joined_by, repeated = subtree.joined, b"", "", 0
         for end, rule in RULES.items():
             for candidates, to in sorted(subtree.candidate_sets.items()):
                 if to and not subtree.joined and candidates[16:] == end:
                     subtree.joined, subtree.joined_by = to, rule
+                    repeated = int(candidates in subtree.repeats)
         if not any(candidates[16:17] == b"l" for candidates in subtree.candidate_sets):
             subtree.linked_to = b""
         tree.subtrees.put(key[17:], subtree)
+        node = tree.nodes.get(key[17:])
+        if node is not None and node.repeated_tools != repeated:
+            old, figures = passes(node), total(node)
+            node.repeated_tools = repeated
+            tree.recast(key[17:], node, old, figures)
         if bool(before) != bool(subtree.joined):  # its place may stay, but its start is reported differently
             self.states.stale.add(subtree.state)
         self.states.regroup(tree, key[17:])

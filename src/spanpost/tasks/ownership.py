@@ -18,6 +18,7 @@ from spanpost.tasks.placement import hint_of, is_of_one_agent, place, place_of, 
 from spanpost.tasks.record_keys import given_key, node_key, subtree_key
 from spanpost.tasks.records import PLACEHOLDER, STARTED, ChildRoot, Node, Subtree, TaskState
 from spanpost.tasks.reported import Reported
+from spanpost.tasks.requests import learn
 from spanpost.tasks.runs import enter_run
 from spanpost.tasks.span_tree import SpanTree, total
 from spanpost.tasks.task_figures import add_figures, move_counted
@@ -103,7 +104,7 @@ class TaskStates(Hierarchy):
         while subtree is None:
             new, node = Subtree(trace_id=trace_id, tenant=tenant), tree.nodes.get(span_id)
             if node is not None:
-                _hang(tree, node, new)
+                _hang(tree, span_id, node, new)
             tree.subtrees.put(span_id, new)
             made.append((span_id, new))
             span_id = new.up
@@ -122,7 +123,7 @@ class TaskStates(Hierarchy):
         if node is None:
             return
         old_up = subtree.up
-        _hang(tree, node, subtree)
+        _hang(tree, span_id, node, subtree)
         up = subtree.up
         if up != old_up and old_up:
             tree.drop_child_root(old_up, span_id)
@@ -371,20 +372,24 @@ class TaskStates(Hierarchy):
         if not key:
             return
         tree.former.pop(span_id, None)
-        if self.drop_member(key, subtree_key(tree.domain, span_id)):
+        own = subtree_key(tree.domain, span_id)
+        if self.drop_member(key, own):
             self.gone[key] = successor
+        else:
+            self.unrelate(key, own)
         if successor != key:  # a dissolved subtree may stay in its task
             self.went[key] = successor
         self.stale.add(key)
 
 
-def _hang(tree: SpanTree, node: Node, subtree: Subtree) -> None:
+def _hang(tree: SpanTree, span_id: bytes, node: Node, subtree: Subtree) -> None:
     """Take over into a subtree where its owning span hangs, what it is, and how it ended."""
     subtree.role = node.role
     subtree.up, subtree.is_via_tool = tree.above(node)
     subtree.is_top = node.state != PLACEHOLDER and not node.parent
     if node.closed is not None:
         subtree.facts.ending.merge(Ending(closed=node.closed))
+    learn(subtree.facts, tree, span_id)
 
 
 def _add_child_root(tree: SpanTree, span_id: bytes, subtree: Subtree) -> bool:

@@ -72,6 +72,11 @@ class Node(msgspec.Struct, omit_defaults=True, array_like=True, gc=False):
     model: str = ""
     #: Errors reported on this span.
     error_count: int = 0
+    #: Of a run that continues another: tool calls that it repeats, because they asked a person in the other.
+    repeated_tools: int = 0
+    #: Of a request, the handling of a queue's message (1) or a job (0) that is no agent's: which, its start and its
+    #: name. Kept at the owning span above, too.
+    request: tuple[int, int, str] = (0, 0, "")
 
     @property
     def is_root_span(self) -> bool:
@@ -144,6 +149,8 @@ class Subtree(msgspec.Struct, omit_defaults=True, gc=False):
     is_held: bool = False
     #: Candidate sets that this run is entered in, and the task that it continues by each.
     candidate_sets: dict[Key, Key] = {}
+    #: Those sets by which it begins with the tool call that the other left open.
+    repeats: list[Key] = []
 
     @property
     def is_root_span(self) -> bool:
@@ -160,7 +167,7 @@ class Subtree(msgspec.Struct, omit_defaults=True, gc=False):
         facts = self.facts
         if facts.last_ns or self.unended or self.is_root_span:
             return False
-        return facts == Facts(ending=Ending(closed=facts.ending.closed))
+        return facts == Facts(ending=Ending(closed=facts.ending.closed), request=facts.request)
 
 
 class ChildRoot(msgspec.Struct, array_like=True, gc=False):

@@ -14,13 +14,22 @@ Theory. The matches are a function of the candidates alone, so order does not ma
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from spanpost.tasks.records import RunCandidate, RunCandidates
 from spanpost.tasks.work import Key
 
 
-def continued(runs: dict[Key, RunCandidate]) -> dict[Key, Key]:
-    """Return for each run that continues another the task of that other."""
-    out: dict[Key, Key] = {}
+class Continued(NamedTuple):
+    """For each run that continues another the task of that other, and those that repeat its open tool call."""
+
+    on: dict[Key, Key]
+    repeats: set[Key]
+
+
+def continued(runs: dict[Key, RunCandidate]) -> Continued:
+    """Return which runs continue which."""
+    out = Continued({}, set())
     waiting: list[Key] = []
     for key in sorted(runs, key=lambda key: (runs[key].start_ns, key)):
         candidate, best = runs[key], b""
@@ -32,7 +41,9 @@ def continued(runs: dict[Key, RunCandidate]) -> dict[Key, Key]:
                 best = former
         if best:
             waiting.remove(best)
-            out[key] = runs[best].state
+            out.on[key] = runs[best].state
+            if any(runs[best].pending):
+                out.repeats.add(key)
         if candidate.waits and candidate.end_ns:
             waiting.append(key)
     return out
