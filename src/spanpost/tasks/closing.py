@@ -38,7 +38,7 @@ from spanpost.tasks.ownership import TaskStates
 from spanpost.tasks.record_keys import seen_key
 from spanpost.tasks.records import ChildTasks, Seen, TaskState
 from spanpost.tasks.reported import NOWHERE, Reached, Reported
-from spanpost.tasks.runs import newest_keyed_run
+from spanpost.tasks.runs import is_loose, newest_keyed_run
 from spanpost.tasks.status import judge
 from spanpost.tasks.succession import gone_to, is_shown, successor_of
 from spanpost.tasks.task_rows import agents_at_work, as_task
@@ -122,8 +122,17 @@ class Rows:
             is_announced=self.is_announced(root) or self._is_below_many(root),
             children=children.tasks,
             agents=self._judged.levels.below(key, children),
+            team=_team(states, state),
             agents_at_work=agents_at_work(children, states.state) if not verdict.is_over else None,
         )
+
+
+def _team(states: TaskStates, state: TaskState) -> Collection[str]:
+    """Return the agents directly below the root of a task's newest run, not as its tools."""
+    newest = newest_keyed_run(state)
+    if newest is None or is_loose(newest.root):
+        return ()
+    return states.tree(newest.root[:16]).child_roots(newest.root[17:]).names
 
 
 def close(batch: Batch) -> Closed:

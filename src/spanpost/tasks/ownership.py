@@ -131,7 +131,8 @@ class TaskStates(Hierarchy):
         tree.subtrees.put(span_id, subtree)
         if up:
             self.need_subtree(tree, up, subtree.trace_id, subtree.tenant)
-            _add_child_root(tree, span_id, subtree)
+            if _add_child_root(tree, span_id, subtree):
+                tree.learned[up] = None  # the names of its agents may be its task's name
         if old_up and old_up != up:
             self._recount(tree, old_up)
         if up:

@@ -96,7 +96,7 @@ class Spans:
             tree.recast(span_id, node, old, before)
         for contest in contests:
             self._pick_winners(contest)
-        if role is Role.OTHER and is_request(o):
+        if role is Role.OTHER and state == ENDED and is_request(o):
             self._name_request(tree, span_id, node, request_of(o))
         if not is_new or owns_subtree:  # a placeholder that no span has named as its parent has nothing below it
             self._update_owner(tree, p, node, span_id, is_new, owned_subtree)

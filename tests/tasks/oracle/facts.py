@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from spanpost.model.observations import Status
 from spanpost.model.readings import EventReport, Failure, Role
-from spanpost.readers.values import doing, name_of_span
+from spanpost.readers.values import doing, is_of_framework, name_of_span
 from spanpost.readers.values import name as clean_name
 from spanpost.semconv import FINAL_STATUSES
 from spanpost.text.locales import ENGLISH
@@ -512,6 +512,8 @@ def _name(n: Note, role: Role) -> Said | None:
     called = name_of_span(n.o.name) if n.o.name else None
     if not n.o.name or (called is not None and called == n.r.model):
         return None
+    if called is not None and is_of_framework(called):
+        return Said(-1, *_earliest(n), called[:TEXT])
     return Said(0 if called is not None else -1, *_earliest(n), n.o.name[:TEXT])
 
 
