@@ -8,6 +8,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from spanpost import semconv as c
+from spanpost.tasks import requests
 from spanpost.tasks.context_use import use_of
 from spanpost.tasks.counting import count
 from spanpost.tasks.facts import value_of
@@ -15,7 +16,6 @@ from spanpost.tasks.folded import Difference, FoldRules, Timer
 from spanpost.tasks.ownership import TaskStates
 from spanpost.tasks.records import TaskState
 from spanpost.tasks.reported import Reported
-from spanpost.tasks.requests import is_served
 from spanpost.tasks.status import TaskVerdict, judge, may_be_given_up
 from spanpost.tasks.task_rules import TaskRules
 from spanpost.tasks.work import Key
@@ -51,8 +51,8 @@ def _is_seen_at_work(state: TaskState) -> bool:
 def is_worth_a_message(state: TaskState, verdict: TaskVerdict, rules: TaskRules) -> bool:
     """Tell whether to announce a task."""
     facts = state.facts
-    request = value_of(facts.request)
-    when = rules.rule_for(request).when
+    request = requests.around(facts, has_root_span=state.has_root_span)
+    when = rules.rule_for(value_of(request)).when
     if facts.asks:
         return True
     if when == "nothing":
@@ -63,7 +63,7 @@ def is_worth_a_message(state: TaskState, verdict: TaskVerdict, rules: TaskRules)
         return (is_agent or has_calls) and verdict.is_over and verdict.status == c.ERROR
     if is_agent or (has_calls and when == "model calls"):
         return True
-    if is_served(facts) and not facts.has_entries(apart_from=("acts", "attributes")):
+    if request is not None and request.priority and not facts.has_entries(apart_from=("acts", "attributes")):
         return value_of(facts.status) is not None
     return _is_work(state)
 

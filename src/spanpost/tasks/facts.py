@@ -144,6 +144,8 @@ class Facts(msgspec.Struct, omit_defaults=True, gc=False):
     name: Fact[str] | None = None
     #: The request, job or message of a queue in which it runs: the nearest span that is one.
     request: Fact[str] | None = None
+    #: The same below an owning span: what is done there without an agent may run in it.
+    request_below: Fact[str] | None = None
     type: Fact[str] | None = None
     agent_name: Fact[str] | None = None
     agent_id: Fact[str] | None = None

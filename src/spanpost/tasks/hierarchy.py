@@ -186,8 +186,11 @@ class Hierarchy:
 
     def learn_requests(self, tree: SpanTree, owner: bytes) -> None:
         """Have the subtree of an owning span, and the root spans directly below it, learn the requests around them."""
-        for span_id in (owner, *tree.child_roots(owner).subtrees):
+        waiting = [owner]
+        for span_id in waiting:
             self.tick()
+            if span_id == owner or not _is_root_span(tree, span_id):
+                waiting += tree.child_roots(span_id).subtrees
             subtree = tree.subtrees.get(span_id)
             if subtree is not None and learn(subtree.facts, tree, span_id):
                 tree.subtrees.put(span_id, subtree)
@@ -295,3 +298,8 @@ class Hierarchy:
 
 def _page_of(own: Key) -> int:
     return crc32(own) & 0xFF
+
+
+def _is_root_span(tree: SpanTree, span_id: bytes) -> bool:
+    subtree = tree.subtrees.get(span_id)
+    return subtree is not None and subtree.is_root_span

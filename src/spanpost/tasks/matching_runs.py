@@ -20,14 +20,14 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from spanpost.model.ids import conversation_uid
-from spanpost.tasks.facts import Facts, value_of
+from spanpost.tasks.facts import value_of
 from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.last_calls import last, last_by
 from spanpost.tasks.ownership import TaskStates
 from spanpost.tasks.placement import root_span_above
 from spanpost.tasks.record_keys import candidates_key, linked_traces_key, state_key
 from spanpost.tasks.records import DEPTH, Run, RunCandidate, RunCandidates, Subtree, TaskState
-from spanpost.tasks.run_facts import facts_of_run
+from spanpost.tasks.run_facts import facts_of_run, totals_of
 from spanpost.tasks.run_matches import continued, may_go_on, of_links
 from spanpost.tasks.span_tree import SpanTree, passes, total
 from spanpost.tasks.status import how_it_waits
@@ -392,11 +392,3 @@ class RunMatching:
         if bool(before) != bool(subtree.joined):  # its place may stay, but its start is reported differently
             self.states.stale.add(subtree.state)
         self.states.regroup(tree, key[17:])
-
-
-def totals_of(facts: Facts, state: TaskState) -> tuple[int, int] | None:
-    """Return the lifetime totals that a run reported at its end, if none of its calls reports tokens."""
-    total = value_of(facts.aggregate)
-    if value_of(facts.totals_of) is None or total is None or state.amounts.calls:
-        return None
-    return (total.input or 0, total.output or 0)

@@ -12,17 +12,20 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final
 
-from spanpost.tasks.facts import Facts, value_of
-from spanpost.tasks.requests import is_served
+from spanpost.tasks import requests
+from spanpost.tasks.facts import value_of
+from spanpost.tasks.records import TaskState
 
 #: Agents that a team's name has.
 _TEAM: Final = 3
 _BETWEEN: Final = " · "
 
 
-def name_of(facts: Facts, team: Collection[str] = ()) -> str:
+def name_of(state: TaskState, team: Collection[str] = ()) -> str:
     """Return a task's name; `team`: the agents directly below its root."""
-    own, request = facts.name, value_of(facts.request)
+    facts = state.facts
+    own, around = facts.name, requests.around(facts, has_root_span=state.has_root_span)
+    request = value_of(around)
     if facts.is_named is not None and own is not None:
         return own.value
     is_poor = own is not None and own.priority < 0
@@ -33,7 +36,7 @@ def name_of(facts: Facts, team: Collection[str] = ()) -> str:
     else:
         named = value_of(facts.agent_name) or value_of(facts.agent_label) or ""
     if named:
-        return f"{named}{_BETWEEN}{request}" if request and is_served(facts) else named
+        return f"{named}{_BETWEEN}{request}" if around is not None and around.priority else named
     service = value_of(facts.service) or ""
     if request:
         return request

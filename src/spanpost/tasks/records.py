@@ -75,8 +75,9 @@ class Node(msgspec.Struct, omit_defaults=True, array_like=True, gc=False):
     #: Of a run that continues another: tool calls that it repeats, because they asked a person in the other.
     repeated_tools: int = 0
     #: Of a request, the handling of a queue's message (1) or a job (0) that is no agent's: which, its start and its
-    #: name. Kept at the owning span above, too.
+    #: name; and the last one below, at the owning span above it.
     request: tuple[int, int, str] = (0, 0, "")
+    request_below: tuple[int, int, str] = (0, 0, "")
 
     @property
     def is_root_span(self) -> bool:
@@ -167,7 +168,9 @@ class Subtree(msgspec.Struct, omit_defaults=True, gc=False):
         facts = self.facts
         if facts.last_ns or self.unended or self.is_root_span:
             return False
-        return facts == Facts(ending=Ending(closed=facts.ending.closed), request=facts.request)
+        return facts == Facts(
+            ending=Ending(closed=facts.ending.closed), request=facts.request, request_below=facts.request_below
+        )
 
 
 class ChildRoot(msgspec.Struct, array_like=True, gc=False):

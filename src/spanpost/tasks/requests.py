@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Final
 
 from spanpost.model.observations import Observation
-from spanpost.tasks.facts import Facts, newest
+from spanpost.tasks.facts import Fact, Facts, newest
 from spanpost.tasks.records import DEPTH
 from spanpost.tasks.span_tree import SpanTree
 
@@ -38,22 +38,37 @@ def request_of(o: Observation) -> tuple[int, int, str]:
     return int(o.kind in (_SERVER, _CONSUMER)), o.start_ns or o.at_ns, name[:NAME_CAP]
 
 
-def is_served(facts: Facts) -> bool:
-    """Tell whether something runs in a request or in the handling of a queue's message, not only in a job."""
-    return facts.request is not None and facts.request.priority > 0
+def around(facts: Facts, *, has_root_span: bool) -> Fact[str] | None:
+    """Return the request around a task. Work without an agent runs in one that lies below its owning span, too."""
+    known = [fact for fact in (facts.request, None if has_root_span else facts.request_below) if fact is not None]
+    return max(known, key=lambda fact: fact.rank, default=None)
 
 
 def learn(facts: Facts, tree: SpanTree, span_id: bytes) -> bool:
-    """Enter the requests around a span into its facts; return whether that changed them."""
-    before = facts.request
+    """Enter the requests around a span, and the last below it, into its facts; return whether that changed them."""
+    before = facts.request, facts.request_below
+    node = tree.nodes.get(span_id)
+    if node is not None and node.request_below[2]:
+        facts.request_below = _newest(facts.request_below, node.request_below)
     for _ in range(DEPTH):
-        node = tree.nodes.get(span_id)
         if node is None:
             break
-        served, start_ns, name = node.request
-        if name:
-            facts.request = newest(facts.request, served, start_ns, name.encode(), name)
+        if node.request[2]:
+            facts.request = _newest(facts.request, node.request)
         if not node.parent or node.is_cut:
             break
-        span_id = node.parent
-    return facts.request != before
+        node = tree.nodes.get(node.parent)
+    return before != (facts.request, facts.request_below)
+
+
+def leave_around(facts: Facts) -> None:
+    """Make the request around a span one below the owning span that takes over its facts."""
+    if facts.request is not None:
+        below = facts.request_below
+        facts.request_below = facts.request if below is None or facts.request.rank > below.rank else below
+        facts.request = None
+
+
+def _newest(known: Fact[str] | None, request: tuple[int, int, str]) -> Fact[str]:
+    served, start_ns, name = request
+    return newest(known, served, start_ns, name.encode("utf-8", "replace"), name)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from spanpost.tasks.facts import Facts
+from spanpost.tasks.facts import Facts, value_of
 from spanpost.tasks.ownership import TaskStates
-from spanpost.tasks.records import Subtree
+from spanpost.tasks.records import Subtree, TaskState
 from spanpost.tasks.work import Key
 
 
@@ -21,3 +21,11 @@ def facts_of_run(states: TaskStates, root: Key, subtree: Subtree) -> Facts:
         tree.want(below)
         waiting += [(id, child) for id in below if (child := tree.subtrees.get(id)) is not None]
     return facts
+
+
+def totals_of(facts: Facts, state: TaskState) -> tuple[int, int] | None:
+    """Return the lifetime totals that a run reported at its end, if none of its calls reports tokens."""
+    total = value_of(facts.aggregate)
+    if value_of(facts.totals_of) is None or total is None or state.amounts.calls:
+        return None
+    return (total.input or 0, total.output or 0)

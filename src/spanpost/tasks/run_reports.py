@@ -41,7 +41,7 @@ def report_runs(state: TaskState, verdict: TaskVerdict, before: dict[Key, Report
     """
     newest, known = newest_run(state), runs_of(state) if has_row else {}
     facts = state.facts
-    name = name_of(facts)
+    name = name_of(state)
     # Its id is its conversation's: the session of a coding agent, of which each run is a prompt.
     is_talk = state.is_conversation or (bool(state.task_id) and state.task_id == value_of(facts.conversation))
     is_session = is_talk and len(known) > 1

@@ -77,7 +77,7 @@ def as_task(
         step_name = text("step_name", unpacked(step.message))
     parent_id = public_id(parent) if parent is not None else value_of(facts.parent_id)
     task_id = public_id(state)
-    name = name_of(facts, team)
+    name = name_of(state, team)
     failure = verdict.failure if verdict.status == c.ERROR else None
     if failure is not None and verdict.reason is not None:
         messages["error"] = verdict.reason

@@ -107,11 +107,12 @@ class Facts:
     @cached_property
     def own_name(self) -> str | None:
         """The name of the root span: the task's, the agent's, or what its span is called."""
-        return _value(said for n, role, _ in self.spans if role.is_root_span and (said := _name(n, role)) is not None)
+        return self.own_said.value if self.own_said is not None else None
 
     @cached_property
-    def name(self) -> str:
-        return self.own_name or self.agent_label or self.earliest("service") or self.model or ""
+    def own_said(self) -> Said | None:
+        found = [said for n, role, _ in self.spans if role.is_root_span and (said := _name(n, role)) is not None]
+        return max(found, key=lambda s: s[:3], default=None)
 
     @cached_property
     def agent_label(self) -> str | None:
