@@ -44,9 +44,7 @@ def files() -> dict[str, str]:
     }
     operated = as_yaml(prometheus_rule(rule_files.prometheus_rules()))
     found["deploy/kubernetes/components/monitoring/rules.yaml"] = operated
-    how_to = "docs/how-to/grafana.md"
-    before, heading, _ = (ROOT / how_to).read_text().partition("\n## Alerts\n")
-    found[how_to] = f"{before}{heading}\n{rule_files.table()}"
+    found["docs/runbooks/index.md"] = rule_files.runbook_index()
     found |= {f"docs/runbooks/{a.page}.md": rule_files.runbook(a) for a in rules.ALERTS}
     return found | {f"grafana/dashboards/{name}.json": text for name, text in dashboards().items()}
 

@@ -1,4 +1,4 @@
-"""Files made from the rules: for Prometheus, promtool and Grafana, the runbooks and their table."""
+"""Files made from the rules: for Prometheus, promtool and Grafana, the runbooks and their index."""
 
 from __future__ import annotations
 
@@ -138,12 +138,18 @@ def runbook(a: Alert) -> str:
         f"# {a.name}\n\n*Made from `scripts/observing/`.*\n\nSeverity: {a.severity}. {a.means}\n\n## "
         f"What to do\n\n{steps}\n\n"
         f"## Expression{held}\n\n```promql\n{a.expr}\n```\n\nDashboard: *{a.dashboard}*. "
-        "[All alerts](../how-to/grafana.md)\n"
+        "[All alerts](index.md)\n"
     )
 
 
-def table() -> str:
-    """Return the table of all alerts."""
+def runbook_index() -> str:
+    """Return the page that lists all alerts with their runbooks."""
     said = {a.name: re.sub(r"{{ [$]labels[.]([a-z]+) }}", r"*\1*", a.summary) for a in ALERTS}
-    rows = [f"| [{a.name}](../runbooks/{a.page}.md) | {a.severity} | {said[a.name]} |" for a in ALERTS]
-    return "\n".join(["| alert | severity | says |", "|---|---|---|", *rows]) + "\n"
+    rows = [f"| [{a.name}]({a.page}.md) | {a.severity} | {said[a.name]} |" for a in ALERTS]
+    return (
+        "# Alerts and runbooks\n\n*Made from `scripts/observing/`.*\n\n"
+        "Each alert of [the rules](../how-to/grafana.md) has a runbook: "
+        "what it means, what to do, and its expression.\n\n"
+        + "\n".join(["| alert | severity | says |", "|---|---|---|", *rows])
+        + "\n"
+    )

@@ -114,8 +114,8 @@ def test_anchors_name_headings() -> None:
 
 
 def test_every_page_is_in_the_index() -> None:
-    """docs/README.md links to every page except the runbooks, which alerts link to."""
-    linked = set(re.findall(r"\]\(([^)#]+)", (ROOT / "docs" / "README.md").read_text()))
+    """docs/index.md links to every page except the runbooks, which alerts link to."""
+    linked = set(re.findall(r"\]\(([^)#]+)", (ROOT / "docs" / "index.md").read_text()))
     pages = {
         str(page.relative_to(ROOT / "docs")) for page in ROOT.glob("docs/*/*.md") if page.parent.name != "runbooks"
     }
