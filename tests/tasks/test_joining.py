@@ -9,8 +9,8 @@ import pytest
 from spanpost.model.readings import Reading, Role
 from spanpost.model.usage import Usage
 from spanpost.tasks.amounts import ONE_CALL, ZERO, Amounts
-from spanpost.tasks.matching_runs import totals_of
 from spanpost.tasks.records import RunCandidate, RunCandidates, TaskState
+from spanpost.tasks.run_facts import totals_of
 from spanpost.tasks.run_matches import continued, goes_on, may_go_on, of_links
 from tests.tasks.learning import Say, learned, root
 

@@ -22,6 +22,8 @@ from spanpost.tasks.work import Key
 
 #: Time without events after which a task whose last call failed counts as failed without an end of its root.
 GIVEN_UP_AFTER = timedelta(seconds=60)
+#: Time after which a run is announced that did nothing yet and may be one more run of a task with a message.
+HELD = timedelta(seconds=60)
 
 
 def is_sure(states: TaskStates, key: Key, state: TaskState) -> bool:
