@@ -15,7 +15,7 @@ from spanpost.model.tasks import Task
 from spanpost.store.memory import MemoryStore
 from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.task_rules import TaskRules
-from spanpost.testing.builders import SECOND, a_span
+from spanpost.testing.builders import SECOND, a_span, an_event
 
 SERVER, CONSUMER, INTERNAL = 2, 5, 1
 SHOP = Origin(resource={"service.name": "shop-api"})
@@ -32,18 +32,18 @@ def spans(
 ) -> list[Observation]:
     """Return a request as a web framework's and OpenAI's instrumentations report it."""
     status = {"status": Status.ERROR} if fails else {}
-    out = [a_span(trace=trace, span=1, name=name, start=0, end=9 * SECOND, attributes={"http.route": "/answer"})]
+    out = [a_span(trace=1, span=1, name=name, start=0, end=9 * SECOND, attributes={"http.route": "/answer"})]
     out[0] = msgspec.structs.replace(out[0], kind=kind, **status)
     parent = 1
     if agent:
         said: dict[str, Any] = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": agent}
-        out.append(a_span(trace=trace, span=2, parent=1, start=SECOND, end=8 * SECOND, attributes=said))
+        out.append(a_span(trace=1, span=2, parent=1, start=SECOND, end=8 * SECOND, attributes=said))
         out[1] = msgspec.structs.replace(out[1], **status)
         parent = 2
     for n in range(calls):
         said = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt-x", "gen_ai.usage.input_tokens": 5}
         call = a_span(
-            trace=trace, span=10 + n, parent=parent, start=(n + 2) * SECOND, end=(n + 3) * SECOND, attributes=said
+            trace=1, span=10 + n, parent=parent, start=(n + 2) * SECOND, end=(n + 3) * SECOND, attributes=said
         )
         out.append(msgspec.structs.replace(call, **(status if n == calls - 1 else {})))
     return [msgspec.structs.replace(span, origin=SHOP) for span in out]
@@ -65,7 +65,7 @@ def task_of(observations: list[Observation], **rules: Any) -> Task:
         pytest.param({}, {}, False, id="a request with a model call is figures"),
         pytest.param({"calls": 3}, {}, False, id="with several, too"),
         pytest.param({"calls": 3, "kind": CONSUMER, "name": "orders process"}, {}, False, id="a queue's message, too"),
-        pytest.param({"calls": 3, "kind": INTERNAL, "name": "nightly"}, {}, True, id="a job with several has a message"),
+        pytest.param({"calls": 3, "kind": INTERNAL, "name": "nightly"}, {}, True, id="but a job has a message"),
         pytest.param({"agent": "bot"}, {}, True, id="an agent in a request has one"),
         pytest.param({}, {"when": "model calls"}, True, id="model calls"),
         pytest.param({}, {"when": "failures"}, False, id="what did not fail"),
@@ -76,7 +76,7 @@ def task_of(observations: list[Observation], **rules: Any) -> Task:
         pytest.param({"agent": "bot"}, {"requests": {"POST *": "nothing"}}, False, id="by the request's name"),
         pytest.param({"agent": "bot"}, {"requests": {"GET *": "nothing"}}, True, id="another request's name"),
         pytest.param(
-            {"fails": True}, {"requests": {"POST /answer": "failures", "*": "nothing"}}, True, id="the first that matches"
+            {"fails": True}, {"requests": {"POST *": "failures", "*": "nothing"}}, True, id="the first that matches"
         ),
         pytest.param({"calls": 0, "agent": "bot"}, {"when": "nothing"}, False, id="nothing"),
     ],
@@ -122,8 +122,11 @@ def test_a_request_of_another_service_names_its_own_calls() -> None:
 
 def test_a_question_in_a_request_has_a_message_in_any_case() -> None:
     """What asks a person is announced, whatever the rule says of its request."""
-    agent = {"agent.approval.id": "q-1", "agent.approval.question": "Pay?"}
-    from spanpost.testing.builders import an_event
-
-    asked = an_event("agent.approval.requested", trace=1, span=2, at=3 * SECOND, attributes=agent)
+    asked = an_event(
+        name="agent.approval.requested",
+        trace=1,
+        span=2,
+        at=3 * SECOND,
+        attributes={"agent.approval.id": "q-1", "agent.approval.question": "Pay?"},
+    )
     assert task_of([*spans(agent="bot"), asked], requests={"*": "nothing"}).is_announced

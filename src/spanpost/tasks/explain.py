@@ -81,7 +81,8 @@ class Explaining:
         """Return whether the task has a message, and the setting that decided."""
         if state.parent:
             return "shown in the message of the task above"
-        request = value_of(requests.around(state.facts, has_root_span=state.has_root_span))
+        around = requests.around(state.facts, has_root_span=state.has_root_span)
+        request = around.value if around is not None else None
         rule = self._rules.rule_for(request)
         where = f"tasks.requests: {rule.pattern!r} = {rule.when!r}" if rule.pattern else f"tasks.when = {rule.when!r}"
         within = f", in {request!r}" if request else ""
