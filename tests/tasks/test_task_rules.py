@@ -122,11 +122,11 @@ def test_a_request_of_another_service_names_its_own_calls() -> None:
 
 def test_a_question_in_a_request_has_a_message_in_any_case() -> None:
     """What asks a person is announced, whatever the rule says of its request."""
+    observations = spans(agent="bot")
     asked = an_event(
+        on=observations[1],
         name="agent.approval.requested",
-        trace=1,
-        span=2,
         at=3 * SECOND,
         attributes={"agent.approval.id": "q-1", "agent.approval.question": "Pay?"},
     )
-    assert task_of([*spans(agent="bot"), asked], requests={"*": "nothing"}).is_announced
+    assert task_of([*observations, asked], requests={"*": "nothing"}).is_announced

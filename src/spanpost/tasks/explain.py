@@ -93,9 +93,9 @@ class Explaining:
         if state.task_id:
             return "it says its own id (agent.task.id or a session's id)"
         if state.is_conversation:
-            return (
-                f"the runs of {value_of(state.facts.agent_name) or 'one agent'} in one service that name a conversation"
-            )
+            agent = state.facts.agent_name
+            who = agent.value if agent is not None else "one agent"
+            return f"the runs of {who} in one service that name a conversation"
         subtree = next((subtree for place, subtree in subtrees if place == leader), None)
         if leader is None or subtree is None or not subtree.is_root_span:
             return "no span of an agent is known: what was done in the trace"
