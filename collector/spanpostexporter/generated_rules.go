@@ -27,6 +27,7 @@ var vendorScopes = []string{
 	`agent_framework`,
 	`agentscope`,
 	`com.anthropic.claude_code`,
+	`gcp.vertex.agent`,
 	`logfire`,
 	`logfire.openai_agents`,
 	`openinference.instrumentation.`,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from spanpost.model.task_acts import LEAST_PREFIX, TASK_ACTS
+from spanpost.model.queries import LEAST_PREFIX
+from spanpost.model.task_acts import TASK_ACTS
 from spanpost.text.locales.english import PHRASES
 
 ROOT = Path(__file__).parents[2]

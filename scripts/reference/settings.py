@@ -30,9 +30,9 @@ def settings_page() -> str:
         "([secrets](../how-to/identity.md#secrets)). "
         "`DATABASE_URL` is read where `database.url` is not set and it names a PostgreSQL. "
         "An optional section without settings is off. Lists and tables are written as JSON in the environment; "
-        "a time span is a number "
-        "of seconds or ISO 8601 (`PT15M`). A name that does not exist is refused at the start, with the name that was "
-        "probably meant. `OTEL_SDK_DISABLED=true` turns spanpost off, too.",
+        "a time span is a number of seconds, `30s`, `15m`, `6h`, `7d`, or ISO 8601 (`PT15M`). A name that does not "
+        "exist is refused at the start, with the name that was probably meant. `OTEL_SDK_DISABLED=true` turns spanpost "
+        "off, too.",
         '```toml\n[slack]\nchannel = "#agents"\npreview_file = "slack.jsonl"\n\n[context]\nwarn_at = [0.6, 0.8, '
         "0.9]\n\n"
         '[[routes]]\nsink = "slack"\naddress = "#deploys"\ntopic = "deploy"\nverbosity = "milestones"\n```',

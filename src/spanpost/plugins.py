@@ -5,6 +5,7 @@ Only metadata are read until a plugin is used: an unused plugin costs nothing an
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Sequence
 from copy import copy
@@ -23,8 +24,14 @@ P = TypeVar("P")
 T = TypeVar("T")
 
 
+_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
+
+
 def _seconds(value: object) -> object:
     if isinstance(value, str):
+        if said := _SPAN.fullmatch(value.strip()):
+            return float(said[1]) * _UNITS[said[2]]
         try:
             return float(value)
         except ValueError:
@@ -32,7 +39,7 @@ def _seconds(value: object) -> object:
     return value
 
 
-#: Seconds as a number, or ISO 8601 (``PT15M``).
+#: Seconds as a number, a number with a unit (``30s``, ``15m``, ``6h``, ``7d``), or ISO 8601 (``PT15M``).
 Duration = Annotated[timedelta, BeforeValidator(_seconds)]
 
 

@@ -178,8 +178,22 @@ EVALUATION_SCORE: Final = "gen_ai.evaluation.score.value"
 EVALUATION_LABEL: Final = "gen_ai.evaluation.score.label"
 EVALUATION_EXPLANATION: Final = "gen_ai.evaluation.explanation"
 RESPONSE_ID: Final = "gen_ai.response.id"
-#: Instrumentation scope of the evaluations that spanpost emits; its own are not read again.
+#: Instrumentation scope of the evaluations and pauses that spanpost emits; its own are not read again.
 SCOPE_FEEDBACK: Final = "spanpost.feedback"
+
+# --- a wait for a person, as the GenAI conventions' proposals name it (issue 159, pull request 445) ------------------
+EVENT_AGENT_PAUSED: Final = "gen_ai.agent.paused"
+EVENT_PAUSE_RESOLVED: Final = "gen_ai.agent.pause.resolved"
+EVENT_AGENT_RESUMED: Final = "gen_ai.agent.resumed"
+EXECUTION_ID: Final = "gen_ai.agent.execution.id"
+PAUSE_ID: Final = "gen_ai.agent.pause.id"
+PAUSE_REASON: Final = "gen_ai.agent.pause.reason"
+PAUSE_DEADLINE: Final = "gen_ai.agent.pause.deadline"
+PAUSE_RESOLUTION: Final = "gen_ai.agent.pause.resolution"
+RESUMED_FROM_TYPE: Final = "gen_ai.agent.resumed_from.type"
+RESUMED_FROM_ID: Final = "gen_ai.agent.resumed_from.id"
+#: The reason of a pause that waits for a person.
+HUMAN_INPUT: Final = "human_input"
 
 # --- recorded by spanpost itself: a share of a budget was passed ---------------------------------------------------
 EVENT_BUDGET: Final = "agent.budget.reached"

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spanpost.cli.columns import short
 from spanpost.interactions.acts import Interactions
 from spanpost.interactions.authorization import (
     AuthorizationRules,
@@ -35,6 +36,7 @@ from spanpost.interactions.slack.installations import Installation, Self
 from spanpost.interactions.slack.web import Trouble
 from spanpost.model.interventions import Verb
 from spanpost.model.messages import LocaleMessage
+from spanpost.model.queries import LEAST_PREFIX
 from spanpost.model.readings import Approval
 from spanpost.routing.launch_orders import Launches
 from spanpost.routing.parameters import Parameter
@@ -224,6 +226,37 @@ async def test_a_command_of_the_settings_answers_with_figures_of_an_entity() -> 
         assert "status <name>" in html.unescape(await app.say("help"))
 
 
+async def test_a_launcher_runs_at_a_button_below_an_entity() -> None:
+    """Below the figures stand the launchers that the reader may start; a press starts one once, with the entity in its
+    text, by the rules of a typed start; a launcher with parameters opens its dialogue.
+    """
+    async with Prometheus() as prometheus:
+        prometheus.values = AnyTime("1")
+        queries = {"revenue": OutputQuery(query='revenue{dealer="${entity}"}')}
+        work = {"fix": "Fix {entity}", "gone": "Fix {entity}"}
+        commands = {"status": EntityCommand(queries=queries, start=work)}
+        entities = Entities(commands, Figures(prometheus.url, {}), "default")
+        app = App(ANY, entities=entities)
+        await app.say("status dealer-12")
+        [button] = buttons(app)
+        assert (button["text"]["text"], button["value"]) == ("Run fix", "fix Fix dealer-12")
+        assert "fix" in await press(app, button, at="5.5")
+        assert await press(app, button, at="6.5") == ""
+        assert [(act.launcher, act.text, act.actor.id) for act in app.interaction_store.granted] == [
+            ("fix", "Fix dealer-12", "UALICE")
+        ]
+        assert "may" in await press(app, button, user="UBOB")
+        await app.say("status dealer-12", user="UBOB")
+        assert app.web.sent[-1][2][1:] == []
+        await app.say("status a b")
+        assert app.web.sent[-1][2][1:] == []
+        app = App(ANY, entities=entities, declared=(Parameter(name="depth"),))
+        await app.say("status dealer-12")
+        await press(app, buttons(app)[0])
+        [view] = app.web.views
+        assert view["blocks"][1]["element"]["initial_value"] == "Fix dealer-12"
+
+
 class AnyTime(dict[float, str]):
     """One value at any time."""
 
@@ -289,6 +322,19 @@ async def test_a_cancel_counts_once_however_often_it_comes() -> None:
     assert "these tasks match" in await app.say("cancel Quarterly")
     assert "No task matches" in await app.say("cancel nope")
     assert len(app.interaction_store.rows) == 2
+
+
+async def test_short_ids_are_those_of_the_command_line() -> None:
+    """The first digits of the key that `spanpost tasks` shows, or of an id, name a task; five are too few for an id."""
+    app = App(ANY)
+    task = app.task("deploy-77", channel="C1", name="Deploy the shop")
+    other = app.task("report-77", channel="C1")
+    assert short(task.uid) != short(other.uid)
+    assert "deploy-77" in await app.say(f"show {short(task.uid)}")
+    for ref in (short(task.uid), short(task.uid)[:LEAST_PREFIX], str(task.uid)[:12], "deploy"):
+        assert "Asked to stop: Deploy the shop" in await app.say(f"cancel {ref}")
+    assert "Asked to stop" not in await app.say(f"cancel {short(task.uid)[: LEAST_PREFIX - 1]}")
+    assert "Asked to stop" not in await app.say("cancel deplo")
 
 
 async def test_a_command_is_judged_by_its_tasks_channel() -> None:

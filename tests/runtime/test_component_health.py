@@ -42,6 +42,30 @@ def test_what_is_behind_is_late() -> None:
     assert (checked["outbox"].finding, bool(checked["outbox"].next_step)) == (outbox.detail, True)
 
 
+def test_a_sink_says_its_circuit_and_its_last_success() -> None:
+    """A sink whose circuit breaker is open is down, one that is throttled is late; its last success is the newest that
+    this process or the database knows, also after a restart.
+    """
+    now = datetime.now(UTC)
+    closed = [("console", "throttled"), ("console:post", "failing"), ("other:T1", "refused")]
+    settings = load(console={"enabled": True})
+    sent = now - timedelta(hours=3)
+
+    def sink(fleet: Fleet, metrics: Metrics) -> ComponentHealth:
+        return by_name(components(settings, fleet, metrics.samples(SAMPLES)))["sink console"]
+
+    found = sink(Fleet(circuits=Fleet.circuits_of(closed), delivered_at={"console": sent}), Metrics())
+    assert (found.state, found.since) == ("down", sent)
+    assert "circuit breaker open: failing" in found.detail
+    found = sink(Fleet(circuits=Fleet.circuits_of(closed[:1])), Metrics())
+    assert (found.state, found.since, "no success is known" in found.detail) == ("late", None, True)
+    metrics = Metrics()
+    metrics.delivered(a_delivery(), Receipt(), timedelta())
+    found = sink(Fleet(delivered_at={"console": sent}), metrics)
+    assert found.since is not None
+    assert (found.state, found.since > sent) == ("ok", True)
+
+
 def test_without_the_database_nothing_is_claimed() -> None:
     """While the database cannot be read it is down since its trouble began, and what it would tell is unknown."""
     since = datetime(2026, 11, 23, tzinfo=UTC)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
+import msgspec
 import pytest
 
 from spanpost.store.memory import MemoryStore
@@ -113,6 +115,11 @@ class TestMemory(Everything):
         """Put the store's clock forward."""
         self.ahead += timedelta(seconds=seconds)
 
+    async def hang_below(self, store: MemoryStore, child: UUID, parent: UUID) -> None:
+        """Write a task below another one, past all checks."""
+        tasks = store.reader._tables.tasks
+        tasks[child] = msgspec.structs.replace(tasks[child], parent_uid=parent)
+
     async def everything(self, store: MemoryStore) -> str:
         """Return the texts of every object."""
         return "\n".join(contents.texts(store))
@@ -158,6 +165,11 @@ class TestPostgres(Everything):
         async with store._pool.acquire() as connection:
             for statement in _OLDER:
                 await connection.execute(statement, timedelta(seconds=seconds))
+
+    async def hang_below(self, store: PostgresStore, child: UUID, parent: UUID) -> None:
+        """Write a task below another one, past all checks."""
+        async with store._pool.acquire() as connection:
+            await connection.execute("UPDATE agent_tasks SET parent_uid = $2 WHERE uid = $1", child, parent)
 
     async def everything(self, store: PostgresStore) -> str:
         """Return every value of every table, read by the owner."""

@@ -17,6 +17,7 @@ UID = UUID(int=1)
 KEYS = [
     "task_id",
     "parent_task_id",
+    "title",
     "name",
     "agent_name",
     "status",
@@ -64,8 +65,8 @@ def test_an_unknown_task_is_null_all_over() -> None:
     written = task_json(Task(uid=UID, tenant="default", task_id="t"))
     assert list(written) == KEYS
     assert {key for key, value in written.items() if value is not None} == {
-        "task_id", "status", "inferred", "named", "unpriced_calls", "llm_calls", "tool_calls", "tool_errors", "steps",
-        "artifacts", "approvals",
+        "task_id", "title", "status", "inferred", "named", "unpriced_calls", "llm_calls", "tool_calls", "tool_errors",
+        "steps", "artifacts", "approvals",
     }  # fmt: skip
 
 

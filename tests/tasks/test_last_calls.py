@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from itertools import permutations
 from typing import Any
 
+import msgspec
 import pytest
 
-from spanpost.model.observations import Observation, Status
+from spanpost.model.observations import Observation, Origin, Status
 from spanpost.model.queries import TaskQuery
 from spanpost.model.tasks import Task
 from spanpost.store.memory import MemoryStore
@@ -34,6 +36,12 @@ def tool(span: int, start: int, seconds: int = 1, **said: Any) -> Observation:
     return a_span(span=span, parent=1, start=start * SECOND, end=(start + seconds) * SECOND, attributes=attributes)
 
 
+def elapse(store: MemoryStore) -> None:
+    """Let all the time pass that a conclusion from silence needs."""
+    for days in (1, 2, 3):
+        store.elapse_now(datetime.now(UTC) + timedelta(days=days))
+
+
 def of_any_order(observations: list[Observation]) -> Task:
     """Record them in every order, one by one; return the task, which must be the same in all."""
     found = []
@@ -41,10 +49,16 @@ def of_any_order(observations: list[Observation]) -> Task:
         store = MemoryStore()
         for observation in order:
             store.record_now([observation])
+        elapse(store)
         [task] = store.tasks_now(TaskQuery(limit=9))
         found.append(task)
     assert len({(t.status, t.rule, t.ended_at) for t in found}) == 1
     return found[0]
+
+
+def strands_tool(span: int, start: int, seconds: int = 1) -> Observation:
+    """A tool call of which strands says that it has no result."""
+    return msgspec.structs.replace(tool(span, start, seconds), origin=Origin(scope="strands.telemetry.tracer"))
 
 
 @pytest.mark.parametrize(
@@ -54,7 +68,7 @@ def of_any_order(observations: list[Observation]) -> Task:
         ([tool(5, 11), tool(6, 13)], "root ended UNSET"),
         ([model(5, 12, Status.ERROR)], "root ended UNSET"),
         ([model(5, 12, **ASKING)], "root ended UNSET"),
-        ([tool(5, 9, seconds=3)], "unresolved tool call"),
+        ([strands_tool(5, 9, seconds=3)], "unresolved tool call"),
     ],
     ids=["a tool", "two tools", "a call that fails", "a call that asks for tools", "a tool that began before the end"],
 )
@@ -67,7 +81,7 @@ def test_what_begins_after_the_end_says_nothing_of_it(what_follows: list[Observa
 
 def test_a_call_left_open_at_the_end_waits_though_something_follows() -> None:
     """A run that ended with a requested call not made still waits after a tool call without a result."""
-    assert of_any_order([run(), model(2, 1, **ASKING), tool(5, 12)]).status == "waiting"
+    assert of_any_order([run(), model(2, 1, **ASKING), strands_tool(5, 12)]).status == "waiting"
 
 
 def test_a_call_left_open_may_be_answered_late() -> None:

@@ -46,6 +46,8 @@ def test_it_has_no_message_until_its_first_call_says_which(is_resumed: bool) -> 
     """Where each turn is a task, the first call of a new run decides whether it resumes the waiting run."""
     store = MemoryStore(FoldRules(tasks=TaskRules(conversations="a task a turn")))
     store.record_now(asks())
+    for days in (1, 2):  # nothing more comes
+        store.elapse_now(datetime.now(UTC) + timedelta(days=days))
     store.record_now([root_span(2, 10, None)])
     tasks = store.tasks_now(TaskQuery(limit=9))
     assert sorted((t.status, t.is_announced) for t in tasks) == [("starting", False), ("waiting", True)]

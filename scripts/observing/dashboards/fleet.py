@@ -293,7 +293,7 @@ def _tables() -> list[Any]:
                 rows(
                     "Newest tasks",
                     "Click the name to open the task.",
-                    'SELECT coalesce(nullif(t.name, \'\'), t.task_id) AS "Task", t.agent_name AS "Agent", n.status AS'
+                    'SELECT t.title AS "Task", t.agent_name AS "Agent", n.status AS'
                     ' "Status", CASE WHEN t.ended_at IS NULL THEN t.action'
                     " ELSE coalesce(nullif(t.error->>'message', ''), t.error->>'type') END AS \"Action or error\","
                     ' t.started_at AS "Started",'

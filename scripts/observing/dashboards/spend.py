@@ -162,7 +162,7 @@ def _why() -> list[Any]:
                 rows(
                     "Most expensive tasks",
                     "Including all tasks below them.",
-                    'SELECT coalesce(nullif(t.name, \'\'), t.task_id) AS "Task", t.agent_name AS "Agent",'
+                    'SELECT t.title AS "Task", t.agent_name AS "Agent",'
                     ' s.cost_usd::float8 AS "Cost", (s.input_tokens + '
                     's.output_tokens)::float8 AS "Tokens", '
                     f"{ON_BOARD}, " + RANGE + f" FROM agent_tasks t JOIN agent_task_totals s ON s.uid = t.uid WHERE "

@@ -63,7 +63,7 @@ def _of_one() -> tuple[Note, ...]:
 def task() -> d.Dashboard:
     """One task's timeline out of Postgres."""
     choose = (
-        "SELECT task_id AS __value, left(coalesce(nullif(name, ''), task_id), 80) || ' · ' || status AS __text "
+        "SELECT task_id AS __value, left(title, 80) || ' · ' || status AS __text "
         "FROM agent_tasks"
         " WHERE $__timeFilter(started_at) AND announced ORDER BY started_at DESC LIMIT 200"
     )

@@ -18,7 +18,9 @@ from spanpost.cli.references import NoSuchTask, task_at, task_in
 from spanpost.cli.remote import Remote, Url, path_of
 from spanpost.model.errors import ConfigError
 from spanpost.model.interventions import Result
-from spanpost.model.task_acts import LEAST_PREFIX, TaskAct
+from spanpost.model.queries import LEAST_PREFIX
+from spanpost.model.task_acts import TaskAct
+from spanpost.tasks.titles import title
 
 if TYPE_CHECKING:
     from spanpost.settings import Settings
@@ -143,7 +145,7 @@ def _in_database(
     except NoSuchTask:
         ask(settings, lambda store: decisions.note_unknown(store.interventions, act.verb, ref, tenant=whose, **who))
         raise
-    _confirm(act, task.name or task.task_id, is_sure=is_sure)
+    _confirm(act, title(task), is_sure=is_sure)
     outcome = ask(
         settings, lambda store: decisions.act(store.interventions, launches, act.verb, task, text, option=option, **who)
     )

@@ -80,9 +80,10 @@ def _are_reads_logged(settings: Settings) -> bool:
 async def _tasks_in(store: Store, tenant: str) -> Offers:
     from spanpost.cli.columns import short
     from spanpost.model.queries import TaskFilter
+    from spanpost.tasks.titles import title
 
     page = await store.reader.tasks(TaskFilter(tenant=tenant, shows_all=True), None, _MOST)
-    return [(short(task.uid), task.name or task.task_id) for task in page.items]
+    return [(short(task.uid), title(task)) for task in page.items]
 
 
 async def _questions_in(store: Store, tenant: str) -> Offers:

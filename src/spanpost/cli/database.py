@@ -24,6 +24,42 @@ def upgrade(as_json: Json = False, database_url: DatabaseUrl = None, data_dir: D
         print(f"the database is at revision {revision}")
 
 
+@db.command("schema", short_help="Print the tables as SQL.")
+def print_schema() -> None:
+    """Print the tables of this version as SQL, for those who review or make them: `spanpost db schema > schema.sql`,
+    then `psql -f schema.sql`. It is what `spanpost db upgrade` runs, which finds nothing to do afterwards.
+    """
+    from spanpost.store.sql import schema_text
+
+    print(schema_text.written(), end="")
+
+
+@db.command("reset", short_help="Delete all rows and make the tables anew.")
+def reset(
+    yes: Annotated[bool, typer.Option("--yes", help="Delete all rows.")] = False,
+    database: Annotated[
+        str, typer.Option("--database", metavar="NAME", help="Name of the database, unless it is the embedded one.")
+    ] = "",
+    as_json: Json = False,
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Drop spanpost's tables with all their rows and make them anew: for development. It needs `--yes`, and for a
+    database other than the embedded one its name (`--database`). Other tables there stay, and so do archives,
+    journals and spools on disk. Stop gateways and agents first.
+    """
+    from spanpost.model.errors import ConfigError
+    from spanpost.runtime import maintenance
+
+    if not yes:
+        raise ConfigError("db reset: it deletes all tasks, checkpoints and audit rows for ever; if you mean it: --yes")
+    revision = maintenance.reset_database(settings_of(database_url, data_dir), database)
+    if as_json:
+        print_json({"revision": revision})
+    else:
+        print(f"all rows are deleted; the database is at revision {revision}")
+
+
 @db.command("grant", short_help="Grant database roles the least rights that they need.")
 def grant(
     writer: Annotated[

@@ -10,10 +10,16 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from spanpost.settings import LogSettings
+
+
+#: Fields of JSON lines, where a line has them: what it is about, and of a request how it was answered.
+FIELDS: Final = (
+    "tenant", "task_id", "trace_id", "request_id", "method", "path", "status", "reason", "duration_ms", "client",
+)  # fmt: skip
 
 
 class _TextFormatter(logging.Formatter):
@@ -27,14 +33,15 @@ class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         from spanpost.text.sanitise import scrub
 
-        entry: dict[str, str] = {
+        entry: dict[str, object] = {
             "at": datetime.fromtimestamp(record.created, UTC).isoformat().replace("+00:00", "Z"),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": scrub(super().format(record)),
         }
-        if trace_id := getattr(record, "trace_id", ""):  # of the request that the line is about
-            entry["trace_id"] = trace_id
+        for name in FIELDS:
+            if (value := getattr(record, name, "")) not in ("", None):
+                entry[name] = scrub(value) if isinstance(value, str) else value
         return json.dumps(entry, ensure_ascii=True)
 
 

@@ -250,6 +250,7 @@ def replay(
         )
         return
     from spanpost.cli import tables, task_lines
+    from spanpost.tasks.titles import title
 
     if not result.tasks:
         print("no tasks: nothing in these files is an agent's", file=sys.stderr)
@@ -260,7 +261,7 @@ def replay(
             task_lines.print_explained(result.tasks, result.explained)
     if result.checkpoints:
         print()
-        tables.print_checkpoints(result.checkpoints, {task.uid: task.name for task in result.tasks})
+        tables.print_checkpoints(result.checkpoints, {task.uid: title(task) for task in result.tasks})
     tables.print_dropped(result.dropped)
 
 

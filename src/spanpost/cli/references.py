@@ -9,8 +9,8 @@ from uuid import UUID
 
 from spanpost.cli.remote import Remote, RemoteAnswered, path_of
 from spanpost.model.errors import ConfigError
-from spanpost.model.queries import is_begun
-from spanpost.model.task_acts import LEAST_PREFIX
+from spanpost.model.queries import LEAST_PREFIX, is_begun
+from spanpost.tasks.titles import title
 from spanpost.text.sanitise import line
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ async def task_in(store: Store, tenant: str | None, ref: str) -> Task:
     if not found and len(ref) >= LEAST_PREFIX:
         asked = TaskFilter(tenant=tenant, begins=ref, shows_all=True)
         page = await store.reader.tasks(asked, None, _MOST)
-        found = [_only(ref, page.items, lambda one: (one.uid, one.name or one.task_id))] if page.items else []
+        found = [_only(ref, page.items, lambda one: (one.uid, title(one)))] if page.items else []
     if not found:
         raise _no_task(ref)
     return found[0]
@@ -54,7 +54,7 @@ async def task_in(store: Store, tenant: str | None, ref: str) -> Task:
 
 def task_at(remote: Remote, ref: str) -> dict[str, Any]:
     """Return a gateway's whole task by the same ids. Raises `NoSuchTask`, `ConfigError`, `RemoteAnswered`."""
-    found = _at(remote, "/api/tasks", ref, {"all": True}, "uid", lambda one: one["name"] or one["task_id"])
+    found = _at(remote, "/api/tasks", ref, {"all": True}, "uid", lambda one: one["title"])
     if found is None:
         raise _no_task(ref)
     return found

@@ -40,7 +40,9 @@ class DispatcherReports:
         if isinstance(outcome, (Receipt, Arrived, NotArrived)) and not rate_limiting.is_uncalled(outcome):
             self._refusals = {(key, reason) for key, reason in self._refusals if key not in delivery.drawn}
         if isinstance(outcome, GiveUp):
-            log.warning("delivery %d to %s is dead: %s: %s", delivery.id, delivery.sink, outcome.reason, outcome.error)
+            about = {"tenant": delivery.tenant, "task_id": delivery.task.task_id, "reason": outcome.reason}
+            said = delivery.id, delivery.sink, outcome.reason, outcome.error
+            log.warning("delivery %d to %s is dead: %s: %s", *said, extra=about)
 
     def refused(self, sink: str, key: str, error: DeliveryRefused) -> None:
         """Log a refusal that an operator must fix, once per rate limit and reason."""

@@ -17,6 +17,7 @@ from starlette.requests import Request
 from spanpost.http.asgi import Scope
 from spanpost.http.errors import HttpError
 from spanpost.http.guard import allowed_request
+from spanpost.http.request_log import note_tenant
 from spanpost.http.stored_tokens import PREFIX, TokenRefused
 from spanpost.http.tenancy import CERTIFICATE, FORWARDED_TENANT, RequestClaims, TenantGrant
 from spanpost.http.tokens import SenderTokens
@@ -67,6 +68,7 @@ class Authenticator:
         with _answered():
             grant = self._tokens.grant(claims, needs)
             if grant is not None:
+                note_tenant(scope, grant.tenant)
                 return grant
             is_operator = not self._tokens.is_open and self._tokens.is_operator(claims.authorization)
         if is_operator:

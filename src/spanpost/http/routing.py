@@ -9,7 +9,7 @@ from typing import Any
 from starlette.routing import BaseRoute, Route, Router
 
 from spanpost.http.asgi import HungUp, Receive, Scope, Send
-from spanpost.http.errors import error_of, log_fault, outcome_of, response_of
+from spanpost.http.errors import error_of, log_fault, note_outcome, outcome_of, response_of
 
 #: Counts a response by status and outcome (an error's reason, or a label of the endpoint).
 CountsAnswers = Callable[[int, str], None]
@@ -80,7 +80,9 @@ class HttpRouter:
         except HungUp:
             return
         except Exception as error:
-            await response_of(scope, error_of(scope, error, self.on_fault))(scope, receive, send)
+            known = error_of(scope, error, self.on_fault)
+            note_outcome(scope, known.outcome)
+            await response_of(scope, known)(scope, receive, send)
 
     def table(self) -> Iterator[tuple[str, frozenset[str]]]:
         """Yield the path and methods of every route, nested ones too.

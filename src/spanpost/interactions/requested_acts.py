@@ -14,6 +14,7 @@ from spanpost.model.alerts import SilenceFailure
 from spanpost.model.interventions import Result, Verb, Verdict
 from spanpost.model.standing_approvals import Scope
 from spanpost.routing.parameters import sentence_of
+from spanpost.tasks.titles import title
 from spanpost.text.locales import ENGLISH, Locale, LocaleMessage
 
 
@@ -76,7 +77,7 @@ class ActOutcome(msgspec.Struct, frozen=True, kw_only=True):
         if self.result is not Result.DONE:
             return texts.verdict(self.verb, self.verdict, self.locale)
         task = self.asked.task if self.asked is not None else None
-        name = (self.asked.launcher if self.asked is not None else "") or (task.name or task.task_id if task else "")
+        name = (self.asked.launcher if self.asked is not None else "") or (title(task) if task else "")
         return texts.done(self.verb, self.verdict, name, self.locale)
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from datetime import datetime
+
 import msgspec
 
 from spanpost.model.budgets import Spent
 from spanpost.model.journal import Backlog
 
+#: Reasons of closed rate limits, the worst first.
+CLOSED = ("refused", "failing", "throttled")
 #: Budgets that gauges show at most: those that changed last.
 SHOWN = 1000
 #: Retries of one task that are counted.
@@ -114,6 +119,10 @@ class Fleet(msgspec.Struct, frozen=True, kw_only=True):
     spending: list[Spent] = []
     #: Rate limits that are closed or probed, by reason: throttled, refused, failing.
     closed_rate_limits: dict[str, int] = {}
+    #: Why a circuit breaker or rate limit of a sink is closed or probed: the worst of refused, failing, throttled.
+    circuits: dict[str, str] = {}
+    #: When one of the newest deliveries of each sink arrived.
+    delivered_at: dict[str, datetime] = {}
     #: Observations and bodies in quarantine, by reason.
     quarantined: dict[str, int] = {}
     #: Rows waiting in the journal, by tenant.
@@ -127,6 +136,14 @@ class Fleet(msgspec.Struct, frozen=True, kw_only=True):
     retention: RetentionLag | None = None
     #: Revision of the database schema; empty in memory.
     schema_version: str = ""
+
+    @staticmethod
+    def circuits_of(closed: Iterable[tuple[str, str]]) -> dict[str, str]:
+        """Return the worst reason by sink. A rate limit's key begins with its sink."""
+        found: dict[str, str] = {}
+        for key, why in sorted(closed, key=lambda one: -CLOSED.index(one[1])):
+            found[key.partition(":")[0]] = why
+        return found
 
     @property
     def by_status(self) -> dict[str, int]:

@@ -37,12 +37,12 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     run: int = 0
     #: Number of rule-made orders that led to this one; 0 when a person or a program asked.
     depth: int = 0
-    #: slack, api, app, cli, rule, hook.
+    #: slack, api, app, cli, rule, schedule, hook.
     source: str = ""
     #: Who asked: a name for people, an id for programs (provider, team and user id).
     by: str = ""
     by_id: str = ""
-    #: Name of the rule that asked; empty: no rule.
+    #: Name of the rule or schedule that asked; empty: none.
     rule: str = ""
     #: The body of an incoming request, as received.
     body: bytes = b""

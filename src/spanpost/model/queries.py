@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from decimal import Decimal
 from string import hexdigits
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -32,6 +32,13 @@ class TaskKey(msgspec.Struct, frozen=True):
     uid: UUID
     #: Its cost or seconds, where the list is sorted by that; -1 where unknown.
     rank: float | None = None
+    #: What the list is sorted by (`TaskFilter.order_by`).
+    by: str = "newest"
+
+    @classmethod
+    def of(cls, task: Task, order_by: str) -> TaskKey:
+        """Return the position of a task in a list that is sorted so."""
+        return cls(task.started_at, task.uid, rank_of(task, order_by), order_by)
 
 
 class TaskFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,7 +116,9 @@ class TaskFilter(msgspec.Struct, frozen=True, kw_only=True):
 
     def _says(self, task: Task) -> bool:
         words = self.q.casefold()
-        return any(words in (text or "").casefold() for text in (task.name, task.action, task.task_id, task.agent_name))
+        asked = None if task.is_named else task.ask  # it is the title then
+        said = task.name, asked, task.action, task.task_id, task.agent_name
+        return any(words in (text or "").casefold() for text in said)
 
 
 def cost_of(task: Task) -> float:
@@ -145,6 +154,8 @@ class Facets(msgspec.Struct, frozen=True, kw_only=True):
     total: int
     cost_usd: Decimal | None
     fields: dict[str, list[FacetValue]]
+    #: Only tasks that began then or later were counted: there are more than `FACETED`. None: all.
+    since: datetime | None = None
 
 
 #: Fields of facets, and the tasks' attributes. `FACETS_SHOWN`: values of each.
@@ -153,6 +164,12 @@ FACET_FIELDS = {
     "environment": "environment", "topic": "topic", "type": "type",
 }  # fmt: skip
 FACETS_SHOWN = 20
+#: Tasks of a tenant and a time among which facets are counted: the newest.
+FACETED = 50_000
+
+
+#: Shortest beginning of an id that stands for it, on every surface.
+LEAST_PREFIX: Final = 6
 
 
 def bounds(begins: str) -> tuple[UUID, UUID] | None:
@@ -164,7 +181,9 @@ def bounds(begins: str) -> tuple[UUID, UUID] | None:
 
 
 def is_begun(key: UUID, id: str, begins: str) -> bool:
-    """Return whether a key or an id begins so."""
+    """Return whether a person may mean a key or an id by its beginning; a short beginning means none."""
+    if len(begins) < LEAST_PREFIX:
+        return False
     within = bounds(begins)
     return id.startswith(begins) or (within is not None and within[0] <= key <= within[1])
 

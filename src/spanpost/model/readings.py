@@ -51,6 +51,10 @@ class Finish(IntEnum):
     LENGTH = 3
     FILTER = 4
     ERROR = 5
+    ASKS = 6  # for a tool that a person must approve
+    REFUSAL = 7
+    GUARDRAIL = 8
+    STEPS = 9  # the maximum of steps of a run
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -256,13 +260,14 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     environment: str | None = None
     #: After a good end the task waits for its next prompt (an interactive coding session).
     is_session: bool = False
+    #: It has no next prompt, whatever else says that it has: no person is at the terminal.
+    is_unattended: bool = False
 
     # --- a model call -------------------------------------------------------------------------------------------
     usage: Usage | None = None
     #: Totals of its calls that a root span reports: a marked fallback when no call has tokens, never added.
     aggregate: Usage | None = None
-    #: Whose lifetime totals they are (process and agent); empty: the run's own. The totals before the run
-    #: are subtracted.
+    #: Whose lifetime totals they are (process and agent), of which those before the run are subtracted.
     totals_of: str = ""
     response_id: str | None = None
     #: The model that answered, else the one requested, as sent; and its provider.
@@ -275,9 +280,10 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     tool_call_id: str | None = None
     #: Not a call of its own: part of the tool call above, or of a model call that another span counts.
     is_same_call: bool = False
-    #: The tool call is known to have no result (it waits for a person). False: unknown.
+    #: It is known to have no result (it waits for a person), it may wait for one unless a model turn follows, or it
+    #: is known to have a result. All False: unknown.
     has_no_result: bool = False
-    #: The tool call is known to have a result: it waits for nobody. False: unknown.
+    may_wait: bool = False
     has_result: bool = False
 
     # --- progress -----------------------------------------------------------------------------------------------
@@ -296,8 +302,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     cost_usd: Decimal | None = None
     context_used: int | None = None
     context_window: int | None = None
-    #: The context was compacted by this event or before this call: tokens before and after, None where
-    #: unknown.
+    #: The context was compacted by this event or before this call: tokens before and after.
     compaction: tuple[int | None, int | None] | None = None
     links: dict[str, str] = {}
     results: dict[str, Any] = {}
@@ -310,8 +315,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     # --- what happened ------------------------------------------------------------------------------------------
     #: The span or event failed.
     failure: Failure | None = None
-    #: It looks like a failure and is a wait for a person (GraphInterrupt, WaitingForEvent, finish_reason
-    #: interrupt).
+    #: It looks like a failure and is a wait for a person (GraphInterrupt, WaitingForEvent).
     is_interrupt: bool = False
     #: The run was cancelled on purpose.
     is_cancelled: bool = False
@@ -325,13 +329,11 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     act: Act | None = None
     #: A person's rating in spanpost's own records, else a result that telemetry reports.
     evaluation: Evaluation | None = None
-    #: Key of the occurrence within the span (exceptions) or task (artifacts, approvals); empty: name, time
-    #: and ordinal.
+    #: Its key within the span (exceptions) or task (artifacts, approvals); empty: name, time and ordinal.
     occurrence: str = ""
     #: Of live records: the span ended with its process (``agent.span.interrupted``).
     is_gone: bool = False
-    #: Its process stalled at this moment (``agent.span.stalled``), or was seen again
-    #: (``agent.span.recovered``).
+    #: Its process stalled then (``agent.span.stalled``), or was seen again (``agent.span.recovered``).
     is_stalled: bool = False
     is_recovered: bool = False
     #: Of a heartbeat: its process's open roots (trace id, span id).
@@ -349,6 +351,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     rests: bool = False
     #: It rests even if something was begun: its prompt has been open for a while.
     is_idle: bool = False
+    #: A tool was called that no span shows yet: it runs, or waits for permission, until the result of one.
+    begins_tool: bool = False
     #: A model call outside the conversation (a sub-agent's, a title's): it says nothing about the context.
     is_aside: bool = False
     #: It is no sign of work.

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -13,8 +12,6 @@ from spanpost.model.interventions import RATINGS, Verb
 from spanpost.semconv import CANCELLED, ERROR, FINAL_STATUSES, STATUSES
 
 _RUNNING: Final = tuple(status for status in STATUSES if status not in FINAL_STATUSES)
-#: Shortest beginning of an id that is accepted for it.
-LEAST_PREFIX: Final = 6
 
 
 class TaskAct(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,8 +62,3 @@ TASK_ACTS: Final[dict[Verb, TaskAct]] = {
         ),
     )
 }
-
-
-def begins(ids: Iterable[str], ref: str) -> list[str]:
-    """Return the ids that a person may mean by their beginning; none for one that is too short."""
-    return [id for id in ids if id.startswith(ref)] if len(ref) >= LEAST_PREFIX else []

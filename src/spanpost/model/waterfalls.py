@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
+from typing import Final
 from uuid import UUID
 
 import msgspec
 
 from spanpost.model.tasks import Task
+
+#: Most tasks of a waterfall.
+TRACKS: Final = 40
 
 
 class Bar(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,3 +80,5 @@ class Waterfall(msgspec.Struct, frozen=True, kw_only=True):
     uses: list[Use] = []
     #: Calls in the window were too many: bars stand for several.
     is_folded: bool = False
+    #: Only the newest calls of a task are among them.
+    is_cut: bool = False

@@ -24,6 +24,7 @@ from spanpost.model.observations import Observation, Part, Status
 from spanpost.model.readings import EventReport, Finish, Reading, Role
 from spanpost.model.usage import Usage
 from spanpost.readers import values as v
+from spanpost.readers.asked_tools import judged
 from spanpost.readers.dialect import (
     PLAIN_NUMBER,
     SHORT_TEXT,
@@ -35,7 +36,16 @@ from spanpost.readers.dialect import (
     own_dialects,
     plan_for,
 )
-from spanpost.readers.events import NOTHING, failure_of, is_cancel, is_interrupt, log_of, note_extra, read_event
+from spanpost.readers.events import (
+    NOTHING,
+    asks_person,
+    failure_of,
+    is_cancel,
+    is_interrupt,
+    log_of,
+    note_extra,
+    read_event,
+)
 from spanpost.readers.known_dialects import DIALECTS
 from spanpost.readers.plans import is_plan, plan_of
 from spanpost.readers.resources import of_resource
@@ -69,6 +79,7 @@ _PLUMBING_NAMES = (
 )
 _HEADS = frozenset(name[:4] for name in (*_PLUMBING_NAMES, *(name for dialect in DIALECTS for name in dialect.names)))
 _INT64 = 2**63 - 1
+_TOOLS = Finish.TOOLS
 
 
 _overlooked: deque[Exception] = deque(maxlen=1024)
@@ -92,6 +103,8 @@ def read(observation: Observation) -> Reading:
         attributes = observation.attributes
         scope = observation.origin.scope
         tables = _tables.get(scope) or _tables_for(scope)
+        if tables.reads is not None:
+            return tables.reads(observation)
         plan = tables.plans.get(tuple(attributes)) or plan_for(tables, attributes)
         if plan.is_silent:
             return NOTHING if observation.name[:4] not in _HEADS else _by_name(observation, tables, plan)
@@ -275,6 +288,10 @@ def _reading(span: ReadSpan) -> Reading:
             _as_tool(span)
     if o.status is _STATUS_ERROR:
         _as_failed(span)
+    elif o.thrown and is_interrupt(o.thrown[0], o.thrown[1]):
+        said["is_interrupt"] = True
+    elif o.thrown and is_cancel(o.thrown[0], o.thrown[1]):
+        said["is_cancelled"] = True
     if said.get("status") == c.CANCELLED or c.SPAN_CANCELLED in o.attributes:
         said["is_cancelled"] = True
     return Reading(role=role, rule=span.rule, **said)
@@ -353,7 +370,7 @@ def _as_call(span: ReadSpan) -> None:
         said["response_id"] = inner["response"]
     finish: Finish | None = inner.get("finish")
     if finish is not None:
-        said["finish"] = finish
+        said["finish"] = finish if finish is not _TOOLS else judged(finish, span.attributes)
     if inner.get("compacted") and span.observation.part is _PART_ENDED and span.observation.status is not _STATUS_ERROR:
         said.update(reports=_COMPACTION, compaction=(None, None), occurrence="compacted")
 
@@ -363,6 +380,8 @@ def _as_tool(span: ReadSpan) -> None:
     # Both are written for all tools with a result.
     if ("gen_ai.tool.call.result" in a or "ai.toolCall.result" in a) and "has_no_result" not in said:
         said["has_result"] = True
+    if asks_person(a):
+        said["is_interrupt"] = True
     called = said.get("tool_name")
     if called is not None and is_plan(called) and "step_index" not in said:
         said.update(plan_of(a))
@@ -375,10 +394,10 @@ def _as_failed(span: ReadSpan) -> None:
     failure = said.get("failure") or failure_of(
         inner.get("error_type") or thrown, message, log_of(span.attributes) or stack
     )
-    if is_interrupt(failure.type, failure.message):
+    if is_interrupt(failure.type, message or failure.message):
         said["is_interrupt"] = True
         said.pop("failure", None)
-    elif is_cancel(failure.type):
+    elif is_cancel(failure.type, failure.message):
         said["is_cancelled"] = True
         said.pop("failure", None)
     else:

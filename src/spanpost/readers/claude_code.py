@@ -64,6 +64,8 @@ def _refine(span: ReadSpan) -> None:
             said["call_key"] = call_key(session, attributes)
         source = attributes.get("query_source_safe") or attributes.get("query_source")
         said["is_aside"] = CLAUDE_CODE_CLI.is_aside(source)
+        if source == CLAUDE_CODE_CLI.unattended_source:
+            said["is_unattended"] = True
         if has_failed:
             said["occurrence"] = failure_key(
                 next(filter(None, (v.identifier(attributes.get(n)) for n in _REQUEST)), None)
@@ -196,6 +198,7 @@ CLAUDE_CODE_CLI = Cli(
     sorts={"input": "input", "output": "output", "cacheRead": "cache_read", "cacheCreation": "cache_write"},
     excludes_cache=True,
     unattended=("terminal.type", "non-interactive"),
+    unattended_source="sdk",
     main=("repl_main_thread", "sdk", "main"),
     is_traced=True,
     call_key=call_key,

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from spanpost.model.observations import Observation
-from spanpost.model.readings import Finish, Role
+from spanpost.model.readings import Finish, Reading, Role
 from spanpost.readers import values as v
 from spanpost.readers.unseen import WORDS, shape_of
 from spanpost.readers.used import used
@@ -134,6 +134,8 @@ class Dialect:
     has_lifetime_totals: bool = False
     #: Called when the dialect's word, or a name, decided; for a dialect with scopes, for each of their spans.
     refine: Refine | None = None
+    #: Reads the spans of its scopes in place of all tables: those of a coding CLI stand for what its records tell.
+    reads: Callable[[Observation], Reading] | None = None
 
 
 #: (attribute, field, conversion, whether it is a field of the reading)
@@ -175,6 +177,7 @@ class Tables:
     has_lifetime_totals: bool
     #: Span name → (dialect, role, `refine`).
     names: Mapping[str, tuple[str, Role, Refine | None]]
+    reads: Callable[[Observation], Reading] | None
     #: Plans of the few sorts of spans that a program makes over and over.
     plans: Plans
 
@@ -227,6 +230,7 @@ def compile_tables(dialects: tuple[Dialect, ...], scope: str) -> Tables:
         is_vendor=bool(own),
         has_lifetime_totals=any(d.has_lifetime_totals for d in own),
         names={name: (d.name, role, d.refine) for d in reversed(applying) for name, role in d.names.items()},
+        reads=next((d.reads for d in own if d.reads is not None), None),
         plans=Plans(),
     )
 

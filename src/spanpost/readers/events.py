@@ -16,26 +16,53 @@ from spanpost.readers import values as v
 from spanpost.readers.agent import AGENT
 from spanpost.readers.approvals import read_approval
 from spanpost.readers.claude_code import CLAUDE_CODE_CLI
-from spanpost.readers.coding_clis import CODEX_CLI, GEMINI_CLI
+from spanpost.readers.coding_clis import CODEX_CLI, GEMINI_CLI, OPENCODE_CLI, QWEN_CLI
 from spanpost.readers.dialect import DIRECT
 from spanpost.readers.evaluations import rating, read_evaluation
 from spanpost.readers.session_records import Cli
-from spanpost.readers.sessions import of_hook, read_session
+from spanpost.readers.sessions import of_hook, read_session, read_span_event
 from spanpost.text.secrets import unhashed
 
 #: The empty reading: shared, because most events have it.
 NOTHING = Reading()
 
-#: A wait for a person that looks like a failure: LangGraph, llama-index, pydantic-ai's deferred tools,
-#: strands.
+#: A wait for a person that looks like a failure: LangGraph (in JavaScript the interrupts as JSON), llama-index,
+#: pydantic-ai's deferred tools, strands, ADK's confirmation.
 INTERRUPT = re.compile(
-    r"\b(?:GraphInterrupt|NodeInterrupt|WaitingForEvent|InterruptException|CallDeferred|ApprovalRequired)\b|^\(?Interrupt\("
+    r"\b(?:GraphInterrupt|NodeInterrupt|WaitingForEvent|InterruptException|CallDeferred|ApprovalRequired|InterruptSignal"
+    r"|\w{0,80}InterruptError)\b|^\(?Interrupt\("
+    r'|^\W{0,20}\[\s*\{\s*"(?:(?:interrupt_)?id": ?"[^"]{0,100}",\s*"value"|value":.{0,300}?"when": ?"during")'
+    r"|requires (?:confirmation|approval), please approve or reject",
+    re.DOTALL,
 )
-_CANCELLED = frozenset({"CancelledError", "KeyboardInterrupt", "TaskCancelled", "OperationCanceledError"})
+_CANCELLED = frozenset(
+    {
+        "CancelledError",
+        "KeyboardInterrupt",
+        "TaskCancelled",
+        "OperationCanceledError",
+        "AbortError",
+        "APIUserAbortError",
+    }
+)
+#: JavaScript's aborts, whose type is often no more than ``Error``.
+_ABORTED = re.compile(
+    r"(?:Error: )*(?:Abort(?:ed)?|Request was aborted|(?:This|The) operation was aborted"
+    r"|\w[\w ]{0,40} process aborted by user)"
+    r"\.?"
+)
+#: Attributes with a tool's result.
+_RESULTS = ("gcp.vertex.agent.tool_response", "gen_ai.tool.call.result", "output.value", "genkit:output")
 _TYPED = re.compile(r"([A-Za-z_][\w.]{0,120}(?:Error|Exception|Interrupt|Exceeded|Failure|Timeout))[:(]\s*")
 #: An exception as its `repr`.
 _AS_CODE = re.compile(r"([A-Za-z_][\w.]{0,120})\((['\"])(.*)\2,?\)", re.DOTALL)
-_ANY = frozenset({"Exception", "BaseException", "builtins.Exception"})
+_ANY = frozenset({"Exception", "BaseException", "builtins.Exception", "Error", "unknown", "_OTHER"})
+#: How SDKs wrap an error in a dictionary of Python or JavaScript: "Error in agent run: {'error': '...'}", and
+#: {'message': '...', 'data': {'error': '...'}} (openai-agents).
+_WRAPPED = re.compile(r"([^:{}]{1,80}): \{.{0,300}?[\"']error[\"']: ?([\"'])(.*)\2\}\s*", re.DOTALL)
+_LISTED = re.compile(
+    r"\{'message': '([^'{}]{1,200})', 'data': (?:\{'error': (['\"])(.*)\2\}|\{[^{}]{0,500}\}|None)\}\Z", re.DOTALL
+)
 _TRACEBACK = "Traceback (most recent call last)"
 _MESSAGE = 8192
 #: Characters that are read of the end of a log.
@@ -50,9 +77,10 @@ _FIELDS = {
 
 
 #: Coding CLIs that report by log records and data points.
-CLIS: tuple[Cli, ...] = (CLAUDE_CODE_CLI, GEMINI_CLI, CODEX_CLI)
+CLIS: tuple[Cli, ...] = (CLAUDE_CODE_CLI, GEMINI_CLI, CODEX_CLI, QWEN_CLI, OPENCODE_CLI)
 _BY_SCOPE = {scope: cli for cli in CLIS for scope in cli.scopes}
 _BY_HEAD = {head: cli for cli in CLIS for head in cli.heads}
+_BY_SPAN_SCOPE = {scope: cli for cli in CLIS for scope in cli.span_scopes}
 _BY_NAME = {cli.name: cli for cli in CLIS}
 _METERS = frozenset(name for cli in CLIS for name in cli.meters)
 _LOG = Part.LOG
@@ -70,9 +98,18 @@ def is_interrupt(kind: str, message: str) -> bool:
     return INTERRUPT.search(kind) is not None or INTERRUPT.search(message, 0, 400) is not None
 
 
-def is_cancel(kind: str) -> bool:
+def asks_person(attributes: Mapping[str, Any]) -> bool:
+    """Return whether a tool's result says that a person must confirm the call first."""
+    for name in _RESULTS:
+        said = attributes.get(name)
+        if type(said) is str and "please approve or reject" in said[:400]:
+            return INTERRUPT.search(said, 0, 400) is not None
+    return False
+
+
+def is_cancel(kind: str, message: str = "") -> bool:
     """Return whether an error is a stop on purpose."""
-    return kind.rpartition(".")[2] in _CANCELLED
+    return kind.rpartition(".")[2] in _CANCELLED or _ABORTED.fullmatch(message) is not None
 
 
 def failure_of(kind: str | None, message: str | None, log_tail: str = "") -> Failure:
@@ -82,8 +119,9 @@ def failure_of(kind: str | None, message: str | None, log_tail: str = "") -> Fai
     message; what follows it is a log.
     """
     kind, message = kind or "", message or ""
-    if kind in _ANY:
-        kind = ""  # LangSmith's export writes it for all; the type is in the message
+    if kind in _ANY:  # LangSmith's export and JavaScript write it for all; the type may be in the message
+        message = _without_type(message.strip(), kind)
+        kind = ""
     cut = message.find(_TRACEBACK)
     if cut > 0:
         log_tail = log_tail or message[cut:]
@@ -91,13 +129,29 @@ def failure_of(kind: str | None, message: str | None, log_tail: str = "") -> Fai
     if not kind:
         head = _TYPED.match(message)
         kind = head.group(1) if head is not None else ""
-        whole = _AS_CODE.fullmatch(message)
-        if whole is not None:
-            message = whole.group(3)
-    headline, _, more = _without_type(message.strip(), kind).partition("\n")
+    message = _unwrapped(message.strip(), kind)
+    headline, _, more = _without_type(message, kind).partition("\n")
+    if headline.endswith(":") and more:  # the line only introduces the next (smolagents)
+        following, _, more = more.lstrip("\n").partition("\n")
+        headline = f"{headline} {following.strip()}"
     if more and more not in log_tail:  # a stack trace ends with the message
         log_tail = f"{more}\n{log_tail}".rstrip("\n")
     return Failure(type=kind, message=headline.rstrip()[:_MESSAGE], log_tail=log_tail[-LOG_READ:])
+
+
+def _unwrapped(message: str, kind: str) -> str:
+    """Return a message out of the exception's `repr`, and out of the dictionary in which a framework wraps it."""
+    whole = _AS_CODE.fullmatch(message[: 2 * _MESSAGE])
+    if whole is not None and (not kind or whole.group(1) == kind.rpartition(".")[2]):
+        return whole.group(3)
+    wrapped = _WRAPPED.fullmatch(message[: 2 * _MESSAGE])
+    if wrapped is not None:
+        said = wrapped.group(3).replace('\\"', '"').replace("\\n", "\n")
+        return said if wrapped.group(1).startswith("Error ") else f"{wrapped.group(1)}: {said}"
+    listed = _LISTED.match(message)
+    if listed is not None:
+        return f"{listed.group(1)}: {listed.group(3)}" if listed.group(3) else listed.group(1)
+    return message
 
 
 def _without_type(message: str, kind: str) -> str:
@@ -154,6 +208,8 @@ def read_event(o: Observation) -> Reading:
         cli = _BY_SCOPE.get(o.origin.scope) or _BY_HEAD.get(o.name.partition(".")[0])
         if cli is not None:
             return read_session(cli, o) or NOTHING
+    elif o.origin.scope in _BY_SPAN_SCOPE:
+        return read_span_event(_BY_SPAN_SCOPE[o.origin.scope], o) or NOTHING
     say = _EVENTS.get(o.name)
     attributes = o.attributes
     if say is None and not has_agent_key(attributes):
@@ -246,10 +302,10 @@ def _error(o: Observation, said: dict[str, Any]) -> None:
     if is_interrupt(kind, message):
         said["is_interrupt"] = True
         return
-    if is_cancel(kind):
+    failure = failure_of(kind, message, log_of(a))
+    if is_cancel(kind, failure.message):
         said["is_cancelled"] = True
         return
-    failure = failure_of(kind, message, log_of(a))
     # The same exception has the same digest, whether and by which key a secret was taken out.
     digest = blake2b(unhashed(message).encode("utf-8", "replace"), digest_size=8).hexdigest()
     said.update(reports=EventReport.ERROR, failure=failure, occurrence=f"exception:{failure.type[:200]}:{digest}")
@@ -295,6 +351,12 @@ def _choice(o: Observation, said: dict[str, Any]) -> None:
         said["is_interrupt"] = True
 
 
+def _paused(o: Observation, said: dict[str, Any]) -> None:
+    # A proposal of the GenAI conventions (2026-08). A pause for another reason waits for no person.
+    if o.attributes.get(c.PAUSE_REASON) == c.HUMAN_INPUT and o.origin.scope != c.SCOPE_FEEDBACK:
+        said["is_interrupt"] = True
+
+
 def _stopped(o: Observation, said: dict[str, Any]) -> None:
     # llama-index (instrumentor 4.6): a person cancelled the workflow, whose span ends OK. Steps are also cancelled in
     # runs that go on, with another reason.
@@ -325,5 +387,6 @@ _EVENTS: dict[str, Callable[[Observation, dict[str, Any]], None]] = {
     c.EVENT_SPAN_RECOVERED: _seen_again,
     c.EVENT_HEARTBEAT: _heartbeat,
     "gen_ai.choice": _choice,
+    c.EVENT_AGENT_PAUSED: _paused,
     "span.cancelled": _stopped,
 }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import msgspec
+
 from spanpost.model.readings import Finish, Role
 from spanpost.readers.dialect import Dialect, ReadSpan
 from spanpost.readers.used import used
@@ -51,8 +53,23 @@ def _refine(span: ReadSpan) -> None:
             why = _FINISH.search(output)
             if why is not None:
                 inner.setdefault("finish", finish(why.group(1)))
-            if _ASKS.search(output) is not None:
+            if _asks_for_tool(output):
                 inner["finish"] = Finish.TOOLS
+
+
+def _asks_for_tool(output: str) -> bool:
+    """Tell whether the answer asks for a tool: its message, not the request with what was asked before."""
+    if _ASKS.search(output) is None:
+        return False
+    try:
+        document = msgspec.json.decode(output)
+    except (ValueError, RecursionError):
+        return _ASKS.search(output.partition('"request"')[0]) is not None
+    answer = document.get("message") if isinstance(document, dict) else None
+    if answer is None and isinstance(document, dict) and isinstance(choices := document.get("candidates"), list):
+        answer = choices[0].get("message") if choices and isinstance(choices[0], dict) else None  # before 1.0
+    parts = answer.get("content") if isinstance(answer, dict) else None
+    return isinstance(parts, list) and any(isinstance(part, dict) and part.get("toolRequest") for part in parts)
 
 
 GENKIT = Dialect(

@@ -84,18 +84,19 @@ def _refine_logfire(span: ReadSpan, a: Mapping[str, Any]) -> None:
 OPENAI_AGENTS = Dialect(
     name="openai-agents",
     source="openai-agents 0.24.0 by opentelemetry-instrumentation-genai-openai-agents 1.3b0, -openai-agents-v2 0.1.0, "
-    "openinference-instrumentation-openai-agents 2.6.0, logfire 5.2.0",
+    "openinference-instrumentation-openai-agents 2.6.0 and (@openai/agents 0.20.0) 0.2.15, logfire 5.2.0",
     cannot_tell=(
         "a wait for a person: it is concluded from a tool call without a result, the last of its run",
         "ids of tool calls: tool, arguments and service identify one",
         "a guardrail that stopped the run, by genai-openai-agents",
-        "a resumed run, by openinference 2.6.0",
+        "a resumed run, by openinference 2.6.0; in JavaScript it is a task of its own",
         "tokens, by genai-openai-agents without genai-openai",
     ),
     scopes=(
         "opentelemetry.instrumentation.genai.openai_agents",
         "opentelemetry.instrumentation.openai_agents",
         "openinference.instrumentation.openai_agents",
+        "@arizeai/openinference-instrumentation-openai-agents",
         _LOGFIRE,
     ),
     refine=_refine,

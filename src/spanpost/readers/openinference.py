@@ -3,7 +3,7 @@
 ``openinference.span.kind`` and ``llm.*``, as openinference-semantic-conventions 0.1.42 has them.
 
 Seen with instrumentors of openai-agents 2.6.0, langchain 0.1.80, anthropic 3.1.0, crewai 1.1.21, llama-index
-4.6.1.
+4.6.1; in JavaScript of openai-agents 0.2.15, langchain 4.1.1, claude-agent-sdk 0.3.1.
 """
 
 from __future__ import annotations
@@ -30,8 +30,12 @@ _PART_ENDED = Part.ENDED
 _FINISH_STOP = Finish.STOP
 _FINISH_TOOLS = Finish.TOOLS
 
-_OPENAI_AGENTS = "openinference.instrumentation.openai_agents"
-_LANGCHAIN = "openinference.instrumentation.langchain"
+#: Scopes of Python and of JavaScript.
+_JS = "@arizeai/openinference-instrumentation-"
+_OPENAI_AGENTS_JS, _LANGCHAIN_JS, _CLAUDE_JS = f"{_JS}openai-agents", f"{_JS}langchain", f"{_JS}claude-agent-sdk"
+_OPENAI_AGENTS = frozenset({"openinference.instrumentation.openai_agents", _OPENAI_AGENTS_JS})
+_LANGCHAIN = frozenset({"openinference.instrumentation.langchain", _LANGCHAIN_JS})
+_WITH_RESULTS = _OPENAI_AGENTS | _LANGCHAIN
 _LLAMA_INDEX = "openinference.instrumentation.llama_index"
 #: llama-index names the working agent only in the text of its steps' results.
 _CURRENT_AGENT = re.compile(r"current_agent_name='([^'\\]{1,100})'")
@@ -56,11 +60,11 @@ def _refine(span: ReadSpan) -> None:
     if role is _LLM:
         _refine_call(span, scope)
     elif role is _TOOL:
-        if scope == _OPENAI_AGENTS and span.observation.name.startswith("handoff to "):
+        if scope in _OPENAI_AGENTS and span.observation.name.lower().startswith("handoff to "):
             span.role = _HANDOFF
         elif (
             # These two always write a tool's result; without one the tool waits for a person.
-            scope in (_OPENAI_AGENTS, _LANGCHAIN)
+            scope in _WITH_RESULTS
             and "output.value" not in attributes
             and span.observation.part is _PART_ENDED
             and span.observation.status is not _STATUS_ERROR
@@ -77,15 +81,28 @@ def _refine(span: ReadSpan) -> None:
             break
     elif attributes.get("openinference.span.kind") in _LEAVES:
         span.is_leaf = True
-    elif role is _AGENT and scope == _OPENAI_AGENTS and "agent" not in span.inner:
-        span.role, span.rule = _WORKFLOW, "openai_agents: AGENT without agent.name"
+    elif role is _AGENT and scope in _OPENAI_AGENTS and "agent" not in span.inner:
+        _refine_run(span, scope)
     metadata = attributes.get("metadata")
     if type(metadata) is str:
         _refine_langchain(span, metadata[:65536])
-    if span.role is _AGENT and "agent" not in span.inner:
+    if scope == _CLAUDE_JS and span.role is _AGENT:
+        span.inner["agent"] = "Claude Agent"  # the span is named after the function
+    elif span.role is _AGENT and "agent" not in span.inner:
         found = name(attributes.get("graph.node.id")) or name_of_span(span.observation.name)
         if found is not None:
             span.inner["agent"] = found
+
+
+def _refine_run(span: ReadSpan, scope: str) -> None:
+    o, a = span.observation, span.attributes
+    if scope != _OPENAI_AGENTS_JS:
+        span.role, span.rule = _WORKFLOW, "openai_agents: AGENT without agent.name"
+    elif "graph.node.id" not in a:
+        span.role, span.rule = _WORKFLOW, "openai_agents: AGENT without graph.node.id"
+        # A run that has ended has an output; without one, a person is asked about its last tool call.
+        if o.part is _PART_ENDED and o.status is not _STATUS_ERROR and "input.value" in a and "output.value" not in a:
+            span.said["is_interrupt"] = True
 
 
 def _refine_langchain(span: ReadSpan, metadata: str) -> None:
@@ -115,9 +132,11 @@ def _refine_call(span: ReadSpan, scope: str) -> None:
     # openai-agents always says "stop", so the answer itself decides.
     if inner.get("finish", _FINISH_STOP) is _FINISH_STOP and (
         any(key in attributes for key in _ASKS_FOR_TOOLS)
-        or (scope == _OPENAI_AGENTS and ('"type":"function_call"' in output or '"type": "function_call"' in output))
+        or (scope in _OPENAI_AGENTS and ('"type":"function_call"' in output or '"type": "function_call"' in output))
     ):
         inner["finish"] = _FINISH_TOOLS
+    if scope == _LANGCHAIN_JS and inner.get("finish") is _FINISH_TOOLS:
+        inner.pop("finish")  # a wait is an interrupt; a structured answer is a tool's call that no tool runs
 
 
 #: LangChain names a model's run by its class. Without a parent it is a lone call, no run.
@@ -138,8 +157,8 @@ def _refine_unsaid(span: ReadSpan) -> None:
 #: All spans of these scopes are an agent's, whatever attributes they have so far.
 OPENINFERENCE_LIVE = Dialect(
     name="openinference, live",
-    scopes=("openinference.instrumentation.",),
-    source="openinference-instrumentation-langchain 0.1.80, spans that have not ended",
+    scopes=("openinference.instrumentation.", _JS),
+    source="openinference-instrumentation-langchain 0.1.80 and (JavaScript) 4.1.1, spans that have not ended",
     refine=_refine_unsaid,
 )
 

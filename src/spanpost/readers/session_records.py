@@ -8,7 +8,9 @@ from enum import Enum, auto
 from hashlib import blake2b
 from typing import Any
 
-from spanpost.model.observations import Observation
+import msgspec
+
+from spanpost.model.observations import Observation, Part
 from spanpost.model.readings import Failure, Reading
 from spanpost.model.usage import Usage
 from spanpost.readers import values as v
@@ -33,6 +35,20 @@ class SessionPart(Enum):
     #: A sub-agent did a part of the work.
     SUBAGENT = auto()
     HOOK = auto()
+    #: The model stream calls a tool: it runs, or waits for permission, until its result is reported.
+    CALLS_TOOL = auto()
+    #: The whole use of a turn, reported by a span at its end.
+    TURN = auto()
+    #: A sub-agent with an id of its own began: a task below the session's.
+    AGENT_BEGAN = auto()
+    #: It ended.
+    AGENT_ENDED = auto()
+    #: A prompt's work has ended, whatever was begun.
+    PROMPT_ENDED = auto()
+    #: The process has begun: it says whether there is a person.
+    SESSION_BEGAN = auto()
+    #: A conversation that the CLI has with itself began (for a title): no task of its own.
+    BESIDE = auto()
 
 
 class TokenMeter(Enum):
@@ -64,9 +80,18 @@ class Cli:
     #: Event names without their head, and metric names with it.
     events: Mapping[str, SessionPart] = field(default_factory=dict)
     meters: Mapping[str, TokenMeter] = field(default_factory=dict)
-    #: Events that mean something only when an attribute has this value.
-    only: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    #: Events whose meaning another attribute states: its name, and what each of its values means. No other value
+    #: means anything, unless there is an entry for ``*``.
+    only: Mapping[str, tuple[str, Mapping[str, SessionPart | None]]] = field(default_factory=dict)
     fields: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    #: Instrumentation scopes of its spans, the attribute that names an event of a span or record (empty: its own
+    #: name does), and the spans that mean something, by name. They are read as records of the same calls; no other
+    #: span of these scopes is read.
+    span_scopes: tuple[str, ...] = ()
+    event_name: str = ""
+    spans: Mapping[str, SessionPart] = field(default_factory=dict)
+    #: Returns the id of the sub-agent that a record is of; empty: the main agent's.
+    agent_of: Callable[[Mapping[str, Any]], str] | None = None
     #: Words of the data points' attribute ``type``, and the field of `Usage` that they count.
     sorts: Mapping[str, str] = field(default_factory=dict)
     #: `input` excludes tokens read from and written to the cache; `output` excludes reasoning.
@@ -74,8 +99,23 @@ class Cli:
     excludes_reasoning: bool = False
     #: (attribute of the record or resource, value) that marks a session without a person at the terminal.
     unattended: tuple[str, str] = ("", "")
+    #: What requests the calls of such a session; its terminal may have a name nevertheless.
+    unattended_source: str = ""
+    #: The same where only one record tells that there is a person.
+    attended: tuple[str, str] = ("", "")
     #: Heads of the field `source` for calls of the conversation; empty: all calls are.
     main: tuple[str, ...] = ()
+    #: Returns whether a record is of work beside the conversation that goes on while it waits for its next prompt: it
+    #: is no sign of work.
+    is_quiet: Callable[[Mapping[str, Any]], bool] | None = None
+    #: Returns whether a conversation begins that the CLI has with itself (for a title): it is no task for people.
+    is_beside: Callable[[Mapping[str, Any]], bool] | None = None
+    #: A model call that no tool call follows ends the prompt: nothing else tells it.
+    rests_after_calls: bool = False
+    #: Who refuses a tool where its record names nobody.
+    refuses_by: str = ""
+    #: Returns the id of the prompt that a record belongs to, from the session's id and the one that it names.
+    prompt_of: Callable[[str, str], str] | None = None
     #: A record's span is that of its prompt: spans and records form one tree.
     is_traced: bool = False
     #: Makes the key of a model call from its attributes; the same for a call's span and for its record.
@@ -97,10 +137,28 @@ class SessionRecord:
         self.cli, self.o, self.attributes = cli, o, o.attributes
         self.session = self.identifier("session") or ""
         self.prompt = self.identifier("prompt") or ""
+        if cli.prompt_of is not None:
+            self.prompt = cli.prompt_of(self.session, self.prompt)
+        self.agent = cli.agent_of(self.attributes) if cli.agent_of is not None else ""
         is_inside = cli.is_traced and bool(o.span_id)
-        self.trace = o.trace_id if is_inside else self.hash(16, "session")
-        self.root_span = o.span_id if is_inside else self.hash(8, "prompt", self.prompt)
+        self.trace = o.trace_id if is_inside else self.hash(16, "session", *filter(None, [self.agent]))
+        self.root_span = o.span_id if is_inside else self.hash(8, "prompt", self.agent or self.prompt)
         self.at_ns = self._moment()
+
+    @property
+    def is_aside(self) -> bool:
+        """True for a call beside the conversation; those of a sub-agent with a task of its own are not."""
+        return not self.agent and (self.is_quiet or self.cli.is_aside(self.get("source")))
+
+    @property
+    def is_quiet(self) -> bool:
+        """True for work that is no sign that the session works."""
+        return self.cli.is_quiet is not None and self.cli.is_quiet(self.attributes)
+
+    @property
+    def is_span(self) -> bool:
+        """True for a span of the CLI, read as a record of what it did."""
+        return self.o.part <= Part.STARTED
 
     def get(self, name: str) -> Any:
         attributes = self.attributes
@@ -129,15 +187,17 @@ class SessionRecord:
         return at if sequence is None or at % 1_000_000 else at + min(sequence, 999_999)
 
     def began(self) -> int:
+        if self.is_span:
+            return self.o.start_ns
         return max(self.at_ns - (self.count("duration_ms") or 0) * 1_000_000, 0)
 
     def common(self) -> dict[str, Any]:
         return {
             "rule": f"{self.cli.name}: records",
-            "task_id": self.session,
+            "task_id": self.agent or self.session,
             "conversation_id": self.session,
             "at_ns": self.at_ns,
-            "agent_label": v.name(self.get("agent")),
+            "agent_label": v.name(self.get("agent")) or (self.cli.agent if self.is_span else None),
         }
 
     def of_process(self) -> dict[str, Any]:
@@ -150,6 +210,11 @@ class SessionRecord:
         return said
 
     def is_session(self) -> bool:
+        if self.agent:
+            return False
+        attribute, value = self.cli.attended
+        if attribute:
+            return str(self.attributes.get(attribute)).lower() == value
         attribute, value = self.cli.unattended
         said = self.attributes.get(attribute, self.o.origin.resource.get(attribute))
         return str(said).lower() != value if attribute else True
@@ -173,8 +238,30 @@ class SessionRecord:
         return usage if usage.is_known or usage.cost_usd is not None else None
 
     def failure(self) -> Failure | None:
-        return Failure(type=self.text("error_type"), message=v.long_text(self.get("error_message")) or "")
+        kind, message = self.text("error_type"), v.long_text(self.get("error_message")) or ""
+        if self.is_span:
+            kind, message = kind or (self.o.thrown or ("",))[0], message or self.o.status_message
+        return Failure(type=kind, message=_plain(message))
 
     def event(self, **said: Any) -> Reading:
         """Return the reading of an event on the prompt's span."""
         return Reading(is_event=True, stands_for=(self.trace, self.root_span, b"", self.at_ns), **self.common(), **said)
+
+
+def _plain(message: str) -> str:
+    """Return the message within a service's error object, which some CLIs report as JSON; else the text itself."""
+    if not message.startswith("{"):
+        return message
+    try:
+        error = msgspec.json.decode(message, type=_ErrorBody).error
+    except (msgspec.DecodeError, UnicodeError):
+        return message
+    return error.message or message
+
+
+class _ErrorWords(msgspec.Struct):
+    message: str = ""
+
+
+class _ErrorBody(msgspec.Struct):
+    error: _ErrorWords

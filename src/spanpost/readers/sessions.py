@@ -19,12 +19,13 @@ import msgspec
 
 from spanpost import semconv as c
 from spanpost.model.messages import LocaleMessage
-from spanpost.model.observations import Observation
+from spanpost.model.observations import Observation, Part, Status
 from spanpost.model.readings import METERED, Approval, EventReport, Failure, Finish, Reading, Role
 from spanpost.model.usage import Usage
 from spanpost.readers import values as v
 from spanpost.readers.plans import is_plan, plan_of
-from spanpost.readers.session_records import Cli, SessionPart, SessionRecord, TokenMeter
+from spanpost.readers.session_points import read_point
+from spanpost.readers.session_records import Cli, SessionPart, SessionRecord
 from spanpost.text.wording import message, worded
 
 
@@ -32,22 +33,48 @@ def read_session(cli: Cli, o: Observation) -> Reading | None:
     """Return what a log record or data point of the CLI means; None for one that is not of a session."""
     meter = cli.meters.get(o.name)
     if meter is not None:
-        return _point(SessionRecord(cli, o), meter)
-    head, _, rest = o.name.partition(".")
-    event = rest if head in cli.heads else o.name
+        return read_point(SessionRecord(cli, o), meter)
+    name = (v.text(o.attributes.get(cli.event_name)) if cli.event_name else None) or o.name
+    head, _, rest = name.partition(".")
+    event = rest if head in cli.heads else name
     what = cli.events.get(event)
     if what is None:
         return _QUIET
     if event in cli.only:
-        attribute, value = cli.only[event]
-        if o.attributes.get(attribute) != value:
+        attribute, values = cli.only[event]
+        what = values.get(str(o.attributes.get(attribute)), values.get("*"))
+        if what is None:
             return _QUIET
     record = SessionRecord(cli, o)
     return (_READERS[what](record) or _QUIET) if record.session else None
 
 
+def read_session_span(cli: Cli, o: Observation) -> Reading:
+    """Return what a span of the CLI means: the record of the same call, placed where that record is."""
+    what = cli.spans.get(o.name)
+    if what is None or o.part is not Part.ENDED:
+        return _UNREAD
+    if o.name in cli.only:
+        attribute, values = cli.only[o.name]
+        what = values.get(str(o.attributes.get(attribute)), values.get("*"))
+        if what is None:
+            return _UNREAD
+    record = SessionRecord(cli, o)
+    return (_READERS[what](record) if record.session else None) or _UNREAD
+
+
+def read_span_event(cli: Cli, o: Observation) -> Reading | None:
+    """Return what an event of a span means that repeats a record; None for any other: those of machinery."""
+    if not cli.event_name:
+        return None
+    found = read_session(cli, o)
+    return found if found is not None and found.stands_for is not None else None
+
+
 #: A record without meaning here: kept with its span, and no sign of work.
 _QUIET = Reading(is_quiet=True)
+#: A span of a CLI that is not read.
+_UNREAD = Reading()
 
 
 def prompt(length: int | None) -> LocaleMessage:
@@ -55,7 +82,9 @@ def prompt(length: int | None) -> LocaleMessage:
     return message("task.prompt_of", length=length) if length else message("task.prompt")
 
 
-def _prompt(r: SessionRecord) -> Reading:
+def _prompt(r: SessionRecord) -> Reading | None:
+    if r.is_span and r.o.status is Status.ERROR:
+        return _prompt_ended(r)  # its last call says why
     command, length = r.text("command"), r.count("length")
     step: LocaleMessage | str = f"/{command.lstrip('/')}" if command else prompt(length)
     name, locale_message = worded(step)
@@ -68,22 +97,30 @@ def _prompt(r: SessionRecord) -> Reading:
         is_session=r.is_session(),
         step_name=name,
         step_message=locale_message,
-        step_key=r.root_span.hex(),
-        stands_for=(r.trace, r.root_span, b"", r.at_ns),
-        is_open=True,
+        # A CLI without ids of prompts has one root: its steps are known by the span around the record, or its time.
+        step_key=r.root_span.hex() if r.prompt or r.cli.is_traced else (r.o.span_id.hex() or str(r.at_ns)),
+        stands_for=(r.trace, r.root_span, b"", r.began() if r.is_span else r.at_ns),
+        is_open=not r.is_span,
         **common,
     )
 
 
-def _call(r: SessionRecord) -> Reading:
-    return _as_call(r, r.usage(), None)
+def _call(r: SessionRecord) -> Reading | None:
+    if r.is_span and r.o.status is Status.ERROR:
+        # Its record, which is written before the span ends, has better words.
+        before = max(r.o.start_ns, r.at_ns - 10_000_000)
+        return msgspec.structs.replace(_as_call(r, None, r.failure()), at_ns=before)
+    usage = r.usage()
+    if usage is None and r.cli.rests_after_calls:
+        return None  # the same event without figures comes first
+    return _as_call(r, usage, None, rests=r.cli.rests_after_calls)
 
 
 def _call_failed(r: SessionRecord) -> Reading:
     return _as_call(r, None, r.failure())
 
 
-def _as_call(r: SessionRecord, usage: Usage | None, failure: Failure | None) -> Reading:
+def _as_call(r: SessionRecord, usage: Usage | None, failure: Failure | None, *, rests: bool = False) -> Reading:
     key = r.cli.call_key(r.session, r.attributes) if r.cli.call_key is not None else ""
     own = r.identifier("request") or key or str(r.o.index)
     # An error that is not retried ends the prompt, unless something follows.
@@ -96,17 +133,82 @@ def _as_call(r: SessionRecord, usage: Usage | None, failure: Failure | None) -> 
         failure=failure,
         finish=v.finish(r.get("finish")) or Finish.UNKNOWN,
         call_key=key,
-        occurrence=failure_key(r.identifier("request")) if failure is not None else "",
-        rests=is_final,
-        is_aside=r.cli.is_aside(r.get("source")),
+        occurrence=failure_key(r.identifier("request") or _span_of(r)) if failure is not None else "",
+        rests=is_final or rests,
+        is_aside=r.is_aside,
+        is_unattended=bool(r.cli.unattended_source) and r.get("source") == r.cli.unattended_source,
+        is_quiet=r.is_quiet,
         stands_for=(r.trace, r.hash(8, "call", r.prompt, own, str(r.o.at_ns)), r.root_span, r.began()),
         **r.common(),
     )
 
 
+def _span_of(r: SessionRecord) -> str | None:
+    """Return the span that a record names, or that it is: the same for both forms of a call; None without one."""
+    return f"span\0{r.o.span_id.hex()}" if r.cli.spans and r.o.span_id else None
+
+
 def _tool(r: SessionRecord) -> Reading:
-    failed = v.truth(r.get("success")) is False
+    failed = v.truth(r.get("success")) is False or (r.is_span and r.o.status is Status.ERROR)
+    decision = r.text("decision").lower()
+    if failed and decision in _REFUSED:  # a person or a rule said no: no failure of the tool
+        key = r.identifier("tool_call_id") or _span_of(r) or str(r.o.at_ns)
+        said = approval_of(key, False, r.text("decided_by") or r.cli.refuses_by, r.text("tool_name"))
+        return _as_tool(r, **said, has_result=True, rests=bool(r.cli.refuses_by))
     return _as_tool(r, failure=r.failure() if failed else None)
+
+
+def _calls_tool(r: SessionRecord) -> Reading:
+    return r.event(begins_tool=True, is_quiet=True)
+
+
+def _turn(r: SessionRecord) -> Reading | None:
+    """Return the use of a turn as its span sums it up: it counts where no record of a call does."""
+    usage = r.usage()
+    if usage is None:
+        return None
+    return Reading(
+        role=Role.LLM,
+        model=v.text(r.get("model")),
+        usage=usage,
+        is_metered=True,
+        stands_for=(r.hash(16, "meters"), r.hash(8, "turn", r.o.span_id.hex()), METERED, r.o.start_ns),
+        **r.common(),
+    )
+
+
+def _agent_began(r: SessionRecord) -> Reading:
+    common = r.common()
+    common.pop("agent_label")
+    return Reading(
+        role=Role.AGENT,
+        agent_name=v.name(r.get("subagent")) or "Sub-agent",
+        task_parent_id=r.session,
+        stands_for=(r.trace, r.root_span, b"", r.at_ns),
+        is_open=True,
+        **r.of_process(),
+        **common,
+    )
+
+
+def _agent_ended(r: SessionRecord) -> Reading:
+    return msgspec.structs.replace(_agent_began(r), is_open=False, stands_for=(r.trace, r.root_span, b"", r.began()))
+
+
+def _prompt_ended(r: SessionRecord) -> Reading:
+    return r.event(rests=True, is_idle=True, is_quiet=True)
+
+
+def _session_began(r: SessionRecord) -> Reading | None:
+    if not r.is_session():
+        return None
+    stands_for = (r.trace, r.hash(8, "session"), b"", r.at_ns)
+    return Reading(role=Role.STEP, is_session=True, is_open=True, is_quiet=True, stands_for=stands_for, **r.common())
+
+
+def _beside(r: SessionRecord) -> Reading | None:
+    is_beside = r.cli.is_beside is not None and r.cli.is_beside(r.attributes)
+    return r.event(is_aside=True, is_quiet=True) if is_beside else None
 
 
 def _as_tool(r: SessionRecord, **said: Any) -> Reading:
@@ -121,12 +223,14 @@ def _as_tool(r: SessionRecord, **said: Any) -> Reading:
         tool_call_id=call,
         call_key=f"tool\0{r.session}\0{call}" if call else "",
         occurrence=failure_key(call) if said.get("failure") is not None else "",
+        is_quiet=r.is_quiet,
         stands_for=(r.trace, r.hash(8, "tool", r.prompt, call or str(r.o.index)), r.root_span, began),
         **r.common(),
         **said,
     )
 
 
+_REFUSED = frozenset({"reject", "rejected", "denied", "deny", "cancel", "cancelled"})
 _ACCEPTED = frozenset(
     {"accept", "accepted", "approved", "approve", "approved_for_session", "allow", "auto_accept", "modify"}
 )
@@ -172,7 +276,9 @@ def _compaction(r: SessionRecord) -> Reading:
     return r.event(reports=EventReport.COMPACTION, locale_message=shown, occurrence=f"compaction\0{r.at_ns}")
 
 
-def _subagent(r: SessionRecord) -> Reading:
+def _subagent(r: SessionRecord) -> Reading | None:
+    if r.text("subagent").startswith("managed-"):  # it keeps the CLI's own memory
+        return None
     name, tools = v.name(r.get("subagent")) or "Sub-agent", r.count("tools")
     milliseconds = r.count("duration_ms")
     figures = [message("checkpoint.tool_calls", n=tools)] if tools is not None else []
@@ -181,7 +287,7 @@ def _subagent(r: SessionRecord) -> Reading:
     done = message("checkpoint.done", name=name)
     if figures:
         done = message("checkpoint.with_words", text=done, words=figures)
-    return r.event(reports=EventReport.CHECKPOINT, locale_message=done)
+    return r.event(reports=EventReport.CHECKPOINT, locale_message=done, is_quiet=r.cli.is_quiet is not None)
 
 
 def _hook(r: SessionRecord) -> Reading | None:
@@ -211,6 +317,13 @@ _READERS: dict[SessionPart, Callable[[SessionRecord], Reading | None]] = {
     SessionPart.COMPACTION: _compaction,
     SessionPart.SUBAGENT: _subagent,
     SessionPart.HOOK: _hook,
+    SessionPart.CALLS_TOOL: _calls_tool,
+    SessionPart.TURN: _turn,
+    SessionPart.AGENT_BEGAN: _agent_began,
+    SessionPart.AGENT_ENDED: _agent_ended,
+    SessionPart.PROMPT_ENDED: _prompt_ended,
+    SessionPart.SESSION_BEGAN: _session_began,
+    SessionPart.BESIDE: _beside,
 }
 
 
@@ -234,64 +347,3 @@ def of_hook(cli: Cli, o: Observation) -> dict[str, Any]:
     stands_for = (r.trace, r.hash(8, "hook", r.prompt), r.root_span, r.at_ns)
     begun = {"agent_label": cli.agent, "is_session": r.is_session(), "rests": True}
     return said | r.of_process() | begun | {"stands_for": stands_for}
-
-
-# --- data points ----------------------------------------------------------------------------------------------------
-
-#: `Observation.kind` of a data point: its temporality as OTLP numbers it.
-DELTA, CUMULATIVE = 1, 2
-
-
-def _point(r: SessionRecord, meter: TokenMeter) -> Reading | None:
-    if not r.session or (meter is TokenMeter.SESSION and r.attributes.get("start_type") == "agents_view"):
-        return None
-    trace = r.hash(16, "meters")
-    common: dict[str, Any] = {
-        "rule": f"{r.cli.name}: data points",
-        "task_id": r.session,
-        "conversation_id": r.session,
-        "agent_label": r.cli.agent,
-        **r.of_process(),
-        "is_session": r.is_session(),
-        "is_metered": True,
-    }
-    if meter is TokenMeter.WORKED:
-        if r.attributes.get("type") != "cli":
-            return None
-        return Reading(is_event=True, rests=True, is_quiet=True, stands_for=(trace, METERED, b"", r.o.at_ns), **common)
-    usage = None
-    if meter is not TokenMeter.SESSION:
-        usage = _metered(r, meter)
-        if usage is None:
-            return None
-    else:
-        common |= {"status": c.STARTING, "at_ns": r.o.start_ns or r.o.at_ns}
-    # A cumulative point replaces the one before it; after a restart it has another start.
-    times = (str(r.o.start_ns), "" if r.o.kind == CUMULATIVE else str(r.o.at_ns))
-    series = msgspec.json.encode([r.o.name, r.attributes], order="deterministic").decode()
-    span = r.hash(8, series, *times)
-    return Reading(
-        role=Role.LLM,
-        model=v.text(r.get("model")),
-        usage=usage,
-        stands_for=(trace, span, METERED, r.o.start_ns or r.o.at_ns),
-        **common,
-    )
-
-
-def _metered(r: SessionRecord, meter: TokenMeter) -> Usage | None:
-    if meter is TokenMeter.COST:
-        cost = v.money(r.o.body)
-        return Usage(cost_usd=cost) if cost is not None else None
-    count, sort = v.count(r.o.body), r.cli.sorts.get(r.attributes.get("type", ""))
-    if count is None or sort is None:
-        return None
-    # Tokens read from and written to the cache are input too.
-    is_input = sort == "input" or (sort.startswith("cache") and r.cli.excludes_cache)
-    return Usage(
-        input=count if is_input else None,
-        output=count if sort == "output" else None,
-        cache_read=count if sort == "cache_read" else None,
-        cache_write=count if sort == "cache_write" else None,
-        reasoning=count if sort == "reasoning" else None,
-    )

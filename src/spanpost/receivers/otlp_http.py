@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import Mapping, MutableMapping
 from functools import partial
 from typing import Any, Final, Protocol
@@ -18,6 +17,7 @@ from spanpost.http.asgi import HungUp, Receive, Scope, Send, address_of
 from spanpost.http.authentication import Authenticator
 from spanpost.http.errors import HttpError
 from spanpost.http.rate_limited_log import RateLimitedLog
+from spanpost.http.request_log import trace_id_of
 from spanpost.http.routing import HttpRoute
 from spanpost.http.shares import Sender
 from spanpost.http.stored_tokens import TokenRefused
@@ -39,7 +39,6 @@ PATHS: Final = {"/v1/traces": "traces", "/v1/logs": "logs", "/v1/metrics": "metr
 _PROTOBUF: Final = "application/x-protobuf"
 _JSON: Final = "application/json"
 _TYPES: Final = {_PROTOBUF: False, "application/protobuf": False, _JSON: True}
-_TRACEPARENT: Final = re.compile(r"^[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-")
 
 
 class HttpMetrics(Protocol):
@@ -81,7 +80,7 @@ class OtlpHttp:
         headers: dict[str, str] = {}
         for name, value in scope["headers"]:
             headers.setdefault(name.decode("latin-1"), value.decode("latin-1"))
-        grant = self._grant(headers, scope)
+        grant = self._grant(scope)
         sender = Sender(grant.tenant, address_of(scope))
         content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
         is_json = _TYPES.get(content_type)
@@ -113,7 +112,7 @@ class OtlpHttp:
         await send({"type": "http.response.start", "status": 200, "headers": sent})
         await send({"type": "http.response.body", "body": answer})
 
-    def _grant(self, headers: Mapping[str, str], scope: Scope) -> TenantGrant:
+    def _grant(self, scope: Scope) -> TenantGrant:
         try:
             return self._authenticator.grant(scope, TokenScope.SEND)
         except HttpError as error:
@@ -121,7 +120,7 @@ class OtlpHttp:
                 _limited_log.warning(
                     "token",
                     "a request without a valid token was refused",
-                    trace_id=_trace_id(headers.get("traceparent", "")),
+                    trace_id=trace_id_of(scope),
                 )
             raise
 
@@ -203,13 +202,7 @@ class _Signal:
 def log_fault(scope: Scope, error: Exception) -> None:
     """Log an internal error, rate-limited, with the request's trace."""
     kind = type(error).__name__
-    found = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"traceparent"), "")
     message = "internal error in a request to %r, its sender keeps it: %s: %s"
     _limited_log.error(
-        f"fault {kind}", message, scope["path"][:100], kind, str(error)[:300], trace_id=_trace_id(found), fault=error
+        f"fault {kind}", message, scope["path"][:100], kind, str(error)[:300], trace_id=trace_id_of(scope), fault=error
     )
-
-
-def _trace_id(traceparent: str) -> str:
-    found = _TRACEPARENT.match(traceparent)
-    return found[1] if found else ""

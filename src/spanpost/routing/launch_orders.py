@@ -11,14 +11,17 @@ Rules.
 3. An agent that does not say by which order it runs has no depth. So a rule also starts at most
    `Launches.max_hourly` an hour.
 4. A task that ended long ago starts nothing: a drained backlog must not start tasks.
+5. A rule that waits for several agents (`OnEnd.after_all`) has one order for each value of the field that their
+   tasks share. The store looks up the other tasks (`Join`) when one of them ends, so their order does not matter.
+6. A schedule has one order for each of its times (`spanpost.routing.schedules`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 from uuid import UUID
 
 from spanpost.model.deliveries import Mode, Urgency
@@ -30,6 +33,7 @@ from spanpost.model.tasks import Task
 from spanpost.routing.matching import Match, Wanted, is_wanted
 from spanpost.routing.parameters import Parameter
 from spanpost.routing.planned import PlannedDelivery
+from spanpost.routing.schedules import SCHEDULE, Schedule
 from spanpost.text.sanitise import line
 from spanpost.text.templates import render
 
@@ -54,6 +58,19 @@ class Retry(Match):
         return super().takes(task) and is_wanted(self.type, task.type)
 
 
+#: A field that the tasks of several agents share.
+Shared: TypeAlias = Literal["caused_by", "session_id", "topic"]
+
+
+class Join(NamedTuple):
+    """The tasks that a rule waits for: those of a tenant with the same value in a field."""
+
+    rule: str
+    tenant: str
+    field: Shared
+    value: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class OnEnd(Match):
     """A rule: the end of a task starts other tasks."""
@@ -68,15 +85,31 @@ class OnEnd(Match):
     parameters: Mapping[str, str] = field(default_factory=dict)
     #: Whether tasks below another task count too.
     parts: bool = False
+    #: Agents of which each must have ended; empty: any task starts the rule alone.
+    after_all: tuple[str, ...] = ()
+    #: What their tasks have in common, and how long ago the first may have begun.
+    per: Shared = "caused_by"
+    within: timedelta = timedelta(days=1)
 
     def takes(self, task: Task) -> bool:
-        """Return whether the end of that task starts it."""
+        """Return whether the end of that task starts it, or is one of those that it waits for."""
         return (
             task.status in self.status
+            and (not self.after_all or is_wanted(self.after_all, task.agent_name))
             and (self.parts or task.parent_uid is None)
             and super().takes(task)
             and is_wanted(self.type, task.type)
         )
+
+    def join(self, task: Task) -> Join | None:
+        """Return what the rule waits for beside that task; None where it waits for nothing, or nothing is shared."""
+        value = getattr(task, self.per)
+        return Join(self.name, task.tenant, self.per, value) if self.after_all and value else None
+
+    def is_complete(self, tasks: Iterable[Task]) -> bool:
+        """Return whether each of the agents has ended, in these tasks."""
+        agents = [task.agent_name for task in tasks if self.takes(task)]
+        return all(any(is_wanted(wanted, agent) for agent in agents) for wanted in self.after_all)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +120,7 @@ class Launches:
     named: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     retries: tuple[Retry, ...] = ()
     rules: tuple[OnEnd, ...] = ()
+    schedules: tuple[Schedule, ...] = ()
     max_depth: int = 5
     max_hourly: int = 100
     #: Tasks that ended longer ago than this start nothing.
@@ -160,6 +194,8 @@ def of_act(
         text=text,
         parameters=parameters,
         retry_of=task.task_id if task is not None else "",
+        # So a rule that waits for several agents takes the retry in place of the task.
+        caused_by=(task.caused_by or "") if task is not None else "",
         task_uid=task.uid if task is not None else None,
         run=task.runs if task is not None else 0,
         depth=first.depth if first is not None else 0,
@@ -200,10 +236,10 @@ def act_of(order: Order) -> tuple[Intervention, Verdict] | None:
 
     No field of a task names its actor.
     """
-    if not order.carrier.startswith(LAUNCH) or order.source not in (_HOOK, RULE):
+    if not order.carrier.startswith(LAUNCH) or order.source not in (_HOOK, RULE, SCHEDULE):
         return None
-    if order.source == RULE:
-        actor = Actor(provider=SPANPOST, id="", name=SPANPOST, credential=f"launch rule {order.rule}")
+    if order.source in (RULE, SCHEDULE):
+        actor = Actor(provider=SPANPOST, id="", name=SPANPOST, credential=f"launch {order.source} {order.rule}")
     else:
         name = order.by_id.removeprefix(HOOK)
         actor = Actor(provider=_HOOK, id=name, name=order.by or name, credential=f"hook {name}")
@@ -234,22 +270,45 @@ def parameters_of(task: Task) -> dict[str, str]:
     return {name: value for name, value in known.items() if value}
 
 
-def on_end(task: Task, launches: Launches, by: Order | None, now: datetime) -> Iterator[Order]:
+def _is_late(task: Task, launches: Launches, now: datetime) -> bool:
+    return task.ended_at is None or now - task.ended_at > launches.max_age
+
+
+def joins(tasks: Iterable[Task], launches: Launches, now: datetime) -> list[tuple[Join, OnEnd]]:
+    """Return what rules wait for beside these ended tasks, in the order in which it is locked."""
+    found = {
+        join: rule
+        for rule in launches.rules
+        if rule.after_all
+        for task in tasks
+        if not _is_late(task, launches, now) and rule.takes(task) and (join := rule.join(task)) is not None
+    }
+    return sorted(found.items(), key=lambda one: one[0])
+
+
+def on_end(
+    task: Task, launches: Launches, by: Order | None, now: datetime, complete: Collection[Join] = ()
+) -> Iterator[Order]:
     """Return the orders that the end of a run places.
 
-    `by` is the order by which the task was started, where the task names it.
+    `by` is the order by which the task was started, where the task names it. `complete` has those of `joins` whose
+    tasks have all ended.
     """
-    if task.ended_at is None or now - task.ended_at > launches.max_age:
+    if _is_late(task, launches, now):
         return
     depth = by.depth + 1 if by is not None else 1
     on = launches.launchers
     for rule in launches.rules:
         if not rule.takes(task):
             continue
+        join = rule.join(task)
+        if rule.after_all and join not in complete:
+            continue
+        cause = f"{task.uid}\0{task.runs}" if join is None else "\0".join(join)
         fields = fields_of(task)
         for launcher in (name for name in dict.fromkeys(rule.start) if name in on):
             yield Order(
-                id=UUID(bytes=named(f"{task.uid}\0{task.runs}\0rule\0{rule.name}\0{launcher}")),
+                id=UUID(bytes=named(f"{cause}\0rule\0{rule.name}\0{launcher}")),
                 tenant=task.tenant,
                 carrier=LAUNCH + launcher,
                 text=render(rule.text, fields)[:4_000],
@@ -279,6 +338,11 @@ def fields_of(task: Task) -> Mapping[str, Any]:
     found["link"] = dict(task.links)
     found["error"] = line(f"{task.error.type}: {task.error.message}", 500) if task.error is not None else ""
     return found
+
+
+def log_fields(order: Order) -> dict[str, str]:
+    """Return what a line of the log about an order has as fields."""
+    return {"tenant": order.tenant, "task_id": order.caused_by}
 
 
 def too_deep(orders: Sequence[Order], launches: Launches) -> tuple[list[Order], list[Order]]:

@@ -58,13 +58,13 @@ def period(route: Route, now: datetime) -> tuple[datetime, datetime]:
     day = until.astimezone(zone)
     if route.digest == "weekly":
         day -= timedelta(days=(day.weekday() - WEEK.index(route.digest_day)) % 7)
-    ends = _at(day, route.digest_at, zone)
+    ends = at_time(day, route.digest_at, zone)
     if ends > until:
-        ends = _at(ends.astimezone(zone) - timedelta(days=days), route.digest_at, zone)
-    return _at(ends.astimezone(zone) - timedelta(days=days), route.digest_at, zone), ends
+        ends = at_time(ends.astimezone(zone) - timedelta(days=days), route.digest_at, zone)
+    return at_time(ends.astimezone(zone) - timedelta(days=days), route.digest_at, zone), ends
 
 
-def _at(day: datetime, at: time, zone: ZoneInfo) -> datetime:
+def at_time(day: datetime, at: time, zone: ZoneInfo) -> datetime:
     """Return a time of day in a zone, in UTC. A time that the clocks skip is taken as if they had not."""
     return datetime.combine(day, at, zone).astimezone(UTC)
 

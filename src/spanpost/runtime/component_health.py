@@ -35,7 +35,7 @@ class ComponentHealth(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     state: State
-    #: Of trouble: when it began; else of what went well last. None: not known.
+    #: Of trouble: when it began; else, and of a sink, of what went well last. None: not known.
     since: datetime | None = None
     detail: str = ""
 
@@ -108,14 +108,21 @@ def _of_sinks(settings: Settings, fleet: Fleet, samples: Samples) -> Iterator[Co
     queues = {f"sink {each.sink}": each for each in fleet.deliveries}
     for name in _sinks(settings):
         queue = queues.get(name)
-        last = samples.get(LAST_SUCCESS, {}).get(name.removeprefix("sink "))
+        sink = name.removeprefix("sink ")
+        why = fleet.circuits.get(sink, "")
         is_late = queue is not None and bool(queue.dead or queue.oldest > _LATE)
+        # The figure of this process, and the database's, which knows what others sent and what was before the start.
+        here = samples.get(LAST_SUCCESS, {}).get(sink)
+        known = [fleet.delivered_at[sink]] if sink in fleet.delivered_at else []
+        last = max([*known, datetime.fromtimestamp(here, UTC)] if here else known, default=None)
         said = f"{queue.waiting} waiting, {queue.dead} given up" if queue is not None else "nothing waits"
+        if why:
+            said += f"; circuit breaker open: {why}" if why != "throttled" else "; it must wait: throttled"
         yield ComponentHealth(
             name=name,
-            state="late" if is_late else "ok",
-            since=datetime.fromtimestamp(last, UTC) if last else None,
-            detail=f"{said}; last success" if last else f"{said}; no success since the start",
+            state="down" if why in ("refused", "failing") else "late" if why or is_late else "ok",
+            since=last,
+            detail=f"{said}; last success {last:%Y-%m-%d %H:%M:%S} UTC" if last else f"{said}; no success is known",
         )
 
 

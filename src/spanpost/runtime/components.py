@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from spanpost.interactions.answers import Answers
     from spanpost.launchers.carrier import Carrier
     from spanpost.metrics.recorder import Metrics
+    from spanpost.runtime.schedules import Schedules
     from spanpost.runtime.summaries import Summaries
     from spanpost.runtime.webhooks import Hooks
     from spanpost.sinks.base import Sink
@@ -64,12 +65,14 @@ class Components:
         self.hooks: Hooks | None = None
         self._dispatcher: Dispatcher | None = None
         self._summaries: Summaries | None = None
+        self._schedules: Schedules | None = None
         self._answers: Answers | None = None
         self._replacing: set[asyncio.Task[None]] = set()
 
     async def open(self, count_losses: Callable[[Metrics], None]) -> None:
         """Open the store and start the rest. `count_losses` is called whenever something was recorded."""
         from spanpost.dispatch.dispatcher import Dispatcher, Pace
+        from spanpost.runtime.schedules import Schedules
         from spanpost.runtime.summaries import Summaries
 
         settings, store, sinks = self._settings, self.store, self._sinks
@@ -84,6 +87,10 @@ class Components:
             from spanpost.runtime.rating_events import RatingEvents
 
             self.recorded.subscribe(RatingEvents().emit)
+        if settings.approvals.otlp:
+            from spanpost.runtime.pause_events import PauseEvents
+
+            self.recorded.subscribe(PauseEvents().emit)
         self.recorded.subscribe(lambda _: self.wake())
         summaries = Summaries(
             store.reader,
@@ -109,6 +116,10 @@ class Components:
         self._dispatcher.start()
         self._summaries = summaries
         summaries.start()
+        if self._is_gateway:
+            tenant = settings.intake.tenant
+            self._schedules = Schedules(store.launch_orders, lambda: self._rules.launches, tenant, self.wake)
+            self._schedules.start()
         if needs_interactions(settings, is_gateway=self._is_gateway):
             self.interactions_runtime = InteractionsRuntime(
                 settings, store, self.take, workspaces=self.workspaces, watch=metrics
@@ -207,8 +218,9 @@ class Components:
             with suppress(TimeoutError):
                 async with asyncio.timeout(timeout / 3):
                     await self.interactions_runtime.close()
-        if self._summaries is not None:
-            await self._summaries.close()
+        for clocked in (self._summaries, self._schedules):
+            if clocked is not None:
+                await clocked.close()
         if self._dispatcher is not None:
             await self._dispatcher.close(timeout / 3)
         for replacing in self._replacing:

@@ -24,6 +24,49 @@ def upgrade_database(settings: Settings) -> str:
         return asyncio.run(schema.upgrade(dsn, reader="" if settings.dsn is not None else READER, is_asked=True))[1]
 
 
+def reset_database(settings: Settings, name: str) -> str:
+    """Drop spanpost's tables with all rows, make them anew, and return the revision.
+
+    A database other than the embedded one must be named. Raises `ConfigError`.
+    """
+    from urllib.parse import unquote, urlsplit
+
+    import asyncpg
+
+    from spanpost.store.sql import schema_text
+
+    if settings.dsn is not None and name != (there := unquote(urlsplit(settings.dsn).path.strip("/"))):
+        raise ConfigError(
+            f"db reset: this is not the embedded database; to drop all rows in {there!r}, repeat its name: "
+            f"--database {there}"
+        )
+
+    async def work(connection: Any) -> None:
+        try:
+            await schema_text.drop(connection)
+        except asyncpg.LockNotAvailableError:
+            raise ConfigError(
+                "db reset: another process uses the tables; stop gateways and agents, and try again"
+            ) from None
+
+    as_owner(settings, work)
+    revision = upgrade_database(settings)
+    note_operation(settings, "reset_database", "all")
+    return revision
+
+
+def note_operation(settings: Settings, verb: str, detail: str) -> None:
+    """Record an operation that is done."""
+    from spanpost.model.acts import Operation
+    from spanpost.store import intervention_rows
+    from spanpost.store.system_user import system_user
+
+    async def work(connection: Any) -> None:
+        await intervention_rows.note_operation(connection, Operation(verb, system_user(), detail))
+
+    as_owner(settings, work)
+
+
 def grant_roles(settings: Settings, *, writer: str, reader: str, tenants: Sequence[str] = ()) -> list[str]:
     """Grant roles of the database the rights that writing and reading need; return the SQL.
 

@@ -1,7 +1,7 @@
 """Watches what tenants have stored and open, for the limits of a gateway.
 
-Every process of a gateway reads it, one of a database measures what is stored. While the database is down, the last
-figures stay: nothing can be recorded meanwhile.
+Every process of a gateway reads it. Where storage is limited, one process of a database measures what is stored.
+While the database is down, the last figures stay: nothing can be recorded meanwhile.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ log = logging.getLogger("spanpost.runtime.gateway")
 
 #: Seconds between two looks: as late, and by what is sent meanwhile, a limit may be exceeded.
 _LOOK: Final = 5.0
-#: The same where nothing is limited by it, and the longest wait before the first measurement, seconds.
-_FIRST: Final = 60.0
+#: The same where nothing is limited by it, seconds.
+_RARE: Final = 60.0
 
 
 class TenantWatch(Background):
@@ -44,10 +44,11 @@ class TenantWatch(Background):
         interval = self._section.measure_interval.total_seconds()
         every = self._section.every
         is_limited = any(limits.stored_bytes for limits in every)
-        pause = min(_LOOK if is_limited or any(limits.open_tasks for limits in every) else _FIRST, interval)
-        measure_at = time.monotonic() + (0.0 if is_limited else min(_FIRST, interval) * random.uniform(0.5, 1.0))
+        pause = min(_LOOK if is_limited or any(limits.open_tasks for limits in every) else _RARE, interval)
+        measure_at = time.monotonic()
         while True:
-            is_due = time.monotonic() >= measure_at
+            # Where no tenant's storage is limited, nobody needs it: measuring reads a sample of every table.
+            is_due = is_limited and time.monotonic() >= measure_at
             try:
                 await self.look(measures=is_due)
             except StoreUnavailable:  # the next look finds it

@@ -38,6 +38,12 @@ class ApiSettings(Section):
         description="Maximum number of open event streams (`/api/events`), shared by tenant and by token or person. "
         "One more closes the longest stream of the sharer with the most, or is refused (503).",
     )
+    max_tenant_streams: int = Field(
+        default=0,
+        ge=0,
+        le=100_000,
+        description="Maximum number of them that one tenant has open, whatever others leave; 0: `max_streams` alone.",
+    )
     trace_url: str | None = Field(
         default=None,
         description="Address of a task's trace, with fields as in `slack.links`: "

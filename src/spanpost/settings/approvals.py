@@ -74,6 +74,12 @@ class ApprovalsSettings(Section, ApprovalRules):
         "the agent gets `expired`. `deny`: it counts as denied and is marked as expired. `escalate`: it is posted once "
         "more as urgent, and expires after the same time again. `wait`: it stays open.",
     )
+    otlp: bool = Field(
+        default=False,
+        description="Emit each question and its answer to the process's OpenTelemetry logger provider, as "
+        "`gen_ai.agent.paused` (with the deadline), `gen_ai.agent.pause.resolved` and `gen_ai.agent.resumed`, without "
+        "their words. The names are proposals of the GenAI conventions.",
+    )
 
 
 class ControlSettings(Section):

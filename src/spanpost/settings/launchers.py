@@ -5,16 +5,19 @@ starts.
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from spanpost.launchers import registry
 from spanpost.launchers.base import LauncherSettings
 from spanpost.model.errors import ConfigError
-from spanpost.routing.launch_orders import FIELDS, Launches, OnEnd, Retry
+from spanpost.routing.launch_orders import FIELDS, Launches, OnEnd, Retry, Shared
+from spanpost.routing.routes import Weekday
+from spanpost.routing.schedules import Schedule
+from spanpost.routing.summaries import WEEK
 from spanpost.settings.conditions import ConditionSettings, Words
-from spanpost.settings.section import Duration, Section
+from spanpost.settings.section import Duration, Section, TimeOfDay, Zone
 from spanpost.text.templates import mistake, places
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=60, strip_whitespace=True)]
@@ -46,6 +49,23 @@ class OnEndSettings(ConditionSettings, OnEnd):
     parts: bool = Field(
         default=False, description="Apply to tasks that another task started as well; otherwise only to root tasks."
     )
+    after_all: tuple[Annotated[str, StringConstraints(min_length=1)], ...] = Field(
+        default=(),
+        max_length=20,
+        description="Start once when a task of each of these agents has ended, in any order. Their tasks share the "
+        "value of `per`, and each value starts once. Not given: each end starts.",
+    )
+    per: Shared = Field(
+        default="caused_by",
+        description="What the tasks of `after_all` share: `caused_by` (the task whose end started them), `session_id` "
+        "or `topic`. Tasks without it start nothing.",
+    )
+    within: Duration = Field(
+        default=OnEnd.within,
+        gt=timedelta(0),
+        le=timedelta(days=30),
+        description="How long before the last end a task of `after_all` may have begun.",
+    )
     start: tuple[Name, ...] = Field(min_length=1, description="Names of the launchers to start.")
     text: str = Field(
         default="{name}",
@@ -68,6 +88,47 @@ class OnEndSettings(ConditionSettings, OnEnd):
                     raise ValueError(f"there is no {{{place}}}; there are {', '.join((*FIELDS, 'error', *_TABLES))}")
         return value
 
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.after_all and self.agent is not None:
+            raise ValueError("`after_all` names the agents: leave `agent` out")
+        return self
+
+
+class ScheduleSettings(Section, Schedule):
+    """Work that starts by the clock, once at each time however many gateways there are: `every` so often, or `at`
+    times of day. After a time without a gateway, the last missed time alone is made up for, within `max_age` of it.
+    """
+
+    name: Name = Field(description="Name of the schedule in rows; no rule has it. A renamed schedule is a new one.")
+    start: tuple[Name, ...] = Field(min_length=1, description="Names of the launchers to start.")
+    text: str = Field(default="", max_length=4_000, description="The work to do; empty: the name.")
+    parameters: dict[str, str] = Field(default={}, description="Parameters of the launchers by name.")
+    tenant: str | None = Field(
+        default=None, min_length=1, description="Tenant of the work; not given: `intake.tenant`."
+    )
+    every: Duration | None = Field(
+        default=None,
+        ge=timedelta(minutes=1),
+        le=timedelta(days=1),
+        description="Start so often, from midnight UTC: `10m`, `6h`. A day holds it without a rest.",
+    )
+    at: tuple[TimeOfDay, ...] = Field(
+        default=(), max_length=50, description='Start at these times of day, in `timezone`: `["07:30", "18:00"]`.'
+    )
+    days: tuple[Weekday, ...] = Field(
+        default=WEEK, min_length=1, description="Days of `at`; not given: each day of the week."
+    )
+    timezone: Zone = Field(default="UTC", description="IANA name of the time zone of `at`: `Asia/Seoul`.")
+
+    @model_validator(mode="after")
+    def _has_times(self) -> Self:
+        if (self.every is None) is not bool(self.at):
+            raise ValueError("give either `every` or `at`")
+        if self.every is not None and timedelta(days=1) % self.every:
+            raise ValueError("`every`: a day must hold it without a rest, as it does `10m`, `1h` and `6h`")
+        return self
+
 
 class LaunchersSettings(Section, Launches):
     """Launchers start work: by *Retry*, by `/agents start`, by webhooks, and when a task ends."""
@@ -83,6 +144,9 @@ class LaunchersSettings(Section, Launches):
     rules: tuple[OnEndSettings, ...] = Field(
         default=(), description="Work that the end of a task starts; each a `[[launchers.rules]]` (below)."
     )
+    schedules: tuple[ScheduleSettings, ...] = Field(
+        default=(), description="Work that starts by the clock; each a `[[launchers.schedules]]` (below)."
+    )
     max_depth: int = Field(
         default=Launches.max_depth,
         ge=1,
@@ -94,7 +158,8 @@ class LaunchersSettings(Section, Launches):
     max_age: Duration = Field(
         default=Launches.max_age,
         gt=timedelta(0),
-        description="A task that ended longer ago than this when its end is received starts nothing.",
+        description="A task that ended longer ago than this when its end is received starts nothing; nor does a time "
+        "of a schedule that was missed by more.",
     )
 
     @field_validator("named")
@@ -112,15 +177,16 @@ class LaunchersSettings(Section, Launches):
         for section, names in (
             *((f"retries number {i}", (one.launcher,)) for i, one in enumerate(self.retries, 1)),
             *((f"rules number {i}", one.start) for i, one in enumerate(self.rules, 1)),
+            *((f"schedules number {i}", one.start) for i, one in enumerate(self.schedules, 1)),
         ):
             for name in names:
                 if name not in self.named:
                     known = ", ".join(sorted(self.named)) or "none"
                     raise ValueError(f"{section}: there is no launcher {name!r} in launchers.named (known: {known})")
-        rules = [rule.name for rule in self.rules]
+        rules = [*(rule.name for rule in self.rules), *(one.name for one in self.schedules)]
         if len(set(rules)) < len(rules):
             raise ValueError(
-                "two rules have one name; the name identifies what a rule has started, so give each its own"
+                "two rules or schedules have one name; the name identifies what was started, so give each its own"
             )
         return self
 

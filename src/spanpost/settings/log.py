@@ -13,9 +13,11 @@ class LogSettings(Section):
     """spanpost's own log on stderr."""
 
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        default="INFO", description="Lowest level that is written."
+        default="INFO", description="Lowest level that is written. `DEBUG` has a line for each HTTP request."
     )
-    json_lines: bool = Field(default=False, description="Write JSON lines instead of text.")
+    json_lines: bool = Field(
+        default=False, description="Write JSON lines instead of text, with [fields](../how-to/run-the-gateway.md#log)."
+    )
 
     @field_validator("level", mode="before")
     @classmethod

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from typing import Annotated
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, StringConstraints, field_validator, model_validator
 
 from spanpost.http.urls import http_url
 from spanpost.launchers.registry import NAME
@@ -60,6 +61,12 @@ class EntityCommandSettings(Section, EntityCommand):
     what: str = Field(default="", max_length=60, description="The entities, for the help: `a dealer`.")
     tenant: str | None = Field(
         default=None, min_length=1, description="Tenant whose workspaces may ask; not given: `intake.tenant`."
+    )
+    start: dict[str, Annotated[str, StringConstraints(max_length=1_000)]] = Field(
+        default={},
+        max_length=5,
+        description='Launchers with a *Run* button below the answer, and their work: `{fixer = "Fix {entity}"}`. Shown '
+        "to people who may start them.",
     )
     queries: dict[str, EntityQuerySettings] = Field(
         min_length=1, max_length=10, description="Queries by the name to show, as in `outputs.queries`."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from datetime import time, timedelta
 from decimal import Decimal
@@ -13,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from spanpost.routing import noise
 from spanpost.routing.routes import Route, Verbosity, Weekday
 from spanpost.settings.conditions import ConditionSettings, Words
-from spanpost.settings.section import Duration, Section, Zone
+from spanpost.settings.section import Duration, Section, TimeOfDay, Zone
 from spanpost.sinks.plugin import SinkSettings
 from spanpost.sinks.redaction import SinkRule
 from spanpost.text.locales import Language
@@ -119,7 +118,7 @@ class RouteSettings(ConditionSettings, Route):
         description="One message for all tasks of an hour, a day or a week instead of one message each: results, "
         "failures, cost, and what waits. Questions and alerts are still posted at once.",
     )
-    digest_at: time = Field(
+    digest_at: TimeOfDay = Field(
         default=Route.digest_at,
         description="Time at which the day of a daily or weekly digest begins, and its message is posted: `HH:MM`.",
     )
@@ -151,13 +150,6 @@ class RouteSettings(ConditionSettings, Route):
         description="Send nothing; write what would be sent to a file, as without a token. The sink's setting "
         "turns it on for all its routes.",
     )
-
-    @field_validator("digest_at", mode="before")
-    @classmethod
-    def _is_time(cls, value: object) -> object:
-        if not isinstance(value, time) and not re.fullmatch(r"(?:[01]\d|2[0-3]):[0-5]\d", str(value)):
-            raise ValueError(f"{value!r} is no time of a day: write HH:MM, such as `09:00`")
-        return value
 
     @field_validator("quiet", mode="before")
     @classmethod
@@ -207,7 +199,7 @@ class NotificationSettings(Section):
     max_age: Duration = Field(
         default=timedelta(minutes=15),
         gt=timedelta(0),
-        description="Older checkpoints are recorded and not posted. Seconds, or ISO 8601 (`PT15M`).",
+        description="Older checkpoints are recorded and not posted. Seconds, `15m`, or ISO 8601 (`PT15M`).",
     )
     delivery_timeout: Duration = Field(
         default=timedelta(seconds=30),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from datetime import time
 from pathlib import Path
 from typing import Annotated
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BeforeValidator
 
 from spanpost.plugins import Duration as Duration
 from spanpost.plugins import PluginSettings
@@ -19,6 +21,12 @@ def _is_zone(value: str) -> str:
         raise ValueError(
             f"{value!r} is no time zone known here; give an IANA name such as `Asia/Seoul`, or `UTC`"
         ) from None
+    return value
+
+
+def _is_time(value: object) -> object:
+    if not isinstance(value, time) and not re.fullmatch(r"(?:[01]\d|2[0-3]):[0-5]\d", str(value)):
+        raise ValueError(f"{value!r} is no time of a day: write HH:MM, such as `09:00`")
     return value
 
 
@@ -36,6 +44,8 @@ def are_ascending(value: tuple[float, ...]) -> tuple[float, ...]:
 
 #: IANA name of a time zone that this machine knows.
 Zone = Annotated[str, AfterValidator(_is_zone)]
+#: ``HH:MM``.
+TimeOfDay = Annotated[time, BeforeValidator(_is_time)]
 
 
 class Section(PluginSettings):

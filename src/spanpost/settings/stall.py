@@ -24,6 +24,12 @@ class StallSettings(Section, StallRules):
         description="A process without heartbeats for this long (and three of its intervals) counts as gone: its open "
         "tasks are interrupted until telemetry of them arrives again.",
     )
+    unanswered_after: Duration = Field(
+        default=StallRules.unanswered_after,
+        gt=timedelta(0),
+        description="A run that ended on a request for a tool which was never called counts as "
+        "waiting for a person after this long without telemetry of it. A failed run whose root never ends fails then.",
+    )
     open_call_after: Duration = Field(
         default=StallRules.open_call_after,
         gt=timedelta(0),

@@ -12,7 +12,9 @@ from spanpost.model.messages import LocaleMessage
 from spanpost.model.tasks import MERGED, Task
 from spanpost.semconv import FINAL_STATUSES
 from spanpost.sinks.loop_label import loop
+from spanpost.tasks import titles
 from spanpost.tasks.context_limits import limit_of
+from spanpost.tasks.end_reasons import REASONS
 from spanpost.text.figures import count, money
 from spanpost.text.locales import ENGLISH, Locale
 from spanpost.text.sanitise import ELLIPSIS, line, link
@@ -84,7 +86,12 @@ def task_label(task: Task, locale: Locale = ENGLISH) -> StatusLabel:
         return StatusLabel(
             "⚠️", locale.say("status.partly_failed", failed=task.child_failed, n=task.child_count), "yellow"
         )
-    return status_label(task.status, locale)
+    label = status_label(task.status, locale)
+    if task.end_reason in REASONS and is_final(task):
+        # It ended well by its own account, and was stopped all the same.
+        emoji, colour = ("⚠️", "yellow") if task.status == "complete" else (label.emoji, label.colour)
+        return StatusLabel(emoji, locale.say(f"status.{task.end_reason}"), colour)
+    return label
 
 
 def checkpoint_label(checkpoint: Checkpoint, locale: Locale = ENGLISH) -> StatusLabel:
@@ -113,12 +120,8 @@ def checkpoint_text(checkpoint: Checkpoint, limit: int = 300, locale: Locale = E
 
 
 def title(task: Task, limit: int = 150, locale: Locale = ENGLISH) -> str:
-    """Return the name that people read: its own, else what was asked, else its framework's, its agent's or its id."""
-    return (
-        line((not task.is_named and task.ask) or task.name, limit)
-        or line(task.agent_name or "", limit)
-        or line(locale.say("task.unnamed", id=task.task_id), limit)
-    )
+    """Return the name that people read. See `spanpost.tasks.titles`."""
+    return titles.title(task, limit, locale.say("task.unnamed", id="{id}"))
 
 
 def without_content(task: Task) -> Task:

@@ -13,7 +13,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -70,6 +70,8 @@ class EntityCommand:
     queries: Mapping[str, OutputQuery]
     what: str = ""
     tenant: str | None = None
+    #: Launchers with a button below the answer, and the work that each is given: ``{entity}`` is the entity.
+    start: Mapping[str, str] = field(default_factory=dict)
 
 
 class Figures:

@@ -27,7 +27,7 @@ _COLUMNS: Final = (
 _SELECT: Final = f"""
 SELECT {", ".join(f"i.{name}" for name in _COLUMNS)}, coalesce(nullif(i.verb, ''), i.action) AS verb, i.via AS source,
   i.parameters::text AS parameters, i.options::text AS options, coalesce(t.task_id, '') AS task_id,
-  coalesce(t.name, '') AS task_name
+  coalesce(t.title, '') AS task_name
 FROM human_interventions i LEFT JOIN agent_tasks t ON t.uid = i.task_uid"""
 _FAMILY: Final = """
 WITH named AS (
@@ -49,7 +49,7 @@ _OF_FAMILY: Final = """(
 _READS: Final = """
 SELECT r.tenant, r.task_uid, r.hour, r.content, r.actor, r.actor_id, r.credential, r.client, r.detail, r.reads,
   r.first_at, r.last_at, r.os_user, r.database_role, coalesce(t.task_id, '') AS task_id,
-  coalesce(t.name, '') AS task_name
+  coalesce(t.title, '') AS task_name
 FROM content_reads r LEFT JOIN agent_tasks t ON t.uid = r.task_uid
 WHERE ($1::text IS NULL OR r.tenant = $1) AND ($2::uuid[] IS NULL OR r.task_uid = ANY($2))
   AND ($3 = '' OR r.actor_id = $3 OR lower(r.actor) = lower($3))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
@@ -47,8 +47,10 @@ class Budgets(Protocol):
         """**Protocol:** list what results cost (`tasks.result_costs`) of root tasks that began since, highest first."""
         ...
 
-    async def days(self, tenant: str, by: SpendBy, since: datetime, until: datetime, zone: str) -> list[DaySpend]:
-        """**Protocol:** list what finalized model calls cost on each day of a time zone, by model, agent, and so on."""
+    async def days(self, tenant: str, by: SpendBy, days: Sequence[datetime], until: datetime) -> list[DaySpend]:
+        """**Protocol:** list what finalized model calls cost on each day, by model, agent, and so on. `days`: when
+        each day begins in its time zone, oldest first; the last one ends at `until`.
+        """
         ...
 
     async def limits(self, tenant: str | None = None, limit: int = 1000) -> list[Limits]:

@@ -329,9 +329,9 @@ class PostgresBudgets:
         rows = await self._run(lambda c: c.fetch(_COSTS.format(key=_COST_KEYS[by]), tenant, since, limit, by == "pr"))
         return [ResultCost(**dict(row)) for row in rows]
 
-    async def days(self, tenant: str, by: SpendBy, since: datetime, until: datetime, zone: str) -> list[DaySpend]:
+    async def days(self, tenant: str, by: SpendBy, days: Sequence[datetime], until: datetime) -> list[DaySpend]:
         """List what model calls cost on each day."""
-        return await self._run(lambda c: day_spending.read(c, tenant, by, since, until, zone))
+        return await self._run(lambda c: day_spending.read(c, tenant, by, days, until))
 
     async def limits(self, tenant: str | None = None, limit: int = 1000) -> list[Limits]:
         """List how often providers refused calls."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
@@ -14,21 +14,27 @@ from spanpost.model.costs import SPEND_KEYS, DaySpend, SpendBy
 FIELDS: Final = {"agent": "agent_name", "person": "requested_by", "repo": "repo"}
 _FIGURES: Final = ("cost_usd", "calls", "unpriced", "input_tokens", "output_tokens", "cache_read_tokens")
 _ROWS: Final = """
-SELECT (u.at AT TIME ZONE $4)::date::text AS day, {key} AS key, {sums}
-FROM model_usage u {join} WHERE u.tenant = $1 AND u.at >= $2 AND u.at < $3 GROUP BY 1, 2"""
+SELECT width_bucket(u.at, $2::timestamptz[]) AS day, {key} AS key, {sums}
+FROM model_usage u {join} WHERE u.tenant = $1 AND u.at >= ($2::timestamptz[])[1] AND u.at < $3 GROUP BY 1, 2"""
 
 
-async def read(
-    connection: Any, tenant: str, by: SpendBy, since: datetime, until: datetime, zone: str
-) -> list[DaySpend]:
-    """Return the cost of each day by model, agent, person or repository."""
+def day_of(day: datetime) -> str:
+    """Return the date of a day by its begin, in the begin's own time zone."""
+    return day.date().isoformat()
+
+
+async def read(connection: Any, tenant: str, by: SpendBy, days: Sequence[datetime], until: datetime) -> list[DaySpend]:
+    """Return the cost of each day by model, agent, person or repository.
+
+    PostgreSQL is given the begin of each day: it may not know the name of a time zone that Python knows.
+    """
     query = _ROWS.format(
         key="u.model" if by == "model" else f"coalesce(t.{FIELDS[by]}, '')",
         sums=", ".join(f"sum(u.{name}){'' if name == 'cost_usd' else '::bigint'} AS {name}" for name in _FIGURES),
         join="" if by == "model" else "LEFT JOIN agent_tasks t ON t.uid = u.task_uid",
     )
-    rows = await connection.fetch(query, tenant, since, until, zone)
-    return gathered(DaySpend(**dict(row)) for row in rows)
+    rows = await connection.fetch(query, tenant, list(days), until)
+    return gathered(DaySpend(**{**dict(row), "day": day_of(days[row["day"] - 1])}) for row in rows)
 
 
 def gathered(rows: Iterable[DaySpend]) -> list[DaySpend]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -66,9 +67,13 @@ SELECT sink, sum(waiting)::int AS waiting, max(oldest)::float8 AS oldest, sum(de
   FROM deliveries WHERE state IN ('waiting', 'sending') GROUP BY sink
   UNION ALL SELECT sink, 0, 0, count(*) FROM deliveries WHERE state = 'dead' GROUP BY sink
 ) AS each GROUP BY sink"""
-_BUDGETS = """
-SELECT CASE WHEN refused THEN 'refused' WHEN opened > 0 THEN 'failing' ELSE 'throttled' END, count(*)::int
-FROM rate_limits WHERE blocked_until > clock_timestamp() OR opened > 0 GROUP BY 1"""
+_CLOSED = """
+SELECT key, CASE WHEN refused THEN 'refused' WHEN opened > 0 THEN 'failing' ELSE 'throttled' END
+FROM rate_limits WHERE blocked_until > clock_timestamp() OR opened > 0"""
+#: Of the newest deliveries: a sink that had none among them has been quiet for long.
+_DELIVERED = """
+SELECT sink, max(sent_at) FROM (SELECT sink, state, sent_at FROM deliveries ORDER BY id DESC LIMIT 5000) AS newest
+WHERE state = 'delivered' AND sent_at IS NOT NULL GROUP BY sink"""
 _DEAD = "SELECT reason, count(*)::int FROM (SELECT reason FROM quarantine LIMIT 100000) AS kept GROUP BY 1"
 _HEALTH = "SELECT tenant, agent_name, score, errors, stalls, waiting, budget FROM agent_health"
 _SEALED = """
@@ -89,6 +94,7 @@ async def figures(connection: Any, owner: UUID | None) -> Fleet | None:
     """Return the figures when it is the owner's turn to publish, else None; without an owner in any case."""
     if owner is not None and not await connection.fetchval(_TAKE, owner, TURN):
         return None
+    closed = [(row[0], row[1]) for row in await connection.fetch(_CLOSED)]
     return Fleet(
         tasks=[OpenTasks(**dict(row)) for row in await connection.fetch(_TASKS)],
         approvals=[OpenApprovals(**dict(row)) for row in await connection.fetch(_APPROVALS)],
@@ -96,7 +102,9 @@ async def figures(connection: Any, owner: UUID | None) -> Fleet | None:
         deliveries=[SinkQueue(**dict(row)) for row in await connection.fetch(_DELIVERIES)],
         health=[Health(**dict(row)) for row in await connection.fetch(_HEALTH)],
         spending=await budgets.listed(connection, None, SHOWN),
-        closed_rate_limits={row[0]: row[1] for row in await connection.fetch(_BUDGETS)},
+        closed_rate_limits=Counter(why for _, why in closed),
+        circuits=Fleet.circuits_of(closed),
+        delivered_at={row[0]: row[1] for row in await connection.fetch(_DELIVERED)},
         quarantined={row[0]: row[1] for row in await connection.fetch(_DEAD)},
         journal=await journal.depth(connection),
         sealing=await _sealing(connection),

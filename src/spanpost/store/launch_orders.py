@@ -15,9 +15,10 @@ from spanpost.model.summaries import SUMMARY
 from spanpost.model.tasks import Task
 from spanpost.readers.redaction import Redaction
 from spanpost.routing import launch_orders as rules
-from spanpost.routing.launch_orders import Launches
+from spanpost.routing.launch_orders import Join, Launches
 from spanpost.store import intervention_rows, outbox
 from spanpost.store.launch_order_rows import PLACE, SELECT, known, of_row, values_of
+from spanpost.store.rows import task_of
 from spanpost.store.transactions import Transact
 from spanpost.tasks.folded import Folded
 
@@ -48,6 +49,14 @@ _TIDY_ORDERS = """
 DELETE FROM launch_orders o WHERE o.task_uid = $2 AND o.carrier = $1
   AND NOT EXISTS (SELECT FROM deliveries d WHERE d.sink = o.carrier AND d.key = o.id::text AND d.mode = 'checkpoint')"""
 _HOUR = timedelta(hours=1)
+#: First key of the advisory lock of a join (arbitrary, fixed). Two tasks whose ends are recorded at once would
+#: otherwise not see each other.
+_JOIN = 0x5354
+_LOCK_JOIN = "SELECT pg_advisory_xact_lock($1, hashtext($2))"
+_JOINED = """
+SELECT t.doc FROM agent_tasks t
+WHERE t.tenant = $1 AND t.{field} = $2 AND t.ended_at IS NOT NULL AND t.started_at > $3
+ORDER BY t.ended_at DESC LIMIT 1000"""
 
 
 async def place(connection: Any, orders: Iterable[Order]) -> list[Order]:
@@ -99,11 +108,16 @@ async def on_end(connection: Any, folded: Folded, launches: Launches, now: datet
     tasks = [task for task in folded.tasks if task.uid in ended]
     named = order_ids(tasks)
     by = await known(connection, named.values())
-    wanted = [order for task in tasks for order in rules.on_end(task, launches, _own(by, named, task), now)]
+    complete = await _complete(connection, tasks, launches, now)
+    wanted = [order for task in tasks for order in rules.on_end(task, launches, _own(by, named, task), now, complete)]
     may, deep = rules.too_deep(wanted, launches)
     for order in deep:
         log.warning(
-            "launcher %s is not started after %s: %d rules deep, a loop?", order.name, order.caused_by, order.depth
+            "launcher %s is not started after %s: %d rules deep, a loop?",
+            order.name,
+            order.caused_by,
+            order.depth,
+            extra=rules.log_fields(order),
         )
     placed = 0
     for order in may:
@@ -112,10 +126,23 @@ async def on_end(connection: Any, folded: Folded, launches: Launches, now: datet
                 "launcher %s is not started after %s: its rule has started enough in this hour",
                 order.name,
                 order.caused_by,
+                extra=rules.log_fields(order),
             )
             continue
         placed += len(await place(connection, [order]))
     return placed
+
+
+async def _complete(connection: Any, tasks: Sequence[Task], launches: Launches, now: datetime) -> set[Join]:
+    """Return those joins of ended tasks whose other tasks have ended, too. Hold their locks until the commit."""
+    found = set()
+    for join, rule in rules.joins(tasks, launches, now):
+        await connection.execute(_LOCK_JOIN, _JOIN, "\0".join(join).replace("\0", "\x1f"))
+        asked = join.tenant, join.value, now - rule.within
+        rows = await connection.fetch(_JOINED.format(field=join.field), *asked)
+        if rule.is_complete(task_of(row["doc"]) for row in rows):
+            found.add(join)
+    return found
 
 
 def _own(by: Mapping[UUID, Order], named: Mapping[UUID, UUID], task: Task) -> Order | None:

@@ -18,6 +18,7 @@ from spanpost.store.memory_tables import MemoryTables
 from spanpost.store.pages import page_of, uuid_of
 from spanpost.store.system_user import system_user
 from spanpost.tasks import interventions as judging
+from spanpost.tasks.titles import title
 
 #: Rows of each kind that are kept; the oldest are dropped.
 KEPT: Final = 20_000
@@ -171,7 +172,7 @@ class MemoryActs:
         task = self._tables.task(row.task_uid) if row.task_uid is not None else None
         if task is None:
             return row
-        return msgspec.structs.replace(row, task_uid=task.uid, task_id=task.task_id, task_name=task.name)
+        return msgspec.structs.replace(row, task_uid=task.uid, task_id=task.task_id, task_name=title(task))
 
 
 def _shown(row: ApprovalRow | None) -> dict[str, Any]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -172,17 +172,17 @@ class MemoryBudgets:
         }
         return result_costs.listed([task for task in tasks if (task.root_uid or task.uid) in roots], by)[:limit]
 
-    async def days(self, tenant: str, by: SpendBy, since: datetime, until: datetime, zone: str) -> list[DaySpend]:
+    async def days(self, tenant: str, by: SpendBy, days: Sequence[datetime], until: datetime) -> list[DaySpend]:
         """List what model calls cost on each day."""
-        place, found = ZoneInfo(zone), []
+        found = []
         for (uid, model), kept in self._used.items():
             task = self._tables.task(uid)
             key = model if by == "model" else getattr(task, day_spending.FIELDS[by], None) or ""
             for at, used in kept:
-                if used.tenant == tenant and since <= at < until:
+                if used.tenant == tenant and days[0] <= at < until:
                     found.append(
                         DaySpend(
-                            day=at.astimezone(place).date().isoformat(),
+                            day=day_spending.day_of(days[bisect_right(days, at) - 1]),
                             key=key,
                             cost_usd=used.usage.cost_usd or Decimal(0),
                             calls=used.calls,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -120,9 +121,14 @@ class MemoryOutbox(Claims):
         """List rate limits, those with the longest open circuit first."""
         return self._listed_rate_limits(is_closed)
 
-    def closed_rate_limits(self) -> dict[str, int]:
-        """Count closed rate limits by the reason."""
-        return dict(Counter(row.why for row in self._listed_rate_limits(is_closed=True)))
+    def closed_rate_limits(self) -> list[tuple[str, str]]:
+        """Return the keys of closed rate limits, each with the reason."""
+        return [(row.key, row.why) for row in self._listed_rate_limits(is_closed=True)]
+
+    def delivered_at(self) -> dict[str, datetime]:
+        """Return when the newest delivery of each sink was sent that arrived."""
+        sent = sorted((d.sent_at, d.sink) for d in self._deliveries.values() if d.state == "delivered" and d.sent_at)
+        return {sink: at for at, sink in sent}
 
     def _listed_rate_limits(self, is_closed: bool) -> list[RateLimitRow]:
         now = self._clock()

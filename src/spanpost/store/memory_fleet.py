@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
@@ -96,14 +97,16 @@ def fleet(
     tokens: Iterable[AccessToken],
 ) -> Fleet:
     """Return the figures of all open tasks, questions and deliveries."""
-    now, shown = tables.clock(), heartbeats.shown
+    now, shown, closed = tables.clock(), heartbeats.shown, outbox.closed_rate_limits()
     living = [t for t in tables.tasks.values() if t.status not in FINAL_STATUSES and not t.is_alert]
     return Fleet(
         tasks=open_tasks((shown(t), (now - heartbeats.last_active_at(t)).total_seconds()) for t in living),
         approvals=open_approvals(living, tables.checkpoints.values(), now),
         retried=retried(tables.tasks.values(), now),
         deliveries=outbox.fleet(),
-        closed_rate_limits=outbox.closed_rate_limits(),
+        closed_rate_limits=Counter(why for _, why in closed),
+        circuits=Fleet.circuits_of(closed),
+        delivered_at=outbox.delivered_at(),
         health=health(map(shown, tables.tasks.values()), spending, now),
         spending=spending,
         ending_tokens=by_tenant(ending(tokens, now)),

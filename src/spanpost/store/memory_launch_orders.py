@@ -93,16 +93,28 @@ class MemoryLaunchOrders:
         if not launches.rules or not folded.ended:
             return 0
         now, ended, placed = self._clock(), set(folded.ended), 0
-        wanted = [
-            order
-            for task in folded.tasks
-            if task.uid in ended
-            for order in rules.on_end(task, launches, self.first(task), now)
-        ]
+        tasks = [task for task in folded.tasks if task.uid in ended]
+        complete = {
+            join
+            for join, rule in rules.joins(tasks, launches, now)
+            if rule.is_complete(
+                task
+                for task in self._tables.tasks.values()
+                if task.tenant == join.tenant
+                and getattr(task, join.field) == join.value
+                and task.started_at is not None
+                and task.started_at > now - rule.within
+            )
+        }
+        wanted = [order for task in tasks for order in rules.on_end(task, launches, self.first(task), now, complete)]
         may, deep = rules.too_deep(wanted, launches)
         for order in deep:
             log.warning(
-                "launcher %s is not started after %s: %d rules deep, a loop?", order.name, order.caused_by, order.depth
+                "launcher %s is not started after %s: %d rules deep, a loop?",
+                order.name,
+                order.caused_by,
+                order.depth,
+                extra=rules.log_fields(order),
             )
         for order in may:
             recent = [
@@ -113,6 +125,7 @@ class MemoryLaunchOrders:
                     "launcher %s is not started after %s: its rule has started enough in this hour",
                     order.name,
                     order.caused_by,
+                    extra=rules.log_fields(order),
                 )
                 continue
             placed += self.put([order])

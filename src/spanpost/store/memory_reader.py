@@ -10,6 +10,9 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+import msgspec
+
+from spanpost.model import queries
 from spanpost.model.checkpoints import Checkpoint
 from spanpost.model.queries import (
     FACET_FIELDS,
@@ -31,7 +34,6 @@ from spanpost.model.queries import (
     TimelineFilter,
     TimelineKey,
     is_begun,
-    rank_of,
 )
 from spanpost.model.tasks import Task
 from spanpost.model.totals import Totals, together, totals
@@ -42,7 +44,7 @@ from spanpost.store.memory_deliveries import MemoryOutbox
 from spanpost.store.memory_heartbeats import MemoryHeartbeats
 from spanpost.store.memory_interventions import MemoryInterventions
 from spanpost.store.memory_tables import MemoryTables
-from spanpost.store.memory_waterfalls import waterfall
+from spanpost.store.memory_waterfalls import version, waterfall
 from spanpost.store.pages import NIL, OLDEST, bounds_of, page_of, stats_of, trace_of, uuid_of
 from spanpost.tasks.approvals import trace_of_span
 from spanpost.tasks.context_curve import Point
@@ -82,7 +84,7 @@ class MemoryReader:
         found = [task for task in map(self._heartbeats.shown, self._tables.tasks.values()) if asked.takes(task)]
 
         def key(task: Task) -> TaskKey:
-            return TaskKey(task.started_at, task.uid, rank_of(task, asked.order_by))
+            return TaskKey.of(task, asked.order_by)
 
         found.sort(key=lambda task: _order(key(task)), reverse=True)
         if after is not None:
@@ -91,13 +93,19 @@ class MemoryReader:
 
     async def facets(self, asked: TaskFilter) -> Facets:
         """Return how many tasks a filter matches, and their most frequent values."""
+        within = TaskFilter(tenant=asked.tenant, since=asked.since, until=asked.until, shows_all=True)
+        newest = sorted(
+            (t.started_at for t in self._tables.tasks.values() if within.takes(t) and t.started_at), reverse=True
+        )
+        floor = newest[queries.FACETED] if len(newest) > queries.FACETED else None
+        asked = msgspec.structs.replace(asked, since=floor or asked.since)
         found = [task for task in map(self._heartbeats.shown, self._tables.tasks.values()) if asked.takes(task)]
         costs = [task.cost_usd for task in found if task.cost_usd is not None]
         fields = {
             name: [FacetValue(*one) for one in Counter(getattr(t, column) for t in found).most_common(FACETS_SHOWN)]
             for name, column in FACET_FIELDS.items()
         }
-        return Facets(total=len(found), cost_usd=sum(costs, Decimal(0)) if costs else None, fields=fields)
+        return Facets(total=len(found), cost_usd=sum(costs, Decimal(0)) if costs else None, fields=fields, since=floor)
 
     async def task(self, tenant: str, ref: str) -> Task | None:
         """Return a task by any of its ids, its uid, or its trace id."""
@@ -183,6 +191,10 @@ class MemoryReader:
     async def waterfall(self, task_uid: UUID, since: datetime | None, until: datetime | None) -> Waterfall:
         """Return what a task and those below it did in a window of time."""
         return waterfall(self._tables, self._heartbeats, self._people, task_uid, since, until)
+
+    async def version(self, task_uid: UUID) -> str:
+        """Return what differs once anything of a task or of those below it was recorded."""
+        return version(self._tables, self._heartbeats, task_uid)
 
     async def totals(self, uids: Iterable[UUID]) -> dict[UUID, Totals]:
         """Return the figures of tasks together with all tasks below them, of those that have any."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from hashlib import sha256
 from uuid import UUID
 
+import msgspec
+
 from spanpost.model.tasks import Task
-from spanpost.model.waterfalls import AskedSpan, Tick, Waterfall
+from spanpost.model.waterfalls import TRACKS, AskedSpan, Tick, Waterfall
 from spanpost.store.memory_heartbeats import MemoryHeartbeats
 from spanpost.store.memory_interventions import MemoryInterventions
 from spanpost.store.memory_tables import MemoryTables
@@ -48,9 +51,17 @@ def waterfall(
     return Waterfall(tracks=[heartbeats.shown(task) for task in tracks], ticks=ticks, questions=asked)
 
 
+def version(tables: MemoryTables, heartbeats: MemoryHeartbeats, task_uid: UUID) -> str:
+    """Return what differs once anything of a task or of those below it was recorded."""
+    return sha256(msgspec.msgpack.encode([heartbeats.shown(task) for task in _family(tables, task_uid)])).hexdigest()
+
+
 def _family(tables: MemoryTables, task_uid: UUID) -> list[Task]:
     root = tables.task(task_uid)
     found = {root.uid: root} if root is not None else {}
-    while new := [t for t in tables.tasks.values() if t.uid not in found and t.parent_uid in found]:
+    tenant = root.tenant if root is not None else ""
+    while new := [
+        t for t in tables.tasks.values() if t.uid not in found and t.parent_uid in found and t.tenant == tenant
+    ]:
         found |= {task.uid: task for task in new}
-    return sorted(found.values(), key=lambda t: (t.uid != task_uid, t.started_at or _LATEST, t.uid))
+    return sorted(found.values(), key=lambda t: (t.uid != task_uid, t.started_at or _LATEST, t.uid))[:TRACKS]

@@ -33,7 +33,6 @@ from spanpost.model.queries import (
     TimelineEntry,
     TimelineFilter,
     TimelineKey,
-    rank_of,
 )
 from spanpost.model.tasks import Task
 from spanpost.model.totals import Totals
@@ -133,7 +132,7 @@ class PostgresReader:
             ") page ON page.uid = t.uid ORDER BY page.by DESC, t.uid DESC"
         )
         found = [shown(*row) for row in await self._run(lambda c: c.fetch(query, *values))]
-        return page_of(found, limit, lambda task: TaskKey(task.started_at, task.uid, rank_of(task, asked.order_by)))
+        return page_of(found, limit, lambda task: TaskKey.of(task, asked.order_by))
 
     async def facets(self, asked: TaskFilter) -> Facets:
         """Return how many tasks a filter matches, and their most frequent values."""
@@ -198,6 +197,10 @@ class PostgresReader:
     async def waterfall(self, task_uid: UUID, since: datetime | None, until: datetime | None) -> Waterfall:
         """Return what a task and those below it did in a window of time."""
         return await waterfalls.read(self._run, self._prices(), task_uid, since, until)
+
+    async def version(self, task_uid: UUID) -> str:
+        """Return what differs once anything of a task or of those below it was recorded."""
+        return await waterfalls.version(self._run, task_uid)
 
     # --- sums and questions ------------------------------------------------------------------------------------------
 

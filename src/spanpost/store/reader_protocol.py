@@ -138,6 +138,13 @@ class Reader(CheckpointStream, Protocol):
         """**Protocol:** return what a task and those below it did in a window; None: from its begin, to its end."""
         ...
 
+    async def version(self, task_uid: UUID) -> str:
+        """**Protocol:** return what differs once anything of a task or of those below it was recorded or erased.
+
+        It costs little: ask for it before the waterfall.
+        """
+        ...
+
     async def stats(self, tenant: str, since: datetime, until: datetime) -> Stats:
         """**Protocol:** return sums over the announced tasks that started in `[since, until)`."""
         ...

@@ -1,7 +1,4 @@
-"""The results of a fold as rows: SQL and the values that go into it.
-
-jsonb is sent as text with a cast: this needs no codec on the connection, so it works behind a pooler as well.
-"""
+"""The results of a fold as rows: SQL and its values. jsonb is sent as text with a cast, which works behind poolers."""
 
 from __future__ import annotations
 
@@ -20,6 +17,7 @@ from spanpost.model.tasks import Task
 from spanpost.store.compression import compressed, decompressed
 from spanpost.store.copying import NULL, copy_into, jsonb, sized
 from spanpost.tasks.folded import Folded, Move, SpanMove
+from spanpost.tasks.titles import title
 from spanpost.text.repair import mend_value
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -88,7 +86,7 @@ _OF_TASK = {"inferred": "is_inferred", "announced": "is_announced"}
 _TASK_COLUMNS = {
     "uid": "uuid", "tenant": "text", "task_id": "text", "aliases": "jsonb", "parent_uid": "uuid",
     "parent_task_id": "text", "root_uid": "uuid", "message_uid": "uuid", "trace_id": "bytea", "span_id": "bytea",
-    "name": "text", "type": "text", "agent_name": "text", "agent_id": "text", "agent_version": "text",
+    "title": "text", "name": "text", "type": "text", "agent_name": "text", "agent_id": "text", "agent_version": "text",
     "service": "text", "environment": "text", "repo": "text", "topic": "text", "requested_by": "text",
     "retry_of": "text", "caused_by": "text", "order_id": "text", "session_id": "text", "status": "text",
     "end_reason": "text", "inferred": "boolean", "rule": "text", "announced": "boolean", "progress": "float8",
@@ -138,6 +136,7 @@ def task_rows(tasks: Sequence[Task]) -> str:
     for task in tasks:
         fields = _fields(task)
         document = compressed(_pack(fields))
+        fields["title"] = title(task)
         if max(filter(None, _counts_of(task)), default=0) > _INT64:
             fields.update([(f, _INT64) for f in _COUNTS if (fields.get(f) or 0) > _INT64])
         # The document becomes one more field of the row's object.

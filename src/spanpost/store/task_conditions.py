@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from spanpost.model.queries import TaskFilter, bounds
+from spanpost.model.queries import LEAST_PREFIX, TaskFilter, bounds
 
 #: A task's start in the order of lists: one without a start comes last.
 START: Final = "coalesce(t.started_at, '-infinity'::timestamptz)"
@@ -68,7 +68,8 @@ def of(asked: TaskFilter) -> tuple[list[str], list[Any]]:
     if not asked.shows_all:
         where.append("t.announced")
     if asked.q:
-        add("(t.name ILIKE ? OR t.action ILIKE ? OR t.task_id ILIKE ? OR t.agent_name ILIKE ?)", _part(asked.q))
+        columns = "title", "name", "action", "task_id", "agent_name"
+        add(f"({' OR '.join(f't.{column} ILIKE ?' for column in columns)})", _part(asked.q))
     if asked.begins:
         where.append(beginning("t.uid", "t.task_id", asked.begins, values))
     if asked.statuses:
@@ -80,7 +81,9 @@ def of(asked: TaskFilter) -> tuple[list[str], list[Any]]:
 
 
 def beginning(key: str, id: str, begins: str, values: list[Any]) -> str:
-    """Return the condition that a key or an id begins so, and append its values."""
+    """Return the condition of `is_begun`, and append its values."""
+    if len(begins) < LEAST_PREFIX:
+        return "false"
     values.append(begins)
     condition = f"starts_with({id}, ${len(values)})"
     if (within := bounds(begins)) is not None:

@@ -7,6 +7,7 @@ of one kind that began in one slice. A narrower window is read call by call agai
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -16,28 +17,41 @@ from uuid import UUID
 from spanpost.model.observations import Part
 from spanpost.model.readings import Role
 from spanpost.model.tasks import Task
-from spanpost.model.waterfalls import AskedSpan, Bar, Tick, Waterfall
+from spanpost.model.waterfalls import TRACKS, AskedSpan, Bar, Tick, Waterfall
 from spanpost.store.context_curves import CALL_COLUMNS, call_of
 from spanpost.store.heartbeats import shown
 from spanpost.store.pages import ROLES
+from spanpost.store.task_conditions import STATUS
 from spanpost.store.transactions import Transact
 from spanpost.tasks.folded import PriceSource
 from spanpost.tasks.waterfalls import OwnedCall, bar_of, uses_of
 
-#: Calls that are read one by one; slices of a folded window; tasks, ticks, questions and model calls that are read.
+#: Calls that are read one by one; slices of a folded window; ticks, questions and model calls that are read.
 MOST: Final = 800
 SLICES: Final = 300
-TRACKS: Final = 40
+#: Newest calls of a track that are folded; in a narrower window there are others.
+CALLS_READ: Final = 20_000
 _TICKS, _QUESTIONS, _USES = 600, 200, 1_500
+#: Tasks below each other, and tasks among which the tracks are chosen: PostgreSQL stops the recursion there, so a task
+#: with 100,000 tasks below it costs no more. Nearer ones come first.
 _DEPTH: Final = 16
-_FAMILY: Final = f"""
+_FAMILY_READ: Final = 400
+_BELOW: Final = f"""
 WITH RECURSIVE below AS (
-  SELECT t.uid, 0 AS depth FROM agent_tasks t WHERE t.uid = $1
-  UNION
-  SELECT c.uid, b.depth + 1 FROM below b JOIN agent_tasks c ON c.parent_uid = b.uid WHERE b.depth < {_DEPTH}
-)
-SELECT t.doc, spanpost_phase(t), t.cost_usd FROM agent_tasks t WHERE t.uid IN (SELECT uid FROM below)
+  SELECT t.uid, t.tenant, 0 AS depth FROM agent_tasks t WHERE t.uid = $1
+  UNION ALL
+  SELECT c.uid, c.tenant, b.depth + 1 FROM below b JOIN agent_tasks c ON c.parent_uid = b.uid AND c.tenant = b.tenant
+  WHERE b.depth < {_DEPTH}
+), family AS MATERIALIZED (SELECT uid FROM below LIMIT {_FAMILY_READ})"""
+_FAMILY: Final = f"""{_BELOW}
+SELECT t.doc, spanpost_phase(t), t.cost_usd FROM agent_tasks t WHERE t.uid IN (SELECT uid FROM family)
 ORDER BY t.uid = $1 DESC, t.started_at NULLS LAST, t.uid LIMIT {TRACKS}"""
+#: What is recorded of a task changes its row; what is erased is no more to be shown.
+_VERSION: Final = f"""{_BELOW}
+SELECT md5(concat(
+  string_agg(concat_ws(' ', t.uid, t.updated_at, {STATUS}), ';' ORDER BY t.uid),
+  (SELECT erased_at FROM erased_traces WHERE key = '')
+)) FROM agent_tasks t WHERE t.uid IN (SELECT uid FROM family)"""
 #: Ended calls that touch the window. `occurred_at` is a call's end and has an index.
 _WHERE: Final = f"""e.task_uid = ANY($1::uuid[]) AND e.part = {int(Part.ENDED)} AND e.role = ANY($2::smallint[])
   AND e.occurred_at >= $3 AND e.start_ns <= $4"""
@@ -54,8 +68,12 @@ _FOLDED: Final = f"""
 SELECT task_uid, role, min(start_ns) AS start_ns, max(end_ns) AS end_ns, count(*)::int AS count,
   (count(*) FILTER (WHERE status = 2))::int AS errors, mode() WITHIN GROUP (ORDER BY name) AS name
 FROM (
-  SELECT e.task_uid, e.role, e.start_ns, e.end_ns, e.status, coalesce(e.name, s.name, '') AS name
-  FROM audit_rows e LEFT JOIN attribute_sets s ON s.id = e.set_id WHERE {_WHERE}
+  SELECT c.task_uid, c.role, c.start_ns, c.end_ns, c.status, coalesce(c.name, s.name, '') AS name
+  FROM unnest($1::uuid[]) AS track(uid) CROSS JOIN LATERAL (
+    SELECT e.task_uid, e.role, e.start_ns, e.end_ns, e.status, e.name, e.set_id FROM audit_rows e
+    WHERE {_WHERE.replace("= ANY($1::uuid[])", "= track.uid")}
+    ORDER BY e.occurred_at DESC LIMIT {CALLS_READ}
+  ) c LEFT JOIN attribute_sets s ON s.id = c.set_id
 ) e GROUP BY task_uid, role, (greatest(start_ns, $5) - $5) / $6 ORDER BY 3 LIMIT {SLICES * len(ROLES) * 4}"""
 _CHECKPOINTS: Final = f"""
 SELECT task_uid, at, kind, status, text FROM agent_checkpoints
@@ -70,13 +88,21 @@ _MODEL_CALLS: Final = f"""
 WITH calls AS (
   SELECT e.occurred_at, e.event_id, row_number() OVER (ORDER BY e.occurred_at DESC, e.event_id) - 1 AS place,
     count(*) OVER () / {_USES} + 1 AS stride
-  FROM audit_rows e
-  WHERE e.task_uid = ANY($1::uuid[]) AND e.part = {int(Part.ENDED)} AND e.role = {int(Role.LLM)}
+  FROM unnest($1::uuid[]) AS track(uid) CROSS JOIN LATERAL (
+    SELECT a.occurred_at, a.event_id FROM audit_rows a
+    WHERE a.task_uid = track.uid AND a.part = {int(Part.ENDED)} AND a.role = {int(Role.LLM)}
+    ORDER BY a.occurred_at DESC LIMIT {CALLS_READ}
+  ) e
 )
 SELECT e.task_uid, e.status, {CALL_COLUMNS} FROM calls c
 JOIN agent_events e ON e.occurred_at = c.occurred_at AND e.event_id = c.event_id
 WHERE c.place % c.stride = 0 AND e.task_uid = ANY($1::uuid[])"""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+async def version(run: Transact, task_uid: UUID) -> str:
+    """Return what differs once anything of a task or of those below it was recorded."""
+    return str(await run(lambda c: c.fetchval(_VERSION, task_uid)))
 
 
 async def read(
@@ -111,6 +137,9 @@ async def read(
     def make() -> Waterfall:
         bars = [_folded(row) for row in calls] if is_folded else [bar_of(_owned(row), prices) for row in calls]
         bars += [bar_of(_owned(row, Part.STARTED), prices) for row in still_open]
+        folded = Counter[UUID]()
+        for row in calls if is_folded else ():
+            folded[row["task_uid"]] += row["count"]
         return Waterfall(
             tracks=tracks,
             bars=sorted((one for one in bars if one is not None), key=lambda one: one.started_at),
@@ -118,6 +147,7 @@ async def read(
             questions=[AskedSpan(**dict(row)) for row in reversed(asked)],
             uses=uses_of((_owned(row) for row in uses), cost, prices),
             is_folded=is_folded,
+            is_cut=any(count >= CALLS_READ for count in folded.values()),
         )
 
     # Reading a thousand calls takes a tenth of a second: meanwhile the loop records.

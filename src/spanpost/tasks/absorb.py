@@ -123,6 +123,10 @@ def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, 
             )
     elif at > facts.active_ns and not r.is_quiet and r.is_of_agent:  # others count only if their span came first
         facts.active_ns = at
+    if r.is_aside and not is_span:
+        facts.is_beside = newest(facts.is_beside, 0, at, key, True)
+    if r.begins_tool:
+        facts.begun = newest(facts.begun, 0, at, key, True)
     if r.is_idle:
         facts.idle = newest(facts.idle, 0, at, key, True)
     if r.rests:
@@ -189,7 +193,9 @@ def _identity(facts: Facts, o: Observation, r: Reading, key: bytes, begins: int,
                 facts.totals_of = newest(facts.totals_of, 0, o.at_ns, key, r.totals_of)
     elif r.agent_label:
         facts.agent_label = newest(facts.agent_label, 0, earliest, key, r.agent_label)
-    if r.is_session:
+    if r.is_unattended:
+        facts.is_session = newest(facts.is_session, 1, earliest, key, False)
+    elif r.is_session:
         facts.is_session = newest(facts.is_session, 0, earliest, key, True)
     # Most spans repeat what an earlier one said: check that without a call.
     if (said := r.conversation_id) and (
@@ -231,8 +237,9 @@ def _ended(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, is_
         has_failed = role is _TOOL or (role is _LLM and (r.usage is None or not r.usage.is_known))
     if role is _LLM:
         usage = r.usage
-        if r.is_metered:  # a late sum of many calls, whose times are unknown
-            facts.metered = newest(facts.metered, 0, at, key, True)
+        if r.is_metered or r.is_quiet:  # a late sum of calls of unknown times; a call beside a session that waits
+            if r.is_metered:
+                facts.metered = newest(facts.metered, 0, at, key, True)
             if r.model:
                 facts.model = newest(facts.model, -1, at, key, r.model)
             return
@@ -247,9 +254,11 @@ def _ended(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, is_
             if not has_failed:
                 facts.accept(model, usage.input)
     elif role is _TOOL:
+        if r.is_quiet:
+            return
         facts.active_ns = max(facts.active_ns, at)
-        # Its result: unknown (0), known to be empty (1), known to be there (2).
-        result = 1 if r.has_no_result or r.is_interrupt else 2 if r.has_result else 0
+        # Its result: unknown (0), known to be empty (1), known to be there (2), unknown and it may wait (3).
+        result = 1 if r.has_no_result or r.is_interrupt else 2 if r.has_result else 3 if r.may_wait else 0
         if not r.is_same_call:
             _tool(facts, o, key, r.tool_name or "", has_failed, result, r.tool_call_id or "")
     elif role is _HANDOFF:
@@ -264,7 +273,7 @@ def _ended(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, is_
         outcome = "cancelled" if r.is_cancelled else "error" if has_failed else "ok" if o.status is _OK else "unset"
         if o.exceptions and role != _TASK and outcome in ("ok", "unset"):
             facts.exception = newest(facts.exception, 0, at, key, True)
-        closed = SpanEnd(at, key, outcome, shown.type, shown.message)
+        closed = SpanEnd(at, key, outcome, shown.type, shown.message, int(r.finish) if role is not _LLM else 0)
         if facts.ending.closed is None or closed > facts.ending.closed:
             facts.ending.closed = closed
 

@@ -16,12 +16,10 @@ from spanpost.tasks.folded import Difference, FoldRules, Timer
 from spanpost.tasks.ownership import TaskStates
 from spanpost.tasks.records import TaskState
 from spanpost.tasks.reported import Reported
-from spanpost.tasks.status import TaskVerdict, judge, may_be_given_up
+from spanpost.tasks.status import TaskVerdict, judge, quiet_after
 from spanpost.tasks.task_rules import TaskRules
 from spanpost.tasks.work import Key
 
-#: Time without events after which a task whose last call failed counts as failed without an end of its root.
-GIVEN_UP_AFTER = timedelta(seconds=60)
 #: Time after which a run is announced that did nothing yet and may be one more run of a task with a message.
 HELD = timedelta(seconds=60)
 
@@ -31,6 +29,8 @@ def is_sure(states: TaskStates, key: Key, state: TaskState) -> bool:
 
     An explicit task with events only waits, too: its question may arrive before its start.
     """
+    if value_of(state.facts.is_beside) is not None:
+        return False
     if state.task_id and (state.has_root_span or _is_seen_at_work(state)):
         return True
     if not state.has_root_span:
@@ -51,8 +51,10 @@ def _is_seen_at_work(state: TaskState) -> bool:
 
 
 def is_worth_a_message(state: TaskState, verdict: TaskVerdict, rules: TaskRules) -> bool:
-    """Tell whether to announce a task."""
+    """Tell whether to announce a task: never what a coding CLI asks beside a session, for a title."""
     facts = state.facts
+    if value_of(facts.is_beside) is not None:
+        return False
     request = requests.around(facts, has_root_span=state.has_root_span)
     when = rules.rule_for(value_of(request)).when
     if facts.asks:
@@ -80,13 +82,13 @@ def _is_work(state: TaskState) -> bool:
     return state.facts.has_entries(apart_from=("acts", "attributes")) or value_of(state.facts.status) is not None
 
 
-def must_be_watched(state: TaskState) -> bool:
-    """Tell whether a timer is needed for a task whose last call failed.
+def watched(state: TaskState, rules: FoldRules) -> timedelta | None:
+    """Return after how long more is concluded of a task if nothing comes; None where no timer is needed.
 
-    Its root may never end, and retries take a while.
+    The root of a failed run may never end, and retries take a while; what a model asked for may be called yet.
     """
     before, newest = state.reported, state.facts.last_ns
-    return before.watched_ns != newest and newest > before.quiet_ns and may_be_given_up(state)
+    return quiet_after(state, rules) if before.watched_ns != newest and newest > before.quiet_ns else None
 
 
 class Announced(NamedTuple):
@@ -106,10 +108,11 @@ def after_delay(key: Key, state: TaskState, rules: FoldRules, now: datetime) -> 
     elif before.is_counting or before.is_settling:  # only counters change, nothing that is shown
         use = count(state)
         after, found = replace(after, counted=use.counted), use.growth or found
-    if not before.is_over and newest > before.quiet_ns and may_be_given_up(state):
+    delay = quiet_after(state, rules) if not before.is_over and newest > before.quiet_ns else None
+    if delay is not None:
         if before.watched_ns == newest:
             after = replace(after, quiet_ns=newest)
         else:
             after = replace(after, watched_ns=newest)
-            found.timers.append(Timer(key, now + GIVEN_UP_AFTER))
+            found.timers.append(Timer(key, now + delay))
     return Announced(after, found)

@@ -19,6 +19,7 @@ from spanpost.model.observations import Observation, Part
 from spanpost.model.readings import Approval, EventReport, Reading, Role
 from spanpost.tasks.amounts import ZERO, Amounts, dollars
 from spanpost.tasks.approvals import answered_id, counted_id, decided_id, escalated_id, passed_on_id, requested_id
+from spanpost.tasks.end_reasons import REASONS
 from spanpost.tasks.status import TaskVerdict
 from spanpost.tasks.times import EPOCH, moment
 from spanpost.tasks.work import Key
@@ -180,6 +181,9 @@ def end(verdict: TaskVerdict, started_ns: int, used: Amounts = ZERO) -> LocaleMe
             words if kind and words.startswith(kind) else ": ".join(part for part in (kind, words) if part)
         )
         reason = verdict.reason or reason
+        if verdict.end_reason in REASONS:
+            why = message(f"end.{verdict.end_reason}")
+            return message("checkpoint.ended_because", end=why, reason=reason) if reason else why
         return message("checkpoint.failed_because", reason=reason) if reason else message("checkpoint.failed")
     if verdict.status == c.WAITING:
         is_prompt = verdict.rule.startswith("session")
@@ -189,6 +193,8 @@ def end(verdict: TaskVerdict, started_ns: int, used: Amounts = ZERO) -> LocaleMe
         said = message("checkpoint.cancelled_in", time=seconds) if seconds else message("checkpoint.cancelled")
     else:
         said = message("checkpoint.complete_in", time=seconds) if seconds else message("checkpoint.complete")
+    if verdict.end_reason in REASONS:
+        said = message("checkpoint.beside", text=said, figure=message(f"end.{verdict.end_reason}"))
     return reduce(lambda text, figure: message("checkpoint.beside", text=text, figure=figure), _used(used), said)
 
 

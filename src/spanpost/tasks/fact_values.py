@@ -179,6 +179,8 @@ class SpanEnd(NamedTuple):
     outcome: str
     failure_type: str = ""
     failure_message: str = ""
+    #: A `Finish`, where the root span states one.
+    finish: int = 0
 
 
 class Sign(NamedTuple):

@@ -164,6 +164,8 @@ class Facts(msgspec.Struct, omit_defaults=True, gc=False):
     conversation: Fact[str] | None = None
     model: Fact[str] | None = None
     is_session: Fact[bool] | None = None
+    #: A conversation that a coding CLI has with itself.
+    is_beside: Fact[bool] | None = None
     # What it does and did.
     call: Fact[CallEnd] | None = None
     tool: Fact[CallEnd] | None = None

@@ -28,6 +28,7 @@ from spanpost.model.standing_approvals import StandingApproval
 from spanpost.model.tasks import Step, Task
 from spanpost.model.totals import Totals, totals
 from spanpost.tasks.interventions import scopes
+from spanpost.tasks.titles import title
 from spanpost.text.legible import shown
 from spanpost.text.sanitise import line, scrub
 
@@ -65,6 +66,7 @@ def task_json(
     out: dict[str, Any] = {
         "task_id": task.task_id,
         "parent_task_id": task.parent_task_id,
+        "title": title(task),
         "name": task.name or None,
         "agent_name": task.agent_name,
         "status": task.status,
@@ -200,7 +202,7 @@ def streamed_json(one: StreamedCheckpoint) -> dict[str, Any]:
         "progress": checkpoint.progress,
         "task_uid": str(task.uid),
         "root_uid": str(task.root_uid or task.uid),
-        "task_name": task.name or None,
+        "task_name": title(task),
         "agent_name": task.agent_name,
         "task_status": task.status,
     }
@@ -215,7 +217,7 @@ def question_json(row: ApprovalRow, task: Task | None) -> dict[str, Any]:
         "state": str(row.state),
         "task_uid": str(row.task_uid),
         "task_id": task.task_id if task is not None else None,
-        "task_name": (task.name or None) if task is not None else None,
+        "task_name": title(task) if task is not None else None,
         "agent_name": task.agent_name if task is not None else None,
         "question": read.question or None,
         "detail": read.detail or None,

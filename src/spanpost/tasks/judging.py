@@ -17,7 +17,7 @@ from spanpost.model.checkpoints import Checkpoint
 from spanpost.model.ids import uuid_of
 from spanpost.tasks import agents_below
 from spanpost.tasks.agents_below import Levels
-from spanpost.tasks.announcing import GIVEN_UP_AFTER, HELD, is_root, is_sure, is_worth_a_message, must_be_watched
+from spanpost.tasks.announcing import HELD, is_root, is_sure, is_worth_a_message, watched
 from spanpost.tasks.context_use import ContextUse, use_of
 from spanpost.tasks.counting import count, is_counted
 from spanpost.tasks.folded import Difference, FoldRules, Timer
@@ -172,9 +172,14 @@ def judge_task(states: TaskStates, key: Key, state: TaskState, rules: FoldRules,
     if is_delayed:
         is_held = state.has_root_span and (own := states.subtree(key)) is not None and own.is_held
         found.timers.append(Timer(key, now + (HELD if is_held else rules.announce_delay)))
+    elif (
+        not (verdict.is_over or after.is_settling)
+        and (delay := watched(state, rules)) is not None
+        and (not after.is_counting or delay < rules.usage_delay)
+    ):
+        # The same timer counts its figures: of what has ended no more are expected.
+        after = replace(after, watched_ns=state.facts.last_ns)
+        found.timers.append(Timer(key, now + delay))
     elif after.is_counting and not before.is_counting:
         found.timers.append(Timer(key, now + rules.usage_delay))
-    elif not (verdict.is_over or after.is_counting or after.is_settling) and must_be_watched(state):
-        after = replace(after, watched_ns=state.facts.last_ns)
-        found.timers.append(Timer(key, now + GIVEN_UP_AFTER))
     return JudgedTask(state, use, verdict, after, checkpoints, found)

@@ -14,21 +14,12 @@ from __future__ import annotations
 import msgspec
 
 from spanpost.model.readings import Finish
+from spanpost.readers.asked_tools import CLOSING
 from spanpost.tasks.facts import Facts
 
-#: Tools after which no model turn is expected: a run that closes on one of them has ended, not asked.
-_CLOSING = (
-    "final_answer",
-    "final_result",
-    "final_output",
-    "finish",
-    "handoff",
-    "transfer",
-    "submit",
-    "return_",
-    "complete_task",
-    "attempt_completion",
-)
+#: Whether a run left a tool call open: not, probably (a model asked for a tool and none was called), surely (the tool
+#: is known to have no result, or to need a person).
+NOT_OPEN, MAYBE_OPEN, OPEN = 0, 1, 2
 
 
 class Called(msgspec.Struct, frozen=True, gc=False):
@@ -36,7 +27,8 @@ class Called(msgspec.Struct, frozen=True, gc=False):
 
     at: int
     has_failed: bool
-    #: Of a model call its `Finish`; of a tool its result: unknown (0), nothing (1), something (2).
+    #: Of a model call its `Finish`; of a tool its result: unknown (0), nothing (1), something (2), unknown and it
+    #: may wait (3).
     outcome: int
     name: str = ""
     id: str = ""
@@ -54,19 +46,15 @@ class Last(msgspec.Struct, frozen=True, gc=False):
         return self.call is not None and self.call.has_failed and (self.tool is None or self.tool.at <= self.call.at)
 
     @property
-    def is_unresolved(self) -> bool:
-        """True when the run closed on a tool call that was requested and not made, or made and not followed
-        by a model turn.
-        """
+    def open_call(self) -> int:
+        """Whether the run closed on a tool call without an answer. A tool that ran and ended asks nobody."""
         call, tool = self.call, self.tool
+        if tool is not None and (call is None or tool.at > call.at):
+            is_open = OPEN if tool.outcome == 1 else MAYBE_OPEN if tool.outcome == 3 else NOT_OPEN
+            return is_open if CLOSING.search(tool.name) is None else NOT_OPEN
         if call is None:
-            return tool is not None and tool.outcome == 1
-        if tool is not None and tool.at > call.at:
-            name = tool.name.lower()
-            if any(closing in name for closing in _CLOSING):
-                return False
-            return tool.outcome == 1 or (tool.outcome != 2 and call.outcome in (Finish.TOOLS, Finish.UNKNOWN))
-        return call.outcome == Finish.TOOLS
+            return NOT_OPEN
+        return OPEN if call.outcome == Finish.ASKS else MAYBE_OPEN if call.outcome == Finish.TOOLS else NOT_OPEN
 
 
 def last(facts: Facts) -> Last:

@@ -322,7 +322,7 @@ class CallCopy(msgspec.Struct, array_like=True, gc=False):
 
     start_ns: int
     end_ns: int
-    #: (is a span with a parent, has tokens, span key): the greatest wins.
+    #: (is a span with a parent, how much is known of its tokens, span key): the greatest wins.
     rank: tuple[int, int, bytes]
     #: Cost in nano-dollars; -1: unknown.
     cost: int = -1

@@ -65,7 +65,7 @@ def report_runs(state: TaskState, verdict: TaskVerdict, before: dict[Key, Report
         if ended is not None and ended.is_over:
             # The task's figures are those of the session: the end of a prompt says its own.
             words = checkpoints.end(ended, started_ns, run.amounts if is_session else ZERO)
-            end = f"{ended.status}\0{worded(words)[0]}\0{ended.ended_ns}{place}"
+            end = f"{ended.status}\0{worded(words)[0]}\0{ended.ended_ns}\0{started_ns}{place}"
             if end != was.end:
                 found.append(_checkpoint(end_id(root), state, Kind.END, ended.status, words, ended.ended_ns, run))
         elif was.end:

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from spanpost.model.observations import Observation, Part, Status
 from spanpost.model.readings import Reading, Role
+from spanpost.model.usage import Usage
 from spanpost.tasks.amounts import NOTHING, of_call
 from spanpost.tasks.duplicate_calls import borrowed, claim, winners
 from spanpost.tasks.fact_values import SpanEnd
@@ -278,7 +279,7 @@ class Spans:
         if key:
             # A span knows its parent; a record that stands for one knows only the span around it.
             place = -1 if r.stands_for is not None else 1 if node.parent else 0
-            ranks = (place, 1 if r.usage is not None and r.usage.is_known else 0, own)
+            ranks = (place, _known(r.usage), own)
             cost = node.own.cost if node.own is not None and node.own.cost_calls else -1
             out = claim(self.duplicates_of, key, own, CallCopy(o.start_ns or o.at_ns, o.end_ns or o.at_ns, ranks, cost))
             if out == own:
@@ -354,3 +355,8 @@ def _closed(p: Placed) -> SpanEnd:
     outcome = "error" if o.status is Status.ERROR else "ok" if o.status is Status.OK else "unset"
     kind, message = (failure.type, failure.message) if failure is not None else ("", o.status_message)
     return SpanEnd(o.at_ns, p.content_hash, outcome, kind[:200], message[:TEXT_CAP])
+
+
+def _known(usage: Usage | None) -> int:
+    """Return how much is known of a call's tokens: of its copies the one that knows more counts."""
+    return 0 if usage is None else (usage.input is not None) + (usage.output is not None)

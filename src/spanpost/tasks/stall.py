@@ -59,6 +59,8 @@ class StallRules:
     interrupt_after: timedelta = timedelta(minutes=1)
     #: How long an open tool or model call explains that nothing else is received.
     open_call_after: timedelta = timedelta(hours=1)
+    #: How long a run that ended on a tool call without an answer may be quiet before it waits for a person.
+    unanswered_after: timedelta = timedelta(seconds=10)
 
     @property
     def is_endless(self) -> bool:

@@ -8,7 +8,8 @@ Rules. The newest run decides. Within it, the first of these that applies decide
     root         the root span ended in error, or was cancelled
     nested span  the last nested root span ended in error (frameworks whose root says OK over failed runs)
     last call    the last model call, or a turn after it, failed
-    unresolved   it ended with a tool call open: probably waiting for an answer
+    unresolved   it ended with a tool call open: waiting for an answer
+    unanswered   it ended on a request for a tool that was not called, and nothing came for a while since
     rested       a coding session answered and did nothing since: complete, or waiting for its next prompt
     root OK      complete
     root UNSET   complete, inferred
@@ -22,20 +23,28 @@ Theory. Every input is a merged fact, so the status does not depend on the order
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import msgspec
+from msgspec.structs import replace
 
 from spanpost import semconv as c
 from spanpost.model.messages import LocaleMessage
-from spanpost.tasks import acts, approvals
+from spanpost.model.readings import Finish
+from spanpost.tasks import acts, approvals, end_reasons
 from spanpost.tasks.context_limits import is_near, limits
 from spanpost.tasks.context_use import ContextUse, ahead
 from spanpost.tasks.fact_values import FailureWords, SpanEnd
-from spanpost.tasks.facts import Ending, Facts, time_of, value_of
+from spanpost.tasks.facts import Facts, time_of, value_of
 from spanpost.tasks.folded import FoldRules
-from spanpost.tasks.last_calls import last, last_by
+from spanpost.tasks.last_calls import MAYBE_OPEN, NOT_OPEN, OPEN, Last, last, last_by
 from spanpost.tasks.records import Run, TaskState
 from spanpost.tasks.runs import is_loose, newest_run
 from spanpost.text.wording import message, worded
+
+#: Time without events after which a task whose last call failed counts as failed without an end of its root.
+GIVEN_UP_AFTER = timedelta(seconds=60)
+_UNANSWERED = "unanswered tool call"
 
 
 class TaskVerdict(msgspec.Struct, frozen=True, gc=False):
@@ -58,11 +67,13 @@ def judge(state: TaskState, use: ContextUse, rules: FoldRules) -> TaskVerdict:
     run = newest_run(state) or Run()
     verdict = _end(state, facts, run)
     if verdict is not None:
-        return verdict
+        if verdict.rule == _UNANSWERED and not is_quiet(state):
+            return TaskVerdict(c.WORKING, "a tool call without an answer")
+        return _with_reason(verdict, run, last(facts))
     if is_given_up(state):
-        return TaskVerdict(
-            c.ERROR, "last call failed, nothing since", "error", True, True, facts.last_ns, value_of(facts.failure)
-        )
+        failure = value_of(facts.failure)
+        why = end_reasons.of_failure(failure)
+        return TaskVerdict(c.ERROR, "last call failed, nothing since", why, True, True, facts.last_ns, failure)
     if approvals.is_waiting(facts):
         return TaskVerdict(c.WAITING, "open approval")
     said = facts.status
@@ -93,8 +104,24 @@ def may_be_given_up(state: TaskState) -> bool:
 
 
 def is_given_up(state: TaskState) -> bool:
-    quiet_ns = state.reported.quiet_ns
-    return quiet_ns > 0 and quiet_ns >= state.facts.last_ns and may_be_given_up(state)
+    return is_quiet(state) and may_be_given_up(state)
+
+
+def is_quiet(state: TaskState) -> bool:
+    """Tell whether nothing of a task came for as long as its last call calls for (`quiet_after`)."""
+    return 0 < state.reported.quiet_ns >= state.facts.last_ns
+
+
+def quiet_after(state: TaskState, rules: FoldRules) -> timedelta | None:
+    """Return how long nothing must come before more is concluded of a task; None where nothing would be."""
+    run = newest_run(state) or Run()
+    verdict = _end(state, state.facts, run)
+    if verdict is not None:
+        return rules.stall_rules.unanswered_after if verdict.rule == _UNANSWERED else None
+    if not may_be_given_up(state):
+        return None
+    # The step around the call failed, too: nothing tries it again.
+    return rules.stall_rules.unanswered_after if _has_failed_turn_last(state.facts) else GIVEN_UP_AFTER
 
 
 def how_it_waits(facts: Facts, run: Run) -> int:
@@ -104,7 +131,7 @@ def how_it_waits(facts: Facts, run: Run) -> int:
     verdict = _end(TaskState(facts=facts, has_root_span=True), facts, run)
     if verdict is None or verdict.status != c.WAITING:
         return 0
-    return {"unresolved tool call": 1, "interrupt": 2, "open approval": 2}.get(verdict.rule, 0)
+    return {"unresolved tool call": 1, _UNANSWERED: 1, "interrupt": 2, "open approval": 2}.get(verdict.rule, 0)
 
 
 def of_past_run(run: Run) -> TaskVerdict | None:
@@ -127,7 +154,22 @@ def of_past_run(run: Run) -> TaskVerdict | None:
         return TaskVerdict(c.WAITING, "a later run goes on", "waiting", True, True, closed.at_ns)
     status = {"error": c.ERROR, "cancelled": c.CANCELLED}.get(outcome, c.COMPLETE)
     failure = FailureWords(closed.failure_type, closed.failure_message, "") if status == c.ERROR else None
-    return TaskVerdict(status, "run ended", outcome, outcome == "unset", True, closed.at_ns, failure)
+    verdict = TaskVerdict(status, "run ended", outcome, outcome == "unset", True, closed.at_ns, failure)
+    return _with_reason(verdict, run, Last())
+
+
+def _with_reason(verdict: TaskVerdict, run: Run, newest: Last) -> TaskVerdict:
+    """Return a verdict on an end with the reason of that end, where one is known."""
+    if verdict.end_reason == "error" and verdict.status == c.ERROR:
+        why = end_reasons.of_failure(verdict.failure)
+    elif verdict.status == c.COMPLETE and verdict.end_reason != "said":
+        call, tool = newest.call, newest.tool
+        stopped = call.outcome if call is not None and (tool is None or tool.at <= call.at) else 0
+        why = end_reasons.of_finish(run.ending.closed.finish if run.ending.closed is not None else 0, stopped)
+        why = why if why != "complete" else verdict.end_reason or why
+    else:
+        return verdict
+    return verdict if why == verdict.end_reason else replace(verdict, end_reason=why)
 
 
 def _interrupted(facts: Facts, rule: str, at_ns: int, key: str) -> TaskVerdict:
@@ -141,9 +183,10 @@ def _interrupted(facts: Facts, rule: str, at_ns: int, key: str) -> TaskVerdict:
 
 def _end(state: TaskState, facts: Facts, run: Run) -> TaskVerdict | None:
     ending, inner = run.ending, run.inner
-    closed = ending.closed or _rested(state, facts, ending)
+    closed = ending.closed or _rested(state, facts, run)
     if closed is not None and facts.active_ns > closed.at_ns and any(map(is_loose, state.runs)) and state.has_root_span:
-        closed = None  # something continues whose root span is not known yet
+        # Something continues whose root span is not known yet.
+        closed = _rested(state, facts, run)
     said = max((s for s in (ending.said, inner.said) if s is not None), default=None)
     if said is not None:
         ended_ns = closed.at_ns if closed is not None else -said.rank
@@ -158,7 +201,7 @@ def _end(state: TaskState, facts: Facts, run: Run) -> TaskVerdict | None:
         if stalled is not None and stalled.at_ns >= facts.last_ns:
             return _interrupted(facts, "process stalled", stalled.at_ns, "task.process_silent")
         return None
-    at, _, outcome, kind, message = closed
+    at, _, outcome, kind, message, finish = closed
     if _is_interrupted(facts):
         return TaskVerdict(c.WAITING, "interrupt", "waiting", True, True, at)
     if approvals.is_waiting(facts) and outcome != "error":
@@ -189,8 +232,11 @@ def _end(state: TaskState, facts: Facts, run: Run) -> TaskVerdict | None:
         return TaskVerdict(c.ERROR, "exception on a root", "error", True, True, at, value_of(facts.failure))
     if _has_failed_turn_last(facts):
         return TaskVerdict(c.ERROR, "turn failed", "error", True, True, at, value_of(facts.failure))
-    if state.has_root_span and by_then.is_unresolved and by_now.is_unresolved:
+    open_call = min(by_then.open_call, by_now.open_call) if state.has_root_span else NOT_OPEN
+    if open_call == OPEN:
         return TaskVerdict(c.WAITING, "unresolved tool call", "waiting", True, True, at)
+    if open_call == MAYBE_OPEN and _may_ask(state, outcome, finish):
+        return TaskVerdict(c.WAITING, "unanswered tool call", "waiting", True, True, at)
     if outcome == "rested" and not value_of(facts.is_session):
         return TaskVerdict(c.COMPLETE, "answered", "complete", True, True, at)
     if value_of(facts.is_session):
@@ -200,15 +246,31 @@ def _end(state: TaskState, facts: Facts, run: Run) -> TaskVerdict | None:
     return TaskVerdict(c.COMPLETE, "root ended UNSET", "complete", True, True, at)
 
 
+def _may_ask(state: TaskState, outcome: str, finish: int) -> bool:
+    """Tell whether a request for a tool that was not called may be put to a person.
+
+    A good end of the root span says that it is not, and so does a run around it that goes on.
+    """
+    return finish in (Finish.TOOLS, Finish.ASKS) or (not finish and outcome != "ok" and not state.parent)
+
+
 def _active(state: TaskState, facts: Facts) -> int:
     """Return the newest sign of work; metric data points come late and count only without a root span."""
     return facts.active_ns if state.has_root_span else max(facts.active_ns, time_of(facts.metered))
 
 
-def _rested(state: TaskState, facts: Facts, ending: Ending) -> SpanEnd | None:
+def _rested(state: TaskState, facts: Facts, run: Run) -> SpanEnd | None:
     """Return the end of a run that answered and did nothing since, as if its root had ended."""
-    rested = ending.rested
-    if rested is None or rested.at_ns < _active(state, facts):
+    active = _active(state, facts)
+    rested = run.ending.rested
+    if rested is None or rested.at_ns < active:
+        # A record of the session that names no prompt is of the newest one.
+        others = [(one.ending.rested, one.inner.rested) for root, one in state.runs.items() if is_loose(root)]
+        least = max(active, run.start_ns)
+        rested = max(
+            (sign for pair in others for sign in pair if sign is not None and sign.at_ns >= least), default=None
+        )
+    if rested is None:
         return None
     if time_of(facts.begun) > max(time_of(facts.tool), time_of(facts.idle)):  # a tool runs, or waits for permission
         return None

@@ -17,6 +17,8 @@ from spanpost.model.observations import Observation
 from spanpost.model.outcomes import GiveUp
 from spanpost.model.queries import TaskQuery
 from spanpost.routing.launch_orders import Launches, OnEnd, Retry
+from spanpost.routing.schedules import Schedule
+from spanpost.runtime.schedules import Schedules
 from spanpost.store.protocols import Store
 from spanpost.tasks.folded import FoldRules
 from spanpost.testing.exercise_people import ALICE, BOB, an_act, asking, at_work, the_question
@@ -233,6 +235,76 @@ class ExerciseOrders(Exercised):
         await store.record([done("analysis", {"team": "bank"}), done("analysis", {"team": "shop"}, trace=2)])
         orders = [delivery.order for delivery in await carried(store) if delivery.order is not None]
         assert sorted(o.carrier for o in orders) == ["launch:fix", "launch:review"]
+
+    async def test_a_rule_waits_for_all_its_agents(self, make_store: MakeStore) -> None:
+        """A rule that waits for two agents starts once, when both have ended in any order, however often their ends
+        are repeated; tasks with another value, of another tenant's, and failed ones do not count.
+        """
+        for first, second in (("lint", "test"), ("test", "lint")):
+            rules = on_end(agent=None, after_all=("lint", "te*"), per="session_id", start=("fix",), text="{session_id}")
+            store = await make_store(rules)
+            said = {"gen_ai.conversation.id": f"pr-{first}"}
+            other = {"gen_ai.conversation.id": "pr-0"}
+            await store.record([done(first, said, trace=1), done("other", said, trace=2), done(second, other, trace=3)])
+            await store.record([done(second, said, trace=4, status="error"), done(second, trace=5)])
+            assert await carried(store) == []
+            await store.record([done(second, said, trace=6)])
+            await store.record([done(second, said, trace=6), done(first, said, trace=7)])
+            [delivery] = await carried(store)
+            assert delivery.order is not None
+            assert (delivery.order.text, delivery.order.rule) == (f"pr-{first}", "next")
+
+    async def test_ends_that_are_recorded_at_once_start_what_waits_for_them(self, make_store: MakeStore) -> None:
+        """Agents whose ends are recorded in one batch, or at the same time, start what waits for them once."""
+        rules = on_end(agent=None, after_all=("lint", "test"), per="topic", start=("fix",))
+        store = await make_store(rules)
+        for n in range(1, 9):
+            said = {"agent.topic": f"t-{n}"}
+            ends = [done("lint", said, trace=2 * n), done("test", said, trace=2 * n + 1)]
+            if n == 1:
+                await store.record(ends)
+            else:
+                await asyncio.gather(*(store.record([end]) for end in ends))
+            [delivery] = await carried(store)
+            await store.outbox.finish(delivery, Receipt())
+
+    async def test_a_retry_takes_part_in_what_waits(self, make_store: MakeStore) -> None:
+        """The retry of a failed task is caused by what caused the first, so what waits for it starts."""
+        rules = on_end(agent=None, after_all=("lint", "test"), start=("review",))
+        store = await make_store(rules)
+        said = {"agent.caused_by": "t-0"}
+        await store.record([done("lint", said, trace=1, status="error"), done("test", said, trace=2)])
+        [task] = await store.tasks(TaskQuery(agent_name="lint"))
+        verdict = await store.interventions.intervene(an_act(Verb.RETRY, task.uid, launcher="fix"))
+        [retry] = await store.launch_orders.listed(OrderQuery(id=verdict.order_id))
+        assert retry.order.caused_by == "t-0"
+        await store.record([done("lint", {"agent.caused_by": retry.order.caused_by}, trace=3)])
+        assert [row.order.rule for row in await store.launch_orders.listed(OrderQuery(carrier="launch:review"))] == [
+            "next"
+        ]
+
+    async def test_a_schedule_starts_once_at_each_time(self, make_store: MakeStore) -> None:
+        """However many gateways look however often, a time of a schedule has one order; a missed time has one while
+        it is young, and times before it have none.
+        """
+        store = await make_store()
+        schedule = Schedule(name="nightly", start=("fix", "off"), text="Look", every=timedelta(minutes=10))
+        launches = Launches(named={"fix": {}, "off": {"enabled": False}}, schedules=(schedule,))
+        noon = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0)
+        gateways = [Schedules(store.launch_orders, lambda: launches, "acme", lambda: None) for _ in range(3)]
+        for minute, expected in ((0, 1), (1, 0), (9.9, 0), (10, 1), (45, 1)):
+            now = noon + timedelta(minutes=minute)
+            assert sum(await asyncio.gather(*(one.scan(now) for one in gateways))) == expected, minute
+        again = Schedules(store.launch_orders, lambda: launches, "acme", lambda: None)
+        assert await again.scan(noon + timedelta(minutes=46)) == 0
+        late = replace(schedule, every=timedelta(hours=6))
+        launches = replace(launches, schedules=(late,))
+        assert await again.scan(noon + timedelta(hours=6, minutes=16)) == 0
+        orders = [delivery.order for delivery in await carried(store) if delivery.order is not None]
+        assert sorted((one.at - noon) / timedelta(minutes=1) for one in orders) == [0, 10, 40]
+        assert {(one.carrier, one.tenant, one.text, one.source, one.rule) for one in orders} == {
+            ("launch:fix", "acme", "Look", "schedule", "nightly")
+        }
 
     async def test_an_old_end_starts_nothing(self, make_store: MakeStore) -> None:
         """The ends in a backlog that is recorded late start nothing."""

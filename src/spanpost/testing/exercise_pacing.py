@@ -223,6 +223,10 @@ class ExercisePacing(Exercised):
         assert 590 < due <= 600
         [row] = await store.outbox.rate_limits(is_closed=True)
         assert (row.key, row.state, row.why, row.reason) == ("post", "closed", "throttled", "ratelimited")
+        fleet = await store.fleet(is_asked=True)
+        assert fleet is not None
+        assert (fleet.circuits, fleet.closed_rate_limits) == ({"post": "throttled"}, {"throttled": 1})
+        assert list(fleet.delivered_at) == [SINK]
         await store.record(moved(12.0, index=1, trace=2))
         assert [d.drawn for d in await store.outbox.claim([SINK], 10, rate_limits)] == [("edit",)]
         await self.pass_time(store, 601)
@@ -318,6 +322,9 @@ class ExercisePacing(Exercised):
                 await self.pass_time(store, longest + 1)
         [row] = await store.outbox.rate_limits(is_closed=True)
         assert (row.state, row.why, row.error) == ("closed", "refused", "make a new token")
+        fleet = await store.fleet(is_asked=True)
+        assert fleet is not None
+        assert (fleet.circuits, fleet.delivered_at) == ({"breaker": "refused"}, {})
         assert await store.outbox.reopen(["another"]) == 0
         assert await store.outbox.reopen(["breaker"]) == 1
         assert len(await store.outbox.claim([SINK], 10, BROKEN)) == 3

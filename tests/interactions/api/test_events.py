@@ -7,15 +7,38 @@ import random
 import socket
 import threading
 from contextlib import ExitStack
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, cast
 
 import asyncpg
 import pytest
 
+from spanpost.http.shares import Full
+from spanpost.interactions.api.stream import Hub
+from spanpost.model.queries import Position
+from spanpost.store.pages import NIL, OLDEST
 from tests.interactions.api.served import Served, streamed, texts, tokens, until
 from tests.store.erasing_history import erased
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.needs("postgres")]
+
+
+class StandingStream:
+    """A stream of checkpoints in which nothing happens."""
+
+    async def head(self) -> Position:
+        return Position(1, OLDEST, NIL)
+
+    async def erased_at(self) -> None:
+        return None
+
+    async def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    async def streamed(self, *args: object) -> list[Any]:
+        return []
+
+    changed = streamed
 
 
 def begun(events: Any) -> dict[str, Any]:
@@ -232,6 +255,45 @@ def test_one_token_does_not_take_all_streams(api_dsn: str, clean_environment: An
         task = served.task("still told")
         served.record(served.checkpoint(task, 1, "to those who stay"))
         assert until(many[3], "to those who stay")
+
+
+async def test_a_tenant_has_its_own_limit() -> None:
+    """A tenant gets no more streams than its own limit, also while others leave room; within it a person with fewer
+    takes the longest one of a person with more. What ends gives both places back.
+    """
+    stream = StandingStream()
+    hub = Hub(cast(Any, stream), most=10, most_of_tenant=2)
+    first = await hub.join(("acme", "ada"))
+    second = await hub.join(("acme", "ada"))
+    with pytest.raises(Full):
+        await hub.join(("acme", "ada"))
+    others = [await hub.join((tenant, "eve")) for tenant in ("globex", "globex", "initech")]
+    assert (first.is_over, second.is_over, any(one.is_over for one in others)) == (False, False, False)
+    hub.leave(first)
+    again = await hub.join(("acme", "ada"))
+    for one in (second, again, *others):
+        hub.leave(one)
+    assert (hub._own, len(hub._streams)) == ({}, 0)
+
+
+def test_streams_by_person_repository_and_session(served: Served) -> None:
+    """A stream and a list of one person, repository or session hold no task of others, also where several are asked."""
+    values = {"agent__requested_by": "ada-f", "agent__repo": "shop-f", "gen_ai__conversation__id": "chat-f"}
+    mine = served.task("filtered mine", **values)
+    served.task("filtered other", **dict.fromkeys(values, "other"))
+    client = served.as_of("viewer")
+    columns = {"person": "requested_by", "repo": "repo", "session": "session_id"}
+    asked = {name: mine[column] for name, column in columns.items()}
+    assert None not in asked.values()
+    for name, value in asked.items():
+        found = client.get("/api/tasks", params={name: value}).json()["items"]
+        assert [one["name"] for one in found] == ["filtered mine"], name
+        with streamed(client, **{name: value}, event="checkpoint") as events:
+            begun(events)
+            for task in (served.task(f"more of others {name}"), mine):
+                served.record(served.checkpoint(task, len(name), f"told {name}"))
+            assert {one["data"]["task_uid"] for one in until(events, f"told {name}")} == {mine["uid"]}
+    assert client.get("/api/tasks", params={**asked, "repo": "other"}).json()["items"] == []
 
 
 def test_streams_that_begin_together(served: Served) -> None:

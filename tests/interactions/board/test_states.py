@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from spanpost.model.observations import Status
 from spanpost.testing.live_tasks import LiveTasks
+from spanpost.testing.observed import an_event, ended, started
 from tests.interactions.api.served import Served
 from tests.interactions.board.test_in_chromium import _page_of
 
@@ -71,14 +73,56 @@ def test_why_it_failed_is_short_first(open_page: OpenPage, tasks: LiveTasks, boa
     assert why.locator("pre").first.inner_text().endswith("assert 3 == 4")
 
 
-def test_a_family_says_who_waits_and_who_failed(open_page: OpenPage) -> None:
-    """The line of a task counts the agents below it that are at work, wait and failed, not only those at work."""
+def test_a_family_says_who_is_at_work_and_who_failed(open_page: OpenPage, board: Served) -> None:
+    """From the agents' telemetry to the line of their task on Now: those at work and failed are counted, live,
+    and a question of one of them stands first.
+    """
+    trace = 900_001
+    root = {"agent.task.name": "Lead the band", "gen_ai.operation.name": "invoke_agent"}
+    board.record(started(trace=trace, span=1, name="agent", attributes=root))
     page = open_page("/")
-    said = page.evaluate(
-        "async task => (await import('/board/static/now/words.js')).doing(task)",
-        {"status": "working", "working_children": 3, "waiting_children": 1, "failed_children": 2},
-    )
-    assert said == "3 agents at work, 1 waiting, 2 failed"
+    row = page.locator("a.row", has_text="Lead the band")
+    row.wait_for()
+    for n in range(2, 6):
+        said = {"agent.task.name": f"player {n}", "gen_ai.operation.name": "invoke_agent", "agent.task.id": f"p{n}"}
+        board.record(started(trace=trace, span=n, parent=1, name="agent", attributes=said, at=1.0))
+        if n < 4:
+            end = ended(trace=trace, span=n, parent=1, name="agent", attributes=said, at=1.0, status=Status.ERROR)
+            board.record(end)
+    row.get_by_text("2 agents at work, 2 failed").wait_for()
+    asks = {"agent.approval.id": "encore", "agent.approval.question": "Play an encore?"}
+    board.record(an_event(trace=trace, span=4, name="agent.approval.requested", attributes=asks, index=0, at=7.0))
+    page.locator(".waiting a.row", has_text="Lead the band").get_by_text("Play an encore?").wait_for()
+
+
+def test_now_shows_what_is_asked_for(open_page: OpenPage, tasks: LiveTasks) -> None:
+    """Filters by person, repository and session hold for the list and for what begins later, and stand in the address;
+    a task's page leads to those of the same person and session.
+    """
+    mine = {"agent__requested_by": "mina", "agent__repo": "kitchen", "gen_ai__conversation__id": "chat-7"}
+    tasks.begin([740], name="Bake bread", **mine)
+    tasks.begin([741], name="Mow the meadow", agent__requested_by="omar")
+    page = open_page("/")
+    page.locator("a.row", has_text="Mow the meadow").wait_for()
+    page.get_by_text("Filters", exact=True).click()
+    page.get_by_label("Asked by").fill("mina")
+    page.get_by_label("Repository").fill("kitchen")
+    page.keyboard.press("Enter")
+    page.locator("#link.live").wait_for()
+    page.locator("a.row", has_text="Bake bread").wait_for()
+    assert page.locator("a.row", has_text="Mow the meadow").count() == 0
+    assert page.url.endswith("/?person=mina&repo=kitchen")
+    tasks.begin([742], name="Sow the field", agent__requested_by="omar")
+    tasks.begin([743], name="Bake rolls", **mine)
+    page.locator("a.row", has_text="Bake rolls").wait_for()
+    assert page.locator("a.row", has_text="Sow the field").count() == 0
+    page.locator("a.row", has_text="Bake bread").click()
+    page.get_by_role("link", name="chat-7").click()
+    page.locator("a.row", has_text="Bake rolls").wait_for()
+    page.go_back()
+    page.get_by_role("link", name="mina").click()
+    page.locator("a.row", has_text="Bake rolls").wait_for()
+    assert page.url.endswith("/board/history?person=mina")
 
 
 def test_costs_count_failures(open_page: OpenPage, tasks: LiveTasks) -> None:

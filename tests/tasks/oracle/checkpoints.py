@@ -68,16 +68,28 @@ def _turn(task: Task, task_run: TaskRun, kind: Kind, status: str, text: str, at_
     )
 
 
+#: Ends with a reason of their own.
+ENDS = {
+    "max_steps": "Stopped at its maximum of steps",
+    "guardrail": "Stopped by a guardrail",
+    "content_filter": "Stopped by a content filter",
+    "refused": "The model refused",
+    "timed_out": "Timed out",
+}
+
+
 def _end_text(verdict: Verdict, started_ns: int) -> str:
     if verdict.status == c.ERROR:
         kind, message, _ = verdict.failure or ("", "", "")
         why = message if kind and message.startswith(kind) else ": ".join(word for word in (kind, message) if word)
-        return f"Failed: {why}"[:2000] if why else "Failed"
+        end = ENDS.get(verdict.end_reason or "", "Failed")
+        return f"{end}: {why}"[:2000] if why else end
     if verdict.status == c.WAITING:
         return "Waiting for its next prompt" if verdict.rule.startswith("session") else "Waiting for a person"
     word = {c.COMPLETE: "Complete", c.CANCELLED: "Cancelled"}.get(verdict.status, verdict.status.capitalize())
     took = (verdict.ended_ns - started_ns) / 1e9
-    return f"{word} in {_duration(took)}" if started_ns and took > 0 else word
+    text = f"{word} in {_duration(took)}" if started_ns and took > 0 else word
+    return f"{text} · {ENDS[verdict.end_reason]}" if verdict.end_reason in ENDS else text
 
 
 def _duration(seconds: float) -> str:

@@ -117,12 +117,13 @@ def cost_of(span: Span) -> int | None:
     return min(round(usage.cost_usd * 10**9), 10**15) if usage is not None and usage.cost_usd is not None else None
 
 
-def _rank(span: Span) -> tuple[int, bool, bytes]:
-    """Return how a copy of a call ranks: a span with a parent first, then one that knows tokens."""
+def _rank(span: Span) -> tuple[int, int, bytes]:
+    """Return how a copy of a call ranks: a span with a parent first, then one that knows more of its tokens."""
     assert span.best is not None
     r = span.best.r
     place = -1 if r.stands_for is not None else 1 if span.parent_id else 0
-    return place, r.usage is not None and r.usage.is_known, span.trace.domain + b"c" + span.id
+    known = [r.usage.input, r.usage.output] if r.usage is not None else []
+    return place, sum(count is not None for count in known), span.trace.domain + b"c" + span.id
 
 
 def _overlap(a: Span, b: Span) -> bool:

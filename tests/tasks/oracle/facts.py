@@ -22,13 +22,23 @@ TEXT, LOG, ENTRIES, ACTS = 2000, 8192, 100, 20
 #: Most calls that are kept with their starts, and most model calls that are kept with their use.
 DEEDS, POINTS = 4, 10
 #: Closing on one of these tools is an end, not a question.
-_CLOSING = ("final_answer", "final_result", "final_output", "finish", "handoff", "transfer", "submit", "return_")
-_CLOSING += ("complete_task", "attempt_completion")
+_CLOSING = (
+    "final_answer",
+    "final_result",
+    "final_output",
+    "final_response",
+    "finish",
+    "handoff",
+    "hand_off",
+    "transfer",
+)
+_CLOSING += ("submit", "return_", "complete_task", "attempt_completion", "structured_output", "structuredoutput")
+_CLOSING += ("output_tool", "structured_response", "set_model_response", "exit_loop")
 
-TOOLS_WANTED = 2  # `Finish.TOOLS`
+TOOLS_WANTED, PERSON_WANTED = 2, 6  # `Finish.TOOLS`, `Finish.ASKS`
 
-#: How something ended: time, content hash, outcome, type and message of the failure.
-Closed = tuple[int, bytes, str, str, str]
+#: How something ended: time, content hash, outcome, type and message of the failure, and why its model stopped.
+Closed = tuple[int, bytes, str, str, str, int]
 
 
 class Said(NamedTuple):
@@ -41,7 +51,9 @@ class Said(NamedTuple):
 
 
 class Call(NamedTuple):
-    """A model call or a tool call that ended. The outcome of a tool is 0 (unknown), 1 (nothing) or 2 (something)."""
+    """A model call or a tool call that ended. The outcome of a tool is 0 (unknown), 1 (nothing), 2 (something) or
+    3 (unknown, and it may wait).
+    """
 
     at: int
     key: bytes
@@ -90,7 +102,7 @@ class Facts:
     def active_ns(self) -> int:
         """The newest sign of work: a call, something being done, an event that is not quiet."""
         found = [n.begins for n, role, _ in self.started if role in (Role.LLM, Role.TOOL) or _is_doing(n)]
-        found += [n.at for n, role, _ in self.ended if (role is Role.LLM and not n.r.is_metered) or role is Role.TOOL]
+        found += [n.at for n, role, _ in self.ended if role in (Role.LLM, Role.TOOL) and not _is_beside(n, role)]
         found += [n.at for n, *_ in self.reported if not n.is_span and not n.r.is_quiet and n.r.is_of_agent]
         return max(found, default=0)
 
@@ -128,7 +140,11 @@ class Facts:
 
     @cached_property
     def is_session(self) -> bool:
-        return any(n.r.is_session for n, *_ in self.spans)
+        return any(n.r.is_session for n, *_ in self.spans) and not any(n.r.is_unattended for n, *_ in self.spans)
+
+    @cached_property
+    def is_beside(self) -> bool:
+        return any(n.r.is_aside and not n.is_span for n, *_ in self.reported)
 
     @cached_property
     def aggregate(self) -> tuple[int | None, int | None] | None:
@@ -155,10 +171,12 @@ class Facts:
         found = []
         for n, role, _ in self.ended:
             r, failed = n.r, has_failed(n, role)
-            if role is Role.LLM and not r.is_metered:
+            if _is_beside(n, role):
+                continue
+            if role is Role.LLM:
                 found.append(Call(n.at, n.key, n.o.start_ns or n.at, False, failed, int(r.finish), "", ""))
             elif role is Role.TOOL and not r.is_same_call:
-                gave = 1 if r.has_no_result or r.is_interrupt else 2 if r.has_result else 0
+                gave = 1 if r.has_no_result or r.is_interrupt else 2 if r.has_result else 3 if r.may_wait else 0
                 found.append(
                     Call(n.at, n.key, n.o.start_ns or n.at, True, failed, gave, r.tool_name or "", r.tool_call_id or "")
                 )
@@ -181,21 +199,20 @@ class Facts:
         call, tool = self.last(is_tool=False, by=by), self.last(is_tool=True, by=by)
         return call is not None and call.has_failed and (tool is None or tool.at <= call.at)
 
-    def is_unresolved(self, by: int | None = None) -> bool:
-        """Return whether it closed on a tool call that was not made, or that no model turn answered."""
+    def open_call(self, by: int | None = None) -> int:
+        """Return whether it closed on a tool call without an answer: 0 no, 1 probably, 2 surely."""
         call, tool = self.last(is_tool=False, by=by), self.last(is_tool=True, by=by)
         if tool is None or (call is not None and tool.at <= call.at):
-            return call is not None and call.outcome == TOOLS_WANTED
-        if call is None:
-            return tool.outcome == 1
+            return {TOOLS_WANTED: 1, PERSON_WANTED: 2}.get(call.outcome, 0) if call is not None else 0
         if any(closing in tool.name.lower() for closing in _CLOSING):
-            return False
-        return tool.outcome == 1 or (tool.outcome == 0 and call.outcome in (0, TOOLS_WANTED))
+            return 0
+        return {1: 2, 3: 1}.get(tool.outcome, 0)
 
     @cached_property
     def begun_ns(self) -> int:
         """The start of the last tool call whose start was reported (ns)."""
-        return max((n.begins for n, role, _ in self.started if role is Role.TOOL and not n.r.is_same_call), default=0)
+        found = [n.begins for n, role, _ in self.started if role is Role.TOOL and not n.r.is_same_call]
+        return max([*found, *(n.at for n, *_ in self.reported if n.r.begins_tool)], default=0)
 
     @cached_property
     def first_call(self) -> tuple[str, str, str] | None:
@@ -240,10 +257,9 @@ class Facts:
     def _failures(self) -> Iterator[Said]:
         for n, role, is_ending in self.reported:
             r = n.r
-            is_metered = role is Role.LLM and r.is_metered
             if (
                 n.is_end
-                and not is_metered
+                and not _is_beside(n, role)
                 and has_failed(n, role)
                 and (r.failure is not None or n.o.status is Status.ERROR)
             ):
@@ -268,7 +284,7 @@ class Facts:
             and n.o.exceptions
             and role is not Role.TASK
             and _outcome(n, role) in ("ok", "unset")
-            and not _is_metered(n, role)
+            and not _is_beside(n, role)
         ]
         return max(found, default=0)
 
@@ -282,9 +298,15 @@ class Facts:
     def closed(self) -> Closed | None:
         return max(
             (
-                (n.at, n.key, _outcome(n, role), *(_words(n.r.failure, n)[:2] if has_failed(n, role) else ("", "")))
+                (
+                    n.at,
+                    n.key,
+                    _outcome(n, role),
+                    *(_words(n.r.failure, n)[:2] if has_failed(n, role) else ("", "")),
+                    int(n.r.finish) if role is not Role.LLM else 0,
+                )
                 for n, role, is_ending in self.ended
-                if is_ending and not _is_metered(n, role)
+                if is_ending and not _is_beside(n, role)
             ),
             default=None,
         )
@@ -539,8 +561,9 @@ def _doing(n: Note) -> str | None:
     return None if name is None else (f"tool: {name}" if n.r.role is Role.TOOL else name)[:TEXT]
 
 
-def _is_metered(n: Note, role: Role) -> bool:
-    return role is Role.LLM and n.r.is_metered
+def _is_beside(n: Note, role: Role) -> bool:
+    """Return whether only the use of a call counts: a sum of many calls, or a call beside a session that waits."""
+    return (role is Role.LLM and (n.r.is_metered or n.r.is_quiet)) or (role is Role.TOOL and n.r.is_quiet)
 
 
 def has_failed(n: Note, role: Role) -> bool:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from spanpost import semconv as c
 from spanpost.model.interventions import Verb
+from spanpost.tasks.end_reasons import of_failure, of_finish
+from spanpost.tasks.fact_values import FailureWords
 from tests.tasks.oracle.context import Use
-from tests.tasks.oracle.facts import Closed, Facts, Said
+from tests.tasks.oracle.facts import PERSON_WANTED, TOOLS_WANTED, Closed, Facts, Said
 from tests.tasks.oracle.placement import Run
 from tests.tasks.oracle.questions import is_waiting
 from tests.tasks.oracle.rules import Rules
@@ -71,16 +74,25 @@ def _facts(owners: list) -> Facts:  # type: ignore[type-arg]
 
 
 def judge(
-    facts: Facts, task_runs: list[TaskRun], use: Use, rules: Rules, *, has_root_span: bool, has_loose: bool
+    facts: Facts,
+    task_runs: list[TaskRun],
+    use: Use,
+    rules: Rules,
+    *,
+    has_root_span: bool,
+    loose: Sequence[TaskRun],
+    is_below: bool,
 ) -> Verdict:
     """Return the status of a task without further observations."""
     newest = newest_of(task_runs)
-    verdict = end_of(facts, newest, has_root_span=has_root_span, is_beside_loose=has_loose)
+    verdict = end_of(facts, newest, has_root_span=has_root_span, loose=loose, is_below=is_below)
     if verdict is not None:
-        return verdict
+        call, tool = facts.last(is_tool=False), facts.last(is_tool=True)
+        stopped = call.outcome if call is not None and (tool is None or tool.at <= call.at) else 0
+        return _with_reason(verdict, newest, stopped)
     if facts.has_failed_last() and not is_waiting(facts):
         rule = "last call failed, nothing since"
-        return Verdict(c.ERROR, rule, "error", True, True, facts.last_ns, facts.failure_words)
+        return _with_reason(Verdict(c.ERROR, rule, "error", True, True, facts.last_ns, facts.failure_words), newest)
     if is_waiting(facts):
         return Verdict(c.WAITING, "open approval")
     said = facts.status
@@ -106,11 +118,14 @@ def judge(
     return Verdict(c.WORKING, "activity")
 
 
-def end_of(facts: Facts, task_run: TaskRun, *, has_root_span: bool, is_beside_loose: bool = False) -> Verdict | None:
+def end_of(
+    facts: Facts, task_run: TaskRun, *, has_root_span: bool, loose: Sequence[TaskRun] = (), is_below: bool = False
+) -> Verdict | None:
     """Return how the newest run ended; None while it goes on."""
-    closed = task_run.closed or _rested(facts, task_run, has_root_span=has_root_span)
-    if closed is not None and facts.active_ns > closed[0] and has_root_span and is_beside_loose:
-        closed = None  # something goes on below a root span that is not known yet
+    closed = task_run.closed or _rested(facts, task_run, loose, has_root_span=has_root_span)
+    if closed is not None and facts.active_ns > closed[0] and has_root_span and loose:
+        # Something goes on below a root span that is not known yet.
+        closed = _rested(facts, task_run, loose, has_root_span=has_root_span)
     if (said := task_run.final) is not None:
         failure = None
         if said[2] == c.ERROR:
@@ -121,7 +136,8 @@ def end_of(facts: Facts, task_run: TaskRun, *, has_root_span: bool, is_beside_lo
         )
     if closed is None:
         return _lost(facts, task_run)
-    at, _, outcome, *words = closed
+    at, _, outcome, kind, said, finish = closed
+    words = (kind, said)
     own_words = (words[0], words[1], _log(facts))
 
     def over(
@@ -151,8 +167,11 @@ def end_of(facts: Facts, task_run: TaskRun, *, has_root_span: bool, is_beside_lo
         return over(c.ERROR, "exception on a root", "error", failure=facts.failure_words)
     if facts.failed_turn_ns and facts.failed_turn_ns >= last_done:
         return over(c.ERROR, "turn failed", "error", failure=facts.failure_words)
-    if has_root_span and facts.is_unresolved(by=at) and facts.is_unresolved():
+    is_open = min(facts.open_call(by=at), facts.open_call()) if has_root_span else 0
+    if is_open == 2:
         return over(c.WAITING, "unresolved tool call", "waiting")
+    if is_open == 1 and (finish in (TOOLS_WANTED, PERSON_WANTED) or (not finish and outcome != "ok" and not is_below)):
+        return over(c.WAITING, "unanswered tool call", "waiting")
     if outcome == "rested" and not facts.is_session:
         return over(c.COMPLETE, "answered", "complete")
     if facts.is_session:
@@ -166,7 +185,7 @@ def end_of_former(task_run: TaskRun) -> Verdict | None:
     """Return how a run before the newest ended: by its own end alone."""
     closed, inner = task_run.closed, task_run.inner_closed
     if closed is None and task_run.own.rested is not None:
-        closed = (*task_run.own.rested, "unset", "", "")
+        closed = (*task_run.own.rested, "unset", "", "", 0)
     if (said := task_run.final) is not None:
         return Verdict(said[2], "agent.status", "said", False, True, closed[0] if closed is not None else -said[0])
     if closed is None:
@@ -179,7 +198,20 @@ def end_of_former(task_run: TaskRun) -> Verdict | None:
         outcome = inner[2]
     status = {"error": c.ERROR, "cancelled": c.CANCELLED}.get(outcome, c.COMPLETE)
     failure = (closed[3], closed[4], "") if status == c.ERROR else None
-    return Verdict(status, "task_run ended", outcome, outcome == "unset", True, closed[0], failure)
+    return _with_reason(
+        Verdict(status, "task_run ended", outcome, outcome == "unset", True, closed[0], failure), task_run
+    )
+
+
+def _with_reason(verdict: Verdict, run: TaskRun, stopped: int = 0) -> Verdict:
+    """Say why it ended: what its error means, or why its root span, else its last model call, stopped."""
+    why = verdict.end_reason
+    if verdict.status == c.ERROR and why == "error":
+        why = of_failure(FailureWords(*verdict.failure) if verdict.failure is not None else None)
+    elif verdict.status == c.COMPLETE and why != "said":
+        found = of_finish(run.closed[5] if run.closed is not None else 0, stopped)
+        why = found if found != "complete" else why
+    return replace(verdict, end_reason=why)
 
 
 def newest_of(task_runs: list[TaskRun]) -> TaskRun:
@@ -194,7 +226,8 @@ def how_it_waits(task_run: TaskRun) -> int:
     verdict = end_of(task_run.facts, task_run, has_root_span=True)
     if verdict is None or verdict.status != c.WAITING:
         return 0
-    return {"unresolved tool call": 1, "interrupt": 2, "open approval": 2}.get(verdict.rule, 0)
+    probably, surely = ("unresolved tool call", "unanswered tool call"), ("interrupt", "open approval")
+    return 1 if verdict.rule in probably else 2 if verdict.rule in surely else 0
 
 
 def asked(facts: Facts, task_runs: list[TaskRun], *verbs: Verb) -> Said | None:
@@ -232,15 +265,20 @@ def _last_words(facts: Facts) -> tuple[str, str, str] | None:
     return words if words is not None and any(words[:2]) and facts.has_failed_last() else None
 
 
-def _rested(facts: Facts, task_run: TaskRun, *, has_root_span: bool) -> Closed | None:
+def _rested(facts: Facts, task_run: TaskRun, loose: Sequence[TaskRun], *, has_root_span: bool) -> Closed | None:
     """Return the end of a run that has answered and did nothing since."""
-    rested = task_run.own.rested
-    if rested is None or rested[0] < _active_ns(facts, has_root_span=has_root_span):
+    active_ns = _active_ns(facts, has_root_span=has_root_span)
+    signs = [sign for sign in [task_run.own.rested] if sign is not None and sign[0] >= active_ns]
+    if not signs:  # what names no prompt is of the newest one
+        found = [f.rested for one in loose for f in (one.own, one.inner) if f.rested is not None]
+        signs = [sign for sign in found if sign[0] >= max(active_ns, task_run.start_ns)]
+    rested = max(signs, default=None)
+    if rested is None:
         return None
     tool = facts.last(is_tool=True)
     if facts.begun_ns > max(tool.at if tool is not None else 0, facts.idle_ns):  # a tool is at work
         return None
-    return *rested, "rested", "", ""
+    return *rested, "rested", "", "", 0
 
 
 def _active_ns(facts: Facts, *, has_root_span: bool) -> int:

@@ -109,14 +109,15 @@ class Task:
 
     @cached_property
     def verdict(self) -> Verdict:
-        has_loose = any(s.run.is_loose for s in self.all_task_runs)
+        loose = [s for s in self.all_task_runs if s.run.is_loose]
         return judge(
             self.facts,
             self.task_runs,
             use_of(self.facts, self.rules),
             self.rules,
             has_root_span=self.has_root_span,
-            has_loose=has_loose,
+            loose=loose,
+            is_below=self.parent is not None,
         )
 
     @property
@@ -140,6 +141,8 @@ class Task:
     def is_worth_a_message(self) -> bool:
         """Return whether it is announced after its settling time: a lone model call or tool call is not."""
         calls, facts = self.own_usage.calls, self.facts
+        if facts.is_beside:
+            return False
         if self.has_root_span or self.task_id or calls > 1 or (calls and (any(self.tools) or facts.failed_turn_ns)):
             return True
         return facts.says_more_than_calls or facts.status is not None

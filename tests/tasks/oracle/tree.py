@@ -85,14 +85,14 @@ class Span:
         return min((n.o.start_ns for n in self.copies if n.r.role.is_root_span and n.o.start_ns), default=0)
 
     @property
-    def closed(self) -> tuple[int, bytes, str, str, str] | None:
+    def closed(self) -> tuple[int, bytes, str, str, str, int] | None:
         """How the top of a trace that is no root span ended: the end of what lies below it."""
         n = self.best
         if n is None or not n.is_end or self.parent_id or self.is_root_span:
             return None
         outcome = {Status.ERROR: "error", Status.OK: "ok"}.get(n.o.status, "unset")
         kind, message = (n.r.failure.type, n.r.failure.message) if n.r.failure is not None else ("", n.o.status_message)
-        return n.o.at_ns, n.key, outcome, kind[:200], message[:2000]
+        return n.o.at_ns, n.key, outcome, kind[:200], message[:2000], 0
 
     @property
     def link(self) -> bytes:

@@ -43,7 +43,7 @@ class ActBody(BaseModel):
     refusal: str | None = Field(description="Why it was refused.")
     task_uid: str | None
     task_id: str | None
-    task_name: str | None = Field(description=_UNTRUSTED)
+    task_name: str | None = Field(description=f"The task's title. {_UNTRUSTED}")
     tenant: str | None
     decision: str | None
     comment: str | None
@@ -80,7 +80,7 @@ class ReadBody(BaseModel):
     last_at: str
     task_uid: str | None
     task_id: str | None
-    task_name: str | None = Field(description=_UNTRUSTED)
+    task_name: str | None = Field(description=f"The task's title. {_UNTRUSTED}")
     tenant: str | None
     credential: str | None
     client: str | None

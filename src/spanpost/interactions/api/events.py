@@ -103,7 +103,7 @@ async def events(
 
 
 def _too_many() -> HttpError:
-    said = "all streams of api.max_streams are open; come back"
+    said = "all streams of api.max_streams, or of api.max_tenant_streams of this tenant, are open; come back"
     return HttpError(503, "too_many", said, headers={"retry-after": "5"})
 
 

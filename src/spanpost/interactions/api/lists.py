@@ -51,6 +51,9 @@ class FacetsBody(BaseModel):
     fields: dict[str, list[FacetBody]] = Field(
         description="By filter: status, agent, model, person, repo, environment, topic, type."
     )
+    since: str | None = Field(
+        description="Only tasks that began then or later were counted: the newest 50,000. Null: all were."
+    )
 
 
 class DeliveryBody(BaseModel):
@@ -137,9 +140,8 @@ async def days(caller: Who, parts: TheParts, asked: Annotated[DaysQuery, Query()
     """List what each day's model calls cost, by model, agent, person or repository. Calls count once finalized."""
     now = datetime.now(UTC)
     today = now.astimezone(ZoneInfo(asked.zone)).replace(hour=0, minute=0, second=0, microsecond=0)
-    found = await parts.budgets.days(
-        caller.tenant, asked.by, today - timedelta(days=asked.days - 1), now + timedelta(days=1), asked.zone
-    )
+    begins = [today - timedelta(days=before) for before in range(asked.days - 1, -1, -1)]
+    found = await parts.budgets.days(caller.tenant, asked.by, begins, now + timedelta(days=1))
     return ApiJson({"items": [msgspec.structs.asdict(one) for one in found], "next": None})
 
 

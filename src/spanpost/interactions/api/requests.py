@@ -14,9 +14,8 @@ from spanpost.http.errors import HttpError
 from spanpost.interactions.api.callers import Caller
 from spanpost.model.costs import CostsBy, SpendBy
 from spanpost.model.interventions import RATINGS
-from spanpost.model.queries import TaskFilter, TimelineFilter
+from spanpost.model.queries import LEAST_PREFIX, TaskFilter, TimelineFilter
 from spanpost.model.standing_approvals import Scope
-from spanpost.model.task_acts import LEAST_PREFIX
 from spanpost.model.tasks import Task
 from spanpost.semconv import STATUSES
 from spanpost.store.protocols import Reader

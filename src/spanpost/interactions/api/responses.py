@@ -10,7 +10,11 @@ from decimal import Decimal
 from typing import Any
 
 from fastapi.responses import JSONResponse
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
+from spanpost.http.tags import is_known, tag_of
 from spanpost.interactions.api.cursors import written
 from spanpost.model.queries import Page, TaskQuestion
 from spanpost.tasks.api_json import stats_json as stats_json
@@ -28,14 +32,32 @@ _EXACT = frozenset(
 
 
 class ApiJson(JSONResponse):
-    """An answer that is not cached. Text is written in ASCII."""
+    """An answer that no cache keeps. Text is written in ASCII.
 
-    def __init__(self, content: Any, status_code: int = 200) -> None:
+    Its tag, by default of its content, spares a client that asks again the same answer (`If-None-Match`).
+    """
+
+    def __init__(self, content: Any, status_code: int = 200, *, tag: str = "") -> None:
         super().__init__(content, status_code, {"cache-control": "no-store"})
+        self._tag = tag or tag_of(self.body)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] != "GET" or self.status_code != 200:
+            await super().__call__(scope, receive, send)
+        elif is_known(Headers(scope=scope).get("if-none-match", ""), self._tag):
+            await unchanged(self._tag)(scope, receive, send)
+        else:
+            self.headers["etag"] = self._tag
+            await super().__call__(scope, receive, send)
 
     def render(self, content: Any) -> bytes:
         """Return the body."""
         return dumped(content).encode()
+
+
+def unchanged(tag: str) -> Response:
+    """Return the answer to a client that has it already."""
+    return Response(status_code=304, headers={"etag": tag, "cache-control": "no-store"})
 
 
 def dumped(content: Any) -> str:

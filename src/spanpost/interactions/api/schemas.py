@@ -92,6 +92,10 @@ class TaskSummary(BaseModel):
     parent_uid: str | None
     root_uid: str = Field(description="The topmost task above it, or its own.")
     tenant: str
+    title: str = Field(
+        description="What people read, the same everywhere: the name that its agent gave, else what was asked, else "
+        "`name`, else the agent's, else the id."
+    )
     name: str | None
     type: str | None
     agent_name: str | None
@@ -255,7 +259,7 @@ class QuestionBody(BaseModel):
     state: Literal["open", "decided", "void", "expired", "withdrawn", "ended"]
     task_uid: str
     task_id: str | None
-    task_name: str | None
+    task_name: str | None = Field(description="The task's title.")
     agent_name: str | None
     question: str | None
     detail: str | None

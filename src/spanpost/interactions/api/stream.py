@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from spanpost.http.shares import Holder, SharedPlaces
+from spanpost.http.shares import Full, Holder, SharedPlaces
 from spanpost.model.errors import StoreUnavailable
 from spanpost.model.queries import Position, StreamedCheckpoint
 from spanpost.model.tasks import Task
@@ -38,20 +38,23 @@ _PAGE: Final = 500
 class Joined:
     """The membership of one stream."""
 
-    def __init__(self) -> None:
+    def __init__(self, tenant: str) -> None:
+        self.tenant = tenant
         #: The place was given to another stream: this one ends, and its client reconnects.
         self.is_over = False
 
 
 class Hub:
-    """Reads for at most `most` streams of a process.
+    """Reads for at most `most` streams of a process, and `most_of_tenant` of each tenant (0: no limit of its own).
 
     It runs between the first `join` and the last `leave`.
     """
 
-    def __init__(self, stream: CheckpointStream, *, most: int) -> None:
+    def __init__(self, stream: CheckpointStream, *, most: int, most_of_tenant: int = 0) -> None:
         self._stream = stream
         self._streams: SharedPlaces[Joined] = SharedPlaces(most)
+        self._most_of_tenant = most_of_tenant or most
+        self._own: dict[str, SharedPlaces[Joined]] = {}
         #: The gateway stops: all streams end.
         self.is_ended = False
         #: Incremented when all streams must reconnect (tokens were revoked).
@@ -78,11 +81,17 @@ class Hub:
 
     async def join(self, holder: Holder) -> Joined:
         """Add a stream of this holder. Raises `Full` and `StoreUnavailable`."""
-        joined = Joined()
-        over = self._streams.take(holder, joined)
-        if over is not None:
-            over.is_over = True
-            self._notify()
+        joined = Joined(holder[0])
+        own = self._own.setdefault(holder[0], SharedPlaces(self._most_of_tenant))
+        try:
+            for places in (own, self._streams):
+                if (over := places.take(holder, joined)) is not None:
+                    over.is_over = True
+                    self._give_back(over)
+                    self._notify()
+        except Full:
+            self._give_back(joined)
+            raise
         try:
             # One at a time: two simultaneous streams would start two readers, and duplicate all events.
             async with self._joining:
@@ -98,13 +107,21 @@ class Hub:
 
     def leave(self, joined: Joined) -> None:
         """Remove a stream, and stop the reader after the last."""
-        self._streams.leave(joined)
+        self._give_back(joined)
         if not self._streams:
             if self._reader is not None:
                 self._reader.cancel()
             self._reader, self.read_to = None, None
             self._states.clear()
             self._seen.clear()
+
+    def _give_back(self, joined: Joined) -> None:
+        self._streams.leave(joined)
+        own = self._own.get(joined.tenant)
+        if own is not None:
+            own.leave(joined)
+            if not own:
+                del self._own[joined.tenant]
 
     def end(self) -> None:
         """End all streams."""

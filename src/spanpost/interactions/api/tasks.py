@@ -78,8 +78,9 @@ async def tasks(caller: Who, reader: TheReader, asked: Annotated[TaskListQuery, 
         order_by=asked.sort,
         begins=asked.begins,
     )
-    if after is not None and (after.rank is None) is not (asked.sort == "newest"):
-        raise HttpError(422, "invalid", "is no cursor of this list; leave it out for the first page", field="cursor")
+    if after is not None and (after.by != asked.sort or (after.rank is None) is not (asked.sort == "newest")):
+        said = f"is of a list with another sort, not {asked.sort}; leave it out for the first page"
+        raise HttpError(422, "invalid", said, field="cursor")
     page = await reader.tasks(found, after, asked.limit)
     sums = await reader.totals(task.uid for task in page.items if task.child_count)
     return page_json(page, (task_summary(task) | totals_json(sums.get(task.uid)) for task in page.items))

@@ -5,17 +5,20 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import msgspec
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
+from starlette.responses import Response
 
+from spanpost.http.tags import is_known, tag_of
 from spanpost.interactions.api.errors import INVALID, NOT_FOUND
 from spanpost.interactions.api.parts import TheParts, TheReader, Who
 from spanpost.interactions.api.people import note_reads
 from spanpost.interactions.api.requests import QueryBody, Time
-from spanpost.interactions.api.responses import ApiJson
+from spanpost.interactions.api.responses import ApiJson, unchanged
 from spanpost.interactions.api.schemas import MONEY
 from spanpost.interactions.api.tasks import task_of
 from spanpost.model.acts import ContentKind
+from spanpost.tasks.titles import title
 
 router = APIRouter(tags=["tasks"])
 _UNTRUSTED = "Text from agents."
@@ -26,7 +29,7 @@ class TrackBody(BaseModel):
 
     uid: str
     parent_uid: str | None
-    name: str = Field(description=_UNTRUSTED)
+    title: str = Field(description=_UNTRUSTED)
     agent_name: str | None
     status: str
     started_at: str | None
@@ -93,6 +96,7 @@ class WaterfallBody(BaseModel):
     questions: list[AskedBody]
     uses: list[UseBody] = Field(description="Model calls, of very many every n-th; empty with `since` or `until`.")
     is_folded: bool = Field(description="More than 800 calls in the window: a bar stands for several of one kind.")
+    is_cut: bool = Field(description="Of a task with more than 20,000 calls in the window the newest are folded.")
     trace_url: str | None = Field(description="The task's trace, by `api.trace_url`.")
 
 
@@ -103,31 +107,42 @@ class WaterfallQuery(QueryBody):
     until: Time | None = Field(default=None, description="End; the task's own, or now, if it is missing.")
 
 
-_TRACK = ("name", "agent_name", "status", "started_at", "ended_at", "cost_usd", "context_window_tokens")
+_TRACK = ("agent_name", "status", "started_at", "ended_at", "cost_usd", "context_window_tokens")
 
 
 @router.get("/api/tasks/{id:path}/waterfall", response_model=WaterfallBody, responses=INVALID | NOT_FOUND)
 async def waterfall(
-    caller: Who, reader: TheReader, parts: TheParts, id: str, asked: Annotated[WaterfallQuery, Query()]
-) -> ApiJson:
+    caller: Who,
+    reader: TheReader,
+    parts: TheParts,
+    request: Request,
+    id: str,
+    asked: Annotated[WaterfallQuery, Query()],
+) -> Response:
     """Return a task's calls, checkpoints, questions, context and cost in a window of time, with those below it."""
     task = await task_of(reader, caller, id)
+    # The board asks for it every few seconds: what has not changed is not read.
+    tag = tag_of(await reader.version(task.uid), asked.since, asked.until, parts.trace_link(task))
+    if is_known(request.headers.get("if-none-match", ""), tag):
+        return unchanged(tag)
     found = await reader.waterfall(task.uid, asked.since, asked.until)
     if found.questions:
         await note_reads(parts, caller, ContentKind.QUESTION, {one.task_uid for one in found.questions})
     tracks = [
         {"uid": str(one.uid), "parent_uid": str(one.parent_uid) if one.parent_uid is not None else None}
+        | {"title": title(one)}
         | {name: getattr(one, name) for name in _TRACK}
         for one in found.tracks
-        if one.tenant == caller.tenant
     ]
     return ApiJson(
         {
             "tracks": tracks,
             **{name: [_plain(one) for one in getattr(found, name)] for name in ("bars", "ticks", "questions", "uses")},
             "is_folded": found.is_folded,
+            "is_cut": found.is_cut,
             "trace_url": parts.trace_link(task),
-        }
+        },
+        tag=tag,
     )
 
 

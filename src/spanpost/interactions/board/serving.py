@@ -20,6 +20,7 @@ from starlette.responses import Response
 
 from spanpost.http.errors import HttpError
 from spanpost.http.routing import HttpRoute
+from spanpost.http.tags import is_known, tag_of
 
 PREFIX: Final = "/board/"
 _STATIC: Final = f"{PREFIX}static/"
@@ -69,8 +70,7 @@ class BoardParts(msgspec.Struct, frozen=True):
 
 def _part(name: str, body: bytes) -> BoardPart:
     kind = name.rpartition(".")[2]
-    tag = f'"{sha256(body).hexdigest()[:24]}"'
-    return BoardPart(_TYPES[kind], body, gzip.compress(body, 9, mtime=0), tag)
+    return BoardPart(_TYPES[kind], body, gzip.compress(body, 9, mtime=0), tag_of(body))
 
 
 @cache
@@ -103,7 +103,7 @@ async def show(request: Request) -> Response:
     tag = part.tag[:-1] + '-gz"' if is_packed else part.tag
     kept = _FOR_EVER if digest == parts().digest else _ASK
     headers = {**HEADERS, "etag": tag, "cache-control": kept, "vary": "accept-encoding"}
-    if _is_known(request.headers.get("if-none-match", ""), tag):
+    if is_known(request.headers.get("if-none-match", ""), tag):
         return Response(status_code=304, headers=headers)
     headers |= {"content-type": part.media_type} | ({"content-encoding": "gzip"} if is_packed else {})
     return Response(part.packed if is_packed else part.body, headers=headers)
@@ -120,7 +120,3 @@ def _takes_gzip(accept: str) -> bool:
         if coding.strip() == "gzip":
             return weight.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
     return False
-
-
-def _is_known(if_none_match: str, tag: str) -> bool:
-    return any(one.strip().removeprefix("W/") in (tag, "*") for one in if_none_match.split(","))

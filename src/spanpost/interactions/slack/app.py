@@ -49,7 +49,7 @@ _LEAST: Final = 0.2
 #: Refusals that are remembered, so that a thread is not answered with the same refusal again and again.
 _MOST_REFUSALS: Final = 5_000
 _OURS: Final = re.compile("^" + re.escape(PREFIX))
-_MORE: Final = re.compile("^" + re.escape(MORE) + ":")
+_MORE: Final = re.compile(f"^({re.escape(MORE)}|{re.escape(phrases.RUN)}):")
 _ANY: Final = re.compile("")
 Replies = Literal["all", "mentions", "off"]
 

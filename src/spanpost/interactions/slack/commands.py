@@ -20,17 +20,18 @@ from spanpost.interactions.requested_acts import RequestedAct, Start, WrongParam
 from spanpost.interactions.slack import lines, modals, starts
 from spanpost.interactions.slack.entities import Entities
 from spanpost.interactions.slack.lines import Line, SlackAnswer
-from spanpost.interactions.slack.lists import LOOKED, ListPage, ListPosition, TaskLists, position_of
+from spanpost.interactions.slack.lists import ListPage, ListPosition, TaskLists, position_of
 from spanpost.interactions.slack.phrases import MORE, Spoken
 from spanpost.interactions.slack.web import Web
 from spanpost.model.acts import SLACK, ContentKind
 from spanpost.model.interventions import Actor, Result, Verb
-from spanpost.model.queries import TaskFilter
-from spanpost.model.task_acts import TASK_ACTS, begins
+from spanpost.model.queries import LEAST_PREFIX, TaskFilter, is_begun
+from spanpost.model.task_acts import TASK_ACTS
 from spanpost.model.tasks import Task
 from spanpost.routing.parameters import sentence_of
 from spanpost.semconv import FINAL_STATUSES, STATUSES
 from spanpost.sinks.slack.blocks import text
+from spanpost.tasks.titles import title
 from spanpost.text.locales import ENGLISH, Locale
 from spanpost.text.sanitise import line
 
@@ -108,7 +109,12 @@ class Commands:
 
     async def _entity(self, spoken: Spoken) -> SlackAnswer:
         assert self._entities is not None
-        return self._answer(await self._entities.answer(self._words[spoken.word], spoken.rest.strip(), self._locale))
+        command, entity = self._words[spoken.word], spoken.rest.strip()
+        found = await self._entities.answer(command, entity, self._locale)
+        if not (work := self._entities.work(command, entity)) or spoken.is_foreign:
+            return self._answer(found)
+        may = await starts.startable(self._interactions, spoken.user, _no_message(spoken))
+        return self._answer(found, starts.run_buttons(work, may, self._locale))
 
     async def _help(self, spoken: Spoken) -> SlackAnswer:
         return self._answer([[text(self._say("command.help"))], *self._help_lines(spoken)])
@@ -161,7 +167,7 @@ class Commands:
             # The question as the task shows it, so that concealed parts stay concealed.
             words_of_it = next((approval.question for approval in task.approvals if approval.key == one.row.key), "")
             name = text(line(words_of_it, 200) or self._say("command.question"), link=links.get(task.uid, ""))
-            whose = text(f" · {line(task.name or task.task_id, 100)} · {self._say('command.since')} ")
+            whose = text(f" · {title(task, 100)} · {self._say('command.since')} ")
             entries.append([text("• "), name, whose, lines.since(one.row.requested_at)])
         return [*entries, *lines.more(page.beyond, "questions", self._locale, is_open=page.is_open)]
 
@@ -187,7 +193,7 @@ class Commands:
         exact = await self._exact(spoken, spoken.rest)
         if exact is not None and (await lists.visible([exact]))[0]:
             return await self._one(spoken, exact)
-        page = await lists.tasks(TaskFilter(q=spoken.rest[:_MOST_REF]), None, _CANDIDATES)
+        page = await self._named(lists, spoken.rest)
         if len(page.tasks) == 1 and not page.is_open:
             return await self._one(spoken, page.tasks[0])
         return await self._candidates(spoken, page)
@@ -204,7 +210,7 @@ class Commands:
             by = Actor(provider=SLACK, team=spoken.team, id=spoken.user, credential=SLACK)
             await self._interactions.read_log.note(by, ContentKind.MESSAGE, task.tenant, [task.uid])
         texts = modals.texts(shown, self._locale)[: None if ruled else 1]
-        entries: list[Line] = [[text(line(shown.name or shown.task_id, 200), "bold", link=links.get(task.uid, ""))]]
+        entries: list[Line] = [[text(title(shown), "bold", link=links.get(task.uid, ""))]]
         entries += [[text(part)] for one in texts for part in one.split("\n") if part]
         return self._answer(entries)
 
@@ -218,6 +224,14 @@ class Commands:
 
     async def _exact(self, spoken: Spoken, ref: str) -> Task | None:
         return await self._lists(spoken).exact(ref) if len(ref) <= _MOST_REF else None
+
+    async def _named(self, lists: TaskLists, ref: str, statuses: tuple[str, ...] = ()) -> ListPage:
+        """Return the tasks whose id begins so, as on the command line; without any, those with these words."""
+        asked = TaskFilter(begins=ref[:_MOST_REF], statuses=statuses, shows_all=True)
+        page = await lists.tasks(asked, None, _CANDIDATES) if len(ref) >= LEAST_PREFIX else ListPage()
+        if page.tasks:
+            return page
+        return await lists.tasks(TaskFilter(q=ref[:_MOST_REF], statuses=statuses), None, _CANDIDATES)
 
     # --- acts ---------------------------------------------------------------------------------------------
 
@@ -239,15 +253,10 @@ class Commands:
                 return refusal
             if not needs_more:  # the words of a name are no id with a comment
                 ref, said = spoken.rest, ""
-            page = await lists.tasks(TaskFilter(q=ref[:_MOST_REF], statuses=row.statuses), None, LOOKED)
-            begin = begins((one.task_id for one in page.tasks), ref)
-            if len(begin) != 1 or page.is_open:
-                few = [one for one in page.tasks if one.task_id in begin] if len(begin) > 1 else page.tasks
-                beyond = max(len(few) - _CANDIDATES, 0)
-                return await self._candidates(
-                    spoken, ListPage(tasks=few[:_CANDIDATES], beyond=beyond, is_open=page.is_open)
-                )
-            task = next(one for one in page.tasks if one.task_id == begin[0])
+            page = await self._named(lists, ref, row.statuses)
+            if len(page.tasks) != 1 or page.is_open or not is_begun(page.tasks[0].uid, page.tasks[0].task_id, ref):
+                return await self._candidates(spoken, page)
+            task = page.tasks[0]
         option: int | None = None
         if row.options:
             word, said = [*said.split(None, 1), "", ""][:2]
@@ -271,7 +280,7 @@ class Commands:
         if outcome.result is not Result.DONE or (outcome.verdict is not None and outcome.verdict.is_repeat):
             return None
         assert outcome.verdict is not None
-        name = self._conceal(task).name or task.task_id
+        name = title(self._conceal(task))
         return self._answer([[text(words.done(row.verb, outcome.verdict, name, self._locale))]])
 
     async def _start(self, spoken: Spoken) -> SlackAnswer | None:

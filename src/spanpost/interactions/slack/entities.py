@@ -1,7 +1,8 @@
 """Figures of an entity, by a word of the settings: `/agents status dealer-12`.
 
 Authorization. Only the workspaces of the command's tenant may ask, and there those who may list tasks. The entity is
-part of a query as quoted text alone.
+part of a query as quoted text alone. A *Run* button is what its user could type (`/agents start fixer ...`), and is
+judged by the same rules.
 """
 
 from __future__ import annotations
@@ -30,6 +31,12 @@ class Entities:
     def words(self, tenant: str) -> dict[str, EntityCommand]:
         """Return the commands of a tenant by their words."""
         return {word: one for word, one in self._commands.items() if (one.tenant or self._default) == tenant}
+
+    def work(self, command: EntityCommand, entity: str) -> dict[str, str]:
+        """Return what launchers may be given to do about an entity."""
+        if not _ENTITY.fullmatch(entity):
+            return {}
+        return {name: text.replace("{entity}", entity) for name, text in command.start.items()}
 
     async def answer(self, command: EntityCommand, entity: str, locale: Locale) -> list[Line]:
         """Return the figures of an entity, or why there are none."""

@@ -10,6 +10,7 @@ import msgspec
 
 from spanpost.model.tasks import Task
 from spanpost.sinks.slack.blocks import Element, escape, text
+from spanpost.tasks.titles import title
 from spanpost.text.locales import ENGLISH, Locale
 from spanpost.text.sanitise import cut, line
 
@@ -60,10 +61,10 @@ def task(one: Task, link: str = "", locale: Locale = ENGLISH) -> Line:
     doing = line(locale.translate(one.messages.get(what), one.action or one.step_name or ""), 120)
     parts = [line(one.agent_name or "", 60), locale.word(f"status.{one.status}", one.status), doing]
     known = [part for part in parts if part]
-    name = line(one.name or one.task_id, 100)
+    name = title(one, 100)
     found = [
         text("• "),
-        text(name or locale.say("command.a_task"), "bold", link=link),
+        text(name, "bold", link=link),
         text(" · " + " · ".join(known)),
     ]
     if one.started_at is not None:

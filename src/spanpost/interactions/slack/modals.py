@@ -13,6 +13,7 @@ from spanpost.model.interventions import Verb
 from spanpost.model.standing_approvals import Scope
 from spanpost.model.tasks import Task
 from spanpost.sinks import evaluation_labels
+from spanpost.tasks.titles import title
 from spanpost.text.legible import ShownText, pieces
 from spanpost.text.locales import ENGLISH, Locale
 from spanpost.text.locales.questions import why_hidden
@@ -199,7 +200,7 @@ def texts(task: Task, locale: Locale = ENGLISH) -> list[str]:
     # Without logs and the details of questions: a route decides whether Slack shows those.
     status = locale.word(f"status.{task.status}", task.status)
     facts = {
-        "show.task": line(task.name or task.task_id, 200),
+        "show.task": title(task),
         "show.id": line(task.task_id, 200),
         "show.status": locale.say("show.inferred", status=status) if task.is_inferred else status,
         "show.agent": " ".join(filter(None, (line(task.agent_name or "", 100), line(task.agent_version or "", 40)))),

@@ -15,6 +15,8 @@ from spanpost.text.sanitise import strip
 _COMMAND: Final = re.compile(r"^/[^\s/<>&|`]{1,40}\Z")
 #: The word of the next-page button. It has a space, so nobody can type it.
 MORE: Final = f"{payloads.PREFIX} more"
+#: Action id of a button that starts work.
+RUN: Final = f"{payloads.PREFIX}run"
 #: Characters of a command, at most: Slack's own limit for a message.
 _MOST: Final = 4_000
 
@@ -66,7 +68,10 @@ def command(body: dict[str, Any], team: str) -> Spoken | None:
 
 
 def goes_on(body: dict[str, Any], team: str) -> Spoken | None:
-    """Read the next-page button; None for anything else. Its value becomes `rest`, and is untrusted."""
+    """Read the button of a next page, or of a start; None for anything else.
+
+    Its value becomes `rest`, and is untrusted: it can only say what its user may type.
+    """
     actions = body.get("actions")
     action = actions[0] if isinstance(actions, list) and len(actions) == 1 and isinstance(actions[0], dict) else {}
     user, container = body.get("user"), body.get("container")
@@ -80,16 +85,20 @@ def goes_on(body: dict[str, Any], team: str) -> Spoken | None:
     if not (payloads.ID.match(who) and payloads.ID.match(channel) and payloads.TS.match(at)) or len(value) > _MOST:
         return None
     thread, home = payloads.text_of(container.get("thread_ts")), payloads.text_of(user.get("team_id"))
+    is_run = payloads.text_of(action.get("action_id")).startswith(RUN)
+    # A second press of the same *Run* starts nothing.
+    kind, turn = ("run", payloads.text_of(container.get("message_ts"))) if is_run else ("more", at)
     return Spoken(
-        word=MORE,
+        word="start" if is_run else MORE,
         rest=value,
+        trigger=payloads.text_of(body.get("trigger_id"))[:200] if is_run else "",
         user=who,
         team=team,
         channel=channel,
         response_url=payloads.text_of(body.get("response_url"))[:1000],
         thread=thread if payloads.TS.match(thread) else "",
         is_foreign=bool(home) and home != team and not payloads.team_of(body)[1],
-        idempotency_key=payloads.fingerprint("more", team, channel, at, who, value),
+        idempotency_key=payloads.fingerprint(kind, team, channel, turn, who, value),
         at=payloads.moment(at),
     )
 

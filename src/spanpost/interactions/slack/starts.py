@@ -15,6 +15,7 @@ from spanpost.interactions.requested_acts import Start, WrongParameters
 from spanpost.interactions.slack import modals
 from spanpost.interactions.slack.modals import plain
 from spanpost.interactions.slack.payloads import PREFIX, Submission
+from spanpost.interactions.slack.phrases import RUN
 from spanpost.interactions.texts import done
 from spanpost.model.interventions import Result, Verb
 from spanpost.model.messages import LocaleMessage
@@ -46,6 +47,20 @@ async def startable(interactions: Interactions, user: str, message: PersonMessag
     known = sorted(interactions.launches.launchers)
     rulings = await asyncio.gather(*(interactions.may_start(name, user, message) for name in known))
     return [name for name, ruling in zip(known, rulings, strict=True) if ruling.is_granted]
+
+
+def run_buttons(work: Mapping[str, str], may: Sequence[str], locale: Locale) -> list[dict[str, Any]]:
+    """Return buttons that start launchers, of those that a user may start, with the work of each."""
+    return [
+        {
+            "type": "button",
+            "action_id": f"{RUN}:{i}",
+            "text": plain(locale.say("start.run", launcher=name), 75),
+            "value": f"{name} {text}"[:2_000],
+        }
+        for i, (name, text) in enumerate(work.items())
+        if name in may
+    ]
 
 
 def chooser(launchers: Sequence[str], meta: StartMeta, locale: Locale = ENGLISH) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from spanpost.http.asgi import Receive, Scope, Send
 from spanpost.http.errors import log_fault, of_refusal, response_of
 from spanpost.http.guard import AllowedRequest, Guard, GuardedRequest, Refusal, by_name, mark
 from spanpost.http.rate_limited_log import RateLimitedLog
+from spanpost.http.request_log import logged
 from spanpost.http.routing import HttpRoute, HttpRouter
 
 if TYPE_CHECKING:
@@ -80,13 +81,16 @@ class Endpoints:
         self.guard = guard
         self._watch = watch
         self._endpoints = tuple(endpoints)
+        self._logged = logged(self._serve)
         self.router = HttpRouter(
             [*first, *(route for endpoint in self._endpoints for route in endpoint.routes)], on_fault
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return
+        if scope["type"] == "http":
+            await self._logged(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         verdict = self.guard.judge(request_of(scope))
         if isinstance(verdict, Refusal):
             await self._refuse(scope, receive, send, verdict)

@@ -55,7 +55,7 @@ def endpoints(context: EndpointContext) -> list[Endpoint]:
         log.info("there is no /api: %s is missing; install it with: pip install 'spanpost[api]'", error.name)
         return []
     store = pipeline.store
-    hub = Hub(store.reader, most=settings.api.max_streams)
+    hub = Hub(store.reader, most=settings.api.max_streams, most_of_tenant=settings.api.max_tenant_streams)
     parts = ApiParts(
         store.reader,
         store.interventions,

@@ -80,7 +80,7 @@ TABLES: Final[Mapping[str, ErasedTable]] = {
         _columns(
             nothing="tenant trace_id span_id order_id status end_reason rule context_window_source context_forecast",
             person="requested_by",
-            text="task_id aliases parent_task_id retry_of caused_by session_id name type agent_name agent_id "
+            text="task_id aliases parent_task_id retry_of caused_by session_id title name type agent_name agent_id "
             "agent_version service environment repo topic action step_name model loop steps artifacts approvals "
             "links results error",
             packed="doc",

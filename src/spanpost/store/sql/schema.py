@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from spanpost.model.acts import Operation
 from spanpost.model.errors import ConfigError
@@ -87,7 +87,6 @@ async def upgrade(dsn: str, *, reader: str = "", is_asked: bool = False) -> tupl
 
 def _upgrade(connection: Any) -> tuple[str | None, str]:
     from alembic import command
-    from alembic.config import Config
 
     connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCK})")
     before: str | None = None
@@ -97,12 +96,20 @@ def _upgrade(connection: Any) -> tuple[str | None, str]:
         raise ConfigError(_unknown(before))
     if before is not None and number(before) >= number(HEAD):
         return before, before
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
-    config.set_main_option("path_separator", "os")
+    config = migrations()
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
     return before, HEAD
+
+
+def migrations(output: TextIO | None = None) -> Any:
+    """Return Alembic's configuration of the migrations. What they write down goes to `output`."""
+    from alembic.config import Config
+
+    config = Config(output_buffer=output)
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config
 
 
 def number(revision: str) -> tuple[int, int]:

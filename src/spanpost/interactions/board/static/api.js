@@ -42,6 +42,7 @@ export function takeToken() {
 }
 
 export function keepToken(value) {
+  known.clear();
   try {
     if (value) sessionStorage.setItem(KEPT, value);
     else {
@@ -68,16 +69,33 @@ export async function refusal(answer) {
   return new Refused(answer.status, reason, message, details.find((one) => one.fieldViolations)?.fieldViolations);
 }
 
+//: What was read last, by address: what has not changed since is not sent again. The oldest goes first.
+/** @type {Map<string, { tag: string, body: any }>} */
+const known = new Map();
+const KNOWN = 24;
+
 async function ask(path, options) {
   let answer;
+  const isRead = options.method === undefined;
+  const last = isRead ? known.get(path) : undefined;
+  if (last) options = { ...options, headers: { ...options.headers, "if-none-match": last.tag } };
   try {
     answer = await fetch(path, { credentials: "same-origin", cache: "no-store", ...options });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Refused(0, "AWAY", "the gateway cannot be reached");
   }
+  if (answer.status === 304 && last) return last.body;
   if (!answer.ok) throw await refusal(answer);
-  return answer.status === 204 ? null : answer.json();
+  if (answer.status === 204) return null;
+  const body = await answer.json();
+  const tag = answer.headers.get("etag");
+  if (isRead && tag) {
+    known.delete(path);
+    known.set(path, { tag, body });
+    if (known.size > KNOWN) known.delete(known.keys().next().value ?? "");
+  }
+  return body;
 }
 
 /** Read. `query` leaves out what is empty. */

@@ -46,7 +46,7 @@ export function approvals(place, board) {
     for (const [key, element] of shown) if (!keys.has(key)) { element.remove(); shown.delete(key); }
     for (const one of items) {
       if (shown.has(keyOf(one))) continue;
-      const of = [route(pageOf(one), line(one.task_name ?? one.task?.name, 200) || "its task"), one.agent_name ? ` · ${line(one.agent_name, 60)}` : "",
+      const of = [route(pageOf(one), line(one.task_name, 200) || "its task"), one.agent_name ? ` · ${line(one.agent_name, 60)}` : "",
         one.requested_at ? ` · ${moment(one.requested_at)}` : ""];
       const element = question(one, { of, done: soon });
       shown.set(keyOf(one), element);

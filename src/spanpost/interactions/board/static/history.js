@@ -3,7 +3,7 @@
 import { get, headers, refusal } from "./api.js";
 import { h, line, put, say } from "./dom.js";
 import { Row } from "./row.js";
-import { LOOKS, money, plural } from "./words.js";
+import { LOOKS, money, moment, plural } from "./words.js";
 
 const SINCE = [["", "any time"], ["1h", "the last hour"], ["1d", "the last day"], ["7d", "the last 7 days"], ["30d", "the last 30 days"]];
 const HOURS = { "1h": 1, "1d": 24, "7d": 168, "30d": 720 };
@@ -82,7 +82,7 @@ export function history(place, board) {
 
   async function count() {
     const found = await get("/api/facets", sought, control.signal);
-    say(total, [plural(found.total, "task"), money(found.cost_usd)].filter(Boolean).join(", "));
+    say(total, [plural(found.total, "task"), money(found.cost_usd), found.since && `since ${moment(found.since)}: older ones are listed and not counted`].filter(Boolean).join(", "));
     put(facets, FACETS.map(([name, label]) => facet(name, label, found.fields[name] ?? [], new Set(asked.getAll(name)), (value) => toggle(name, value))));
   }
 

@@ -20,6 +20,9 @@ const GROUPS = [
   ["ended", "Ended a moment ago", isFinal],
 ];
 
+//: Filters, by the API's names.
+const ONLY = [["person", "Asked by"], ["repo", "Repository"], ["session", "Session"]];
+
 //: What rows are sorted by; the greatest comes first.
 const ORDERS = {
   newest: ["Newest first", (task) => startOf(task)],
@@ -42,7 +45,16 @@ class Now {
     this.starts = h("span", { class: "starts" });
     start(this.starts, this.control.signal);
     this.counts = h("p", { class: "counts", role: "status" });
-    const sought = new URLSearchParams(location.search).get("q") ?? "";
+    const asked = new URLSearchParams(location.search);
+    const sought = asked.get("q") ?? "";
+    /** @type {Record<string, string>} */
+    this.only = {};
+    for (const [name] of ONLY) if (asked.get(name)) this.only[name] = asked.get(name) ?? "";
+    const only = new URLSearchParams(this.only);
+    this.filters = h("form", { class: "filters only", onsubmit: (event) => { event.preventDefault(); this.narrow(); } },
+      h("details", { open: only.size > 0 }, h("summary", {}, "Filters"), h("div", { class: "filters" },
+        ONLY.map(([name, label]) => h("label", {}, h("span", {}, label), h("input", { name, type: "text", value: this.only[name] ?? "", autocomplete: "off" }))),
+        h("button", { type: "submit" }, "Show"), only.size > 0 && h("a", { href: "/", "data-route": true, class: "button" }, "All tasks"))));
     this.field = h("input", { type: "search", id: "sought", value: sought, placeholder: "Name, agent, repository …", autocomplete: "off", oninput: () => this.sift() });
     this.order = "newest";
     this.asked = this.waiting = 0;
@@ -51,7 +63,7 @@ class Now {
     this.groups = GROUPS.map(([id, name]) => new Group(id, name));
     this.empty = h("div", { class: "empty", hidden: true });
     // Followed first and read then, so that nothing falls between.
-    this.stream = new Stream("/api/events?event=task&roots=true", {
+    this.stream = new Stream(`/api/events?event=task&roots=true${only.size ? `&${only}` : ""}`, {
       hear: (name, data) => (name === "task" ? this.hear(data) : name === "reset" && this.read().catch(() => {})),
       tell: (state, why) => {
         this.board.tell(state, why);
@@ -82,10 +94,10 @@ class Now {
     this.heard = new Set();
     try {
       const seen = new Set();
-      const recent = get("/api/tasks", { roots: true, limit: 50 }, this.control.signal);
+      const recent = get("/api/tasks", { ...this.only, roots: true, limit: 50 }, this.control.signal);
       let cursor = "";
       do {
-        const found = await get("/api/tasks", { status: ACTIVE, roots: true, limit: PAGE, cursor }, this.control.signal);
+        const found = await get("/api/tasks", { ...this.only, status: ACTIVE, roots: true, limit: PAGE, cursor }, this.control.signal);
         this.take(found.items, seen);
         cursor = found.next;
         this.open();
@@ -114,7 +126,7 @@ class Now {
     put(this.place,
       h("div", { class: "bar-top" }, h("h1", {}, "Now"), this.counts, this.starts, this.sorting,
         h("label", { class: "sought", for: "sought" }, h("span", { class: "hidden" }, "Search "), this.field)),
-      this.empty, this.groups.map((group) => group.element));
+      this.filters, this.empty, this.groups.map((group) => group.element));
     this.flush();
   }
 
@@ -200,6 +212,11 @@ class Now {
       put(this.empty, h("p", {}, `Nothing here is called “${line(this.field.value, 60)}”. `, h("a", { href: `/board/history?q=${encodeURIComponent(this.field.value)}`, "data-route": true }, "Look in the history")));
       return;
     }
+    if (Object.keys(this.only).length) {
+      const asked = new URLSearchParams(this.only);
+      put(this.empty, h("h2", {}, "Nothing runs with these filters"), h("p", {}, h("a", { href: `/board/history?${asked}`, "data-route": true }, "Look in the history"), " or at ", h("a", { href: "/", "data-route": true }, "all tasks"), "."));
+      return;
+    }
     put(this.empty, h("h2", {}, "Nothing runs"),
       h("p", {}, "An agent that reports to this gateway stands here from its first span on. In its Python process:"),
       h("pre", {}, `import spanpost\n\nspanpost.attach(endpoint="${location.origin}")`),
@@ -209,8 +226,22 @@ class Now {
   sift() {
     this.words = this.field.value.trim().toLowerCase();
     for (const row of this.rows.values()) this.match(row);
-    this.board.go(this.words ? `/?q=${encodeURIComponent(this.field.value.trim())}` : "/", true);
+    this.board.go(this.address(this.only), true);
     this.tally();
+  }
+
+  /** The address of the page with these filters and what is searched. */
+  address(only) {
+    const said = new URLSearchParams(only);
+    if (this.field.value.trim()) said.set("q", this.field.value.trim());
+    return said.size ? `/?${said}` : "/";
+  }
+
+  /** Show only what the filters' fields say. */
+  narrow() {
+    const said = Object.fromEntries([...new FormData(this.filters)].map(([name, value]) => [name, String(value).trim()]).filter(([, value]) => value));
+    const to = this.address(said);
+    if (to !== location.pathname + location.search) this.board.go(to);
   }
 
   match(row) {

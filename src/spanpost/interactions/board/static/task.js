@@ -139,7 +139,7 @@ class Task {
         (task.muted ?? task.is_muted) && h("span", { class: "chip grey" }, "muted"),
         task.loop && !task.loop.is_dismissed && !isFinal(task) && h("span", { class: "chip yellow" }, `🔁 repeats ${line(task.loop.tools.join(", "), 80)} ×${task.loop.count}`),
         task.cancel_by && !isFinal(task) && h("span", { class: "chip yellow" }, `stopping, asked by ${line(task.cancel_by, 60)}`),
-        h("span", { class: "by" }, [line(task.agent_name, 80), line(task.repo, 80), line(task.environment, 40), task.requested_by && `for ${line(task.requested_by, 60)}`].filter(Boolean).join(" · "))),
+        h("span", { class: "by" }, apart([line(task.agent_name, 80), task.repo && history("repo", task.repo), line(task.environment, 40), task.requested_by && ["for ", history("person", task.requested_by)]]))),
       bar && h("div", { class: "progress", role: "progressbar", "aria-label": "Progress", "aria-valuenow": done.toFixed(0), "aria-valuemin": "0", "aria-valuemax": "100" },
         h("span", { class: "bar" }, bar), h("span", { class: "done" }, [`${done.toFixed(0)} %`, step(task)].filter(Boolean).join(" · "))),
       task.ask && h("p", { class: "asked-of" }, h("span", { class: "small" }, "Asked: "), line(task.ask, 600)),
@@ -196,6 +196,12 @@ function folded(name, text) {
     h("pre", { class: "tail", tabindex: "0", "aria-label": name }, end.length < text.length ? `… the beginning is left out\n${end}` : end));
 }
 
+// Those that are there, with points between them.
+const apart = (parts) => parts.filter(Boolean).flatMap((one, i) => (i ? [" · ", one] : [one]));
+
+// All tasks with that value.
+const history = (name, value) => route(`/board/history?${new URLSearchParams({ [name]: value })}`, line(value, 60));
+
 function facts(task) {
   const rows = [];
   const row = (name, ...said) => said.some((one) => one) && rows.push(h("div", {}, h("dt", {}, name), h("dd", {}, said)));
@@ -210,6 +216,7 @@ function facts(task) {
   if (task.llm_calls) row("Model calls", String(task.llm_calls));
   if (task.tool_calls) row("Tool calls", String(task.tool_calls), task.tool_errors ? h("span", { class: "bad" }, ` (${task.tool_errors} failed)`) : null);
   row("Topic", line(task.topic, 80));
+  row("Session", task.session_id && history("session", task.session_id));
   // An id that nobody gave says nothing to a person.
   const other = (id, words) => id && route(`/board/tasks/${encodeURIComponent(id)}`, /^[0-9a-f]{32}(-[0-9a-f]{16})?$/.test(id) ? words : line(id, 80));
   row("Tries again", other(task.retry_of, "an earlier task"));

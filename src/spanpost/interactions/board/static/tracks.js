@@ -46,7 +46,7 @@ function stacked(bars, axis) {
 
 function track(task, rows, ticks, asked, axis, high) {
   const [sign] = LOOKS[task.status] ?? ["❔"];
-  const said = [line(task.agent_name, 40), money(task.cost_usd)].filter((one) => one && one !== line(task.name, 40)).join(" · ");
+  const said = [line(task.agent_name, 40), money(task.cost_usd)].filter((one) => one && one !== title(task, 40)).join(" · ");
   const [left, right] = [Math.max(axis.x(task.begin), 0), Math.min(axis.x(task.end), axis.wide)];
   return [
     svg("line", { x1: 0, x2: axis.wide, y1: high - 0.5, y2: high - 0.5, class: "border" }),

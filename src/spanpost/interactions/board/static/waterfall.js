@@ -6,8 +6,9 @@ import { h, line, link, put, say, svg } from "./dom.js";
 import { tracks } from "./tracks.js";
 import { NEWS, count, elapsed, isFinal, money, number, plural } from "./words.js";
 
-//: A running task is read again at most so often, in milliseconds.
+//: A running task is read again after so many milliseconds at least, and after so many times the last read's duration.
 const REST = 3000;
+const SHARE = 20;
 const CURVE = 64;
 const LEAST = 20;
 
@@ -23,6 +24,7 @@ export class Waterfall {
     this.from = null;
     this.to = null;
     this.picked = null;
+    this.took = 0;
     this.chart = svg("svg", { class: "tracks", role: "group", "aria-label": "Calls of each agent by time" });
     this.curve = svg("svg", { class: "uses", role: "img" });
     this.moment = h("input", { type: "range", class: "moment", min: "0", max: "1000", value: "1000", "aria-label": "Moment", oninput: () => this.point(this.axis.at((this.moment.value / 1000) * this.axis.wide), true) });
@@ -51,11 +53,13 @@ export class Waterfall {
     this.later ??= setTimeout(() => {
       this.later = null;
       this.read().catch((error) => error.name !== "AbortError" && this.found === undefined && put(this.about, line(error.message, 300)));
-    }, this.found ? REST : 0);
+    }, this.found ? Math.max(REST, SHARE * this.took) : 0);
   }
 
   async read() {
+    const began = performance.now();
     const whole = times(await get(`${taskPath(this.id)}/waterfall`, {}, this.signal));
+    this.took = performance.now() - began;
     this.whole = whole;
     this.found = whole;
     if (whole.is_folded && this.from !== null) await this.part();
@@ -247,7 +251,7 @@ export class Waterfall {
     const known = [id && h("span", { class: "small" }, "Trace ", h("code", { class: "id" }, id)), trace && link(trace, "Open the trace")].filter(Boolean);
     if (!one) {
       const many = this.whole.bars.reduce((sum, each) => sum + each.count, 0);
-      put(this.about, h("p", { class: "small" }, this.found.is_folded ? `${plural(many, "call")}: a bar stands for several. Zoom in to see each. ` : "", "Drag to zoom, click a bar for its figures. ", known));
+      put(this.about, h("p", { class: "small" }, this.found.is_folded ? `${plural(many, "call")}: a bar stands for several. Zoom in to see each. ${this.found.is_cut ? "Only the newest 20,000 calls of an agent are drawn. " : ""}` : "", "Drag to zoom, click a bar for its figures. ", known));
       return;
     }
     const took = (one.end - one.begin) / 1000;

@@ -53,8 +53,9 @@ export function look(task) {
   return LOOKS[task.status] ?? ["❔", line(task.status, 30) || "unknown", "grey"];
 }
 
+/** The API's title: the same words as in Slack, in the terminal and in Grafana. */
 export function title(task, most = 200) {
-  return line(task.name, most) || line(task.agent_name, most) || `task ${line(task.task_id, 60)}`;
+  return line(task.title, most);
 }
 
 /** Return what it is doing now, in a line. */

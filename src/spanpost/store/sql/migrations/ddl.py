@@ -4,8 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from alembic import op
+
 #: Name, type with constraints, comment.
 Column = tuple[str, str, str]
+
+
+def run(statement: str) -> None:
+    """Run a statement of a migration as it is, or write it down where there is no connection."""
+    migration = op.get_context()
+    if migration.as_sql:
+        migration.impl.static_output(f"{statement};")
+    else:
+        op.get_bind().exec_driver_sql(statement)
 
 
 def table(

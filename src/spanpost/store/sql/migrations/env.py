@@ -5,7 +5,9 @@ from __future__ import annotations
 from alembic import context
 
 context.configure(
-    connection=context.config.attributes["connection"],
+    # Without a connection the statements are written down, for `schema_text`.
+    connection=context.config.attributes.get("connection"),
+    dialect_name="postgresql",
     # A name of our own: the database may be shared with an application that uses alembic too.
     version_table="spanpost_version",
     transaction_per_migration=False,

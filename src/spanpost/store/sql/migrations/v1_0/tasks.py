@@ -36,7 +36,12 @@ TASKS: Final = table(
         ("trace_id", "bytea", "Trace of its root span, 16 bytes."),
         ("span_id", "bytea", "Its root span, 8 bytes."),
         # What it is.
-        ("name", "text NOT NULL", "Title for people."),
+        (
+            "title",
+            "text NOT NULL DEFAULT ''",
+            "Title for people: the name that its agent gave, else what was asked, else `name`, its agent's, its id.",
+        ),
+        ("name", "text NOT NULL", "Name, as its telemetry says."),
         ("type", "text", "Type of work, as the agent says."),
         ("agent_name", "text", "Name of the agent."),
         ("agent_id", "text", "The agent's own id."),

@@ -12,7 +12,7 @@ SPANS: Final = view(
     [
         ("at", "e.occurred_at", "End of the span."),
         ("task_id", "t.task_id", "Public id of its task."),
-        ("task", "t.name", "Title of its task."),
+        ("task", "t.title", "Title of its task."),
         ("agent_name", "t.agent_name", "Agent of its task."),
         ("name", "e.name", "Span name."),
         (
@@ -39,7 +39,7 @@ TIMELINE: Final = view(
     [
         ("at", "c.at", "When it happened."),
         ("task_id", "t.task_id", "Public id of the task."),
-        ("task", "t.name", "Title of the task."),
+        ("task", "t.title", "Title of the task."),
         ("agent_name", "t.agent_name", "Name of the agent."),
         ("kind", "c.kind", "Kind of the checkpoint."),
         ("status", "c.status", "The task's status then."),
@@ -58,7 +58,8 @@ NOW: Final = view(
     "Tasks with their status now: the stall timeout is applied when the view is read, by the database's clock.",
     [
         ("task_id", "t.task_id", "Public id."),
-        ("name", "t.name", "Title for people."),
+        ("title", "t.title", "Title for people."),
+        ("name", "t.name", "Name, as its telemetry says."),
         ("agent_name", "t.agent_name", "Name of the agent."),
         (
             "status",
@@ -134,7 +135,7 @@ ANNOTATIONS: Final = view(
         ("id", "n.id", "The task's uid, or the checkpoint's id."),
         ("time", "n.time", "Start of a region, or time of a point."),
         ("timeend", "n.timeend", "When a task ended, now while it is open; null for a point."),
-        ("text", "n.text", "Untrusted text: name and status, or the checkpoint's text."),
+        ("text", "n.text", "Untrusted text: title and status, or the checkpoint's text."),
         ("tags", "n.tags", "spanpost, kind, agent and environment; separated by commas."),
         ("kind", "n.kind", "task, or the checkpoint's kind."),
         ("tenant", "n.tenant", "Tenant."),
@@ -145,7 +146,7 @@ ANNOTATIONS: Final = view(
     ],
     f"""FROM (
   SELECT t.uid AS id, t.started_at AS time, coalesce(t.ended_at, greatest(now(), t.started_at)) AS timeend,
-    left(coalesce(nullif(t.name, ''), t.task_id), 200) || ' · ' || t.status
+    left(t.title, 200) || ' · ' || t.status
       || coalesce((
         SELECT string_agg(' ' || l.value, '') FROM jsonb_each_text(t.links) l WHERE l.value ~ '^https?://'
       ), '') AS text,
@@ -153,7 +154,7 @@ ANNOTATIONS: Final = view(
     t.task_id, t.uid AS task_uid
   FROM agent_tasks t WHERE t.announced AND t.started_at IS NOT NULL
   UNION ALL
-  SELECT c.id, c.at, NULL, left(coalesce(nullif(t.name, ''), t.task_id), 200) || ' · ' || left(c.text, 500),
+  SELECT c.id, c.at, NULL, left(t.title, 200) || ' · ' || left(c.text, 500),
     {_TAGS.format(what="c.kind")}, c.kind, t.tenant, t.agent_name, t.environment, t.task_id, t.uid
   FROM agent_checkpoints c JOIN agent_tasks t ON t.uid = c.task_uid
   WHERE t.announced AND c.kind IN (

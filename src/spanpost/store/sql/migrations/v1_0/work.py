@@ -29,10 +29,10 @@ ORDERS: Final = table(
         ("body", "bytea NOT NULL", "Body of a webhook request, as it came."),
         ("retry_of", "text NOT NULL", "Public id of the task to do again; empty for new work."),
         # Who or what asked for it.
-        ("source", "text NOT NULL", "slack, api, app, cli, rule or hook."),
+        ("source", "text NOT NULL", "slack, api, app, cli, rule, schedule or hook."),
         ("by", "text NOT NULL", "Name of the person who asked."),
         ("by_id", "text NOT NULL", "Identity of that person: provider, team and id."),
-        ("rule", "text NOT NULL", "Name of the rule that asked; empty without one."),
+        ("rule", "text NOT NULL", "Name of the rule or schedule that asked; empty without one."),
         ("caused_by", "text NOT NULL", "Public id of the task whose end asked for it; empty without one."),
         ("task_uid", "uuid", "That task: agent_tasks.uid."),
         ("run", "bigint NOT NULL", "Which of that task's runs."),

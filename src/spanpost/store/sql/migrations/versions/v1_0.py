@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from alembic import op
-
+from spanpost.store.sql.migrations.ddl import run
 from spanpost.store.sql.migrations.v1_0 import (
     access,
     archives,
@@ -47,7 +46,6 @@ TABLES = [
 
 def upgrade() -> None:
     """Make the schema: tables with their indexes, then the functions and views that read them."""
-    connection = op.get_bind()
     for statements in [*TABLES, functions.FUNCTIONS, archives.FUNCTIONS, *views.VIEWS, costs.RESULT_COSTS]:
         for statement in statements:
-            connection.exec_driver_sql(statement)
+            run(statement)
