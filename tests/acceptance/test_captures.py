@@ -101,7 +101,10 @@ TREES = {
     "openai-agents-otelv2/handoff": {("triage_agent", "Weather desk"), ("weather_expert", "Weather desk")},
     "langgraph-openinference/handoff": {("triage_agent", "weather_desk"), ("weather_expert", "weather_desk")},
     "langgraph-traceloop/handoff": {("triage_agent", "weather_desk"), ("weather_expert", "weather_desk")},
-    "google-adk/handoff": {("triage_agent", "triage_agent"), ("weather_expert", "triage_agent")},
+    "google-adk/handoff": {
+        ("triage_agent", "triage_agent, weather_expert"),
+        ("weather_expert", "triage_agent, weather_expert"),
+    },
     "adk-go/handoff": {("weather_expert", "triage_agent")},
     "adk-go-1/handoff": {("weather_expert", "triage_agent")},
     "adk-java/handoff": {("weather_expert", "triage_agent")},
@@ -116,8 +119,11 @@ TREES = {
     "claude-agent-sdk-ts/subagent": {("Sub-agent", "Claude Code")},
     # The tool calls the model by itself: there is no other agent.
     "genkit/agenttool": set(),
-    "strands/handoff": {("triage_agent", "invoke_swarm"), ("weather_expert", "invoke_swarm")},
-    "strands/graph": {("researcher", "invoke_graph"), ("writer", "invoke_graph")},
+    "strands/handoff": {
+        ("triage_agent", "triage_agent, weather_expert"),
+        ("weather_expert", "triage_agent, weather_expert"),
+    },
+    "strands/graph": {("researcher", "researcher, writer"), ("writer", "researcher, writer")},
     "crewai-openinference/two": {("Researcher", "two"), ("Writer", "two")},
     "ms-agent-framework/concurrent": {(f"{one}_expert", "Concurrent") for one in "abc"},
     "traceloop-sdk/workflow": {("weather_agent", "weather_desk"), ("writer", "weather_desk")},
@@ -155,6 +161,16 @@ RESUMED = {
 
 #: Conversations of one agent in one service: one task, and how many turns it has.
 CONVERSATIONS = {
+    "adk-go/conv": 3,
+    "adk-java/conv": 3,
+    "claude-agent-sdk-openinference/conv": 3,
+    "copilot-cli/resume": 2,
+    "langchain-js-openinference/conv": 3,
+    "langsmith-js/conv": 3,
+    "mastra/conv": 3,
+    "mastra-bridge/conv": 3,
+    "spring-ai/conv": 3,
+    "spring-ai/two": 2,
     "google-adk/conv": 5,
     "langgraph-openinference/conv": 5,
     "langgraph-traceloop/conv": 5,
