@@ -165,7 +165,7 @@ def print_explained(tasks: Sequence[Task], explained: Mapping[UUID, Mapping[str,
         if not why:
             continue
         print(f"\n{c.short(task.uid)}  {labels.title(task, 80)}: {line(task.status, 30)}")
-        for name in ("why", "status", "name", "tokens"):
+        for name in ("why", "message", "status", "name", "tokens"):
             print(f"  {name:<7} {line(str(why[name]), 300)}")
         print(f"  {'rule':<7} {line(task.rule, 300)}")
         for merged in why["merged"]:

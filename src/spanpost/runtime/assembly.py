@@ -47,6 +47,7 @@ def rules_of(settings: Settings) -> FoldRules:
         people=people_of(settings),
         launches=settings.launchers,
         resume=_resuming(settings),
+        tasks=settings.tasks,
         stall_rules=settings.stall,
         loops=settings.loops,
         budgets=settings.budgets,

@@ -8,7 +8,7 @@ from zlib import crc32
 from spanpost.model.messages import LocaleMessage
 from spanpost.model.observations import MAX_NS, Observation, Part, Status
 from spanpost.model.readings import EventReport, Failure, Reading, Role
-from spanpost.readers.values import doing, name_of_span
+from spanpost.readers.values import doing, is_of_framework, name_of_span
 from spanpost.readers.values import name as clean_name
 from spanpost.semconv import FINAL_STATUSES, TASK_NAME
 from spanpost.tasks import acts, approvals, evaluations
@@ -186,7 +186,9 @@ def _identity(facts: Facts, o: Observation, r: Reading, key: bytes, begins: int,
             facts.name = newest(facts.name, 2 if role is _AGENT else 1, earliest, key, r.agent_name[:TEXT_CAP])
         elif o.name and ((called := name_of_span(o.name)) is None or called != r.model):
             # A name that says nothing ("Agent workflow") is better than none.
-            facts.name = newest(facts.name, 0 if called is not None else -1, earliest, key, o.name[:TEXT_CAP])
+            is_poor = called is None or is_of_framework(called)
+            said_name = called if called is not None and is_poor else o.name
+            facts.name = newest(facts.name, -1 if is_poor else 0, earliest, key, said_name[:TEXT_CAP])
         for field, attribute in _IDENTITY:
             value = getattr(r, attribute)
             if value:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from spanpost.model.observations import Status
 from spanpost.model.readings import EventReport, Failure, Role
-from spanpost.readers.values import doing, name_of_span
+from spanpost.readers.values import doing, is_of_framework, name_of_span
 from spanpost.readers.values import name as clean_name
 from spanpost.semconv import FINAL_STATUSES
 from spanpost.text.locales import ENGLISH
@@ -119,11 +119,12 @@ class Facts:
     @cached_property
     def own_name(self) -> str | None:
         """The name of the root span: the task's, the agent's, or what its span is called."""
-        return _value(said for n, role, _ in self.spans if role.is_root_span and (said := _name(n, role)) is not None)
+        return self.own_said.value if self.own_said is not None else None
 
     @cached_property
-    def name(self) -> str:
-        return self.own_name or self.agent_label or self.earliest("service") or self.model or ""
+    def own_said(self) -> Said | None:
+        found = [said for n, role, _ in self.spans if role.is_root_span and (said := _name(n, role)) is not None]
+        return max(found, key=lambda s: s[:3], default=None)
 
     @cached_property
     def agent_label(self) -> str | None:
@@ -548,6 +549,8 @@ def _name(n: Note, role: Role) -> Said | None:
     called = name_of_span(n.o.name) if n.o.name else None
     if not n.o.name or (called is not None and called == n.r.model):
         return None
+    if called is not None and is_of_framework(called):
+        return Said(-1, *_earliest(n), called[:TEXT])
     return Said(0 if called is not None else -1, *_earliest(n), n.o.name[:TEXT])
 
 
