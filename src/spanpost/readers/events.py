@@ -57,20 +57,10 @@ _TYPED = re.compile(r"([A-Za-z_][\w.]{0,120}(?:Error|Exception|Interrupt|Exceede
 #: An exception as its `repr`.
 _AS_CODE = re.compile(r"([A-Za-z_][\w.]{0,120})\((['\"])(.*)\2,?\)", re.DOTALL)
 #: Types that say nothing: LangSmith's export and JavaScript write them for all errors, Go the last for any text.
-_ANY = frozenset(
-    {
-        "Exception",
-        "BaseException",
-        "builtins.Exception",
-        "Error",
-        "unknown",
-        "_OTHER",
-        "*errors.errorString",
-        "*errors.joinError",
-        "*fmt.wrapError",
-        "*fmt.wrapErrors",
-    }
-)
+_ANY = frozenset((
+    "Exception", "BaseException", "builtins.Exception", "Error", "unknown", "_OTHER",
+    "*errors.errorString", "*errors.joinError", "*fmt.wrapError", "*fmt.wrapErrors",
+))  # fmt: skip
 #: How SDKs wrap an error in a dictionary of Python or JavaScript: "Error in agent run: {'error': '...'}", and
 #: {'message': '...', 'data': {'error': '...'}} (openai-agents).
 _WRAPPED = re.compile(r"([^:{}]{1,80}): \{.{0,300}?[\"']error[\"']: ?([\"'])(.*)\2\}\s*", re.DOTALL)
