@@ -36,14 +36,7 @@ INTERRUPT = re.compile(
     re.DOTALL,
 )
 _CANCELLED = frozenset(
-    {
-        "CancelledError",
-        "KeyboardInterrupt",
-        "TaskCancelled",
-        "OperationCanceledError",
-        "AbortError",
-        "APIUserAbortError",
-    }
+    "CancelledError KeyboardInterrupt TaskCancelled OperationCanceledError AbortError APIUserAbortError".split()
 )
 #: JavaScript's aborts, whose type is often no more than ``Error``.
 _ABORTED = re.compile(
