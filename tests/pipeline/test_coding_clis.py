@@ -65,8 +65,8 @@ def made(observations: Sequence[Observation], size: int = 1) -> tuple[list[Task]
         assert not store.record_now(list(observations[i : i + size])).dropped
     store.elapse_now(datetime.now(UTC) + timedelta(days=1))
     tasks = store.tasks_now(TaskQuery(limit=1000))
-    told = [c for c in store.checkpoints_now(limit=10**6) if c.kind in REPORTED_KINDS]
-    whole = report(sorted(tasks, key=lambda t: t.task_id), told, {})
+    checkpoints = [c for c in store.checkpoints_now(limit=10**6) if c.kind in REPORTED_KINDS]
+    whole = report(sorted(tasks, key=lambda t: t.task_id), checkpoints, {})
     whole["checkpoints"].sort(key=lambda c: c["id"])
     return sorted(tasks, key=lambda t: str(t.started_at)), whole
 
@@ -162,8 +162,8 @@ def test_codex_waits_for_permission_until_it_is_decided(size: int) -> None:
     statuses = []
     for end in range(1, len(own) + 1, size):
         statuses += [task.status for task in made(own[:end])[0] if task.task_id == main]
-    settled = [status for before, status in zip(["", *statuses], statuses, strict=False) if status != before]
-    assert [status for status in settled if status != "starting"] in (["working", "waiting"], ["working"])
+    changes = [status for before, status in zip(["", *statuses], statuses, strict=False) if status != before]
+    assert [status for status in changes if status != "starting"] in (["working", "waiting"], ["working"])
     assert made(own)[0][0].status == "waiting"
 
 

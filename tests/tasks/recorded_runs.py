@@ -128,7 +128,12 @@ def tokens(seen: Iterable[Observation]) -> tuple[int | None, int | None]:
             covered = outer.role is Role.LLM and outer.usage is not None and outer.usage.is_known
             above = up
         if not covered:
-            used[reading.call_key or reading.response_id or span_id] = (reading.usage.input, reading.usage.output)
+            call, known = (
+                reading.call_key or reading.response_id or span_id,
+                (reading.usage.input, reading.usage.output),
+            )
+            if known.count(None) <= used.get(call, known).count(None):  # the copy that knows more counts
+                used[call] = known
     if not used:
         totals_of = ((up, r.aggregate) for up, r in spans.values() if r.aggregate is not None and up not in spans)
         used = {place: (total.input, total.output) for place, (_, total) in enumerate(totals_of)}

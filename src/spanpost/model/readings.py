@@ -260,8 +260,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     environment: str | None = None
     #: After a good end the task waits for its next prompt (an interactive coding session).
     is_session: bool = False
-    #: It has no next prompt, whatever else says that it has: no person is at the terminal.
-    is_unattended: bool = False
+    is_unattended: bool = False  #: it does not, whatever else says that it has: no person is at the terminal
 
     # --- a model call -------------------------------------------------------------------------------------------
     usage: Usage | None = None
@@ -345,18 +344,15 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     is_event: bool = False
     #: The time of the occurrence where the record's own time is wrong for ordering; 0: the record's.
     at_ns: int = 0
-    #: Common key of all copies of a call, in any form and trace: of copies that overlap in time one counts.
-    call_key: str = ""
+    call_key: str = ""  #: common to all copies of a call, in any form and trace: of those at one time one counts
     #: The open run has answered; it rests unless something follows.
     rests: bool = False
     #: It rests even if something was begun: its prompt has been open for a while.
     is_idle: bool = False
-    #: A tool was called that no span shows yet: it runs, or waits for permission, until the result of one.
-    begins_tool: bool = False
+    begins_tool: bool = False  #: a tool was called that no span shows yet: it runs, or waits for permission
     #: A model call outside the conversation (a sub-agent's, a title's): it says nothing about the context.
     is_aside: bool = False
-    #: It is no sign of work.
-    is_quiet: bool = False
+    is_quiet: bool = False  #: it is no sign of work
     #: Identity of a step whose name does not identify it.
     step_key: str = ""
     #: A metric data point: counts where neither spans nor records report usage.

@@ -35,16 +35,8 @@ INTERRUPT = re.compile(
     r"|requires (?:confirmation|approval), please approve or reject|\binterrupt signal: ID=",
     re.DOTALL,
 )
-_CANCELLED = frozenset(
-    {
-        "CancelledError",
-        "KeyboardInterrupt",
-        "TaskCancelled",
-        "OperationCanceledError",
-        "AbortError",
-        "APIUserAbortError",
-    }
-)
+_CANCELLED = frozenset({"CancelledError", "KeyboardInterrupt", "TaskCancelled", "OperationCanceledError"})
+_CANCELLED |= {"AbortError", "APIUserAbortError"}
 #: JavaScript's aborts, whose type is often no more than ``Error``.
 _ABORTED = re.compile(
     r"(?:Error: )*(?:Abort(?:ed)?|Request was aborted|(?:This|The) operation was aborted"

@@ -101,7 +101,7 @@ class Cli:
     unattended: tuple[str, str] = ("", "")
     #: What requests the calls of such a session; its terminal may have a name nevertheless.
     unattended_source: str = ""
-    #: The same where only one record tells that there is a person.
+    #: The same where only one record reports that there is a person.
     attended: tuple[str, str] = ("", "")
     #: Heads of the field `source` for calls of the conversation; empty: all calls are.
     main: tuple[str, ...] = ()
@@ -110,7 +110,7 @@ class Cli:
     is_quiet: Callable[[Mapping[str, Any]], bool] | None = None
     #: Returns whether a conversation begins that the CLI has with itself (for a title): it is no task for people.
     is_beside: Callable[[Mapping[str, Any]], bool] | None = None
-    #: A model call that no tool call follows ends the prompt: nothing else tells it.
+    #: A model call that no tool call follows ends the prompt: nothing else reports it.
     rests_after_calls: bool = False
     #: Who refuses a tool where its record names nobody.
     refuses_by: str = ""
