@@ -6,6 +6,7 @@ from datetime import timedelta
 from itertools import permutations
 from typing import Any
 
+import msgspec
 import pytest
 
 from spanpost.model.checkpoints import Checkpoint, Kind
@@ -16,6 +17,7 @@ from spanpost.sinks import labels
 from spanpost.store.memory import MemoryStore
 from spanpost.tasks.context import ContextRules, Window, Windows, resolve
 from spanpost.tasks.folded import FoldRules
+from spanpost.tasks.task_rules import TaskRules
 from spanpost.testing.builders import SECOND, a_span, an_event
 
 TABLE = {"gpt-x": 1000, "gpt-y": 200_000, "gpt-z": 5_000}
@@ -105,15 +107,22 @@ def test_each_turn_of_a_conversation_may_be_a_task() -> None:
         ]
         for at, used in enumerate((200, 350, 500, 650, 800, 950, 980), 1)
     ]
-    tasks, checkpoints = outcome_of(turns)
+    rules = a_task_a_turn()
+    tasks, checkpoints = outcome_of(turns, rules)
     assert len(tasks) == 7
     assert [(str(c.kind), c.ref) for c in checkpoints] == [
         ("context_forecast", "85"), ("context_warning", "70"), ("context_warning", "85")
     ]  # fmt: skip
     assert len({c.task_uid for c in checkpoints}) == 3
     # the same as one batch, and each turn live: its root span first
-    assert warnings_of([[o for turn in turns for o in turn]]) == warnings_of(turns)
-    assert warnings_of([[o] for turn in turns for o in (msg_started(turn[1]), *turn)]) == warnings_of(turns)
+    expected = warnings_of(turns, rules)
+    assert warnings_of([[o for turn in turns for o in turn]], rules) == expected
+    assert warnings_of([[o] for turn in turns for o in (msg_started(turn[1]), *turn)], rules) == expected
+    assert warnings_of(turns) == expected  # as one task, too
+
+
+def a_task_a_turn() -> FoldRules:
+    return msgspec.structs.replace(RULES, tasks=TaskRules(conversations="a task a turn"))
 
 
 def msg_started(root_span: Observation) -> Observation:
@@ -257,3 +266,27 @@ def test_how_the_window_is_known_is_shown() -> None:
         assert task.context_window_source == source
         assert labels.window(task).endswith(f"({source})")
         assert f"window: {source}" in checkpoints[0].text
+
+
+def test_a_span_around_several_calls_says_nothing_of_the_context() -> None:
+    """The sum of a run's calls on a span around them, as Mastra's bridge writes it, is no use of the context."""
+    from spanpost.model.queries import TaskQuery
+    from spanpost.store.memory import MemoryStore
+    from spanpost.testing.builders import SECOND, a_span
+
+    asked = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt-4o"}
+    generation = a_span(
+        span=2, parent=1, start=SECOND, end=8 * SECOND, attributes={**asked, "gen_ai.usage.input_tokens": 120_000}
+    )
+    step = a_span(
+        span=3, parent=2, start=2 * SECOND, end=5 * SECOND, attributes={"gen_ai.operation.name": "model_step"}
+    )
+    tool = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "weather"}
+    ran = a_span(span=4, parent=3, start=3 * SECOND, end=4 * SECOND, attributes=tool)
+    beside = a_span(span=4, parent=1, start=3 * SECOND, end=4 * SECOND, attributes=tool)
+    agent = a_span(attributes={"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "ann"})
+    for spans, used in (([ran, step, generation, agent], None), ([beside, generation, agent], 120_000)):
+        store = MemoryStore()
+        store.record_now(spans)
+        (task,) = store.tasks_now(TaskQuery(limit=9))
+        assert (task.input_tokens, task.context_used_tokens) == (120_000, used)

@@ -104,7 +104,7 @@ def test_the_reason_is_read_from_the_error(kind: str, said: str, reason: str) ->
         ("langchain.OpenAIError", "OpenAIError('code 400')", "code 400"),
         ("_OTHER", "{'message': 'Error in agent run', 'data': {'error': 'no tool'}}", "Error in agent run: no tool"),
         ("", "Error in agent run: {'error': 'tool book: full'}", "tool book: full"),
-        ("AgentGenerationError", "Error while generating:\nError code: 400\nat x", "Error while generating: Error code: 400"),
+        ("AgentError", "Error while generating:\nError code: 400\nat x", "Error while generating: Error code: 400"),
     ],
 )  # fmt: skip
 def test_a_failure_is_shown_once_and_with_its_cause(kind: str, said: str, shown: str) -> None:

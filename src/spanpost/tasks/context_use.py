@@ -42,28 +42,47 @@ NO_USE = ContextUse()
 def use_of(facts: Facts, rules: FoldRules) -> ContextUse:
     """Return how full a task's context is: the fullest of its context windows."""
     said_used, said_window = value_of(facts.context_used), value_of(facts.context_window)
-    if said_used is None and not facts.points:
+    points = [point for point in facts.points if not is_sum(point, facts)]
+    if said_used is None and not points:
         if said_window is None:
             return NO_USE
         return ContextUse(window=resolve(value_of(facts.model), rules.known_windows, said=said_window))
     conversations: dict[str, list[UsePoint]] = {}
-    for point in facts.points:
+    for point in points:
         if (point.model == AGENT_CONVERSATION) == (said_used is not None):
             conversations.setdefault(point.model, []).append(point)
     compacted = time_of(facts.compacted)
     found: ContextUse | None = None
-    for model, points in conversations.items():
+    for model, own in conversations.items():
         named = value_of(facts.model) if model == AGENT_CONVERSATION else model
         use = ContextUse(
-            points[-1].tokens if said_used is None else said_used,
+            own[-1].tokens if said_used is None else said_used,
             resolve(named, rules.known_windows, said=said_window, accepted=_accepted(facts.accepted, model)),
             named,
-            tuple(_conversation(points, compacted)),
+            tuple(_conversation(own, compacted)),
         )
         if found is None or use.share >= found.share:
             found = use
     return found or ContextUse(
         said_used, resolve(value_of(facts.model), rules.known_windows, said=said_window), value_of(facts.model)
+    )
+
+
+def is_sum(point: UsePoint, facts: Facts) -> bool:
+    """Tell whether a call spans others and so sums their inputs: tools or other calls lie within it, and not beside.
+
+    A copy of one call lies within the other, too, and has the same input.
+    """
+    start, at, parent = point.start_ns, point.at_ns, point.parent
+    return any(
+        start <= act.value.began_ns and 0 < act.value.ended_ns <= at and act.value.parent not in (parent, b"")
+        for act in facts.acts.values()
+    ) or any(
+        start <= other.start_ns
+        and other.at_ns <= at
+        and other.tokens != point.tokens
+        and other.parent not in (parent, b"")
+        for other in facts.points
     )
 
 
@@ -75,7 +94,9 @@ def _conversation(points: list[UsePoint], compacted: int) -> list[Call]:
     """Return the calls of a model's newest conversation since its last compaction."""
     current = next((point.conversation for point in reversed(points) if point.conversation), 0)
     return [
-        (at, start, used) for at, _, start, used, _, said in points if (said == current or not said) and at > compacted
+        (at, start, used)
+        for at, _, start, used, _, said, _ in points
+        if (said == current or not said) and at > compacted
     ]
 
 

@@ -20,12 +20,13 @@ import msgspec
 
 from spanpost.model.observations import Observation
 from spanpost.model.readings import Reading
-from spanpost.tasks.absorb import AGENT_CONVERSATION, NO_MODEL
+from spanpost.tasks.absorb import AGENT_CONVERSATION, NO_MODEL, point_of
 from spanpost.tasks.checkpoints import TaskCheckpoint
 from spanpost.tasks.conclusions import Conclusion, Judged
 from spanpost.tasks.context import Window, canonical_model, resolve
 from spanpost.tasks.context_checkpoints import context_checkpoint
 from spanpost.tasks.context_limits import alarm, is_near, limits, named
+from spanpost.tasks.context_use import is_sum
 from spanpost.tasks.facts import Facts, time_of, value_of
 from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.forecast import DROP, STEPS, climb_of, forecast, may_reach
@@ -180,6 +181,8 @@ class Conversations:
             elif r.usage is not None and r.usage.input is not None and not where.says_use:
                 used, name, begun = r.usage.input, self._canonical(r.model or NO_MODEL), o.start_ns or at
                 model = name
+                if is_sum(point_of(o, r, key, at, used, name), facts):
+                    continue
             else:
                 continue
             found = self._conversation(where, r, name, shared_domain)

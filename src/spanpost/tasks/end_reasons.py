@@ -38,7 +38,8 @@ _WORDS: Final = (
     (
         MAX_STEPS,
         re.compile(
-            r"\bmax(?:imum)?[ _](?:number of |of )?(?:agent |tool |model )?(?:turns|steps|iterations|rounds|loops)"
+            r"\bmax(?:imum)?[ _](?:number of |of )?(?:agent |model |tool (?:call )?)?"
+            r"(?:turns|steps|iterations|rounds|loops)"
             r"|\brecursion limit\b|\b(?:turn|step|iteration)s? limit\b", re.IGNORECASE,
         ),
     ),

@@ -16,6 +16,8 @@ class UsePoint(NamedTuple):
     tokens: int
     model: str
     conversation: int
+    #: The span above.
+    parent: bytes = b""
 
 
 class Deed(NamedTuple):
@@ -80,6 +82,8 @@ class ToolAct(msgspec.Struct, frozen=True, array_like=True, gc=False):
     name: str
     began_ns: int
     ended_ns: int
+    #: The span above.
+    parent: bytes = b""
 
 
 class LifetimeTokens(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -32,6 +32,8 @@ class Called(msgspec.Struct, frozen=True, gc=False):
     outcome: int
     name: str = ""
     id: str = ""
+    #: 0: it is not among the newest calls.
+    start: int = 0
 
 
 class Last(msgspec.Struct, frozen=True, gc=False):
@@ -49,7 +51,7 @@ class Last(msgspec.Struct, frozen=True, gc=False):
     def open_call(self) -> int:
         """Whether the run closed on a tool call without an answer. A tool that ran and ended asks nobody."""
         call, tool = self.call, self.tool
-        if tool is not None and (call is None or tool.at > call.at):
+        if tool is not None and (call is None or tool.at > call.at or _is_within(tool, call)):
             is_open = OPEN if tool.outcome == 1 else MAYBE_OPEN if tool.outcome == 3 else NOT_OPEN
             return is_open if CLOSING.search(tool.name) is None else NOT_OPEN
         if call is None:
@@ -57,15 +59,37 @@ class Last(msgspec.Struct, frozen=True, gc=False):
         return OPEN if call.outcome == Finish.ASKS else MAYBE_OPEN if call.outcome == Finish.TOOLS else NOT_OPEN
 
 
+def _is_within(tool: Called, call: Called) -> bool:
+    """Tell whether a tool ran while the call that asked for it was still streamed, or spans the calls of many turns."""
+    return 0 < call.start <= tool.start
+
+
 def last(facts: Facts) -> Last:
     """Return the newest calls of all that are known."""
     call, tool = facts.call, facts.tool
     return Last(
-        Called(call.at_ns, call.value.has_failed, call.value.outcome) if call is not None else None,
-        Called(tool.at_ns, tool.value.has_failed, tool.value.outcome, tool.value.name, tool.value.id)
+        Called(call.at_ns, call.value.has_failed, call.value.outcome, start=_start(facts, call.at_ns, is_tool=False))
+        if call is not None
+        else None,
+        Called(
+            tool.at_ns,
+            tool.value.has_failed,
+            tool.value.outcome,
+            tool.value.name,
+            tool.value.id,
+            _start(facts, tool.at_ns, is_tool=True),
+        )
         if tool is not None
         else None,
     )
+
+
+def _start(facts: Facts, at_ns: int, *, is_tool: bool) -> int:
+    """Return the start of the newest call of its kind; of several that end together the greatest key counts."""
+    for deed in reversed(facts.deeds):
+        if deed.is_tool == is_tool:
+            return deed.start_ns if deed.at_ns == at_ns else 0
+    return 0
 
 
 def last_by(facts: Facts, end_ns: int) -> Last:
@@ -82,5 +106,5 @@ def last_by(facts: Facts, end_ns: int) -> Last:
 def _begun(facts: Facts, end_ns: int, *, is_tool: bool) -> Called | None:
     for deed in reversed(facts.deeds):
         if deed.is_tool == is_tool and deed.start_ns <= end_ns:
-            return Called(deed.at_ns, deed.has_failed, deed.outcome, deed.name, deed.id)
+            return Called(deed.at_ns, deed.has_failed, deed.outcome, deed.name, deed.id, deed.start_ns)
     return None

@@ -61,8 +61,8 @@ class TaskVerdict(msgspec.Struct, frozen=True, gc=False):
     reason: LocaleMessage | None = None
 
 
-def judge(state: TaskState, use: ContextUse, rules: FoldRules) -> TaskVerdict:
-    """Return the status of a task from its facts and its context use."""
+def judge(state: TaskState, use: ContextUse, rules: FoldRules, *, has_children: bool = False) -> TaskVerdict:
+    """Return the status of a task from its facts, its context use, and whether agents work below it."""
     facts = state.facts
     run = newest_run(state) or Run()
     verdict = _end(state, facts, run)
@@ -93,7 +93,8 @@ def judge(state: TaskState, use: ContextUse, rules: FoldRules) -> TaskVerdict:
         if said.value == c.STARTING and _active(state, facts) > said.at_ns:
             return TaskVerdict(c.WORKING, "activity")
         return TaskVerdict(said.value, "agent.status")
-    if not _active(state, facts) and value_of(facts.step) is None and value_of(facts.progress) is None:
+    is_active = _active(state, facts) or has_children
+    if not is_active and value_of(facts.step) is None and value_of(facts.progress) is None:
         return TaskVerdict(c.STARTING, "no activity yet")
     return TaskVerdict(c.WORKING, "activity")
 
@@ -232,7 +233,9 @@ def _end(state: TaskState, facts: Facts, run: Run) -> TaskVerdict | None:
         return TaskVerdict(c.ERROR, "exception on a root", "error", True, True, at, value_of(facts.failure))
     if _has_failed_turn_last(facts):
         return TaskVerdict(c.ERROR, "turn failed", "error", True, True, at, value_of(facts.failure))
-    open_call = min(by_then.open_call, by_now.open_call) if state.has_root_span else NOT_OPEN
+    # A session that says that it rests has answered, whatever is known of its calls by now.
+    is_judged = state.has_root_span and outcome != "rested"
+    open_call = min(by_then.open_call, by_now.open_call) if is_judged else NOT_OPEN
     if open_call == OPEN:
         return TaskVerdict(c.WAITING, "unresolved tool call", "waiting", True, True, at)
     if open_call == MAYBE_OPEN and _may_ask(state, outcome, finish):

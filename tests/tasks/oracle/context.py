@@ -46,6 +46,7 @@ class _Measured(NamedTuple):
     used: int
     model: str
     conversation: str
+    parent: bytes
 
 
 def use_of(facts: Facts, rules: Rules) -> Use:
@@ -82,12 +83,20 @@ def _points(facts: Facts, rules: Rules) -> list[_Measured]:
             and usage is not None
             and usage.input is not None
         ):
-            found.add(
-                _Measured(n.at, n.key[:8], n.o.start_ns or n.at, usage.input, rules.canonical(r.model or "model"), talk)
-            )
+            model = rules.canonical(r.model or "model")
+            found.add(_Measured(n.at, n.key[:8], n.o.start_ns or n.at, usage.input, model, talk, n.o.parent_id))
         if r.context_used is not None:
-            found.add(_Measured(n.at, n.key[:8], n.at, r.context_used, _AGENT, talk))
-    return sorted(found)[-POINTS:]
+            found.add(_Measured(n.at, n.key[:8], n.at, r.context_used, _AGENT, talk, b""))
+    newest = sorted(found)[-POINTS:]
+    tools = [said.value for said in facts.tool_steps.values() if said.value[2]]
+    return [p for p in newest if not _is_sum(p, newest, tools)]
+
+
+def _is_sum(p: _Measured, points: list[_Measured], tools: list[tuple[str, int, int, bytes]]) -> bool:
+    """Return whether a measure is of a span around other calls: one below it, and not beside, lies within it."""
+    within = [(began, ended, parent) for _, began, ended, parent in tools]
+    within += [(q.start, q.at, q.parent) for q in points if q.used != p.used]
+    return any(p.start <= began and ended <= p.at and parent not in (b"", p.parent) for began, ended, parent in within)
 
 
 def _accepted(facts: Facts, rules: Rules, model: str) -> int:

@@ -82,6 +82,7 @@ def judge(
     has_root_span: bool,
     loose: Sequence[TaskRun],
     is_below: bool,
+    has_children: bool,
 ) -> Verdict:
     """Return the status of a task without further observations."""
     newest = newest_of(task_runs)
@@ -113,7 +114,7 @@ def judge(
         if said.value == c.STARTING and active_ns > said.at:
             return Verdict(c.WORKING, "activity")
         return Verdict(said.value, "agent.status")
-    if not active_ns and facts.step is None and facts.newest("progress") is None:
+    if not active_ns and not has_children and facts.step is None and facts.newest("progress") is None:
         return Verdict(c.STARTING, "no activity yet")
     return Verdict(c.WORKING, "activity")
 
@@ -167,7 +168,7 @@ def end_of(
         return over(c.ERROR, "exception on a root", "error", failure=facts.failure_words)
     if facts.failed_turn_ns and facts.failed_turn_ns >= last_done:
         return over(c.ERROR, "turn failed", "error", failure=facts.failure_words)
-    is_open = min(facts.open_call(by=at), facts.open_call()) if has_root_span else 0
+    is_open = min(facts.open_call(by=at), facts.open_call()) if has_root_span and outcome != "rested" else 0
     if is_open == 2:
         return over(c.WAITING, "unresolved tool call", "waiting")
     if is_open == 1 and (finish in (TOOLS_WANTED, PERSON_WANTED) or (not finish and outcome != "ok" and not is_below)):
