@@ -112,8 +112,8 @@ def words_page() -> str:
     parts = [
         "# Words for recorded runs",
         "*Made from `tests/captures/words.json` by `make reference`.*",
-        f"Of {len(every)} recorded runs the words of {right} are right: the number of tasks, the status of each, and the "
-        "reason of its end. `tests/tasks/test_recorded_words.py` fails when one becomes wrong. [The rules and what "
+        f"Of {len(every)} recorded runs the words of {right} are right: the number of tasks, the status of each, and "
+        "the reason of its end. `tests/tasks/test_recorded_words.py` fails when one becomes wrong. [The rules and what "
         "speaks against each](../explanation/placement-and-counting.md#endings).",
         "\n".join(rows),
         "## What the telemetry does not say",

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 PARTS = {
     "postgres": ("archive", "board", "board_pages", "budgets", "cells", "cells_simulation", "control", "deliveries",
                  "erase", "gateway", "hostile", "hostile_bodies", "kafka", "latency", "store", "outage", "overshoot",
-                 "peers", "sealing", "shares", "space", "stages"),
+                 "peers", "sealing", "shares", "space", "stages", "web_service"),
     "kafka": ("kafka",),
     "chromium": ("board", "board_pages"),
     "otelcol": ("collector",),

@@ -137,7 +137,7 @@ def test_the_manifests_ask_for_what_is_used(clean_environment: Path, name: str) 
     rule = {"actions": ["decide"], "groups": ["S01"], "channels": ["here"], "emails": ["a@b.example"]}
     settings = load(interactions={"rules": [rule]})
     assert settings.interactions is not None
-    needed = wanted(settings.interactions, hears_replies=True, joins=False)
+    needed = wanted(settings.interactions, hears_replies=True, joins=False, unfurls=True)
     of_sink = {scope for scope, _ in SCOPES} | {"files:write"}
     of_agent = {"assistant:write"} if "agent" in name else set()
     assert set(manifest["oauth_config"]["scopes"]["bot"]) == set(needed) | of_sink | of_agent
@@ -148,11 +148,13 @@ def test_the_manifests_ask_for_what_is_used(clean_environment: Path, name: str) 
         "message.channels",
         "message.groups",
         "app_mention",
+        "link_shared",
         *further,
     ]
     assert ("agent_view" in manifest["features"]) is ("agent" in name)
     leads = ["https://spanpost.example.com/slack/oauth_redirect"] if "oauth" in name else None
     assert manifest["oauth_config"].get("redirect_urls") == leads
+    assert manifest["features"]["unfurl_domains"] == ["agents.example.com"]
     assert declared["interactivity"]["is_enabled"] is True
     is_http = "http" in name or "oauth" in name
     assert declared["socket_mode_enabled"] is not is_http

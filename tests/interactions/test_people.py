@@ -259,10 +259,11 @@ def test_scopes_follow_from_what_is_set() -> None:
         AuthorizationRules(rules=(Rule(actions=frozenset({"cancel"}), users=("U1",)),)),
         hears_replies=False,
         joins=False,
+        unfurls=False,
     )
     assert set(least) == {"chat:write", "users:read", "commands", "app_mentions:read"}
     rule = Rule(actions=frozenset({"cancel"}), groups=("S1",), channels=("here",), emails=("a@b.example",))
-    most = set(wanted(AuthorizationRules(rules=(rule,)), hears_replies=True, joins=True))
+    most = set(wanted(AuthorizationRules(rules=(rule,)), hears_replies=True, joins=True, unfurls=True))
     assert most - set(least) == {
         *(
             "usergroups:read",
@@ -272,6 +273,8 @@ def test_scopes_follow_from_what_is_set() -> None:
             "channels:history",
             "groups:history",
             "channels:join",
+            "links:read",
+            "links:write",
         ),
     }
 

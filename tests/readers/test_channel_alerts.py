@@ -56,7 +56,7 @@ def test_an_alert_is_its_message() -> None:
     assert first is not None
     assert first == again
     assert (first.name, first.summary, first.severity, first.tenant) == ("DiskFull", "db1 is full", "critical", "acme")
-    assert message_of(first) == ("C1", "17.5")
+    assert message_of(first, "") == ("C1", "17.5")
 
 
 @pytest.mark.parametrize(

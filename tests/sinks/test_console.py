@@ -68,14 +68,20 @@ def test_a_card_says_it_all():
     )
     head, *rows = text.splitlines()
     # The width of an emoji changes with the version of rich.
-    assert head.split() == ["┃", "⚙️", "Quarterly", "report", "reporter", "working", "2m", "14s"]
+    assert head.split() == [
+        "┃",
+        "⚙️",
+        "Quarterly",
+        "report",
+        "reporter",
+        *["1", "of", "2", "agents", "at", "work", "·", "step", "2", "of", "5", "·", "60", "%", "2", "min", "14", "s"],
+    ]
     assert rows == [
         "┃ ████████████░░░░░░░░  60 %   2/5 Fetch data",
         "┃ ▸ reading 12 pages",
         "┃ context ▰▰▰▰▰▰▰▱▱▱ 72 % of 200k (table)   55.2k in · 3.8k out   $0.12   7 tool calls, 1 failed",
-        "┃ 1 of 2 agents at work",
         "┃ ├ ✅ Check sources  complete",
-        "┃ └ ⚙️ Collect  working  2m 14s",
+        "┃ └ ⚙️ Collect  working  2 min 14 s",
         "┃ 📎 outline.md  file  https://files.example.com/outline.md",
         "  │ 12:00:30 📍 Fetched 12 pages",
         "  ╰ 12:00:30 📍 Check sources  checked",
@@ -83,9 +89,25 @@ def test_a_card_says_it_all():
 
 
 def test_a_card_counts_the_agents_as_slack_does():
-    """The line above the sub-agents names first what needs a person: it is the one of the Slack message."""
+    """Line 1 names first what needs a person: it is the one of the Slack message, and is not repeated below."""
     children = (a_task("a", status="waiting"), a_task("b", status="error"), a_task("c"), a_task("d", status="complete"))
-    assert "┃ 1 of 4 agents waits · 1 failed · 1 at work" in drawn(render.card(a_task(), children))
+    assert drawn(render.card(a_task(), children)).count("1 of 4 agents waits · 1 failed · 1 at work") == 1
+    asking = a_task(approvals=(Approval(id="a", question="Go?"),))
+    assert "┃ 1 of 4 agents waits · 1 failed · 1 at work" in drawn(render.card(asking, children))
+
+
+def test_a_card_says_line_1_and_2_as_slack_does():
+    """At the end line 1 has time and cost and line 2 the answer; a failure has its type once; a sub-agent's question
+    stands on the card.
+    """
+    ended = a_task(
+        status="complete", ended_at=NOON + timedelta(seconds=61), cost_usd=Decimal("0.42"), answer="It rains."
+    )
+    text = drawn(render.card(ended))
+    assert text.count("1 min 01 s · $0.42") == text.count("It rains.") == text.count("$0.42") == 1
+    failed = a_task(status="error", error=Failure(type="ValueError", message="ValueError: bad input"))
+    assert drawn(render.card(failed)).count("ValueError") == 1
+    assert "✋ Which region?" in drawn(render.card(a_task(child_question="Which region?")))
 
 
 def test_a_failed_card_shows_the_end_of_its_log():

@@ -55,7 +55,7 @@ def test_money_keeps_what_matters(usd, said):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"), [(-5, "0s"), (42, "42s"), (187, "3m 07s"), (7500, "2h 05m"), (356_400, "4d 03h")]
+    ("seconds", "said"), [(-5, "0 s"), (42, "42 s"), (187, "3 min 07 s"), (7500, "2 h 05 min"), (356_400, "4 d 03 h")]
 )
 def test_durations_have_two_units(seconds, said):
     """A duration is written in its two largest units."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from spanpost.model.checkpoints import Kind
 from spanpost.model.errors import ConfigError
+from spanpost.runtime.assembly import rules_of
 from spanpost.settings import load
 from spanpost.sinks.outputs import AT_ONCE, PAUSE, Figures, OutputQuery, value_of
 from spanpost.sinks.slack.sink import SlackSink
@@ -153,6 +155,51 @@ def test_a_field_cannot_leave_its_quotes(text):
     assert "\n" not in inner
 
 
+@given(st.text(max_size=40))
+def test_an_attribute_is_a_text_in_any_quotes(text):
+    """An entity's attribute stays the text between the quotes that stand around it, of each kind."""
+    task = msgspec.structs.replace(ENDED, attributes={"shop.dealer": text or "x"})
+    for mark in "\"'`":
+        said = OutputQuery(query=f"m{{dealer={mark}${{attributes.shop.dealer}}{mark},b=1}}").of(task)
+        assert said is not None
+        inner = said.removeprefix(f"m{{dealer={mark}").removesuffix(f"{mark},b=1}}")
+        literal = inner if mark == "`" else re.sub(r"\\.", "", inner)
+        assert mark not in literal
+        assert mark == "`" or not ("\n" in literal or literal.endswith("\\"))
+
+
+@given(st.text(alphabet=st.sampled_from("ab.*+?()|[]{}^$\\`'\"\n-"), min_size=1, max_size=20))
+def test_an_attribute_matches_itself_alone(text):
+    """After `=~` a value is no pattern: it matches itself, and an agent cannot read other entities' figures."""
+    task = msgspec.structs.replace(ENDED, attributes={"dealer": text})
+    said = OutputQuery(query='m{dealer=~"^${attributes.dealer}$"}').of(task)
+    assert said is not None
+    inner = said.removeprefix('m{dealer=~"^').removesuffix('$"}')
+    pattern = re.sub(r"\\(.)", lambda found: "\n" if found[1] == "n" else found[1], inner)
+    assert re.fullmatch(pattern, text)
+    assert not re.fullmatch(pattern, f"{text}x")
+    assert not re.fullmatch(pattern, "zz")
+
+
+async def test_an_entity_has_its_figures_before_and_after(prometheus):
+    """The attribute of the ended task names the entity whose figures are queried, at its start and at its end."""
+    query = OutputQuery(query='p99{agent="${attributes.dealer}"}', compare=True)
+    assert query.kept == {"dealer"}
+    figures = Figures(prometheus.url, {"revenue": query})
+    found = await figures.of(msgspec.structs.replace(ENDED, attributes={"dealer": "auto-ops"}), "one")
+    assert found == ("revenue 840 → 310.5",)
+    assert await figures.of(ENDED, "two") == ()
+
+
+def test_tasks_keep_the_attributes_that_links_and_queries_name():
+    """The rules of the fold name them, and no attribute that a task has a field for."""
+    settings = load(
+        slack={"links": {"x": "https://g.example/{attributes.dealer}/{attributes.agent.repo}"}},
+        outputs={"url": "http://p", "queries": {"q": {"query": 'm{a="${attributes.shop.id}"}'}}},
+    )
+    assert rules_of(settings).attributes == {"dealer", "shop.id"}
+
+
 @given(
     st.one_of(
         st.binary(max_size=60),
@@ -173,6 +220,7 @@ def test_any_answer_is_read(body):
         ({"url": "ftp://x", "queries": {"x": {"query": "up"}}}, "http"),
         ({"url": "http://u:canary@x"}, "user"),
         ({"url": "http://x", "queries": {"x": {"query": "up{a='${nothing}'}"}}}, "nothing"),
+        ({"url": "http://x", "queries": {"x": {"query": "up{a=${agent}}"}}}, "outside of quotes"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(given: Any, word: str) -> None:

@@ -15,6 +15,7 @@ from spanpost.model.alerts import Alert
 from spanpost.model.checkpoints import Kind
 from spanpost.sinks.redaction import SinkRule
 from spanpost.sinks.slack import alert_blocks
+from spanpost.sinks.slack.flow import known_of
 from spanpost.sinks.slack.render import COLOURS, SlackMessage, Style
 from spanpost.sinks.slack.sink import SlackSink
 from spanpost.sinks.slack.style import SlackStyle
@@ -108,7 +109,7 @@ def test_an_alert_says_what_is_wrong_and_what_to_do(style: Style) -> None:
     assert message.attachments[0]["color"] == COLOURS["red"]
     over = alert_blocks.root(OVER, a_task(), key="k", style=style)
     assert over.attachments[0]["color"] == COLOURS["green"]
-    assert "after 12m 07s" in shown(over)
+    assert "after 12 min 07 s" in shown(over)
     assert "Delete old backups" not in shown(over)
     assert over.text == "✅ Resolved · DiskFull: The disk of db1 is full"
 
@@ -179,3 +180,9 @@ async def test_an_alert_of_another_app_is_answered_in_its_thread() -> None:
         assert len(replies) == 2
         assert "DiskFull" in replies[0]["text"]
         assert "Verdict: old logs" in replies[1]["text"]
+        ts = str(ref["ts"])
+        for address, is_there in (
+            ("", True), (ref["channel"], True), ("T1/", True), ("T22/", False), ("#ops", False)
+        ):  # fmt: skip
+            known = known_of(a_delivery(own, sink="slack", alert=alert, address=address))
+            assert (known.get("ts") == ts) is is_there, address

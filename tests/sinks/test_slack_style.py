@@ -24,9 +24,10 @@ from spanpost.routing.routes import Route, Verbosity
 from spanpost.runtime.assembly import open_sinks, routes_of, rules_of
 from spanpost.settings import load
 from spanpost.sinks import labels
+from spanpost.sinks.fields import FIELDS
 from spanpost.sinks.redaction import SinkRule
 from spanpost.sinks.slack.impersonation import disarmed
-from spanpost.sinks.slack.links import FIELDS, Template, problem
+from spanpost.sinks.slack.links import Template, problem
 from spanpost.sinks.slack.preview import Preview
 from spanpost.sinks.slack.render import SlackMessage, root
 from spanpost.sinks.slack.replies import reply
@@ -435,6 +436,33 @@ def test_a_filled_link_leads_where_its_template_does(text, name):
         parts = urlsplit(filled)
         assert (parts.scheme, parts.netloc, parts.path, parts.fragment) == ("https", "g.example", "/explore", "")
         assert list(parse_qs(parts.query, keep_blank_values=True)) == ["q"]
+
+
+@given(st.text(max_size=60))
+def test_an_attribute_in_a_path_stays_one_part_of_it(text):
+    """Whatever an agent writes into an attribute, the link has the parts of its template, and none leads above."""
+    from urllib.parse import unquote, urlsplit
+
+    template = Template("x", "https://g.example/d/{attributes.shop.dealer}/costs")
+    assert problem(template.address) == ""
+    assert template.kept == {"shop.dealer"}
+    for dealer in (text, ".", "..", "%2e%2e", f"../{text}"):
+        filled = template.filled(a_task(attributes={"shop.dealer": dealer}))
+        if filled is not None:
+            path = urlsplit(filled).path.split("/")
+            assert (len(path), path[1], path[3]) == (4, "d", "costs")
+            assert unquote(path[2]) not in (".", "..", "")
+    assert template.filled(a_task(attributes={"shop.dealer": ".."})) is None
+    assert template.filled(a_task()) is None
+
+
+def test_a_link_knows_each_field_of_a_task():
+    """A field has the name that the API gives it; an attribute that a task has a field for is that field."""
+    template = Template("x", "https://g.example/?q={model}&w={requested_by}&r={attributes.agent.repo}")
+    assert problem(template.address) == ""
+    assert template.kept == frozenset()
+    task = a_task(model="m-1", requested_by="mina@example.com", repo="shop")
+    assert template.filled(task) == "https://g.example/?q=m-1&w=mina%40example.com&r=shop"
 
 
 # --- repeated checkpoints, and files ------------------------------------------------------------

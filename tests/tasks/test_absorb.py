@@ -17,6 +17,7 @@ from tests.tasks.learning import SECOND, SPAN, TRACE, Say, ended, event, learned
 
 CALL = Reading(role=Role.LLM, model="gpt-x", usage=Usage(input=10, output=1), finish=Finish.STOP)
 TOOL = Reading(role=Role.TOOL, tool_name="search", tool_call_id="call-1")
+OTHER = Reading(role=Role.OTHER)
 AGENT = Reading(role=Role.AGENT, agent_name="ann")
 FAILURE = Failure(type="ValueError", message="bad")
 
@@ -202,6 +203,13 @@ def case(id: str, says: list[Say], fact: str, value: Any, sentence: str) -> Any:
             "doing",
             None,
             "a call that has ended is nothing that is being done",
+        ),
+        case(
+            "doing",
+            [started(CALL, 1), started(OTHER, 2), ended(OTHER, 2, 3, parent_id=b"p" * 8)],
+            "doing",
+            ["task.model", {"name": "gpt-x"}],
+            "a request in a call ends, and the call goes on",
         ),
         case(
             "doing",

@@ -6,6 +6,7 @@ from datetime import timedelta
 from itertools import permutations
 from typing import Any
 
+import msgspec
 import pytest
 
 from spanpost.model.checkpoints import Checkpoint, Kind
@@ -16,6 +17,7 @@ from spanpost.sinks import labels
 from spanpost.store.memory import MemoryStore
 from spanpost.tasks.context import ContextRules, Window, Windows, resolve
 from spanpost.tasks.folded import FoldRules
+from spanpost.tasks.task_rules import TaskRules
 from spanpost.testing.builders import SECOND, a_span, an_event
 
 TABLE = {"gpt-x": 1000, "gpt-y": 200_000, "gpt-z": 5_000}
@@ -105,15 +107,22 @@ def test_each_turn_of_a_conversation_may_be_a_task() -> None:
         ]
         for at, used in enumerate((200, 350, 500, 650, 800, 950, 980), 1)
     ]
-    tasks, checkpoints = outcome_of(turns)
+    rules = a_task_a_turn()
+    tasks, checkpoints = outcome_of(turns, rules)
     assert len(tasks) == 7
     assert [(str(c.kind), c.ref) for c in checkpoints] == [
         ("context_forecast", "85"), ("context_warning", "70"), ("context_warning", "85")
     ]  # fmt: skip
     assert len({c.task_uid for c in checkpoints}) == 3
     # the same as one batch, and each turn live: its root span first
-    assert warnings_of([[o for turn in turns for o in turn]]) == warnings_of(turns)
-    assert warnings_of([[o] for turn in turns for o in (msg_started(turn[1]), *turn)]) == warnings_of(turns)
+    expected = warnings_of(turns, rules)
+    assert warnings_of([[o for turn in turns for o in turn]], rules) == expected
+    assert warnings_of([[o] for turn in turns for o in (msg_started(turn[1]), *turn)], rules) == expected
+    assert warnings_of(turns) == expected  # as one task, too
+
+
+def a_task_a_turn() -> FoldRules:
+    return msgspec.structs.replace(RULES, tasks=TaskRules(conversations="a task a turn"))
 
 
 def msg_started(root_span: Observation) -> Observation:

@@ -9,8 +9,8 @@ import pytest
 from spanpost.model.readings import Reading, Role
 from spanpost.model.usage import Usage
 from spanpost.tasks.amounts import ONE_CALL, ZERO, Amounts
-from spanpost.tasks.matching_runs import totals_of
-from spanpost.tasks.records import RunCandidate, TaskState
+from spanpost.tasks.records import RunCandidate, RunCandidates, TaskState
+from spanpost.tasks.run_facts import totals_of
 from spanpost.tasks.run_matches import continued, goes_on, may_go_on, of_links
 from tests.tasks.learning import Say, learned, root
 
@@ -155,8 +155,8 @@ WAITS: dict[str, Any] = {"waits": 2}
 )
 def test_each_wait_has_one_successor(runs: Runs, on: dict[str, str], sentence: str) -> None:
     """Each wait of runs that share a conversation or a tool call has one successor."""
-    assert shown(continued(keyed(runs))) == on, sentence
-    assert shown(continued(dict(reversed(keyed(runs).items())))) == on, "in any order"
+    assert shown(continued(keyed(runs)).on) == on, sentence
+    assert shown(continued(dict(reversed(keyed(runs).items()))).on) == on, "in any order"
 
 
 T1, T2 = "trace-one-------u", "trace-two-------u"
@@ -239,37 +239,29 @@ def test_what_links_join(
 
 
 @pytest.mark.parametrize(
-    ("run", "on", "is_so", "sentence"),
+    ("run", "names_late", "is_so", "sentence"),
     [
         pytest.param(
-            a_run("b", 6, is_idle=True), {}, True, "what did nothing yet may go on with the one that waits", id="idle"
+            a_run("b", 6, is_idle=True), False, True, "a new run may go on with the one that waits", id="idle"
         ),
-        pytest.param(a_run("b", 6), {}, False, "what did something is known by it", id="at work"),
+        pytest.param(a_run("b", 6), False, False, "a run that did something is known by it", id="at work"),
         pytest.param(
-            a_run("b", 6, 8, is_idle=True),
-            {},
-            False,
-            "what ended without doing anything goes on with nothing",
-            id="ended",
+            a_run("b", 6, 8, is_idle=True), False, False, "a run that ended idle goes on with nothing", id="ended"
         ),
+        pytest.param(a_run("b", 4, is_idle=True), False, False, "a run before the wait goes on with none", id="before"),
         pytest.param(
-            a_run("b", 4, is_idle=True), {}, False, "what began before the wait goes on with nothing", id="before"
+            a_run("b", 6, is_idle=True, talk=b"other"), False, False, "another conversation waits for none", id="other"
         ),
+        pytest.param(a_run("b", 4, is_idle=True), True, True, "it may name its conversation yet", id="late"),
         pytest.param(
-            a_run("b", 6, is_idle=True),
-            {b"b".ljust(17): b"A"},
-            False,
-            "what was found to go on is not in doubt",
-            id="found",
+            a_run("b", 4, is_idle=True, talk=b"talk"), True, False, "its conversation is known", id="is known"
         ),
     ],
 )
-def test_a_run_that_did_nothing_yet_is_held(
-    run: RunCandidate, on: dict[bytes, bytes], is_so: bool, sentence: str
-) -> None:
-    """A run is not announced by itself while it may turn out to go on with another."""
-    runs = keyed({"a": a_run("a", 1, 5, **WAITS), "b": run})
-    assert may_go_on(runs, b"b".ljust(17), on) is is_so, sentence
+def test_a_run_that_did_nothing_yet_is_held(run: RunCandidate, names_late: bool, is_so: bool, sentence: str) -> None:
+    """A run is not announced by itself while it may turn out to be part of a task with a message."""
+    runs = keyed({"a": a_run("a", 1, 5, **WAITS, talk=b"talk"), "b": run})
+    assert may_go_on(RunCandidates(runs, names_late=names_late), run) is is_so, sentence
 
 
 TOTAL = Reading(role=Role.AGENT, aggregate=Usage(input=7, output=None), totals_of="ann's process")

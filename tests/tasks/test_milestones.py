@@ -8,10 +8,16 @@ from typing import Any
 from spanpost.model.checkpoints import Checkpoint, Kind
 from spanpost.model.deliveries import Delivery, Mode, Receipt
 from spanpost.model.outcomes import Outcome
+from spanpost.routing.noise import hours
+from spanpost.routing.planned import PlannedDelivery
 from spanpost.routing.routes import Route, Routes, Verbosity
 from spanpost.store.memory import MemoryStore
+from spanpost.tasks.delivery_plans import RootMessage
 from spanpost.tasks.folded import FoldRules
+from spanpost.tasks.milestones import before_later
+from spanpost.tasks.reported import Held
 from spanpost.testing import observed
+from spanpost.testing.nouns import a_checkpoint, a_task
 from spanpost.testing.observed import an_event, ended, started
 
 ROOT_SPAN = {"agent.task.name": "job"}
@@ -166,3 +172,31 @@ async def test_a_message_that_waits_appears_when_its_task_ran_long_enough(monkey
             app.store.record_now([ended(trace=1, span=1, name="agent", attributes=end, seconds=5)])
         await app.until(200)
         assert (app.states, app.posted) == (states, [])
+
+
+async def test_an_error_waits_for_the_message_of_its_task(monkeypatch):
+    """With `after` a tool's failure is a line of the thread once the message is there, and never of a short task."""
+    monkeypatch.setattr(observed, "BEGAN", int(NOON.timestamp() * 1e9))
+    for is_short, posted in ((False, [(30.0, Kind.ERROR)]), (True, [])):
+        app = App(after=timedelta(seconds=30))
+        await app.say(1, name="agent.error", error__message="read_file: no such file")
+        await app.say(1, step__name="one")
+        if is_short:
+            end = ROOT_SPAN | {"agent.status": "complete"}
+            app.store.record_now([ended(trace=1, span=1, name="agent", attributes=end, seconds=5)])
+        await app.until(200)
+        assert [(at, c.kind) for at, c in app.posted] == posted
+
+
+async def test_a_held_milestone_does_not_pass_with_a_decision_in_quiet_hours():
+    """A milestone that waited for its interval stays held when the hours begin, though a decision passes."""
+    row = a_task()
+    held = Held(reported_at=0.0, checkpoint=a_checkpoint(at=NOON), of=b"k", due_at=60.0)
+    found = [PlannedDelivery(sink="s", address="", ordering_key="o", mode=Mode.CHECKPOINT, key="q", task_uid=row.uid)]
+    for quiet, order in ((None, 2), (hours("11:00-13:30"), 1)):
+        routes = Routes(sinks=("s",), routes=(Route(sink="s", quiet=quiet),))
+        root = RootMessage(b"k", row, routes, NOON)
+        several = list(found)
+        decided = a_checkpoint(key="decided", at=NOON + timedelta(seconds=1), kind=Kind.APPROVAL_RESOLVED)
+        left = before_later({"o": held}, several, decided, NOON, root.may_pass)
+        assert (len(several), left["o"].checkpoint is None) == (order, order == 2)

@@ -10,6 +10,9 @@ import pytest
 from spanpost.model.observations import Observation
 from spanpost.model.queries import TaskQuery
 from spanpost.store.memory import MemoryStore
+from spanpost.tasks.folded import FoldRules
+from spanpost.tasks.task_rules import TaskRules
+from spanpost.tasks.times import EPOCH
 from spanpost.testing.builders import SECOND, a_span
 
 TALK = {"gen_ai.conversation.id": "c-1"}
@@ -25,28 +28,70 @@ def part(trace: int, span: int, start: int, operation: str, **said: Any) -> Obse
     return a_span(trace=trace, span=span, parent=1, start=start * SECOND, end=start * SECOND + 1, attributes=attributes)
 
 
+def asks() -> list[Observation]:
+    """Return a run that ended waiting for the answer to a tool call."""
+    call = part(1, 2, 1, "chat", **{"gen_ai.response.finish_reasons": ["tool_calls"], "gen_ai.usage.input_tokens": 3})
+    return [root_span(1, 0, 2), call]
+
+
+def first_call(*, is_resumed: bool) -> Observation:
+    tool = {"gen_ai.tool.name": "book", "gen_ai.tool.call.id": "call-1"}
+    if is_resumed:
+        return part(2, 3, 11, "execute_tool", **tool)
+    return part(2, 3, 11, "chat", **{"gen_ai.usage.input_tokens": 3})
+
+
 @pytest.mark.parametrize("is_resumed", [True, False])
 def test_it_has_no_message_until_its_first_call_says_which(is_resumed: bool) -> None:
-    """The first call of a new run decides whether it resumes the waiting run of its conversation."""
-    asks = part(1, 2, 1, "chat", **{"gen_ai.response.finish_reasons": ["tool_calls"], "gen_ai.usage.input_tokens": 3})
-    store = MemoryStore()
-    store.record_now([root_span(1, 0, 2), asks])
+    """Where each turn is a task, the first call of a new run decides whether it resumes the waiting run."""
+    store = MemoryStore(FoldRules(tasks=TaskRules(conversations="a task a turn")))
+    store.record_now(asks())
     for days in (1, 2):  # nothing more comes
         store.elapse_now(datetime.now(UTC) + timedelta(days=days))
     store.record_now([root_span(2, 10, None)])
     tasks = store.tasks_now(TaskQuery(limit=9))
     assert sorted((t.status, t.is_announced) for t in tasks) == [("starting", False), ("waiting", True)]
 
-    tool = {"gen_ai.tool.name": "book", "gen_ai.tool.call.id": "call-1"}
-    first = (
-        part(2, 3, 11, "execute_tool", **tool)
-        if is_resumed
-        else part(2, 3, 11, "chat", **{"gen_ai.usage.input_tokens": 3})
-    )
-    store.record_now([first])
+    store.record_now([first_call(is_resumed=is_resumed)])
     tasks = store.tasks_now(TaskQuery(limit=9))
     assert all(t.is_announced for t in tasks)
     assert [t.runs for t in tasks] == ([2] if is_resumed else [1, 1])
+
+
+@pytest.mark.parametrize("is_resumed", [True, False])
+def test_a_turn_that_names_its_conversation_is_one_more_run_from_its_start(is_resumed: bool) -> None:
+    """A turn, resumed or new, is a run of the conversation's task at once: it never has a message of its own."""
+    store = MemoryStore()
+    store.record_now(asks())
+    for news in (root_span(2, 10, None), first_call(is_resumed=is_resumed), root_span(2, 10, 12)):
+        store.record_now([news])
+        (task,) = store.tasks_now(TaskQuery(limit=9))
+        assert (task.runs, task.is_announced) == (2, True)
+
+
+def silent_root(trace: int, start: int, end: int | None) -> Observation:
+    """Return a root span that names its conversation at its end only, as LangChain's instrumentation does."""
+    if end is not None:
+        return root_span(trace, start, end)
+    said = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "ann"}
+    return a_span(trace=trace, start=start * SECOND, end=None, attributes=said)
+
+
+def test_a_later_turn_waits_for_its_conversation_where_runs_name_it_late() -> None:
+    """Once a run of a service named its conversation after its start, the next starts wait for that."""
+    store = MemoryStore()
+    for news in (silent_root(1, 0, None), part(1, 2, 1, "chat"), silent_root(1, 0, 2)):
+        store.record_now([news])
+        (task,) = store.tasks_now(TaskQuery(limit=9))
+        assert task.is_announced
+    store.record_now([silent_root(2, 10, None)])
+    first, second = sorted(store.tasks_now(TaskQuery(limit=9)), key=lambda t: t.started_at or EPOCH)
+    assert (first.is_announced, second.is_announced) == (True, False)
+    store.record_now([part(2, 3, 11, "chat")])
+    (task,) = store.tasks_now(TaskQuery(limit=9))
+    assert (task.runs, task.is_announced) == (2, True)
+    store.elapse_now(datetime.now(UTC) + timedelta(days=1))
+    assert [t.runs for t in store.tasks_now(TaskQuery(limit=9))] == [2]
 
 
 def test_a_response_reported_in_two_traces_without_an_agent_is_one_task() -> None:

@@ -132,7 +132,7 @@ def ago(since: datetime | None, now: datetime) -> str:
 
 
 def span(took: timedelta) -> str:
-    """Return a duration in its largest unit; seconds are rounded as everywhere (`Locale.span`)."""
+    """Return a duration in its largest unit; seconds are rounded as everywhere (`labels.elapsed`)."""
     seconds = max(round(took.total_seconds()), 0)
     for size, unit in ((86_400, "d"), (3_600, "h"), (60, "m")):
         if seconds >= size * (2 if unit == "h" else 1):

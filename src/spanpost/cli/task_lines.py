@@ -87,7 +87,7 @@ def row_of(task: Task, depth: int, now: datetime, cost: Decimal | None) -> list[
 def matter(task: Task, limit: int = 120) -> str:
     """Return what matters now: the open question, the first line of the error, or what the task is doing."""
     if task.status == ERROR and task.error is not None:
-        return line((labels.failure(task) or task.error.type).strip().partition("\n")[0], limit)
+        return line(labels.failure_line(task), limit)
     if questions := task.open_approvals:
         return "" if labels.is_final(task) else line(questions[0].question, limit)
     if labels.is_final(task):
@@ -165,7 +165,7 @@ def print_explained(tasks: Sequence[Task], explained: Mapping[UUID, Mapping[str,
         if not why:
             continue
         print(f"\n{c.short(task.uid)}  {labels.title(task, 80)}: {line(task.status, 30)}")
-        for name in ("why", "status", "name", "tokens"):
+        for name in ("why", "message", "status", "name", "tokens"):
             print(f"  {name:<7} {line(str(why[name]), 300)}")
         print(f"  {'rule':<7} {line(task.rule, 300)}")
         for merged in why["merged"]:

@@ -32,6 +32,12 @@ def explicit_uid(tenant: str, task_id: str) -> bytes:
     return named(f"{tenant}\0task\0{task_id}")
 
 
+@lru_cache(_MEMO)
+def conversation_uid(tenant: str, service: str, agent: str, conversation: str) -> bytes:
+    """Return the uid of the task of a conversation of one agent in one service."""
+    return named(f"{tenant}\0conversation\0{service}\0{agent}\0{conversation}")
+
+
 def root_span_uid(tenant: str, trace_id: bytes, span_id: bytes) -> bytes:
     """Return the uid of a task by its root span; of a trace without one when `span_id` is empty."""
     return named(f"{tenant}\0{trace_id.hex()}\0{span_id.hex()}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from enum import IntEnum
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -43,6 +43,10 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True, eq=True, gc=False):
 
 
 NO_ORIGIN = Origin()
+
+
+#: Characters that receivers keep of `Observation.thrown`: of the type, the message and the end of the stack trace.
+THROWN_CAPS: Final = (1024, 16 * 1024, 64 * 1024)
 
 
 class Observation(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):

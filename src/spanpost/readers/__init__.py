@@ -309,7 +309,7 @@ def _as_root_span(span: ReadSpan, resource: dict[str, Any]) -> None:
         title = inner.get("workflow") or v.name_of_span(span.observation.name)
         if title is not None and title in (inner.get("model_asked"), inner.get("model_answered")):
             title = None  # an invocation without an agent is named after its model
-        if title is not None and "task_name" not in said:
+        if title is not None and "task_name" not in said and not v.is_of_framework(title):
             said["task_name"] = title
     elif agent is None:
         agent = resource.get("agent")

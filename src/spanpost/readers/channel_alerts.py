@@ -19,6 +19,8 @@ SLACK: Final = "slack"
 #: Characters of a first line, and of a text, that are read.
 _LINE, _TEXT = 300, 4_000
 _WILD: Final = re.compile(r"(\*|\{name\})")
+#: A workspace of a route, by its id.
+_TEAM: Final = re.compile(r"T[A-Z0-9]{2,30}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +88,15 @@ def read_message(rule: ChannelAlerts, team: str, ts: str, at: datetime, text: st
     )
 
 
-def message_of(alert: Alert) -> tuple[str, str] | None:
-    """Return channel and time of the message that an alert is; None for an alert of a monitor."""
+def message_of(alert: Alert, address: str) -> tuple[str, str] | None:
+    """Return channel and time of the message that an alert is, where a route to this address shows it.
+
+    None for an alert of a monitor, and for a route that names another workspace or channel.
+    """
     parts = alert.fingerprint.split("-")
-    return (parts[1], parts[2]) if alert.source == SLACK and len(parts) == 3 else None
+    if alert.source != SLACK or len(parts) != 3:
+        return None
+    team, channel, ts = parts
+    space, _, where = address.rpartition("/")
+    is_elsewhere = (_TEAM.fullmatch(space) and space != team) or where not in ("", channel)
+    return None if is_elsewhere else (channel, ts)

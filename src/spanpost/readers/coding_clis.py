@@ -19,8 +19,9 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from spanpost.model.readings import Role
 from spanpost.readers import values as v
-from spanpost.readers.dialect import Dialect
+from spanpost.readers.dialect import Dialect, ReadSpan
 from spanpost.readers.session_records import Cli, SessionPart, TokenMeter
 from spanpost.readers.sessions import read_session_span
 
@@ -274,6 +275,19 @@ def _dialect(cli: Cli, source: str, *cannot_tell: str) -> Dialect:
     )
 
 
+def _name_copilot(span: ReadSpan) -> None:
+    if span.role.is_root_span and "agent" not in span.inner:  # without a name the conventions take it for a workflow
+        span.role, span.inner["agent"] = Role.AGENT, "Copilot"
+
+
+#: Spans of the GenAI conventions, whose main agent has no name.
+COPILOT = Dialect(
+    name="copilot-cli",
+    source="GitHub Copilot CLI 1.0.102",
+    cannot_tell=("that prompts are of one session at a terminal: each is a task",),
+    scopes=("github.copilot",),
+    refine=_name_copilot,
+)
 CODEX = _dialect(
     CODEX_CLI,
     "Codex CLI 0.169.0",

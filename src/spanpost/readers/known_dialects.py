@@ -7,7 +7,7 @@ from spanpost.readers.agent import AGENT
 from spanpost.readers.agent_framework import AGENT_FRAMEWORK
 from spanpost.readers.agentscope import AGENTSCOPE
 from spanpost.readers.claude_code import CLAUDE_CODE
-from spanpost.readers.coding_clis import CODEX, GEMINI, OPENCODE, QWEN
+from spanpost.readers.coding_clis import CODEX, COPILOT, GEMINI, OPENCODE, QWEN
 from spanpost.readers.crewai import CREWAI
 from spanpost.readers.dialect import Dialect
 from spanpost.readers.genai import GENAI
@@ -35,6 +35,7 @@ DIALECTS: tuple[Dialect, ...] = (
     AGENT,
     CLAUDE_CODE,
     CODEX,
+    COPILOT,
     GEMINI,
     QWEN,
     OPENCODE,

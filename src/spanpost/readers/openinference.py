@@ -73,10 +73,12 @@ def _refine(span: ReadSpan) -> None:
         if "tool_name" not in span.said and (called := doing(span.observation.name)) is not None:
             span.said["tool_name"] = called
     elif role is _STEP and scope == _LLAMA_INDEX and "agent" not in span.inner:
-        output = attributes.get("output.value")
-        found_agent = _CURRENT_AGENT.search(output, 0, _GLANCE) if type(output) is str else None
-        if found_agent is not None:
+        for text in (attributes.get("output.value"), attributes.get("input.value")):
+            found_agent = _CURRENT_AGENT.search(text, 0, _GLANCE) if type(text) is str else None
+            if found_agent is None:
+                continue
             span.inner["agent"] = name(found_agent.group(1))
+            break
     elif attributes.get("openinference.span.kind") in _LEAVES:
         span.is_leaf = True
     elif role is _AGENT and scope in _OPENAI_AGENTS and "agent" not in span.inner:

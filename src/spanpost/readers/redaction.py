@@ -12,6 +12,8 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Mapping
+from itertools import takewhile
+from operator import eq
 from typing import Any
 
 import msgspec
@@ -19,7 +21,7 @@ import msgspec
 from spanpost import semconv as c
 from spanpost.model.alerts import Alert
 from spanpost.model.launch_orders import Order
-from spanpost.model.observations import Observation, Part, log_index
+from spanpost.model.observations import THROWN_CAPS, Observation, Part, log_index
 from spanpost.model.readings import Approval, Reading
 from spanpost.readers import NOTHING, read
 from spanpost.readers.cleaner import Cleaner, clean_bytes
@@ -128,7 +130,8 @@ class Redaction:
             # The rules for the exception event hold for the words that are kept of it.
             said = dict(zip(_THROWN, o.thrown, strict=True))
             if (left := cleaner.map(said, TelemetryPart.EVENT, is_top=True)) is not said:
-                o = msgspec.structs.replace(o, thrown=tuple(str(left.get(name, "")) for name in _THROWN))
+                words = tuple(str(left.get(name, "")) for name in _THROWN)
+                o = msgspec.structs.replace(o, thrown=tuple(map(_without_half_a_secret, o.thrown, words, THROWN_CAPS)))
         if (
             attributes is o.attributes
             and name is o.name
@@ -227,6 +230,26 @@ class Redaction:
         if body and part is None and cleaner.rules.has_whole:
             return body if body.startswith(b"[redacted: ") else UNREAD.format(len(body)).encode()
         return clean_bytes(cleaner, body, part)
+
+
+def _without_half_a_secret(raw: str, clean: str, cap: int) -> str:
+    """Return a redacted text without the part beside the place where a receiver cut it.
+
+    No pattern matches half a secret. The part is as long as a half of what receivers keep, much of which nothing shows.
+    """
+    if len(raw) < cap - 8 or clean == raw:
+        return clean  # an uncut text; or one without a secret, whose end is not shown
+    beside = cap // 2
+    if cap == max(THROWN_CAPS):  # of a stack trace the end is kept
+        shared = _shared(raw[:beside], clean)
+        return clean[shared:]
+    shared = _shared(raw[: -beside - 1 : -1], clean[::-1])
+    return clean[: len(clean) - shared]
+
+
+def _shared(one: str, other: str) -> int:
+    """Return how many characters two texts begin with in common."""
+    return sum(1 for _ in takewhile(bool, map(eq, one, other)))
 
 
 def part_of(o: Observation) -> TelemetryPart:

@@ -141,7 +141,7 @@ class SessionRecord:
             self.prompt = cli.prompt_of(self.session, self.prompt)
         self.agent = cli.agent_of(self.attributes) if cli.agent_of is not None else ""
         is_inside = cli.is_traced and bool(o.span_id)
-        self.trace = o.trace_id if is_inside else self.hash(16, "session", *filter(None, [self.agent]))
+        self.trace = o.trace_id if is_inside else self.hash(16, "session")
         self.root_span = o.span_id if is_inside else self.hash(8, "prompt", self.agent or self.prompt)
         self.at_ns = self._moment()
 

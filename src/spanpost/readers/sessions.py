@@ -184,7 +184,8 @@ def _agent_began(r: SessionRecord) -> Reading:
         role=Role.AGENT,
         agent_name=v.name(r.get("subagent")) or "Sub-agent",
         task_parent_id=r.session,
-        stands_for=(r.trace, r.root_span, b"", r.at_ns),
+        # Below the prompt of a run without a terminal; at one, the record does not say which prompt it is of.
+        stands_for=(r.trace, r.root_span, r.hash(8, "prompt", r.session), r.at_ns),
         is_open=True,
         **r.of_process(),
         **common,
@@ -192,7 +193,9 @@ def _agent_began(r: SessionRecord) -> Reading:
 
 
 def _agent_ended(r: SessionRecord) -> Reading:
-    return msgspec.structs.replace(_agent_began(r), is_open=False, stands_for=(r.trace, r.root_span, b"", r.began()))
+    reading = _agent_began(r)
+    assert reading.stands_for is not None
+    return msgspec.structs.replace(reading, is_open=False, stands_for=(*reading.stands_for[:3], r.began()))
 
 
 def _prompt_ended(r: SessionRecord) -> Reading:

@@ -236,6 +236,29 @@ def _name_of_span(span_name: str) -> str | None:
     return _name(_TAIL.sub("", _VERB.sub("", span_name)))
 
 
+#: Names of a framework's classes and operations: they say how a run is made, not which one it is.
+_FRAMEWORK_NAMES = frozenset(
+    {
+        "AgentExecutor",
+        "AgentWorkflow",
+        "CodeAct",
+        "CodeActAgent",
+        "FunctionAgent",
+        "LangGraph",
+        "ReAct",
+        "ReActAgent",
+        "RunnableSequence",
+        "invoke_graph",
+        "invoke_swarm",
+    }
+)
+
+
+def is_of_framework(title: str | None) -> bool:
+    """Tell whether a name is that of a framework's class or operation."""
+    return title in _FRAMEWORK_NAMES
+
+
 _DOING = re.compile(
     r"^(?:(?:execute_tool|execute_task|running tools?:?|tools/call|tool_call|chat)\s+|Tool\.)", re.IGNORECASE
 )

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from spanpost import semconv as c
+from spanpost.model.observations import THROWN_CAPS
 from spanpost.text.repair import mend_text
 
 if TYPE_CHECKING:
     from spanpost.receivers.decoded import DecodedEvent
 
-#: Characters that are kept of the message, and of the end of the stack trace.
-_MESSAGE: Final = 16 * 1024
-_STACK: Final = 64 * 1024
+_TYPE, _MESSAGE, _STACK = THROWN_CAPS
 
 
 def exception_words(attributes: Mapping[str, Any]) -> tuple[str, ...]:
@@ -22,7 +21,7 @@ def exception_words(attributes: Mapping[str, Any]) -> tuple[str, ...]:
         mend_text(value[-cap:] if cap == _STACK else value, cap)[0]
         if type(value := attributes.get(name)) is str
         else ""
-        for name, cap in ((c.EXCEPTION_TYPE, 1024), (c.EXCEPTION_MESSAGE, _MESSAGE), (c.EXCEPTION_STACKTRACE, _STACK))
+        for name, cap in ((c.EXCEPTION_TYPE, _TYPE), (c.EXCEPTION_MESSAGE, _MESSAGE), (c.EXCEPTION_STACKTRACE, _STACK))
     )
     return found if any(found) else ()
 

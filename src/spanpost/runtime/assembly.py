@@ -47,10 +47,15 @@ def rules_of(settings: Settings) -> FoldRules:
         people=people_of(settings),
         launches=settings.launchers,
         resume=_resuming(settings),
+        tasks=settings.tasks,
         stall_rules=settings.stall,
         loops=settings.loops,
         budgets=settings.budgets,
         redaction=redaction_of(settings),
+        shown=frozenset().union(
+            *(query.kept for query in settings.outputs.queries.values()),
+            *(settings.sinks[name].kept for name in enabled_sinks(settings)),
+        ),
     )
 
 

@@ -210,6 +210,7 @@ class InteractionsRuntime:
             from spanpost.interactions.slack.app import SlackApp
             from spanpost.interactions.slack.entities import Entities
             from spanpost.interactions.slack.socket import Socket, Sockets
+            from spanpost.interactions.slack.unfurls import Unfurls
         except ImportError as error:
             raise ConfigError(
                 f"interactions: {error.name} is missing; install it with: pip install 'spanpost[interactions]'"
@@ -236,6 +237,7 @@ class InteractionsRuntime:
             comments=section.comments,
             replies=section.replies,
             conceal=_concealing(settings, slack),
+            unfurls=Unfurls(settings.api.public_url, _concealing(settings, slack)) if settings.api.public_url else None,
             everywhere=self._everywhere(section, workspaces) if is_installed and workspaces is not None else None,
         )
         # An app has one connection for all its workspaces.

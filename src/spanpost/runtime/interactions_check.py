@@ -19,7 +19,12 @@ async def examine(settings: Settings) -> list[Finding]:
     seen = list(of_rules(section))
     try:
         for one in interactions_runtime.app.installations:
-            seen += await check_app(one, hears_replies=section.replies != "off", joins=section.join_channels)
+            seen += await check_app(
+                one,
+                hears_replies=section.replies != "off",
+                joins=section.join_channels,
+                unfurls=bool(settings.api.public_url),
+            )
         if interactions_runtime.has_http and (
             settings.gateway is None or not settings.gateway.enabled or settings.gateway.http_port < 0
         ):

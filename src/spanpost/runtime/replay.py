@@ -89,7 +89,7 @@ def replay(paths: Iterable[Path], settings: Settings | None = None, *, explain: 
     if explain:
         from spanpost.tasks.explain import Explaining
 
-        explaining = Explaining(store.work, store.state_keys(), observations)
+        explaining = Explaining(store.work, store.state_keys(), observations, rules.tasks)
         explained = {task.uid: explaining.explain(task) for task in tasks}
     return ReplayResult(
         tasks=tasks, checkpoints=store.checkpoints_now(limit=10**9), dropped=dropped, explained=explained

@@ -54,4 +54,5 @@ from spanpost.settings.sources import SECRETS_VARIABLE as SECRETS_VARIABLE
 from spanpost.settings.sources import config_path as config_path
 from spanpost.settings.sources import read_config_file as read_config_file
 from spanpost.settings.stall import StallSettings as StallSettings
+from spanpost.settings.tasks import TaskSettings as TaskSettings
 from spanpost.settings.webhooks import HooksSettings as HooksSettings

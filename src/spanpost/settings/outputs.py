@@ -12,18 +12,27 @@ from spanpost.http.urls import http_url
 from spanpost.launchers.registry import NAME
 from spanpost.model.task_acts import TASK_ACTS
 from spanpost.settings.section import Duration, Section
-from spanpost.sinks.fields import FIELDS
-from spanpost.sinks.outputs import EntityCommand, OutputQuery
+from spanpost.sinks.fields import LISTED, unknown
+from spanpost.sinks.outputs import EntityCommand, OutputQuery, is_quoted
 
 #: Words that `/agents` has itself.
 RESERVED = frozenset({"list", "show", "start", "help", *map(str, TASK_ACTS)})
+
+
+def _quoted(query: str) -> str:
+    """Return a query. Raises ValueError where an agent's words could be more than a text in it."""
+    if not is_quoted(query):
+        raise ValueError('has a field outside of quotes; write it as {agent="${agent}"}')
+    return query
 
 
 class QuerySettings(Section, OutputQuery):
     """The query of one figure."""
 
     query: str = Field(
-        min_length=1, description="PromQL; `${agent}` and the like are replaced by the task's values, as quoted text."
+        min_length=1,
+        description="PromQL; `${agent}`, `${attributes.dealer}` and the like are replaced by the task's values. "
+        "They stand in quotes; after `=~` they match literally.",
     )
     compare: bool = Field(default=False, description="Query the start of the task as well: `840 → 310`.")
     unit: str = Field(default="", max_length=12, description="Unit after the figure.")
@@ -34,10 +43,9 @@ class QuerySettings(Section, OutputQuery):
     @field_validator("query")
     @classmethod
     def _knows_its_fields(cls, value: str) -> str:
-        unknown = sorted(set(re.findall(r"\$\{([^}]*)\}", value)) - set(FIELDS))
-        if unknown:
-            raise ValueError(f"knows no field ${{{unknown[0]}}}; there are {', '.join(FIELDS)}")
-        return value
+        if wrong := unknown(re.findall(r"\$\{([^}]*)\}", value)):
+            raise ValueError(f"knows no field ${{{wrong}}}; there are {LISTED}")
+        return _quoted(value)
 
 
 class EntityQuerySettings(Section, OutputQuery):
@@ -52,7 +60,7 @@ class EntityQuerySettings(Section, OutputQuery):
     def _is_about_an_entity(cls, value: str) -> str:
         if set(re.findall(r"\$\{([^}]*)\}", value)) != {"entity"}:
             raise ValueError("must have ${entity}, and no other field")
-        return value
+        return _quoted(value)
 
 
 class EntityCommandSettings(Section, EntityCommand):

@@ -41,6 +41,7 @@ from spanpost.settings.section import Section
 from spanpost.settings.slack_oauth import SlackOauthSettings
 from spanpost.settings.sources import CONFIG_VARIABLE, SECRETS_VARIABLE, DatabaseUrl, Toml, Variables
 from spanpost.settings.stall import StallSettings
+from spanpost.settings.tasks import TaskSettings
 from spanpost.settings.webhooks import HooksSettings
 from spanpost.sinks import registry
 from spanpost.sinks.plugin import SinkSettings
@@ -97,6 +98,7 @@ class Settings(BaseSettings):
     cost: CostSettings = Field(default_factory=lambda: CostSettings())
     notifications: NotificationSettings = Field(default_factory=lambda: NotificationSettings())
     outputs: ResultsSettings = Field(default_factory=lambda: ResultsSettings())
+    tasks: TaskSettings = Field(default_factory=lambda: TaskSettings())
     stall: StallSettings = Field(default_factory=lambda: StallSettings())
     loops: LoopSettings = Field(default_factory=lambda: LoopSettings())
     approvals: ApprovalsSettings = Field(default_factory=lambda: ApprovalsSettings())

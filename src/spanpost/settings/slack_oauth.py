@@ -18,7 +18,7 @@ _SCOPE = re.compile(r"^[a-z_]+(:[a-z_.]+)*$")
 #: The scopes of `docs/slack/app-manifest-oauth.yaml`.
 SCOPES = (
     "chat:write", "channels:history", "groups:history", "channels:read", "groups:read", "users:read",
-    "users:read.email", "files:write", "usergroups:read", "commands", "app_mentions:read",
+    "users:read.email", "files:write", "usergroups:read", "commands", "app_mentions:read", "links:read", "links:write",
 )  # fmt: skip
 
 

@@ -1,32 +1,53 @@
-"""Fields of a task that links and queries in the settings may use."""
+"""Fields of a task that links and queries in the settings may use, and its attributes: ``attributes.shop.dealer``."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Final
 from uuid import UUID
 
 from spanpost.model.tasks import Task
+from spanpost.routing.matching import FIELDS as OF_ATTRIBUTES
+
+#: Before the name of an attribute.
+PREFIX: Final = "attributes."
+#: A field's name, or `attributes.` and the name of an attribute.
+NAME: Final = r"attributes\.[A-Za-z0-9_][A-Za-z0-9_.:/@+-]{0,99}|[a-z_]{1,40}"
+_ATTRIBUTE: Final = re.compile(r"attributes\.[A-Za-z0-9_][A-Za-z0-9_.:/@+-]{0,99}")
+#: Fields of a task with the name that they have elsewhere, too (API, rows).
+_TEXTS: Final = (
+    *("task_id", "tenant", "type", "status", "agent_id", "agent_version", "model", "repo", "topic", "service"),
+    *("environment", "session_id", "requested_by", "parent_task_id", "retry_of", "caused_by", "order_id"),
+)
 
 
 def values(task: Task) -> dict[str, str]:
-    """Return the values of a task's fields; empty when unknown."""
-    return {
+    """Return the values of a task's fields, empty when unknown, and of its known attributes."""
+    found = {
         "trace_id": task.trace_id.hex(),
         "span_id": task.span_id.hex(),
-        "task_id": task.task_id,
+        "uid": str(task.uid),
         "task_name": task.name,
-        "tenant": task.tenant,
         "agent": task.agent_name or "",
-        "repo": task.repo or "",
-        "topic": task.topic or "",
-        "service": task.service or "",
-        "environment": task.environment or "",
-        "session_id": task.session_id or "",
         "started_ms": _milliseconds(task.started_at),
         # While the task runs: its last event.
         "ended_ms": _milliseconds(task.ended_at or task.last_event_at),
     }
+    found |= {name: getattr(task, name) or "" for name in _TEXTS}
+    found |= {PREFIX + name: getattr(task, own) or "" for name, own in OF_ATTRIBUTES.items()}
+    return found | {PREFIX + name: value for name, value in task.attributes.items()}
+
+
+def unknown(names: Iterable[str]) -> str:
+    """Return the first name that no task can have a value for; empty: there is none."""
+    return next((name for name in sorted(set(names) - set(FIELDS)) if not _ATTRIBUTE.fullmatch(name)), "")
+
+
+def attributes_of(names: Iterable[str]) -> frozenset[str]:
+    """Return the attributes among these fields that a task must keep for them."""
+    return frozenset(name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX)) - set(OF_ATTRIBUTES)
 
 
 def _milliseconds(at: datetime | None) -> str:
@@ -34,4 +55,8 @@ def _milliseconds(at: datetime | None) -> str:
 
 
 #: Names of the fields.
-FIELDS: Final = tuple(values(Task(uid=UUID(int=0), tenant="", task_id="")))
+FIELDS: Final = tuple(
+    name for name in values(Task(uid=UUID(int=0), tenant="", task_id="")) if not name.startswith(PREFIX)
+)
+#: The same for people.
+LISTED: Final = f"{', '.join(FIELDS)}, and attributes.<name>"

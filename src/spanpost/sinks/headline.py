@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from spanpost.model.tasks import Task
+from spanpost.model.tasks import MERGED, Task
 from spanpost.model.totals import together
 from spanpost.semconv import ERROR, WAITING
 from spanpost.sinks import labels
@@ -20,7 +20,7 @@ def headline(task: Task, children: Sequence[Task] = (), locale: Locale = ENGLISH
     ``step 3 of 5 · 50 %``, ``waits for you``, ``1 of 8 agents waits · 1 failed``, ``54 s · $0.72``.
     """
     label = labels.task_label(task, locale)
-    if task.is_alert:
+    if task.is_alert or task.end_reason == MERGED:
         return label.word
     if labels.is_final(task):
         return _at_end(task, children, label.word, locale)
@@ -30,20 +30,26 @@ def headline(task: Task, children: Sequence[Task] = (), locale: Locale = ENGLISH
         word = asked or ("" if task.status == "working" and place else label.word)
         return " · ".join(filter(None, (word, place)))
     word = "" if task.status in ("working", WAITING) else label.word
-    return " · ".join(filter(None, (word, agents(children, locale), place)))
+    return " · ".join(filter(None, (word, agents(task, children, locale), place)))
 
 
-def agents(children: Sequence[Task], locale: Locale = ENGLISH) -> str:
+def agents(task: Task, children: Sequence[Task], locale: Locale = ENGLISH) -> str:
     """Return what the tasks below do together, the most in need of a person first:
 
     ``1 of 8 agents waits · 1 failed · 3 at work``.
+
+    The state counts them (`tasks.agents_below`), at any depth. A state that was stored before a count has none: then
+    the given tasks are counted.
     """
-    n = len(children)
+    open_, waiting, failed = task.working_children, task.waiting_children, task.failed_children
+    n = open_ + waiting + failed + task.done_children
+    if not n:
+        n = len(children)
+        waiting = sum(is_asking(c) for c in children)
+        failed = sum(c.status == ERROR for c in children)
+        open_ = sum(not labels.is_final(c) for c in children) - waiting
     if not n:
         return ""
-    waiting = sum(is_asking(c) for c in children)
-    failed = sum(c.status == ERROR for c in children)
-    open_ = sum(not labels.is_final(c) for c in children) - waiting
     said = []
     if waiting:
         key = "headline.agents_wait" if n > 1 else "headline.agent_waits"
@@ -68,6 +74,31 @@ def words(task: Task, limit: int = 300, locale: Locale = ENGLISH) -> str:
     if task.last_checkpoint:
         return line(locale.translate(task.messages.get("last_checkpoint"), task.last_checkpoint), limit)
     return "" if task.messages.get("action") is not None else line(task.action or "", limit)
+
+
+def last_words(task: Task, locale: Locale = ENGLISH) -> str:
+    """Return line 2 of a task that asks nothing and has not failed: its words, at the end its answer.
+
+    Of a task that says nothing: the call that is open, at the end the tools that it called.
+    """
+    is_final = labels.is_final(task)
+    if is_final and task.answer:
+        return line(task.answer, 300)
+    if said := words(task, 300, locale):
+        return "" if is_final and (task.results or task.artifacts) else said
+    if is_final:
+        return _called(task, locale)
+    if task.step_name or labels.is_count_of_agents(task.messages.get("action")):
+        return ""
+    return labels.doing(task, 300, locale)
+
+
+def _called(task: Task, locale: Locale) -> str:
+    """Return the tools that a task called, where they are its steps: ``tool: search, read_file ×3``."""
+    if any(step.index is not None for step in task.steps) or task.results or task.artifacts:
+        return ""
+    names = ", ".join(filter(None, (line(locale.translate(one.message, one.name), 60) for one in task.steps)))
+    return locale.say("task.tool", name=line(names, 120)) if names and not task.step_name else ""
 
 
 def family(task: Task, children: Sequence[Task]) -> Task:
@@ -103,7 +134,7 @@ def _at_end(task: Task, children: Sequence[Task], word: str, locale: Locale) -> 
     if task.status == ERROR:
         said.append(_where(task, locale) or word)
     elif task.status != "complete" or task.child_failed:
-        said.append(agents(children, locale) if task.status == "complete" and children else word)
+        said.append(agents(task, children, locale) if task.status == "complete" and children else word)
     if (span := labels.age(task, None)) is not None and span.total_seconds() >= 0:
         said.append(locale.duration(span.total_seconds()))
     if cost := labels.cost(family(task, children), locale):

@@ -12,7 +12,7 @@ from spanpost.model.messages import LocaleMessage
 from spanpost.model.tasks import MERGED, Task
 from spanpost.semconv import FINAL_STATUSES
 from spanpost.sinks.loop_label import loop
-from spanpost.tasks import titles
+from spanpost.tasks import failures, titles
 from spanpost.tasks.context_limits import limit_of
 from spanpost.tasks.end_reasons import REASONS
 from spanpost.text.figures import count, money
@@ -178,7 +178,9 @@ def forecast(task: Task, locale: Locale = ENGLISH) -> str:
     limit = line(locale.translate(limit_of(forecast), forecast.limit), 40)
     if forecast.seconds < 1:
         return locale.say("figure.forecast", limit=limit, n=forecast.calls)
-    return locale.say("figure.forecast_time", limit=limit, n=forecast.calls, time=locale.span(forecast.seconds))
+    return locale.say(
+        "figure.forecast_time", limit=limit, n=forecast.calls, time=locale.duration(round(forecast.seconds))
+    )
 
 
 def cost(task: Task, locale: Locale = ENGLISH) -> str:
@@ -193,8 +195,8 @@ def cost(task: Task, locale: Locale = ENGLISH) -> str:
 
 
 def elapsed(span: timedelta, locale: Locale = ENGLISH) -> str:
-    """Write a duration in its two largest units: 42s, 3m 07s, 2h 05m, 4d 03h."""
-    return locale.span(span.total_seconds())
+    """Write a duration in its two largest units, in whole seconds: 42 s, 3 min 07 s, 2 h 05 min, 4 d 03 h."""
+    return locale.duration(max(round(span.total_seconds()), 0))
 
 
 def age(task: Task, now: datetime | None) -> timedelta | None:
@@ -337,20 +339,10 @@ def failure(task: Task, locale: Locale = ENGLISH) -> str:
 
 
 def failure_parts(task: Task, locale: Locale = ENGLISH) -> tuple[str, str]:
-    """Return type and first line of a failure; the type is not repeated where a program wrote the whole exception:
-
-    ``TimeoutError('no answer')`` and ``TimeoutError: no answer`` are ``TimeoutError`` and ``no answer``.
-    """
-    if task.error is None:
-        return "", ""
-    kind, why = line(task.error.type, 80), line(failure(task, locale).strip().partition("\n")[0], 300)
-    if kind and why.startswith(f"{kind}: "):
-        return kind, why.removeprefix(f"{kind}: ")
-    if kind and why.startswith((f"{kind}('", f'{kind}("')) and why.endswith(f"{why[len(kind) + 1]})"):
-        return kind, why[len(kind) + 2 : -2]
-    return kind, why
+    """Return type and first line of a failure (`tasks.failures`)."""
+    return failures.failure_parts(task.error, failure(task, locale))
 
 
 def failure_line(task: Task, locale: Locale = ENGLISH) -> str:
-    """Return type and first line of a failure: ``RolloutFailed: canary at 12 % errors``."""
-    return ": ".join(filter(None, failure_parts(task, locale)))
+    """Return type and first line of a failure in one text."""
+    return failures.failure_line(task.error, failure(task, locale))

@@ -21,12 +21,17 @@ import msgspec
 
 from spanpost.model.tasks import Task
 from spanpost.sinks import labels
-from spanpost.sinks.fields import values
+from spanpost.sinks.fields import NAME, attributes_of, values
 from spanpost.text.sanitise import line
 
 log = logging.getLogger("spanpost.results")
 
-_FIELD: Final = re.compile(r"\$\{([a-z_]{1,40})\}")
+_FIELD: Final = re.compile(rf"\$\{{({NAME})\}}")
+#: A comment or a quoted text of PromQL; `matcher` stands before a text that is a regular expression.
+_TEXT: Final = re.compile(
+    r"""#[^\n]*|(?P<matcher>[=!]~(?:\s|#[^\n]*\n)*)?(?P<text>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|`[^`]*`)"""
+)
+_METACHARACTER: Final = re.compile(r"[\\.+*?()|\[\]{}^$]")
 #: Pause after a failure, seconds; concurrent ends; remembered answers.
 PAUSE, AT_ONCE, REMEMBERED = 60.0, 3, 256
 #: Maximum size of an answer, bytes: a figure is short.
@@ -60,7 +65,12 @@ class OutputQuery:
         """Return the query with these values as quoted strings; None if a field of it has none."""
         if any(not known.get(name) for name in _FIELD.findall(self.query)):
             return None
-        return _FIELD.sub(lambda field: _quoted(known[field[1]]), self.query)
+        return _TEXT.sub(lambda text: _filled(text, known), self.query)
+
+    @property
+    def kept(self) -> frozenset[str]:
+        """Names of the attributes that a task must keep for it."""
+        return attributes_of(_FIELD.findall(self.query))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,7 +192,23 @@ def value_of(body: bytes) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _quoted(text: str) -> str:
-    """Escape a text for a PromQL string with any kind of quotes."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("'", "\\'").replace("\n", "\\n")
-    return escaped.replace("`", "")
+def is_quoted(query: str) -> bool:
+    """Tell whether all fields of a query stand in quoted texts, out of which no value can break."""
+    return "${" not in _TEXT.sub(" ", query)
+
+
+def _filled(text: re.Match[str], known: Mapping[str, str]) -> str:
+    """Return a quoted text of a query with its fields filled; of a regular expression they match literally."""
+    if text["text"] is None:
+        return text[0]  # a comment
+    mark = text["text"][0]
+
+    def value(field: re.Match[str]) -> str:
+        said = known[field[1]].encode("utf-8", "replace").decode()
+        if text["matcher"] is not None:
+            said = _METACHARACTER.sub(r"\\\g<0>", said)
+        if mark == "`":
+            return said.replace("`", "")  # it has no escapes
+        return said.replace("\\", "\\\\").replace(mark, f"\\{mark}").replace("\n", "\\n")
+
+    return _FIELD.sub(value, text[0])

@@ -48,6 +48,11 @@ class SinkSettings(PluginSettings):
         """True if the sink is used. One may have settings that only others read."""
         return self.enabled
 
+    @property
+    def kept(self) -> frozenset[str]:
+        """Names of the attributes that tasks must keep for the sink."""
+        return frozenset()
+
     def tenant_of(self, address: str) -> str | None:
         """Return the only tenant whose tasks may go to an address; None: any.
 

@@ -8,7 +8,7 @@ from zlib import crc32
 from spanpost.model.messages import LocaleMessage
 from spanpost.model.observations import MAX_NS, Observation, Part, Status
 from spanpost.model.readings import EventReport, Failure, Reading, Role
-from spanpost.readers.values import doing, name_of_span
+from spanpost.readers.values import doing, is_of_framework, name_of_span
 from spanpost.readers.values import name as clean_name
 from spanpost.semconv import FINAL_STATUSES, TASK_NAME
 from spanpost.tasks import acts, approvals, evaluations
@@ -39,6 +39,8 @@ _OK, _ERROR = Status.OK, Status.ERROR
 _COMPACTION = EventReport.COMPACTION
 _STEP, _LLM, _TOOL, _AGENT, _TASK, _HANDOFF = Role.STEP, Role.LLM, Role.TOOL, Role.AGENT, Role.TASK, Role.HANDOFF
 
+#: What an agent does, as it begins and ends.
+_DOING = frozenset({_LLM, _TOOL, _STEP})
 #: A named tuple's constructor is a Python function, and too slow for each call.
 _tuple = tuple.__new__
 _MODEL_FIRST = FirstCall(False)
@@ -99,7 +101,8 @@ def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, 
         _identity(facts, o, r, o.span_id + (b"\1" if o.part is _ENDED else b"\0") + key, begins, role)
         if o.part is _ENDED:
             _ended(facts, o, r, key, role, is_ending)
-            if o.parent_id:  # it outranks its start: nothing is done any more
+            # It outranks its start: nothing is done any more. The end of an HTTP request in a call is no call's.
+            if o.parent_id and r.role in _DOING:
                 facts.doing = newest(facts.doing, 0, begins, b"\1" + key, None)
         else:
             if role is _LLM or role is _TOOL:
@@ -183,7 +186,9 @@ def _identity(facts: Facts, o: Observation, r: Reading, key: bytes, begins: int,
             facts.name = newest(facts.name, 2 if role is _AGENT else 1, earliest, key, r.agent_name[:TEXT_CAP])
         elif o.name and ((called := name_of_span(o.name)) is None or called != r.model):
             # A name that says nothing ("Agent workflow") is better than none.
-            facts.name = newest(facts.name, 0 if called is not None else -1, earliest, key, o.name[:TEXT_CAP])
+            is_poor = called is None or is_of_framework(called)
+            said_name = called if called is not None and is_poor else o.name
+            facts.name = newest(facts.name, -1 if is_poor else 0, earliest, key, said_name[:TEXT_CAP])
         for field, attribute in _IDENTITY:
             value = getattr(r, attribute)
             if value:

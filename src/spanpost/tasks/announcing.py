@@ -7,14 +7,21 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from spanpost import semconv as c
+from spanpost.tasks import requests
+from spanpost.tasks.context_use import use_of
 from spanpost.tasks.counting import count
 from spanpost.tasks.facts import value_of
 from spanpost.tasks.folded import Difference, FoldRules, Timer
 from spanpost.tasks.ownership import TaskStates
 from spanpost.tasks.records import TaskState
 from spanpost.tasks.reported import Reported
-from spanpost.tasks.status import quiet_after
+from spanpost.tasks.status import TaskVerdict, judge, quiet_after
+from spanpost.tasks.task_rules import TaskRules
 from spanpost.tasks.work import Key
+
+#: Time after which a run is announced that did nothing yet and may be one more run of a task with a message.
+HELD = timedelta(seconds=60)
 
 
 def is_sure(states: TaskStates, key: Key, state: TaskState) -> bool:
@@ -26,8 +33,11 @@ def is_sure(states: TaskStates, key: Key, state: TaskState) -> bool:
         return False
     if state.task_id and (state.has_root_span or _is_seen_at_work(state)):
         return True
-    subtree = states.subtree(key) if state.has_root_span else None
-    return subtree is not None and (subtree.is_live or subtree.is_top) and not subtree.is_held
+    if not state.has_root_span:
+        return False
+    roots = (key,) if not state.is_conversation else state.runs
+    found = [subtree for root in roots if (subtree := states.subtree(root)) is not None]
+    return any((subtree.is_live or subtree.is_top) and not subtree.is_held for subtree in found)
 
 
 def is_root(states: TaskStates, key: Key, state: TaskState) -> bool:
@@ -40,16 +50,34 @@ def _is_seen_at_work(state: TaskState) -> bool:
     return state.amounts.calls > 0 or state.tools.calls > 0 or value_of(state.facts.is_session) is not None
 
 
-def is_worth_a_message(state: TaskState) -> bool:
-    """Tell whether to announce a task: not a lone model call, nor tools without a model (a tool server).
-
-    Nor what a coding CLI asks beside a session, for a title.
-    """
-    if value_of(state.facts.is_beside) is not None:
+def is_worth_a_message(state: TaskState, verdict: TaskVerdict, rules: TaskRules) -> bool:
+    """Tell whether to announce a task: never what a coding CLI asks beside a session, for a title."""
+    facts = state.facts
+    if value_of(facts.is_beside) is not None:
         return False
-    if state.has_root_span or state.task_id or state.amounts.calls > 1 or (state.amounts.calls and state.tools.calls):
+    request = requests.around(facts, has_root_span=state.has_root_span)
+    when = rules.rule_for(value_of(request)).when
+    if facts.asks:
         return True
-    if state.amounts.calls and value_of(state.facts.failed_turn) is not None:
+    if when == "nothing":
+        return False
+    is_agent = state.has_root_span or bool(state.task_id)
+    has_calls = state.amounts.calls > 0
+    if when == "failures":
+        return (is_agent or has_calls) and verdict.is_over and verdict.status == c.ERROR
+    if is_agent or (has_calls and when == "model calls"):
+        return True
+    if request is not None and request.priority and not facts.has_entries(apart_from=("acts", "attributes")):
+        return value_of(facts.status) is not None
+    return _is_work(state)
+
+
+def _is_work(state: TaskState) -> bool:
+    """Tell whether a trace without an agent is one's work: not a lone model call, nor tools without a model."""
+    calls = state.amounts.calls
+    if calls > 1 or (calls and state.tools.calls):
+        return True
+    if calls and value_of(state.facts.failed_turn) is not None:
         return True  # a run whose root never arrives, as smolagents' does not when its model fails
     return state.facts.has_entries(apart_from=("acts", "attributes")) or value_of(state.facts.status) is not None
 
@@ -74,7 +102,8 @@ def after_delay(key: Key, state: TaskState, rules: FoldRules, now: datetime) -> 
     """Announce a task whose delay is over, if it is worth a message, else count its usage."""
     before, newest = state.reported, state.facts.last_ns
     after, found = replace(before, is_settling=False, is_counting=False), Difference()
-    if before.is_settling and not before.is_announced and is_worth_a_message(state):
+    verdict = judge(state, use_of(state.facts, rules), rules)
+    if before.is_settling and not before.is_announced and is_worth_a_message(state, verdict, rules.tasks):
         after = replace(after, is_announced=True)
     elif before.is_counting or before.is_settling:  # only counters change, nothing that is shown
         use = count(state)

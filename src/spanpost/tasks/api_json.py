@@ -14,6 +14,7 @@ from spanpost.model.queries import Stats, Sums, TimelineEntry
 from spanpost.model.tasks import Task
 from spanpost.model.totals import Totals
 from spanpost.semconv import ERROR
+from spanpost.tasks.failures import failure_line
 from spanpost.tasks.json_form import evaluation_json, message_json, rfc3339, task_json, task_totals
 from spanpost.text.sanitise import line
 
@@ -53,7 +54,7 @@ def task_summary(task: Task) -> dict[str, Any]:
         "child_question_uid": str(task.child_question_uid) if task.child_question_uid is not None else None,
         "open_approvals": len(task.open_approvals),
         "question": _question(task),
-        "failure": _failure(task),
+        "failure": (failure_line(task.error) or None) if task.status == ERROR else None,
         "announced": task.is_announced,
         "muted": task.is_muted,
         "cancel_by": task.cancel_by or None,
@@ -99,16 +100,6 @@ def task_whole(
 
 def _question(task: Task) -> str | None:
     return next((said for one in task.open_approvals if (said := line(one.question, _SHORT))), None)
-
-
-def _failure(task: Task) -> str | None:
-    if task.error is None or task.status != ERROR:
-        return None
-    kind, message = task.error.type, task.error.message
-    return (
-        line(message if message.startswith(kind) else ": ".join(part for part in (kind, message) if part), _SHORT)
-        or None
-    )
 
 
 def timeline_entry_json(one: TimelineEntry) -> dict[str, Any]:

@@ -38,7 +38,7 @@ from spanpost.tasks.ownership import TaskStates
 from spanpost.tasks.record_keys import seen_key
 from spanpost.tasks.records import ChildTasks, Seen, TaskState
 from spanpost.tasks.reported import NOWHERE, Reached, Reported
-from spanpost.tasks.runs import newest_keyed_run
+from spanpost.tasks.runs import is_loose, newest_keyed_run
 from spanpost.tasks.status import judge
 from spanpost.tasks.succession import gone_to, is_shown, successor_of
 from spanpost.tasks.task_rows import agents_at_work, as_task
@@ -100,7 +100,10 @@ class Rows:
         It is never announced itself: the root above it is.
         """
         states = self._batch.states
-        return not is_root(states, task.key, task.state) and is_worth_a_message(task.state)
+        known = self._judged.tasks.get(task.key)
+        rules = self._batch.rules
+        verdict = known.verdict if known is not None else judge(task.state, use_of(task.state.facts, rules), rules)
+        return not is_root(states, task.key, task.state) and is_worth_a_message(task.state, verdict, rules.tasks)
 
     def _row(self, key: Key, state: TaskState) -> Task:
         states, rules = self._batch.states, self._batch.rules
@@ -119,8 +122,17 @@ class Rows:
             is_announced=self.is_announced(root) or self._is_below_many(root),
             children=children.tasks,
             agents=self._judged.levels.below(key, children),
+            team=_team(states, state),
             agents_at_work=agents_at_work(children, states.state) if not verdict.is_over else None,
         )
+
+
+def _team(states: TaskStates, state: TaskState) -> Collection[str]:
+    """Return the agents directly below the root of a task's newest run, not as its tools."""
+    newest = newest_keyed_run(state)
+    if newest is None or is_loose(newest.root):
+        return ()
+    return states.tree(newest.root[:16]).child_roots(newest.root[17:]).names
 
 
 def close(batch: Batch) -> Closed:
@@ -235,7 +247,7 @@ def _addressed(states: TaskStates, key: Key, task: Task) -> Task:
     """Return a task whose root span is not known yet with another span of it: what a budget does is recorded there."""
     if task.span_id or task.task_id != task.trace_id.hex():
         return task
-    spans = [own[17:] for own in states.members(key).subtrees if len(own) == _SUBTREE]
+    spans = [own[17:] for own in states.members(key) if len(own) == _SUBTREE]
     return replace(task, span_id=min(spans)) if spans else task
 
 

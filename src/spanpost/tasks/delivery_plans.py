@@ -43,6 +43,13 @@ class RootMessage(msgspec.Struct, frozen=True, gc=False):
         due = (noise.held_until(route, self.row, self.now) for route in held)
         return min((one for one in due if one is not None), default=None)
 
+    def may_pass(self, planned: PlannedDelivery, checkpoint: Checkpoint) -> bool:
+        """Tell whether a checkpoint may be a line of the thread of a planned delivery now."""
+        if self.row is None:
+            return False
+        here = (r for r in chosen(self.row, self.routes) if (r.sink, r.address) == (planned.sink, planned.address))
+        return any(noise.may_pass(route, checkpoint, self.row, self.now) for route in here)
+
     def planned(
         self, task: Task | None, checkpoint: Checkpoint | None, *, is_milestone: bool = False
     ) -> list[PlannedDelivery]:
@@ -81,8 +88,11 @@ def plan(
     if checkpoint.kind is Kind.END and of == root.key:
         held_back = milestones.without_held(held_back)
     elif held_back:
-        held_back = milestones.before_later(held_back, found, checkpoint, root.now)
+        held_back = milestones.before_later(held_back, found, checkpoint, root.now, root.may_pass)
     after = before if held_back is before.held_back else replace(before, held_back=held_back)
+    is_posted = any(delivery.mode is Mode.CHECKPOINT for delivery in found)
+    if checkpoint.kind is Kind.ERROR and not is_posted and root.held_until is not None:
+        after = after.holding(checkpoint)  # until its message is posted
     if after.unasked and after.has_message:
         found = [delivery for delivery in found if delivery.mode is not Mode.STATE]
     return RootPlan(after, found, timers, [])

@@ -13,9 +13,11 @@ from spanpost.model.observations import Observation, Part
 from spanpost.model.readings import Reading, Role
 from spanpost.model.tasks import Task
 from spanpost.readers import read
+from spanpost.tasks import requests
 from spanpost.tasks.facts import value_of
 from spanpost.tasks.record_keys import domain_of, members_key, node_key, subtree_key
 from spanpost.tasks.records import DuplicateCalls, Members, Node, Subtree, TaskState
+from spanpost.tasks.task_rules import TaskRules
 from spanpost.tasks.work import Key, Work
 
 #: What gave a task its name, by the priority of the fact (see `absorb`).
@@ -34,8 +36,11 @@ Place = tuple[bytes, bytes]
 class Explaining:
     """The explanations of one replay. `states` are the keys of its tasks' states."""
 
-    def __init__(self, work: Work, states: Iterable[Key], observations: Iterable[Observation]) -> None:
+    def __init__(
+        self, work: Work, states: Iterable[Key], observations: Iterable[Observation], rules: TaskRules
+    ) -> None:
         self._work = work
+        self._rules = rules
         self._states: dict[Any, Key] = {}
         for key in states:
             state = work.get(key, TaskState)
@@ -51,11 +56,12 @@ class Explaining:
         key = self._states.get(task.uid)
         state = self._work.get(key, TaskState) if key is not None else None
         if key is None or state is None:
-            return {"why": "", "merged": [], "status": task.rule, "name": "", "tokens": ""}
+            return {"why": "", "message": "", "merged": [], "status": task.rule, "name": "", "tokens": ""}
         subtrees = self._subtrees(key)
         leader = next((place for place, own in subtrees if own.root == subtree_key(*place) and not own.joined), None)
         return {
             "why": self._why(state, leader, subtrees),
+            "message": self._message(state, task),
             "merged": [text for place, own in subtrees if place != leader and (text := self._merged(place, own))],
             "status": task.rule + (" (inferred)" if task.is_inferred else ""),
             "name": self._name(state, task),
@@ -71,9 +77,25 @@ class Explaining:
                 found.append(((own[:16], own[17:]), subtree))
         return sorted(found, key=lambda one: (one[1].start_ns or one[1].facts.first_ns, one[0]))
 
+    def _message(self, state: TaskState, task: Task) -> str:
+        """Return whether the task has a message, and the setting that decided."""
+        if state.parent:
+            return "shown in the message of the task above"
+        around = requests.around(state.facts, has_root_span=state.has_root_span)
+        request = around.value if around is not None else None
+        rule = self._rules.rule_for(request)
+        where = f"tasks.requests: {rule.pattern!r} = {rule.when!r}" if rule.pattern else f"tasks.when = {rule.when!r}"
+        within = f", in {request!r}" if request else ""
+        what = "an agent's run" if state.has_root_span or state.task_id else f"{state.amounts.calls} model calls"
+        return f"{'yes' if task.is_announced else 'no'}: {what}{within} ({where})"
+
     def _why(self, state: TaskState, leader: Place | None, subtrees: list[tuple[Place, Subtree]]) -> str:
         if state.task_id:
             return "it says its own id (agent.task.id or a session's id)"
+        if state.is_conversation:
+            agent = state.facts.agent_name
+            who = agent.value if agent is not None else "one agent"
+            return f"the runs of {who} in one service that name a conversation"
         subtree = next((subtree for place, subtree in subtrees if place == leader), None)
         if leader is None or subtree is None or not subtree.is_root_span:
             return "no span of an agent is known: what was done in the trace"
@@ -95,6 +117,8 @@ class Explaining:
             return f"{name}: a later run, by {subtree.joined_by}"
         if not subtree.is_root_span:
             return ""
+        if subtree.root == subtree_key(*place) and subtree.talk:
+            return f"{name}: a later run, by its conversation"
         if subtree.root == subtree_key(*place):
             return f"{name}: another run of the same task id"
         if subtree.task_id:
@@ -105,10 +129,14 @@ class Explaining:
 
     def _name(self, state: TaskState, task: Task) -> str:
         fact = state.facts.name
-        if fact is not None:
-            return _NAME_SOURCES.get(fact.priority, "")
+        if fact is not None and task.name.startswith(fact.value):
+            return _NAME_SOURCES.get(fact.priority, "the name of its framework's class")
+        if task.name == value_of(requests.around(state.facts, has_root_span=state.has_root_span)):
+            return "the request or the job that it runs in"
         if value_of(state.facts.agent_label):
             return "the agent that its spans name"
+        if fact is not None:
+            return "the agents of its team"
         return "its service" if task.name == task.service else "its model" if task.name else "nothing names it"
 
     def _tokens(self, state: TaskState, task: Task, subtrees: list[tuple[Place, Subtree]]) -> str:

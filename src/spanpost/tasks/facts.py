@@ -142,6 +142,10 @@ class Facts(msgspec.Struct, omit_defaults=True, gc=False):
     loops: LoopFacts | None = None
     # Who works on it.
     name: Fact[str] | None = None
+    #: The request, job or message of a queue in which it runs: the nearest span that is one.
+    request: Fact[str] | None = None
+    #: The same below an owning span: what is done there without an agent may run in it.
+    request_below: Fact[str] | None = None
     type: Fact[str] | None = None
     agent_name: Fact[str] | None = None
     agent_id: Fact[str] | None = None

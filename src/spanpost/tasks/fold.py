@@ -34,6 +34,7 @@ from spanpost.tasks.ownership import TaskStates
 from spanpost.tasks.rebuild import gather, rebuild
 from spanpost.tasks.record_keys import domain_of
 from spanpost.tasks.records import ENDED, PLACEHOLDER, STARTED, UNDECIDED, UNDECIDED_ROLES, DuplicateCalls, Node, Seen
+from spanpost.tasks.requests import is_request
 from spanpost.tasks.span_tree import SpanTree
 from spanpost.tasks.spans import Spans, link_of
 from spanpost.tasks.succession import gone_to, move_messages
@@ -66,7 +67,7 @@ class Fold:
         self.reported = Occurrences(self.states)
         self.conversations = Conversations(self.states, rules, self.reported.seen)
         self.loops = LoopFindings(self.states, rules, self.reported.seen)
-        self.matching = RunMatching(self.states)
+        self.matching = RunMatching(self.states, rules)
         self.rules, self.now = rules, now
         #: Root tasks whose held milestones may be due.
         self._due: set[Key] = set()
@@ -86,7 +87,8 @@ class Fold:
         else:
             state, end_ns = UNDECIDED if r.role in UNDECIDED_ROLES else STARTED, o.at_ns
         rank = (end_ns, len(o.attributes) + o.unread, p.content_hash)
-        if r is STALL and node is None and state == ENDED and o.parent_id and o.parent_id != span_id:
+        is_edge = r is STALL and node is None and state == ENDED and o.parent_id and o.parent_id != span_id
+        if is_edge and not is_request(o):
             self.spans.edge(tree, span_id, o.parent_id, rank, link_of(o) if o.links else b"")
             return
         is_first_end = state == ENDED and (node is None or node.state != ENDED)

@@ -26,6 +26,7 @@ from spanpost.tasks.budgets import Budget
 from spanpost.tasks.context import ContextRules, Windows
 from spanpost.tasks.loops import LoopRules
 from spanpost.tasks.stall import OUTAGE, StallRules
+from spanpost.tasks.task_rules import TaskRules
 from spanpost.tasks.work import Key
 
 _STARTED = Part.STARTED  # bound once: looking up an enum's member is slow
@@ -73,16 +74,20 @@ class FoldRules(msgspec.Struct, frozen=True, kw_only=True):
     launches: Launches = Launches()
     #: The launcher that resumes a run whose question is decided; empty: none.
     resume: str = ""
+    #: What becomes a task, and which tasks are announced.
+    tasks: TaskRules = TaskRules()
     #: Redaction of secrets in everything received; None: off.
     redaction: Redaction | None = None
     #: Budgets that are counted and warned of.
     budgets: tuple[Budget, ...] = ()
+    #: Attributes that links and queries name.
+    shown: frozenset[str] = frozenset()
 
     @property
     def attributes(self) -> frozenset[str]:
-        """Attributes that routes, budgets and launch rules match on, and that no field of a task holds."""
+        """Attributes that routes, budgets, launch rules, links and queries name, and that no field of a task holds."""
         conditions = (*self.approvals.rules, *self.budgets, *self.launches.retries, *self.launches.rules)
-        return self.routes.attributes.union(*(condition.kept for condition in conditions))
+        return self.routes.attributes.union(self.shown, *(condition.kept for condition in conditions))
 
     @property
     def known_windows(self) -> Windows:

@@ -7,17 +7,22 @@ parents, the earliest run that has one decides. The root of a task is the topmos
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
+from zlib import crc32
 
 import msgspec
 
 from spanpost.tasks.amounts import Models
 from spanpost.tasks.placement import root_span_above
-from spanpost.tasks.record_keys import child_tasks_key, members_key, task_keys
+from spanpost.tasks.record_keys import child_tasks_key, members_key, members_page_key, task_keys
 from spanpost.tasks.records import DEPTH, ChildTasks, Members, Seen, Subtree, TaskState
+from spanpost.tasks.requests import learn
 from spanpost.tasks.span_tree import SpanTree
 from spanpost.tasks.work import Key, RecordSet, Work
 
+#: Subtrees of a task that lie in one record; of more each lies in the page that its key gives, so that one more
+#: turn of a long conversation rewrites one page.
+PAGE = 64
 #: Tasks whose rows are rewritten at once because a task above them changed.
 BELOW_CAP = 10_000
 
@@ -93,15 +98,62 @@ class Hierarchy:
         subtree = tree.subtrees.get(tree.owner(span_id))
         return self.state(subtree.state) if subtree is not None else None
 
-    def members(self, key: Key) -> Members:
-        return self._members.get(members_key(key)) or Members()
+    def members(self, key: Key) -> Collection[Key]:
+        """Return the keys of a task's subtrees."""
+        first = self._members.get(members_key(key))
+        if first is None or not first.pages:
+            return first.subtrees if first is not None else ()
+        pages = [members_page_key(key, page) for page in first.pages]
+        self._members.want(pages)
+        found = list(first.subtrees)
+        for page in pages:
+            found.extend((self._members.get(page) or Members()).subtrees)
+        return found
 
-    def put_members(self, key: Key, members: Members) -> None:
-        """Store a task's subtrees; a task without subtrees has no such record."""
-        if members.subtrees:
-            self._members.put(members_key(key), members)
-        else:
-            self._members.drop(members_key(key))
+    def add_member(self, key: Key, own: Key) -> bool:
+        """Enter a subtree of a task; return whether the task has others."""
+        at = members_key(key)
+        first = self._members.get(at) or Members()
+        if own in first.subtrees:
+            return len(first.subtrees) > 1 or bool(first.pages)
+        page = _page_of(own)
+        known = self._page(key, page) if page in first.pages else None
+        if known is None and len(first.subtrees) < PAGE:
+            first.subtrees[own] = None
+            self._members.put(at, first)
+        elif known is None or own not in known.subtrees:
+            if known is None:
+                first.pages = sorted({*first.pages, page})
+                self._members.put(at, first)
+            known = known or Members()
+            known.subtrees[own] = None
+            self._members.put(members_page_key(key, page), known)
+        return len(first.subtrees) > 1 or bool(first.pages)
+
+    def drop_member(self, key: Key, own: Key) -> bool:
+        """Take out a subtree of a task; return whether that was its last: then it has no such record."""
+        at = members_key(key)
+        first = self._members.get(at) or Members()
+        page = _page_of(own)
+        if own in first.subtrees:
+            del first.subtrees[own]
+        elif page in first.pages and (known := self._page(key, page)) is not None and own in known.subtrees:
+            del known.subtrees[own]
+            if known.subtrees:
+                self._members.put(members_page_key(key, page), known)
+            else:
+                first.pages = [other for other in first.pages if other != page]
+                self._members.drop(members_page_key(key, page))
+        if first.subtrees or first.pages:
+            self._members.put(at, first)
+            return False
+        self._members.drop(at)
+        return True
+
+    def _page(self, key: Key, page: int) -> Members | None:
+        at = members_page_key(key, page)
+        self._members.want((at, members_key(key)))
+        return self._members.get(at)
 
     def child_tasks(self, key: Key) -> ChildTasks:
         return self._child_tasks.get(child_tasks_key(key)) or ChildTasks()
@@ -132,6 +184,18 @@ class Hierarchy:
         for records in (self.states, self._members, self._child_tasks, self.given):
             records.flush()
 
+    def learn_requests(self, tree: SpanTree, owner: bytes) -> None:
+        """Have the subtree of an owning span, and the root spans directly below it, learn the requests around them."""
+        waiting = [owner]
+        for span_id in waiting:
+            self.tick()
+            if span_id == owner or not _is_root_span(tree, span_id):
+                waiting += tree.child_roots(span_id).subtrees
+            subtree = tree.subtrees.get(span_id)
+            if subtree is not None and learn(subtree.facts, tree, span_id):
+                tree.subtrees.put(span_id, subtree)
+                tree.learned[span_id] = None
+
     # --- parents and children ----------------------------------------------------------------------------------------
 
     def relate(self, tree: SpanTree, subtree: Subtree) -> None:
@@ -154,10 +218,16 @@ class Hierarchy:
         elif parent and (not state.parent or rank < state.parent_rank):
             self._attach(subtree.state, state, parent, rank)
 
+    def unrelate(self, key: Key, run: Key) -> None:
+        """Find the parent of a task anew if the run that left it gave the parent."""
+        state = self.state(key)
+        if state is not None and state.parent and state.parent_rank[1] == run:
+            self._attach(key, state, *self._earliest_parent(key))
+
     def _earliest_parent(self, key: Key) -> tuple[Key, tuple[int, Key]]:
         """Return the parent named by the earliest run that has one, and that run's rank."""
         found: tuple[tuple[int, Key], Key] | None = None
-        for own in self.members(key).subtrees:
+        for own in self.members(key):
             subtree = self.subtree(own)
             if subtree is not None and subtree.root == own and subtree.parent_state:
                 rank = (subtree.start_ns, own)
@@ -224,3 +294,12 @@ class Hierarchy:
                     new.append(child)
                 waiting.append((child, levels - 1))
         return new
+
+
+def _page_of(own: Key) -> int:
+    return crc32(own) & 0xFF
+
+
+def _is_root_span(tree: SpanTree, span_id: bytes) -> bool:
+    subtree = tree.subtrees.get(span_id)
+    return subtree is not None and subtree.is_root_span

@@ -17,7 +17,7 @@ from spanpost.model.checkpoints import Checkpoint
 from spanpost.model.ids import uuid_of
 from spanpost.tasks import agents_below
 from spanpost.tasks.agents_below import Levels
-from spanpost.tasks.announcing import is_root, is_sure, watched
+from spanpost.tasks.announcing import HELD, is_root, is_sure, is_worth_a_message, watched
 from spanpost.tasks.context_use import ContextUse, use_of
 from spanpost.tasks.counting import count, is_counted
 from spanpost.tasks.folded import Difference, FoldRules, Timer
@@ -140,7 +140,9 @@ def judge_task(states: TaskStates, key: Key, state: TaskState, rules: FoldRules,
     is_final = verdict.is_over and verdict.status in c.FINAL_STATUSES
     checkpoints, found = list[Checkpoint](), Difference()
     has_row = is_shown(state)
-    is_announced = before.is_announced or is_sure(states, key, state)
+    is_announced = before.is_announced or (
+        is_sure(states, key, state) and is_worth_a_message(state, verdict, rules.tasks)
+    )
     is_delayed = not (is_announced or before.is_settling) and has_row and is_root(states, key, state)
     after = replace(
         before,
@@ -168,7 +170,8 @@ def judge_task(states: TaskStates, key: Key, state: TaskState, rules: FoldRules,
     elif not (after.is_counting or after.is_settling or is_counted(state)):
         after = replace(after, is_counting=True)
     if is_delayed:
-        found.timers.append(Timer(key, now + rules.announce_delay))
+        is_held = state.has_root_span and (own := states.subtree(key)) is not None and own.is_held
+        found.timers.append(Timer(key, now + (HELD if is_held else rules.announce_delay)))
     elif (
         not (verdict.is_over or after.is_settling)
         and (delay := watched(state, rules)) is not None

@@ -1,30 +1,37 @@
 """Matching of runs in different traces that belong to one task: resumed runs, and runs joined by links.
 
-Rules. A *run* here is a root span without a root span above it and without a task id of its own. Runs are
-matched by a tool call's id, by their conversation, by the traces that a framework's message links join, and
-by a link of their own (of their root span or of a span above it, such as a queue's consumer). `run_matches`
-says which of the candidates match.
+Rules. A *run* here is a root span without a root span above it and without a task id of its own. Runs that
+name the same conversation, of one agent in one service of one tenant, are runs of one task, whose uid is made
+of just that (unless `tasks.conversations` says otherwise). Other runs are matched by a tool call's id, by
+their conversation, by the traces that a framework's message links join, and by a link of their own (of their
+root span or of a span above it, such as a queue's consumer). `run_matches` says which of the candidates match.
 
-Theory. A run's `RunCandidate` is a function of the facts of its own subtrees, never of what it was joined
-to; the matches are a function of the candidates. Both are computed again whenever they may have changed, so
-order does not matter.
+Theory. A conversation's task needs no candidates: a turn finds it by its own facts, so that the ten thousandth
+turn costs what the tenth cost, in any order. A run's `RunCandidate` is a function of the facts of its own
+subtrees, never of what it was joined to; the matches are a function of the candidates. Both are computed
+again whenever they may have changed, so order does not matter.
 """
 
 from __future__ import annotations
 
 from heapq import nlargest
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from spanpost.tasks.facts import Facts, value_of
+from spanpost.model.ids import conversation_uid
+from spanpost.tasks.facts import value_of
+from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.last_calls import last, last_by
 from spanpost.tasks.ownership import TaskStates
 from spanpost.tasks.placement import root_span_above
-from spanpost.tasks.record_keys import candidates_key, linked_traces_key
+from spanpost.tasks.record_keys import candidates_key, linked_traces_key, state_key
 from spanpost.tasks.records import DEPTH, Run, RunCandidate, RunCandidates, Subtree, TaskState
+from spanpost.tasks.run_facts import facts_of_run, totals_of
 from spanpost.tasks.run_matches import continued, may_go_on, of_links
-from spanpost.tasks.span_tree import SpanTree
+from spanpost.tasks.span_tree import SpanTree, passes, total
 from spanpost.tasks.status import how_it_waits
+from spanpost.tasks.task_rules import ONE_TASK
 from spanpost.tasks.work import Key, RecordSet
 
 #: Runs kept of one candidate set; beyond it runs that do not wait are dropped first, the oldest first.
@@ -33,8 +40,10 @@ RUNS_CAP = 32
 #: single tasks.
 LINKED_TRACES_CAP = 256
 
-#: End of the key under which one agent's runs with lifetime totals are matched.
+#: End of the key under which one agent's runs with lifetime totals are matched; and of the key under which a
+#: service's runs that wait meet those that have done nothing yet.
 _TOTALS = b"rt"
+_SERVICE = b"rw"
 #: The rules by which runs continue one another, by the end of the set's key, the strongest first.
 RULES = {
     b"ra": "the tool call that was left open",
@@ -43,24 +52,30 @@ RULES = {
 }
 
 
+class Wanted(NamedTuple):
+    """Where a run belongs: its candidate by set, the set that it only links to, its conversation's task."""
+
+    sets: dict[Key, RunCandidate]
+    link_of: Key = b""
+    talk: Key = b""
+
+
 class RunMatching:
     """The runs that one transaction touches, and the candidates for joining them."""
 
-    def __init__(self, states: TaskStates) -> None:
+    def __init__(self, states: TaskStates, rules: FoldRules) -> None:
         self.states = states
+        self._has_conversations = rules.tasks.conversations == ONE_TASK
         self.candidates = RecordSet(states.work, RunCandidates)
         #: Changed candidate sets as they were before: runs whose match stays the same are left alone.
         self._changed: dict[Key, RunCandidates] = {}
         self._has_moved = False
-        #: The changed runs: the sets each belongs in, as which candidate, and the set that it only links to.
-        self._wanted: list[tuple[Key, Subtree, dict[Key, RunCandidate], Key]] = []
-        #: The facts of each run of tasks with several runs.
-        self._facts: dict[Key, dict[Key, Facts]] = {}
+        #: The changed runs, and where each belongs.
+        self._wanted: list[tuple[Key, Subtree, Wanted]] = []
 
     def examine(self) -> None:
         """Compute the candidate sets of the runs that changed."""
         states, self._has_moved = self.states, False
-        self._facts.clear()
         for domain, other in states.links:
             self._join_traces(domain, other)
         states.links.clear()
@@ -73,13 +88,13 @@ class RunMatching:
             subtree = states.subtree(key)
             wanted = self._wants(key, subtree) if subtree is not None else None
             if subtree is not None and wanted is not None:
-                self._wanted.append((key, subtree, *wanted))
+                self._wanted.append((key, subtree, wanted))
 
     def match(self) -> bool:
         """Match the changed runs with others; return whether a run changed its task."""
-        self.candidates.want([candidates for _, _, wanted, _ in self._wanted for candidates in wanted])
-        for key, subtree, wanted, link_of in self._wanted:
-            self._enter_all(key, subtree, wanted, link_of)
+        self.candidates.want([candidates for _, _, wanted in self._wanted for candidates in wanted.sets])
+        for key, subtree, wanted in self._wanted:
+            self._enter_all(key, subtree, wanted)
         self._wanted.clear()
         changed, self._changed = self._changed, {}
         for candidates, before in changed.items():
@@ -88,8 +103,8 @@ class RunMatching:
 
     # --- candidate sets ----------------------------------------------------------------------------------------------
 
-    def _wants(self, key: Key, subtree: Subtree) -> tuple[dict[Key, RunCandidate], Key] | None:
-        """Return a run's candidate by set, and the set it only links to; None while its task is unknown."""
+    def _wants(self, key: Key, subtree: Subtree) -> Wanted | None:
+        """Return where a run belongs; None while its task is unknown."""
         tree = self.states.tree(key[:16])
         is_run = (
             subtree.is_root_span
@@ -98,7 +113,7 @@ class RunMatching:
             and root_span_above(tree, subtree)[1] is None
         )
         if not is_run:
-            return {}, b""
+            return Wanted({})
         state = self.states.state(subtree.state)
         if state is None:
             return None
@@ -114,29 +129,46 @@ class RunMatching:
             else own
         )
         if other == own:
-            return wanted, b""
+            return Wanted(wanted, b"", candidate.talk)
         wanted[other] = wanted[own]
-        return wanted, other
+        return Wanted(wanted, other, candidate.talk)
 
-    def _enter_all(self, key: Key, subtree: Subtree, wanted: dict[Key, RunCandidate], link_of: Key) -> None:
+    def _enter_all(self, key: Key, subtree: Subtree, run: Wanted) -> None:
+        wanted = run.sets
+        talk = run.talk if self._has_conversations else b""
+        if subtree.talk != talk:
+            subtree.talk = talk
+            self._show(key, subtree)
         for candidates in [m for m in subtree.candidate_sets if m not in wanted]:
+            if candidates[16:] == _SERVICE:
+                self._release(candidates, key, subtree, names_late=bool(run.talk) and subtree.is_live)
             self._withdraw(candidates, key)
             del subtree.candidate_sets[candidates]
+            subtree.repeats = [one for one in subtree.repeats if one != candidates]
             if candidates[16:] == b"l":
                 subtree.linked_to = b""
             self._show(key, subtree)
         for candidates, as_run in wanted.items():
             if (
-                self._enter(candidates, key, as_run, is_link=candidates == link_of)
+                self._enter(candidates, key, as_run, is_link=candidates == run.link_of)
                 and candidates not in subtree.candidate_sets
             ):
                 subtree.candidate_sets[candidates] = b""
                 self.states.tree(key[:16]).subtrees.put(key[17:], subtree)
 
+    def _release(self, service: Key, key: Key, subtree: Subtree, *, names_late: bool) -> None:
+        """Announce a run that was held. Remember if it names a conversation only now, after its start."""
+        record = self._set(service)
+        was = record.runs.get(key)
+        if names_late and not record.names_late and was is not None and not was.talk:
+            record.names_late = True
+            self.candidates.put(service, record)
+        self._set_held(key, subtree, is_held=False)
+
     def _run(self, key: Key, subtree: Subtree, state: TaskState) -> tuple[RunCandidate, list[Key]]:
         """Return a run's candidate, and the keys of the sets that it belongs in."""
         run = state.runs.get(key) or Run()
-        facts = state.facts if len(state.runs) <= 1 else self._facts_of(key, subtree)
+        facts = state.facts if len(state.runs) <= 1 else facts_of_run(self.states, key, subtree)
         waits = how_it_waits(facts, run)
         if run.waited != (waits > 0) and key in state.runs:
             run.waited = waits > 0
@@ -166,26 +198,16 @@ class RunMatching:
         for call_id in (pending[1], began_with[1] if began_with is not None else ""):
             if call_id:
                 keys.append(candidates_key(subtree.tenant, b"a", call_id))
-        conversation = value_of(facts.conversation)
+        conversation, service = value_of(facts.conversation), value_of(facts.service) or ""
         if conversation:
             keys.append(candidates_key(subtree.tenant, b"c", conversation))
+            candidate.talk = state_key(conversation_uid(subtree.tenant, service, subtree.agent_name, conversation))
+        # A run that waits may be resumed by one that is seen live and has done nothing yet.
+        if (subtree.is_live and not candidate.end_ns and first is None) or (waits and candidate.end_ns):
+            keys.append(candidates_key(subtree.tenant, b"w", service))
         if candidate.totals is not None:
             keys.append(candidates_key(subtree.tenant, b"t", value_of(facts.totals_of) or ""))
         return candidate, keys
-
-    def _facts_of(self, root: Key, subtree: Subtree) -> Facts:
-        """Return the facts of one run of a task with several runs."""
-        runs = self._facts.get(subtree.state)
-        if runs is None:
-            runs = self._facts[subtree.state] = {}
-            self.states.work.want(self.states.members(subtree.state).subtrees)
-            for own in self.states.members(subtree.state).subtrees:
-                self.states.tick()
-                one = self.states.subtree(own)
-                if one is not None and one.root[:16] == own[:16]:
-                    for facts in one.all_facts:
-                        runs.setdefault(one.root, Facts()).merge(facts)
-        return runs.get(root) or Facts()
 
     def _enter(self, candidates: Key, key: Key, candidate: RunCandidate, *, is_link: bool) -> bool:
         record = self._set(candidates)
@@ -285,44 +307,57 @@ class RunMatching:
 
     def _decide(self, candidates: Key, former: RunCandidates) -> None:
         record = self._set(candidates)
+        repeats, did_repeat = set[Key](), set[Key]()
         if candidates[16:17] == b"l":
             on, below, runs = of_links(record.runs, record.linked, record.is_joined)
             was_on, was_below, were = of_links(former.runs, former.linked, former.is_joined)
         elif candidates[16:] == _TOTALS:
             self._take_off(record.runs)
             return
+        elif candidates[16:] == _SERVICE:
+            self._hold(record)
+            return
         else:
             runs, were = record.runs, former.runs
-            on, was_on = continued(runs), continued(were)
+            (on, repeats), (was_on, did_repeat) = continued(runs), continued(were)
             below = was_below = {}
-        is_talk = candidates[16:] == b"rc"
         for key in sorted(runs):
-            is_held = is_talk and may_go_on(runs, key, on)
-            if (
-                key in were
-                and on.get(key) == was_on.get(key)
-                and below.get(key) == was_below.get(key)
-                and is_held == (is_talk and may_go_on(were, key, was_on))
-            ):
+            is_same = on.get(key) == was_on.get(key) and (key in repeats) == (key in did_repeat)
+            if key in were and is_same and below.get(key) == was_below.get(key):
                 continue  # not even fetched: a long conversation has many runs
             subtree = self.states.subtree(key)
             if subtree is None:
                 continue
             to = on.get(key, b"")
-            if is_talk and subtree.is_held != is_held:
-                subtree.is_held = is_held
-                self.states.tree(key[:16]).subtrees.put(key[17:], subtree)
-                state = self.states.state(subtree.state)
-                if state is not None:
-                    self.states.touch(subtree.state, state)
             known = subtree.candidate_sets.get(candidates, b"")
             is_linked = candidates[16:17] == b"l" and subtree.linked_to != below.get(key, b"")
-            if known == to and not is_linked:
+            if known == to and not is_linked and (key in repeats) == (candidates in subtree.repeats):
                 continue
             subtree.candidate_sets[candidates] = to
+            others = [one for one in subtree.repeats if one != candidates]
+            subtree.repeats = [*others, candidates] if key in repeats else others
             if is_linked:
                 subtree.linked_to = below.get(key, b"")
             self._show(key, subtree)
+
+    def _hold(self, record: RunCandidates) -> None:
+        """Hold the announcement of runs that may belong to a task that has a message."""
+        for key in sorted(record.runs):
+            candidate = record.runs[key]
+            if candidate.end_ns:
+                continue
+            subtree = self.states.subtree(key)
+            if subtree is not None:
+                self._set_held(key, subtree, is_held=may_go_on(record, candidate))
+
+    def _set_held(self, key: Key, subtree: Subtree, *, is_held: bool) -> None:
+        if subtree.is_held == is_held:
+            return
+        subtree.is_held = is_held
+        self.states.tree(key[:16]).subtrees.put(key[17:], subtree)
+        state = self.states.state(subtree.state)
+        if state is not None:
+            self.states.touch(subtree.state, state)
 
     def _take_off(self, runs: dict[Key, RunCandidate]) -> None:
         """Store the lifetime total before each run: that of the run before it, unless that is greater."""
@@ -340,22 +375,20 @@ class RunMatching:
         """Show a run in the task that its matches and links give."""
         tree = self.states.tree(key[:16])
         self._has_moved = True
-        before, subtree.joined, subtree.joined_by = subtree.joined, b"", ""
+        before, subtree.joined, subtree.joined_by, repeated = subtree.joined, b"", "", 0
         for end, rule in RULES.items():
             for candidates, to in sorted(subtree.candidate_sets.items()):
                 if to and not subtree.joined and candidates[16:] == end:
                     subtree.joined, subtree.joined_by = to, rule
+                    repeated = int(candidates in subtree.repeats)
         if not any(candidates[16:17] == b"l" for candidates in subtree.candidate_sets):
             subtree.linked_to = b""
         tree.subtrees.put(key[17:], subtree)
+        node = tree.nodes.get(key[17:])
+        if node is not None and node.repeated_tools != repeated:
+            old, figures = passes(node), total(node)
+            node.repeated_tools = repeated
+            tree.recast(key[17:], node, old, figures)
         if bool(before) != bool(subtree.joined):  # its place may stay, but its start is reported differently
             self.states.stale.add(subtree.state)
         self.states.regroup(tree, key[17:])
-
-
-def totals_of(facts: Facts, state: TaskState) -> tuple[int, int] | None:
-    """Return the lifetime totals that a run reported at its end, if none of its calls reports tokens."""
-    total = value_of(facts.aggregate)
-    if value_of(facts.totals_of) is None or total is None or state.amounts.calls:
-        return None
-    return (total.input or 0, total.output or 0)

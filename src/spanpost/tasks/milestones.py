@@ -17,7 +17,7 @@ exactly once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
@@ -159,16 +159,22 @@ def message_timer_key(state: Key) -> Key:
 
 
 def before_later(
-    held_back: dict[str, Held], found: list[PlannedDelivery], checkpoint: Checkpoint, now: datetime
+    held_back: dict[str, Held],
+    found: list[PlannedDelivery],
+    checkpoint: Checkpoint,
+    now: datetime,
+    may_pass: Callable[[PlannedDelivery, Checkpoint], bool],
 ) -> dict[str, Held]:
     """Put held milestones before the deliveries of a later checkpoint, so that a thread is in order of time.
 
-    Changes `found`; returns what is still held.
+    One that may not pass now (quiet hours) stays held. Changes `found`; returns what is still held.
     """
     for place, planned in reversed(list(enumerate(found))):
         held = held_back.get(planned.ordering_key)
         waits = held.checkpoint if held is not None else None
         if planned.mode is not Mode.CHECKPOINT or waits is None or waits.at > checkpoint.at:
+            continue
+        if not may_pass(planned, waits):
             continue
         key = f"{waits.id}@{planned.address}" if planned.address else str(waits.id)
         earlier = msgspec.structs.replace(

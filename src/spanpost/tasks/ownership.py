@@ -12,16 +12,21 @@ from uuid import UUID
 
 from spanpost.model.ids import end_id, explicit_uid, message_of, root_span_uid, start_id
 from spanpost.model.observations import Observation
-from spanpost.tasks.facts import Ending, Facts
+from spanpost.tasks.facts import Facts
+from spanpost.tasks.hanging import add_child_root, hang
 from spanpost.tasks.hierarchy import Hierarchy
-from spanpost.tasks.placement import hint_of, is_of_one_agent, place, place_of, says
+from spanpost.tasks.placement import hint_of, is_of_one_agent, place, place_of
 from spanpost.tasks.record_keys import given_key, node_key, subtree_key
-from spanpost.tasks.records import PLACEHOLDER, STARTED, ChildRoot, Node, Subtree, TaskState
+from spanpost.tasks.records import STARTED, Subtree, TaskState
 from spanpost.tasks.reported import Reported
+from spanpost.tasks.requests import learn, leave_around
 from spanpost.tasks.runs import enter_run
 from spanpost.tasks.span_tree import SpanTree, total
 from spanpost.tasks.task_figures import add_figures, move_counted
 from spanpost.tasks.work import Key, Work
+
+#: Length of the key of a task without a span: the uid of an explicit task or of a conversation, or a trace.
+_OWN_DOMAIN = 16 + 1
 
 
 class SubtreeMove(NamedTuple):
@@ -76,7 +81,7 @@ class TaskStates(Hierarchy):
         """Return the keys of the subtrees that may have come to a task with a root span."""
         found = {subtree_key(move.domain, move.subtree_to): None for move in self.moves}
         for state in self.gained_root:
-            found.update(self.members(state).subtrees)
+            found.update(dict.fromkeys(self.members(state)))
         return found
 
     def where_outdone(self) -> dict[Key, Key]:
@@ -100,7 +105,7 @@ class TaskStates(Hierarchy):
         while subtree is None:
             new, node = Subtree(trace_id=trace_id, tenant=tenant), tree.nodes.get(span_id)
             if node is not None:
-                _hang(tree, node, new)
+                hang(tree, span_id, node, new)
             tree.subtrees.put(span_id, new)
             made.append((span_id, new))
             span_id = new.up
@@ -109,7 +114,7 @@ class TaskStates(Hierarchy):
             subtree = tree.subtrees.get(span_id)
         for span_id, new in reversed(made):
             if new.up:
-                _add_child_root(tree, span_id, new)
+                add_child_root(tree, span_id, new)
             self.regroup(tree, span_id)
         return made[0][1]
 
@@ -119,7 +124,7 @@ class TaskStates(Hierarchy):
         if node is None:
             return
         old_up = subtree.up
-        _hang(tree, node, subtree)
+        hang(tree, span_id, node, subtree)
         up = subtree.up
         if up != old_up and old_up:
             tree.drop_child_root(old_up, span_id)
@@ -127,7 +132,8 @@ class TaskStates(Hierarchy):
         tree.subtrees.put(span_id, subtree)
         if up:
             self.need_subtree(tree, up, subtree.trace_id, subtree.tenant)
-            _add_child_root(tree, span_id, subtree)
+            if add_child_root(tree, span_id, subtree):
+                tree.learned[up] = None  # the names of its agents may be its task's name
         if old_up and old_up != up:
             self._recount(tree, old_up)
         if up:
@@ -148,6 +154,7 @@ class TaskStates(Hierarchy):
         assert node is not None
         up, _ = tree.above(node)
         successor = self.need_subtree(tree, up, subtree.trace_id, subtree.tenant)
+        leave_around(subtree.facts)
         if node.state == STARTED:
             successor.unended.setdefault(span_id, Facts()).merge(subtree.facts)
         else:
@@ -187,8 +194,10 @@ class TaskStates(Hierarchy):
                 child_node = tree.nodes.get(child_root)
                 assert child_node is not None
                 child.up, child.is_via_tool = tree.above(child_node)
+                if learn(child.facts, tree, child_root):
+                    tree.learned[child_root] = None
                 tree.subtrees.put(child_root, child)
-                _add_child_root(tree, child_root, child)
+                add_child_root(tree, child_root, child)
         self._recount(tree, up)
         if subtree.up and subtree.up != up:
             self._recount(tree, subtree.up)
@@ -298,7 +307,7 @@ class TaskStates(Hierarchy):
         """
         subtree = tree.subtrees.get(span_id)
         while subtree is not None and not subtree.is_root_span:
-            if not subtree.up or not _add_child_root(tree, span_id, subtree):
+            if not subtree.up or not add_child_root(tree, span_id, subtree):
                 return
             span_id, subtree = subtree.up, tree.subtrees.get(subtree.up)
         if subtree is None or subtree.agent_name:
@@ -325,15 +334,11 @@ class TaskStates(Hierarchy):
         state = self.state(key)
         if state is None:
             state = self._new(tree, span_id, subtree)
-        members = self.members(key)
-        member = subtree_key(tree.domain, span_id)
-        if member not in members.subtrees:
-            members.subtrees[member] = None
-            self.put_members(key, members)
+        has_others = self.add_member(key, subtree_key(tree.domain, span_id))
         self.gone.pop(key, None)
         if subtree.is_root_span and not state.has_root_span:
             state.has_root_span = True
-            if len(members.subtrees) > 1:
+            if has_others:
                 self.gained_root.add(key)
         tree.learned[span_id] = None
         state.errors += subtree.errors
@@ -348,7 +353,11 @@ class TaskStates(Hierarchy):
 
     def _new(self, tree: SpanTree, span_id: bytes, subtree: Subtree) -> TaskState:
         task_id = subtree.task_id if subtree.is_root_span else hint_of(tree, subtree)
-        if task_id and subtree.state[:16] != tree.domain:
+        # Of the tasks that a run is shown in by its matches, only a conversation's has a domain of its own.
+        is_conversation = len(subtree.state) == _OWN_DOMAIN and subtree.state in (subtree.talk, subtree.joined)
+        if is_conversation:
+            uid, task_id = subtree.state[:16], ""
+        elif task_id and subtree.state[:16] != tree.domain:
             uid = explicit_uid(subtree.tenant, task_id)
         else:
             uid = root_span_uid(subtree.tenant, subtree.trace_id, subtree.state[17:])
@@ -359,6 +368,7 @@ class TaskStates(Hierarchy):
             trace_id=subtree.trace_id,
             span_id=subtree.state[17:],
             task_id=task_id,
+            is_conversation=is_conversation,
             reported=Reported(message_uid=message_of(uid, given.at_ns if given is not None else 0)),
         )
 
@@ -366,28 +376,12 @@ class TaskStates(Hierarchy):
         key = subtree.state
         if not key:
             return
-        members = self.members(key)
-        members.subtrees.pop(subtree_key(tree.domain, span_id), None)
         tree.former.pop(span_id, None)
-        self.put_members(key, members)
-        if not members.subtrees:
+        own = subtree_key(tree.domain, span_id)
+        if self.drop_member(key, own):
             self.gone[key] = successor
+        else:
+            self.unrelate(key, own)
         if successor != key:  # a dissolved subtree may stay in its task
             self.went[key] = successor
         self.stale.add(key)
-
-
-def _hang(tree: SpanTree, node: Node, subtree: Subtree) -> None:
-    """Take over into a subtree where its owning span hangs, what it is, and how it ended."""
-    subtree.role = node.role
-    subtree.up, subtree.is_via_tool = tree.above(node)
-    subtree.is_top = node.state != PLACEHOLDER and not node.parent
-    if node.closed is not None:
-        subtree.facts.ending.merge(Ending(closed=node.closed))
-
-
-def _add_child_root(tree: SpanTree, span_id: bytes, subtree: Subtree) -> bool:
-    """Enter a subtree below the owning span above it; return whether that changed anything."""
-    said = says(tree, span_id, subtree)
-    child_root = ChildRoot(subtree.role, subtree.agent_name, subtree.task_id, subtree.is_via_tool, said)
-    return tree.add_child_root(subtree.up, span_id, child_root)

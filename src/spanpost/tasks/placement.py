@@ -120,6 +120,6 @@ def place(tree: SpanTree, span_id: bytes, subtree: Subtree) -> Place:
     state = state_key(tree.domain, span_id)
     if subtree.task_id:
         state = state_key(explicit_uid(subtree.tenant, subtree.task_id))
-    elif subtree.joined and above is None:
-        state = subtree.joined
+    elif above is None:
+        state = subtree.joined or subtree.talk or state
     return Place(state, own, above_id, via_tool, within)

@@ -59,7 +59,7 @@ def rebuild(states: TaskStates, rules: LoopRules) -> None:
         if state is None:
             continue
         members = states.members(key)
-        if not members.subtrees:
+        if not members:
             _drop(states, key, state)
             continue
         old_runs, had_root_span, reported = state.runs, state.has_root_span, state.reported
@@ -67,8 +67,8 @@ def rebuild(states: TaskStates, rules: LoopRules) -> None:
         state.metered, state.models, state.metered_models = ZERO, {}, {}
         state.errors, state.loops = 0, {}
         subtrees: list[tuple[bytes, bytes, Subtree]] = []
-        states.work.want([*members.subtrees, *(node_key(own[:16], own[17:]) for own in members.subtrees)])
-        for own in members.subtrees:
+        states.work.want([*members, *(node_key(own[:16], own[17:]) for own in members)])
+        for own in members:
             states.tick()
             domain, span_id = own[:16], own[17:]
             subtree = states.subtree(own)

@@ -43,6 +43,11 @@ def members_key(state: Key) -> Key:
     return state[:16] + b"m" + state[17:]
 
 
+def members_page_key(state: Key, page: int) -> Key:
+    """Return the key of a further page of a task's members."""
+    return members_key(state) + b"p" + bytes((page,))
+
+
 def child_tasks_key(state: Key) -> Key:
     return state[:16] + b"n" + state[17:]
 

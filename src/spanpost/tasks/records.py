@@ -72,6 +72,12 @@ class Node(msgspec.Struct, omit_defaults=True, array_like=True, gc=False):
     model: str = ""
     #: Errors reported on this span.
     error_count: int = 0
+    #: Of a run that continues another: tool calls that it repeats, because they asked a person in the other.
+    repeated_tools: int = 0
+    #: Of a request, the handling of a queue's message (1) or a job (0) that is no agent's: which, its start and its
+    #: name; and the last one below, at the owning span above it.
+    request: tuple[int, int, str] = (0, 0, "")
+    request_below: tuple[int, int, str] = (0, 0, "")
 
     @property
     def is_root_span(self) -> bool:
@@ -137,11 +143,15 @@ class Subtree(msgspec.Struct, omit_defaults=True, gc=False):
     joined: Key = b""
     joined_by: str = ""
     linked_to: Key = b""
-    #: Idle so far while another run of its conversation waits: its first call decides whether it continues
-    #: that run.
+    #: The task of its conversation, when it is a run that names one.
+    talk: Key = b""
+    #: Idle so far, and it may turn out to belong to a task with a message (`may_go_on`): it is announced once
+    #: its first call or its conversation is known.
     is_held: bool = False
     #: Candidate sets that this run is entered in, and the task that it continues by each.
     candidate_sets: dict[Key, Key] = {}
+    #: Those sets by which it begins with the tool call that the other left open.
+    repeats: list[Key] = []
 
     @property
     def is_root_span(self) -> bool:
@@ -158,7 +168,9 @@ class Subtree(msgspec.Struct, omit_defaults=True, gc=False):
         facts = self.facts
         if facts.last_ns or self.unended or self.is_root_span:
             return False
-        return facts == Facts(ending=Ending(closed=facts.ending.closed))
+        return facts == Facts(
+            ending=Ending(closed=facts.ending.closed), request=facts.request, request_below=facts.request_below
+        )
 
 
 class ChildRoot(msgspec.Struct, array_like=True, gc=False):
@@ -241,6 +253,8 @@ class TaskState(msgspec.Struct, omit_defaults=True, gc=False):
     trace_id: bytes = b""
     span_id: bytes = b""
     task_id: str = ""
+    #: The task of a conversation: its uid is made of the conversation, and each turn is a run.
+    is_conversation: bool = False
     has_root_span: bool = False
     facts: Facts = msgspec.field(default_factory=Facts)
     amounts: Amounts = ZERO
@@ -268,10 +282,12 @@ class TaskState(msgspec.Struct, omit_defaults=True, gc=False):
     reported: Reported = NOT_REPORTED
 
 
-class Members(msgspec.Struct, gc=False):
-    """The subtrees of a task, by key."""
+class Members(msgspec.Struct, omit_defaults=True, gc=False):
+    """The subtrees of a task, by key. Those of a task with many lie in pages, which are `Members`, too."""
 
     subtrees: dict[Key, None] = {}
+    #: Of the first page: the last bytes of the keys of the other pages.
+    pages: list[int] = []
 
 
 class AgentsBelow(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -340,6 +356,8 @@ class RunCandidate(msgspec.Struct, array_like=True, gc=False):
     #: Tokens (input, output) its agent had used in its lifetime at the end, where nothing else is known of
     #: the run.
     totals: tuple[int, int] | None = None
+    #: The task of its conversation.
+    talk: Key = b""
 
 
 class RunCandidates(msgspec.Struct, omit_defaults=True, gc=False):
@@ -351,6 +369,8 @@ class RunCandidates(msgspec.Struct, omit_defaults=True, gc=False):
     linked: dict[Key, RunCandidate] = {}
     into: bytes = b""
     is_joined: bool = False
+    #: Of the runs of a service: some named their conversation only after their start.
+    names_late: bool = False
 
 
 class Seen(msgspec.Struct, omit_defaults=True, gc=False):

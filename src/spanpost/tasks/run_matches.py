@@ -14,13 +14,22 @@ Theory. The matches are a function of the candidates alone, so order does not ma
 
 from __future__ import annotations
 
-from spanpost.tasks.records import RunCandidate
+from typing import NamedTuple
+
+from spanpost.tasks.records import RunCandidate, RunCandidates
 from spanpost.tasks.work import Key
 
 
-def continued(runs: dict[Key, RunCandidate]) -> dict[Key, Key]:
-    """Return for each run that continues another the task of that other."""
-    out: dict[Key, Key] = {}
+class Continued(NamedTuple):
+    """For each run that continues another the task of that other, and those that repeat its open tool call."""
+
+    on: dict[Key, Key]
+    repeats: set[Key]
+
+
+def continued(runs: dict[Key, RunCandidate]) -> Continued:
+    """Return which runs continue which."""
+    out = Continued({}, set())
     waiting: list[Key] = []
     for key in sorted(runs, key=lambda key: (runs[key].start_ns, key)):
         candidate, best = runs[key], b""
@@ -32,18 +41,29 @@ def continued(runs: dict[Key, RunCandidate]) -> dict[Key, Key]:
                 best = former
         if best:
             waiting.remove(best)
-            out[key] = runs[best].state
+            out.on[key] = runs[best].state
+            if any(runs[best].pending):
+                out.repeats.add(key)
         if candidate.waits and candidate.end_ns:
             waiting.append(key)
     return out
 
 
-def may_go_on(runs: dict[Key, RunCandidate], key: Key, on: dict[Key, Key]) -> bool:
-    """Tell whether a run that did nothing yet may still continue one that waits."""
-    candidate = runs[key]
-    if not candidate.is_idle or candidate.end_ns or key in on:
+def may_go_on(service: RunCandidates, candidate: RunCandidate) -> bool:
+    """Tell whether a run that did nothing yet may still turn out to be one more run of a task with a message.
+
+    It may continue a run that waits; or name its conversation later, as runs of its service did before.
+    """
+    if not candidate.is_idle or candidate.end_ns:
         return False
-    return any(former.waits and 0 < former.end_ns <= candidate.start_ns for former in runs.values())
+    if service.names_late and not candidate.talk:
+        return True
+    return any(
+        former.waits
+        and 0 < former.end_ns <= candidate.start_ns
+        and not (former.talk and candidate.talk and former.talk != candidate.talk)
+        for former in service.runs.values()
+    )
 
 
 def goes_on(before: RunCandidate, candidate: RunCandidate) -> bool:

@@ -14,6 +14,7 @@ from spanpost.model.messages import LocaleMessage
 from spanpost.tasks import checkpoints
 from spanpost.tasks.amounts import ZERO
 from spanpost.tasks.facts import value_of
+from spanpost.tasks.names import name_of
 from spanpost.tasks.records import Run, TaskState
 from spanpost.tasks.reported import Reported, ReportedRun
 from spanpost.tasks.runs import newest_keyed_run, newest_run, runs_of
@@ -40,9 +41,10 @@ def report_runs(state: TaskState, verdict: TaskVerdict, before: dict[Key, Report
     """
     newest, known = newest_run(state), runs_of(state) if has_row else {}
     facts = state.facts
-    name = value_of(facts.name) or value_of(facts.agent_label) or value_of(facts.service) or value_of(facts.model)
+    name = name_of(state)
     # Its id is its conversation's: the session of a coding agent, of which each run is a prompt.
-    is_session = bool(state.task_id) and state.task_id == value_of(facts.conversation) and len(known) > 1
+    is_talk = state.is_conversation or (bool(state.task_id) and state.task_id == value_of(facts.conversation))
+    is_session = is_talk and len(known) > 1
     after, found, retracted = before, list[Checkpoint](), list[UUID]()
     for root, run in state.runs.items():
         was = before.get(root, NOT_REPORTED_RUN)

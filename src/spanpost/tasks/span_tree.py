@@ -121,6 +121,8 @@ def total(node: Node) -> SubtreeFigures:
     for name, count in amount.tools.items():
         if name != SAME_CALL:
             calls, failed = calls + count.calls, failed + count.failed
+    if node.is_root_span:
+        calls -= node.repeated_tools  # the call itself may lie in another subtree of the run
     return SubtreeFigures(amount.calls, ToolCount(calls, failed), amount.models)
 
 

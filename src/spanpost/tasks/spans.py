@@ -22,6 +22,7 @@ from spanpost.tasks.folded import Placed
 from spanpost.tasks.ownership import TaskStates
 from spanpost.tasks.record_keys import domain_of, node_key
 from spanpost.tasks.records import ENDED, STARTED, CallCopy, Copy, DuplicateCalls, Node, Subtree
+from spanpost.tasks.requests import is_request, request_of
 from spanpost.tasks.span_tree import SAME_CALL, SpanTree, hands, passes, total
 from spanpost.tasks.work import Key, RecordSet
 from spanpost.text.wording import TEXT_CAP
@@ -96,11 +97,35 @@ class Spans:
             tree.recast(span_id, node, old, before)
         for contest in contests:
             self._pick_winners(contest)
+        if role is Role.OTHER and state == ENDED and is_request(o):
+            self._name_request(tree, span_id, node, request_of(o))
+        if node.request_below[2] and not owns_subtree:
+            owner = tree.owner(span_id)
+            self._lend_request(tree, owner, span_id, node.request_below)
+            self.states.learn_requests(tree, owner)
         if not is_new or owns_subtree:  # a placeholder that no span has named as its parent has nothing below it
             self._update_owner(tree, p, node, span_id, is_new, owned_subtree)
         if not is_new and was_root_span != node.is_root_span:
             self._cut_anew(tree, span_id)
         return node
+
+    def _name_request(self, tree: SpanTree, span_id: bytes, node: Node, request: tuple[int, int, str]) -> None:
+        """Enter a request's name, at its owning span, too, and have what runs in it learn the name."""
+        if node.request == request:
+            return
+        node.request = request
+        tree.nodes.put(span_id, node)
+        owner = tree.owner(span_id)
+        self._lend_request(tree, owner, span_id, request)
+        self.states.learn_requests(tree, owner)
+
+    @staticmethod
+    def _lend_request(tree: SpanTree, owner: bytes, span_id: bytes, request: tuple[int, int, str]) -> None:
+        """Keep the name of a request at the owning span above."""
+        above = tree.nodes.get(owner)
+        if above is not None and owner != span_id and request > above.request_below:
+            above.request_below = request
+            tree.nodes.put(owner, above)
 
     def take_unended(self, tree: SpanTree, node: Node | None, span_id: bytes) -> tuple[bytes, Facts] | None:
         """Take an unended span's facts out of its subtree; return the owning span and the facts."""

@@ -233,7 +233,9 @@ def _end(state: TaskState, facts: Facts, run: Run) -> TaskVerdict | None:
         return TaskVerdict(c.ERROR, "exception on a root", "error", True, True, at, value_of(facts.failure))
     if _has_failed_turn_last(facts):
         return TaskVerdict(c.ERROR, "turn failed", "error", True, True, at, value_of(facts.failure))
-    open_call = min(by_then.open_call, by_now.open_call) if state.has_root_span else NOT_OPEN
+    # A session that says that it rests has answered, whatever is known of its calls by now.
+    is_judged = state.has_root_span and outcome != "rested"
+    open_call = min(by_then.open_call, by_now.open_call) if is_judged else NOT_OPEN
     if open_call == OPEN:
         return TaskVerdict(c.WAITING, "unresolved tool call", "waiting", True, True, at)
     if open_call == MAYBE_OPEN and _may_ask(state, outcome, finish):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TypeVar
 
 from msgspec.structs import replace
@@ -21,6 +21,7 @@ from spanpost.tasks.fact_values import StepBegin, StepNow
 from spanpost.tasks.facts import Fact, Facts, time_of, value_of
 from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.loop_findings import loop_of
+from spanpost.tasks.names import name_of
 from spanpost.tasks.records import NO_AGENTS, AgentsBelow, ChildTasks, Run, TaskState
 from spanpost.tasks.runs import newest_run, runs_of
 from spanpost.tasks.status import TaskVerdict
@@ -45,6 +46,7 @@ def as_task(
     children: Mapping[bytes, bool],
     agents: AgentsBelow = NO_AGENTS,
     agents_at_work: LocaleMessage | None = None,
+    team: Collection[str] = (),
 ) -> Task:
     """Return the row of a task; `is_announced`: its root is."""
     facts = state.facts
@@ -75,7 +77,7 @@ def as_task(
         step_name = text("step_name", unpacked(step.message))
     parent_id = public_id(parent) if parent is not None else value_of(facts.parent_id)
     task_id = public_id(state)
-    name = value_of(facts.name) or value_of(facts.agent_label) or value_of(facts.service) or value_of(facts.model) or ""
+    name = name_of(state, team)
     failure = verdict.failure if verdict.status == c.ERROR else None
     if failure is not None and verdict.reason is not None:
         messages["error"] = verdict.reason
@@ -183,6 +185,8 @@ def _by_name(entries: Mapping[str, Fact[T]]) -> dict[str, T]:
 
 def public_id(state: TaskState) -> str:
     """Return the highest-ranked alias known."""
+    if state.is_conversation:
+        return f"conversation-{state.uid.hex()}"
     return state.task_id or value_of(state.facts.alias) or _span_id(state)
 
 
@@ -192,10 +196,9 @@ def _span_id(state: TaskState) -> str:
 
 def _aliases(state: TaskState) -> tuple[str, ...]:
     newest = newest_run(state)
-    span = (
-        f"{newest.trace_id.hex()}-{newest.span_id.hex()}" if state.task_id and newest is not None else _span_id(state)
-    )
-    known = (state.task_id, value_of(state.facts.alias), span)
+    has_many = bool(state.task_id) or state.is_conversation
+    span = f"{newest.trace_id.hex()}-{newest.span_id.hex()}" if has_many and newest is not None else _span_id(state)
+    known = (public_id(state), value_of(state.facts.alias), span)
     return tuple(dict.fromkeys(a for a in known if a))
 
 

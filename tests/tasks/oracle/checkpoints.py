@@ -6,6 +6,7 @@ from spanpost import semconv as c
 from spanpost.model.checkpoints import Checkpoint, Kind
 from spanpost.text.figures import count, money
 from tests.tasks.oracle.ids import named
+from tests.tasks.oracle.names import name_of
 from tests.tasks.oracle.occurrences import checkpoint
 from tests.tasks.oracle.questions import EPOCH, moment
 from tests.tasks.oracle.status import TaskRun, Verdict, end_of_former
@@ -29,13 +30,14 @@ def checkpoints_of(tasks: Tasks, shown: list[Task]) -> list[Checkpoint]:
 
 def _turns(task: Task, task_run: TaskRun) -> list[Checkpoint]:
     """Return the start of a run, and its end if it has ended."""
-    name, started_ns = task.facts.name or "task", task_run.start_ns or task.facts.first_ns
+    name, started_ns = name_of(task, has_team=False) or "task", task_run.start_ns or task.facts.first_ns
     begun = f"{'Resumed' if task_run.goes_on else 'Started'}: {name}"
     out = [_turn(task, task_run, Kind.START, c.STARTING, begun, started_ns)]
     verdict = task.verdict if task_run is task.newest else end_of_former(task_run)
     if verdict is not None and verdict.is_over:
         text = _end_text(verdict, started_ns)
-        is_prompt = task.task_id and task.task_id == task.facts.conversation and len(task.task_runs) > 1
+        is_talk = task.is_conversation or (task.task_id and task.task_id == task.facts.conversation)
+        is_prompt = is_talk and len(task.task_runs) > 1
         if is_prompt and verdict.status in (c.COMPLETE, c.CANCELLED):
             text = " · ".join([text, *_used(summed(calls_of(task_run.run)))])
         out.append(_turn(task, task_run, Kind.END, verdict.status, text, verdict.ended_ns))

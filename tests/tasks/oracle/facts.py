@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from spanpost.model.observations import Status
 from spanpost.model.readings import EventReport, Failure, Role
-from spanpost.readers.values import doing, name_of_span
+from spanpost.readers.values import doing, is_of_framework, name_of_span
 from spanpost.readers.values import name as clean_name
 from spanpost.semconv import FINAL_STATUSES
 from spanpost.text.locales import ENGLISH
@@ -119,11 +119,12 @@ class Facts:
     @cached_property
     def own_name(self) -> str | None:
         """The name of the root span: the task's, the agent's, or what its span is called."""
-        return _value(said for n, role, _ in self.spans if role.is_root_span and (said := _name(n, role)) is not None)
+        return self.own_said.value if self.own_said is not None else None
 
     @cached_property
-    def name(self) -> str:
-        return self.own_name or self.agent_label or self.earliest("service") or self.model or ""
+    def own_said(self) -> Said | None:
+        found = [said for n, role, _ in self.spans if role.is_root_span and (said := _name(n, role)) is not None]
+        return max(found, key=lambda s: s[:3], default=None)
 
     @cached_property
     def agent_label(self) -> str | None:
@@ -362,7 +363,11 @@ class Facts:
     def doing(self) -> str | None:
         """The call that began last, unless it has ended; else the newest open tool of those that are kept."""
         said = [Said(0, n.begins, b"0" + n.key, words) for n, *_ in self.started if (words := _doing(n)) is not None]
-        said += [Said(0, n.begins, b"1" + n.key, None) for n, *_ in self.ended if n.o.parent_id]
+        said += [
+            Said(0, n.begins, b"1" + n.key, None)
+            for n, *_ in self.ended
+            if n.o.parent_id and n.r.role in (Role.LLM, Role.TOOL, Role.STEP)
+        ]
         found = _value(said)
         if found is not None:
             return found  # type: ignore[no-any-return]
@@ -374,7 +379,11 @@ class Facts:
         said = [
             Said(0, n.begins, b"0" + n.key, n.r.role is Role.LLM) for n, *_ in self.started if _doing(n) is not None
         ]
-        said += [Said(0, n.begins, b"1" + n.key, False) for n, *_ in self.ended if n.o.parent_id]
+        said += [
+            Said(0, n.begins, b"1" + n.key, False)
+            for n, *_ in self.ended
+            if n.o.parent_id and n.r.role in (Role.LLM, Role.TOOL, Role.STEP)
+        ]
         return bool(_value(said))
 
     @cached_property
@@ -540,6 +549,8 @@ def _name(n: Note, role: Role) -> Said | None:
     called = name_of_span(n.o.name) if n.o.name else None
     if not n.o.name or (called is not None and called == n.r.model):
         return None
+    if called is not None and is_of_framework(called):
+        return Said(-1, *_earliest(n), called[:TEXT])
     return Said(0 if called is not None else -1, *_earliest(n), n.o.name[:TEXT])
 
 
@@ -549,6 +560,10 @@ def _reported_words(n: Note) -> str:
 
 def _step_name(n: Note) -> str:
     return (n.r.step_name or f"Step {n.r.step_index}")[:TEXT]
+
+
+def _ends_what_is_done(n: Note) -> bool:
+    return bool(n.o.parent_id) and n.r.role in (Role.LLM, Role.TOOL, Role.STEP)
 
 
 def _is_doing(n: Note) -> bool:

@@ -125,10 +125,10 @@ def _is_within(span: Span, root_span: Span) -> bool:
         return False
     if span.role is Role.WORKFLOW or not span.agent_name or span.agent_name == root_span.agent_name:
         return True
-    return not root_span.agent_name and len(_agents_below(root_span)) <= 1
+    return not root_span.agent_name and len(agents_below(root_span)) <= 1
 
 
-def _agents_below(root_span: Span) -> set[str]:
+def agents_below(root_span: Span) -> set[str]:
     """Return the names of the agents directly below a root span: through other owners, not through tools."""
     return {
         span.agent_name

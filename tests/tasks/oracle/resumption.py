@@ -35,6 +35,8 @@ class Resumption:
 
     goes_on: dict[bytes, bytes] = field(default_factory=dict)
     hangs_below: dict[bytes, bytes] = field(default_factory=dict)
+    #: Runs that begin with the tool call that the other left open: it counts once.
+    repeats: set[bytes] = field(default_factory=set)
 
 
 def resumption(traces: list[Trace], task_runs: dict[bytes, TaskRun]) -> Resumption:
@@ -52,7 +54,11 @@ def resumption(traces: list[Trace], task_runs: dict[bytes, TaskRun]) -> Resumpti
             for id in _ids(kind, run, task_runs[key]):
                 met[candidates(task_runs[key].run.tenant, kind, id)].append(run)
         for _, those in sorted(met.items(), reverse=True):  # of several shared calls or conversations the first wins
-            out.goes_on.update(_continued(those))
+            for run_key, former in _continued(those).items():
+                out.goes_on[run_key] = former
+                out.repeats.discard(run_key)
+                if any(runs[former].pending):
+                    out.repeats.add(run_key)
     for key in out.goes_on:
         out.hangs_below.pop(key, None)
     return out

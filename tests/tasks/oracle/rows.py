@@ -16,6 +16,7 @@ from spanpost.semconv import TASK_NAME
 from spanpost.tasks.records import DEPTH
 from tests.tasks.oracle.context import use_of
 from tests.tasks.oracle.facts import Facts
+from tests.tasks.oracle.names import name_of
 from tests.tasks.oracle.questions import moment, questions
 from tests.tasks.oracle.rules import Rules
 from tests.tasks.oracle.status import Verdict, asked
@@ -57,7 +58,7 @@ def row(task: Task, tasks: Tasks, rules: Rules) -> Row:
         is_announced=root.is_worth_a_message,
         trace_id=newest.trace_id or task.trace_id,
         span_id=newest.span_id or task.span_id,
-        name=facts.name,
+        name=name_of(task),
         type=said("task_type"),
         agent_name=said("agent_name") or facts.agent_label,
         agent_id=said("agent_id"),
@@ -187,8 +188,8 @@ def _tokens(task: Task) -> tuple[int | None, int | None]:
 
 def _aliases(task: Task) -> tuple[str, ...]:
     newest = task.newest
-    span = f"{newest.trace_id.hex()}-{newest.span_id.hex()}" if task.task_id else task.span_name
-    known = (task.task_id, task.facts.earliest("task_alias", of_root_span=True), span)
+    span = f"{newest.trace_id.hex()}-{newest.span_id.hex()}" if task.task_id or task.is_conversation else task.span_name
+    known = (task.public_id, task.facts.earliest("task_alias", of_root_span=True), span)
     return tuple(dict.fromkeys(alias for alias in known if alias))
 
 

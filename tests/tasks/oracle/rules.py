@@ -31,6 +31,8 @@ class Rules:
     is_near: Callable[[Forecast], bool]
     #: Attributes that routes ask for.
     attributes: frozenset[str] = frozenset()
+    #: The turns of a conversation are one task.
+    has_conversations: bool = True
 
 
 @dataclass

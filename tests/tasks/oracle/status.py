@@ -168,7 +168,7 @@ def end_of(
         return over(c.ERROR, "exception on a root", "error", failure=facts.failure_words)
     if facts.failed_turn_ns and facts.failed_turn_ns >= last_done:
         return over(c.ERROR, "turn failed", "error", failure=facts.failure_words)
-    is_open = min(facts.open_call(by=at), facts.open_call()) if has_root_span else 0
+    is_open = min(facts.open_call(by=at), facts.open_call()) if has_root_span and outcome != "rested" else 0
     if is_open == 2:
         return over(c.WAITING, "unresolved tool call", "waiting")
     if is_open == 1 and (finish in (TOOLS_WANTED, PERSON_WANTED) or (not finish and outcome != "ok" and not is_below)):

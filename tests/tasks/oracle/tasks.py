@@ -43,12 +43,18 @@ class Task:
         )[-RUNS:]
         own = next((run for run in self.runs if run.own_task == key), self.runs[0])
         self.task_id = own.task_id if own.own_task == key else ""
+        self.is_conversation = own.own_task != key
         self.trace_id, self.span_id = self._place(own)
-        self.uid = UUID(bytes=key[:16]) if self.task_id else named(self.tenant, self.trace_id.hex(), self.span_id.hex())
+        has_own_domain = self.task_id or self.is_conversation
+        self.uid = (
+            UUID(bytes=key[:16]) if has_own_domain else named(self.tenant, self.trace_id.hex(), self.span_id.hex())
+        )
         #: The task above, those below, and what was used by its agent before (`Tasks`).
         self.parent: Task | None = None
         self.children: list[Task] = []
         self.before: tuple[int, int] | None = None
+        #: Tool calls of an earlier run that asked, and that a later run repeats.
+        self.repeats = 0
 
     def _place(self, own: Run) -> tuple[bytes, bytes]:
         if self.task_id:
@@ -99,7 +105,7 @@ class Task:
     @property
     def tools(self) -> tuple[int, int]:
         found = [b.amount.tool_calls for run in self.runs for b in run.owners if b.id != METERED and b.amount]
-        return sum(n for n, _ in found), sum(failed for _, failed in found)
+        return sum(n for n, _ in found) - self.repeats, sum(failed for _, failed in found)
 
     @cached_property
     def verdict(self) -> Verdict:
@@ -144,6 +150,8 @@ class Task:
 
     @property
     def public_id(self) -> str:
+        if self.is_conversation:
+            return f"conversation-{self.uid.hex}"
         return self.task_id or self.facts.earliest("task_alias", of_root_span=True) or self.span_name
 
     @property
@@ -167,7 +175,8 @@ class Tasks:
     def __init__(self, runs: Runs, rules: Rules) -> None:
         self.runs = runs
         count(runs.traces)
-        alone = {run.key: TaskRun(run, has_root_span=True) for run in runs}
+        self.has_conversations = rules.has_conversations
+        alone = self.alone = {run.key: TaskRun(run, has_root_span=True) for run in runs}
         self.resumed = resumption(runs.traces, alone)
         by_task: dict[bytes, list[Run]] = defaultdict(list)
         for run in runs:
@@ -178,6 +187,7 @@ class Tasks:
             for s in task.all_task_runs:
                 s.waits = alone[s.key].waits
                 s.goes_on = s.key in self.resumed.goes_on
+            task.repeats = len(self.resumed.repeats & {run.key for run in task.runs})
             task.parent = self._parent_of(task)
         for task in self.all:
             if task.parent is not None:
@@ -202,7 +212,15 @@ class Tasks:
         while run.key not in seen and (to := self.resumed.goes_on.get(run.key)) is not None:
             seen.add(run.key)
             run = self.runs.by_key[to]
-        return run.own_task
+        return self._conversation_of(run) or run.own_task
+
+    def _conversation_of(self, run: Run) -> bytes:
+        """Return the key of the task of the conversation that a run names; empty for none."""
+        facts = self.alone[run.key].facts
+        talk, service = facts.conversation, facts.earliest("service") or ""
+        if not (self.has_conversations and talk) or run.is_loose or run.above is not None or run.task_id:
+            return b""
+        return named(run.tenant, "conversation", service, run.agent_name, talk).bytes + b"g"
 
     def _parent_of(self, task: Task) -> Task | None:
         """Return the task above the earliest run that has one."""

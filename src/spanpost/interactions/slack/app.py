@@ -36,6 +36,7 @@ from spanpost.interactions.slack.lists import MORE
 from spanpost.interactions.slack.payloads import PREFIX, Click
 from spanpost.interactions.slack.phrases import Spoken
 from spanpost.interactions.slack.responses import PayloadOrigin, SlackAnswered, answer, first_line, update
+from spanpost.interactions.slack.unfurls import Unfurls
 from spanpost.interactions.slack.web import Trouble, silent
 from spanpost.model.errors import StoreUnavailable
 from spanpost.model.interventions import Result
@@ -68,6 +69,7 @@ class SlackApp:
         everywhere: Everywhere | None = None,
         entities: Entities | None = None,
         announcements: Announcements | None = None,
+        unfurls: Unfurls | None = None,
     ) -> None:
         self.installations = tuple(installations)
         #: The app that people may install in further workspaces.
@@ -77,6 +79,7 @@ class SlackApp:
         self._conceal = conceal
         self._entities = entities
         self._announcements = announcements
+        self._unfurls = unfurls
         self._answer = answer
         self._keeper = Keeper()
         self._refusals: set[tuple[str, ...]] = set()
@@ -104,6 +107,7 @@ class SlackApp:
         app.view(_OURS)(self._listener(self._on_submission))
         app.event("message")(self._listener(self._on_message))
         app.event("agent_session_stopped")(self._listener(self._on_stop))
+        app.event("link_shared")(self._listener(self._on_links))
         app.event("app_mention")(self._listener(self._on_mention))
         app.command(_ANY)(self._listener(self._on_command))
         return app
@@ -167,8 +171,6 @@ class SlackApp:
         if self.everywhere is not None:
             await self.everywhere.finds.close()
 
-    # --- clicks -------------------------------------------------------------------------------------------
-
     async def _on_other(self, body: dict[str, Any], origin: PayloadOrigin) -> BoltResponse:
         return answer(200, "ignored")  # a link's button: Slack reports the press, nothing is to be done
 
@@ -218,8 +220,6 @@ class SlackApp:
             return False
         return True
 
-    # --- dialogues ----------------------------------------------------------------------------------------
-
     async def _on_submission(self, body: dict[str, Any], origin: PayloadOrigin) -> BoltResponse:
         sent = payloads.submission(body, origin.team)
         if sent is None:
@@ -233,8 +233,6 @@ class SlackApp:
         if not await self._within(work(), origin.until):
             return update(locale.say("interactions.late"), "late", locale)
         return responses[0]
-
-    # --- replies ------------------------------------------------------------------------------------------
 
     async def _on_message(self, body: dict[str, Any], origin: PayloadOrigin) -> BoltResponse:
         installation = origin.installation
@@ -279,8 +277,6 @@ class SlackApp:
         self._refusals.add(refusal)
         return is_new
 
-    # --- sessions -----------------------------------------------------------------------------------------
-
     async def _on_stop(self, body: dict[str, Any], origin: PayloadOrigin) -> BoltResponse:
         """Take Slack's own *Stop* as a cancel of the thread's task, then set the session's status."""
         installation, stop = origin.installation, payloads.stop(body, origin.team)
@@ -304,7 +300,10 @@ class SlackApp:
             self._in_background(threads.rest(installation.web, stop.root))
         return answer(200, "stop" if outcome is not None else "ignored")
 
-    # --- commands -----------------------------------------------------------------------------------------
+    async def _on_links(self, body: dict[str, Any], origin: PayloadOrigin) -> BoltResponse:
+        if self._unfurls is not None:
+            self._in_background(self._unfurls.hear(origin.installation, body, origin.team))
+        return answer(200, "links")
 
     async def _on_command(self, body: dict[str, Any], origin: PayloadOrigin) -> BoltResponse:
         return await self._on_spoken(phrases.command(body, origin.team), "command", origin)
@@ -365,8 +364,6 @@ class SlackApp:
             return
         place = PersonMessage(team=spoken.team, channel=spoken.channel, ts="")
         await installation.post_ephemeral(place, spoken.thread, spoken.user, reply.text, reply.blocks)
-
-    # --- answers ------------------------------------------------------------------------------------------
 
     def _send_answer(self, installation: Installation, click: Click, text: str) -> None:
         """Answer the person who pressed, and only them, after Slack was answered."""

@@ -14,7 +14,7 @@ from spanpost.text.sanitise import line
 _AGAIN: Final = "add it to the app (OAuth & Permissions) and install the app again"
 
 
-def wanted(rules: AuthorizationRules, *, hears_replies: bool, joins: bool) -> dict[str, str]:
+def wanted(rules: AuthorizationRules, *, hears_replies: bool, joins: bool, unfurls: bool) -> dict[str, str]:
     """Return the needed scopes, and what is impossible without each."""
     needs = {
         "chat:write": "people are not told the result of their click",
@@ -35,6 +35,8 @@ def wanted(rules: AuthorizationRules, *, hears_replies: bool, joins: bool) -> di
     if hears_replies:
         needs["channels:history"] = "replies in threads of public channels are not received"
         needs["groups:history"] = "replies in threads of private channels are not received"
+    if unfurls:
+        needs["links:read"] = needs["links:write"] = "links to the board are shown without the card of their task"
     if joins:
         needs["channels:join"] = "public channels are not joined"
     return needs
@@ -69,7 +71,7 @@ def of_rules(rules: AuthorizationRules) -> Iterable[Finding]:
             yield Finding(ok=True, found=f"rule {number} names no people, so it allows no one")
 
 
-async def check_app(one: Installation, *, hears_replies: bool, joins: bool) -> list[Finding]:
+async def check_app(one: Installation, *, hears_replies: bool, joins: bool, unfurls: bool) -> list[Finding]:
     """Check one app by calls of Slack's API. Changes nothing."""
     seen: list[Finding] = []
     try:
@@ -84,7 +86,7 @@ async def check_app(one: Installation, *, hears_replies: bool, joins: bool) -> l
                 cure="see whether Slack is reached, or install the app again",
             )
         ]
-    needs = wanted(one.interactions.rules, hears_replies=hears_replies, joins=joins)
+    needs = wanted(one.interactions.rules, hears_replies=hears_replies, joins=joins, unfurls=unfurls)
     if scopes is None:
         seen.append(Finding(ok=True, found="the answer names no scopes"))
     else:

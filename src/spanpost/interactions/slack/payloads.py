@@ -185,7 +185,7 @@ def click(body: dict[str, Any], team: str) -> Click | None:
         author=text_of(message.get("bot_id")),
         trigger=text_of(body.get("trigger_id"))[:200],
         response_url=text_of(body.get("response_url"))[:1000],
-        is_foreign=_is_foreign(body, user.get("team_id"), team),
+        is_foreign=is_foreign(body, user.get("team_id"), team),
         idempotency_key=idempotency_key,
         at=moment(action_ts),
     )
@@ -237,7 +237,6 @@ def submission(body: dict[str, Any], team: str) -> Submission | None:
             comment, choice = comment or said, choice or chosen
             fields[name] = strip(said or chosen)
     idempotency_key = fingerprint("view", team, view_id, text_of(view.get("hash")), who)
-    is_foreign = _is_foreign(body, user.get("team_id"), team)
     return Submission(
         user=who,
         team=team,
@@ -246,7 +245,7 @@ def submission(body: dict[str, Any], team: str) -> Submission | None:
         choice=choice,
         callback=text_of(view.get("callback_id")),
         fields=fields,
-        is_foreign=is_foreign,
+        is_foreign=is_foreign(body, user.get("team_id"), team),
         idempotency_key=idempotency_key,
     )
 
@@ -270,7 +269,7 @@ def reply(body: dict[str, Any], team: str) -> Reply | None:
         text=plain(raw),
         raw=raw,
         parent=text_of(event.get("parent_user_id")),
-        is_foreign=_is_foreign(body, event.get("user_team") or event.get("team"), team),
+        is_foreign=is_foreign(body, event.get("user_team") or event.get("team"), team),
         idempotency_key=fingerprint("message", team, channel, ts),
         at=moment(ts),
     )
@@ -309,7 +308,7 @@ def stop(body: dict[str, Any], team: str) -> Stop | None:
     return Stop(
         user=user,
         root=PersonMessage(team=team, channel=channel, ts=thread),
-        is_foreign=_is_foreign(body, event.get("user_team"), team),
+        is_foreign=is_foreign(body, event.get("user_team"), team),
         idempotency_key=fingerprint("stop", team, channel, thread, ts, user),
         at=moment(ts),
     )
@@ -343,7 +342,7 @@ def moment(ts: str) -> datetime:
         return datetime.fromtimestamp(0, UTC)
 
 
-def _is_foreign(body: dict[str, Any], home: object, team: str) -> bool:
+def is_foreign(body: dict[str, Any], home: object, team: str) -> bool:
     """Tell whether a payload marks its user as a member of another workspace.
 
     For members of an organisation Slack is asked later.

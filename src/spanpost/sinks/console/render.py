@@ -22,7 +22,7 @@ from spanpost.model.checkpoints import Checkpoint, Kind
 from spanpost.model.deliveries import Delivery, Mode
 from spanpost.model.tasks import Task
 from spanpost.sinks import labels
-from spanpost.sinks.headline import agents, family
+from spanpost.sinks.headline import agents, family, headline, last_words
 from spanpost.sinks.loop_label import loop
 from spanpost.text.locales import ENGLISH, Locale
 from spanpost.text.sanitise import line, link, paragraph
@@ -69,18 +69,20 @@ def card(
     """Draw a task's message with its thread below. `hidden` counts older checkpoints that are left out."""
     shown = labels.task_label(task, locale)
     colour = COLOURS[shown.colour]
-    rows: list[RenderableType] = [_head(task, shown, colour, now, locale)]
+    rows: list[RenderableType] = [_head(task, children, shown, colour, now, locale)]
     if progress := _progress(task, colour, locale):
         rows.append(progress)
-    if (doing := labels.doing(task, 200, locale)) and not labels.is_final(task):
-        rows.append(_line(("▸ ", "dim"), (doing, "italic")))
+    if not task.open_approvals and not task.child_question and (said := _second(task, locale)):
+        rows.append(_line(("▸ ", "dim"), (said, "italic")))
+    if task.child_question and not task.open_approvals:
+        rows.append(_question(task.child_question, (), "", locale))
     rows += [_question(a.question, a.options, a.risk, locale) for a in task.open_approvals[:3]]
     if facts := _facts(family(task, children), locale):
         rows.append(facts)
     if task.error and task.status == "error":
         rows += _failure(task, locale)
     if roomy:
-        rows += _children(children, now, locale)
+        rows += _children(task, children, now, locale)
         rows += [_artifact(a.name, a.uri, a.kind) for a in task.artifacts[:ARTIFACTS]]
         if len(task.artifacts) > ARTIFACTS:
             rows.append(_line((f"   {locale.say('root.more', n=len(task.artifacts) - ARTIFACTS)}", "dim")))
@@ -94,12 +96,24 @@ def card(
     return Group(message, *_thread(thread, hidden, zone, locale)) if thread else message
 
 
-def _head(task: Task, shown: labels.StatusLabel, colour: str, now: datetime | None, locale: Locale) -> RenderableType:
+def _second(task: Task, locale: Locale) -> str:
+    """Return line 2; empty where the failure says it."""
+    return "" if task.error and task.status == "error" else last_words(task, locale)
+
+
+def _head(
+    task: Task,
+    children: Sequence[Task],
+    shown: labels.StatusLabel,
+    colour: str,
+    now: datetime | None,
+    locale: Locale,
+) -> RenderableType:
     left = _line((f"{shown.emoji} ", ""), (labels.title(task, locale=locale), "bold"))
     for part in labels.byline(task, locale=locale):
         left.append(f"  {part}", "dim")
-    right = Text(shown.word, style=f"bold {colour}")
-    if (span := labels.age(task, now)) is not None:
+    right = Text(headline(task, children, locale), style=f"bold {colour}")
+    if not labels.is_final(task) and (span := labels.age(task, now)) is not None:
         right.append(f"  {labels.elapsed(span, locale)}", "not bold default")
     grid = Table.grid(expand=True, padding=0)
     grid.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
@@ -138,7 +152,7 @@ def _facts(task: Task, locale: Locale) -> Text | None:
     if said := loop(task, locale):
         text.append(f"{'   ' if text else ''}{said}", COLOURS["yellow"])
     figures = [labels.tokens(task, locale)]
-    if task.cost_usd is not None:
+    if task.cost_usd is not None and not labels.is_final(task):  # line 1 says it at the end
         figures.append(labels.cost(task, locale))
     if task.tool_calls:
         said = locale.say("figure.tool_calls", n=task.tool_calls)
@@ -154,7 +168,7 @@ def _facts(task: Task, locale: Locale) -> Text | None:
 def _failure(task: Task, locale: Locale) -> list[RenderableType]:
     assert task.error is not None
     rows: list[RenderableType] = []
-    kind, why = line(task.error.type, 80), line(labels.failure(task, locale), 300)
+    kind, why = labels.failure_parts(task, locale)
     if kind or why:
         rows.append(_line((kind, f"bold {COLOURS['red']}"), (": " if kind and why else "", "dim"), (why, "")))
     tail = paragraph(task.error.log_tail, 1200, keep="tail")
@@ -171,10 +185,11 @@ def _question(question: str, options: Sequence[str], risk: str, locale: Locale) 
     return text
 
 
-def _children(children: Sequence[Task], now: datetime | None, locale: Locale) -> list[RenderableType]:
+def _children(task: Task, children: Sequence[Task], now: datetime | None, locale: Locale) -> list[RenderableType]:
     if not children:
         return []
-    rows: list[RenderableType] = [_line((agents(children, locale), "dim"))]
+    said = agents(task, children, locale)
+    rows: list[RenderableType] = [_line((said, "dim"))] * (said not in headline(task, children, locale))
     shown = children[:CHILDREN]
     for i, child in enumerate(shown):
         label = labels.task_label(child, locale)

@@ -51,6 +51,7 @@ def _open(settings: SlackSettings) -> Sink:
         others=[space(name, one) for name, one in settings.workspaces.items()],
         unlisted=unlisted,
         dry=_preview(settings),
+        finds_people=settings.find_people,
     )
 
 

@@ -64,7 +64,7 @@ def root(
     """Render an alert that names no task: a message, edited when it resolves. Tasks that work on it have cards."""
     made = [slack_style.of_task(child) for child in children]
     cards = cards_of(slack_style.of_task(task), made, CARDS, slack_style.locale) if style is Style.RICH else []
-    below = [plan(agents(made, slack_style.locale), cards)] if cards and not alert.is_resolved else []
+    below = [plan(agents(task, made, slack_style.locale), cards)] if cards and not alert.is_resolved else []
     return _drawn(slack_style.of_alert(alert), "", below, marker(key, generation), style, slack_style)
 
 

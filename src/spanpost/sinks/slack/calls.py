@@ -31,7 +31,7 @@ class SlackRequest(msgspec.Struct, frozen=True, kw_only=True):
         """Tell whether the call changes nothing at Slack, so that it is never in doubt."""
         if self.method.startswith("conversations."):
             return self.method != "conversations.join"
-        return self.method in ("auth.test", "chat.getPermalink")
+        return self.method in ("auth.test", "chat.getPermalink", "users.lookupByEmail")
 
 
 class Response(msgspec.Struct, frozen=True, kw_only=True):

@@ -29,6 +29,7 @@ SCOPES: Final = (
     ("channels:read", "a public channel must be named by its id"),
     ("groups:read", "a private channel must be named by its id"),
     ("files:write", "only the end of a long log is shown"),
+    ("users:read.email", "a person for whom a task runs is not mentioned by their email address"),
 )
 
 

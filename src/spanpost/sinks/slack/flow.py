@@ -19,6 +19,7 @@ The sink, the preview and the tests drive the same generator. Rules:
 11. A long log is a file in the thread, uploaded once after its reply. The reply stays without it if that fails.
 12. If the app is declared an agent, a message's thread has a session (`sessions`).
 13. An alert that is another app's message has that message for its root: it is never edited, and its thread goes on.
+    A route that names another channel or workspace has a message of its own there.
 14. A message that continues in another (`Delivery.has_moved`) is edited to say so, and is never posted for it.
 
 A receipt's `ref` holds ``channel`` (its id), ``ts``, ``mark`` (a hash of the shown content; missing after
@@ -339,7 +340,7 @@ def known_of(delivery: Delivery) -> dict[str, Any]:
     """Return the receipt of the root message; empty before it is posted."""
     if delivery.message_receipt is not None:
         return delivery.message_receipt.ref
-    if delivery.alert is not None and (posted := message_of(delivery.alert)) is not None:
+    if delivery.alert is not None and (posted := message_of(delivery.alert, delivery.address)) is not None:
         return {"channel": posted[0], "ts": posted[1], "ended": CLOSED_FOR_EDITS, "is_anothers": True}
     return {}
 

@@ -26,7 +26,7 @@ import msgspec
 from spanpost.model.tasks import MERGED, Task
 from spanpost.sinks import evaluation_labels, labels
 from spanpost.sinks.cost_labels import cost_of_results
-from spanpost.sinks.headline import headline, is_asking, words
+from spanpost.sinks.headline import headline, is_asking, last_words
 from spanpost.sinks.slack import questions
 from spanpost.sinks.slack.blocks import (
     MAX_SIZE,
@@ -313,17 +313,9 @@ def _failed(task: Task, locale: Locale) -> tuple[str, str] | tuple[()]:
 
 
 def _last_words(task: Task, locale: Locale) -> str:
-    """Return line 2 of a task that asks nothing and has not failed: its words, at the end its answer.
-
-    Of a task that says nothing: the call that is open.
-    """
-    if labels.is_final(task) and task.answer:
-        return quoted(line(task.answer, 300))
-    if said := words(task, 300, locale):
-        return "" if labels.is_final(task) and (task.results or task.artifacts) else disarmed(said)
-    if labels.is_final(task) or task.step_name or labels.is_count_of_agents(task.messages.get("action")):
-        return ""
-    return disarmed(labels.doing(task, 300, locale))
+    """Return line 2 (`headline.last_words`): an answer as a quotation, which cannot pose as spanpost's words."""
+    said = last_words(task, locale)
+    return quoted(said) if labels.is_final(task) and task.answer else disarmed(said)
 
 
 def _made(task: Task, most: float, locale: Locale) -> list[Element]:

@@ -146,7 +146,7 @@ class SlackSettings(WorkspaceSettings, SinkSettings):
         default={},
         description="Links of each task by their label, with fields that are filled and escaped: "
         '`{"trace" = "https://grafana.example/trace/{trace_id}"}`. '
-        f"Fields: {', '.join(f'`{name}`' for name in FIELDS)}. "
+        f"Fields: {', '.join(f'`{name}`' for name in FIELDS)}, and any attribute: `attributes.shop.dealer`. "
         "A link is left out where a field is not known.",
     )
     content: bool = Field(
@@ -157,6 +157,11 @@ class SlackSettings(WorkspaceSettings, SinkSettings):
     logs: bool = Field(
         default=True,
         description="Show the log tails of errors: folded, and above 2,800 characters as a file (`files:write`).",
+    )
+    find_people: bool = Field(
+        default=True,
+        description="Look up the person of an `agent.requested_by` that is an email address, or that "
+        "`interactions.people` leads to one, so that they are mentioned (`users:read.email`).",
     )
     interactive: bool | None = Field(
         default=None, description="Show buttons. Not given: if `interactions` receives answers."
@@ -225,6 +230,11 @@ class SlackSettings(WorkspaceSettings, SinkSettings):
             if wrong := links.problem(address):
                 raise ValueError(f"the link {name!r} {wrong}")
         return value
+
+    @property
+    def kept(self) -> frozenset[str]:
+        """Names of the attributes that links have as fields."""
+        return frozenset().union(*(links.Template(*one).kept for one in self.links.items()))
 
     def tenant_of(self, address: str) -> str | None:
         """Return the only tenant whose tasks may go to an address; None: any.

@@ -19,7 +19,7 @@ from spanpost.model.tasks import Task
 from spanpost.routing.routes import Route, came_by
 from spanpost.routing.summaries import came_from
 from spanpost.sinks.base import FigureSource, Finding, TokenSource
-from spanpost.sinks.slack import check, erasing, flow, lookup, render, sessions
+from spanpost.sinks.slack import check, erasing, flow, lookup, mentions, render, sessions
 from spanpost.sinks.slack import rates as rate_limits
 from spanpost.sinks.slack.calls import Response, SlackPlace, SlackRequest, Talk
 from spanpost.sinks.slack.preview import PREVIEWED, Preview, Transport
@@ -46,6 +46,7 @@ class Space:
     channel: str = "#agents"
     rates: Rates = field(default_factory=Rates)
     memory: lookup.Memory = field(default_factory=lookup.Memory)
+    known: mentions.KnownPeople = field(default_factory=lambda: mentions.KnownPeople(time.monotonic))
     #: The only tenant whose tasks go there; None: any.
     tenant: str | None = None
 
@@ -74,6 +75,7 @@ class SlackSink:
         others: Iterable[Space] = (),
         unlisted: Callable[[str], Space] | None = None,
         dry: Preview | None = None,
+        finds_people: bool = True,
     ) -> None:
         own = own or Space(workspace, transport or Preview(), channel or "#agents", rates or Rates())
         self._own = own
@@ -81,6 +83,7 @@ class SlackSink:
         self._unlisted = unlisted
         self._tokens: TokenSource | None = None
         self._dry = dry or Preview()
+        self._finds_people = finds_people
         self._slack_style = slack_style
         self._routes: list[Route] = []
         self._figures: FigureSource | None = None
@@ -153,9 +156,10 @@ class SlackSink:
         is_dry = route.dry_run or space.is_preview
         delivery, place = _real(delivery, is_dry), self._place(delivery.address, route)
         figures = await self._figures_of(delivery)
-        talk = flow.deliver(
-            delivery, place, self._slack_style.by(route) if self._routes else self._slack_style, figures
-        )
+        style = self._slack_style.by(route) if self._routes else self._slack_style
+        if not is_dry:
+            style = await self._with_requester(delivery.task, space, style)
+        talk = flow.deliver(delivery, place, style, figures)
         receipt = await self._drive(talk, space, transport=self._dry if route.dry_run else space.transport)
         known = flow.known_of(delivery)
         if "ts" not in known and (channel := receipt.ref.get("channel")) and not is_dry:
@@ -181,6 +185,21 @@ class SlackSink:
             self._log_once(f"slack: the button Stop cannot be shown ({why}): {cure}")
         if missing := receipt.ref.get("file"):
             self._log_once(f"slack: a log could not be shown as a file ({missing}); its end stands in the message")
+
+    async def _with_requester(self, task: Task, space: Space, style: SlackStyle) -> SlackStyle:
+        """Return a style that knows the Slack user for whom a task runs, where their address leads to one."""
+        email = mentions.email_of(task.requested_by, style.people) if self._finds_people else ""
+        if not email or style.person(task):
+            return style
+
+        async def ask(address: str) -> Response:
+            return await self._drive(mentions.lookup(address), space)
+
+        user = await space.known.user_of(email, ask)
+        if not user:
+            return style
+        name = (task.requested_by or "").strip().casefold()
+        return msgspec.structs.replace(style, people={**style.people, name: user})
 
     async def _figures_of(self, delivery: Delivery) -> tuple[str, ...]:
         checkpoint = delivery.checkpoint

@@ -181,7 +181,7 @@ def _why(task: Task, locale: Locale) -> str:
     if task.open_approvals:
         return line(task.open_approvals[0].question, 120)
     if labels.is_final(task):
-        return line(labels.failure(task, locale) or (task.error.type if task.error else ""), 120)
+        return line(labels.failure_line(task, locale), 120)
     return labels.doing(task, 100, locale) or labels.step(task, 80, locale)
 
 

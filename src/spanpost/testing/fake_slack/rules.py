@@ -32,6 +32,7 @@ ARGUMENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "chat.update": ("*channel", "*ts", *_CONTENT, "file_ids"),
     "chat.delete": ("*channel", "*ts", "as_user"),
     "chat.getPermalink": ("*channel", "*message_ts"),
+    "users.lookupByEmail": ("*email",),
     "conversations.history": ("*channel", *_PAGED),
     "conversations.replies": ("*channel", "*ts", *_PAGED),
     "conversations.list": ("cursor", "limit", "types", "exclude_archived", "team_id"),

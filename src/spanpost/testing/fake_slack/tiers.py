@@ -16,6 +16,7 @@ TIERS: Final[Mapping[str, float]] = {
     "chat.postMessage": 300.0,
     "chat.update": 50.0,
     "chat.delete": 50.0,
+    "users.lookupByEmail": 50.0,
     "conversations.history": 50.0,
     "conversations.replies": 50.0,
     "conversations.info": 50.0,

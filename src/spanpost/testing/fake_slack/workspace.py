@@ -14,6 +14,7 @@ from spanpost.testing.fake_slack.rules import SlackError
 #: All scopes that the docs ask for.
 SCOPES: Final = frozenset(
     {"chat:write", "channels:history", "groups:history", "channels:read", "groups:read", "channels:join", "files:write"}
+    | {"users:read.email", "links:read", "links:write"}
 )
 _TRUE = (True, "true", "1", 1)
 
@@ -61,6 +62,8 @@ class Workspace:
         self.sessions: dict[tuple[str, str], str] | None = None
         #: It hears of the button *Stop*.
         self.hears_stop = True
+        #: Users by their address.
+        self.users: dict[str, dict[str, Any]] = {}
         self._last = 0.0
 
     # --- people ------------------------------------------------------------------------------------------------------
@@ -198,6 +201,12 @@ class Workspace:
             "channel": channel.id,
             "permalink": f"https://acme.slack.com/archives/{channel.id}/p{message['ts'].replace('.', '')}",
         }
+
+    def _users_lookupByEmail(self, given: Mapping[str, Any], caller: WorkspaceToken) -> dict[str, Any]:  # noqa: N802
+        self._need(caller, "users:read.email")
+        if given["email"] not in self.users:
+            raise SlackError("users_not_found")
+        return {"user": self.users[given["email"]]}
 
     def _conversations_history(self, given: Mapping[str, Any], caller: WorkspaceToken) -> dict[str, Any]:
         channel = self._to_read(given, caller)

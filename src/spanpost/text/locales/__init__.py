@@ -58,7 +58,10 @@ class Locale:
             return text  # stored by another release
 
     def duration(self, seconds: float) -> str:
-        """Return a duration for a sentence: 0.4 s, 12 s, 3 min 05 s, 2 h 10 min. An `int` has no tenths."""
+        """Return a duration in its two largest units: 0.4 s, 12 s, 3 min 05 s, 2 h 10 min, 4 d 03 h.
+
+        An `int` has no tenths.
+        """
         if seconds < 10 and not isinstance(seconds, int):
             return self.say("duration.tenths", s=seconds)
         minutes, s = divmod(round(seconds), 60)
@@ -67,25 +70,15 @@ class Locale:
         h, m = divmod(minutes, 60)
         if not h:
             return self.say("duration.minutes" if s else "duration.minutes_even", m=m, s=s)
-        return self.say("duration.hours" if m else "duration.hours_even", h=h, m=m)
+        if h < 24:
+            return self.say("duration.hours" if m else "duration.hours_even", h=h, m=m)
+        d, h = divmod(h, 24)
+        return self.say("duration.days" if h else "duration.days_even", d=d, h=h)
 
     def word(self, key: str, otherwise: str) -> str:
         """Return a phrase without placeholders; `otherwise` if the key is unknown."""
         phrase = self._phrases.get(key, otherwise)
         return phrase if isinstance(phrase, str) else otherwise
-
-    def span(self, seconds: float) -> str:
-        """Return a duration in its two largest units: 42s, 3m 07s, 2h 05m, 4d 03h."""
-        whole = max(round(seconds), 0)  # as `duration` rounds: 1.6 s is never 1s
-        if whole < 60:
-            return self.say("span.seconds", s=whole)
-        if whole < 3_600:
-            return self.say("span.minutes" if whole % 60 else "span.minutes_even", m=whole // 60, s=whole % 60)
-        if whole < 86_400:
-            minutes = whole % 3_600 // 60
-            return self.say("span.hours" if minutes else "span.hours_even", h=whole // 3_600, m=minutes)
-        hours = whole % 86_400 // 3_600
-        return self.say("span.days" if hours else "span.days_even", d=whole // 86_400, h=hours)
 
 
 class _Durations(Formatter):

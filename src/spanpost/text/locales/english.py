@@ -49,13 +49,6 @@ PHRASES: Final[dict[str, Phrase]] = {
     "kind.budget_warning": "budget",
     "kind.milestone": "a milestone",
     # --- figures ---
-    "span.seconds": "{s}s",
-    "span.minutes": "{m}m {s:02d}s",
-    "span.minutes_even": "{m}m 00s",
-    "span.hours": "{h}h {m:02d}m",
-    "span.hours_even": "{h}h 00m",
-    "span.days": "{d}d {h:02d}h",
-    "span.days_even": "{d}d 00h",
     "figure.yes": "yes",
     "figure.no": "no",
     "figure.percent": "{share:.0f} %",
@@ -182,6 +175,8 @@ PHRASES: Final[dict[str, Phrase]] = {
     "duration.minutes_even": "{m} min 00 s",
     "duration.hours": "{h} h {m:02d} min",
     "duration.hours_even": "{h} h 00 min",
+    "duration.days": "{d} d {h:02d} h",
+    "duration.days_even": "{d} d 00 h",
     "limit.percent": "{percent:g} %",
     "limit.tokens": "{tokens:,} tokens",
     # checkpoints

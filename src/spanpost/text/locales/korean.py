@@ -46,13 +46,6 @@ PHRASES: Final[dict[str, Phrase]] = {
     "kind.budget_warning": "예산",
     "kind.milestone": "단계 도달",
     # --- figures ---
-    "span.seconds": "{s}초",
-    "span.minutes": "{m}분 {s}초",
-    "span.minutes_even": "{m}분",
-    "span.hours": "{h}시간 {m}분",
-    "span.hours_even": "{h}시간",
-    "span.days": "{d}일 {h}시간",
-    "span.days_even": "{d}일",
     "figure.yes": "예",
     "figure.no": "아니요",
     "figure.percent": "{share:.0f}%",
@@ -179,6 +172,8 @@ PHRASES: Final[dict[str, Phrase]] = {
     "duration.minutes_even": "{m}분",
     "duration.hours": "{h}시간 {m}분",
     "duration.hours_even": "{h}시간",
+    "duration.days": "{d}일 {h}시간",
+    "duration.days_even": "{d}일",
     "limit.percent": "{percent:g}%",
     "limit.tokens": "토큰 {tokens:,}개",
     # checkpoints

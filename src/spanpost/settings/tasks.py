@@ -1,0 +1,31 @@
+"""Settings of the section `tasks`."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from spanpost.settings.section import Section
+from spanpost.tasks.task_rules import Conversations, TaskRules, When
+
+
+class TaskSettings(Section, TaskRules):
+    """What becomes a task with a message. What has none has a row and its figures: tokens, cost, errors."""
+
+    conversations: Conversations = Field(
+        default=TaskRules.conversations,
+        description="Runs of one agent in one service that name the same conversation (thread, session): `one task` "
+        "with a run each, or `a task a turn`.",
+    )
+    when: When = Field(
+        default=TaskRules.when,
+        description="Which traces have a message: `agents` (runs of agents and workflows, tasks that name themselves), "
+        "`model calls` (every trace with a model call, too), `failures` (of all these what ended in an error), "
+        "`nothing`. What asks a person has one in any case.",
+    )
+    requests: dict[str, When] = Field(
+        default={},
+        max_length=100,
+        description="The same for what runs in an HTTP request, a job or a message of a queue, by the name of its "
+        'span; `*` stands for any text, the first pattern that matches decides: `{"POST /answer" = "failures", '
+        '"GET *" = "nothing"}`.',
+    )
