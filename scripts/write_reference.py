@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from reference.measured import redaction_page
 from reference.quick import quick_page
-from reference.recorded import acts_page, deployments_page
+from reference.recorded import acts_page, deployments_page, words_page
 from reference.settings import settings_page
 
 PAGES = Path(__file__).parent.parent / "docs" / "reference"
@@ -317,5 +317,6 @@ if __name__ == "__main__":
     (PAGES / "api.md").write_text(api_page())
     (PAGES / "messages.md").write_text(messages_page())
     (PAGES / "deployments.md").write_text(deployments_page())
+    (PAGES / "words.md").write_text(words_page())
     (PAGES / "acts.md").write_text(acts_page())
     (PAGES / "redaction.md").write_text(redaction_page())

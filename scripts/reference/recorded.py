@@ -89,3 +89,34 @@ def acts_page() -> str:
         "[start work](../how-to/start-work.md#ask-for-work).",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def words_page() -> str:
+    """Return the table of recordings: the words shown of their runs, and which of them are right."""
+    words = json.loads((ROOT / "tests" / "captures" / "words.json").read_text())
+    found: dict[str, list[tuple[str, list[str], list[str]]]] = {}
+    for run, one in words.items():
+        dialect, _, name = run.partition("/")
+        found.setdefault(dialect, []).append((name, one["shown"], one.get("was", one["shown"])))
+    rows, notes = ["| recordings | runs | tasks | words right |", "|---|---|---|---|"], []
+    for dialect, runs in sorted(found.items()):
+        right = sum(shown == was for _, shown, was in runs)
+        rows.append(f"| {dialect} | {len(runs)} | {sum(len(was) for _, _, was in runs)} | {right} of {len(runs)} |")
+        notes += [
+            f"- {dialect}/{name}: shown as {', '.join(shown)}; it was {', '.join(was)}."
+            for name, shown, was in runs
+            if shown != was
+        ]
+    every = [one for runs in found.values() for one in runs]
+    right = sum(shown == was for _, shown, was in every)
+    parts = [
+        "# Words for recorded runs",
+        "*Made from `tests/captures/words.json` by `make reference`.*",
+        f"Of {len(every)} recorded runs the words of {right} are right: the number of tasks, the status of each, and "
+        "the reason of its end. `tests/tasks/test_recorded_words.py` fails when one becomes wrong. [The rules and what "
+        "speaks against each](../explanation/placement-and-counting.md#endings).",
+        "\n".join(rows),
+        "## What the telemetry does not say",
+        "\n".join(notes),
+    ]
+    return "\n\n".join(parts) + "\n"
