@@ -5,7 +5,7 @@ PY    := $(VENV)/bin/python
 READY := $(VENV)/.ready
 DEMO  := $(VENV)/.ready-for-demo
 
-.PHONY: help demo test test-fast test-pythons test-postgres image-test lint bench reference docs lock release clean
+.PHONY: help demo test test-fast test-pythons test-postgres image-test lint bench reference pictures docs lock release clean
 help:
 	@echo "make demo       a real agent, followed live, with its own PostgreSQL (add ARGS=... for options)"
 	@echo "make test       all tests, with lint, types and import rules among them (ARGS=... for pytest)"
@@ -17,6 +17,7 @@ help:
 	@echo "make bench      the benchmarks in bench/"
 	@echo "make reference  write the generated pages of docs/reference again"
 	@echo "make docs       build the documentation site into docs/_build/html; a warning is an error"
+	@echo "make pictures   take the pictures of the board in docs/images again (ARGS=\"--all DIRECTORY\" for every page and state)"
 	@echo "make release    build spanpost and its plugins into dist/, checked, with bill of materials and provenance (ARGS=--tag=v...)"
 	@echo "make lock       write both lock files again (needs uv)"
 	@echo "make clean      remove .venv and caches"
@@ -62,6 +63,9 @@ reference: $(READY)
 
 docs: $(READY)
 	@$(PY) -m sphinx -n -W --keep-going -q -b html docs docs/_build/html $(ARGS)
+
+pictures: $(READY)
+	@$(PY) scripts/picture_board.py $(ARGS)
 
 release: $(READY)
 	@$(PY) scripts/release $(ARGS)

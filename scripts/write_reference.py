@@ -1,7 +1,7 @@
 """Write the generated pages of docs/reference: settings.md from the settings' models, cli.md from the
 commands, metrics.md from the metrics, dialects.md from the dialects and the recordings, api.md from the
 OpenAPI document, messages.md from the English catalogue, deployments.md and acts.md from recorded results of tests,
-redaction.md from measured figures.
+redaction.md from measured figures, quick-reference.md from most of these.
 
 ``python scripts/write_reference.py``, or ``make reference``. A test fails when a page is outdated."""
 
@@ -28,6 +28,7 @@ from spanpost.text.locales.english import PHRASES, STORED, UNSTORED
 sys.path.insert(0, str(Path(__file__).parent))
 
 from reference.measured import redaction_page
+from reference.quick import quick_page
 from reference.recorded import acts_page, deployments_page
 from reference.settings import settings_page
 
@@ -310,6 +311,7 @@ def _metavar(option: Any) -> str:
 if __name__ == "__main__":
     (PAGES / "settings.md").write_text(settings_page())
     (PAGES / "cli.md").write_text(cli_page())
+    (PAGES / "quick-reference.md").write_text(quick_page())
     (PAGES / "metrics.md").write_text(metrics_page())
     (PAGES / "dialects.md").write_text(dialects_page())
     (PAGES / "api.md").write_text(api_page())

@@ -33,7 +33,8 @@ ANALYSIS = (
 FIX = (
     "You are the fix agent of people on call. Say in one sentence what to do (plan), choose the one action "
     "that does it, by its "
-    "name, and say how to see that it helped (validation). Heed the objections of the review to earlier plans."
+    "name, and say how to see that it helped (validation). Where a file should change, add a unified diff (patch): "
+    "people read it, and no program applies it. Heed the objections of the review to earlier plans."
 )
 REVIEW = (
     "You are the review agent of people on call. Would this plan mend it without doing harm? "
@@ -90,6 +91,8 @@ class Plan:
     action: Action
     #: How to see that it helped.
     validation: str
+    #: A change of files that people may make; empty: none.
+    patch: str = ""
 
 
 @contextmanager
@@ -126,11 +129,13 @@ async def handle(
                 task.checkpoint(f"No plan was accepted in {rounds} rounds: a person is needed")
                 return "no plan was accepted"
             task.result("plan", plan.text)
+            if plan.patch:
+                task.checkpoint(f"Proposed patch, which is not applied:\n{plan.patch}")
             decision = await approval(
                 f"{plan.action.says}, because of {alert.name}?",
                 id=f"auto_ops/{alert.id}",  # a later run with the same id gets the same answer, after a crash too
                 detail=f"Verdict: {verdict}\nPlan: {plan.text}\nRuns: {' '.join(plan.action.run)}\n"
-                f"Afterwards: {plan.validation}",
+                f"Afterwards: {plan.validation}" + ("\nA patch is in the thread." if plan.patch else ""),
                 risk="medium",
                 expires_in=wait,
             )
@@ -160,6 +165,8 @@ async def rehearse(alert: Alert, model: Model, actions: Mapping[str, Action], *,
         plan = await accepted(alert, verdict, model, actions, task, rounds, said.append)
     if plan is None:
         return [*said, f"No plan was accepted in {rounds} rounds: a person is needed"]
+    if plan.patch:
+        said.append(f"Proposed patch, which is not applied:\n{plan.patch}")
     return [*said, f"Question: {plan.action.says}, because of {alert.name}?", f"Runs: {' '.join(plan.action.run)}"]
 
 
@@ -206,10 +213,10 @@ async def propose(
     """Return a plan with one of the known actions."""
     named = {action.name: action.says for action in actions.values()}
     facts: dict[str, Any] = {"alert": alert.fields(), "verdict": verdict, "actions": named, "objections": objections}
-    said = await model.ask(FIX, facts, "plan", "action", "validation")
+    said = await model.ask(FIX, facts, "plan", "action", "validation", maybe="patch")
     if said["action"] not in actions:
         raise ValueError(f"the model chose an action that there is not; there are {', '.join(actions)}")
-    return Plan(said["plan"], actions[said["action"]], said["validation"])
+    return Plan(said["plan"], actions[said["action"]], said["validation"], said.get("patch", ""))
 
 
 async def review(alert: Alert, verdict: str, plan: Plan, number: int, model: Model) -> str | None:
@@ -217,6 +224,7 @@ async def review(alert: Alert, verdict: str, plan: Plan, number: int, model: Mod
     name, id = f"Review plan {number}", f"{alert.id}/review-{number}"
     with agent_task(name, agent="review", type="auto_ops", task_id=id) as task:
         facts = {"alert": alert.fields(), "verdict": verdict, "plan": plan.text, "action": plan.action.says}
+        facts |= {"patch": plan.patch} if plan.patch else {}
         said = await model.ask(REVIEW, facts, "verdict", "why")
         is_accepted = said["verdict"].lower() == "accept"  # any other answer rejects the plan
         task.result("plan", f"{plan.text} ({plan.action.name})")

@@ -6,6 +6,7 @@ import argparse
 import os
 import re
 import tomllib
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -21,16 +22,16 @@ def read(arguments: list[str] | None) -> argparse.Namespace:
         prog="auto_ops", description="Handles alerts with agents, within the limits that a person sets."
     )
     add = parser.add_argument
-    add("--once", action="store_true", help="look after what fires now, and end; else a daemon")
-    add(
-        "--dry-run",
-        action="store_true",
-        help="run the agents and print what they would say; no person is asked, nothing is done or kept",
+    _switch(add, "--once", "look after what fires now, and end; else a daemon")
+    _switch(
+        add, "--dry-run", "run the agents and print what they would say; no person is asked, nothing is done or kept"
     )
     add(
         "--since",
         type=_since,
-        help="alerts that began since: 2h, 3d or 2026-03-01T12:00Z (default: where it left off, at first 1h)",
+        default=said.get("AUTO_OPS_SINCE") or None,
+        help="alerts that began since: 2h, 3d or 2026-03-01T12:00Z (AUTO_OPS_SINCE; default: where it left off, "
+        "at first 1h)",
     )
     add(
         "--every",
@@ -39,14 +40,25 @@ def read(arguments: list[str] | None) -> argparse.Namespace:
         metavar="SECONDS",
         help="how often the daemon looks (POLL_INTERVAL, 10)",
     )
-    add("--wait", type=_seconds, metavar="SECONDS", help="for how long people are asked (3600; with --once 300)")
+    add(
+        "--wait",
+        type=_seconds,
+        default=said.get("AUTO_OPS_WAIT") or None,
+        metavar="SECONDS",
+        help="for how long people are asked (AUTO_OPS_WAIT, 3600; with --once 300)",
+    )
     add("--url", default=said.get("SPANPOST_URL") or "http://127.0.0.1:4318", help="the gateway (SPANPOST_URL)")
     add(
         "--database",
         default=said.get("DATABASE_URL"),
         help="a PostgreSQL for the watermark: spanpost's own (DATABASE_URL)",
     )
-    add("--actions", type=_actions, default=str(HERE / "actions.toml"), help="what may be done (actions.toml)")
+    add(
+        "--actions",
+        type=_actions,
+        default=said.get("AUTO_OPS_ACTIONS") or str(HERE / "actions.toml"),
+        help="what may be done (AUTO_OPS_ACTIONS, actions.toml)",
+    )
     add(
         "--rounds",
         type=_rounds,
@@ -71,7 +83,7 @@ def read(arguments: list[str] | None) -> argparse.Namespace:
         default=said.get("LOG_LEVEL", "").lower() or "info",
         help="what is logged (LOG_LEVEL, info)",
     )
-    add("--stub", action="store_true", help="a model that answers by heart, instead of OPENAI_BASE_URL's")
+    _switch(add, "--stub", "a model that answers by heart, instead of OPENAI_BASE_URL's")
     options = parser.parse_args(arguments)
     if options.log_level not in ("debug", "info", "warning", "error"):  # of the environment: choices are not checked
         parser.error(f"LOG_LEVEL: there is no {options.log_level!r}")
@@ -80,6 +92,13 @@ def read(arguments: list[str] | None) -> argparse.Namespace:
     if not options.database:
         parser.error("no database: set DATABASE_URL to spanpost's, or give --database")
     return options
+
+
+def _switch(add: Callable[..., object], option: str, says: str) -> None:
+    """Add an option without a value, which its variable turns on by `1` or `true`."""
+    name = "AUTO_OPS_" + option.strip("-").replace("-", "_").upper()
+    is_on = os.environ.get(name, "").lower() in ("1", "true", "yes")
+    add(option, action="store_true", default=is_on, help=f"{says} ({name})")
 
 
 def _since(text: str) -> datetime:

@@ -34,10 +34,11 @@ class Model:
         endpoint = said.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
         return cls(endpoint, said.get("AUTO_OPS_MODEL") or "gpt-4o-mini", said.get("OPENAI_API_KEY", ""))
 
-    async def ask(self, role: str, facts: dict[str, Any], *wanted: str) -> dict[str, str]:
-        """Return the wanted texts by name. Raises `ModelFailed`."""
+    async def ask(self, role: str, facts: dict[str, Any], *wanted: str, maybe: str = "") -> dict[str, str]:
+        """Return the wanted texts by name, and that of `maybe` if there is one. Raises `ModelFailed`."""
+        names = ", ".join(wanted) + (f", and perhaps {maybe}" if maybe else "")
         messages = [
-            {"role": "system", "content": f"{role}\nAnswer with one JSON object of texts: {', '.join(wanted)}."},
+            {"role": "system", "content": f"{role}\nAnswer with one JSON object of texts: {names}."},
             {"role": "user", "content": json.dumps(facts)},
         ]
         asked = {"model": self.name, "messages": messages, "temperature": 0, "response_format": {"type": "json_object"}}
@@ -61,7 +62,7 @@ class Model:
                     "gen_ai.usage.output_tokens": used.get("completion_tokens"),
                 }
                 span.set_attributes({key: value for key, value in said.items() if value is not None})
-                return _texts(json.loads(text), wanted)
+                return _texts(json.loads(text), wanted, maybe)
             except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
                 span.set_status(Status(StatusCode.ERROR, type(error).__name__))
                 raise ModelFailed(f"{self.name} at {urlsplit(self.endpoint).hostname}: {_why(error)}") from None
@@ -75,12 +76,14 @@ class Model:
             return dict(json.load(answer))
 
 
-def _texts(answer: object, wanted: tuple[str, ...]) -> dict[str, str]:
+def _texts(answer: object, wanted: tuple[str, ...], maybe: str) -> dict[str, str]:
     if not isinstance(answer, dict):
         raise ValueError("no JSON object")
     missing = [name for name in wanted if not isinstance(answer.get(name), str) or not answer[name].strip()]
     if missing:
         raise ValueError(f"no text under {', '.join(missing)}")
+    if isinstance(answer.get(maybe), str) and answer[maybe].strip():
+        wanted = (*wanted, maybe)
     return {name: answer[name].strip()[:2_000] for name in wanted}
 
 

@@ -255,7 +255,7 @@ async def test_after_three_refusals_a_person_is_needed(monkeypatch: pytest.Monke
     facts_of: list[dict[str, Any]] = []
 
     class Refuses:
-        async def ask(self, role: str, facts: dict[str, Any], *wanted: str) -> dict[str, str]:
+        async def ask(self, role: str, facts: dict[str, Any], *wanted: str, maybe: str = "") -> dict[str, str]:
             asked.append(role)
             facts_of.append(facts["alert"])
             return {
@@ -281,6 +281,63 @@ async def test_after_three_refusals_a_person_is_needed(monkeypatch: pytest.Monke
     assert said[-1] == "No plan was accepted in 1 rounds: a person is needed"
     assert asked == [agents.ANALYSIS, agents.FIX, agents.REVIEW]
     assert facts_of[-1] == {"name": "DiskFull"}
+
+
+async def test_a_patch_is_shown_and_not_applied(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plan may have a patch, which stands in the thread and in the facts of the review; most plans have none."""
+    monkeypatch.syspath_prepend(str(EXAMPLE))
+    agents, models = (importlib.import_module(name) for name in ("agents", "model"))
+    reviewed: list[dict[str, Any]] = []
+    patch = "--- a/x\n+++ b/x"
+
+    class Model(models.Model):  # type: ignore[misc, name-defined]
+        def _post(self, asked: dict[str, Any]) -> dict[str, Any]:
+            role, facts = asked["messages"][0]["content"], json.loads(asked["messages"][1]["content"])
+            said = {"verdict": "accept", "causes": "c", "diagnostics": "d", "why": "good"}
+            said |= {"plan": "Rotate", "action": "rotate", "validation": "v"}
+            if role.startswith(agents.FIX):
+                said["patch"] = given
+            if role.startswith(agents.REVIEW):
+                reviewed.append(facts)
+            return {"choices": [{"message": {"content": json.dumps(said)}}]}
+
+    alert = agents.Alert("a", "DiskFull", "", f"00-{1:032x}-{1:016x}-01")
+    actions = {"rotate": agents.Action("rotate", "Rotate the logs", ("false",))}
+    for given in (patch, " "):
+        said = await agents.rehearse(alert, Model("http://model/v1", "m"), actions)
+        shown = [line for line in said if patch in line]
+        assert shown == (["Proposed patch, which is not applied:\n" + patch] if given == patch else [])
+    assert [facts.get("patch") for facts in reviewed] == [patch, None]
+
+
+def test_every_option_has_a_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each option can come from the environment, is named in the help and in the README, and is checked there, too."""
+    monkeypatch.syspath_prepend(str(EXAMPLE))
+    read = importlib.import_module("command_options").read
+    actions = tmp_path / "mine.toml"
+    actions.write_text('[mine]\nsays = "Do it"\nrun = ["true"]\n')
+    given = {
+        "AUTO_OPS_ONCE": "1", "AUTO_OPS_DRY_RUN": "true", "AUTO_OPS_SINCE": "2026-03-01T12:00Z", "AUTO_OPS_WAIT": "7",
+        "AUTO_OPS_ACTIONS": str(actions), "AUTO_OPS_STUB": "yes", "POLL_INTERVAL": "3", "MAX_ITERATIONS": "2",
+        "REPOSITORY_ROOT": str(tmp_path), "RUNBOOKS": str(tmp_path), "LOG_LEVEL": "debug", "SPANPOST_URL": "http://g:1",
+        "DATABASE_URL": "postgresql://x",
+    }  # fmt: skip
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    found = vars(read([]))
+    assert (found["once"], found["dry_run"], found["stub"], found["wait"], found["every"]) == (True, True, True, 7, 3)
+    assert (found["since"].year, [*found["actions"]], found["rounds"]) == (2026, ["mine"], 2)
+    readme, source = (EXAMPLE / "README.md").read_text(), (EXAMPLE / "command_options.py").read_text()
+    options = set(re.findall(r'"(--[a-z-]+)"', source))
+    assert {f"--{name.replace('_', '-')}" for name in found if name != "token"} == options
+    assert len(options) == len(given)
+    for option in options:
+        assert option in readme, option
+    for name in given:
+        assert name in readme, name
+    monkeypatch.setenv("AUTO_OPS_WAIT", "soon")
+    with pytest.raises(SystemExit):
+        read([])
 
 
 def test_models_receive_the_runbook_and_the_repository(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -83,6 +83,24 @@ def test_nothing_starts_without_a_secret(directory: Path) -> None:
         read(directory)
 
 
+def test_the_file_for_development_lies_over_the_other(directory: Path) -> None:
+    """The override changes what it names and nothing else, opens no port beyond this machine, and is no default."""
+    make_secrets(directory)
+    plain = read(directory)
+    shutil.copy(directory / "compose.dev.yaml", directory / "compose.override.yaml")
+    both = read(directory)
+    assert both["services"].keys() == plain["services"].keys()
+    changed = {name for name, service in both["services"].items() if service != plain["services"][name]}
+    assert changed == {"spanpost", "postgres", "grafana"}
+    assert both["services"]["spanpost"]["environment"].items() > plain["services"]["spanpost"]["environment"].items()
+    assert both["services"]["spanpost"]["environment"]["SPANPOST_SLACK__DRY_RUN"] == "true"
+    ports = [port for service in both["services"].values() for port in service.get("ports", ())]
+    assert {port["host_ip"] for port in ports} == {"127.0.0.1"}
+    published = [port["published"] for port in ports]
+    assert len(published) == len(set(published))
+    assert "compose.override.yaml" in (ROOT / ".gitignore").read_text()
+
+
 def test_secrets_are_made_once_and_for_their_owner(directory: Path) -> None:
     """The script's files are closed to other users, each secret is another, and a second run changes nothing."""
     made = make_secrets(directory)

@@ -281,6 +281,7 @@ def test_the_ingress_shows_what_people_need(objects: Manifests) -> None:
         "/",
         "/board/",
         "/board/static/board.js",
+        "/docs",
         "/api/tasks",
         "/api/login",
         "/slack/events",

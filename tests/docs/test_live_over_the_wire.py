@@ -148,6 +148,24 @@ def test_typescript(gateway: RunningGateway, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.needs("typescript")
+def test_typescript_compiles(tmp_path: Path) -> None:
+    """The same code is TypeScript: a strict compiler takes it, and a program that uses it as a span processor."""
+    (tmp_path / "live.ts").write_text(code_of("typescript"))
+    (tmp_path / "use.ts").write_text(
+        'import { LiveSpanProcessor } from "./live.js";\n'
+        "type Processor = { onStart(span: object, context: object): void; onEnd(span: object): void;\n"
+        "  forceFlush(): Promise<void>; shutdown(): Promise<void> };\n"
+        "export const processors: Processor[] = [new LiveSpanProcessor()];\n"
+    )
+    options = ["--noEmit", "--strict", "--module", "nodenext", "--target", "es2022"]
+    done = subprocess.run(
+        [find("node"), find("typescript"), *options, "use.ts"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+@pytest.mark.slow
 @pytest.mark.needs("go")
 @pytest.mark.timeout(400)
 def test_go(gateway: RunningGateway, tmp_path: Path) -> None:

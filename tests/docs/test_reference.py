@@ -25,6 +25,13 @@ def pages() -> dict[str, Any]:
     return runpy.run_path(str(ROOT / "scripts" / "write_reference.py"))
 
 
+def test_the_quick_reference_is_current(pages: dict[str, Any]) -> None:
+    """The quick reference names the program's own commands, statuses, settings and words, on one page."""
+    page = pages["quick_page"]()
+    assert (REFERENCE / "quick-reference.md").read_text() == page
+    assert len(page.splitlines()) < 140
+
+
 @pytest.mark.parametrize(
     "page",
     [

@@ -35,8 +35,8 @@ LONGEST = {
 }  # fmt: skip
 #: Routes without credentials.
 OPEN = {
-    "/", "/board/history", "/health/live", "/health/ready", "/slack/install", "/slack/oauth_redirect", "/api/login",
-    "/api/login/callback", "/api/logout", "/api/openapi.json",
+    "/", "/board/history", "/docs", "/health", "/health/live", "/health/ready", "/slack/install",
+    "/slack/oauth_redirect", "/api/login", "/api/login/callback", "/api/logout", "/api/openapi.json",
 }  # fmt: skip
 SIGNED = ("/hooks/", "/slack/events")
 

@@ -48,7 +48,9 @@ GOOD: dict[str, tuple[str, int]] = {
     "/board/static/now/main.js": ("", 200),
     "/metrics": ("", 200),
     "/health/live": ("", 200),
+    "/health": ("", 200),
     "/health/ready": ("", 200),
+    "/docs": ("", 200),
     "/health/detailed": ("", 200),
     "/favicon.ico": ("", 404),
 }

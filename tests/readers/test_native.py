@@ -137,3 +137,15 @@ def test_haystack_is_known_by_the_names_of_its_spans() -> None:
     assert (failed.role, failed.tool_name, failed.failure is not None) == (Role.TOOL, "get_weather", True)
     assert span("my_application", "haystack.agent.run", {"haystack.agent.max_steps": 9}).role.is_root_span
     assert span("my_application", "haystack.pipeline.run", {}).role is Role.OTHER
+
+
+@pytest.mark.parametrize(
+    ("kind", "shown"),
+    [("*errors.errorString", ""), ("*fmt.wrapError", ""), ("*status.Error", "*status.Error")],
+)
+def test_a_go_type_that_says_nothing_is_not_shown(kind: str, shown: str) -> None:
+    """Go's errors of any text have a type that no person needs; others keep theirs."""
+    attributes = {"gen_ai.operation.name": "chat", "exception.type": kind}
+    failure = span("gcp.vertex.agent", "chat", attributes, status=Status.ERROR).failure
+    assert failure is not None
+    assert failure.type == shown

@@ -4,7 +4,8 @@
 ``GOOGLE_GEMINI_BASE_URL`` and the receiver's in ``OTEL_EXPORTER_OTLP_ENDPOINT``. SCRIPT is what the model answers, an
 answer a call, the last one again and again: ``tool:NAME:{"a":1}``, ``tools:NAME:{...}|NAME:{...}``, ``text:...``,
 ``error:400``, or ``hang:`` (no answer before the caller leaves). A call of Anthropic's without tools is answered aside.
-OUT receives ``NNN-<signal>.pb.gz`` in order of arrival, and ``truth.json``. With ``SPANPOST_FORWARD`` set to an address, the telemetry goes on to it as well.
+OUT receives ``NNN-<signal>.pb.gz`` in order of arrival, and ``truth.json``. With ``SPANPOST_FORWARD`` set to an
+address, the telemetry goes on to it as well.
 """
 
 from __future__ import annotations

@@ -104,7 +104,10 @@ def totals(run: Path) -> dict[str, Any]:
 
 
 def tokens(seen: Iterable[Observation]) -> tuple[int | None, int | None]:
-    """Return input and output of a run's model calls: none under another of its agent, one for each response id."""
+    """Return input and output of a run's model calls: none under another of its agent, one for each response id.
+
+    Where no call has tokens, the totals of the topmost agents count.
+    """
     spans: dict[bytes, tuple[bytes, Reading]] = {}
     for o in seen:
         reading = read(o)
@@ -125,6 +128,9 @@ def tokens(seen: Iterable[Observation]) -> tuple[int | None, int | None]:
             above = up
         if not covered:
             used[reading.call_key or reading.response_id or span_id] = (reading.usage.input, reading.usage.output)
+    if not used:
+        totals_of = ((up, r.aggregate) for up, r in spans.values() if r.aggregate is not None and up not in spans)
+        used = {place: (total.input, total.output) for place, (_, total) in enumerate(totals_of)}
     inputs = [i for i, _ in used.values() if i is not None]
     outputs = [o for _, o in used.values() if o is not None]
     return (sum(inputs) if inputs else None), (sum(outputs) if outputs else None)

@@ -101,8 +101,10 @@ ENDPOINTS: Final[Mapping[str, EndpointRules]] = MappingProxyType(
         "/api/login/callback": _LOGIN,
         "/": _PAGE,
         "/board/": _PAGE,
+        "/docs": _PAGE,
         "/metrics": _OPERATORS,
         "/health/detailed": _OPERATORS,
+        "/health": _HEALTH,
         "/health/live": _HEALTH,
         "/health/ready": _HEALTH,
     }

@@ -60,6 +60,7 @@ def _refine(span: ReadSpan) -> None:
             said.setdefault("repo", repo)
     elif kind == "llm_request":
         span.excludes_cache = True
+        inner.pop("finish", None)  # a tool may end before the call that asks for it, and a wait has a span of its own
         if session is not None:
             said["call_key"] = call_key(session, attributes)
         source = attributes.get("query_source_safe") or attributes.get("query_source")
@@ -112,7 +113,10 @@ def _failure(attributes: dict[str, Any] | Any) -> Failure:
 CLAUDE_CODE = Dialect(
     name="claude-code",
     source="Claude Code CLI 2.1.329",
-    cannot_tell=("the failure of a run on its root: the status is never set",),
+    cannot_tell=(
+        "the failure of a run on its root: the status is never set",
+        "a maximum of turns, or a program that stopped it (the Agent SDK's `maxTurns` and `abortController`)",
+    ),
     scopes=("com.anthropic.claude_code",),
     kind="span.type",
     roles={

@@ -27,12 +27,12 @@ from spanpost.text.secrets import unhashed
 NOTHING = Reading()
 
 #: A wait for a person that looks like a failure: LangGraph (in JavaScript the interrupts as JSON), llama-index,
-#: pydantic-ai's deferred tools, strands, ADK's confirmation.
+#: pydantic-ai's deferred tools, strands, ADK's confirmation, Eino.
 INTERRUPT = re.compile(
     r"\b(?:GraphInterrupt|NodeInterrupt|WaitingForEvent|InterruptException|CallDeferred|ApprovalRequired|InterruptSignal"
     r"|\w{0,80}InterruptError)\b|^\(?Interrupt\("
     r'|^\W{0,20}\[\s*\{\s*"(?:(?:interrupt_)?id": ?"[^"]{0,100}",\s*"value"|value":.{0,300}?"when": ?"during")'
-    r"|requires (?:confirmation|approval), please approve or reject",
+    r"|requires (?:confirmation|approval), please approve or reject|\binterrupt signal: ID=",
     re.DOTALL,
 )
 _CANCELLED = frozenset(
@@ -56,7 +56,21 @@ _RESULTS = ("gcp.vertex.agent.tool_response", "gen_ai.tool.call.result", "output
 _TYPED = re.compile(r"([A-Za-z_][\w.]{0,120}(?:Error|Exception|Interrupt|Exceeded|Failure|Timeout))[:(]\s*")
 #: An exception as its `repr`.
 _AS_CODE = re.compile(r"([A-Za-z_][\w.]{0,120})\((['\"])(.*)\2,?\)", re.DOTALL)
-_ANY = frozenset({"Exception", "BaseException", "builtins.Exception", "Error", "unknown", "_OTHER"})
+#: Types that say nothing: LangSmith's export and JavaScript write them for all errors, Go the last for any text.
+_ANY = frozenset(
+    {
+        "Exception",
+        "BaseException",
+        "builtins.Exception",
+        "Error",
+        "unknown",
+        "_OTHER",
+        "*errors.errorString",
+        "*errors.joinError",
+        "*fmt.wrapError",
+        "*fmt.wrapErrors",
+    }
+)
 #: How SDKs wrap an error in a dictionary of Python or JavaScript: "Error in agent run: {'error': '...'}", and
 #: {'message': '...', 'data': {'error': '...'}} (openai-agents).
 _WRAPPED = re.compile(r"([^:{}]{1,80}): \{.{0,300}?[\"']error[\"']: ?([\"'])(.*)\2\}\s*", re.DOTALL)

@@ -90,6 +90,7 @@ OPENAI_AGENTS = Dialect(
         "ids of tool calls: tool, arguments and service identify one",
         "a guardrail that stopped the run, by genai-openai-agents",
         "a resumed run, by openinference 2.6.0; in JavaScript it is a task of its own",
+        "the end of the outermost span of a run that failed, in JavaScript",
         "tokens, by genai-openai-agents without genai-openai",
     ),
     scopes=(

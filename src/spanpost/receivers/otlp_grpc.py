@@ -313,6 +313,8 @@ class GrpcServer:
 
         A file left by a dead process is replaced.
         """
+        if not path.parent.is_dir():  # gRPC would write a line of its own
+            raise OSError(f"there is no directory {path.parent}")
         before = os.umask(0o117)  # owner and group, from the first moment on
         try:
             port = self._server.add_insecure_port(f"unix://{path}")

@@ -69,10 +69,11 @@ def of_fleet(fleet: Fleet) -> Iterator[ComponentHealth]:
     now = datetime.now(UTC)
     waiting, dead = (sum(getattr(each, name) for each in fleet.deliveries) for name in ("waiting", "dead"))
     oldest = max((each.oldest for each in fleet.deliveries), default=0.0)
+    is_late = bool(dead) or oldest > _LATE
     yield ComponentHealth(
         name="outbox",
-        state="late" if dead or oldest > _LATE else "ok",
-        since=now - timedelta(seconds=oldest) if waiting else None,
+        state="late" if is_late else "ok",
+        since=now - timedelta(seconds=oldest) if waiting and is_late else None,
         detail=f"{waiting} waiting, the oldest for {oldest:.0f} s; {dead} given up" if waiting or dead else "empty",
     )
     if fleet.closed_rate_limits:

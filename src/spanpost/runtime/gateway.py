@@ -23,7 +23,7 @@ from spanpost.runtime import workers
 from spanpost.runtime.access_tokens import TokenReader
 from spanpost.runtime.certificates import Certificates, ServerTls
 from spanpost.runtime.gateway_acts import GatewayActs
-from spanpost.runtime.health import LIVE, READY, GatewayHealth
+from spanpost.runtime.health import HEALTH, LIVE, READY, GatewayHealth
 from spanpost.runtime.journaling import journal_of
 from spanpost.runtime.pipeline import Pipeline
 from spanpost.runtime.ports import listen_grpc, listen_http, refuse_missing, url
@@ -188,7 +188,7 @@ class Gateway:
                 listener,
                 context=self._tls.context if self._tls is not None else None,
                 connections=http,
-                always=(LIVE, READY),
+                always=(LIVE, READY, HEALTH),
                 grace=_GRACE,
             )
             await self._http.start()

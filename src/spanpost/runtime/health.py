@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 #: Also answered on connections beyond the limit.
 LIVE: Final = "/health/live"
 READY: Final = "/health/ready"
+#: The same answer, for load balancers and scripts that ask for nothing more exact.
+HEALTH: Final = "/health"
 #: How long one database check answers readiness requests; and its timeout. Seconds.
 _CHECK_INTERVAL: Final = 1.0
 _CHECK_TIMEOUT: Final = 1.0
@@ -97,7 +99,7 @@ class GatewayHealth:
 
         return [
             HttpRoute(LIVE, self._live, ["GET"]),
-            HttpRoute(READY, self._ready, ["GET"]),
+            *(HttpRoute(path, self._ready, ["GET"]) for path in (READY, HEALTH)),
             HttpRoute("/health/detailed", operators(self._detailed), ["GET"]),
             HttpRoute("/metrics", operators(self._metrics), ["GET"]),
         ]

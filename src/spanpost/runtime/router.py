@@ -21,7 +21,7 @@ from spanpost.runtime import own_metrics, workers
 from spanpost.runtime.background_loop import BackgroundLoop, cancel_others
 from spanpost.runtime.certificates import Certificates, ServerTls
 from spanpost.runtime.gateway import fast_loop, hashes_of
-from spanpost.runtime.health import LIVE, READY
+from spanpost.runtime.health import HEALTH, LIVE, READY
 from spanpost.runtime.ports import listen_grpc, listen_http, refuse_missing, url
 from spanpost.runtime.router_health import RouterHealth
 from spanpost.settings.cells import CellSettings, CellsSettings
@@ -195,7 +195,7 @@ class Router:
             listener,
             context=self._tls.context,
             connections=connections,
-            always=(LIVE, READY),
+            always=(LIVE, READY, HEALTH),
             grace=_GRACE,
         )
         await self._http.start()

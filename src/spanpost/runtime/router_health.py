@@ -18,7 +18,7 @@ from spanpost.http.errors import HttpError
 from spanpost.http.routing import HttpRoute
 from spanpost.http.tokens import SenderTokens
 from spanpost.runtime import workers
-from spanpost.runtime.health import LIVE, READY
+from spanpost.runtime.health import HEALTH, LIVE, READY
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -93,7 +93,7 @@ class RouterHealth:
 
         return [
             HttpRoute(LIVE, live, ["GET"]),
-            HttpRoute(READY, ready, ["GET"]),
+            *(HttpRoute(path, ready, ["GET"]) for path in (READY, HEALTH)),
             HttpRoute("/health/detailed", detailed, ["GET"]),
             HttpRoute("/metrics", metrics, ["GET"]),
         ]

@@ -258,7 +258,7 @@ def test_one_token_does_not_take_all_streams(api_dsn: str, clean_environment: An
 
 
 async def test_a_tenant_has_its_own_limit() -> None:
-    """A tenant gets no more streams than its own limit, also while others leave room; within it a person with fewer
+    """A tenant gets no more streams than its own limit, also while other places are free; within it a person with fewer
     takes the longest one of a person with more. What ends gives both places back.
     """
     stream = StandingStream()

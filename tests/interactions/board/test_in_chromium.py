@@ -287,6 +287,8 @@ def test_every_page_is_accessible(
         "/board/history?agent=again&min_cost=0": ".facet",
         "/board/costs": "table",
         "/board/system": ".facts",
+        "/docs": ".api details",
+        "/?person=nobody": ".empty a",
         "/board/nowhere": "h1",
         _page_of(board, f"in {scheme}"): ".timeline li",
         f"/board/tasks/kept-{number}": "section.after a.row",
@@ -304,6 +306,8 @@ def test_every_page_is_accessible(
         page.locator(selector).first.wait_for()
         if summary := page.query_selector("section.message summary"):
             summary.click()
+        if path == "/docs":
+            page.locator(".api summary", has_text="/api/approvals/decide").click()
         judge(path)
     for path, button in (("/", "Start work"), (_page_of(board, f"in {scheme}"), "Cancel")):
         page.goto(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -136,3 +136,66 @@ def test_costs_count_failures(open_page: OpenPage, tasks: LiveTasks) -> None:
     heads = table.get_by_role("columnheader").all_inner_texts()
     cells = table.get_by_role("row", name="counted").get_by_role("cell").all_inner_texts()
     assert cells[heads.index("Failed") - 1] == "1"
+
+
+class Clicked:
+    """A page of the board whose clicks are counted from its beginning on."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.count = 0
+
+    def on(self, role: Any, name: str | re.Pattern[str]) -> Clicked:
+        """Click on something."""
+        self.page.get_by_role(role, name=name, exact=isinstance(name, str)).first.click()
+        self.count += 1
+        return self
+
+    def sees(self, text: str | re.Pattern[str]) -> Clicked:
+        """Wait until a text is shown."""
+        self.page.get_by_text(text).filter(visible=True).first.wait_for()
+        return self
+
+
+def test_questions_are_answered_in_two_clicks(open_page: OpenPage, tasks: LiveTasks, board: Served) -> None:
+    """From *Now* on, what people ask of a board is answered after two clicks at most: what runs, waits or is quiet,
+    what it did at a time, its context, its calls and trace, what it costs, who decided, what waits to be sent.
+    """
+    tasks.begin([750], name="Answer everything", agent__requested_by="ida", agent__repo="acme/all")
+    tasks.call(750, 64_000)
+    tasks.tool(750, "run_tests")
+    tasks.send(750, "The first thing")
+    asks = {"agent__approval__id": "go-750", "agent__approval__question": "Shall all be answered?"}
+    tasks.send(750, name="agent.approval.requested", **asks)
+    [row] = board.here().get("/api/approvals", params={"begins": "go-750"}).json()["items"]
+    clicks, page = {}, open_page("/")
+
+    def ask(question: str) -> Clicked:
+        page.goto("/")
+        clicks[question] = Clicked(page)
+        return clicks[question]
+
+    task = re.compile("Answer everything")
+    ask("what runs, what waits").sees("Shall all be answered?")
+    one = ask("what is stuck")
+    one.page.get_by_label("Order").select_option("quiet")
+    one.count += 1
+    one.sees("Answer everything")
+    one = ask("what did it do then").on("link", task).sees("The first thing")
+    one.page.get_by_label("Jump to a time").fill(one.page.locator(".timeline time").last.inner_text())
+    one.count += 1
+    one.page.locator(".until").get_by_text("Until").wait_for()
+    ask("how full is its context").on("link", task).sees(re.compile("50 %"))
+    one = ask("which calls, which trace").on("link", task)
+    one.page.locator(".tracks .bar-of").first.click(force=True)
+    one.count += 1
+    one.sees(f"{751:032x}").sees(re.compile("64k in"))
+    ask("what does it cost").on("link", task).sees("Model calls")
+    ask("what costs by whom").on("link", "Cost").on("link", "Person").sees("Tasks by agent")
+    ask("what of that repository").on("link", task).on("link", "acme/all").sees("Answer everything")
+    said = {"keys": [row["key"]], "decision": "approve", "comment": "as ever"}
+    board.here().post("/api/approvals/decide", json=said).raise_for_status()
+    ask("who decided what").on("link", re.compile("Questions")).sees("as ever")
+    ask("what waits to be sent, what works").on("link", "System").sees("Components")
+    ask("what can a program ask").on("link", "System").on("link", "API").sees("/api/tasks/{id}/waterfall")
+    assert {question: one.count for question, one in clicks.items() if one.count > 2} == {}

@@ -72,17 +72,14 @@ LANGSMITH = {
     "LANGSMITH_OTEL_ENABLED": "true",
     "LANGSMITH_API_KEY": "none",
 }
+TRACED = {name: COMMON[name] for name in ("ok", "toolfail", "llmfail", "conv", "stream", "cancel")}
 #: Directory of recordings: program, environment, runs.
 ALL: dict[str, tuple[str, dict[str, str], dict[str, list[str]]]] = {
     "vercel-ai-7": ("ai.mjs", {}, {**COMMON, "object": [J]}),
     "mastra": ("mastra.mjs", {}, MASTRA),
     "mastra-bridge": ("mastra.mjs", {"MASTRA_BY": "bridge"}, MASTRA),
     "langchain-js-openinference": ("langchain.mjs", {}, LANG),
-    "langsmith-js": (
-        "langsmith.mjs",
-        LANGSMITH,
-        {k: COMMON[k] for k in ("ok", "toolfail", "llmfail", "conv", "stream", "cancel")},
-    ),
+    "langsmith-js": ("langsmith.mjs", LANGSMITH, TRACED),
     "openai-agents-js": ("openai_agents.mjs", {}, OPENAI),
     "genkit": ("genkit.mjs", {}, {**COMMON, "structured": [J], "flow": COMMON["ok"]}),
     "claude-agent-sdk-ts": ("claude_agent.mjs", {}, CLAUDE),

@@ -23,6 +23,8 @@ from spanpost.http.routing import HttpRoute
 from spanpost.http.tags import is_known, tag_of
 
 PREFIX: Final = "/board/"
+#: The page that describes the API.
+DOCS: Final = "/docs"
 _STATIC: Final = f"{PREFIX}static/"
 _TYPES: Final = {
     "css": "text/css; charset=utf-8",
@@ -110,8 +112,8 @@ async def show(request: Request) -> Response:
 
 
 def board_routes() -> list[HttpRoute]:
-    """Return the routes of the board: ``/`` and all below `PREFIX`."""
-    return [HttpRoute(path, show, ["GET"]) for path in ("/", PREFIX)]
+    """Return the routes of the board: ``/``, the API's description, and all below `PREFIX`."""
+    return [HttpRoute(path, show, ["GET"]) for path in ("/", DOCS, PREFIX)]
 
 
 def _takes_gzip(accept: str) -> bool:

@@ -81,7 +81,7 @@ class CellHttp:
             "/api/": self._callers,
             "/hooks/": self._hooks,
             "/slack/events": self._slack,
-            **dict.fromkeys(("/slack/install", "/slack/oauth_redirect", "/board/", "/"), self._pages),
+            **dict.fromkeys(("/slack/install", "/slack/oauth_redirect", "/board/", "/docs", "/"), self._pages),
         }
         return [*telemetry, *(HttpRoute(path, _Endpoint(pass_on)) for path, pass_on in others.items())]
 

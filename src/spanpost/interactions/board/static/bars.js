@@ -30,6 +30,6 @@ export function stacked(bars, limits, label) {
       }), (bars.length - 1 - i) % every === 0 && svg("text", { x: Math.min(x, WIDE - 18).toFixed(1), y: HIGH + 15, class: "date" }, one.name.slice(5))];
     }),
     svg("line", { x1: LEFT, x2: WIDE, y1: HIGH, y2: HIGH, class: "ground" }),
-    drawn.map((one) => [svg("line", { x1: LEFT, x2: WIDE, y1: y(one.value), y2: y(one.value), class: "allowed" }), svg("text", { x: WIDE - 4, y: y(one.value) - 4, class: "allowed" }, one.name)])),
+    drawn.map((one) => [svg("line", { x1: LEFT, x2: WIDE, y1: y(one.value), y2: y(one.value), class: "allowed" }), svg("text", { x: LEFT + 4, y: y(one.value) - 4, class: "allowed" }, one.name)])),
   limits.length > drawn.length && h("figcaption", { class: "small" }, `Far above: ${limits.filter((one) => !drawn.includes(one)).map((one) => one.name).join("; ")}.`));
 }

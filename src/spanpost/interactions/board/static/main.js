@@ -5,6 +5,7 @@ import { h, line, put, say, sentence } from "./dom.js";
 import { keys } from "./keys.js";
 import { approvals } from "./approvals.js";
 import { costs } from "./costs.js";
+import { docs } from "./docs.js";
 import { history as past } from "./history.js";
 import { now } from "./now.js";
 import { system } from "./system.js";
@@ -23,6 +24,7 @@ const PAGES = [
   [/^\/board\/history$/, past, "History"],
   [/^\/board\/costs$/, costs, "Cost"],
   [/^\/board\/system$/, system, "System"],
+  [/^\/docs$/, docs, "API"],
   [/^\/board\/tasks\/([^/]+)$/, task, "Task"],
 ];
 

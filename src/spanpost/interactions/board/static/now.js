@@ -95,6 +95,7 @@ class Now {
     try {
       const seen = new Set();
       const recent = get("/api/tasks", { ...this.only, roots: true, limit: 50 }, this.control.signal);
+      recent.catch(() => {}); // awaited below, unless the page was left before
       let cursor = "";
       do {
         const found = await get("/api/tasks", { ...this.only, status: ACTIVE, roots: true, limit: PAGE, cursor }, this.control.signal);

@@ -11,7 +11,7 @@ const AGAIN = 15_000;
 export function system(place, board) {
   const control = new AbortController();
   const inside = h("div", { class: "system" }, h("p", { class: "loading" }, "Loading …"));
-  put(place, h("div", { class: "bar-top" }, h("h1", {}, "System")), inside);
+  put(place, h("div", { class: "bar-top" }, h("h1", {}, "System"), h("a", { class: "right", href: "/docs", "data-route": true }, "API")), inside);
   const read = (path, query) => get(path, query, control.signal);
 
   async function show() {
@@ -57,14 +57,14 @@ function outbox(items) {
     const last = all.findLast((one) => one.error || one.reason);
     return [h("th", { scope: "row" }, line([all[0].sink, all[0].address].filter(Boolean).join(" · "), 60)), String(all.length), since(all.map((one) => one.born_at).sort()[0]),
       String(Math.max(...all.map((one) => one.attempt))), line(last ? [last.reason, last.error].filter(Boolean).join(": ") : "", 120)];
-  }));
+  }), "");
 }
 
 function given(items) {
   if (!items.length) return null;
   return [table(`Given up (${many(items)})`, ["Delivery", "Of", "Since", "Attempts", "Why"], items.slice(-100).reverse().map((one) => [
     h("th", { scope: "row" }, `${one.id} · ${line(one.sink, 30)}`), [line(one.kind, 30), one.task_id && [" ", route(`/board/tasks/${encodeURIComponent(one.task_id)}`, "task")]], moment(one.born_at), String(one.attempt),
-    line([one.reason, one.error].filter(Boolean).join(": "), 160)])), h("p", { class: "small" }, "Mend the cause, then ", h("code", {}, "spanpost deliveries retry"), ".")];
+    line([one.reason, one.error].filter(Boolean).join(": "), 160)]), ""), h("p", { class: "small" }, "Mend the cause, then ", h("code", {}, "spanpost deliveries retry"), ".")];
 }
 
 function audit(items) {

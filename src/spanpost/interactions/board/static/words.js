@@ -28,6 +28,8 @@ export const NEWS = {
   compaction: ["🗜️", "context was compacted"],
   stalled: ["🐢", "no telemetry"],
   loop: ["🔁", "repeats itself"],
+  budget_warning: ["💸", "a budget is nearly spent"],
+  alert: ["🔔", "alert"],
   milestone: ["📍", "milestone"],
   end: ["🏁", "ended"],
   intervention: ["👤", "a person"],
