@@ -100,9 +100,7 @@ def _database(settings: Settings) -> Iterator[NamedFinding]:
 async def _counts(
     settings: Settings,
 ) -> tuple[dict[str, object], str, list[AccessToken], list[TenantStorage], Fleet | None]:
-    """Return the numbers of rows, what is to be known of the server, the tokens that end soon, what tenants have
-    stored, and the figures of the metrics.
-    """
+    """Return numbers of rows, facts of the server, tokens that end soon, what tenants have stored, and metrics."""
     from spanpost.runtime import assembly
     from spanpost.store.postgres import PostgresStore
 
