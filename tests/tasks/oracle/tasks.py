@@ -53,7 +53,7 @@ class Task:
         self.parent: Task | None = None
         self.children: list[Task] = []
         self.before: tuple[int, int] | None = None
-        #: Tool calls of an earlier run that asked, and that a later run repeated_in.
+        #: Tool calls of an earlier run that asked, and that a later run makes again.
         self.repeated_in = 0
 
     def _place(self, own: Run) -> tuple[bytes, bytes]:
