@@ -63,8 +63,8 @@ def test_a_turn_that_names_its_conversation_is_one_more_run_from_its_start(is_re
     """A turn, resumed or new, is a run of the conversation's task at once: it never has a message of its own."""
     store = MemoryStore()
     store.record_now(asks())
-    for news in (root_span(2, 10, None), first_call(is_resumed=is_resumed), root_span(2, 10, 12)):
-        store.record_now([news])
+    for span in (root_span(2, 10, None), first_call(is_resumed=is_resumed), root_span(2, 10, 12)):
+        store.record_now([span])
         (task,) = store.tasks_now(TaskQuery(limit=9))
         assert (task.runs, task.is_announced) == (2, True)
 
@@ -80,8 +80,8 @@ def silent_root(trace: int, start: int, end: int | None) -> Observation:
 def test_a_later_turn_waits_for_its_conversation_where_runs_name_it_late() -> None:
     """Once a run of a service named its conversation after its start, the next starts wait for that."""
     store = MemoryStore()
-    for news in (silent_root(1, 0, None), part(1, 2, 1, "chat"), silent_root(1, 0, 2)):
-        store.record_now([news])
+    for span in (silent_root(1, 0, None), part(1, 2, 1, "chat"), silent_root(1, 0, 2)):
+        store.record_now([span])
         (task,) = store.tasks_now(TaskQuery(limit=9))
         assert task.is_announced
     store.record_now([silent_root(2, 10, None)])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from spanpost.cli.health_check import component_findings, token_findings
 from spanpost.cli.limits_check import examine_limits, stored_findings
 from spanpost.cli.listening import NamedFinding, examine_gateway, examine_metrics
+from spanpost.cli.task_rules_check import examine_task_rules
 from spanpost.cli.trial_message import send
 from spanpost.model.access_tokens import AccessToken, ending
 from spanpost.model.errors import ConfigError, SpanpostError
@@ -21,7 +22,6 @@ from spanpost.model.tenant_limits import TenantStorage
 from spanpost.settings import config_path, describe_database, foreign_database, is_sdk_disabled
 from spanpost.sinks import registry
 from spanpost.sinks.base import CheckingSink, Installs
-from spanpost.tasks.task_rules import ONE_TASK
 from spanpost.text.rules import RedactionAction, RedactionRule
 from spanpost.text.sanitise import line
 from spanpost.text.secrets import ALL_KINDS
@@ -50,7 +50,7 @@ def examine(settings: Settings, *, sends: bool = False) -> list[NamedFinding]:
         found += _database(settings)
     return [
         *found,
-        _tasks(settings),
+        examine_task_rules(settings),
         _redaction(settings),
         *_retention(settings),
         *examine_limits(settings),
@@ -100,9 +100,7 @@ def _database(settings: Settings) -> Iterator[NamedFinding]:
 async def _counts(
     settings: Settings,
 ) -> tuple[dict[str, object], str, list[AccessToken], list[TenantStorage], Fleet | None]:
-    """Return the numbers of rows, what is to be known of the server, the tokens that end soon, what tenants have
-    stored, and the figures of the metrics.
-    """
+    """Return numbers of rows, facts of the server, tokens that end soon, what tenants have stored, and metrics."""
     from spanpost.runtime import assembly
     from spanpost.store.postgres import PostgresStore
 
@@ -125,21 +123,6 @@ def _cells(settings: Settings) -> Iterator[NamedFinding]:
 
     for each in examined(settings):
         yield NamedFinding("cells", each.ok, each.found, each.cure)
-
-
-def _tasks(settings: Settings) -> NamedFinding:
-    """Report which traces have a message, and how conversations are shown."""
-    rules = settings.tasks
-    said = {
-        "agents": "runs of agents",
-        "model calls": "runs of agents and all traces with model calls",
-        "failures": "runs of agents and traces with model calls, once they failed",
-        "nothing": "questions alone",
-    }
-    requests = "".join(f"; in {line(name, 60)}: {said[when]}" for name, when in rules.requests.items())
-    turns = "a conversation is one task" if rules.conversations == ONE_TASK else "each turn is a task"
-    cure = "" if rules.requests or rules.when != "agents" else "tasks.when and tasks.requests choose others"
-    return NamedFinding("tasks", True, f"with a message: {said[rules.when]}{requests}; {turns}", cure)
 
 
 def _redaction(settings: Settings) -> NamedFinding:

@@ -52,7 +52,7 @@ RULES = {
 }
 
 
-class Wanted(NamedTuple):
+class RunPlaces(NamedTuple):
     """Where a run belongs: its candidate by set, the set that it only links to, its conversation's task."""
 
     sets: dict[Key, RunCandidate]
@@ -71,7 +71,7 @@ class RunMatching:
         self._changed: dict[Key, RunCandidates] = {}
         self._has_moved = False
         #: The changed runs, and where each belongs.
-        self._wanted: list[tuple[Key, Subtree, Wanted]] = []
+        self._wanted: list[tuple[Key, Subtree, RunPlaces]] = []
 
     def examine(self) -> None:
         """Compute the candidate sets of the runs that changed."""
@@ -103,7 +103,7 @@ class RunMatching:
 
     # --- candidate sets ----------------------------------------------------------------------------------------------
 
-    def _wants(self, key: Key, subtree: Subtree) -> Wanted | None:
+    def _wants(self, key: Key, subtree: Subtree) -> RunPlaces | None:
         """Return where a run belongs; None while its task is unknown."""
         tree = self.states.tree(key[:16])
         is_run = (
@@ -113,7 +113,7 @@ class RunMatching:
             and root_span_above(tree, subtree)[1] is None
         )
         if not is_run:
-            return Wanted({})
+            return RunPlaces({})
         state = self.states.state(subtree.state)
         if state is None:
             return None
@@ -129,11 +129,11 @@ class RunMatching:
             else own
         )
         if other == own:
-            return Wanted(wanted, b"", candidate.talk)
+            return RunPlaces(wanted, b"", candidate.talk)
         wanted[other] = wanted[own]
-        return Wanted(wanted, other, candidate.talk)
+        return RunPlaces(wanted, other, candidate.talk)
 
-    def _enter_all(self, key: Key, subtree: Subtree, run: Wanted) -> None:
+    def _enter_all(self, key: Key, subtree: Subtree, run: RunPlaces) -> None:
         wanted = run.sets
         talk = run.talk if self._has_conversations else b""
         if subtree.talk != talk:
@@ -144,7 +144,7 @@ class RunMatching:
                 self._release(candidates, key, subtree, names_late=bool(run.talk) and subtree.is_live)
             self._withdraw(candidates, key)
             del subtree.candidate_sets[candidates]
-            subtree.repeats = [one for one in subtree.repeats if one != candidates]
+            subtree.repeated_in = [one for one in subtree.repeated_in if one != candidates]
             if candidates[16:] == b"l":
                 subtree.linked_to = b""
             self._show(key, subtree)
@@ -307,7 +307,7 @@ class RunMatching:
 
     def _decide(self, candidates: Key, former: RunCandidates) -> None:
         record = self._set(candidates)
-        repeats, did_repeat = set[Key](), set[Key]()
+        repeated_in, was_repeated = set[Key](), set[Key]()
         if candidates[16:17] == b"l":
             on, below, runs = of_links(record.runs, record.linked, record.is_joined)
             was_on, was_below, were = of_links(former.runs, former.linked, former.is_joined)
@@ -319,10 +319,10 @@ class RunMatching:
             return
         else:
             runs, were = record.runs, former.runs
-            (on, repeats), (was_on, did_repeat) = continued(runs), continued(were)
+            (on, repeated_in), (was_on, was_repeated) = continued(runs), continued(were)
             below = was_below = {}
         for key in sorted(runs):
-            is_same = on.get(key) == was_on.get(key) and (key in repeats) == (key in did_repeat)
+            is_same = on.get(key) == was_on.get(key) and (key in repeated_in) == (key in was_repeated)
             if key in were and is_same and below.get(key) == was_below.get(key):
                 continue  # not even fetched: a long conversation has many runs
             subtree = self.states.subtree(key)
@@ -331,11 +331,11 @@ class RunMatching:
             to = on.get(key, b"")
             known = subtree.candidate_sets.get(candidates, b"")
             is_linked = candidates[16:17] == b"l" and subtree.linked_to != below.get(key, b"")
-            if known == to and not is_linked and (key in repeats) == (candidates in subtree.repeats):
+            if known == to and not is_linked and (key in repeated_in) == (candidates in subtree.repeated_in):
                 continue
             subtree.candidate_sets[candidates] = to
-            others = [one for one in subtree.repeats if one != candidates]
-            subtree.repeats = [*others, candidates] if key in repeats else others
+            others = [one for one in subtree.repeated_in if one != candidates]
+            subtree.repeated_in = [*others, candidates] if key in repeated_in else others
             if is_linked:
                 subtree.linked_to = below.get(key, b"")
             self._show(key, subtree)
@@ -380,7 +380,7 @@ class RunMatching:
             for candidates, to in sorted(subtree.candidate_sets.items()):
                 if to and not subtree.joined and candidates[16:] == end:
                     subtree.joined, subtree.joined_by = to, rule
-                    repeated = int(candidates in subtree.repeats)
+                    repeated = int(candidates in subtree.repeated_in)
         if not any(candidates[16:17] == b"l" for candidates in subtree.candidate_sets):
             subtree.linked_to = b""
         tree.subtrees.put(key[17:], subtree)

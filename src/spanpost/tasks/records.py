@@ -72,7 +72,7 @@ class Node(msgspec.Struct, omit_defaults=True, array_like=True, gc=False):
     model: str = ""
     #: Errors reported on this span.
     error_count: int = 0
-    #: Of a run that continues another: tool calls that it repeats, because they asked a person in the other.
+    #: Of a run that continues another: tool calls that it makes again, because they asked a person in the other.
     repeated_tools: int = 0
     #: Of a request, the handling of a queue's message (1) or a job (0) that is no agent's: which, its start and its
     #: name; and the last one below, at the owning span above it.
@@ -151,7 +151,7 @@ class Subtree(msgspec.Struct, omit_defaults=True, gc=False):
     #: Candidate sets that this run is entered in, and the task that it continues by each.
     candidate_sets: dict[Key, Key] = {}
     #: Those sets by which it begins with the tool call that the other left open.
-    repeats: list[Key] = []
+    repeated_in: list[Key] = []
 
     @property
     def is_root_span(self) -> bool:

@@ -24,7 +24,7 @@ class Continued(NamedTuple):
     """For each run that continues another the task of that other, and those that repeat its open tool call."""
 
     on: dict[Key, Key]
-    repeats: set[Key]
+    repeated_in: set[Key]
 
 
 def continued(runs: dict[Key, RunCandidate]) -> Continued:
@@ -43,7 +43,7 @@ def continued(runs: dict[Key, RunCandidate]) -> Continued:
             waiting.remove(best)
             out.on[key] = runs[best].state
             if any(runs[best].pending):
-                out.repeats.add(key)
+                out.repeated_in.add(key)
         if candidate.waits and candidate.end_ns:
             waiting.append(key)
     return out

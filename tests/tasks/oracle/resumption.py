@@ -36,7 +36,7 @@ class Resumption:
     goes_on: dict[bytes, bytes] = field(default_factory=dict)
     hangs_below: dict[bytes, bytes] = field(default_factory=dict)
     #: Runs that begin with the tool call that the other left open: it counts once.
-    repeats: set[bytes] = field(default_factory=set)
+    repeated_in: set[bytes] = field(default_factory=set)
 
 
 def resumption(traces: list[Trace], task_runs: dict[bytes, TaskRun]) -> Resumption:
@@ -56,9 +56,9 @@ def resumption(traces: list[Trace], task_runs: dict[bytes, TaskRun]) -> Resumpti
         for _, those in sorted(met.items(), reverse=True):  # of several shared calls or conversations the first wins
             for run_key, former in _continued(those).items():
                 out.goes_on[run_key] = former
-                out.repeats.discard(run_key)
+                out.repeated_in.discard(run_key)
                 if any(runs[former].pending):
-                    out.repeats.add(run_key)
+                    out.repeated_in.add(run_key)
     for key in out.goes_on:
         out.hangs_below.pop(key, None)
     return out

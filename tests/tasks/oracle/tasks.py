@@ -53,8 +53,8 @@ class Task:
         self.parent: Task | None = None
         self.children: list[Task] = []
         self.before: tuple[int, int] | None = None
-        #: Tool calls of an earlier run that asked, and that a later run repeats.
-        self.repeats = 0
+        #: Tool calls of an earlier run that asked, and that a later run makes again.
+        self.repeated_in = 0
 
     def _place(self, own: Run) -> tuple[bytes, bytes]:
         if self.task_id:
@@ -105,7 +105,7 @@ class Task:
     @property
     def tools(self) -> tuple[int, int]:
         found = [b.amount.tool_calls for run in self.runs for b in run.owners if b.id != METERED and b.amount]
-        return sum(n for n, _ in found) - self.repeats, sum(failed for _, failed in found)
+        return sum(n for n, _ in found) - self.repeated_in, sum(failed for _, failed in found)
 
     @cached_property
     def verdict(self) -> Verdict:
@@ -187,7 +187,7 @@ class Tasks:
             for s in task.all_task_runs:
                 s.waits = alone[s.key].waits
                 s.goes_on = s.key in self.resumed.goes_on
-            task.repeats = len(self.resumed.repeats & {run.key for run in task.runs})
+            task.repeated_in = len(self.resumed.repeated_in & {run.key for run in task.runs})
             task.parent = self._parent_of(task)
         for task in self.all:
             if task.parent is not None:
