@@ -390,12 +390,8 @@ def test_a_resumed_run_continues_the_task_that_waited(run: str) -> None:
     """Runs that go on after a person decided are runs of one task; nothing else is joined."""
     tasks = replay.replay(files_of(run)).tasks
     expected = CONVERSATIONS.get(run, 2 if run in RESUMED else 1)
-<<<<<<< HEAD
     prompts = ("claude-code/", "claude-agent-sdk-ts/", "codex-cli/", "gemini-cli/", "qwen-code/")  # a run is a prompt
     if not run.startswith(prompts):
-=======
-    if not run.startswith(("claude-code/", "claude-agent-sdk-ts/")):
->>>>>>> conv9
         assert {t.runs for t in tasks} <= {expected}
 
 
