@@ -24,12 +24,22 @@ const longestDocument = 200
 
 // vendorScopes are heads of scopes of which all spans are read.
 var vendorScopes = []string{
+	`@arizeai/openinference-instrumentation-`,
+	`@arizeai/openinference-instrumentation-openai-agents`,
+	`@mastra/`,
 	`agent_framework`,
 	`agentscope`,
+	`codex-app-server`,
+	`codex-tui`,
+	`codex_cli_rs`,
+	`codex_exec`,
 	`com.anthropic.claude_code`,
 	`gcp.vertex.agent`,
+	`gemini-cli`,
+	`github.copilot`,
 	`logfire`,
 	`logfire.openai_agents`,
+	`opencode`,
 	`openinference.instrumentation.`,
 	`openinference.instrumentation.openai_agents`,
 	`openinference.instrumentation.smolagents`,
@@ -39,6 +49,7 @@ var vendorScopes = []string{
 	`opentelemetry.instrumentation.langchain`,
 	`opentelemetry.instrumentation.openai_agents`,
 	`pydantic-ai`,
+	`qwen-code`,
 	`strands.`,
 }
 
@@ -109,6 +120,7 @@ var agentNames = setOf(
 	`gen_ai.response.model`,
 	`gen_ai.tool.call.id`,
 	`gen_ai.tool.name`,
+	`gen_ai.tool_call.id`,
 	`gen_ai.usage.cache_creation.input_tokens`,
 	`gen_ai.usage.cache_creation_input_tokens`,
 	`gen_ai.usage.cache_read.input_tokens`,
@@ -165,6 +177,7 @@ var agentNames = setOf(
 	`operation.cost`,
 	`spring.ai.chat.client.conversation.id`,
 	`spring.ai.kind`,
+	`spring.ai.tool.call.id`,
 	`spring.ai.tool.definition.name`,
 	`tool.id`,
 	`tool.name`,

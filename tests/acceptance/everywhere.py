@@ -313,7 +313,7 @@ async def by_board(site: Site, act: str, subject: Subject) -> None:
             await page.goto("/")
             await page.get_by_role("button", name="Start work").click()
             await page.get_by_label("The work to do").fill(subject.name)
-            await page.get_by_label("repo").fill("acme/shop")
+            await page.get_by_label("repo", exact=True).fill("acme/shop")
             await page.get_by_label("size").select_option("small")
             await page.get_by_role("button", name="Start", exact=True).click()
             await site.recorded(act, subject)

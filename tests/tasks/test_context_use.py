@@ -187,7 +187,7 @@ def test_a_near_limit_is_a_status() -> None:
     calls = [a_call(at, 100 * at) for at in range(1, 7)]
     (task,), _ = outcome_of([[a_root_span(end=None), *calls]])
     assert (task.status, task.rule, task.is_inferred) == ("context_warning", "context forecast", True)
-    assert labels.forecast(task) == "85 % in about 3 calls, 3s"
+    assert labels.forecast(task) == "85 % in about 3 calls, 3 s"
     (ended,), _ = outcome_of([[a_root_span(end=None), *calls, a_root_span()]])
     assert (ended.status, ended.context_forecast, labels.forecast(ended)) == ("complete", None, "")
 

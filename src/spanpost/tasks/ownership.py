@@ -154,7 +154,7 @@ class TaskStates(Hierarchy):
         assert node is not None
         up, _ = tree.above(node)
         successor = self.need_subtree(tree, up, subtree.trace_id, subtree.tenant)
-        leave_around(subtree.facts)
+        leave_around(subtree.facts, tree, span_id, up)
         if node.state == STARTED:
             successor.unended.setdefault(span_id, Facts()).merge(subtree.facts)
         else:

@@ -61,12 +61,16 @@ def learn(facts: Facts, tree: SpanTree, span_id: bytes) -> bool:
     return before != (facts.request, facts.request_below)
 
 
-def leave_around(facts: Facts) -> None:
-    """Make the request around a span one below the owning span that takes over its facts."""
-    if facts.request is not None:
-        below = facts.request_below
-        facts.request_below = facts.request if below is None or facts.request.rank > below.rank else below
-        facts.request = None
+def leave_around(facts: Facts, tree: SpanTree, span_id: bytes, up: bytes) -> None:
+    """Replace the requests around a span by those between it and the owning span `up`, which takes over its facts."""
+    facts.request = None
+    for _ in range(DEPTH):
+        node = tree.nodes.get(span_id)
+        if node is None or span_id == up:
+            break
+        if node.request[2]:
+            facts.request_below = _newest(facts.request_below, node.request)
+        span_id = node.parent
 
 
 def _newest(known: Fact[str] | None, request: tuple[int, int, str]) -> Fact[str]:
