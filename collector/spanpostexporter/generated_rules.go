@@ -8,7 +8,7 @@ import "regexp"
 const version = "0.1.0"
 
 // contentWords are the words for content in a name.
-var contentWords = regexp.MustCompile(`(?:^|[._:/-])(?:messages?|prompts?|completions?|content|instructions?|input|inputs|output|outputs|arguments|args|kwargs|parameters|response|result|results|query|queries|document|documents|text|tool_input|tool_output|tool_response|system_prompt|user_prompt|all_messages|events|final_result|body|explanation|command|full_command|bash_command|command_line|raw|crew_agents|crew_tasks|crew_inputs|flow_inputs|prompt_text)(?:$|[._:/-])|(?:^|[._:/-])task$`)
+var contentWords = regexp.MustCompile(`(?:^|[._:/-])(?:messages?|prompts?|completions?|content|instructions?|input|inputs|output|outputs|arguments|args|kwargs|parameters|response|result|results|query|queries|document|documents|text|tool_input|tool_output|tool_response|system_prompt|user_prompt|all_messages|events|final_result|body|explanation|command|full_command|bash_command|command_line|raw|crew_agents|crew_tasks|crew_inputs|flow_inputs|prompt_text|provider_metadata)(?:$|[._:/-])|(?:^|[._:/-])task$`)
 
 // contentSpared are the names of figures about content.
 var contentSpared = regexp.MustCompile(`token|usage|count|length|size|(?:^|[._])id$|_id$|\.ids$|(?:^|[._])model$|finish|reasons?$|\.type$|_type$|mime|version|tier|fingerprint|uuid|index|first_chunk|source|class$|temperature|max_|top_p|duration|_ms$|\.name$|_name$|status|cost|role$|\.kind$|schema_url|encoding_format|choice\.count`)

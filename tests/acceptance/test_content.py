@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import msgspec
 import pytest
@@ -23,8 +22,12 @@ def text_of(o: Observation) -> str:
     return json.dumps(msgspec.to_builtins((o.name, o.attributes, o.body, o.status_message)), default=str)
 
 
-def phrases(value: Any) -> set[str]:
-    return {phrase for phrase in SAID if phrase in value}
+#: The error of a recorded tool: what an exception says is kept, and shown.
+THROWN = "no station in Oslo"
+
+
+def phrases(value: str) -> set[str]:
+    return {phrase for phrase in SAID if phrase in value.replace(THROWN, "")}
 
 
 @pytest.mark.slow

@@ -25,7 +25,8 @@ CONTENT_WORDS = re.compile(
     r"(?:^|[._:/-])(?:"
     r"messages?|prompts?|completions?|content|instructions?|input|inputs|output|outputs|arguments|args|kwargs|parameters|"
     r"response|result|results|query|queries|document|documents|text|tool_input|tool_output|tool_response|"
-    r"system_prompt|user_prompt|all_messages|events|final_result|body|explanation|command|full_command|bash_command|command_line|raw|crew_agents|crew_tasks|crew_inputs|flow_inputs|prompt_text"
+    r"system_prompt|user_prompt|all_messages|events|final_result|body|explanation|command|full_command|bash_command|command_line|raw|crew_agents|crew_tasks|crew_inputs|flow_inputs|prompt_text|"
+    r"provider_metadata"
     r")(?:$|[._:/-])|(?:^|[._:/-])task$"
 )
 #: The place between two words in camel case.
