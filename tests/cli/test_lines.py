@@ -142,7 +142,8 @@ async def test_tasks_of_a_person_a_repository_and_a_session() -> None:
     store = MemoryStore()
     await store.open()
     said = {"agent__requested_by": "mina", "agent__repo": "shop", "session__id": "s1"}
-    await store.record([at_work_on(1, **said), at_work_on(2, **said | {"agent__repo": "web"}), at_work_on(3)])
+    others = said | {"agent__repo": "web", "agent__name": "b"}
+    await store.record([at_work_on(1, **said), at_work_on(2, **others), at_work_on(3)])
     found = (await store.reader.tasks(TaskFilter(shows_all=True), None, 9)).items
     none = dict.fromkeys(("status", "agent", "topic", "type", "environment", "person", "repo", "session"), ())
     for words, names in (

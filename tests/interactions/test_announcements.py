@@ -46,7 +46,8 @@ async def test_a_message_of_a_named_app_becomes_an_alert_until_it_is_resolved() 
     assert await channel.post("[FIRING:1] DiskFull\ndb1 is full", client_msg_id="sent again") == 200
     [alert] = await channel.alerts()
     assert (alert.name, alert.summary, alert.severity, alert.source) == ("DiskFull", "db1 is full", "critical", "slack")
-    assert message_of(alert) == ("C1", f"{NOW}.5")
+    assert message_of(alert, "") == message_of(alert, "T1/C1") == ("C1", f"{NOW}.5")
+    assert message_of(alert, "T1/C2") is None
     [task] = await channel.store.tasks(TaskQuery())
     assert (task.is_alert, task.name) == (True, "DiskFull")
     await channel.post("[RESOLVED] Other", ts=f"{NOW + 5}.5")

@@ -21,9 +21,11 @@ PLACE = Path(spanpost.__file__).parent
 BARE = {
     "figure.percent", "limit.percent", "checkpoint.with_ranges", "checkpoint.with_words", "checkpoint.range_of_time",
     "checkpoint.beside", "checkpoint.spent_usd", "task.nth_step", "root.went_on_after", "command.form_help",
+    "checkpoint.ended_because",
 }  # fmt: skip
 #: Parts of a key with a known set of values: f"status.{status}".
 MADE = (
+    "end.",
     "status.",
     "kind.",
     "window.",

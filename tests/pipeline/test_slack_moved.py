@@ -17,6 +17,7 @@ from spanpost.sinks.slack.transport import WebApi
 from spanpost.store.memory import MemoryStore
 from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.stall import NO_STALL
+from spanpost.tasks.task_rules import TaskRules
 from spanpost.testing.builders import SECOND, a_span
 from spanpost.testing.fake_slack import FakeSlack
 from spanpost.testing.observed import an_event, ended, started
@@ -44,7 +45,8 @@ class Channel:
     def __init__(self, slack: FakeSlack) -> None:
         self.slack = slack
         self.now = datetime.now(UTC)
-        self._store = MemoryStore(FoldRules(routes=ROUTES, stall_rules=NO_STALL), clock=lambda: self.now)
+        rules = FoldRules(routes=ROUTES, stall_rules=NO_STALL, tasks=TaskRules(conversations="a task a turn"))
+        self._store = MemoryStore(rules, clock=lambda: self.now)
         api = WebApi(slack.token, base_url=slack.url)
         self.sink = SlackSink(
             transport=api,

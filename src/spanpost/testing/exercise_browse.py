@@ -56,7 +56,7 @@ class ExerciseBrowse:
         """Tasks are found by the beginning of uid or task id, taken literally; questions by that of key or id."""
         store = await make_store()
         await store.record([at_work_on(n, agent__task__id=f"task%_{n}") for n in (1, 2)])
-        await store.record([at_work(trace=9), asking(id="ask-1", trace=9)])
+        await store.record([at_work(trace=9), asking(id="ask-100", trace=9)])
         [one, two] = (await store.reader.tasks(TaskFilter(q="task%_", shows_all=True), None, 9)).items
         found = {
             ref: await names(store, TaskFilter(begins=ref, shows_all=True)) for ref in ("task%_", "task%_2", "task__2")
@@ -67,7 +67,7 @@ class ExerciseBrowse:
                 assert await names(store, TaskFilter(begins=ref, shows_all=True)) == [task.name]
         asked = (await store.reader.approvals(ApprovalFilter(tenant="default"), None, 9)).items
         [row] = [one.row for one in asked]
-        for ref in (row.key.hex[:8], row.approval_id[:3]):
+        for ref in (row.key.hex[:8], row.approval_id[:6]):
             some = (await store.reader.approvals(ApprovalFilter(tenant="default", begins=ref), None, 9)).items
             assert [one.row.key for one in some] == [row.key]
         assert (await store.reader.approvals(ApprovalFilter(tenant="default", begins="zz"), None, 9)).items == []

@@ -113,7 +113,7 @@ def test_now_shows_what_is_asked_for(open_page: OpenPage, tasks: LiveTasks) -> N
     assert page.locator("a.row", has_text="Mow the meadow").count() == 0
     assert page.url.endswith("/?person=mina&repo=kitchen")
     tasks.begin([742], name="Sow the field", agent__requested_by="omar")
-    tasks.begin([743], name="Bake rolls", **mine)
+    tasks.begin([743], name="Bake rolls", **mine, agent__name="oven")  # another agent's: not the same task
     page.locator("a.row", has_text="Bake rolls").wait_for()
     assert page.locator("a.row", has_text="Sow the field").count() == 0
     page.locator("a.row", has_text="Bake bread").click()
