@@ -21,7 +21,7 @@ from spanpost.interactions.slack.homes import MOST, Homes
 from spanpost.interactions.slack.installations import Installation, Self
 from spanpost.interactions.slack.responses import SlackAnswered
 from spanpost.model.interventions import Verb
-from spanpost.model.readings import Approval, TaskError
+from spanpost.model.readings import Approval, Failure
 from spanpost.model.tasks import Task
 from spanpost.routing.routes import Routes
 from spanpost.sinks.slack.questions import reader
@@ -125,9 +125,18 @@ async def test_the_home_lists_what_needs_the_person() -> None:
     ):
         at = NOW - timedelta(hours=ago)
         failed = a_task(id, name=name, requested_by=who, status="error", ended_at=at)
-        place.store.ask(msgspec.structs.replace(failed, error=TaskError("OSError", "disk")), "C1", f"3.{n}")
+        place.store.ask(msgspec.structs.replace(failed, error=Failure(type="OSError", message="disk")), "C1", f"3.{n}")
     said = await place.open()
-    for word in ("Deploy?", str(key), "Move the shop", "Mine", "By mail", "Broken", "OSError: disk", "spanpost:approve"):
+    for word in (
+        "Deploy?",
+        str(key),
+        "Move the shop",
+        "Mine",
+        "By mail",
+        "Broken",
+        "OSError: disk",
+        "spanpost:approve",
+    ):
         assert word in said, word
     for word in ("Too late?", "Bob's", "Old", "His"):
         assert word not in said, word
@@ -217,7 +226,7 @@ async def test_a_press_that_is_not_from_our_home_decides_nothing() -> None:
 
 
 async def test_a_dialogue_of_the_home_decides_in_the_tasks_place() -> None:
-    """A longer question is read in a dialogue that the press opens; its submission decides, and shows the Home again."""
+    """A longer question is read in a dialogue that a press opens; its submission decides, and shows the Home."""
     place = Place(Rule(actions=frozenset({"decide"}), channels=("here",)))
     key = place.store.ask(a_task("t1"), "C1", "1.5", asks("Why? " * 300))
     await place.press("read", key)

@@ -96,9 +96,9 @@ class Homes:
             try:
                 blocks = await self._blocks(installation, whose, team)
             except StoreUnavailable:
-                blocks = [_told(_locale(installation).say("interactions.away"))]
+                blocks = [_notice(_locale(installation).say("interactions.away"))]
             if self._newest[home] is mine:
-                view = {"type": "home", "blocks": [*([_told(said)] if said else []), *blocks]}
+                view = {"type": "home", "blocks": [*([_notice(said)] if said else []), *blocks]}
                 await installation.web.call("views.publish", user_id=whose.user, view=view)
         except Trouble as trouble:
             log.warning("a person's Home could not be shown: %s", trouble)
@@ -111,7 +111,7 @@ class Homes:
         nowhere = PersonMessage(team=team, channel="", ts="")
         ruling = foreign() if whose.is_foreign else await interactions.may_list(None, whose.user, nowhere)
         if not ruling.is_granted or ruling.person is None:
-            return [_told(texts.refused(ruling, locale))]
+            return [_notice(texts.refused(ruling, locale))]
         lists = TaskLists(interactions, installation.web, whose.user, team)
         asked, more_asked = await _answerable(interactions, lists, whose.user)
         running, more_running = await _own(interactions, lists, ruling.person, _RUNNING, None)
@@ -240,7 +240,7 @@ def _header(said: str) -> Block:
     return {"type": "header", "text": {"type": "plain_text", "text": said, "emoji": False}}
 
 
-def _told(said: str) -> Block:
+def _notice(said: str) -> Block:
     """Return an answer of ours, in mrkdwn."""
     return {"type": "section", "text": {"type": "mrkdwn", "text": said[:3000], "verbatim": True}}
 
