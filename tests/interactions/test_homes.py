@@ -30,6 +30,7 @@ from spanpost.testing.nouns import a_task
 from spanpost.text.locales import ENGLISH, Locale, locale
 from tests.interactions.store import InteractionStore
 from tests.interactions.test_unfurls import Calls
+from tests.sinks.slack_limits import validator
 
 URL = "https://agents.example.com"
 NOW = datetime.now(UTC)
@@ -84,8 +85,12 @@ class Place:
     def shown(self, user: str = "UALICE") -> str:
         method, arguments = next(made for made in reversed(self.web.made) if made[0] == "views.publish")
         assert (method, arguments["user_id"], arguments["view"]["type"]) == ("views.publish", user, "home")
-        assert len(arguments["view"]["blocks"]) <= 100
-        return json.dumps(arguments["view"]["blocks"], ensure_ascii=False)
+        blocks = arguments["view"]["blocks"]
+        validator("Blocks").validate(blocks)
+        ids = [block["block_id"] for block in blocks if "block_id" in block]
+        assert len(blocks) <= 100
+        assert len(set(ids)) == len(ids)
+        return json.dumps(blocks, ensure_ascii=False)
 
     async def press(self, action: str, key: Any, user: str = "UALICE", bot: str = "B1", ts: str = "7.5") -> None:
         await self.send(pressed(action, key, user, bot, ts))

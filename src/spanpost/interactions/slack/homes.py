@@ -38,6 +38,7 @@ from spanpost.model.tasks import Task
 from spanpost.semconv import ERROR, FINAL_STATUSES, STATUSES
 from spanpost.sinks.slack import buttons, questions
 from spanpost.sinks.slack.blocks import Block, Element, context, rich, rows, section, text
+from spanpost.sinks.slack.impersonation import disarmed
 from spanpost.sinks.slack.questions import OpenQuestion
 from spanpost.sinks.slack.style import SlackStyle
 from spanpost.tasks.titles import title
@@ -154,7 +155,7 @@ class Homes:
         assert asked.approval is not None
         drawn = SlackStyle(is_interactive=True, locale=locale)
         one = OpenQuestion(asked.approval, interactions.reads((asked.above or (asked.task,))[-1], asked.approval, ""))
-        name = text(title(self._conceal(asked.task), 100), link=link)
+        name = text(disarmed(title(self._conceal(asked.task), 100)), link=link)
         elements: list[Element] = [*questions.elements_of(one, drawn, sign="✋ "), section(name)]
         facts = questions.facts_of(one, drawn)
         small = [context(" · ".join(facts))] if facts else []
@@ -163,10 +164,10 @@ class Homes:
 
     def _failure(self, task: Task, link: str, locale: Locale) -> Line:
         shown = self._conceal(task)
-        said = [text("• "), text(title(shown, 100), "bold", link=link)]
+        said = [text("• "), text(disarmed(title(shown, 100)), "bold", link=link)]
         if shown.error is not None:
             why = locale.translate(shown.messages.get("error"), shown.error.message)
-            said.append(text(f" · {line(f'{shown.error.type}: {why}', 200)}"))
+            said.append(text(f" · {disarmed(line(f'{shown.error.type}: {why}', 200))}"))
         return [*said, text(" · "), lines.since(task.ended_at)] if task.ended_at is not None else said
 
 
