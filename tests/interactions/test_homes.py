@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -23,7 +24,7 @@ from spanpost.interactions.slack.responses import SlackAnswered
 from spanpost.model.interventions import Verb
 from spanpost.model.readings import Approval, Failure
 from spanpost.model.tasks import Task
-from spanpost.routing.routes import Routes
+from spanpost.routing.routes import Route, Routes
 from spanpost.sinks.slack.questions import reader
 from spanpost.sinks.slack.style import SlackStyle
 from spanpost.testing.nouns import a_task
@@ -56,12 +57,14 @@ class Place:
     def __init__(
         self, *rules: Rule, tenant: str = "default", url: str = URL, style: SlackStyle | None = None,
         words: Locale = ENGLISH, comments: Any = "never",
+        routes: tuple[Route, ...] = (),
     ) -> None:  # fmt: skip
         self.store, self.web = InteractionStore(), Calls()
         style = style or SlackStyle()
+        table = Routes(sinks=("slack",), routes=routes) if routes else Routes()
         self.interactions = Interactions(
             self.store.reader, self.store.interventions, Members(), AuthorizationRules(rules=rules),
-            take=lambda recorded: None, source="slack", tenant=tenant, is_bound=True, reads=reader(style, Routes()),
+            take=lambda recorded: None, source="slack", tenant=tenant, is_bound=True, reads=reader(style, table),
             speaks=lambda task, channels: words,
         )  # fmt: skip
         self.installation = Installation(
@@ -278,6 +281,16 @@ async def test_the_home_hides_what_slack_hides() -> None:
     assert "a secret prompt" not in said
     assert "spanpost:approve" not in said
     assert "spanpost:deny" in said
+
+
+async def test_the_strictest_route_of_a_task_counts() -> None:
+    """What one of two channels hides is not in the Home, although the task's message there is of the other."""
+    shows = Route(sink="slack", address="T1/C1", cost_usd=Decimal(0))
+    place = Place(ALICE, routes=(shows, Route(sink="slack", address="T1/C2", content=False)))
+    place.store.ask(a_task("t1"), "C1", "1.5", asks(detail='{"card": "4111"}', has_id=False))
+    said = await place.open()
+    assert "Deploy?" in said
+    assert "4111" not in said
 
 
 async def test_the_home_speaks_the_workspaces_language() -> None:

@@ -145,10 +145,13 @@ class Homes:
             lines.task(self._conceal(one), home.links.get(one.uid, ""), locale) for one in home.running
         ]
         failed = [self._failure(one, home.links.get(one.uid, ""), locale) for one in home.failed]
-        for name, listed, is_open in (("running", running, home.is_open[1]), ("failed", failed, home.is_open[2])):
-            blocks += [_header(locale.say(f"home.{name}"))]
+        for name, empty, listed, is_open in (
+            ("home.running", "home.no_running", running, home.is_open[1]),
+            ("home.failed", "home.no_failed", failed, home.is_open[2]),
+        ):
+            blocks += [_header(locale.say(name))]
             blocks += [rich(*(section(*one) for one in listed))] if listed else []
-            blocks += _end(locale, f"home.no_{name}", has_any=bool(listed), is_open=is_open)
+            blocks += _end(locale, empty, has_any=bool(listed), is_open=is_open)
         return [*blocks, context(locale.say("home.what"))]
 
     def _question(self, interactions: Interactions, asked: Asked, link: str, locale: Locale) -> list[Block]:
