@@ -149,11 +149,13 @@ def test_the_manifests_ask_for_what_is_used(clean_environment: Path, name: str) 
         "message.groups",
         "app_mention",
         "link_shared",
+        "app_home_opened",
         *further,
     ]
     assert ("agent_view" in manifest["features"]) is ("agent" in name)
     leads = ["https://spanpost.example.com/slack/oauth_redirect"] if "oauth" in name else None
     assert manifest["oauth_config"].get("redirect_urls") == leads
+    assert manifest["features"]["app_home"]["home_tab_enabled"] is True
     assert manifest["features"]["unfurl_domains"] == ["agents.example.com"]
     assert declared["interactivity"]["is_enabled"] is True
     is_http = "http" in name or "oauth" in name

@@ -212,6 +212,11 @@ class Interactions:
             return None
         return await self._record(act, asked, ruling)
 
+    async def could(self, act: RequestedAct) -> Asked | None:
+        """Return the subject of an act that would be granted; None for another act. Records nothing."""
+        asked, ruling = await self._weigh(act)
+        return asked if ruling.is_granted else None
+
     async def do(self, act: RequestedAct) -> ActOutcome:
         """Record an act, granted or refused, and return its outcome.
 

@@ -322,6 +322,12 @@ def may(rule: Rule, message: PersonMessage) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
+def runs_for(rules: AuthorizationRules, requested_by: str, person: Person) -> bool:
+    """Tell whether a task runs for a person; False where that is unknown."""
+    known = msgspec.structs.replace(person, email=_counted(person.email, rules.email_domains))
+    return _is_requester(known, requested_by, rules.people) is True
+
+
 def _is_requester(person: Person, requested_by: str, people: Mapping[str, str]) -> bool | None:
     """Tell whether the task runs for that person; None if that is unknown."""
     said = requested_by.strip()

@@ -209,6 +209,7 @@ class InteractionsRuntime:
             from spanpost.interactions.slack.announcements import Announcements
             from spanpost.interactions.slack.app import SlackApp
             from spanpost.interactions.slack.entities import Entities
+            from spanpost.interactions.slack.homes import Homes
             from spanpost.interactions.slack.socket import Socket, Sockets
             from spanpost.interactions.slack.unfurls import Unfurls
         except ImportError as error:
@@ -238,6 +239,7 @@ class InteractionsRuntime:
             replies=section.replies,
             conceal=_concealing(settings, slack),
             unfurls=Unfurls(settings.api.public_url, _concealing(settings, slack)) if settings.api.public_url else None,
+            homes=Homes(settings.api.public_url, _concealing(settings, slack)),
             everywhere=self._everywhere(section, workspaces) if is_installed and workspaces is not None else None,
         )
         # An app has one connection for all its workspaces.

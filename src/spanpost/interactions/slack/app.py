@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Literal
 
 import msgspec
@@ -30,6 +30,7 @@ from spanpost.interactions.slack.departures import departed
 from spanpost.interactions.slack.dialogues import submitted
 from spanpost.interactions.slack.entities import Entities
 from spanpost.interactions.slack.guard import SlackRefused
+from spanpost.interactions.slack.homes import Homes
 from spanpost.interactions.slack.installations import App, Everywhere, Installation, authorize, choose
 from spanpost.interactions.slack.lines import SlackAnswer
 from spanpost.interactions.slack.lists import MORE
@@ -45,8 +46,6 @@ from spanpost.model.tasks import Task
 log = logging.getLogger("spanpost.interactions")
 #: Slack waits three seconds, including the network.
 ANSWER: Final = 2.5
-#: Seconds that remain for the work at least, however late the payload arrived.
-_LEAST: Final = 0.2
 #: Refusals that are remembered, so that a thread is not answered with the same refusal again and again.
 _MOST_REFUSALS: Final = 5_000
 _OURS: Final = re.compile("^" + re.escape(PREFIX))
@@ -70,6 +69,7 @@ class SlackApp:
         entities: Entities | None = None,
         announcements: Announcements | None = None,
         unfurls: Unfurls | None = None,
+        homes: Homes | None = None,
     ) -> None:
         self.installations = tuple(installations)
         #: The app that people may install in further workspaces.
@@ -80,6 +80,7 @@ class SlackApp:
         self._entities = entities
         self._announcements = announcements
         self._unfurls = unfurls
+        self._homes = homes or Homes("", conceal)
         self._answer = answer
         self._keeper = Keeper()
         self._refusals: set[tuple[str, ...]] = set()
@@ -108,6 +109,7 @@ class SlackApp:
         app.event("message")(self._listener(self._on_message))
         app.event("agent_session_stopped")(self._listener(self._on_stop))
         app.event("link_shared")(self._listener(self._on_links))
+        app.event("app_home_opened")(self._listener(self._on_home))
         app.event("app_mention")(self._listener(self._on_mention))
         app.command(_ANY)(self._listener(self._on_command))
         return app
@@ -180,7 +182,7 @@ class SlackApp:
         if click is None:
             url, interactions = body.get("response_url"), installation.interactions
             if isinstance(url, str):
-                self._in_background(
+                self._keeper.begin(
                     installation.web.respond(url, interactions.speaks(None, ()).say("interactions.unknown"))
                 )
             return answer(200, "unreadable")
@@ -198,17 +200,19 @@ class SlackApp:
                 log.error("a click could not be handled: %s: %s", type(error).__name__, first_line(error))
                 self._send_answer(installation, click, locale.say("interactions.unsure"))
 
-        if not await self._within(work(), origin.until):
+        if not await self._keeper.within(work(), origin.until):
             self._send_answer(installation, click, locale.say("interactions.late"))
             return answer(200, "late")
         return answer(200, "click")
 
     async def _press(self, installation: Installation, click: Click) -> None:
+        if click.is_home:
+            click = await self._homes.placed(installation, click)
         answered = await pressed(installation.interactions, click, self._comments, self._conceal)
         if answered.view is not None:
             if not await self._open(installation, click.trigger, answered.view):
                 self._send_answer(installation, click, answered.locale.say("interactions.no_dialogue"))
-        elif answered.answer:
+        elif answered.answer or click.is_home:
             self._send_answer(installation, click, answered.answer)
 
     async def _open(self, installation: Installation, trigger: str, view: dict[str, Any]) -> bool:
@@ -230,8 +234,10 @@ class SlackApp:
         async def work() -> None:
             responses.append(await submitted(interactions, sent, locale))
 
-        if not await self._within(work(), origin.until):
+        if not await self._keeper.within(work(), origin.until):
             return update(locale.say("interactions.late"), "late", locale)
+        if sent.meta.get("h") is True:
+            self._keeper.begin(self._homes.publish(origin.installation, sent, sent.team))
         return responses[0]
 
     async def _on_message(self, body: dict[str, Any], origin: PayloadOrigin) -> BoltResponse:
@@ -261,13 +267,13 @@ class SlackApp:
                 await threads.do(installation.interactions, reply.root, threads.said(reply, text), is_known=is_known)
             )
 
-        if not await self._within(work(), origin.until) or not found[0][0]:
+        if not await self._keeper.within(work(), origin.until) or not found[0][0]:
             return answer(503, "unavailable")  # Slack sends it again
         outcome = found[0][1]
         if outcome is None:
             return answer(200, "ignored")
         if outcome.answer and self._is_new((reply.user, reply.root.channel, reply.root.ts, str(outcome.result))):
-            self._in_background(installation.post_ephemeral(reply.root, reply.root.ts, reply.user, outcome.answer))
+            self._keeper.begin(installation.post_ephemeral(reply.root, reply.root.ts, reply.user, outcome.answer))
         return answer(200, "message")
 
     def _is_new(self, refusal: tuple[str, ...]) -> bool:
@@ -290,20 +296,26 @@ class SlackApp:
                 await threads.do(installation.interactions, stop.root, threads.stopped(stop), is_known=is_known)
             )
 
-        if not await self._within(work(), origin.until) or not found[0][0]:
+        if not await self._keeper.within(work(), origin.until) or not found[0][0]:
             return answer(503, "unavailable")  # Slack sends it again
         outcome = found[0][1]
         if outcome is not None and outcome.answer:
-            self._in_background(installation.post_ephemeral(stop.root, stop.root.ts, stop.user, outcome.answer))
+            self._keeper.begin(installation.post_ephemeral(stop.root, stop.root.ts, stop.user, outcome.answer))
         # If refused, the task continues and the button stays.
         if outcome is None or outcome.result is not Result.REFUSED:
-            self._in_background(threads.rest(installation.web, stop.root))
+            self._keeper.begin(threads.rest(installation.web, stop.root))
         return answer(200, "stop" if outcome is not None else "ignored")
 
     async def _on_links(self, body: dict[str, Any], origin: PayloadOrigin) -> BoltResponse:
         if self._unfurls is not None:
-            self._in_background(self._unfurls.hear(origin.installation, body, origin.team))
+            self._keeper.begin(self._unfurls.hear(origin.installation, body, origin.team))
         return answer(200, "links")
+
+    async def _on_home(self, body: dict[str, Any], origin: PayloadOrigin) -> BoltResponse:
+        if (opened := payloads.opened_home(body, origin.team)) is None:
+            return answer(200, "ignored")
+        self._keeper.begin(self._homes.publish(origin.installation, opened, origin.team))
+        return answer(200, "home")
 
     async def _on_command(self, body: dict[str, Any], origin: PayloadOrigin) -> BoltResponse:
         return await self._on_spoken(phrases.command(body, origin.team), "command", origin)
@@ -352,12 +364,12 @@ class SlackApp:
                     return
                 reply = SlackAnswer(text=locale.say("command.no_dialogue"))
             if reply is not None:
-                self._in_background(self._say(installation, spoken, reply))
+                self._keeper.begin(self._say(installation, spoken, reply))
 
         if spoken.word in ACTS:
-            await self._within(work(), origin.until)  # late results are sent when they are ready
+            await self._keeper.within(work(), origin.until)  # late results are sent when they are ready
         else:
-            self._in_background(work())
+            self._keeper.begin(work())
 
     async def _say(self, installation: Installation, spoken: Spoken, reply: SlackAnswer) -> None:
         if spoken.response_url and await installation.web.respond(spoken.response_url, reply.text, reply.blocks):
@@ -368,25 +380,12 @@ class SlackApp:
     def _send_answer(self, installation: Installation, click: Click, text: str) -> None:
         """Answer the person who pressed, and only them, after Slack was answered."""
 
+        if click.is_home:
+            self._keeper.begin(self._homes.publish(installation, click, click.message.team, said=text))
+            return
+
         async def tell() -> None:
             if not await installation.web.respond(click.response_url, text):
                 await installation.post_ephemeral(click.message, click.thread, click.user, text)
 
-        self._in_background(tell())
-
-    def _in_background(self, work: Coroutine[Any, Any, object]) -> None:
-        self._keeper.keep(asyncio.create_task(work))
-
-    async def _within(self, work: Coroutine[Any, Any, None], until: float) -> bool:
-        """Do the work in the time that Slack gives; False if it continues after that."""
-        task = asyncio.create_task(work)
-        try:
-            done, _ = await asyncio.wait({task}, timeout=max(until - asyncio.get_running_loop().time(), _LEAST))
-        except asyncio.CancelledError:
-            self._keeper.keep(task)
-            raise
-        if not done:
-            self._keeper.keep(task)
-            return False
-        task.result()
-        return True
+        self._keeper.begin(tell())

@@ -203,4 +203,4 @@ def _wants_comment(comments: Comments, word: str) -> bool:
 
 def _meta(click: Click, word: str, digest: str) -> modals.Meta:
     place = click.message
-    return modals.Meta(v=word, k=click.key.hex, c=place.channel, t=place.ts, b=place.is_ours, d=digest)
+    return modals.Meta(v=word, k=click.key.hex, c=place.channel, t=place.ts, b=place.is_ours, d=digest, h=click.is_home)

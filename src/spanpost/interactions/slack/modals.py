@@ -42,6 +42,8 @@ class Meta(msgspec.Struct, frozen=True):
     b: bool = False
     #: Digest of the question as the dialogue shows it.
     d: str = ""
+    #: It was opened in the person's Home.
+    h: bool = False
 
 
 def comment(meta: Meta, shown: ShownText, locale: Locale = ENGLISH, *, option: int | None = None) -> dict[str, Any]:

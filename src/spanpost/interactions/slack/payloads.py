@@ -27,6 +27,8 @@ JSON: Final = "application/json"
 ID: Final = re.compile(r"^[A-Z][A-Z0-9]{1,31}\Z")
 TS: Final = re.compile(r"^[0-9]{1,16}(\.[0-9]{1,16})?\Z")
 _UUID: Final = re.compile(r"^[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}\Z")
+#: What a button in a person's Home may mean.
+_AT_HOME: Final = (Verb.APPROVE, Verb.DENY, Verb.CHOOSE, READ)
 #: Attachments of a message, and characters of each text, that are read.
 _ATTACHMENTS, _PART = 10, 4_000
 _LABELLED: Final = re.compile(r"<([^<>|]{1,4000})(?:\|([^<>]{0,4000}))?>")
@@ -51,6 +53,15 @@ class Click(msgspec.Struct, frozen=True, kw_only=True):
     is_foreign: bool
     idempotency_key: str
     at: datetime
+    #: The button is in the person's Home, which has no channel.
+    is_home: bool = False
+
+
+class OpenedHome(msgspec.Struct, frozen=True, kw_only=True):
+    """A person's look at their Home."""
+
+    user: str
+    is_foreign: bool
 
 
 class Announcement(msgspec.Struct, frozen=True, kw_only=True):
@@ -167,12 +178,19 @@ def click(body: dict[str, Any], team: str) -> Click | None:
     ts = text_of(container.get("message_ts")) or text_of(message.get("ts"))
     meant = grammar(text_of(action.get("action_id")), chosen or text_of(action.get("value")))
     who, action_ts = text_of(user.get("id")), text_of(action.get("action_ts"))
-    if meant is None or not (ID.match(who) and ID.match(channel) and TS.match(ts) and TS.match(action_ts)):
+    view, is_home = _dict(body.get("view")), container.get("type") == "view"
+    if meant is None or not (ID.match(who) and TS.match(action_ts)):
+        return None
+    if is_home:
+        if view.get("type") != "home" or meant[0] not in _AT_HOME or channel or ts:
+            return None
+    elif not (ID.match(channel) and TS.match(ts)):
         return None
     if container.get("is_ephemeral") is True:
         return None
     word, option, scope, key = meant
-    idempotency_key = fingerprint("click", team, channel, ts, text_of(action.get("action_id")), chosen, action_ts, who)
+    place = (channel, ts) if not is_home else ("home", meant[3].hex)
+    idempotency_key = fingerprint("click", team, *place, text_of(action.get("action_id")), chosen, action_ts, who)
     thread = text_of(container.get("thread_ts")) or text_of(message.get("thread_ts"))
     return Click(
         action=word,
@@ -182,13 +200,26 @@ def click(body: dict[str, Any], team: str) -> Click | None:
         user=who,
         message=PersonMessage(team=team, channel=channel, ts=ts),
         thread=thread if TS.match(thread) else "",
-        author=text_of(message.get("bot_id")),
+        author=text_of((view if is_home else message).get("bot_id")),
         trigger=text_of(body.get("trigger_id"))[:200],
         response_url=text_of(body.get("response_url"))[:1000],
         is_foreign=is_foreign(body, user.get("team_id"), team),
         idempotency_key=idempotency_key,
         at=moment(action_ts),
+        is_home=is_home,
     )
+
+
+def opened_home(body: dict[str, Any], team: str) -> OpenedHome | None:
+    """Read an `app_home_opened` event of the tab *Home*; None for anything else.
+
+    See docs.slack.dev/reference/events/app_home_opened.
+    """
+    event = _dict(body.get("event"))
+    user = text_of(event.get("user"))
+    if event.get("type") != "app_home_opened" or event.get("tab") != "home" or not ID.match(user):
+        return None
+    return OpenedHome(user=user, is_foreign=is_foreign(body, event.get("user_team"), team))
 
 
 def grammar(action_id: str, value: str) -> tuple[str, int | None, Scope, UUID] | None:

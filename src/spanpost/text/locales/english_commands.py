@@ -67,6 +67,16 @@ COMMANDS: Final[dict[str, Phrase]] = {
     "command.go_on_tasks": "More tasks",
     "command.go_on_questions": "More questions",
     "command.cut": "… (cut)",
+    # --- the app's Home ---
+    "home.questions": "Questions that you may answer",
+    "home.no_questions": "No question waits for you.",
+    "home.running": "Your running tasks",
+    "home.no_running": "No task runs for you.",
+    "home.failed": "Your failures of the last day",
+    "home.no_failed": "None of your tasks failed.",
+    "home.more": "There may be more. The newest are listed.",
+    "home.what": "As of when you opened this tab, or pressed a button in it. Your tasks are those that agents say they "
+    "run for you.",
     # --- acts that took effect, for every endpoint ---
     "done.cancel": "Asked to stop: {name}. It goes on until its agent stops.",
     "done.pause": "Asked to pause: {name}. It goes on until its agent pauses.",

@@ -69,6 +69,16 @@ COMMANDS: Final[dict[str, Phrase]] = {
     "command.go_on_tasks": "작업 더 보기",
     "command.go_on_questions": "질문 더 보기",
     "command.cut": "… (잘림)",
+    # --- the app's Home ---
+    "home.questions": "답할 수 있는 질문",
+    "home.no_questions": "기다리는 질문이 없습니다.",
+    "home.running": "실행 중인 내 작업",
+    "home.no_running": "실행 중인 내 작업이 없습니다.",
+    "home.failed": "최근 하루 동안 실패한 내 작업",
+    "home.no_failed": "실패한 내 작업이 없습니다.",
+    "home.more": "더 있을 수 있습니다. 최신 항목만 표시됩니다.",
+    "home.what": "이 탭을 열거나 버튼을 누른 시점의 내용입니다. "
+    "내 작업은 에이전트가 나를 위해 실행한다고 밝힌 작업입니다.",
     # --- acts that took effect, for every endpoint ---
     "done.cancel": "중지를 요청했습니다: {name}. 에이전트가 요청을 처리할 때까지는 계속 실행됩니다.",
     "done.pause": "일시 중지를 요청했습니다: {name}. 에이전트가 요청을 처리할 때까지는 계속 실행됩니다.",
