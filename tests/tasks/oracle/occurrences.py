@@ -128,8 +128,8 @@ def checkpoint(one: Occurrence, task_uid: UUID) -> Checkpoint:
         text, ref = r.artifact.name, r.artifact.uri
     elif one.kind is Kind.ERROR and r.failure is not None:
         what = (r.tool_name or r.model or "") if o.part is Part.ENDED else ""
-        words = [word for word in (r.failure.type, r.failure.message) if word]
-        text = ": ".join([what, *words] if what else words) if words else f"{what} failed".strip()
+        words = _failure(r.failure.type, r.failure.message)
+        text = (f"{what}: {words}" if what else words) if words else f"{what} failed".strip()
         detail, ref = r.failure.log_tail, r.failure.type
     elif one.kind is Kind.COMPACTION:
         text, ref = written(r.locale_message) or r.message or _compacted(*(r.compaction or (None, None))), SAID
@@ -167,6 +167,20 @@ def checkpoint(one: Occurrence, task_uid: UUID) -> Checkpoint:
         detail=detail,
         ref=ref[:TEXT],
     )
+
+
+def _failure(type: str, message: str) -> str:
+    """Return a failure's words: the class without its module, once."""
+    name = type.split(".")[-1] if type.split(".")[-1][:1].isupper() else type
+    for known in (type, name):
+        if known and message.startswith(known + ": "):
+            message = message[len(known) + 2 :]
+        for quote in "'\"":
+            if known and message.startswith(f"{known}({quote}") and message.endswith(f"{quote})"):
+                message = message[len(known) + 2 : -2]
+    if name and message.startswith(name):
+        return message
+    return ": ".join(word for word in (name, message) if word)
 
 
 def _compacted(before: int | None, after: int | None) -> str:
