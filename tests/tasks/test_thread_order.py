@@ -21,7 +21,7 @@ from tests.tasks.posting import at_once
 
 RUNS = [run for run in rec.runs(rec.COMMITTED) if run.endswith(("/toolfail", "/llmfail"))]
 SINK = "slack"
-#: One failure is told by several records of the CLI, of which some arrive after the record that ends the prompt.
+#: Several records of the CLI report one failure, of which some arrive after the record that ends the prompt.
 LATE = {"qwen-code/llmfail", "copilot-cli/llmfail"}
 
 
