@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 from uuid import UUID
 
@@ -128,7 +129,7 @@ def checkpoint(one: Occurrence, task_uid: UUID) -> Checkpoint:
         text, ref = r.artifact.name, r.artifact.uri
     elif one.kind is Kind.ERROR and r.failure is not None:
         what = (r.tool_name or r.model or "") if o.part is Part.ENDED else ""
-        words = _failure(r.failure.type, r.failure.message)
+        words = failure_words(r.failure.type, r.failure.message)
         text = (f"{what}: {words}" if what else words) if words else f"{what} failed".strip()
         detail, ref = r.failure.log_tail, r.failure.type
     elif one.kind is Kind.COMPACTION:
@@ -169,15 +170,17 @@ def checkpoint(one: Occurrence, task_uid: UUID) -> Checkpoint:
     )
 
 
-def _failure(type: str, message: str) -> str:
+def failure_words(type: str, message: str) -> str:
     """Return a failure's words: the class without its module, once."""
-    name = type.split(".")[-1] if type.split(".")[-1][:1].isupper() else type
+    last = type.split(".")[-1] if re.fullmatch(r"[\w$<>.-]+", type) else type
+    name = last if last[:1].isupper() or type.startswith("__main__.") else type
     for known in (type, name):
-        if known and message.startswith(known + ": "):
-            message = message[len(known) + 2 :]
-        for quote in "'\"":
-            if known and message.startswith(f"{known}({quote}") and message.endswith(f"{quote})"):
-                message = message[len(known) + 2 : -2]
+        quoted = re.fullmatch(re.escape(known) + r"""\((['"])(.*)\1\)""", message, re.DOTALL)
+        if known and message == known:
+            return name
+        if known and (quoted or message.startswith(known + ": ")):
+            message = quoted[2] if quoted else message[len(known) + 2 :]
+            break
     if name and message.startswith(name):
         return message
     return ": ".join(word for word in (name, message) if word)
