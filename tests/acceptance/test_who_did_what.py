@@ -64,6 +64,7 @@ LISTENERS = {
     "_on_submission": "acts",
     "_on_message": "message",
     "_on_stop": "cancel",
+    "_on_links": "nothing: cards without content, which everybody there may see",
     "_on_mention": "the acts of commands",
     "_on_command": "acts of a task, and start",
     "_on_more": "nothing: the next page of a list",
