@@ -10,6 +10,7 @@ import pytest
 from spanpost.model.readings import Failure
 from spanpost.semconv import STATUSES
 from spanpost.sinks import labels
+from spanpost.tasks import failures
 from spanpost.testing.nouns import NOON, a_task
 from spanpost.text import figures
 
@@ -31,6 +32,31 @@ def test_a_failure_says_its_type_once(why):
     assert labels.failure_line(failed) == "TimeoutError: no answer"
     bare = a_task(status="error", error=Failure(type="TimeoutError", message="TimeoutError('"))
     assert labels.failure_parts(bare)[0] == "TimeoutError"
+
+
+@pytest.mark.parametrize(
+    ("sent", "name"),
+    [
+        ("__main__.DeployFailed", "DeployFailed"),
+        ("__main__.main.<locals>._Refused", "_Refused"),
+        ("pydantic_ai.exceptions.ModelHTTPError", "ModelHTTPError"),
+        ("java.net.ConnectException", "ConnectException"),
+        ("App\\Faults\\Declined", "Declined"),
+        ("Net::ReadTimeout", "ReadTimeout"),
+        ("__main__.deploy_failed", "deploy_failed"),
+        # No class name: as it was sent.
+        *((kept, kept) for kept in ("ValueError", "rate_limit.exceeded", "*url.Error", "500", "socket.timeout", "")),
+        ("package." * 40 + "Deep", "Deep"),
+    ],
+)
+def test_a_class_is_shown_without_its_module(sent, name):
+    """People see an exception's class alone, once; the row keeps the type as it was sent."""
+    failed = a_task(status="error", error=Failure(type=sent, message="canary at 12 %"))
+    assert labels.failure_parts(failed) == (name, "canary at 12 %")
+    for whole in (f"{sent}: canary at 12 %", f"{name}: canary at 12 %"):
+        said = failures.failure_line(Failure(type=sent, message=whole if sent else "canary at 12 %"))
+        assert said == (f"{name}: canary at 12 %" if name else "canary at 12 %")
+    assert failed.error == Failure(type=sent, message="canary at 12 %")
 
 
 @pytest.mark.parametrize(

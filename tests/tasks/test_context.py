@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from spanpost.tasks.conclusions import Conclusion, Judged
+from spanpost.tasks.conclusions import NO_CALL, Conclusion, Judged
 from spanpost.tasks.context import ContextRules, Window, canonical_model, model_names, window_of
 from spanpost.tasks.conversations import ModelCall as ModelCall
 from spanpost.tasks.conversations import judge
@@ -165,7 +165,7 @@ def reported_by(calls: list[tuple[int, Call]], window: int | None = 1000) -> lis
     conversation, known = Conversation(), None if window is None else Window(window, "table")
     return [
         [
-            replace(one, since_ns=0)
+            replace(one, since=NO_CALL, confirmed=NO_CALL)
             for one in judge(
                 conversation, ModelCall(at, at.to_bytes(4, "big"), at, used, conversation_id), known, RULES
             )

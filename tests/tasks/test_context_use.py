@@ -19,6 +19,7 @@ from spanpost.tasks.context import ContextRules, Window, Windows, resolve
 from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.task_rules import TaskRules
 from spanpost.testing.builders import SECOND, a_span, an_event
+from tests.tasks import recorded_runs
 
 TABLE = {"gpt-x": 1000, "gpt-y": 200_000, "gpt-z": 5_000}
 KNOWN = Windows(TABLE, frozenset({"gpt-z"}))
@@ -290,3 +291,54 @@ def test_a_span_around_several_calls_says_nothing_of_the_context() -> None:
         store.record_now(spans)
         (task,) = store.tasks_now(TaskQuery(limit=9))
         assert (task.input_tokens, task.context_used_tokens) == (120_000, used)
+
+
+def a_tool(at: int, end: int, *, trace: int = 1) -> Observation:
+    """Return a tool call below the root span of its trace."""
+    return a_span(
+        trace=trace, span=at + 100, parent=1, name="execute_tool", start=at * SECOND, end=end * SECOND,
+        attributes={"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "delegate"},
+    )  # fmt: skip
+
+
+def compactions_of(batches: list[list[Observation]]) -> list[str]:
+    return [c.ref for c in outcome_of(batches)[1] if c.kind is Kind.COMPACTION]
+
+
+@pytest.mark.parametrize("uses", [(800, 100, 110), (100, 800, 200, 210)])
+@pytest.mark.parametrize("is_late", [False, True])
+def test_the_context_of_another_agent_within_a_tool_is_no_compaction(uses: tuple[int, ...], is_late: bool) -> None:
+    """A call within a tool has a context of its own: before a drop or after it, and if the tool is known later."""
+    calls = [[a_call(2 * at, used)] for at, used in enumerate(uses, 1)]
+    within = [[a_tool(3, 9)]] if len(uses) == 3 else [[a_tool(3, 5)]]
+    batches = [*calls, *within] if is_late else [*within, *calls]
+    assert compactions_of([[a_root_span(end=None)], *calls]) == ["inferred"]
+    assert compactions_of([[a_root_span(end=None)], *batches]) == []
+
+
+def test_a_session_that_begins_anew_is_no_compaction() -> None:
+    """A session or thread id that is used again with an empty history is a new context and no compaction; within one
+    run of the session a drop is.
+    """
+
+    def turn(trace: int, first: int, *uses: int) -> list[list[Observation]]:
+        root = a_root_span(trace=trace, start=first - 1, end=first + 9, **{"gen_ai.conversation.id": "sess-1"})
+        calls = [[a_call(at, used, trace=trace, conversation_id="sess-1")] for at, used in enumerate(uses, first)]
+        return [*calls, [root]]
+
+    assert compactions_of([*turn(1, 1, 700, 800), *turn(2, 20, 100, 110, 120)]) == []
+    assert compactions_of([*turn(1, 1, 700, 800), *turn(2, 20, 820, 100, 110)]) == ["inferred"]
+
+
+def test_the_calls_of_another_agent_are_no_compaction() -> None:
+    """Calls in one task that name another agent have another context."""
+    calls = [(800, "ann"), (100, "bob"), (110, "bob")]
+    named = [[a_call(at, used, **{"gen_ai.agent.name": who})] for at, (used, who) in enumerate(calls, 1)]
+    assert compactions_of([[a_root_span(end=None)], *named]) == []
+
+
+def test_no_recording_shows_a_compaction_that_was_none() -> None:
+    """Of the recorded runs, a co-worker's work in a tool of CrewAI is the one with a drop: nothing was compacted."""
+    batch = recorded_runs.observations(recorded_runs.COMMITTED / "crewai-openinference" / "handoff")
+    assert compactions_of([batch]) == []
+    assert compactions_of([[o] for o in sorted(batch, key=lambda o: o.at_ns)]) == []

@@ -57,6 +57,7 @@ GENAI = Dialect(
         "a wait for a person: it is concluded from an open tool call",
         "context windows",
         "tokens of streams without usage",
+        "the start and the end of a team of AutoGen: each message has a trace of its own",
     ),
     kind="gen_ai.operation.name",
     roles={

@@ -17,6 +17,7 @@ from spanpost.model.ids import named, uuid_of
 from spanpost.model.messages import LocaleMessage
 from spanpost.model.observations import Observation, Part
 from spanpost.model.readings import Approval, EventReport, Reading, Role
+from spanpost.tasks import failures
 from spanpost.tasks.amounts import ZERO, Amounts, dollars
 from spanpost.tasks.approvals import answered_id, counted_id, decided_id, escalated_id, passed_on_id, requested_id
 from spanpost.tasks.end_reasons import REASONS
@@ -114,9 +115,9 @@ def checkpoint_of(o: Observation, r: Reading, kind: Kind, id: UUID, task_uid: UU
         said, ref = r.artifact.name, r.artifact.uri
     elif kind is Kind.ERROR and r.failure is not None:
         what = r.tool_name or r.model if o.part is Part.ENDED else ""
-        words = [part for part in (r.failure.type, r.failure.message) if part]
+        words = failures.said(r.failure.type, r.failure.message)
         failed = message("checkpoint.error_of", name=what) if what else message("checkpoint.error")
-        said = ": ".join([what, *words] if what and words else words) or failed
+        said = ": ".join(filter(None, (what, words))) if words else failed
         detail, ref = r.failure.log_tail, r.failure.type
     elif kind is Kind.BUDGET_WARNING:
         said = r.locale_message or message("checkpoint.budget_unnamed")
@@ -177,10 +178,7 @@ def end(verdict: TaskVerdict, started_ns: int, used: Amounts = ZERO) -> LocaleMe
     """Return the text of a run's end, with what its calls used, where that is given."""
     if verdict.status == c.ERROR:
         kind, words, _ = verdict.failure or ("", "", "")
-        reason: LocaleMessage | str = (
-            words if kind and words.startswith(kind) else ": ".join(part for part in (kind, words) if part)
-        )
-        reason = verdict.reason or reason
+        reason: LocaleMessage | str = verdict.reason or failures.said(kind, words)
         if verdict.end_reason in REASONS:
             why = message(f"end.{verdict.end_reason}")
             return message("checkpoint.ended_because", end=why, reason=reason) if reason else why

@@ -20,6 +20,7 @@ from msgspec.structs import replace
 
 from spanpost.model.budgets import Growth
 from spanpost.model.checkpoints import Checkpoint, Kind
+from spanpost.model.deliveries import Mode
 from spanpost.model.ids import uuid_of
 from spanpost.model.tasks import Task
 from spanpost.routing.planned import PlannedDelivery
@@ -37,7 +38,7 @@ from spanpost.tasks.judging import Judgements, judge_all
 from spanpost.tasks.ownership import TaskStates
 from spanpost.tasks.record_keys import seen_key
 from spanpost.tasks.records import ChildTasks, Seen, TaskState
-from spanpost.tasks.reported import NOWHERE, Reached, Reported
+from spanpost.tasks.reported import NOT_REPORTED, NOWHERE, Reached, Reported
 from spanpost.tasks.runs import is_loose, newest_keyed_run
 from spanpost.tasks.status import judge
 from spanpost.tasks.succession import gone_to, is_shown, successor_of
@@ -46,7 +47,8 @@ from spanpost.tasks.work import Key, RecordSet
 
 #: At equal times a start comes first and an end last.
 _TURN = {Kind.START: 0, Kind.END: 2}
-
+_Order = tuple[datetime, int, UUID]
+_NO_ID = UUID(int=0)
 
 #: Length of the key of a subtree below a span.
 _SUBTREE = 16 + 1 + 8
@@ -329,7 +331,7 @@ def _plan_all(
         found.timers.extend(more.timers)
         found.woken.extend(more.woken)
 
-    for checkpoint, key in sorted(items, key=_in_order):
+    for checkpoint, key in sorted(items, key=lambda item: _in_order(item.checkpoint)):
         found.checkpoints.append(checkpoint)
         state = states.state(key)
         if state is None:
@@ -351,10 +353,21 @@ def _plan_all(
         if rows.is_announced(KeyedTask(key, state)) and is_shown(state):
             own = after.get(key, state.reported)
             keep(key, plan_root(carrier(key), own, rows, is_due=key in batch.due))
-    return found
+    held = (one for key in roots for one in before.get(key, NOT_REPORTED).held)
+    order = {one.id: _in_order(one) for one in (*held, *(item.checkpoint for item in items))}
+    return replace(found, deliveries=_in_thread_order(found.deliveries, order))
 
 
-def _in_order(item: TaskCheckpoint) -> tuple[datetime, int, UUID]:
+def _in_thread_order(deliveries: list[PlannedDelivery], order: Mapping[UUID, _Order]) -> list[PlannedDelivery]:
+    """Return the deliveries with the lines of threads in order: what was held may be the cause of what is new."""
+
+    def is_line(one: PlannedDelivery) -> bool:
+        return one.mode is Mode.CHECKPOINT and one.checkpoint_id in order
+
+    lines = iter(sorted(filter(is_line, deliveries), key=lambda one: order[one.checkpoint_id or _NO_ID]))
+    return [next(lines) if is_line(one) else one for one in deliveries]
+
+
+def _in_order(checkpoint: Checkpoint) -> _Order:
     """Sort by time; at equal times a start comes first and an end last."""
-    checkpoint = item.checkpoint
     return checkpoint.at, _TURN.get(checkpoint.kind, 1), checkpoint.id

@@ -10,6 +10,16 @@ from spanpost.model.context import Forecast
 from spanpost.tasks.context import Window
 
 
+class CallTime(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """When a model call began and ended."""
+
+    start_ns: int
+    at_ns: int
+
+
+NO_CALL = CallTime(0, 0)
+
+
 class Conclusion(IntEnum):
     """What a call shows. Part of ids: never renumber."""
 
@@ -28,5 +38,6 @@ class Judged(msgspec.Struct, frozen=True, gc=False):
     limit: int = 0
     before: int = 0
     forecast: Forecast | None = None
-    #: The last call before a compaction (ns).
-    since_ns: int = 0
+    #: The last call before a compaction, and the call that confirmed it.
+    since: CallTime = NO_CALL
+    confirmed: CallTime = NO_CALL

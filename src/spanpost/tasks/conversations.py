@@ -6,6 +6,11 @@ climb, and so is the forecast that it is near. A compaction (reported, or a drop
 call confirms) or a new conversation begins the next climb. A call older than the newest of its conversation
 is ignored.
 
+A drop is a compaction only where the later calls plausibly go on with the earlier one: the calls
+before and after it and the one that confirms it are of one agent, as far as they name one, and of one trace,
+so of one run; none lies within a tool call, where another agent works with a context of its own. Any other
+drop is a new context: it begins a climb without a checkpoint.
+
 Theory. The climb's number, not a time, is part of an id: whatever subset of a history is seen in order, the
 n-th climb's warnings have the same ids, so no order reports one twice.
 """
@@ -22,7 +27,7 @@ from spanpost.model.observations import Observation
 from spanpost.model.readings import Reading
 from spanpost.tasks.absorb import AGENT_CONVERSATION, NO_MODEL, point_of
 from spanpost.tasks.checkpoints import TaskCheckpoint
-from spanpost.tasks.conclusions import Conclusion, Judged
+from spanpost.tasks.conclusions import CallTime, Conclusion, Judged
 from spanpost.tasks.context import Window, canonical_model, resolve
 from spanpost.tasks.context_checkpoints import context_checkpoint
 from spanpost.tasks.context_limits import alarm, is_near, limits, named
@@ -49,6 +54,8 @@ class ModelCall(msgspec.Struct, frozen=True, gc=False):
     conversation: str = ""
     #: When its task last reported a compaction (ns); 0 when never.
     compacted_ns: int = 0
+    agent: str = ""
+    trace_id: bytes = b""
 
 
 def judge(conversation: Conversation, call: ModelCall, window: Window | None, rules: FoldRules) -> list[Judged]:
@@ -70,15 +77,29 @@ def judge(conversation: Conversation, call: ModelCall, window: Window | None, ru
         conversation.conversation = call.conversation
     if conversation.drop is not None:
         before, after = conversation.drop
-        first, since_ns, conversation.drop = conversation.points[-1:], conversation.points[-2][0], None
-        if used <= before * DROP:
+        (since_ns, since_start, _), first = conversation.points[-2:]
+        is_drop, conversation.drop = used <= before * DROP, None
+        if is_drop:
             _rearm(conversation)
-            conversation.points = first
+            conversation.points = [first]
+        if is_drop and not (conversation.is_other or _is_other(conversation, call)):
+            since, confirmed = CallTime(since_start, since_ns), CallTime(call.start_ns, call.at_ns)
             out.append(
-                Judged(Conclusion.COMPACTION, conversation.climb, after, window, before=before, since_ns=since_ns)
+                Judged(
+                    Conclusion.COMPACTION,
+                    conversation.climb,
+                    after,
+                    window,
+                    before=before,
+                    since=since,
+                    confirmed=confirmed,
+                )
             )
-    if conversation.used and used <= conversation.used * DROP and not out:
-        conversation.drop = (conversation.used, used)
+    else:
+        is_drop = False
+    if conversation.used and used <= conversation.used * DROP and not is_drop:
+        conversation.drop, conversation.is_other = (conversation.used, used), _is_other(conversation, call)
+    conversation.agent, conversation.trace_id = call.agent or conversation.agent, call.trace_id
     conversation.newest_ns, conversation.newest_key, conversation.used = call.at_ns, call.key, used
     is_new_use = not conversation.points or used != conversation.points[-1][2]
     if is_new_use or call.start_ns != call.at_ns:  # an agent repeats the use that it reports itself
@@ -108,6 +129,22 @@ def _near(conversation: Conversation, used: int, window: Window | None, rules: F
         return None
     conversation.ahead.append(limit.name)
     return Judged(Conclusion.AHEAD, conversation.climb, used, window, limit.name, forecast=named(prediction, limit))
+
+
+def _is_other(conversation: Conversation, call: ModelCall) -> bool:
+    """Tell whether a call is another agent's or another run's than the one before it."""
+    agents = {conversation.agent, call.agent} - {""}
+    return len(agents) > 1 or conversation.trace_id != call.trace_id
+
+
+def _is_within_tool(facts: Facts, *calls: CallTime) -> bool:
+    """Tell whether one of the calls lies within a tool call: it has a context of its own."""
+    tools = [act.value for act in facts.acts.values()]
+    return any(
+        tool.began_ns <= call.start_ns and (call.at_ns <= tool.ended_ns or not tool.ended_ns)
+        for tool in tools
+        for call in calls
+    )
 
 
 def _rearm(conversation: Conversation) -> None:
@@ -192,10 +229,15 @@ class Conversations:
             window = self._window(
                 model, r.context_window or where.said_window, max(facts.accepted.get(name, 0), conversation.used)
             )
-            call = ModelCall(at, key, begun, used, r.conversation_id or "", where.compacted_ns)
+            call = ModelCall(
+                at, key, begun, used, r.conversation_id or "", where.compacted_ns, r.agent_label or "", o.trace_id
+            )
             for judged in judge(conversation, call, window, self.rules):
-                if judged.what is Conclusion.COMPACTION and call.compacted_ns:
-                    continue  # the agent reports its compactions itself
+                if judged.what is Conclusion.COMPACTION and (
+                    call.compacted_ns  # the agent reports its compactions itself
+                    or _is_within_tool(facts, judged.since, judged.confirmed)
+                ):
+                    continue
                 checkpoint = context_checkpoint(judged, state, place or name, name, o, where.owner)
                 # A task that was merged into another for a while has lost its conversations, not the record
                 # of its checkpoints.
@@ -210,7 +252,7 @@ class Conversations:
                     if judged.forecast is not None:
                         ahead.setdefault(conversation_of, []).append((judged.forecast.tokens, checkpoint.id))
                     if judged.what is Conclusion.COMPACTION:
-                        state.inferred = [*state.inferred, (checkpoint.id.bytes, judged.since_ns, at)][
+                        state.inferred = [*state.inferred, (checkpoint.id.bytes, judged.since, judged.confirmed)][
                             -CONVERSATION_CAP:
                         ]
             if place:
@@ -218,14 +260,21 @@ class Conversations:
         return checkpoints
 
     def overtaken(self) -> list[UUID]:
-        """Return the inferred compactions that the agent has reported since: only its own checkpoint stays."""
+        """Return the inferred compactions that are none, as is known since.
+
+        The agent has reported it, and only its own checkpoint stays; or a call of it lies within a tool.
+        """
         out: list[UUID] = []
         for key in list(self.states.touched):
             state = self.states.state(key)
             said_ns = time_of(state.facts.compacted) if state is not None else 0
-            if state is None or not said_ns or not state.inferred:
+            if state is None or not state.inferred:
                 continue
-            gone = [entry for entry in state.inferred if entry[1] < said_ns <= entry[2]]
+            gone = [
+                (id, since, confirmed)
+                for id, since, confirmed in state.inferred
+                if since.at_ns < said_ns <= confirmed.at_ns or _is_within_tool(state.facts, since, confirmed)
+            ]
             if gone:
                 state.inferred = [entry for entry in state.inferred if entry not in gone]
                 self.states.states.put(key, state)

@@ -18,6 +18,7 @@ import msgspec
 from spanpost.model.checkpoints import Checkpoint
 from spanpost.model.readings import Role
 from spanpost.tasks.amounts import NO_COUNT, ZERO, Amount, Amounts, Models, ToolCount
+from spanpost.tasks.conclusions import CallTime
 from spanpost.tasks.fact_values import KeptEvaluation, SpanEnd
 from spanpost.tasks.facts import Ending, Fact, Facts
 from spanpost.tasks.loops import FoundLoop
@@ -230,6 +231,10 @@ class Conversation(msgspec.Struct, omit_defaults=True, gc=False):
     climb: int = 0
     #: A drop that the next call may confirm as a compaction: (before, after).
     drop: tuple[int, int] | None = None
+    #: The agent of the newest call, as it is named, and its trace; whether the drop was between two of these.
+    agent: str = ""
+    trace_id: bytes = b""
+    is_other: bool = False
     conversation: str = ""
     #: The newest compaction that the agent reported.
     compacted_ns: int = 0
@@ -272,8 +277,8 @@ class TaskState(msgspec.Struct, omit_defaults=True, gc=False):
     parent: Key = b""
     parent_rank: tuple[int, Key] = (0, b"")
     conversations: dict[str, Conversation] = {}
-    #: Inferred compactions: checkpoint id, the last call before, the call that confirmed it (ns).
-    inferred: list[tuple[bytes, int, int]] = []
+    #: Inferred compactions: checkpoint id, the last call before, the call that confirmed it.
+    inferred: list[tuple[bytes, CallTime, CallTime]] = []
     #: Errors of parts that were reported.
     errors: int = 0
     #: Findings that agent runs repeat themselves, by the run's subtree; and how many were ever reported.

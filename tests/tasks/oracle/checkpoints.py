@@ -7,7 +7,7 @@ from spanpost.model.checkpoints import Checkpoint, Kind
 from spanpost.text.figures import count, money
 from tests.tasks.oracle.ids import named
 from tests.tasks.oracle.names import name_of
-from tests.tasks.oracle.occurrences import checkpoint
+from tests.tasks.oracle.occurrences import checkpoint, failure_words
 from tests.tasks.oracle.questions import EPOCH, moment
 from tests.tasks.oracle.status import TaskRun, Verdict, end_of_former
 from tests.tasks.oracle.tasks import Task, Tasks, calls_of
@@ -81,7 +81,7 @@ ENDS = {
 def _end_text(verdict: Verdict, started_ns: int) -> str:
     if verdict.status == c.ERROR:
         kind, message, _ = verdict.failure or ("", "", "")
-        why = message if kind and message.startswith(kind) else ": ".join(word for word in (kind, message) if word)
+        why = failure_words(kind, message)
         end = ENDS.get(verdict.end_reason or "", "Failed")
         return f"{end}: {why}"[:2000] if why else end
     if verdict.status == c.WAITING:

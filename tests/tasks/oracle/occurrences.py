@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 from uuid import UUID
 
@@ -128,8 +129,8 @@ def checkpoint(one: Occurrence, task_uid: UUID) -> Checkpoint:
         text, ref = r.artifact.name, r.artifact.uri
     elif one.kind is Kind.ERROR and r.failure is not None:
         what = (r.tool_name or r.model or "") if o.part is Part.ENDED else ""
-        words = [word for word in (r.failure.type, r.failure.message) if word]
-        text = ": ".join([what, *words] if what else words) if words else f"{what} failed".strip()
+        words = failure_words(r.failure.type, r.failure.message)
+        text = (f"{what}: {words}" if what else words) if words else f"{what} failed".strip()
         detail, ref = r.failure.log_tail, r.failure.type
     elif one.kind is Kind.COMPACTION:
         text, ref = written(r.locale_message) or r.message or _compacted(*(r.compaction or (None, None))), SAID
@@ -167,6 +168,22 @@ def checkpoint(one: Occurrence, task_uid: UUID) -> Checkpoint:
         detail=detail,
         ref=ref[:TEXT],
     )
+
+
+def failure_words(type: str, message: str) -> str:
+    """Return a failure's words: the class without its module, once."""
+    last = type.split(".")[-1] if re.fullmatch(r"[\w$<>.-]+", type) else type
+    name = last if last[:1].isupper() or type.startswith("__main__.") else type
+    for known in (type, name):
+        quoted = re.fullmatch(re.escape(known) + r"""\((['"])(.*)\1\)""", message, re.DOTALL)
+        if known and message == known:
+            return name
+        if known and (quoted or message.startswith(known + ": ")):
+            message = quoted[2] if quoted else message[len(known) + 2 :]
+            break
+    if name and message.startswith(name):
+        return message
+    return ": ".join(word for word in (name, message) if word)
 
 
 def _compacted(before: int | None, after: int | None) -> str:

@@ -13,6 +13,7 @@ from spanpost.model.interventions import Verb
 from spanpost.model.standing_approvals import Scope
 from spanpost.model.tasks import Task
 from spanpost.sinks import evaluation_labels
+from spanpost.tasks import failures
 from spanpost.tasks.titles import title
 from spanpost.text.legible import ShownText, pieces
 from spanpost.text.locales import ENGLISH, Locale
@@ -245,7 +246,7 @@ def texts(task: Task, locale: Locale = ENGLISH) -> list[str]:
         )
     found.append("\n".join(evaluation_labels.details(task)))
     if task.error is not None:
-        found.append(f"{line(task.error.type, 100)}: {line(said('error', task.error.message), 600)}")
+        found.append(failures.said(task.error.type, line(said("error", task.error.message), 600)))
     return [cut(text, _MOST_SECTION) for text in found]
 
 

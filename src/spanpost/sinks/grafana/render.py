@@ -105,7 +105,7 @@ def _region(task: Task) -> str:
     if labels.is_final(task):
         said += f" · {label.word}"
         if task.error is not None and task.status == "error":
-            said += f": {_safe(line(f'{task.error.type} {task.error.message}'.strip(), 300))}"
+            said += f": {_safe(labels.failure_line(task))}"
     elif task.is_alert:
         said += f" · {label.word}"
     if links := " ".join(_links(task)):

@@ -96,7 +96,7 @@ class Task {
     this.board.title(title(task, 80));
     this.head();
     this.ask();
-    this.draw("error", task.error, () => task.error && failure(task.error));
+    this.draw("error", task.error, () => task.error && failure(task.error, task.failure));
     const totals = task.totals ?? this.waterfall.totals;
     this.draw("facts", { ...task, totals, last_event_at: isFinal(task) && task.last_event_at, children: null }, () => facts({ ...task, totals }));
     this.age = parts.facts.querySelector(".age");
@@ -176,14 +176,14 @@ class Task {
   }
 }
 
-function failure(error) {
-  const type = line(error.type, 120);
+// `brief`: class and first line, as they are shown everywhere. The type with its module stands in its title.
+function failure(error, brief) {
   const said = lines(error.message, 200_000).trim();
   const [first, ...rest] = said.split("\n");
-  const isSaid = first.startsWith(type);
+  const why = line(brief, 400) || [line(error.type, 120), line(first, 300)].filter(Boolean).join(": ");
   return [h("h2", {}, "Why it failed"),
-    h("p", { class: "why" }, !isSaid && h("b", {}, type), !isSaid && type && first ? ": " : "", line(first, 400)),
-    folded("The whole error", rest.length || first.length > 400 ? said : ""),
+    h("p", { class: "why", title: line(error.type, 400) }, why),
+    folded("The whole error", rest.length || first.length > 290 ? said : ""),
     folded("End of the log", lines(error.log_tail, 200_000).trim())];
 }
 
