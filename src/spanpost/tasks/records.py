@@ -351,6 +351,9 @@ class RunCandidate(msgspec.Struct, array_like=True, gc=False):
     pending: tuple[str, str] = ("", "")
     #: The tool call that it began with, before any model call; None when it began otherwise.
     began_with: tuple[str, str] | None = None
+    #: The ids of the tool calls for which the last model call asked, and of those that the run goes on with.
+    asked: tuple[str, ...] = ()
+    takes_up: tuple[str, ...] = ()
     #: It has done nothing yet.
     is_idle: bool = False
     #: Tokens (input, output) its agent had used in its lifetime at the end, where nothing else is known of
