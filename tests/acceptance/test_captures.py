@@ -186,6 +186,7 @@ RESUMED = {
 CONVERSATIONS = {
     "adk-go/conv": 3,
     "adk-java/conv": 3,
+    "claude-agent-sdk-openinference/conv": 3,
     "copilot-cli/resume": 2,
     "langchain-js-openinference/conv": 3,
     "langsmith-js/conv": 3,

@@ -262,6 +262,8 @@ class TaskState(msgspec.Struct, omit_defaults=True, gc=False):
     before: tuple[int, int] | None = None
     #: Usage from metric data points: shown where no span or record reports usage.
     metered: Amounts = ZERO
+    #: The sum of what the topmost spans of its runs state: shown where no call was reported.
+    stated: Amounts = ZERO
     #: Both by model; calls that name no model are in neither.
     models: Models = {}
     metered_models: Models = {}
