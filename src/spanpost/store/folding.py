@@ -11,6 +11,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from contextvars import copy_context
 from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
@@ -240,6 +241,8 @@ class Folding(ABC):
         tombstones that they would have if they were erased.
         """
         loop = asyncio.get_running_loop()
+        # The thread that folds has the context of its first caller, which may have an agent's span.
+        context = copy_context()
 
         async def bring(records: FetchedRecords, keys: Sequence[Key]) -> None:
             await self.lock_more(connection, locked, {key[:16] for key in keys})
@@ -251,7 +254,7 @@ class Folding(ABC):
         def ask(records: FetchedRecords, keys: Sequence[Key]) -> None:
             meter.asked()
             try:
-                asyncio.run_coroutine_threadsafe(bring(records, keys), loop).result()
+                context.run(asyncio.run_coroutine_threadsafe, bring(records, keys), loop).result()
             except BaseException as error:
                 raise Interrupted(error) from error
 

@@ -55,13 +55,13 @@ class ExerciseBrowse:
     async def test_the_beginning_of_an_id(self, make_store: MakeStore) -> None:
         """Tasks are found by the beginning of uid or task id, taken literally; questions by that of key or id."""
         store = await make_store()
-        await store.record([at_work_on(n, agent__task__id=f"job%_{n}") for n in (1, 2)])
+        await store.record([at_work_on(n, agent__task__id=f"task%_{n}") for n in (1, 2)])
         await store.record([at_work(trace=9), asking(id="ask-1", trace=9)])
-        [one, two] = (await store.reader.tasks(TaskFilter(q="job%_", shows_all=True), None, 9)).items
+        [one, two] = (await store.reader.tasks(TaskFilter(q="task%_", shows_all=True), None, 9)).items
         found = {
-            ref: await names(store, TaskFilter(begins=ref, shows_all=True)) for ref in ("job%_", "job%_2", "job__2")
+            ref: await names(store, TaskFilter(begins=ref, shows_all=True)) for ref in ("task%_", "task%_2", "task__2")
         }
-        assert {ref: len(some) for ref, some in found.items()} == {"job%_": 2, "job%_2": 1, "job__2": 0}
+        assert {ref: len(some) for ref, some in found.items()} == {"task%_": 2, "task%_2": 1, "task__2": 0}
         for task in (one, two):
             for ref in (task.uid.hex[:6], str(task.uid)[:11], str(task.uid).upper()):
                 assert await names(store, TaskFilter(begins=ref, shows_all=True)) == [task.name]
