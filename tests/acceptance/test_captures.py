@@ -105,8 +105,6 @@ EXCEPTIONS = {
     "vercel-ai-7/maxsteps": "complete",
     # The resumed run says nothing by which it could be joined.
     "genkit/approval": "waiting complete",
-    "openai-agents-js/approval": "waiting complete",
-    "vercel-ai-7/approval": "waiting complete",
     "mcp-native/ok": "complete",
     "mcp-native/toolfail": "complete",
 }
@@ -180,12 +178,15 @@ RESUMED = {
     "adk-go/approval",
     "adk-go-1/approval",
     "adk-java/approval",
+    "openai-agents-js/approval",
+    "vercel-ai-7/approval",
 }
 
 #: Conversations of one agent in one service: one task, and how many turns it has.
 CONVERSATIONS = {
     "adk-go/conv": 3,
     "adk-java/conv": 3,
+    "claude-agent-sdk-openinference/conv": 3,
     "copilot-cli/resume": 2,
     "langchain-js-openinference/conv": 3,
     "langsmith-js/conv": 3,
@@ -393,6 +394,14 @@ def test_a_resumed_run_continues_the_task_that_waited(run: str) -> None:
     prompts = ("claude-code/", "claude-agent-sdk-ts/", "codex-cli/", "gemini-cli/", "qwen-code/")  # a run is a prompt
     if not run.startswith(prompts):
         assert {t.runs for t in tasks} <= {expected}
+
+
+@pytest.mark.parametrize("run", [run for run in RUNS if run in RESUMED])
+def test_a_tool_that_waited_counts_once(run: str) -> None:
+    """A task has as many tool calls as the stub model asked for, though two runs may report the one that waited."""
+    truth = json.loads((CAPTURES / run / "truth.json").read_text())
+    asked = sum(len(call["tools"]) for call in truth["calls"] if call["tools"])
+    assert [t["tool_calls"] for t in made_of(run)["tasks"]] == [asked]
 
 
 @pytest.mark.slow

@@ -103,7 +103,7 @@ def test_a_failing_tool(name: str, start: Start) -> None:
         assert any("1 tool call (1 failed)" in words for words in message.words)
     else:
         run.hear("raised")
-        # The tool raises a TimeoutError; OpenAI Agents tells its words alone.
+        # The tool raises a TimeoutError; OpenAI Agents reports its words alone.
         how = "failed" if name == "openai_agents" else "timed out"
         message = run.see(ends(f"❌ concierge: {how}"), how)
         assert is_documented(name, message), message

@@ -286,3 +286,36 @@ def test_lifetime_totals_count_for_runs_without_calls(
 ) -> None:
     """Only lifetime totals of runs without known calls are differenced."""
     assert totals_of(learned(says), TaskState(amounts=amounts)) == totals, sentence
+
+
+@pytest.mark.parametrize(
+    ("former", "later", "on", "repeated", "sentence"),
+    [
+        pytest.param({"asked": ("c1", "c2")}, {"takes_up": ("c2",)}, True, False, "made as asked", id="asked"),
+        pytest.param({"asked": ("c1",)}, {"takes_up": ("c3",)}, False, False, "another call", id="another"),
+        pytest.param({"asked": ("c1",)}, {"asked": ("c1",), "waits": 2}, False, False, "asked as well", id="both ask"),
+        pytest.param(
+            {"pending": ("t", "c1"), "asked": ("c1",)},
+            {"began_with": ("t", "c1"), "takes_up": ("c1",)},
+            True,
+            True,
+            "made again",
+            id="again",
+        ),
+        pytest.param(
+            {"pending": ("t", "c1"), "asked": ("c1", "c2")},
+            {"began_with": ("t", "c2"), "takes_up": ("c2",)},
+            True,
+            False,
+            "the other one of two",
+            id="other of two",
+        ),
+    ],
+)
+def test_the_id_of_an_asked_tool_call_finds_the_run_that_goes_on(
+    former: dict[str, Any], later: dict[str, Any], on: bool, repeated: bool, sentence: str
+) -> None:
+    """A run that makes or answers the call for which another's model asked goes on with it, and counts it as it is."""
+    runs = keyed({"a": a_run("a", 1, 5, **{"waits": 2, **former}), "b": a_run("b", 6, 9, **later)})
+    found = continued(runs, is_by_call=True)
+    assert (bool(found.on), bool(found.repeated_in)) == (on, repeated), sentence

@@ -125,8 +125,7 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     is_cut: bool = False
     #: Its mark is of other words: something on the way changed them, or the sender computes it wrongly.
     is_altered: bool = False
-    #: False when the agent gave no id: the words identify it, and it cannot be answered through spanpost.
-    has_id: bool = True
+    has_id: bool = True  #: False: the agent gave none: the words identify it, spanpost cannot answer it.
     #: Seconds before people are asked.
     ask_after: float = 0.0
     #: Session and directory of the run that a decision resumes; empty: none.
@@ -137,7 +136,6 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     #: The deadline passed without a decision. `decision` is then ``expired``, or ``deny`` if that was asked
     #: for.
     is_expired: bool = False
-
     #: The standing approval that decided it, or that its decision granted.
     rule: str = ""
 
@@ -273,6 +271,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     model: str | None = None
     provider: str | None = None
     finish: Finish = Finish.UNKNOWN
+    asked_ids: tuple[str, ...] = ()  #: of the tool calls that its answer asks for
+    answered_ids: tuple[str, ...] = ()  #: of the tool calls whose results end its input
 
     # --- a tool call --------------------------------------------------------------------------------------------
     tool_name: str | None = None

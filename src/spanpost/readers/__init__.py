@@ -21,10 +21,10 @@ from typing import Any
 
 from spanpost import semconv as c
 from spanpost.model.observations import Observation, Part, Status
-from spanpost.model.readings import EventReport, Finish, Reading, Role
+from spanpost.model.readings import EventReport, Reading, Role
 from spanpost.model.usage import Usage
 from spanpost.readers import values as v
-from spanpost.readers.asked_tools import judged
+from spanpost.readers.asked_tools import read_tools
 from spanpost.readers.dialect import (
     PLAIN_NUMBER,
     SHORT_TEXT,
@@ -79,7 +79,6 @@ _PLUMBING_NAMES = (
 )
 _HEADS = frozenset(name[:4] for name in (*_PLUMBING_NAMES, *(name for dialect in DIALECTS for name in dialect.names)))
 _INT64 = 2**63 - 1
-_TOOLS = Finish.TOOLS
 
 
 _overlooked: deque[Exception] = deque(maxlen=1024)
@@ -364,9 +363,7 @@ def _as_call(span: ReadSpan) -> None:
         said["model"] = model
     if "response" in inner:
         said["response_id"] = inner["response"]
-    finish: Finish | None = inner.get("finish")
-    if finish is not None:
-        said["finish"] = finish if finish is not _TOOLS else judged(finish, span.attributes)
+    read_tools(said, inner.get("finish"), span.attributes)
     if inner.get("compacted") and span.observation.part is _PART_ENDED and span.observation.status is not _STATUS_ERROR:
         said.update(reports=_COMPACTION, compaction=(None, None), occurrence="compacted")
 

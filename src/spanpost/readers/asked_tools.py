@@ -3,7 +3,8 @@
 Rules. A call that asks only for output tools (a structured answer) and handoffs asks for nothing that must
 be answered: it stops. A call that asks for a tool whose definition says that a person must approve it, or
 whose answer holds a request for an approval, asks a person. Where the names are not on the span nothing is
-concluded.
+concluded. The ids of the calls that are asked for, and of those that the input's last messages answer, find
+the run that goes on with another.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from spanpost.model.readings import Finish
+from spanpost.readers.values import identifier
 
 #: Tools after which no model turn is expected: a run that closes on one of them has ended, not asked.
 CLOSING: Final = re.compile(
@@ -33,6 +35,13 @@ _ANSWERS: Final = (
     "output.value",
 )
 _PARAMETERS: Final = "model_request_parameters"
+#: Messages of an input: the head of their names, and the ends of a role's and of a tool result's id.
+_INPUTS: Final = (
+    ("llm.input_messages.", ".message.role", ".message.tool_call_id"),
+    ("gen_ai.prompt.", ".role", ".tool_call_id"),
+)
+#: Ids kept of each call, and digits of a message's number.
+_IDS, _DIGITS = 6, 6
 #: Heads of attributes that hold a part of the answer each.
 _FLAT: Final = ("llm.output_messages.", "gen_ai.completion.")
 _FLAT_NAME: Final = re.compile(r"tool_calls?\.\d{1,4}\.(?:tool_call\.)?(?:function\.)?name$")
@@ -49,9 +58,37 @@ _DOCUMENT, _DEPTH, _GLANCE = 65_536, 10, 16_384
 _CONFIRMED: Final = re.compile(r'"(?:requires?|needs?)_?(?:confirmation|approval)": ?true', re.IGNORECASE)
 
 
-def judged(finish: Finish, attributes: Mapping[str, Any]) -> Finish:
+def read_tools(said: dict[str, Any], finish: Finish | None, attributes: Mapping[str, Any]) -> None:
+    """Set why a model stopped, the ids of the tool calls that it asks for, and of those that its input answers."""
+    if finish is Finish.TOOLS:
+        calls = _asked(attributes)
+        finish = _judged(finish, {name for name, _ in calls}, attributes)
+        if finish is not Finish.STOP and (ids := _ids(call_id for _, call_id in calls)):
+            said["asked_ids"] = ids
+    if finish is not None:
+        said["finish"] = finish
+    for head, role, end in _INPUTS:
+        if f"{head}0{role}" in attributes and (ids := _ids(_answered(attributes, head, role, end))):
+            said["answered_ids"] = ids
+
+
+def _ids(found: Iterable[Any]) -> tuple[str, ...]:
+    known = dict.fromkeys(identifier(one) for one in found)
+    return tuple(one for one in known if one is not None and len(one.split()) == 1)[:_IDS]
+
+
+def _answered(attributes: Mapping[str, Any], head: str, role: str, end: str) -> Iterable[Any]:
+    """Yield the ids of the tool results that are the last messages of an input: its newest are not answered yet."""
+    numbers = [key[len(head) : -len(end)] for key in attributes if key.endswith(end) and key.startswith(head)]
+    number = max((int(one) for one in numbers if one.isdecimal() and len(one) <= _DIGITS), default=-1)
+    if number >= 0 and f"{head}{number + 1}{role}" not in attributes:
+        while f"{head}{number}{end}" in attributes:
+            yield attributes[f"{head}{number}{end}"]
+            number -= 1
+
+
+def _judged(finish: Finish, names: set[str], attributes: Mapping[str, Any]) -> Finish:
     """Return why a model stopped that asks for tools, in the light of the tools that it asks for."""
-    names = _asked(attributes)
     if not names:
         return finish
     given = attributes.get(_PARAMETERS)
@@ -67,9 +104,9 @@ def judged(finish: Finish, attributes: Mapping[str, Any]) -> Finish:
     return Finish.ASKS if needs_person else finish
 
 
-def _asked(attributes: Mapping[str, Any]) -> set[str]:
-    """Return the names of the tools that an answer asks for; of a request for an approval its type."""
-    found: set[str] = set()
+def _asked(attributes: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return names and ids of the tool calls that an answer asks for; of a request for an approval its type."""
+    found: list[tuple[str, Any]] = []
     for name in _ANSWERS:
         said = attributes.get(name)
         if type(said) is str and len(said) <= _DOCUMENT and ("tool" in said or "function" in said):
@@ -81,11 +118,11 @@ def _asked(attributes: Mapping[str, Any]) -> set[str]:
                 return found
     for key, said in attributes.items():
         if key.startswith(_FLAT) and type(said) is str and _FLAT_NAME.search(key) is not None:
-            found.add(said)
+            found.append((said, attributes.get(f"{key[: -len('name')].removesuffix('function.')}id")))
     return found
 
 
-def _collect(value: Any, found: set[str], depth: int) -> None:
+def _collect(value: Any, found: list[tuple[str, Any]], depth: int) -> None:
     if depth <= 0:
         return
     if isinstance(value, list):
@@ -94,11 +131,11 @@ def _collect(value: Any, found: set[str], depth: int) -> None:
     elif isinstance(value, dict):
         kind, function = value.get("type"), value.get("function")
         if kind in _APPROVALS:
-            found.add(str(kind))
+            found.append((str(kind), None))
         elif isinstance(function, dict) and isinstance(function.get("name"), str):
-            found.add(function["name"])
+            found.append((function["name"], value.get("id")))
         elif isinstance(name := _named(value, kind), str):
-            found.add(name)
+            found.append((name, _called(value)))
         else:
             for inside in value.values():
                 if isinstance(inside, list | dict):
@@ -110,6 +147,14 @@ def _named(part: dict[str, Any], kind: Any) -> Any:
     if isinstance(request, dict):
         return request.get("name")
     return part.get("toolName") or (part.get("name") if kind in _CALLS else None)
+
+
+def _called(part: dict[str, Any]) -> Any:
+    """Return the id of a tool call; OpenAI's items have one of their own besides."""
+    request = part.get("toolRequest")
+    if isinstance(request, dict):
+        return request.get("ref")
+    return part.get("call_id") or part.get("callId") or part.get("toolCallId") or part.get("id")
 
 
 def _output_tools(parameters: str) -> frozenset[str]:

@@ -77,7 +77,7 @@ GENKIT = Dialect(
     source="genkit 1.42 (JavaScript)",
     cannot_tell=(
         "an agent's name",
-        "ids of tool calls",
+        "ids of tool calls; a run that is resumed in another trace is a task of its own, in JavaScript",
         "tokens and the finish reason, if the output is redacted",
     ),
     kind="genkit:type",

@@ -89,7 +89,7 @@ OPENAI_AGENTS = Dialect(
         "a wait for a person: it is concluded from a tool call without a result, the last of its run",
         "ids of tool calls: tool, arguments and service identify one",
         "a guardrail that stopped the run, by genai-openai-agents",
-        "a resumed run, by openinference 2.6.0; in JavaScript it is a task of its own",
+        "a resumed run, by openinference 2.6.0",
         "the end of the outermost span of a run that failed, in JavaScript",
         "tokens, by genai-openai-agents without genai-openai",
     ),

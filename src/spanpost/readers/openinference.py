@@ -88,8 +88,6 @@ def _refine(span: ReadSpan) -> None:
         _refine_langchain(span, metadata[:65536])
     if scope == _CLAUDE_JS and span.role is _AGENT:
         span.inner["agent"] = "Claude Agent"  # the span is named after the function
-        # Turns have totals alone, which are not added where turns are joined: each is a task of its own.
-        span.said.pop("conversation_id", None)
     elif span.role is _AGENT and "agent" not in span.inner:
         found = name(attributes.get("graph.node.id")) or name_of_span(span.observation.name)
         if found is not None:

@@ -117,6 +117,9 @@ def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, 
             if first is None or first.at_ns <= -begins:
                 what = FirstCall(True, r.tool_name or "", r.tool_call_id or "") if role is _TOOL else _MODEL_FIRST
                 facts.first = newest(facts.first, 0, -begins, (b"\1" if o.part is _ENDED else b"\0") + key, what)
+            if role is _LLM and (facts.answered is None or facts.answered.at_ns <= -begins):
+                ids = " ".join(r.answered_ids) if r.answered_ids else ""
+                facts.answered = newest(facts.answered, 0, -begins, (b"\1" if o.part is _ENDED else b"\0") + key, ids)
         if role is _TOOL and r.tool_name:
             name = clean_name(r.tool_name) or "a tool"
             # A bounded map keeps the entries that sort first: the newest calls.
@@ -252,8 +255,9 @@ def _ended(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, is_
                 facts.model = newest(facts.model, -1, at, key, r.model)
             return
         facts.active_ns = max(facts.active_ns, at)
-        facts.call = newest(facts.call, 0, at, key, CallEnd(has_failed, int(r.finish)))
-        facts.deed(_tuple(Deed, (at, key[:8], o.start_ns or at, False, has_failed, int(r.finish), "", "")))
+        asked = " ".join(r.asked_ids) if r.asked_ids else ""
+        facts.call = newest(facts.call, 0, at, key, CallEnd(has_failed, int(r.finish), "", asked))
+        facts.deed(_tuple(Deed, (at, key[:8], o.start_ns or at, False, has_failed, int(r.finish), "", asked)))
         if r.model:
             facts.model = newest(facts.model, -1 if r.is_aside else 0, at, key, r.model)
         if usage is not None and usage.input is not None and not r.is_aside:

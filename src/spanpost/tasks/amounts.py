@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 
 import msgspec
-from msgspec.structs import astuple
+from msgspec.structs import astuple, replace
 
+from spanpost.model.readings import Reading
 from spanpost.model.usage import Usage
 
 
@@ -88,6 +89,13 @@ def of_call(usage: Usage | None) -> Amounts:
         amounts += (0, 0) if value is None else (1, min(value, _CAP))
     amounts += (0, 0) if usage.cost_usd is None else (1, nano(usage.cost_usd))
     return Amounts(*amounts)
+
+
+def of_run(r: Reading) -> Amounts | None:
+    """Return the totals that the topmost span of a run states; None: none, or those of its agent's lifetime."""
+    if r.aggregate is None or r.totals_of or not r.role.is_root_span:
+        return None
+    return replace(of_call(r.aggregate), calls=0, cost_calls=0, cost=0)
 
 
 def plus(a: Amounts, b: Amounts) -> Amounts:
@@ -216,11 +224,13 @@ def models_minus(a: Models, b: Models) -> Models:
 
 
 class SubtreeFigures(msgspec.Struct, frozen=True, gc=False):
-    """What a subtree adds to its task: model calls, tool calls, model calls by model."""
+    """What a subtree adds to its task: model calls, tool calls, model calls by model, and stated totals."""
 
     amounts: Amounts = ZERO
     tools: ToolCount = NO_COUNT
     models: Models = NO_MODELS
+    #: What the topmost span of a run states for all of it.
+    stated: Amounts = ZERO
 
 
 class ModelPart(msgspec.Struct, frozen=True, array_like=True, gc=False):

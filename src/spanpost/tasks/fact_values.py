@@ -21,7 +21,10 @@ class UsePoint(NamedTuple):
 
 
 class Deed(NamedTuple):
-    """A model or tool call that ended. Outcome: a `Finish`, or a tool's result: unknown 0, nothing 1, something 2."""
+    """A model or tool call that ended. Outcome: a `Finish`, or a tool's result: unknown 0, nothing 1, something 2.
+
+    Of a model call the ids of the tool calls that it asks for, separated by spaces.
+    """
 
     at_ns: int
     key: bytes
@@ -34,7 +37,7 @@ class Deed(NamedTuple):
 
 
 class CallEnd(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """How a model call or a tool call ended; name and id are a tool's."""
+    """How a model call or a tool call ended; the name is a tool's, the id as in `Deed`."""
 
     has_failed: bool
     outcome: int

@@ -170,6 +170,8 @@ class Facts(msgspec.Struct, omit_defaults=True, gc=False):
     call: Fact[CallEnd] | None = None
     tool: Fact[CallEnd] | None = None
     first: Fact[FirstCall] | None = None
+    #: The ids of the tool calls that the first model call answers, separated by spaces.
+    answered: Fact[str] | None = None
     failure: Fact[FailureWords] | None = None
     aggregate: Fact[LifetimeTokens] | None = None
     totals_of: Fact[str] | None = None

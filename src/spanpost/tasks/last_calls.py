@@ -31,6 +31,7 @@ class Called(msgspec.Struct, frozen=True, gc=False):
     #: may wait (3).
     outcome: int
     name: str = ""
+    #: Of a model call the ids of the tool calls that it asks for, separated by spaces.
     id: str = ""
     #: 0: it is not among the newest calls.
     start: int = 0
@@ -68,7 +69,13 @@ def last(facts: Facts) -> Last:
     """Return the newest calls of all that are known."""
     call, tool = facts.call, facts.tool
     return Last(
-        Called(call.at_ns, call.value.has_failed, call.value.outcome, start=_start(facts, call.at_ns, is_tool=False))
+        Called(
+            call.at_ns,
+            call.value.has_failed,
+            call.value.outcome,
+            id=call.value.id,
+            start=_start(facts, call.at_ns, is_tool=False),
+        )
         if call is not None
         else None,
         Called(

@@ -183,6 +183,8 @@ class RunMatching:
             and (done.tool.outcome == 1 or done.call is None or done.tool.at > done.call.at)
         ):
             pending = (done.tool.name, done.tool.id)
+        asked = done.call.id if waits and done.call is not None else ""
+        taken_up = (*(began_with or ())[1:], *(value_of(facts.answered) or "").split())
         candidate = RunCandidate(
             run.start_ns or subtree.start_ns,
             closed.at_ns if closed is not None else 0,
@@ -191,13 +193,13 @@ class RunMatching:
             waits,
             pending,
             began_with,
+            tuple(asked.split()),
+            tuple(one for one in taken_up if one),
             first is None,
             totals_of(facts, state) if closed is not None else None,
         )
-        keys = []
-        for call_id in (pending[1], began_with[1] if began_with is not None else ""):
-            if call_id:
-                keys.append(candidates_key(subtree.tenant, b"a", call_id))
+        calls = dict.fromkeys((pending[1], *candidate.asked, *candidate.takes_up))
+        keys = [candidates_key(subtree.tenant, b"a", call_id) for call_id in calls if call_id]
         conversation, service = value_of(facts.conversation), value_of(facts.service) or ""
         if conversation:
             keys.append(candidates_key(subtree.tenant, b"c", conversation))
@@ -318,9 +320,9 @@ class RunMatching:
             self._hold(record)
             return
         else:
-            runs, were = record.runs, former.runs
-            (on, repeated_in), (was_on, was_repeated) = continued(runs), continued(were)
-            below = was_below = {}
+            runs, were, is_by_call, below, was_below = record.runs, former.runs, candidates[16:] == b"ra", {}, {}
+            on, repeated_in = continued(runs, is_by_call=is_by_call)
+            was_on, was_repeated = continued(were, is_by_call=is_by_call)
         for key in sorted(runs):
             is_same = on.get(key) == was_on.get(key) and (key in repeated_in) == (key in was_repeated)
             if key in were and is_same and below.get(key) == was_below.get(key):

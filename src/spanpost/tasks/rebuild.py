@@ -64,7 +64,7 @@ def rebuild(states: TaskStates, rules: LoopRules) -> None:
             continue
         old_runs, had_root_span, reported = state.runs, state.has_root_span, state.reported
         state.facts, state.amounts, state.tools, state.runs, state.has_root_span = Facts(), ZERO, NO_COUNT, {}, False
-        state.metered, state.models, state.metered_models = ZERO, {}, {}
+        state.metered, state.stated, state.models, state.metered_models = ZERO, ZERO, {}, {}
         state.errors, state.loops = 0, {}
         subtrees: list[tuple[bytes, bytes, Subtree]] = []
         states.work.want([*members, *(node_key(own[:16], own[17:]) for own in members)])

@@ -267,6 +267,8 @@ class TaskState(msgspec.Struct, omit_defaults=True, gc=False):
     before: tuple[int, int] | None = None
     #: Usage from metric data points: shown where no span or record reports usage.
     metered: Amounts = ZERO
+    #: The sum of what the topmost spans of its runs state: shown where no call was reported.
+    stated: Amounts = ZERO
     #: Both by model; calls that name no model are in neither.
     models: Models = {}
     metered_models: Models = {}
@@ -356,6 +358,9 @@ class RunCandidate(msgspec.Struct, array_like=True, gc=False):
     pending: tuple[str, str] = ("", "")
     #: The tool call that it began with, before any model call; None when it began otherwise.
     began_with: tuple[str, str] | None = None
+    #: The ids of the tool calls for which the last model call asked, and of those that the run goes on with.
+    asked: tuple[str, ...] = ()
+    takes_up: tuple[str, ...] = ()
     #: It has done nothing yet.
     is_idle: bool = False
     #: Tokens (input, output) its agent had used in its lifetime at the end, where nothing else is known of

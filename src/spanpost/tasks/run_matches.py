@@ -2,8 +2,10 @@
 
 Rules. Of the candidates
 - a run continues the one that ended, before it began, waiting for a person: if it begins with the tool call
-  that was left open, without a model call before; or, where the wait was reported and no tool call was left
-  open, if it is the same agent's. One run continues each wait, the earliest;
+  that was left open, without a model call before; if it begins with a tool call, or its first model call
+  with the result of one, whose id the last model call asked for; or, where the wait was reported and no tool
+  call was left open, if it is the same agent's. One run continues each wait, the earliest. Of runs that only
+  share the id of a tool call, the id decides;
 - runs of linked traces are one task if they are the same agent's; those of other agents are children of the
   earliest;
 - a run that links to another trace continues the same agent's run there, else it is a child of the earliest
@@ -27,22 +29,23 @@ class Continued(NamedTuple):
     repeated_in: set[Key]
 
 
-def continued(runs: dict[Key, RunCandidate]) -> Continued:
-    """Return which runs continue which."""
+def continued(runs: dict[Key, RunCandidate], *, is_by_call: bool = False) -> Continued:
+    """Return which runs continue which; `is_by_call`: they share the id of a tool call, and maybe nothing else."""
+    matches = takes_up if is_by_call else goes_on
     out = Continued({}, set())
     waiting: list[Key] = []
     for key in sorted(runs, key=lambda key: (runs[key].start_ns, key)):
         candidate, best = runs[key], b""
         for former in waiting:
             before = runs[former]
-            if before.end_ns > candidate.start_ns or not goes_on(before, candidate):
+            if before.end_ns > candidate.start_ns or not matches(before, candidate):
                 continue
             if not best or (before.end_ns, former) > (runs[best].end_ns, best):
                 best = former
         if best:
             waiting.remove(best)
             out.on[key] = runs[best].state
-            if any(runs[best].pending):
+            if calls_again(runs[best], candidate):
                 out.repeated_in.add(key)
         if candidate.waits and candidate.end_ns:
             waiting.append(key)
@@ -68,6 +71,20 @@ def may_go_on(service: RunCandidates, candidate: RunCandidate) -> bool:
 
 def goes_on(before: RunCandidate, candidate: RunCandidate) -> bool:
     """Tell whether a run does what the waiting one left open."""
+    return takes_up(before, candidate) or _does_pending(before, candidate)
+
+
+def takes_up(before: RunCandidate, candidate: RunCandidate) -> bool:
+    """Tell whether a run begins with a tool call, by its id, that the waiting one left open or asked for."""
+    return any(one == before.pending[1] or one in before.asked for one in candidate.takes_up)
+
+
+def calls_again(before: RunCandidate, candidate: RunCandidate) -> bool:
+    """Tell whether a run that continues another makes the tool call again that the other had begun."""
+    return any(before.pending) and _does_pending(before, candidate)
+
+
+def _does_pending(before: RunCandidate, candidate: RunCandidate) -> bool:
     name, call_id = before.pending
     if not name and not call_id and before.waits == 2:
         return not before.agent_name or not candidate.agent_name or before.agent_name == candidate.agent_name

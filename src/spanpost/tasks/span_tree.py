@@ -123,7 +123,8 @@ def total(node: Node) -> SubtreeFigures:
             calls, failed = calls + count.calls, failed + count.failed
     if node.is_root_span:
         calls -= node.repeated_tools  # the call itself may lie in another subtree of the run
-    return SubtreeFigures(amount.calls, ToolCount(calls, failed), amount.models)
+    stated = node.own if node.is_root_span else None
+    return SubtreeFigures(amount.calls, ToolCount(calls, failed), amount.models, stated or ZERO)
 
 
 class SpanTree:
@@ -314,9 +315,9 @@ class SpanTree:
             node = self.nodes.get(span_id)
             now = total(node) if node is not None and node.owns_subtree else _NO_FIGURES
             amounts, models = minus(now.amounts, former.amounts), models_minus(now.models, former.models)
-            tools = count_minus(now.tools, former.tools)
-            if amounts is not ZERO or tools != NO_COUNT or models:
-                yield span_id, SubtreeFigures(amounts, tools, models)
+            tools, stated = count_minus(now.tools, former.tools), minus(now.stated, former.stated)
+            if amounts is not ZERO or tools != NO_COUNT or models or stated is not ZERO:
+                yield span_id, SubtreeFigures(amounts, tools, models, stated)
 
     # --- cycles -----------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from spanpost.model.observations import Observation, Part, Status
 from spanpost.model.readings import Reading, Role
 from spanpost.model.usage import Usage
-from spanpost.tasks.amounts import NOTHING, of_call
+from spanpost.tasks.amounts import NOTHING, of_call, of_run
 from spanpost.tasks.duplicate_calls import borrowed, claim, winners
 from spanpost.tasks.fact_values import SpanEnd
 from spanpost.tasks.facts import Facts
@@ -71,7 +71,7 @@ class Spans:
             node.link = link_of(o)
         node.tool_name = (SAME_CALL if r.is_same_call else r.tool_name or "") if role is _TOOL else ""
         node.failed = r.failure is not None and not r.is_interrupt
-        node.own = of_call(r.usage) if role is _LLM else None
+        node.own = of_call(r.usage) if role is _LLM else of_run(r) if state == ENDED and not o.parent_id else None
         node.model = (r.model or "")[:MODEL_CAP] if role is _LLM else ""
         if (r.is_metered or r.is_same_call) and node.own is not None:
             node.own = replace(node.own, calls=0)  # an unknown number of calls; or another span counts the call

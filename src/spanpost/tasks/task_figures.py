@@ -64,6 +64,7 @@ def add_figures(state: TaskState, root: Key, span_id: bytes, more: SubtreeFigure
         state.amounts = plus(state.amounts, more.amounts)
         state.models = models_plus(state.models, more.models)
         state.tools = count_plus(state.tools, more.tools)
+        state.stated = plus(state.stated, more.stated)
         run = state.runs.get(root)
         if run is not None:
             run.amounts = plus(run.amounts, more.amounts)

@@ -17,7 +17,7 @@ from spanpost.tasks import acts, approvals, evaluations
 from spanpost.tasks.amounts import as_usage
 from spanpost.tasks.context import window_of
 from spanpost.tasks.context_use import ContextUse, ahead
-from spanpost.tasks.fact_values import StepBegin, StepNow
+from spanpost.tasks.fact_values import LifetimeTokens, StepBegin, StepNow
 from spanpost.tasks.facts import Fact, Facts, time_of, value_of
 from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.loop_findings import loop_of
@@ -58,6 +58,9 @@ def as_task(
     window = use.window
     if aggregate is not None and state.before is not None and value_of(facts.totals_of) is not None:
         aggregate = aggregate.minus(*state.before)
+    elif aggregate is not None and max(state.stated.input_calls, state.stated.output_calls) > 1:
+        runs_stated = as_usage(state.stated)
+        aggregate = LifetimeTokens(runs_stated.input, runs_stated.output)
     steps = _steps(facts)
     if facts.steps and verdict.is_over and verdict.status == c.ERROR:
         steps = _failed(steps, value_of(facts.step))

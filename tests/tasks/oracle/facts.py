@@ -174,7 +174,9 @@ class Facts:
             if _is_beside(n, role):
                 continue
             if role is Role.LLM:
-                found.append(Call(n.at, n.key, n.o.start_ns or n.at, False, failed, int(r.finish), "", ""))
+                found.append(
+                    Call(n.at, n.key, n.o.start_ns or n.at, False, failed, int(r.finish), "", " ".join(r.asked_ids))
+                )
             elif role is Role.TOOL and not r.is_same_call:
                 gave = 1 if r.has_no_result or r.is_interrupt else 2 if r.has_result else 3 if r.may_wait else 0
                 found.append(
@@ -233,6 +235,16 @@ class Facts:
             for n, role, _ in self.spans
             if role in (Role.LLM, Role.TOOL) and n.begins and not n.r.is_same_call
         )  # type: ignore[no-any-return]
+
+    @cached_property
+    def answered(self) -> tuple[str, ...]:
+        """The ids of the tool calls whose results the first model call has got."""
+        found = _value(
+            Said(0, -n.begins, _ended_first(n) + n.key, n.r.answered_ids)
+            for n, role, _ in self.spans
+            if role is Role.LLM and n.begins and not n.r.is_same_call
+        )
+        return found or ()
 
     @cached_property
     def model(self) -> str | None:

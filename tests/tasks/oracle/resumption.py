@@ -27,6 +27,10 @@ class Asked(NamedTuple):
     #: The tool call that was left open, and the one by which it began: name and id.
     pending: tuple[str, str]
     began_with: tuple[str, str] | None
+    #: Ids of tool calls: for which its last model call asked; of the one it began with, or that its first model
+    #: call answers.
+    asked: frozenset[str] = frozenset()
+    takes_up: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -54,10 +58,10 @@ def resumption(traces: list[Trace], task_runs: dict[bytes, TaskRun]) -> Resumpti
             for id in _ids(kind, run, task_runs[key]):
                 met[candidates(task_runs[key].run.tenant, kind, id)].append(run)
         for _, those in sorted(met.items(), reverse=True):  # of several shared calls or conversations the first wins
-            for run_key, former in _continued(those).items():
+            for run_key, former in _continued(those, is_by_call=kind == "a").items():
                 out.goes_on[run_key] = former
                 out.repeated_in.discard(run_key)
-                if any(runs[former].pending):
+                if any(runs[former].pending) and _does_pending(runs[former], runs[run_key]):
                     out.repeated_in.add(run_key)
     for key in out.goes_on:
         out.hangs_below.pop(key, None)
@@ -75,22 +79,35 @@ def _asked(s: TaskRun) -> Asked:
         pending = (tool.name[:2000], tool.id)
     first = facts.first_call
     began_with = (first[1], first[2]) if first is not None and first[0] == "tool" else None
-    return Asked(s.key, s.run.trace.domain, s.start_ns, end, root.agent_name, s.waits, pending, began_with)
+    asked = frozenset(call.id.split()) if s.waits and call is not None else frozenset[str]()
+    takes_up = {began_with[1] if began_with is not None else "", *facts.answered}
+    return Asked(
+        s.key,
+        s.run.trace.domain,
+        s.start_ns,
+        end,
+        root.agent_name,
+        s.waits,
+        pending,
+        began_with,
+        asked - {""},
+        frozenset(takes_up - {""}),
+    )
 
 
 def _ids(kind: str, run: Asked, s: TaskRun) -> set[str]:
     """Return the tool calls, or the conversation, by which a run is found."""
     if kind == "c":
         return {s.facts.conversation} if s.facts.conversation else set()
-    return {run.pending[1], run.began_with[1] if run.began_with is not None else ""} - {""}
+    return {run.pending[1], *run.asked, *run.takes_up} - {""}
 
 
-def _continued(runs: list[Asked]) -> dict[bytes, bytes]:
+def _continued(runs: list[Asked], *, is_by_call: bool) -> dict[bytes, bytes]:
     """Return successors with their former runs: each wait has one successor, the earliest."""
     out: dict[bytes, bytes] = {}
     waiting: list[Asked] = []
     for run in sorted(runs, key=lambda r: (r.start_ns, r.key)):
-        fitting = [w for w in waiting if w.end_ns <= run.start_ns and _goes_on(w, run)]
+        fitting = [w for w in waiting if w.end_ns <= run.start_ns and (_takes_up if is_by_call else _goes_on)(w, run)]
         if fitting:
             former = max(fitting, key=lambda w: (w.end_ns, w.key))
             waiting.remove(former)
@@ -102,6 +119,15 @@ def _continued(runs: list[Asked]) -> dict[bytes, bytes]:
 
 def _goes_on(before: Asked, run: Asked) -> bool:
     """Return whether a run does the open work of the waiting run."""
+    return _takes_up(before, run) or _does_pending(before, run)
+
+
+def _takes_up(before: Asked, run: Asked) -> bool:
+    """Return whether a run begins with a tool call that the waiting run left open or asked for, by its id."""
+    return bool(({before.pending[1]} | before.asked) & run.takes_up)
+
+
+def _does_pending(before: Asked, run: Asked) -> bool:
     name, id = before.pending
     if not name and not id and before.waits == 2:
         return not before.agent_name or not run.agent_name or before.agent_name == run.agent_name

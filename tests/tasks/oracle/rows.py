@@ -183,6 +183,19 @@ def _tokens(task: Task) -> tuple[int | None, int | None]:
             input_ - input_before if input_ is not None else None,
             output - output_before if output is not None else None,
         )
+    stated = [
+        b.best.r.aggregate
+        for run in task.runs
+        for b in run.owners
+        if b.best is not None and b.best.is_end and b.is_root_span and not b.best.o.parent_id
+        if b.best.r.aggregate is not None and not b.best.r.totals_of
+    ]
+    inputs, outputs = (
+        [u.input for u in stated if u.input is not None],
+        [u.output for u in stated if u.output is not None],
+    )
+    if max(len(inputs), len(outputs)) > 1:
+        return sum(inputs) if inputs else None, sum(outputs) if outputs else None
     return total
 
 
