@@ -46,7 +46,7 @@ def ended(*observations: Observation) -> tuple[Task, str]:
         (
             [root_span(Status.ERROR, "Max turns (3) exceeded", **{"error.type": "agents.MaxTurnsExceeded"})],
             "max_steps",
-            "Stopped at its maximum of steps: agents.MaxTurnsExceeded: Max turns (3) exceeded",
+            "Stopped at its maximum of steps: MaxTurnsExceeded: Max turns (3) exceeded",
         ),
         ([root_span(Status.ERROR, "Guardrail tripwire triggered")], "guardrail", "Stopped by a guardrail: Guardrail "),
         ([root_span(Status.ERROR, "no answer", **{"error.type": "TimeoutError"})], "timed_out", "Timed out: Timeout"),
