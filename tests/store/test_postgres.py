@@ -370,6 +370,16 @@ async def test_without_prepared_statements(postgres_dsn: str) -> None:
     await store.close()
 
 
+async def test_tables_of_another_version_are_named(postgres_dsn: str) -> None:
+    """A database whose tables lack a column of this version says so, and which command mends it."""
+    store = PostgresStore(postgres_dsn, rules=ROUTED_RULES, pool_size=1)
+    await store.open()
+    await store.run(lambda c: c.execute("ALTER TABLE agent_tasks DROP COLUMN title CASCADE"))
+    with pytest.raises(StoreUnavailable, match=r"not those of this version.*title.*`spanpost db upgrade`.*db reset"):
+        await store.record(a_run("older"))
+    await store.close()
+
+
 async def test_as_many_statements_are_kept_as_the_settings_say(postgres_dsn: str) -> None:
     """`database.statement_cache` sets the statements of a pool's connection, for both kinds of database."""
     named = open_store(load(database={"url": postgres_dsn, "statement_cache": 3}, console={}))

@@ -59,7 +59,8 @@ async def test_a_person_reads_what_happened():
     (post,) = receiver.posted
     body = json.loads(post.body)
     assert (post.path, body["title"], body["type"]) == ("/in", "❌ Quarterly report: failed", "failure")
-    assert body["message"].splitlines() == ["It failed", "no answer", "reporter · 18.4k in · 1.2k out · $0.04 · 3 min 00 s"]
+    figures = "reporter · 18.4k in · 1.2k out · $0.04 · 3 min 00 s"
+    assert body["message"].splitlines() == ["It failed", "no answer", figures]
 
 
 async def test_a_state_is_not_sent():

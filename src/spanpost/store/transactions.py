@@ -157,6 +157,11 @@ async def transact(
                 "the database forgets prepared statements, as behind a pooler that pools transactions and was not"
                 " recognised: set SPANPOST_DATABASE__STATEMENT_CACHE=0"
             ) from error
+        except (asyncpg.UndefinedColumnError, asyncpg.UndefinedTableError) as error:
+            raise StoreUnavailable(
+                f"the database's tables are not those of this version ({error}): run `spanpost db upgrade`; a database"
+                " of a development version is not upgraded, `spanpost db reset` makes it new"
+            ) from error
         except (
             asyncpg.PostgresError,
             asyncpg.InterfaceError,
