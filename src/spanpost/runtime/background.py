@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from abc import ABC, abstractmethod
+
+from spanpost.model.errors import StoreUnavailable
+from spanpost.text.sanitise import line
+
+log = logging.getLogger(__name__)
 
 
 class Background(ABC):
@@ -25,3 +31,24 @@ class Background(ABC):
     @abstractmethod
     async def _run(self) -> None:
         """Run until cancelled."""
+
+
+class Rounds(Background):
+    """Work in rounds, `_interval` seconds apart. `_purpose` begins the log line of a failed round."""
+
+    _interval: float
+    _purpose: str
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self._round()
+            except StoreUnavailable:
+                pass  # the dispatcher logs it; what is due stays due
+            except Exception as error:
+                log.error("%s: %s: %s", self._purpose, type(error).__name__, line(str(error), 300))
+            await asyncio.sleep(self._interval)
+
+    @abstractmethod
+    async def _round(self) -> object:
+        """Do what is due. Raises `StoreUnavailable`."""

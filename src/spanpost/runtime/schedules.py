@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Final
 
-from spanpost.model.errors import StoreUnavailable
 from spanpost.model.launch_orders import Taken
 from spanpost.routing.launch_orders import Launches
+from spanpost.runtime.background import Rounds
 from spanpost.store.protocols import LaunchOrders
-from spanpost.text.sanitise import line
-
-log = logging.getLogger(__name__)
-
-#: Interval of checks for due times, seconds.
-CHECK: Final = 1.0
 
 
-class Schedules:
+class Schedules(Rounds):
     """Places the orders of schedules when their times come. All gateways on a database place the same orders, and
     each order is placed once.
     """
+
+    _name, _interval, _purpose = "spanpost-schedules", 1.0, "a schedule could not start its work"
 
     def __init__(
         self,
@@ -36,29 +29,11 @@ class Schedules:
         self._launches = launches
         self._tenant = tenant
         self._wake = wake
-        self._task: asyncio.Task[None] | None = None
         #: The last time of each schedule that was looked after, by name.
         self._done: dict[str, datetime] = {}
 
-    def start(self) -> None:
-        """Start checking, in the running loop."""
-        self._task = asyncio.create_task(self._run(), name="spanpost-schedules")
-
-    async def close(self) -> None:
-        """Stop checking."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _run(self) -> None:
-        while True:
-            try:
-                await self.scan(datetime.now(UTC))
-            except StoreUnavailable:
-                pass  # the dispatcher logs it; a time stays due until `max_age`
-            except Exception as error:
-                log.error("a schedule could not start its work: %s: %s", type(error).__name__, line(str(error), 300))
-            await asyncio.sleep(CHECK)
+    async def _round(self) -> int:
+        return await self.scan(datetime.now(UTC))
 
     async def scan(self, now: datetime) -> int:
         """Place the orders that are due; return how many are new. Raises `StoreUnavailable`."""

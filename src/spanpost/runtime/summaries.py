@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -11,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from spanpost.model.deliveries import Delivery, Mode, RateLimit, Receipt, SinkCall
-from spanpost.model.errors import DeliveryError, Rejected, StoreUnavailable
+from spanpost.model.errors import DeliveryError, Rejected
 from spanpost.model.launch_orders import Order, OrderQuery, Taken
 from spanpost.model.queries import TaskFilter
 from spanpost.model.summaries import SUMMARY, Board, Summary
@@ -19,24 +18,24 @@ from spanpost.model.tasks import Task
 from spanpost.routing import summaries
 from spanpost.routing.launch_orders import KEPT
 from spanpost.routing.routes import Route, Routes
+from spanpost.runtime.background import Rounds
 from spanpost.semconv import FINAL_STATUSES, STATUSES
 from spanpost.sinks.base import Sink
 from spanpost.store.protocols import LaunchOrders, Reader
-from spanpost.text.sanitise import line
 
 log = logging.getLogger("spanpost.runtime.summaries")
 
 _UNDER_WAY: Final = tuple(status for status in STATUSES if status not in FINAL_STATUSES)
 #: Tasks per query.
 _PAGE: Final = 500
-#: Interval of checks for due summaries, seconds.
-RECONCILE: Final = 5.0
 
 
-class Summaries:
+class Summaries(Rounds):
     """Digests and boards of one process. All processes on a database make the same ones, and each is
     ordered once.
     """
+
+    _name, _interval, _purpose = "spanpost-summaries", 5.0, "digests and boards could not be made"
 
     def __init__(
         self,
@@ -52,7 +51,6 @@ class Summaries:
         self._routes = routes
         self._tenant = tenant
         self._wake = wake
-        self._task: asyncio.Task[None] | None = None
         self._done: dict[str, datetime] = {}
         self._turns: dict[str, int] = {}
         self.carriers = self.carriers_to(sinks)
@@ -61,26 +59,9 @@ class Summaries:
         """Return the carriers of summaries to sinks."""
         return {SUMMARY + name: SummaryCarrier(self._launch_orders, sink) for name, sink in sinks.items()}
 
-    def start(self) -> None:
-        """Start checking, in the running loop."""
-        self._task = asyncio.create_task(self._run(), name="spanpost-summaries")
-
-    async def close(self) -> None:
-        """Stop checking."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _run(self) -> None:
-        while True:
-            try:
-                if any(route.digest or route.board for route in self._routes().routes):
-                    await self.scan()
-            except StoreUnavailable:
-                pass  # the dispatcher logs it; due summaries stay due
-            except Exception as error:
-                log.error("digests and boards could not be made: %s: %s", type(error).__name__, line(str(error), 300))
-            await asyncio.sleep(RECONCILE)
+    async def _round(self) -> None:
+        if any(route.digest or route.board for route in self._routes().routes):
+            await self.scan()
 
     async def scan(self, now: datetime | None = None) -> int:
         """Order the summaries that are due; return the number of messages. `now` is the store's clock. Raises
