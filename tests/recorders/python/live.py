@@ -92,12 +92,11 @@ class Stub(record.Recorder):
         return super().answer(api, model, asked)
 
 
-def packages_of(program: Path) -> list[str]:
-    """Return the dependencies in a program's first lines (PEP 723)."""
+def block_of(program: Path) -> dict[str, Any]:
+    """Return what a program's first lines say (PEP 723): dependencies, and whose scenarios it runs."""
     found = re.search(r"(?m)^# /// script\n((?:#.*\n)+?)# ///$", program.read_text())
     assert found, f"{program}: no block '# /// script' with its dependencies"
-    text = "".join(line.removeprefix("#").removeprefix(" ") for line in found[1].splitlines(True))
-    return list(tomllib.loads(text)["dependencies"])
+    return tomllib.loads("".join(line.removeprefix("#").removeprefix(" ") for line in found[1].splitlines(True)))
 
 
 def answers_of(program: Path) -> dict[str, list[str]]:
@@ -238,10 +237,12 @@ def main() -> int:
     parser.add_argument("--update", action="store_true")
     given = parser.parse_args()
     program = HERE / f"{given.framework.replace('-', '_')}.py"
-    answers, packages = answers_of(program), packages_of(program)
+    block = block_of(program)
+    scenes = HERE / f"{block['same-as']}.py" if "same-as" in block else program
+    answers, packages = answers_of(scenes), block["dependencies"]
     venv = installed(given.framework, packages, given.update)
     versions = versions_of(venv, packages)
-    scenarios = given.scenarios or [name for name in answers if f'"{name}"' in program.read_text()]
+    scenarios = given.scenarios or [name for name in answers if f'"{name}":' in scenes.read_text()]
     if given.seen:
         note(given.framework, versions, scenarios)
         return 0
