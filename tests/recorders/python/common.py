@@ -6,7 +6,6 @@ import asyncio
 import inspect
 import os
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Awaitable, Callable
@@ -92,6 +91,3 @@ def main(scenarios: dict[str, Callable[[], Any]]) -> None:
             traceback.print_exc()
         print("raised", type(error).__name__, str(error)[:300])
     provider.force_flush()
-    left = [t.name for t in threading.enumerate() if not t.daemon and t is not threading.main_thread()]
-    if left:
-        print("threads left:", left)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import asyncio
 import json
 import os
 import re
@@ -23,11 +24,14 @@ import tempfile
 import threading
 import time
 import tomllib
+from contextlib import closing
 from datetime import UTC, datetime
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 from string import ascii_lowercase
 from typing import Any
+
+import asyncpg
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
@@ -35,7 +39,9 @@ sys.path.insert(0, str(HERE.parent))
 
 import record  # noqa: E402
 
+from spanpost.model.tasks import Task  # noqa: E402
 from spanpost.sinks.slack.preview import PREVIEWED  # noqa: E402
+from spanpost.store.heartbeats import shown  # noqa: E402
 from tests.conftest import fresh_database, made_server  # noqa: E402
 
 SEEN = ROOT / "tests" / "captures" / "live.json"
@@ -77,6 +83,13 @@ TURNING = threading.Lock()
 ANSWERED = '"role": "tool"|"function_call_output"|"tool_result"|"functionResponse"'
 
 
+class Server(ThreadingHTTPServer):
+    """A server that keeps silent about callers who left."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing."""
+
+
 class Stub(record.Recorder):
     """The stub of ``record.py``, a little slower, that can answer by the turn of a conversation."""
 
@@ -92,12 +105,11 @@ class Stub(record.Recorder):
         return super().answer(api, model, asked)
 
 
-def packages_of(program: Path) -> list[str]:
-    """Return the dependencies in a program's first lines (PEP 723)."""
+def block_of(program: Path) -> dict[str, Any]:
+    """Return what a program's first lines say (PEP 723): dependencies, and whose scenarios it runs."""
     found = re.search(r"(?m)^# /// script\n((?:#.*\n)+?)# ///$", program.read_text())
     assert found, f"{program}: no block '# /// script' with its dependencies"
-    text = "".join(line.removeprefix("#").removeprefix(" ") for line in found[1].splitlines(True))
-    return list(tomllib.loads(text)["dependencies"])
+    return tomllib.loads("".join(line.removeprefix("#").removeprefix(" ") for line in found[1].splitlines(True)))
 
 
 def answers_of(program: Path) -> dict[str, list[str]]:
@@ -154,27 +166,55 @@ def told(preview: Path) -> list[str]:
     return lines
 
 
-def rows(environment: dict[str, str]) -> list[dict[str, Any]]:
+async def rows(database: str) -> list[Task]:
     """Return the tasks in the database."""
-    done = subprocess.run(
-        [sys.executable, "-m", "spanpost", "tasks", "--json", "--limit", "1000"],
-        env=environment, capture_output=True, text=True, cwd="/tmp",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return list(json.loads(done.stdout)["tasks"])
+    connection = await asyncpg.connect(database)
+    try:
+        found = await connection.fetch("SELECT doc, spanpost_phase(t) FROM agent_tasks t ORDER BY started_at")
+        return [shown(doc, phase) for doc, phase in found]
+    finally:
+        await connection.close()
 
 
-def run(framework: str, scenario: str, answers: list[str], venv: Path, database: str, captures: Path | None) -> None:
+class Program:
+    """A program whose packages are imported, so that each scenario starts at once."""
+
+    def __init__(self, framework: str, venv: Path) -> None:
+        self.framework = framework
+        self._process = subprocess.Popen(
+            [venv / "bin/python", "-P", "-m", "tests.recorders.python.warm", _path(framework)],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def run(self, scenario: str, environment: dict[str, str], directory: Path) -> tuple[int, str]:
+        """Run a scenario; return its exit status and what it printed."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        output = directory / "output"
+        self._process.stdin.write(json.dumps([scenario, environment, str(directory), str(output)]) + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline()), output.read_text()
+
+    def close(self) -> None:
+        """Let the process end."""
+        self._process.communicate()
+
+
+def _path(framework: str) -> Path:
+    return HERE / f"{framework.replace('-', '_')}.py"
+
+
+def run(program: Program, scenario: str, answers: list[str], database: str, captures: Path | None) -> None:
     """Run one scenario and print what was seen."""
+    name = f"{program.framework}/{scenario}"
     with tempfile.TemporaryDirectory() as keep:
-        stub = Stub(f"{framework}/{scenario}", answers, (captures or Path(keep)) / framework / scenario)
-        server = ThreadingHTTPServer(("127.0.0.1", 0), record._handler(stub))
+        stub = Stub(name, answers, (captures or Path(keep)) / name)
+        server = Server(("127.0.0.1", 0), record._handler(stub))
         threading.Thread(target=server.serve_forever, daemon=True).start()
         preview = Path(keep) / "slack.jsonl"
         environment = {
-            **os.environ,
             **record.addresses(f"http://127.0.0.1:{server.server_port}"),
-            "PYTHONPATH": str(ROOT),
             "DATABASE_URL": database,
             "SPANPOST_SLACK__PREVIEW_FILE": str(preview),
             "SPANPOST_SLACK__EDITS_PER_MINUTE": "60000",
@@ -184,34 +224,30 @@ def run(framework: str, scenario: str, answers: list[str], venv: Path, database:
             "OTEL_SERVICE_NAME": "weather",
         }
         clock = time.monotonic()
-        done = subprocess.run(
-            [venv / "bin/python", "-P", HERE / f"{framework.replace('-', '_')}.py", scenario],
-            env=environment, cwd=keep, capture_output=True, text=True, timeout=120,
-        )  # fmt: skip
+        status, output = program.run(scenario, environment, Path(keep))
         server.shutdown()
-        print(f"\n## {framework} {scenario}: exit {done.returncode}, {time.monotonic() - clock:.1f} s")
-        print("\n".join(f"  | {line[:400]}" for line in (done.stdout + done.stderr[-3000:]).splitlines()))
-        print("\n".join(told(preview)))
-        for task in sorted(rows(environment), key=lambda task: str(task["started_at"])):
-            print("  =", _row(task))
+        lines = [f"\n## {name}: exit {status}, {time.monotonic() - clock:.1f} s"]
+        lines += [f"  | {line[:400]}" for line in output[-4000:].splitlines()]
+        lines += told(preview)
+        lines += [f"  = {_row(task)}" for task in asyncio.run(rows(database))]
         if captures:
             stub.finish()
         good = [call for call in stub.calls if call["error"] is None]
-        print(
+        lines.append(
             f"  served: {len(good)} of {len(stub.calls)} calls, {sum(c['input_total'] for c in good)} in, "
             f"{sum(c['output'] for c in good)} out, {sum(c['cached_read'] for c in good)} cached, "
             f"{sum(len(c['tools']) for c in good)} tools asked"
         )
+        print("\n".join(lines), flush=True)
 
 
-def _row(task: dict[str, Any]) -> str:
-    parent = f" below {task['parent_task_id'][-8:]}" if task.get("parent_task_id") else ""
-    reason = f" ({task['status_reason']})" if task.get("status_reason") else ""
+def _row(task: Task) -> str:
+    parent = f" below {task.parent_task_id[-6:]}" if task.parent_task_id else ""
+    reason = f" ({task.end_reason})" if task.end_reason else ""
     return (
-        f"{task['task_id'][-8:]}{parent} {task['name']!r} {task['status']}{reason}: {task.get('runs', 1)} runs, "
-        f"{task['llm_calls']} calls ({task.get('llm_errors')} failed), {task['tool_calls']} tools "
-        f"({task.get('tool_errors')} failed), {task['input_tokens']} in, {task['output_tokens']} out, "
-        f"{task['cache_read_tokens']} cached"
+        f"{task.task_id[-6:]}{parent} {task.name!r} {task.status}{reason}: {task.runs} runs, {task.llm_calls} calls, "
+        f"{task.tool_calls} tools ({task.tool_errors} failed), {task.input_tokens} in, {task.output_tokens} out, "
+        f"{task.cache_read_tokens} cached"
     )
 
 
@@ -237,19 +273,21 @@ def main() -> int:
     parser.add_argument("--seen", action="store_true")
     parser.add_argument("--update", action="store_true")
     given = parser.parse_args()
-    program = HERE / f"{given.framework.replace('-', '_')}.py"
-    answers, packages = answers_of(program), packages_of(program)
+    program = _path(given.framework)
+    block = block_of(program)
+    scenes = HERE / f"{block['same-as']}.py" if "same-as" in block else program
+    answers, packages = answers_of(scenes), block["dependencies"]
     venv = installed(given.framework, packages, given.update)
     versions = versions_of(venv, packages)
-    scenarios = given.scenarios or [name for name in answers if f'"{name}"' in program.read_text()]
+    scenarios = given.scenarios or [name for name in answers if f'"{name}":' in scenes.read_text()]
     if given.seen:
         note(given.framework, versions, scenarios)
         return 0
     print(given.framework, versions)
-    with made_server(None) as server:
+    with made_server(None) as server, closing(Program(given.framework, venv)) as running:
         for scenario in scenarios:
             with fresh_database(server) as database:
-                run(given.framework, scenario, answers[scenario], venv, database, given.captures)
+                run(running, scenario, answers[scenario], database, given.captures)
     return 0
 
 
