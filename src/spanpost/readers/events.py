@@ -59,6 +59,8 @@ _WRAPPED = re.compile(r"([^:{}]{1,80}): \{.{0,300}?[\"']error[\"']: ?([\"'])(.*)
 _LISTED = re.compile(
     r"\{'message': '([^'{}]{1,200})', 'data': (?:\{'error': (['\"])(.*)\2\}|\{[^{}]{0,500}\}|None)\}\Z", re.DOTALL
 )
+#: A run's status in place of a reason (agno): the call that failed has the reason.
+_ONLY_STATUS = re.compile(r"run status: (?:error|failed)", re.IGNORECASE)
 _TRACEBACK = "Traceback (most recent call last)"
 _MESSAGE = 8192
 #: Characters that are read of the end of a log.
@@ -115,6 +117,8 @@ def failure_of(kind: str | None, message: str | None, log_tail: str = "") -> Fai
     message; what follows it is a log.
     """
     kind, message = kind or "", message or ""
+    if _ONLY_STATUS.fullmatch(message):
+        message = ""
     if kind in _ANY:  # LangSmith's export and JavaScript write it for all; the type may be in the message
         message = _without_type(message.strip(), kind)
         kind = ""

@@ -35,7 +35,7 @@ def react(*tools: Any, limit: float = 30, **more: Any) -> Any:
     return dspy.ReAct("question -> answer", tools=[*(tools or (common.get_weather,))], **more)
 
 
-class WeatherDesk(dspy.Module):  # type: ignore[misc]
+class WeatherProgram(dspy.Module):  # type: ignore[misc]
     """A program of its own."""
 
     def __init__(self) -> None:
@@ -66,7 +66,7 @@ if __name__ == "__main__":
     common.main(
         {
             "ok": lambda: react()(question="Weather in Oslo?"),
-            "module": lambda: WeatherDesk()(question="Weather in Oslo?"),
+            "module": lambda: WeatherProgram()(question="Weather in Oslo?"),
             "toolfail": lambda: react(common.book_flight)(question="Book a flight to Oslo."),
             "err400": lambda: react()(question="Weather in Oslo?"),
             "err500": lambda: react()(question="Weather in Oslo?"),
