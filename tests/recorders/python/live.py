@@ -274,7 +274,7 @@ def main() -> int:
     parser.add_argument("--captures", type=Path)
     parser.add_argument("--seen", choices=["right", "silent"])
     parser.add_argument("--update", action="store_true")
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     program = _path(given.framework)
     block = block_of(program)
     scenes = HERE / f"{block['same-as']}.py" if "same-as" in block else program
