@@ -25,7 +25,7 @@ from spanpost.tasks.work import Key, RecordSet
 #: Unconfirmed exceptions kept of one subtree, the earliest.
 DOUBTFUL_CAP = 16
 _ERROR, _RESOLVED = Kind.ERROR, Kind.APPROVAL_RESOLVED
-_OF_QUESTIONS = (Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED)
+_RANKED = (Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED, Kind.ERROR)
 _ENDED, _INTERVENTION = Part.ENDED, Part.INTERVENTION
 
 
@@ -52,6 +52,9 @@ class Occurrences:
         seen = self.seen.get(key)
         copy = p.content_hash + o.trace_id + o.span_id  # two spans may report the same approval in the same words
         at_ns = o.at_ns if o.part is not _INTERVENTION else 0
+        if kind is _ERROR and r.failure is not None:  # of several reports of a failure the one that says most stands
+            copy = at_ns.to_bytes(8, "big") + copy
+            at_ns = -len(r.failure.type) - len(r.failure.message)
         if kind is _RESOLVED and o.part is _INTERVENTION and r.approval is not None:
             self._replace_reported(p, r.approval, Seen(-1, copy))
         if seen is not None and (seen.at_ns, seen.key) <= (at_ns, copy):
@@ -108,8 +111,8 @@ class Occurrences:
 
         def keep(checkpoint: Checkpoint, key: Key) -> None:
             known = resolved.get(checkpoint.id)
-            # At equal times, and for questions, the later report ranks first.
-            if known is None or checkpoint.kind in _OF_QUESTIONS or checkpoint.at <= known.checkpoint.at:
+            # At equal times, and for questions and failures, the later report ranks first.
+            if known is None or checkpoint.kind in _RANKED or checkpoint.at <= known.checkpoint.at:
                 resolved[checkpoint.id] = TaskCheckpoint(checkpoint, key)
 
         for own in self.states.moved_subtrees():

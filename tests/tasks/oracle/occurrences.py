@@ -63,7 +63,7 @@ def occurrences(traces: list[Trace]) -> list[Occurrence]:
                 if kind is None:
                     continue
                 one = Occurrence(_id(n, kind), kind, n, span)
-                if one.id not in found or _rank(n) < _rank(found[one.id].n):
+                if one.id not in found or _rank(one) < _rank(found[one.id]):
                     found[one.id] = one
                 if kind is Kind.APPROVAL_RESOLVED and n.is_act and n.r.approval is not None:
                     decided.add(named(trace.tenant, "approval_told", n.r.approval.id, trace.id.hex()))
@@ -71,8 +71,11 @@ def occurrences(traces: list[Trace]) -> list[Occurrence]:
     return out
 
 
-def _rank(n: Note) -> tuple[int, bytes]:
-    return 0 if n.is_act else n.o.at_ns, n.key + n.o.trace_id + n.o.span_id
+def _rank(one: Occurrence) -> tuple[int, int, bytes]:
+    """Return what sorts first: of a failure the report that says most, else the earliest."""
+    n, r = one.n, one.n.r
+    says = len(r.failure.type) + len(r.failure.message) if one.kind is Kind.ERROR and r.failure is not None else 0
+    return -says, 0 if n.is_act else n.o.at_ns, n.key + n.o.trace_id + n.o.span_id
 
 
 def _kind(n: Note, role: Role) -> Kind | None:
