@@ -57,6 +57,7 @@ GEMINI_CLI = Cli(
     heads=("gemini_cli",),
     events={
         "user_prompt": SessionPart.PROMPT,
+        "api_request": SessionPart.CALL_BEGAN,
         "api_response": SessionPart.CALL,
         "api_error": SessionPart.CALL_FAILED,
         "tool_call": SessionPart.TOOL,
@@ -65,8 +66,17 @@ GEMINI_CLI = Cli(
         "agent.finish": SessionPart.AGENT_ENDED,
         "plan.approval_mode_duration": SessionPart.PROMPT_ENDED,
     },
-    only={"plan.approval_mode_duration": ("interactive", {"False": SessionPart.PROMPT_ENDED})},
-    spans={"llm_call": SessionPart.CALL},
+    only={
+        "plan.approval_mode_duration": ("interactive", {"False": SessionPart.PROMPT_ENDED}),
+        "api_request": ("role", {"main": SessionPart.CALL_BEGAN}),
+    },
+    spans={
+        "llm_call": SessionPart.CALL,
+        "tool_call": SessionPart.GOES_ON,
+        # At a terminal: a model call with the tools that it asked for. The last one has none.
+        "user_prompt": SessionPart.PROMPT_ENDED,
+        "system_prompt": SessionPart.PROMPT_ENDED,
+    },
     span_scopes=("gemini-cli",),
     meters={"gemini_cli.token.usage": TokenMeter.TOKENS, "gemini_cli.session.count": TokenMeter.SESSION},
     sorts={"input": "input", "output": "output", "cache": "cache_read", "thought": "reasoning"},
@@ -179,6 +189,11 @@ QWEN_CLI = Cli(
     call_key=_qwen_call,
 )
 
+def _is_opencode_aside(attributes: Mapping[str, Any]) -> bool:
+    """Return whether a call is for the session's title: it offers no tools."""
+    return attributes.get("ai.operationId") == "ai.streamText.doStream" and not attributes.get("ai.prompt.tools")
+
+
 #: opencode 1.18 with ``experimental.openTelemetry``: the Vercel AI SDK's spans, each with the session, among a thousand
 #: others. A run without a terminal ends before its last spans are sent.
 OPENCODE_CLI = Cli(
@@ -198,6 +213,8 @@ OPENCODE_CLI = Cli(
         "tool_name": ("ai.toolCall.name",),
         "tool_call_id": ("ai.toolCall.id",),
     },
+    rests_after_answers=True,
+    is_quiet=_is_opencode_aside,
 )
 
 

@@ -73,6 +73,8 @@ def read_span_event(cli: Cli, o: Observation) -> Reading | None:
 
 #: A record without meaning here: kept with its span, and no sign of work.
 _QUIET = Reading(is_quiet=True)
+#: Time between the end of a tool and that of its round, at most (recorded: 7 ms); no model answers as fast.
+_ROUND_NS = 25_000_000
 #: A span of a CLI that is not read.
 _UNREAD = Reading()
 
@@ -113,7 +115,8 @@ def _call(r: SessionRecord) -> Reading | None:
     usage = r.usage()
     if usage is None and r.cli.rests_after_calls:
         return None  # the same event without figures comes first
-    return _as_call(r, usage, None, rests=r.cli.rests_after_calls)
+    is_answer = r.cli.rests_after_answers and not r.is_quiet and v.finish(r.get("finish")) is Finish.STOP
+    return _as_call(r, usage, None, rests=r.cli.rests_after_calls or is_answer)
 
 
 def _call_failed(r: SessionRecord) -> Reading:
@@ -133,7 +136,7 @@ def _as_call(r: SessionRecord, usage: Usage | None, failure: Failure | None, *, 
         failure=failure,
         finish=v.finish(r.get("finish")) or Finish.UNKNOWN,
         call_key=key,
-        occurrence=failure_key(r.identifier("request") or _span_of(r)) if failure is not None else "",
+        occurrence=failure_key(r.session, r.identifier("request") or _span_of(r)) if failure is not None else "",
         rests=is_final or rests,
         is_aside=r.is_aside,
         is_unattended=bool(r.cli.unattended_source) and r.get("source") == r.cli.unattended_source,
@@ -202,6 +205,14 @@ def _prompt_ended(r: SessionRecord) -> Reading:
     return r.event(rests=True, is_idle=True, is_quiet=True)
 
 
+def _call_began(r: SessionRecord) -> Reading:
+    return r.event()
+
+
+def _goes_on(r: SessionRecord) -> Reading:
+    return msgspec.structs.replace(r.event(), at_ns=r.at_ns + _ROUND_NS)
+
+
 def _session_began(r: SessionRecord) -> Reading | None:
     if not r.is_session():
         return None
@@ -225,7 +236,7 @@ def _as_tool(r: SessionRecord, **said: Any) -> Reading:
         tool_name=name,
         tool_call_id=call,
         call_key=f"tool\0{r.session}\0{call}" if call else "",
-        occurrence=failure_key(call) if said.get("failure") is not None else "",
+        occurrence=failure_key(r.session, call) if said.get("failure") is not None else "",
         is_quiet=r.is_quiet,
         stands_for=(r.trace, r.hash(8, "tool", r.prompt, call or str(r.o.index)), r.root_span, began),
         **r.common(),
@@ -325,14 +336,19 @@ _READERS: dict[SessionPart, Callable[[SessionRecord], Reading | None]] = {
     SessionPart.AGENT_BEGAN: _agent_began,
     SessionPart.AGENT_ENDED: _agent_ended,
     SessionPart.PROMPT_ENDED: _prompt_ended,
+    SessionPart.GOES_ON: _goes_on,
+    SessionPart.CALL_BEGAN: _call_began,
     SessionPart.SESSION_BEGAN: _session_began,
     SessionPart.BESIDE: _beside,
 }
 
 
-def failure_key(call: str | None) -> str:
-    """Return the occurrence of a failed call, by the call's own id: the same in its span and its record."""
-    return f"call\0{call}" if call else ""
+def failure_key(session: str, call: str | None) -> str:
+    """Return the occurrence of a failed call, by the call's own id: the same in its span and its record.
+
+    Some models count the calls of each conversation from zero.
+    """
+    return f"call\0{session}\0{call}" if call else ""
 
 
 def of_hook(cli: Cli, o: Observation) -> dict[str, Any]:
