@@ -175,6 +175,31 @@ def test_opencode_has_answered_with_a_call_that_asks_for_no_tool() -> None:
     ]
 
 
+def test_a_call_counts_once_where_its_span_has_no_figures() -> None:
+    """Without `telemetry.traces`, Gemini's default, spans say nothing by which a call's record would know them."""
+    plain = [
+        msgspec.structs.replace(
+            o, attributes={key: value for key, value in o.attributes.items() if not key.startswith("gen_ai.usage.")}
+        )
+        for o in recorded("gemini-cli/ok")
+    ]
+    [task], _ = made(plain)
+    assert (task.llm_calls, task.input_tokens, task.status) == (3, 3060, "complete")
+
+
+@pytest.mark.parametrize("milliseconds", [0, 1, 9])
+def test_a_call_that_fails_at_once_counts_once(milliseconds: int) -> None:
+    """A refused call may be shorter than a record's rounding: its span and its record are one call all the same."""
+    quick = [
+        msgspec.structs.replace(o, attributes={**o.attributes, "duration_ms": milliseconds})
+        if o.name == "gemini_cli.api_error"
+        else o
+        for o in recorded("gemini-cli/llmfail")
+    ]
+    [task], _ = made(quick)
+    assert (task.llm_calls, task.status) == (2, "error")
+
+
 @pytest.mark.parametrize("run", ["qwen-code/toolfail", "qwen-code/llmfail", "copilot-cli/toolfail"])
 def test_a_failed_call_is_reported_once(run: str) -> None:
     """A failed call is one checkpoint, whose words are those of the record or span that says more, in any order."""
