@@ -32,6 +32,7 @@ from msgspec.structs import replace
 from spanpost import semconv as c
 from spanpost.model.messages import LocaleMessage
 from spanpost.model.readings import Finish
+from spanpost.model.tasks import BETWEEN_PROMPTS
 from spanpost.tasks import acts, approvals, end_reasons
 from spanpost.tasks.context_limits import is_near, limits
 from spanpost.tasks.context_use import ContextUse, ahead
@@ -246,7 +247,7 @@ def _end(state: TaskState, facts: Facts, run: Run) -> TaskVerdict | None:
     if outcome == "rested" and not value_of(facts.is_session):
         return TaskVerdict(c.COMPLETE, "answered", "complete", True, True, at)
     if value_of(facts.is_session):
-        return TaskVerdict(c.WAITING, "session between prompts", "waiting", True, True, at)
+        return TaskVerdict(c.WAITING, BETWEEN_PROMPTS, "waiting", True, True, at)
     if outcome == "ok":
         return TaskVerdict(c.COMPLETE, "root OK", "complete", False, True, at)
     return TaskVerdict(c.COMPLETE, "root ended UNSET", "complete", True, True, at)
