@@ -75,10 +75,15 @@ def occurrence_id(o: Observation, r: Reading, kind: Kind) -> UUID:
     elif r.occurrence:
         what = f"{trace}\0{span}\0{kind}\0{r.occurrence}"
     elif o.part is Part.ENDED:
-        what = f"{trace}\0{span}\0{kind}\0ended"
+        return end_id(o, o.span_id, kind)
     else:
         what = f"{trace}\0{span}\0{o.name}\0{o.at_ns}\0{o.ordinal}"
     return uuid_of(named(f"{o.tenant}\0{what}"))
+
+
+def end_id(o: Observation, span_id: bytes, kind: Kind) -> UUID:
+    """Return the id of what the end of a span of the observation's trace reports."""
+    return uuid_of(named(f"{o.tenant}\0{o.trace_id.hex()}\0{span_id.hex()}\0{kind}\0ended"))
 
 
 def kind_of(o: Observation, r: Reading, role: Role) -> Kind | None:

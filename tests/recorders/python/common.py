@@ -55,14 +55,14 @@ async def wait_for_fax(number: str) -> str:
 
 
 async def timed_out(run: Awaitable[Any]) -> None:
-    """Give the run a second and a half."""
-    await asyncio.wait_for(run, 1.5)
+    """Give the run four seconds."""
+    await asyncio.wait_for(run, 4)
 
 
 async def cancelled(run: Awaitable[Any]) -> None:
     """Cancel the run, as an application does whose user has left."""
     task = asyncio.ensure_future(run)
-    await asyncio.sleep(1.5)
+    await asyncio.sleep(4)
     task.cancel()
     await task
 
