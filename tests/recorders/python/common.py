@@ -78,8 +78,11 @@ def in_threads(run: Callable[[str], Any]) -> None:
         list(pool.map(run, (f"What is the weather in {city}?" for city in CITIES)))
 
 
-def main(scenarios: dict[str, Callable[[], Any]]) -> None:
-    """Run the scenario that the last argument names, and print what it returned or raised."""
+def main(scenarios: dict[str, Callable[[], Any]], flush: Callable[[], object] = lambda: None) -> None:
+    """Run the scenario that the last argument names, and print what it returned or raised.
+
+    `flush` waits for what the instrumentation still holds.
+    """
     ran: Any
     try:
         ran = scenarios[sys.argv[-1]]()
@@ -90,4 +93,5 @@ def main(scenarios: dict[str, Callable[[], Any]]) -> None:
         if os.environ.get("LIVE_TRACEBACK"):
             traceback.print_exc()
         print("raised", type(error).__name__, str(error)[:300])
+    flush()
     provider.force_flush()
