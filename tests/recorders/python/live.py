@@ -6,8 +6,9 @@ with the spanpost of this tree. A stub takes the place of the model; spanpost is
 and a preview of Slack's messages. For each scenario it prints what the program said, each post (``+``), reply in the
 thread (``>``) and edit (``~``) in order, then the tasks' rows, and what the stub served.
 
-``--captures DIRECTORY`` keeps the telemetry, as ``record.py`` does. ``--seen`` notes version, date and scenarios in
-``tests/captures/live.json`` after you looked at them: reference/dialects.md shows it.
+``--captures DIRECTORY`` keeps the telemetry, as ``record.py`` does. After you looked at scenarios, ``--seen right``
+notes them with version and date in ``tests/captures/live.json``, and ``--seen silent`` those whose truth is not on the
+wire: reference/dialects.md shows it.
 """
 
 from __future__ import annotations
@@ -251,16 +252,17 @@ def _row(task: Task) -> str:
     )
 
 
-def note(framework: str, versions: dict[str, str], scenarios: list[str]) -> None:
+def note(framework: str, versions: dict[str, str], scenarios: list[str], is_told: bool) -> None:
     """Write down what was seen of a framework at its versions; other versions' scenarios are forgotten."""
     known = json.loads(SEEN.read_text()) if SEEN.exists() else {}
-    before = known.get(framework, {})
-    kept = before.get("scenarios", []) if before.get("versions") == versions else []
-    known[framework] = {
-        "versions": versions,
-        "seen": f"{datetime.now(UTC):%Y-%m-%d}",
-        "scenarios": sorted({*kept, *scenarios}),
-    }
+    entry = known.get(framework, {})
+    if entry.get("versions") != versions:
+        entry = {"versions": versions, "scenarios": [], "not_on_the_wire": []}
+    right, silent = set(entry["scenarios"]), set(entry["not_on_the_wire"])
+    entry["seen"] = f"{datetime.now(UTC):%Y-%m-%d}"
+    entry["scenarios"] = sorted(right | set(scenarios) if is_told else right - set(scenarios))
+    entry["not_on_the_wire"] = sorted(silent - set(scenarios) if is_told else silent | set(scenarios))
+    known[framework] = entry
     SEEN.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
 
 
@@ -270,9 +272,9 @@ def main() -> int:
     parser.add_argument("framework")
     parser.add_argument("scenarios", nargs="*")
     parser.add_argument("--captures", type=Path)
-    parser.add_argument("--seen", action="store_true")
+    parser.add_argument("--seen", choices=["right", "silent"])
     parser.add_argument("--update", action="store_true")
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     program = _path(given.framework)
     block = block_of(program)
     scenes = HERE / f"{block['same-as']}.py" if "same-as" in block else program
@@ -281,7 +283,7 @@ def main() -> int:
     versions = versions_of(venv, packages)
     scenarios = given.scenarios or [name for name in answers if f'"{name}":' in scenes.read_text()]
     if given.seen:
-        note(given.framework, versions, scenarios)
+        note(given.framework, versions, scenarios, given.seen == "right")
         return 0
     print(given.framework, versions)
     with made_server(None) as server, closing(Program(given.framework, venv)) as running:

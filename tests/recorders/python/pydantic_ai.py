@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import httpx
 from pydantic import BaseModel
 from pydantic_ai import Agent, DeferredToolRequests, DeferredToolResults, ToolOutput
 from pydantic_ai.models.openai import OpenAIChatModel
+from pydantic_ai.providers.openai import OpenAIProvider
 from pydantic_ai.usage import UsageLimits
 
 from tests.recorders.python import common
@@ -21,7 +23,6 @@ ANSWERS = {
     "direct": ['tool:book:{"city": "Oslo"}'],
 }
 Agent.instrument_all()
-model = OpenAIChatModel(common.MODEL)
 
 
 class Weather(BaseModel):
@@ -30,6 +31,8 @@ class Weather(BaseModel):
 
 
 def agent(*tools: Any, name: str = "weather_agent", **more: Any) -> Agent[None, Any]:
+    # A client of its own: the shared one belongs to one event loop.
+    model = OpenAIChatModel(common.MODEL, provider=OpenAIProvider(http_client=httpx.AsyncClient()))
     return Agent(model, name=name, tools=tools or (common.get_weather,), **more)
 
 
@@ -90,7 +93,7 @@ if __name__ == "__main__":
             "cancel": lambda: common.cancelled(agent().run("Weather in Oslo?")),
             "tooltimeout": lambda: common.timed_out(agent(common.wait_for_fax).run("Any fax?")),
             "parallel": lambda: common.at_once(agent().run),
-            "threads": lambda: common.in_threads(agent().run_sync),
+            "threads": lambda: common.in_threads(lambda prompt: agent().run_sync(prompt)),
             "waiting": lambda: agent(common.wait_for_fax).run_sync("Wait for two faxes.").output,
             "handoff": handoff,
             "agenttool": agenttool,
