@@ -28,8 +28,10 @@ from spanpost.text.locales.english import PHRASES, STORED, UNSTORED
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from reference.guarantees import PAGES as GUARANTEES, ledger_page, with_promises
+from reference.guarantees import PAGES as GUARANTEES
+from reference.guarantees import proofs_page, with_promises
 from reference.measured import redaction_page
+from reference.pictures import PICTURES
 from reference.quick import quick_page
 from reference.recorded import acts_page, deployments_page, words_page
 from reference.settings import settings_page
@@ -322,6 +324,8 @@ if __name__ == "__main__":
     (PAGES / "words.md").write_text(words_page())
     (PAGES / "acts.md").write_text(acts_page())
     (PAGES / "redaction.md").write_text(redaction_page())
-    (PAGES / "guarantees.md").write_text(ledger_page())
+    (PAGES / "guarantees.md").write_text(proofs_page())
     for page in sorted(GUARANTEES.glob("*.md")):
         page.write_text(with_promises(page))
+    for name, draw in PICTURES.items():
+        (PAGES.parent / "images" / "guarantees" / f"{name}.svg").write_text(str(draw()))
