@@ -29,8 +29,9 @@ from spanpost.text.locales.english import PHRASES, STORED, UNSTORED
 sys.path.insert(0, str(Path(__file__).parent))
 
 from reference.guarantees import PAGES as GUARANTEES
-from reference.guarantees import ledger_page, with_promises
+from reference.guarantees import proofs_page, with_promises
 from reference.measured import redaction_page
+from reference.pictures import PICTURES
 from reference.python_api import python_page
 from reference.quick import quick_page
 from reference.recorded import acts_page, deployments_page, seen_live, words_page
@@ -331,6 +332,8 @@ if __name__ == "__main__":
     (PAGES / "acts.md").write_text(acts_page())
     (PAGES / "redaction.md").write_text(redaction_page())
     (PAGES / "python.md").write_text(python_page())
-    (PAGES / "guarantees.md").write_text(ledger_page())
+    (PAGES / "guarantees.md").write_text(proofs_page())
     for page in sorted(GUARANTEES.glob("*.md")):
         page.write_text(with_promises(page))
+    for name, draw in PICTURES.items():
+        (PAGES.parent / "images" / "guarantees" / f"{name}.svg").write_text(str(draw()))
