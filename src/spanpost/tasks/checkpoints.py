@@ -50,6 +50,8 @@ class TaskCheckpoint(NamedTuple):
 
     checkpoint: Checkpoint
     key: Key
+    #: It was reported before, in other words: its row changes, and nothing is delivered again.
+    is_reworded: bool = False
 
 
 def occurrence_id(o: Observation, r: Reading, kind: Kind) -> UUID:
@@ -70,7 +72,7 @@ def occurrence_id(o: Observation, r: Reading, kind: Kind) -> UUID:
         return answered_id(o.tenant, r.approval.id, trace)
     if kind is Kind.ARTIFACT and r.artifact is not None:
         what = f"{trace}\0{kind}\0{unhashed(r.artifact.key)}"
-    elif r.occurrence.startswith("call\0"):  # a call's own id: the same in each of its spans and records
+    elif is_of_call(r):
         what = f"{kind}\0{r.occurrence}"
     elif r.occurrence:
         what = f"{trace}\0{span}\0{kind}\0{r.occurrence}"
@@ -79,6 +81,11 @@ def occurrence_id(o: Observation, r: Reading, kind: Kind) -> UUID:
     else:
         what = f"{trace}\0{span}\0{o.name}\0{o.at_ns}\0{o.ordinal}"
     return uuid_of(named(f"{o.tenant}\0{what}"))
+
+
+def is_of_call(r: Reading) -> bool:
+    """Tell whether an occurrence is known by a call's own id: the same in each of its spans and records."""
+    return r.occurrence.startswith("call\0")
 
 
 def kind_of(o: Observation, r: Reading, role: Role) -> Kind | None:
@@ -90,7 +97,7 @@ def kind_of(o: Observation, r: Reading, role: Role) -> Kind | None:
     """
     report = r.reports
     if report is not _NOTHING:
-        if report is _ERROR and o.name == c.EVENT_EXCEPTION and role is not _OTHER:
+        if report is _ERROR and o.name in c.EXCEPTION_EVENTS and role is not _OTHER:
             return None
         return _KINDS[report]
     if r.failure is not None and (role is _TOOL or role is _LLM) and o.part is _ENDED and not r.is_interrupt:
