@@ -1,7 +1,8 @@
 """Write the generated pages of docs/reference: settings.md from the settings' models, cli.md from the
 commands, metrics.md from the metrics, dialects.md from the dialects and the recordings, api.md from the
 OpenAPI document, messages.md from the English catalogue, deployments.md and acts.md from recorded results of tests,
-redaction.md from measured figures, quick-reference.md from most of these.
+redaction.md from measured figures, quick-reference.md from most of these, guarantees.md
+and the lists of promises from the markers and results of tests.
 
 ``python scripts/write_reference.py``, or ``make reference``. A test fails when a page is outdated."""
 
@@ -27,9 +28,10 @@ from spanpost.text.locales.english import PHRASES, STORED, UNSTORED
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from reference.guarantees import PAGES as GUARANTEES, ledger_page, with_promises
 from reference.measured import redaction_page
 from reference.quick import quick_page
-from reference.recorded import acts_page, deployments_page, words_page
+from reference.recorded import acts_page, deployments_page, seen_live, words_page
 from reference.settings import settings_page
 
 PAGES = Path(__file__).parent.parent / "docs" / "reference"
@@ -214,6 +216,12 @@ def dialects_page() -> str:
         "telemetry has the figure, and it equals the stub's. *unknown*: the telemetry lacks it, and it is shown as "
         "null.",
         _recorded(),
+        "## Python frameworks seen live",
+        "Each ran with `spanpost.attach()` and a stub for its models, at its newest version of that day; every message "
+        "was read in the order in which Slack would show it (`tests/recorders/python/live.py`). The names are "
+        "scenarios of that program. *not on the wire*: the telemetry does not say what a person would look for, such "
+        "as a time limit of the caller, which is told as cancelled.",
+        seen_live(),
     ]
     for dialect in DIALECTS:
         parts.append(f"## {dialect.name}\n\nRead from: {dialect.source}.")
@@ -318,3 +326,6 @@ if __name__ == "__main__":
     (PAGES / "words.md").write_text(words_page())
     (PAGES / "acts.md").write_text(acts_page())
     (PAGES / "redaction.md").write_text(redaction_page())
+    (PAGES / "guarantees.md").write_text(ledger_page())
+    for page in sorted(GUARANTEES.glob("*.md")):
+        page.write_text(with_promises(page))
