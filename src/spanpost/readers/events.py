@@ -100,7 +100,7 @@ def is_interrupt(kind: str, message: str) -> bool:
 
 def is_handover(kind: str, message: str) -> bool:
     """Return whether an error is a handover to another agent."""
-    return _HANDOVER.match(kind or message) is not None
+    return _HANDOVER.match(kind) is not None or _HANDOVER.match(message) is not None
 
 
 def asks_person(attributes: Mapping[str, Any]) -> bool:
@@ -313,7 +313,7 @@ def _error(o: Observation, said: dict[str, Any]) -> None:
     if is_handover(kind, message):
         return
     failure = failure_of(kind, message, log_of(a))
-    if is_cancel(kind, failure.message):
+    if is_cancel(failure.type, failure.message):
         said["is_cancelled"] = True
         return
     # The same exception has the same digest, whether and by which key a secret was taken out.
