@@ -128,6 +128,7 @@ class Client:
         return self._exporter.export(batch) is SpanExportResult.SUCCESS
 
 
+@pytest.mark.proves("one-row")
 def test_the_same_spans_come_to_the_same_through_each_client(
     server: str, stack: ExitStack, open_dir: Callable[[], Path]
 ) -> None:
@@ -159,6 +160,8 @@ def test_the_same_spans_come_to_the_same_through_each_client(
     assert all(each == figures[0] for each in figures)
 
 
+@pytest.mark.proves("one-message", "gateway-killed")
+@pytest.mark.proves("answered", "gateway-killed", "collector-killed")
 @pytest.mark.parametrize("kind", CLIENTS)
 def test_acknowledged_spans_survive_kills_and_each_task_has_one_message(
     kind: str, server: str, stack: ExitStack, open_dir: Callable[[], Path]

@@ -75,6 +75,7 @@ async def effects(dsn: str, key: UUID) -> dict[str, Any]:
     return found | {"next": row.state}
 
 
+@pytest.mark.proves("first-stands", "approval-storm")
 def test_one_decision_has_one_effect(dsn: str, needs: Callable[[str], str]) -> None:
     """All press at the same moment, and the gateway that is killed after a commit is pressed again: every person
     learns the same decision, and it is recorded, shown and granted once.

@@ -71,6 +71,7 @@ async def of_many(dsn: str) -> tuple[list[Any], set[Any], int, int]:
     return came_to, reported, rows, deadlocks
 
 
+@pytest.mark.proves("replicas", "deadlocks", "random-orders")
 def test_three_replicas_come_to_what_one_does(dsn: str, needs: Callable[[str], str]) -> None:
     """Overlapping, shuffled, repeated batches in twelve transactions cause no deadlock and the figures of one."""
     began = time.time_ns()

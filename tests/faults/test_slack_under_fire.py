@@ -85,6 +85,8 @@ class Sender:
         assert self.process.returncode == 0, self._log.read_text()
 
 
+@pytest.mark.proves("retry-after", "slack-throttles")
+@pytest.mark.proves("one-message", "gateway-killed", "slack-answer-lost", "slack-throttles", "lookup-fails")
 def test_each_task_has_one_message_and_each_checkpoint_one_reply(dsn: str, tmp_path: Path) -> None:
     """Under faults and kills each task has one current message, each checkpoint one reply, no limit is exceeded."""
     began = time.time_ns()

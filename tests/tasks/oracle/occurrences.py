@@ -57,13 +57,20 @@ def occurrences(traces: list[Trace]) -> list[Occurrence]:
     for trace in traces:
         found: dict[UUID, Occurrence] = {}
         decided = set()
+        # A failed model call around another that failed: the one within tells the failure.
+        told_below = {
+            n.o.parent_id
+            for span in trace.order
+            for n in span.copies
+            if _is_failed_call(n) and n.o.parent_id != n.o.span_id
+        }
         for span in trace.order:
             for n in span.owner.notes if span.owns_subtree else ():
                 kind = _kind(n, n.r.role if n.is_span else trace.spans[n.o.span_id].role)
-                if kind is None:
+                if kind is None or (_is_failed_call(n) and n.o.span_id in told_below):
                     continue
                 one = Occurrence(_id(n, kind), kind, n, span)
-                if one.id not in found or _rank(n, kind) < _rank(found[one.id].n, kind):
+                if one.id not in found or _rank(one) < _rank(found[one.id]):
                     found[one.id] = one
                 if kind is Kind.APPROVAL_RESOLVED and n.is_act and n.r.approval is not None:
                     decided.add(named(trace.tenant, "approval_told", n.r.approval.id, trace.id.hex()))
@@ -71,12 +78,18 @@ def occurrences(traces: list[Trace]) -> list[Occurrence]:
     return out
 
 
-def _rank(n: Note, kind: Kind) -> tuple[int, bytes]:
-    """Return the place of a copy: the earliest stands, of a failed call the one that says more."""
-    at_ns = 0 if n.is_act else n.o.at_ns
-    if kind is Kind.ERROR and n.r.failure is not None and n.r.occurrence.startswith("call\0"):
-        at_ns = -len((n.r.tool_name or n.r.model or "") + n.r.failure.type + n.r.failure.message)
-    return at_ns, n.key + n.o.trace_id + n.o.span_id
+def _is_failed_call(n: Note) -> bool:
+    """Return whether a note is the end of a model call that failed."""
+    return n.is_span and n.is_end and n.r.role is Role.LLM and _kind(n, n.r.role) is Kind.ERROR
+
+
+def _rank(one: Occurrence) -> tuple[int, int, bytes]:
+    """Return what sorts first: of a failure the report that says most, else the earliest."""
+    n, r = one.n, one.n.r
+    says = 0
+    if one.kind is Kind.ERROR and r.failure is not None:
+        says = len((r.tool_name or r.model or "") + r.failure.type + r.failure.message)
+    return -says, 0 if n.is_act else n.o.at_ns, n.key + n.o.trace_id + n.o.span_id
 
 
 def _kind(n: Note, role: Role) -> Kind | None:
