@@ -33,7 +33,7 @@ from reference.guarantees import proofs_page, with_promises
 from reference.measured import redaction_page
 from reference.pictures import PICTURES
 from reference.quick import quick_page
-from reference.recorded import acts_page, deployments_page, words_page
+from reference.recorded import acts_page, deployments_page, seen_live, words_page
 from reference.settings import settings_page
 
 PAGES = Path(__file__).parent.parent / "docs" / "reference"
@@ -220,6 +220,12 @@ def dialects_page() -> str:
         "figure was on "
         "the wire and equals the stub's. *unknown*: it was not, and is shown as null.",
         _recorded(),
+        "## Python frameworks seen live",
+        "Each ran with `spanpost.attach()` and a stub for its models, at its newest version of that day; every message "
+        "was read in the order in which Slack would show it (`tests/recorders/python/live.py`). The names are "
+        "scenarios of that program. *not on the wire*: the telemetry does not say what a person would look for, such "
+        "as a time limit of the caller, which is told as cancelled.",
+        seen_live(),
     ]
     for dialect in DIALECTS:
         parts.append(f"## {dialect.name}\n\nRead from: {dialect.source}.")

@@ -12,7 +12,18 @@ from spanpost.text.locales.english import PHRASES
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 WALKS = ROOT / "tests" / "acceptance" / "deployments"
+SEEN = ROOT / "tests" / "captures" / "live.json"
 TRIED = ROOT / "tests" / "acceptance" / "acts.json"
+
+
+def seen_live() -> str:
+    """Return the table of the Python frameworks that ran with spanpost attached, and what was looked at."""
+    rows = ["| framework | versions | seen on | right at every moment | not on the wire |", "|---|---|---|---|---|"]
+    for framework, seen in sorted(json.loads(SEEN.read_text()).items()):
+        versions = ", ".join(f"{name} {version}" for name, version in seen["versions"].items())
+        cells = [", ".join(seen[kind]) for kind in ("scenarios", "not_on_the_wire")]
+        rows.append(f"| {framework} | {versions} | {seen['seen']} | {' | '.join(cells)} |")
+    return "\n".join(rows)
 
 
 def deployments_page() -> str:

@@ -239,14 +239,9 @@ def _handler(recorder: Recorder) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-def main() -> int:
-    out, name, script, dashes, *command = sys.argv[1:]
-    assert dashes == "--", __doc__
-    recorder = Recorder(name, [step for step in script.split(";;") if step], Path(out))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(recorder))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    base = f"http://127.0.0.1:{server.server_port}"
-    given = {
+def addresses(base: str) -> dict[str, str]:
+    """Return the environment that leads to the stub and the receiver."""
+    return {
         "OPENAI_BASE_URL": f"{base}/v1",
         "OPENAI_API_KEY": "stub",
         "LANGSMITH_ENDPOINT": base,
@@ -258,6 +253,15 @@ def main() -> int:
         "OTEL_EXPORTER_OTLP_ENDPOINT": base,
         "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
     }
+
+
+def main() -> int:
+    out, name, script, dashes, *command = sys.argv[1:]
+    assert dashes == "--", __doc__
+    recorder = Recorder(name, [step for step in script.split(";;") if step], Path(out))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(recorder))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    given = addresses(f"http://127.0.0.1:{server.server_port}")
     done = subprocess.run(command, env={**os.environ, **given}, timeout=300)
     server.shutdown()
     recorder.finish()

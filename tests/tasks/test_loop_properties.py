@@ -105,7 +105,7 @@ def test_no_order_reports_a_loop_twice(seed: int, order: int) -> None:
     assert len(twin.judged) == len(set(twin.judged))
 
 
-@by_seeds(12)
+@by_seeds(60, (1034179601, 1142001901))
 def test_in_order_of_time_batches_of_any_size_report_the_same_loops(seed: int, order: int) -> None:
     """One call at a time, or all at once: the same loops are reported, with the same words and times."""
     random = Random(order)

@@ -16,7 +16,7 @@ from spanpost.model.readings import Role
 from spanpost.tasks import batches
 from tests.tasks.against_oracle import compared, outcome_of
 from tests.tasks.histories import deep, feed, history, placed, resumptions
-from tests.tasks.torn_histories import ROUTED, torn
+from tests.tasks.torn_histories import ROUTED, served, torn
 from tests.thorough import IS_THOROUGH, by_seeds
 
 #: Histories tried. A laptop tries fewer; for many more: SPANPOST_HISTORIES=10000, and pytest --timeout=0.
@@ -79,6 +79,18 @@ def test_what_is_deeper_than_is_followed_comes_to_the_same_in_any_order(seed: in
 def test_torn_histories_come_to_what_the_oracle_makes_of_them(seed: int, order: int) -> None:
     """Moved starts, copies under other roles, acts of people and prices give the oracle's rows, in any order."""
     assert compared(torn(Random(seed)), Random(order), ROUTED) == []
+
+
+@by_seeds(
+    max(40, HISTORIES // 10),
+    (5120, 120),  # an agent below another's tool call, whose request is known last
+    (1029, 29),  # a message without a name below a request
+)
+def test_requests_and_conversations_come_to_the_same_in_any_order(seed: int, order: int) -> None:
+    """Histories, conversations and torn ones, in requests and messages of queues, give the oracle's rows."""
+    for maker in (torn, history, resumptions):
+        random = Random(seed)
+        assert compared(served(random, maker(random)), Random(order), ROUTED) == []
 
 
 @given(seed=st.integers(0, 2**32), most=st.integers(1, 12))

@@ -250,6 +250,20 @@ def called_alike(random: Random, sent: list[Placed]) -> list[Placed]:
     return out
 
 
+def served(random: Random, sent: list[Placed]) -> list[Placed]:
+    """Make spans requests, messages of a queue, jobs, or calls of other programs; some have no name."""
+    out, salt = [], random.random()
+    for p in sent:
+        o, own = p.observation, Random(f"{salt}{p.observation.span_id.hex()}")
+        if p.is_span and own.random() < 0.6:
+            kind = own.choice((0, 1, 2, 2, 3, 4, 5, 5))
+            name = own.choice((o.name, "POST /answer", "GET /x?y=1", "orders process", "run/job", "?", ""))
+            o = msgspec.structs.replace(o, kind=kind, name=name, attributes={**o.attributes, "kind": kind})
+        out.append(placed(o, p.reading))
+    unique = {(p.event_id, p.content_hash): p for p in out}
+    return sorted(unique.values(), key=lambda p: (p.observation.at_ns, p.content_hash))
+
+
 TEARS: tuple[Tear, ...] = (
     early_starts,
     other_roles,

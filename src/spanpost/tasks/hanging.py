@@ -9,14 +9,17 @@ from spanpost.tasks.requests import learn
 from spanpost.tasks.span_tree import SpanTree
 
 
-def hang(tree: SpanTree, span_id: bytes, node: Node, subtree: Subtree) -> None:
-    """Take over into a subtree where its owning span hangs, what it is, and how it ended."""
+def hang(tree: SpanTree, span_id: bytes, node: Node, subtree: Subtree) -> bool:
+    """Take over into a subtree where its owning span hangs, what it is, and how it ended.
+
+    Return whether it learned of a request around it.
+    """
     subtree.role = node.role
     subtree.up, subtree.is_via_tool = tree.above(node)
     subtree.is_top = node.state != PLACEHOLDER and not node.parent
     if node.closed is not None:
         subtree.facts.ending.merge(Ending(closed=node.closed))
-    learn(subtree.facts, tree, span_id)
+    return learn(subtree.facts, tree, span_id)
 
 
 def add_child_root(tree: SpanTree, span_id: bytes, subtree: Subtree) -> bool:

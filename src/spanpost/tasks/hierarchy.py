@@ -185,16 +185,20 @@ class Hierarchy:
             records.flush()
 
     def learn_requests(self, tree: SpanTree, owner: bytes) -> None:
-        """Have the subtree of an owning span, and the root spans directly below it, learn the requests around them."""
+        """Have the subtree of an owning span, and those below it, learn the requests around them.
+
+        Where nothing is new, those below know it, too.
+        """
         waiting = [owner]
         for span_id in waiting:
             self.tick()
-            if span_id == owner or not _is_root_span(tree, span_id):
-                waiting += tree.child_roots(span_id).subtrees
             subtree = tree.subtrees.get(span_id)
             if subtree is not None and learn(subtree.facts, tree, span_id):
                 tree.subtrees.put(span_id, subtree)
                 tree.learned[span_id] = None
+            elif span_id != owner:
+                continue
+            waiting += tree.child_roots(span_id).subtrees
 
     # --- parents and children ----------------------------------------------------------------------------------------
 
@@ -298,8 +302,3 @@ class Hierarchy:
 
 def _page_of(own: Key) -> int:
     return crc32(own) & 0xFF
-
-
-def _is_root_span(tree: SpanTree, span_id: bytes) -> bool:
-    subtree = tree.subtrees.get(span_id)
-    return subtree is not None and subtree.is_root_span

@@ -13,6 +13,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator
 from hashlib import blake2b
+from operator import itemgetter
 
 from spanpost import semconv as c
 from spanpost.model.checkpoints import Checkpoint, Kind
@@ -88,8 +89,11 @@ class LoopFindings:
         return loops, batch
 
     def judged(self) -> list[TaskCheckpoint]:
-        """Return the loops that this batch's calls complete, each with its task."""
-        found: list[TaskCheckpoint] = []
+        """Return the loops that this batch's calls complete, each with its task.
+
+        Agents of a trace that repeat the same are one finding: the first of them in time reports it.
+        """
+        completed: list[tuple[int, bytes, Iterator[TaskCheckpoint]]] = []
         for domain, owner, batch in self._gathered():
             tree = self.states.tree(domain)
             subtree = tree.subtrees.get(owner)
@@ -98,8 +102,10 @@ class LoopFindings:
                 continue
             self.states.tick()
             for loop, at in batch.completed(self.rules):
-                found += self._report(tree, owner, subtree.state, state, loop, at)
-        return found
+                reports = self._report(tree, owner, subtree.state, state, loop, at)
+                completed.append((loop.at_ns, at.observation.span_id, reports))
+        completed.sort(key=itemgetter(0, 1))
+        return [one for _, _, reports in completed for one in reports]
 
     def _gathered(self) -> Iterator[tuple[bytes, bytes, _OfBatch]]:
         """Yield what is known of each agent run with a repeated call, by its present owning span."""

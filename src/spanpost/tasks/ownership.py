@@ -124,7 +124,7 @@ class TaskStates(Hierarchy):
         if node is None:
             return
         old_up = subtree.up
-        hang(tree, span_id, node, subtree)
+        has_request = hang(tree, span_id, node, subtree)
         up = subtree.up
         if up != old_up and old_up:
             tree.drop_child_root(old_up, span_id)
@@ -147,6 +147,8 @@ class TaskStates(Hierarchy):
             if subtree.is_root_span:
                 self._recount(tree, span_id)
         tree.learned[span_id] = None
+        if has_request:
+            self.learn_requests(tree, span_id)
 
     def dissolve(self, tree: SpanTree, span_id: bytes, subtree: Subtree) -> None:
         """Merge a subtree into the one above, because its owning span turned out not to be a root span."""
@@ -196,6 +198,7 @@ class TaskStates(Hierarchy):
                 child.up, child.is_via_tool = tree.above(child_node)
                 if learn(child.facts, tree, child_root):
                     tree.learned[child_root] = None
+                    self.learn_requests(tree, child_root)
                 tree.subtrees.put(child_root, child)
                 add_child_root(tree, child_root, child)
         self._recount(tree, up)

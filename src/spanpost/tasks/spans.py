@@ -121,9 +121,9 @@ class Spans:
 
     @staticmethod
     def _lend_request(tree: SpanTree, owner: bytes, span_id: bytes, request: tuple[int, int, str]) -> None:
-        """Keep the name of a request at the owning span above."""
+        """Keep the name of a request, where it has one, at the owning span above."""
         above = tree.nodes.get(owner)
-        if above is not None and owner != span_id and request > above.request_below:
+        if above is not None and request[2] and owner != span_id and request > above.request_below:
             above.request_below = request
             tree.nodes.put(owner, above)
 

@@ -18,7 +18,7 @@ Request = tuple[bool, int, str]
 
 def name_of(task: Task, *, has_team: bool = True) -> str:
     """Return the name of a task; `has_team`: that of a team may be the names of its agents."""
-    facts, (is_served, _, request) = task.facts, _request(task)
+    facts, (is_served, _, request) = task.facts, request_around(task)
     own = facts.own_said
     if own is not None and any(
         n.r.task_name and TASK_NAME in n.o.attributes for n, role, _ in facts.spans if role.is_root_span
@@ -42,7 +42,7 @@ def name_of(task: Task, *, has_team: bool = True) -> str:
     return service or facts.model or ""
 
 
-def _request(task: Task) -> Request:
+def request_around(task: Task) -> Request:
     """Return the nearest request around the runs: the one that began last, a job only without another.
 
     Without an agent it may lie below what owns the work.

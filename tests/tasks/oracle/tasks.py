@@ -13,6 +13,7 @@ from tests.tasks.oracle.context import use_of
 from tests.tasks.oracle.counting import count, counts
 from tests.tasks.oracle.facts import Facts
 from tests.tasks.oracle.ids import named
+from tests.tasks.oracle.names import request_around
 from tests.tasks.oracle.occurrences import Occurrence, occurrences
 from tests.tasks.oracle.placement import DEPTH, Run, Runs
 from tests.tasks.oracle.resumption import resumption
@@ -144,7 +145,10 @@ class Task:
         calls, facts = self.own_usage.calls, self.facts
         if facts.is_beside:
             return False
-        if self.has_root_span or self.task_id or calls > 1 or (calls and (any(self.tools) or facts.failed_turn_ns)):
+        if self.has_root_span or self.task_id:
+            return True
+        is_request = request_around(self)[0]
+        if not is_request and (calls > 1 or (calls and (any(self.tools) or facts.failed_turn_ns))):
             return True
         return facts.says_more_than_calls or facts.status is not None
 
