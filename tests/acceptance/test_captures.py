@@ -119,6 +119,7 @@ TREES = {
     "openai-agents-genai/handoff": {("triage_agent", "Weather desk"), ("weather_expert", "Weather desk")},
     "openai-agents-openinference/handoff": {("triage_agent", "Weather desk"), ("weather_expert", "Weather desk")},
     "openai-agents-otelv2/handoff": {("triage_agent", "Weather desk"), ("weather_expert", "Weather desk")},
+    "langgraph-openinference/command": {("triage_agent", "weather_desk"), ("weather_expert", "weather_desk")},
     "langgraph-openinference/handoff": {("triage_agent", "weather_desk"), ("weather_expert", "weather_desk")},
     "langgraph-traceloop/handoff": {("triage_agent", "weather_desk"), ("weather_expert", "weather_desk")},
     "google-adk/handoff": {

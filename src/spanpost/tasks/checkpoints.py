@@ -72,20 +72,20 @@ def occurrence_id(o: Observation, r: Reading, kind: Kind) -> UUID:
         return answered_id(o.tenant, r.approval.id, trace)
     if kind is Kind.ARTIFACT and r.artifact is not None:
         what = f"{trace}\0{kind}\0{unhashed(r.artifact.key)}"
-    elif is_of_call(r):
+    elif r.occurrence.startswith("call\0"):  # a call's own id: the same in each of its spans and records
         what = f"{kind}\0{r.occurrence}"
     elif r.occurrence:
         what = f"{trace}\0{span}\0{kind}\0{r.occurrence}"
     elif o.part is Part.ENDED:
-        what = f"{trace}\0{span}\0{kind}\0ended"
+        return end_id(o, o.span_id, kind)
     else:
         what = f"{trace}\0{span}\0{o.name}\0{o.at_ns}\0{o.ordinal}"
     return uuid_of(named(f"{o.tenant}\0{what}"))
 
 
-def is_of_call(r: Reading) -> bool:
-    """Tell whether an occurrence is known by a call's own id: the same in each of its spans and records."""
-    return r.occurrence.startswith("call\0")
+def end_id(o: Observation, span_id: bytes, kind: Kind) -> UUID:
+    """Return the id of what the end of a span of the observation's trace reports."""
+    return uuid_of(named(f"{o.tenant}\0{o.trace_id.hex()}\0{span_id.hex()}\0{kind}\0ended"))
 
 
 def kind_of(o: Observation, r: Reading, role: Role) -> Kind | None:

@@ -11,7 +11,7 @@ from spanpost import semconv as c
 from spanpost.model.checkpoints import Checkpoint, Kind
 from spanpost.model.ids import uuid_of
 from spanpost.model.observations import Part
-from spanpost.model.readings import Approval
+from spanpost.model.readings import Approval, Role
 from spanpost.tasks import checkpoints
 from spanpost.tasks.approvals import answered_id
 from spanpost.tasks.checkpoints import TaskCheckpoint
@@ -26,7 +26,7 @@ from spanpost.tasks.work import Key, RecordSet
 DOUBTFUL_CAP = 16
 _ERROR, _RESOLVED = Kind.ERROR, Kind.APPROVAL_RESOLVED
 _RANKED = (Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED, Kind.ERROR)
-_ENDED, _INTERVENTION = Part.ENDED, Part.INTERVENTION
+_ENDED, _INTERVENTION, _LLM = Part.ENDED, Part.INTERVENTION, Role.LLM
 
 
 class Occurrences:
@@ -47,6 +47,10 @@ class Occurrences:
     def report(self, tree: SpanTree, p: Placed, owner: bytes, node: Node, kind: Kind) -> None:
         """Report an occurrence, unless an earlier copy of it was reported."""
         o, r = p.observation, p.reading
+        if kind is _ERROR and o.part is _ENDED and r.role is _LLM:
+            self._tell_failure_once(tree, p)
+            if node.is_failure_told:
+                return
         if p.occurrence is not None and p.occurrence[0] is kind:
             _, id, key = p.occurrence
         else:
@@ -78,6 +82,24 @@ class Occurrences:
         uid = self._uid(subtree)
         is_doubtful = o.name in c.EXCEPTION_EVENTS and not r.task_id
         self.found.append((checkpoints.checkpoint_of(o, r, kind, id, uid, owner), tree.domain, is_doubtful))
+
+    def _tell_failure_once(self, tree: SpanTree, p: Placed) -> None:
+        """Mark the call around a failed model call, whose failure is the same on its way up, and retract what it told.
+
+        Frameworks whose models wrap each other have a span for each (LlamaIndex).
+        """
+        o = p.observation
+        around = tree.nodes.get(o.parent_id) if o.parent_id not in (b"", o.span_id) else None
+        if around is None or around.is_failure_told:
+            return
+        around.is_failure_told = True
+        uid = checkpoints.end_id(o, o.parent_id, _ERROR)
+        if self.seen.get(seen_key(p.domain, uid.bytes)) is not None:
+            self.retracted.append(uid)
+            self._retracted_at[uid] = len(self.found)
+            around.error_count -= 1
+            self._count_error(tree, tree.owner(o.parent_id), -1)
+        tree.nodes.put(o.parent_id, around)
 
     def _replace_reported(self, p: Placed, decided: Approval, seen: Seen) -> None:
         """Replace what telemetry reported of a decision, before and from now on, by the person's own."""

@@ -84,7 +84,8 @@ def judge(state: TaskState, use: ContextUse, rules: FoldRules, *, has_children: 
         return TaskVerdict(c.PAUSED, "a person paused it")
     if said is not None and said.value in (c.WAITING, c.PAUSED, c.STALLED):
         return TaskVerdict(said.value, "agent.status")
-    if _is_interrupted(facts):
+    # A run that began since is at work, though its first call is not known yet.
+    if _is_interrupted(facts) and run.start_ns <= time_of(facts.interrupt):
         return TaskVerdict(c.WAITING, "interrupt", is_inferred=True)
     if use.used is not None:
         if any(use.used >= limit.tokens for limit in limits(use.window, rules)[:1]):

@@ -57,10 +57,17 @@ def occurrences(traces: list[Trace]) -> list[Occurrence]:
     for trace in traces:
         found: dict[UUID, Occurrence] = {}
         decided = set()
+        # A failed model call around another that failed: the one within tells the failure.
+        told_below = {
+            n.o.parent_id
+            for span in trace.order
+            for n in span.copies
+            if _is_failed_call(n) and n.o.parent_id != n.o.span_id
+        }
         for span in trace.order:
             for n in span.owner.notes if span.owns_subtree else ():
                 kind = _kind(n, n.r.role if n.is_span else trace.spans[n.o.span_id].role)
-                if kind is None:
+                if kind is None or (_is_failed_call(n) and n.o.span_id in told_below):
                     continue
                 one = Occurrence(_id(n, kind), kind, n, span)
                 if one.id not in found or _rank(one) < _rank(found[one.id]):
@@ -69,6 +76,11 @@ def occurrences(traces: list[Trace]) -> list[Occurrence]:
                     decided.add(named(trace.tenant, "approval_told", n.r.approval.id, trace.id.hex()))
         out += [one for id, one in found.items() if id not in decided]
     return out
+
+
+def _is_failed_call(n: Note) -> bool:
+    """Return whether a note is the end of a model call that failed."""
+    return n.is_span and n.is_end and n.r.role is Role.LLM and _kind(n, n.r.role) is Kind.ERROR
 
 
 def _rank(one: Occurrence) -> tuple[int, int, bytes]:
