@@ -1,8 +1,8 @@
 """Write the generated pages of docs/reference: settings.md from the settings' models, cli.md from the
 commands, metrics.md from the metrics, dialects.md from the dialects and the recordings, api.md from the
 OpenAPI document, messages.md from the English catalogue, deployments.md and acts.md from recorded results of tests,
-redaction.md from measured figures, quick-reference.md from most of these, guarantees.md
-and the lists of promises from the markers and results of tests.
+redaction.md from measured figures, python.md from signatures and docstrings, quick-reference.md from most of these,
+guarantees.md and the lists of promises from the markers and results of tests.
 
 ``python scripts/write_reference.py``, or ``make reference``. A test fails when a page is outdated."""
 
@@ -28,8 +28,11 @@ from spanpost.text.locales.english import PHRASES, STORED, UNSTORED
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from reference.guarantees import PAGES as GUARANTEES, ledger_page, with_promises
+from reference.guarantees import PAGES as GUARANTEES
+from reference.guarantees import proofs_page, with_promises
 from reference.measured import redaction_page
+from reference.pictures import PICTURES
+from reference.python_api import python_page
 from reference.quick import quick_page
 from reference.recorded import acts_page, deployments_page, seen_live, words_page
 from reference.settings import settings_page
@@ -326,6 +329,9 @@ if __name__ == "__main__":
     (PAGES / "words.md").write_text(words_page())
     (PAGES / "acts.md").write_text(acts_page())
     (PAGES / "redaction.md").write_text(redaction_page())
-    (PAGES / "guarantees.md").write_text(ledger_page())
+    (PAGES / "python.md").write_text(python_page())
+    (PAGES / "guarantees.md").write_text(proofs_page())
     for page in sorted(GUARANTEES.glob("*.md")):
         page.write_text(with_promises(page))
+    for name, draw in PICTURES.items():
+        (PAGES.parent / "images" / "guarantees" / f"{name}.svg").write_text(str(draw()))

@@ -41,6 +41,7 @@ from spanpost.readers.events import (
     asks_person,
     failure_of,
     is_cancel,
+    is_handover,
     is_interrupt,
     log_of,
     note_extra,
@@ -286,6 +287,8 @@ def _reading(span: ReadSpan) -> Reading:
         _as_failed(span)
     elif o.thrown and is_interrupt(o.thrown[0], o.thrown[1]):
         said["is_interrupt"] = True
+    elif o.thrown and is_handover(o.thrown[0], o.thrown[1]):
+        said["is_handed_over"] = True
     is_cancelled = o.thrown and o.status is not _STATUS_ERROR and is_cancel(o.thrown[0], o.thrown[1])
     if is_cancelled or said.get("status") == c.CANCELLED or c.SPAN_CANCELLED in o.attributes:
         said["is_cancelled"] = True
@@ -389,6 +392,9 @@ def _as_failed(span: ReadSpan) -> None:
     )
     if is_interrupt(failure.type, message or failure.message):
         said["is_interrupt"] = True
+        said.pop("failure", None)
+    elif is_handover(failure.type, failure.message):
+        said["is_handed_over"] = True
         said.pop("failure", None)
     elif is_cancel(failure.type, failure.message):
         said["is_cancelled"] = True

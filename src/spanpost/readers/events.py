@@ -35,6 +35,8 @@ INTERRUPT = re.compile(
     r"|requires (?:confirmation|approval), please approve or reject|\binterrupt signal: ID=",
     re.DOTALL,
 )
+#: A handover to another agent that looks like a failure: LangGraph's `Command(graph=Command.PARENT)`.
+_HANDOVER = re.compile(r"(?:[\w.]{0,80}\.)?ParentCommand\b")
 _CANCELLED = frozenset({"CancelledError", "KeyboardInterrupt", "TaskCancelled", "OperationCanceledError"})
 _CANCELLED |= {"AbortError", "APIUserAbortError"}
 #: JavaScript's aborts, whose type is often no more than ``Error``.
@@ -56,6 +58,8 @@ _ANY = frozenset((
 #: How SDKs wrap an error in a dictionary of Python or JavaScript: "Error in agent run: {'error': '...'}", and
 #: {'message': '...', 'data': {'error': '...'}} (openai-agents).
 _WRAPPED = re.compile(r"([^:{}]{1,80}): \{.{0,300}?[\"']error[\"']: ?([\"'])(.*)\2\}\s*", re.DOTALL)
+#: What an SDK adds to its words: "Max turns exceeded: {'max_turns': 3}" (openai-agents).
+_ADDED = re.compile(r"([^:{}]{1,80}): \{'(\w{1,40})': (\d{1,9})\}\s*")
 _LISTED = re.compile(
     r"\{'message': '([^'{}]{1,200})', 'data': (?:\{'error': (['\"])(.*)\2\}|\{[^{}]{0,500}\}|None)\}\Z", re.DOTALL
 )
@@ -92,6 +96,11 @@ def is_meter(name: str) -> bool:
 def is_interrupt(kind: str, message: str) -> bool:
     """Return whether an error is a wait for a person."""
     return INTERRUPT.search(kind) is not None or INTERRUPT.search(message, 0, 400) is not None
+
+
+def is_handover(kind: str, message: str) -> bool:
+    """Return whether an error is a handover to another agent."""
+    return _HANDOVER.match(kind or message) is not None
 
 
 def asks_person(attributes: Mapping[str, Any]) -> bool:
@@ -139,11 +148,14 @@ def _unwrapped(message: str, kind: str) -> str:
     """Return a message out of the exception's `repr`, and out of the dictionary in which a framework wraps it."""
     whole = _AS_CODE.fullmatch(message[: 2 * _MESSAGE])
     if whole is not None and (not kind or whole.group(1) == kind.rpartition(".")[2]):
-        return whole.group(3)
+        return whole.group(3).replace("\\n", "\n")
     wrapped = _WRAPPED.fullmatch(message[: 2 * _MESSAGE])
     if wrapped is not None:
         said = wrapped.group(3).replace('\\"', '"').replace("\\n", "\n")
         return said if wrapped.group(1).startswith("Error ") else f"{wrapped.group(1)}: {said}"
+    added = _ADDED.fullmatch(message[:200])
+    if added is not None:
+        return f"{added.group(1)} ({added.group(2)}: {added.group(3)})"
     listed = _LISTED.match(message)
     if listed is not None:
         return f"{listed.group(1)}: {listed.group(3)}" if listed.group(3) else listed.group(1)
@@ -298,6 +310,8 @@ def _error(o: Observation, said: dict[str, Any]) -> None:
     if is_interrupt(kind, message):
         said["is_interrupt"] = True
         return
+    if is_handover(kind, message):
+        return
     failure = failure_of(kind, message, log_of(a))
     if is_cancel(kind, failure.message):
         said["is_cancelled"] = True
@@ -375,9 +389,7 @@ _EVENTS: dict[str, Callable[[Observation, dict[str, Any]], None]] = {
     c.EVENT_ALERT: _alert,
     c.EVENT_COMPACTED: _compacted,
     c.EVENT_ERROR: _error,
-    c.EVENT_EXCEPTION: _error,
-    "gen_ai.client.operation.exception": _error,
-    "gen_ai.execute_tool.exception": _error,
+    **dict.fromkeys(c.EXCEPTION_EVENTS, _error),
     c.EVENT_SPAN_INTERRUPTED: _gone,
     c.EVENT_SPAN_STALLED: _silent,
     c.EVENT_SPAN_RECOVERED: _seen_again,
