@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from spanpost.model.readings import Role
 from spanpost.readers import values as v
@@ -51,6 +51,9 @@ def _gemini_prompt(session: str, prompt: str) -> str:
     return prompt or session
 
 
+#: What a person types to leave a session at a terminal; Gemini's and Qwen's CLI report both as ``quit``.
+_LEAVES: Final = ("command", {"quit": SessionPart.SESSION_ENDED, "exit": SessionPart.SESSION_ENDED})
+
 GEMINI_CLI = Cli(
     name="gemini-cli",
     agent="Gemini CLI",
@@ -64,8 +67,12 @@ GEMINI_CLI = Cli(
         "agent.start": SessionPart.AGENT_BEGAN,
         "agent.finish": SessionPart.AGENT_ENDED,
         "plan.approval_mode_duration": SessionPart.PROMPT_ENDED,
+        "slash_command": SessionPart.SESSION_ENDED,
     },
-    only={"plan.approval_mode_duration": ("interactive", {"False": SessionPart.PROMPT_ENDED})},
+    only={
+        "plan.approval_mode_duration": ("interactive", {"False": SessionPart.PROMPT_ENDED}),
+        "slash_command": _LEAVES,
+    },
     spans={"llm_call": SessionPart.CALL},
     span_scopes=("gemini-cli",),
     meters={"gemini_cli.token.usage": TokenMeter.TOKENS, "gemini_cli.session.count": TokenMeter.SESSION},
@@ -134,8 +141,10 @@ QWEN_CLI = Cli(
         "chat_compression": SessionPart.COMPACTION,
         "subagent_execution": SessionPart.SUBAGENT,
         "session.end": SessionPart.PROMPT_ENDED,
+        "slash_command": SessionPart.SESSION_ENDED,
     },
     only={
+        "slash_command": _LEAVES,
         "subagent_execution": ("status", {"completed": SessionPart.SUBAGENT, "failed": SessionPart.SUBAGENT}),
         "qwen-code.interaction": (
             "qwen-code.message_type",

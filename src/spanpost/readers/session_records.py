@@ -45,6 +45,8 @@ class SessionPart(Enum):
     AGENT_ENDED = auto()
     #: A prompt's work has ended, whatever was begun.
     PROMPT_ENDED = auto()
+    #: A person left the session: no prompt follows.
+    SESSION_ENDED = auto()
     #: The process has begun: it says whether there is a person.
     SESSION_BEGAN = auto()
     #: A conversation that the CLI has with itself began (for a title): no task of its own.
