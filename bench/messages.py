@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+from collections import deque
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -65,20 +66,22 @@ class AcceptingSlack:
     async def close(self) -> None: ...
 
 
-async def play(history: Iterable[tuple[float, Observation]], seconds: float) -> list[tuple[float, SlackRequest]]:
-    """Record a history as it happens and deliver what is due; return the calls."""
+async def play(
+    history: Iterable[tuple[float, Observation]], seconds: float, step: float = STEP, **chosen: Any
+) -> list[tuple[float, SlackRequest]]:
+    """Record a history as it happens and deliver what is due; return the calls. `chosen` are further settings."""
     clock = Clock()
-    settings = load(slack={"preview_file": "/dev/null", "channel": "C1"})
+    settings = load(**{"slack": {"preview_file": "/dev/null", "channel": "C1"}, **chosen})
     slack = AcceptingSlack(clock)
     sink = SlackSink(transport=slack, clock=lambda: clock.now.timestamp())
     rules = rules_of(settings)
     sink.routed(list(rules.routes.routes))
     store = MemoryStore(rules, clock=lambda: clock.now, keep=None)
-    waiting = sorted(history, key=lambda item: item[0])
+    waiting = deque(sorted(history, key=lambda item: item[0]))
     while clock.seconds < seconds:
         batch = []
         while waiting and waiting[0][0] <= clock.seconds:
-            batch.append(waiting.pop(0)[1])
+            batch.append(waiting.popleft()[1])
         if batch:
             store.record_now(batch)
         await store.elapse()
@@ -89,7 +92,7 @@ async def play(history: Iterable[tuple[float, Observation]], seconds: float) -> 
                 except DeliveryError as error:
                     raise SystemExit(f"a delivery failed: {error}") from None
                 await store.outbox.finish(delivery, outcome)
-        clock.now += timedelta(seconds=STEP)
+        clock.now += timedelta(seconds=step)
     return slack.calls
 
 

@@ -1,7 +1,7 @@
 """Size of a span in the database: bytes by table and by index, rows and WAL, after `spanpost run` recorded a
 load.
 
-    python bench/space.py [--spans 20000] [--system] [--load whole|split|stacked|strangers] [--slices 10] [--wal]
+    python bench/space.py [--spans 20000] [--system] [--load whole|split|stacked|strangers|mixed] [--slices 10] [--wal]
 
 A PostgreSQL of its own for each load. Sizes are those of the files when every span is committed, dead rows
 included; rows are those that can be read. WAL is given without the whole pages that PostgreSQL writes once
@@ -102,6 +102,15 @@ async def measure(dsn: str, gateway: Running, load: str, asked: argparse.Namespa
     pages = (pages_after - pages_before) * _PAGE / sent
     written = (wal_after - wal_before) / sent
     print(f"| all | | {total:.0f} | | |")
+    tasks, events = await connection.fetchrow(
+        "SELECT (SELECT count(*) FROM agent_tasks), (SELECT count(*) FROM agent_events)"
+    )
+    sessions = await connection.fetchval("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'")
+    print(
+        f"\n{total * sent / max(1, tasks):,.0f} bytes a task ({sent / max(1, tasks):.1f} spans), "
+        f"{total * sent / max(1, events):,.0f} an audit row; "
+        f"{gateway.memory('VmHWM'):.0f} MiB of the gateway at most; {sessions - 1} connections"
+    )
     print(
         f"\nWAL: {written:.0f} bytes a span, of them about {min(pages, written):.0f} whole pages after a checkpoint\n",
         flush=True,
@@ -133,7 +142,7 @@ if __name__ == "__main__":
     asker.add_argument("--batch", type=int, default=512)
     asker.add_argument("--connections", type=int, default=4)
     asker.add_argument("--slices", type=int, default=1)
-    asker.add_argument("--load", action="append", choices=("whole", "split", "stacked", "strangers"))
+    asker.add_argument("--load", action="append", choices=("whole", "split", "stacked", "strangers", "mixed"))
     asker.add_argument("--system", action="store_true", help="the system's PostgreSQL instead of the embedded one")
     asker.add_argument("--wal", action="store_true", help="tell what the WAL is made of, by kind of record")
     asker.add_argument(

@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial, wraps
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +175,10 @@ async def feed(store: PostgresStore, stages: Stages | None, bodies: list[bytes])
     return time.perf_counter() - began
 
 
+#: Tenths of the load *mixed*: traces of agents that come whole, in parts and in layers, and other spans.
+MIXED = {"whole": 4, "split": 2, "stacked": 2, "strangers": 2}
+
+
 def batches(load: str, count: int, size: int, seed: int) -> list[bytes]:
     """Return the bodies of a load."""
     now = time.time_ns() - 3600 * loads.SECOND
@@ -183,6 +188,9 @@ def batches(load: str, count: int, size: int, seed: int) -> list[bytes]:
         cut = loads.split(loads.agents(count, seed, now), size)
     elif load == "stacked":
         cut = loads.split(loads.stacked(count, seed, now), size)
+    elif load == "mixed":
+        parts = [batches(one, count * tenths // 10, size, seed) for one, tenths in MIXED.items()]
+        return [one for turn in zip_longest(*parts) for one in turn if one is not None]
     else:
         cut = loads.whole(loads.strangers(count, seed, now), size)
     return [loads.body(spans) for spans in cut]

@@ -3,7 +3,7 @@
     python bench/web_service.py [--rate 50] [--seconds 30] [--settle 12] [--dsn URL]
 
 A web service as FastAPI's and OpenAI's instrumentations report it: of each hundred requests fifty-five call a model
-once (`POST /answer`), ten twice, ten run an agent (`POST /chat`), twenty-five call none. Four of a hundred fail. Each
+once (`POST /answer`), ten twice, ten run an agent (`POST /chat`), twenty-five call none. Three of a hundred fail. Each
 second's spans are one OTLP request over HTTP to a gateway with its own PostgreSQL. It runs once for each setting.
 *messages* are those of the console, an edit counts as none. *rows* are the audit rows. The processor time is the
 gateway's, PostgreSQL's is not in it.

@@ -40,6 +40,7 @@ html_theme = "furo"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_copy_source = True
+html_search_scorer = str(DOCS / "_templates" / "search_scores.js")
 html_baseurl = os.environ.get("READTHEDOCS_CANONICAL_URL", "")
 html_theme_options = {
     "source_repository": _PROJECT["urls"]["Source"],

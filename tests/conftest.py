@@ -28,6 +28,7 @@ from spanpost.cli.preview import BROWSERS
 from spanpost.http.hosts import is_loopback
 from spanpost.testing import observed
 from tests import thorough
+from tests.proofs import Recorder
 
 assert thorough  # how many examples property tests try, for all of them
 
@@ -291,6 +292,17 @@ def dsn(server: str) -> Iterator[str]:
 def database(dsn: str) -> Database:
     """Return a fresh database for queries after a test."""
     return Database(dsn)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option by which results of proofs are kept."""
+    parser.addoption("--record-proofs", action="store_true", help="keep the results of proofs in tests/proofs.json")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Record proofs where the option asks for it."""
+    if config.getoption("--record-proofs"):
+        config.pluginmanager.register(Recorder(hasattr(config, "workerinput")))
 
 
 @pytest.hookimpl(optionalhook=True)

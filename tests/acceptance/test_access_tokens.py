@@ -64,6 +64,7 @@ def soon(gateways: list[Served], token: str, path: str, expected: int) -> None:
         eventually(lambda served=served: status(served, token, path) == expected)
 
 
+@pytest.mark.proves("revoked")
 def test_made_used_rotated_and_revoked_without_a_restart(gateways: list[Served], run: Run) -> None:
     """A new token is known to every gateway in seconds, does what its scopes say, is listed with its last use,
     and is refused everywhere once it is rotated without an overlap, or revoked.
@@ -111,6 +112,7 @@ def test_a_single_action_is_all_that_its_token_may(gateways: list[Served], run: 
     assert client.post(path, json={"decision": "deny"}).json()["by"] == "stop"
 
 
+@pytest.mark.proves("revoked")
 def test_a_revoked_token_ends_its_stream_and_its_wait(gateways: list[Served], run: Run, database: Database) -> None:
     """An open stream and a waiting agent end when their token is revoked, long before they would by themselves."""
     viewer = run("new", "--name", "wall", "--scope", "viewer")["token"]

@@ -224,6 +224,7 @@ async def test_what_is_hidden_is_denied(dsn: str, tmp_path: Path) -> None:
         assert [row[:3] for row in await on.decided()] == [("decided", "deny", "alice")]
 
 
+@pytest.mark.proves("bound-to-words", "foreign-action")
 async def test_asked_in_other_words_old_buttons_are_void(dsn: str, tmp_path: Path) -> None:
     """A press on the old wording's button decides nothing, with a message."""
     async with street(dsn, tmp_path) as on:
@@ -238,6 +239,7 @@ async def test_asked_in_other_words_old_buttons_are_void(dsn: str, tmp_path: Pat
         assert [act[:2] for act in await on.acts()] == [("approve", "void")]
 
 
+@pytest.mark.proves("stored-first", "gateway-killed")
 async def test_killed_before_the_click(dsn: str, tmp_path: Path) -> None:
     """A click while the gateway is down has no effect and Slack shows it; clicked again after the start it counts."""
     async with street(dsn, tmp_path) as on:
@@ -253,6 +255,7 @@ async def test_killed_before_the_click(dsn: str, tmp_path: Path) -> None:
         await on.shows("Approved by")
 
 
+@pytest.mark.proves("stored-first", "gateway-killed")
 async def test_killed_before_the_commit(dsn: str, tmp_path: Path) -> None:
     """A click whose process is killed before the commit changes nothing; clicked again it counts once."""
     async with street(dsn, tmp_path) as on:
@@ -277,6 +280,7 @@ async def test_killed_before_the_commit(dsn: str, tmp_path: Path) -> None:
         await on.shows("Approved by")
 
 
+@pytest.mark.proves("stored-first", "gateway-killed")
 async def test_killed_after_the_commit(dsn: str, tmp_path: Path) -> None:
     """A committed click counts although Slack got no answer: the next process answers the agent and Slack."""
     async with street(dsn, tmp_path) as on:
@@ -301,6 +305,7 @@ async def test_killed_after_the_commit(dsn: str, tmp_path: Path) -> None:
         assert [act[:2] for act in await on.acts()] == [("approve", "done"), ("approve", "decided")]
 
 
+@pytest.mark.proves("first-stands", "socket-mode")
 async def test_twenty_clicks_and_three_gateways(dsn: str, tmp_path: Path) -> None:
     """Each of three processes receives each of twenty clicks: twenty rows, one decision, one checkpoint of
     it.

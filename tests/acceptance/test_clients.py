@@ -172,6 +172,7 @@ def test_a_persons_answer_reaches_the_agent(app: App, agent: ClientAgent, name: 
     eventually(lambda: [t["status"] for t in api(app, "tasks")["items"] if t["name"] == name] == ["complete"])
 
 
+@pytest.mark.proves("silence-is-no-yes")
 def test_no_answer_is_never_a_yes(app: App, agent: ClientAgent, name: str) -> None:
     """A deadline that passes approves nothing, and denies only where the question says so; a timeout and an abort end
     the wait with an error.
@@ -200,6 +201,7 @@ def test_an_answer_to_other_words_does_not_count(app: App, agent: ClientAgent, n
     assert "error" in agent.result(second)
 
 
+@pytest.mark.proves("only-people", "forged-answers")
 def test_telemetry_answers_nothing(app: App, agent: ClientAgent, name: str) -> None:
     """A decision that telemetry reports, on the question's own trace, is no answer."""
     asking = agent.begin("approval", question="Deploy?", id=name, task=name)

@@ -205,6 +205,7 @@ def test_a_live_forwarder_loses_nothing_at_a_collectors_limit(
     assert pipeline.dropped == {}
 
 
+@pytest.mark.proves("content")
 def test_content_and_secrets_stay_out(database: Database, stack: ExitStack, open_dir: Callable[[], Path]) -> None:
     """Behind the redacting Collector no prompt or token reaches spanpost, and tasks are still followed."""
     directory = open_dir()
@@ -265,6 +266,7 @@ def test_only_the_backend_is_sampled(database: Database, stack: ExitStack, open_
     assert sum(counted) < len(sent)
 
 
+@pytest.mark.proves("outage", "gateway-killed")
 def test_either_of_two_replicas_is_enough(database: Database, stack: ExitStack, open_dir: Callable[[], Path]) -> None:
     """Spans that the load balancer gave to a killed replica reach the database through the other one."""
     directories = open_dir(), open_dir()
@@ -290,8 +292,9 @@ def test_either_of_two_replicas_is_enough(database: Database, stack: ExitStack, 
 SPANS = int(os.environ.get("SPANPOST_TEST_SPANS", "5000"))
 
 
+@pytest.mark.proves("outage", "collector-killed")
 def test_what_was_acknowledged_survives_every_kill(
-    database: Database, stack: ExitStack, open_dir: Callable[[], Path]
+    database: Database, stack: ExitStack, open_dir: Callable[[], Path], record_property: Callable[[str, object], None]
 ) -> None:
     """While Collector and gateway are killed at random, each span that the Collector acknowledged is one row."""
     directory = open_dir()
@@ -325,4 +328,4 @@ def test_what_was_acknowledged_survives_every_kill(
     assert acknowledged - set(rows) == set()
     assert len(rows) == len(set(rows))
     assert set(rows) <= everything
-    print(f"{len(acknowledged)} of {len(everything)} acknowledged, {kills} kills, {len(rows)} rows")
+    record_property("size", f"{len(acknowledged)} of {len(everything)} acknowledged, {kills} kills, {len(rows)} rows")

@@ -30,6 +30,7 @@ def phrases(value: str) -> set[str]:
     return {phrase for phrase in SAID if phrase in value.replace(THROWN, "")}
 
 
+@pytest.mark.proves("content")
 @pytest.mark.slow
 @pytest.mark.parametrize("run", RUNS or [pytest.param("", id="no recordings")])
 def test_nothing_that_was_said_is_kept(run: str) -> None:

@@ -136,6 +136,7 @@ def test_a_decision_made_anywhere_reaches_the_agent(app: App, agent: Callable[..
     assert app.effects("anywhere") == (1, 1)
 
 
+@pytest.mark.proves("stored-first", "gateway-killed")
 def test_a_gateway_killed_while_the_agent_waits(app: App, agent: Callable[..., Future[Decision]]) -> None:
     """A decision made while the killed gateway was down is there when the gateway is back."""
     waiting = agent("Deploy?", id="while-waiting")
@@ -148,6 +149,7 @@ def test_a_gateway_killed_while_the_agent_waits(app: App, agent: Callable[..., F
     assert app.effects("while-waiting") == (1, 1)
 
 
+@pytest.mark.proves("stored-first", "gateway-killed")
 def test_a_gateway_killed_before_it_answers_the_agent(app: App, agent: Callable[..., Future[Decision]]) -> None:
     """After a kill at the moment of the decision, before or after the answer left, the agent goes on with
     it, once.
@@ -163,6 +165,7 @@ def test_a_gateway_killed_before_it_answers_the_agent(app: App, agent: Callable[
         assert app.effects(id) == (1, 1)
 
 
+@pytest.mark.proves("stored-first", "gateway-killed")
 def test_a_process_killed_after_it_recorded_the_click(app: App, agent: Callable[..., Future[Decision]]) -> None:
     """A process is killed after it committed a click; repeated by another it is the same act, with one
     effect.
@@ -192,6 +195,7 @@ asyncio.run(main())
     assert app.effects("click") == (1, 1)
 
 
+@pytest.mark.proves("stored-first", "agent-killed")
 def test_an_agent_killed_while_it_waits_finds_the_decision(app: App) -> None:
     """A restarted agent asks under the same id and receives the decision made in between."""
     code = "from spanpost.agent.control import approval_sync; print(approval_sync('Deploy?', id='restart', timeout=60))"
@@ -211,6 +215,7 @@ def test_an_agent_killed_while_it_waits_finds_the_decision(app: App) -> None:
     assert app.effects("restart") == (1, 1)
 
 
+@pytest.mark.proves("nothing-crosses")
 def test_tenants_are_kept_apart(app: App, agent: Callable[..., Future[Decision]]) -> None:
     """Another tenant's token finds neither the question nor the task; an act in its name decides nothing."""
     waiting = agent("Deploy?", id="apart")

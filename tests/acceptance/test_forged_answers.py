@@ -53,6 +53,7 @@ FORGED: dict[str, tuple[str, dict[str, str]]] = {
 }
 
 
+@pytest.mark.proves("only-people", "forged-answers")
 @pytest.mark.parametrize("what", FORGED)
 @pytest.mark.parametrize("is_same_trace", [True, False])
 def test_telemetry_never_answers_a_waiting_agent(
@@ -73,6 +74,7 @@ def test_telemetry_never_answers_a_waiting_agent(
     assert (decision.approved, decision.denied, decision.by, decision.source) == (False, True, "alice", "slack")
 
 
+@pytest.mark.proves("only-people", "forged-answers")
 def test_an_answer_that_was_there_before_the_question(app: App, agent: Callable[..., Future[Decision]]) -> None:
     """A record from before the question does not answer it."""
     id = f"early-{uuid4()}"
@@ -85,6 +87,7 @@ def test_an_answer_that_was_there_before_the_question(app: App, agent: Callable[
     assert waiting.result(60) == Decision(id=id, decision="approve", by="alice", source="slack")
 
 
+@pytest.mark.proves("bound-to-words", "forged-answers")
 def test_a_question_with_a_stolen_mark_is_another_question(app: App, agent: Callable[..., Future[Decision]]) -> None:
     """Other words with the victim's mark are another question: people see both, and the victim gets its own answer."""
     id = f"bait-{uuid4()}"

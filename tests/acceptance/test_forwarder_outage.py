@@ -21,6 +21,7 @@ CALL = {"gen_ai.operation.name": "chat", "gen_ai.input.messages": "x" * 60_000}
 AGENT = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "coder"}
 
 
+@pytest.mark.proves("outage", "gateway-down")
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
 def test_what_waits_through_an_outage_arrives(
     protocol: str, database: Database, open_dir: Callable[[], Path], clean_environment: Path

@@ -172,6 +172,7 @@ class Stream:
         return [n for number in sorted(self.acknowledged) for n in range(number * self.size, (number + 1) * self.size)]
 
 
+@pytest.mark.proves("answered", "gateway-killed")
 def test_acknowledged_spans_survive_kill_9(start: Start) -> None:
     """After kills at random moments of a stream, every acknowledged span is in the table, once."""
     chance = random.Random(7)
@@ -193,6 +194,7 @@ def test_acknowledged_spans_survive_kill_9(start: Start) -> None:
     assert gateway.end() == 0
 
 
+@pytest.mark.proves("never-500", "connections-cut")
 def test_while_the_database_is_down_senders_are_asked_to_come_back(start: Start, dsn: str, server: str) -> None:
     """Without its database the gateway stays alive, is not ready and answers 503; afterwards all is recorded."""
     gateway = start().ready()
@@ -220,6 +222,7 @@ def test_while_the_database_is_down_senders_are_asked_to_come_back(start: Start,
 # --- life -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.proves("stop", "rolling-restart")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_cuts_nobody_off(start: Start, number: int) -> None:
     """At a stop complete requests are recorded, an incomplete body is answered 503, and the exit code is 0."""
@@ -299,6 +302,7 @@ def test_logs_are_json_lines_with_the_trace(start: Start) -> None:
     assert [line["trace_id"] for line in lines if "trace_id" in line] == [trace]
 
 
+@pytest.mark.proves("settings", "settings-values")
 @pytest.mark.parametrize(
     ("toml", "options", "says"),
     [
@@ -326,6 +330,7 @@ def test_what_cannot_be_is_refused_at_the_start(start: Start, toml: str, options
     assert (gateway.home / "spanpost.toml").read_text() == toml
 
 
+@pytest.mark.proves("settings", "settings-values")
 def test_a_port_that_is_taken_is_refused_at_the_start(start: Start) -> None:
     """A second gateway on the same ports names the port and says how to use another."""
     first = start().ready()

@@ -36,6 +36,7 @@ def gateway(dsn: str, tmp_path: Path) -> Iterator[Gateway]:
         gateway.kill()
 
 
+@pytest.mark.proves("answered", "database-killed")
 def test_acknowledged_spans_survive_a_crash_of_the_database(gateway: Gateway) -> None:
     """When the server restarts after the crash of one backend, no acknowledged span is lost."""
     stream = Stream(bodies=120, size=10)
@@ -54,6 +55,7 @@ FULL = """CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEG
   RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = '53100'; END $$"""
 
 
+@pytest.mark.proves("never-500")
 @pytest.mark.parametrize(
     "trigger",
     [
@@ -74,6 +76,7 @@ def test_while_the_disk_is_full_senders_keep_what_they_have(gateway: Gateway, tr
     assert gateway.recorded == list(range(10))
 
 
+@pytest.mark.proves("one-stops-no-other", "slow-senders")
 def test_half_requests_do_not_block_others(gateway: Gateway) -> None:
     """Beside hundreds of connections with half or invalid requests, a correct request is answered."""
     said = {

@@ -118,6 +118,7 @@ BODIES: dict[str, tuple[str, str, Callable[[], bytes], set[int]]] = {
 }
 
 
+@pytest.mark.proves("one-stops-no-other", "oversized", "bomb")
 @pytest.mark.parametrize("name", BODIES)
 def test_hostile_bodies_are_bounded(name: str, gateway: Gateway, grown: Callable[[], int]) -> None:
     """Six senders of one large body at once get only the foreseen answers, and memory stays within the bound."""
@@ -151,6 +152,7 @@ def test_compressed_messages_over_grpc_are_bounded(gateway: Gateway, grown: Call
     assert grown() < FACTOR * LARGEST + SOME
 
 
+@pytest.mark.proves("one-stops-no-other", "crowds")
 def test_millions_of_empty_spans_are_bounded(gateway: Gateway, grown: Callable[[], int]) -> None:
     """Spans of two bytes, in a body of any size, are refused before any of them is built."""
     body = _wrapped(b"\x12\x00" * (LARGEST // 2 - 32))

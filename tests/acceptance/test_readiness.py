@@ -51,6 +51,7 @@ def refusal(gateway: Gateway) -> tuple[int, str]:
         return error.code, error.headers.get("retry-after", "")
 
 
+@pytest.mark.proves("never-500", "failover")
 @pytest.mark.parametrize(
     ("shut", "opened", "reason"),
     [
@@ -123,6 +124,7 @@ def fill(disk: Path) -> Path:
     return path
 
 
+@pytest.mark.proves("answered", "database-disk-full")
 def test_a_full_disk_turns_the_probe_and_loses_nothing(disk: Path, tmp_path: Path) -> None:
     """On a disk that fills up under load, twice, the probe turns and turns back; acknowledged spans are rows."""
     postgres = EmbeddedPostgres(disk / "data", options={"min_wal_size": "32MB", "max_wal_size": "48MB"})

@@ -82,6 +82,7 @@ def leaked(text: str) -> list[str]:
     return [case.what for case in CASES if case.secret in text or json.dumps(case.secret)[1:-1] in text]
 
 
+@pytest.mark.proves("redacted")
 @pytest.mark.slow
 def test_memory_holds_none() -> None:
     """Tasks, checkpoints, messages and records of a process without a database hold no secret."""
@@ -124,6 +125,7 @@ def rows(dsn: str) -> str:
     return "\n".join(shown)
 
 
+@pytest.mark.proves("redacted")
 @pytest.mark.acceptance
 @pytest.mark.slow
 @pytest.mark.needs("postgres")

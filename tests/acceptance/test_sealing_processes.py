@@ -53,6 +53,7 @@ async def findings(dsn: str) -> list[Any]:
         await connection.close()
 
 
+@pytest.mark.proves("named", "gateway-killed")
 def test_the_sealer_survives_kills_and_follows_the_settings(start: Start, dsn: str) -> None:
     """Two workers have one sealer: at SIGHUP it begins, changes and ends; kill -9 of it, or of the first worker,
     brings another. Every row has one leaf of a valid log afterwards.

@@ -169,6 +169,7 @@ async def test_a_scope_that_is_missing_is_named(emulate: str) -> None:
         assert "channels:history" in str(answers[1])
 
 
+@pytest.mark.proves("delivered", "channels")
 async def test_a_channel_without_us(interactions: Interactions, emulate: str) -> None:
     """In a private channel without the app nothing can be posted; the remedy is an invitation."""
     made = await interactions.alice("conversations.create", name="secret", is_private=True)
@@ -180,6 +181,7 @@ async def test_a_channel_without_us(interactions: Interactions, emulate: str) ->
     assert caught.value.closes.endswith(made["channel"]["id"])
 
 
+@pytest.mark.proves("delivered", "channels")
 async def test_an_archived_channel(interactions: Interactions) -> None:
     """Posts and edits in an archived channel are refused, for that channel."""
     others = SlackSink(transport=interactions.api, channel="others")

@@ -62,6 +62,7 @@ def ended_within(gateway: Gateway) -> float:
     return time.monotonic() - began
 
 
+@pytest.mark.proves("stop", "database-hangs")
 def test_while_the_database_hangs_in_a_commit(start: Start, dsn: str) -> None:
     """Requests whose commits hang are answered 503, and the process ends in time, without a traceback."""
     gateway = start().ready()
@@ -89,6 +90,7 @@ def test_while_the_database_hangs_in_a_commit(start: Start, dsn: str) -> None:
     assert "Traceback" not in "\n".join(gateway.lines)
 
 
+@pytest.mark.proves("stop")
 def test_while_slack_hangs(start: Start) -> None:
     """An unanswered call of a sink does not delay the end; the next process reconciles its delivery."""
     silent = socket.create_server(("127.0.0.1", 0))
@@ -115,6 +117,7 @@ def test_while_slack_hangs(start: Start) -> None:
     assert set(gateway.rows("SELECT state FROM deliveries")) <= {("sending",), ("waiting",)}
 
 
+@pytest.mark.proves("stop", "rolling-restart")
 def test_while_clients_are_in_the_middle(start: Start) -> None:
     """Connections that are idle, or stopped within headers or a body, by HTTP and by gRPC, do not delay the
     end.

@@ -35,8 +35,9 @@ def _tenants(dsn: str) -> list[tuple[str, str]]:
     return sorted(query(dsn, "SELECT tenant, name FROM agent_events"))
 
 
+@pytest.mark.proves("proven-tenant")
 def test_certificates_name_tenants(start: Start, dsn: str, tmp_path: Path) -> None:
-    """A listed certificate is its tenant's over HTTP and gRPC, an unlisted one of the same CA is nobody's."""
+    """A listed certificate is its tenant's over HTTP and gRPC, an unlisted one of the same CA is no tenant's."""
     import grpc
     import trustme
 
@@ -74,6 +75,7 @@ def test_certificates_name_tenants(start: Start, dsn: str, tmp_path: Path) -> No
     assert _tenants(dsn) == [("acme", "chat 1"), ("acme", "chat 6"), ("globex", "chat 2"), ("globex", "chat 5")]
 
 
+@pytest.mark.proves("proven-tenant", "tenant-attacks")
 def test_a_trusted_proxys_header_names_tenants(start: Start, dsn: str) -> None:
     """From a trusted address the header decides for telemetry, agents and alerts; from another it is refused."""
     alert = {

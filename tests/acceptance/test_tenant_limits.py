@@ -47,6 +47,7 @@ def metric(gateway: Gateway, name: str) -> dict[str, float]:
     return {labels: float(value) for labels, _, value in found}
 
 
+@pytest.mark.proves("never-500")
 def test_an_exporter_over_its_rate_loses_nothing_and_another_notices_nothing(
     start: Start, dsn: str, needs: Callable[[str], str]
 ) -> None:

@@ -95,6 +95,7 @@ def spanpost(dsn: str, *arguments: str, **more: str) -> Any:
     return json.loads(done.stdout)
 
 
+@pytest.mark.proves("nothing-crosses", "tenant-attacks")
 def test_the_same_ids_of_two_tenants_never_meet(
     dsn: str, slack: Slack, tmp_path: Path, needs: Callable[[str], str]
 ) -> None:

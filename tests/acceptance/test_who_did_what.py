@@ -96,6 +96,7 @@ def table() -> dict[str, str]:
     return found
 
 
+@pytest.mark.proves("every-act")
 def test_each_command_is_an_act_or_changes_nothing() -> None:
     """A new command fails here until the page's table has its verb, or `NO_ACTS` a reason."""
     harmless = {name for names in NO_ACTS.values() for name in names}
@@ -169,6 +170,7 @@ async def fill(dsn: str) -> None:
     await connection.close()
 
 
+@pytest.mark.proves("every-act")
 def test_each_operation_leaves_its_row(dsn: str, database: Database, said: Callable[..., Any], tmp_path: Path) -> None:
     """Each command of the table that is an operation leaves rows of its verb with the system's user and host."""
     asyncio.run(fill(dsn))
@@ -212,6 +214,7 @@ def test_each_operation_leaves_its_row(dsn: str, database: Database, said: Calla
     assert {one["verb"] for one in shown} == {table()[name] for name in made}
 
 
+@pytest.mark.proves("every-act")
 def test_tries_that_fail_leave_rows(dsn: str, database: Database, said: Callable[..., Any]) -> None:
     """An operation that fails has a row with the reason, and an act on an unknown id one with the id."""
     asyncio.run(fill(dsn))

@@ -61,6 +61,7 @@ def post(gateway: Gateway, body: bytes) -> None:
     eventually(answer, lambda answer: answer == 200)
 
 
+@pytest.mark.proves("answered", "gateway-killed")
 def test_a_killed_worker_loses_nothing(start: Start) -> None:
     """After kill -9 of a worker under load each acknowledged span is one row, and the worker restarts."""
     gateway = start("", *OPTIONS).ready()

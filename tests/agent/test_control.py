@@ -165,6 +165,7 @@ async def test_a_wait_that_is_cut_leaves_the_question_open(interactions: Interac
     assert (again.denied, again.by) == (True, "alice")
 
 
+@pytest.mark.proves("bound-to-words")
 async def test_other_words_under_the_same_id_are_another_question(interactions: Interactions, tracer: Tracer) -> None:
     """An approval of other words does not count, and the agent that waits for the old words gets no decision."""
     async with agent_task("release", tracer=tracer):
@@ -183,6 +184,7 @@ async def test_other_words_under_the_same_id_are_another_question(interactions: 
         assert (await second).approved
 
 
+@pytest.mark.proves("silence-is-no-yes")
 @pytest.mark.parametrize(("then", "is_denied"), [("expire", False), ("deny", True)])
 async def test_a_passed_deadline_is_no_denial(
     interactions: Interactions, tracer: Tracer, then: Any, is_denied: bool
@@ -392,6 +394,7 @@ async def test_the_agents_log_says_why_a_question_cannot_be_approved(
     assert "the question hidden: the question cannot be approved, only denied" in warning
 
 
+@pytest.mark.proves("only-people", "forged-answers")
 def test_a_decision_without_a_source_is_no_approval() -> None:
     """Only a decision made through spanpost approves; a decision without a source does not."""
     assert not Decision(id="a", decision="approve", by="the CEO").approved

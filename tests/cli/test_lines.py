@@ -14,12 +14,15 @@ from rich.console import Console
 
 from spanpost.cli import tables, task_lines
 from spanpost.cli.columns import short, span
+from spanpost.cli.erasure_tables import print_erasure
 from spanpost.cli.listing import ListRequest
 from spanpost.model.deliveries import DeliveryRow
 from spanpost.model.queries import TaskFilter
 from spanpost.model.readings import Approval, Failure
 from spanpost.model.tasks import Task
 from spanpost.semconv import STATUSES
+from spanpost.store.erasing.run import Report
+from spanpost.store.erasing.spellings import Found
 from spanpost.store.memory import MemoryStore
 from spanpost.testing.exercise_browse import at_work_on
 
@@ -161,3 +164,9 @@ async def test_tasks_of_a_person_a_repository_and_a_session() -> None:
 def test_a_short_duration_rounds_as_a_sentence_does(seconds: float, said: str) -> None:
     """Seconds are rounded as in messages: what took 1.6 s there is no 1s in a list."""
     assert span(timedelta(seconds=seconds)) == said
+
+
+def test_an_erasure_prints_each_spelling_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """The address that was asked for and the same address in the rows are one spelling."""
+    print_erasure(Report(is_done=False, found=Found(ids=("alice@a.example",), also=("alice@a.example", "Al"))))
+    assert "looked for: alice@a.example, Al\n" in capsys.readouterr().err

@@ -11,6 +11,7 @@ from spanpost.cli import logs
 from spanpost.settings import LogSettings
 
 
+@pytest.mark.proves("no-token-shown", "log-injection")
 def test_lines_are_json_with_time_level_and_logger(capsys: pytest.CaptureFixture[str]) -> None:
     """Each line is one JSON object that a log pipeline can read."""
     logs.configure(LogSettings(json_lines=True))
@@ -24,6 +25,7 @@ def test_lines_are_json_with_time_level_and_logger(capsys: pytest.CaptureFixture
     assert line["at"].endswith("Z")
 
 
+@pytest.mark.proves("no-token-shown")
 def test_a_token_in_a_message_or_traceback_is_not_written(capsys: pytest.CaptureFixture[str]) -> None:
     """Redaction is the last line of defence, in text and in JSON, in messages and in exceptions."""
     token = "xoxb-" + "1234567890-abcdefghijkl"

@@ -390,6 +390,7 @@ async def test_a_refusal_is_said_once_with_its_cure(caplog):
     assert all((o.is_refusal, o.is_failure, o.closes) == (True, False, ("console",)) for o in refused)
 
 
+@pytest.mark.proves("in-doubt", "slack-answer-lost")
 async def test_unknown_is_looked_up_before_it_is_sent_again():
     """A checkpoint that had arrived is not posted again: the reconciled outcome is its outcome."""
     found = Receipt(ref={"ts": "7"})
@@ -496,6 +497,7 @@ async def test_the_deadline_of_lookups_counts_from_the_call():
     assert interaction_store.finished[0][1].reconcile is True
 
 
+@pytest.mark.proves("delivered", "sender-frozen")
 async def test_what_was_held_too_long_goes_back_unsent():
     """A delivery whose lease is nearly over before the call is not sent, and is known to be unsent."""
     interaction_store, window, clock = InteractionStore(), Window(), iter([0.0, 26.0])
@@ -570,6 +572,7 @@ async def test_a_bug_is_retried_and_logged_once(caplog):
     assert said == ["console raised ValueError, logged once: oops [redacted:slack-token]"]
 
 
+@pytest.mark.proves("delivered")
 async def test_an_outage_of_the_store_is_survived(caplog):
     """An outage of the store loses nothing and is logged once; everything arrives after its return."""
     interaction_store, window = InteractionStore(), Window()
@@ -586,6 +589,7 @@ async def test_an_outage_of_the_store_is_survived(caplog):
     assert len([r for r in caplog.records if "the store is down" in r.getMessage()]) == 1
 
 
+@pytest.mark.proves("one-message")
 async def test_a_receipt_is_brought_home_through_an_outage():
     """A receipt waits while the store is away after a delivery; the message is not sent twice."""
     interaction_store, window = InteractionStore(), Window()

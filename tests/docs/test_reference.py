@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import runpy
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import spanpost
 from spanpost import semconv
 from spanpost.model.checkpoints import Kind
 from spanpost.model.tasks import Task
@@ -43,11 +45,40 @@ def test_the_quick_reference_is_current(pages: dict[str, Any]) -> None:
         "deployments",
         "acts",
         "redaction",
+        "python",
     ],
 )
 def test_generated_pages_are_current(pages: dict[str, Any], page: str) -> None:
     """A generated page is what `make reference` would write now."""
     assert (REFERENCE / f"{page}.md").read_text() == pages[f"{page}_page"]()
+
+
+def test_every_public_name_is_described() -> None:
+    """Each public name has an entry with a docstring; every field of what an agent is given has a meaning."""
+    api = runpy.run_path(str(ROOT / "scripts" / "reference" / "python_api.py"))
+    page = api["python_page"]()
+    found = {(m, name): api["find"](m, name) for m in api["MODULES"] for name in api["names"](m)}
+    assert set(spanpost.__all__) | {"Allowance", "Message"} <= {name for _, name in found}
+    defined = {key: one for key, one in found.items() if one is not None}
+    assert [key for key, one in defined.items() if not ast.get_docstring(one.node)] == []
+    assert [key for key in defined if f"\n### {'.'.join(key)}\n" not in page] == []
+    control = page.split("\n## spanpost.agent.control\n")[1].split("\n## ")[0]
+    assert re.findall(r"^\| .* \|  \|$", control, re.MULTILINE) == []
+
+
+def test_every_endpoint_is_documented() -> None:
+    """Each route is on a reference page: those of the API with their shapes, every other with its answers."""
+    routes = re.findall(r"^\| `([A-Z]+) (/\S*)` \|", (REFERENCE / "token-scopes.md").read_text(), re.MULTILINE)
+    shapes = (REFERENCE / "api.md").read_text()
+    pages = [page for page in ROOT.glob("docs/*/*.md") if page.name != "token-scopes.md"]
+    others = "\n".join(page.read_text() for page in pages)
+    assert len(routes) > 60
+    missing = [
+        f"{method} {path}"
+        for method, path in routes
+        if f"## {method} {path.replace(':path', '')}\n" not in shapes and path.split("{")[0].rstrip("/") not in others
+    ]
+    assert missing == []
 
 
 def test_the_guide_shows_the_measured_figures() -> None:

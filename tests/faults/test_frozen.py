@@ -41,6 +41,7 @@ def frozen(dsn: str, request: pytest.FixtureRequest) -> Iterator[subprocess.Pope
     child.wait()
 
 
+@pytest.mark.proves("frozen", "replica-frozen")
 async def test_a_frozen_process_keeps_no_locks_and_loses_nothing(
     dsn: str, frozen: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

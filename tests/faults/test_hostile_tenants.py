@@ -15,6 +15,7 @@ SECONDS = float(os.environ.get("SPANPOST_TEST_TENANTS", "0"))
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(int(SECONDS) + 1800)]
 
 
+@pytest.mark.proves("nothing-crosses", "tenant-attacks")
 def test_nothing_crosses_between_tenants_with_the_same_ids(server: str, tmp_path: Path) -> None:
     """With shared ids of every kind no word or id of a tenant reaches the other; rows, figures and answers fit."""
     seen = compare(server, tmp_path, seed=1, seconds=SECONDS, rounds=3)

@@ -184,6 +184,8 @@ async def check(dsn: str) -> None:
     await connection.close()
 
 
+@pytest.mark.proves("one-transaction", "killed-at-each-step")
+@pytest.mark.proves("journal", "gateway-killed", "killed-at-each-step")
 @pytest.mark.parametrize("point", POINTS)
 async def test_what_was_answered_survives_a_kill(dsn: str, start: Callable[..., Gateway], point: str) -> None:
     """A gateway killed after its answers, and again while it records, neither loses nor doubles anything."""
@@ -203,6 +205,7 @@ async def test_what_was_answered_survives_a_kill(dsn: str, start: Callable[..., 
     await check(dsn)
 
 
+@pytest.mark.proves("journal", "gateway-killed")
 async def test_two_gateways_work_off_one_journal(dsn: str, start: Callable[..., Gateway]) -> None:
     """Two gateways record what a killed one left, once, while they accept more."""
     before = await journaled(dsn, start)
@@ -214,6 +217,7 @@ async def test_two_gateways_work_off_one_journal(dsn: str, start: Callable[..., 
     await check(dsn)
 
 
+@pytest.mark.proves("journal")
 async def test_a_journal_that_was_turned_off_is_worked_off(dsn: str, start: Callable[..., Gateway]) -> None:
     """With `journal_bytes = 0` the rows that wait are recorded all the same: their senders were answered 200."""
     before = await journaled(dsn, start)
@@ -223,6 +227,7 @@ async def test_a_journal_that_was_turned_off_is_worked_off(dsn: str, start: Call
     await check(dsn)
 
 
+@pytest.mark.proves("journal", "overload")
 async def test_a_burst_is_answered_and_recorded_once(dsn: str, start: Callable[..., Gateway]) -> None:
     """Requests that come all at once each get 200 and never 503; the tables hold each span once."""
     gateway = await asyncio.to_thread(start)

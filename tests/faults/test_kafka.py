@@ -115,6 +115,7 @@ async def check(dsn: str, requests: int = REQUESTS) -> None:
     await connection.close()
 
 
+@pytest.mark.proves("kafka", "broker-killed")
 async def test_a_broker_that_is_killed_loses_nothing_that_was_answered(dsn: str, start: Start, broker: Broker) -> None:
     """A broker is frozen with requests on their way and killed: they get 503, are repeated, and count once."""
     gateway = await asyncio.to_thread(start, "--consume")
@@ -136,6 +137,7 @@ async def test_a_broker_that_is_killed_loses_nothing_that_was_answered(dsn: str,
     await check(dsn)
 
 
+@pytest.mark.proves("kafka", "gateway-killed", "killed-at-each-step")
 async def test_a_consumer_that_is_killed_records_each_span_once(dsn: str, start: Start) -> None:
     """A consumer killed after the fold, one at its offset, and one at its commit: the fourth records the rest once."""
     connection = await asyncpg.connect(dsn)
@@ -153,6 +155,7 @@ async def test_a_consumer_that_is_killed_records_each_span_once(dsn: str, start:
     await check(dsn)
 
 
+@pytest.mark.proves("kafka", "rebalance")
 async def test_a_rebalance_in_the_middle_of_a_batch_counts_each_span_once(dsn: str, start: Start) -> None:
     """A second consumer joins while the first is in a transaction that does not end; later the first one stops in
     order while messages arrive, and leaves the rest to the second.
@@ -174,6 +177,7 @@ async def test_a_rebalance_in_the_middle_of_a_batch_counts_each_span_once(dsn: s
     assert await asyncio.to_thread(second.end) == 0, "\n".join(second.lines)
 
 
+@pytest.mark.proves("kafka", "connections-cut")
 async def test_senders_are_answered_while_the_database_is_down(dsn: str, start: Start, server: str) -> None:
     """The gateway answers 200 and is ready without its database; all is recorded when that is back."""
     gateway = await asyncio.to_thread(start, "--consume")
@@ -215,6 +219,7 @@ def test_a_message_is_of_the_tokens_tenant_and_holds_no_readable_word(start: Sta
     assert gateway.rows("SELECT tenant, reason FROM quarantine") == [("acme", "too_large")]
 
 
+@pytest.mark.proves("kafka", "garbage")
 def test_what_a_collector_writes_is_recorded(start: Start, broker: Broker, topic: str) -> None:
     """Protobuf and JSON, of the tenant of the settings or of a header; poison among it is kept, and passed."""
     topics = {signal: f"{topic}-{signal}" for signal in ("traces", "json", "logs")}
@@ -282,6 +287,7 @@ def test_the_check_asks_the_brokers(broker: Broker) -> None:
     assert "Kafka cannot be reached" in said
 
 
+@pytest.mark.proves("kafka", "overload")
 def test_a_burst_is_answered_and_recorded_once(dsn: str, start: Start) -> None:
     """Forty times the usual rate: every answered span is recorded once, and the lag ends."""
     gateway = start("--consume")

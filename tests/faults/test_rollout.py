@@ -32,6 +32,7 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(900)
 OLDER = ROOT / "src"
 
 
+@pytest.mark.proves("stop", "rolling-restart")
 def test_a_newer_revision_is_rolled_out_beside_this_one(dsn: str, tmp_path: Path) -> None:
     """Upgraded twice at once and written by both versions, the database has each row, task and message once."""
     newer, revision = newer_source(tmp_path)

@@ -70,6 +70,7 @@ def basic(user: str, password: str) -> str:
     return "Basic " + b64encode(f"{user}:{password}".encode("latin-1")).decode()
 
 
+@pytest.mark.proves("no-token-shown", "wrong-token")
 @pytest.mark.parametrize(
     "query",
     [
@@ -106,6 +107,7 @@ def test_other_words_in_the_url_are_none(query: str) -> None:
     assert authorization_of(scope_of(TENANT, query=query)) == TENANT
 
 
+@pytest.mark.proves("proven-tenant", "wrong-token")
 def test_of_several_credentials_none_counts() -> None:
     """Two Authorization headers authenticate nothing: a proxy may have judged by the other one."""
     assert authorization_of(scope_of(TENANT, OPERATOR)) == ""

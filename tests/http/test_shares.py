@@ -56,6 +56,7 @@ def kept_up(most: int, renews: bool, taken: list[tuple[Sender, str, int]]) -> Sh
     return places
 
 
+@pytest.mark.proves("one-stops-no-other")
 @given(st.integers(0, 12), st.booleans(), steps)
 @thorough(300)
 def test_a_tenant_with_few_places_is_not_refused(most: int, renews: bool, taken: list[tuple[Sender, str, int]]) -> None:
@@ -101,6 +102,7 @@ def test_the_longest_held_place_of_the_lowest_rank_is_given_up() -> None:
 requests = st.lists(st.tuples(senders, st.integers(1, 60)), max_size=60)
 
 
+@pytest.mark.proves("one-stops-no-other")
 @given(st.integers(1, 100), requests)
 @thorough(300)
 def test_bytes_of_many_are_bounded_and_leave_some_for_a_newcomer(alone: int, asked: list[tuple[Sender, int]]) -> None:

@@ -75,6 +75,7 @@ def test_a_token_does_what_its_scopes_say_and_no_more() -> None:
             tenant_of(senders, f"Bearer spt_{has}", "other")
 
 
+@pytest.mark.proves("proven-tenant", "wrong-token")
 def test_expired_unknown_and_odd_tokens_are_unknown() -> None:
     """An expired token counts from its time on; unknown, long and foreign texts are never found."""
     stored, clock = known(a_token("spt_short", "send", expires_at=NOW + timedelta(seconds=1010)))
@@ -85,6 +86,7 @@ def test_expired_unknown_and_odd_tokens_are_unknown() -> None:
         assert stored.find(text) is None
 
 
+@pytest.mark.proves("revoked")
 def test_cached_tokens_are_trusted_for_a_while_and_then_refused() -> None:
     """Without the database a cached token is valid for `trust_tokens`; then it is answered 503, as is an unknown
     one, while tokens of the settings go on.

@@ -52,6 +52,7 @@ def test_what_names_a_tenant(token: str | None, more: dict[str, Any], tenant: st
     assert tenant_of(SENDERS, f"Bearer {token}" if token else None, **more) == tenant
 
 
+@pytest.mark.proves("proven-tenant", "tenant-attacks")
 @pytest.mark.parametrize(
     ("token", "more", "status"),
     [

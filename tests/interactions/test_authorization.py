@@ -106,6 +106,7 @@ def test_each_way_in(fields: dict[str, Any], found: dict[str, Found]) -> None:
     assert ruling.who != ()
 
 
+@pytest.mark.proves("by-the-rules", "foreign-action")
 @pytest.mark.parametrize(
     "flaw",
     [{"is_bot": True}, {"is_gone": True}, {"is_guest": True}, {"is_stranger": True}, {"team": "T2"}, {"team": ""}],
@@ -118,6 +119,7 @@ def test_some_people_may_nothing(flaw: dict[str, Any]) -> None:
     assert ruling.who == ()
 
 
+@pytest.mark.proves("by-the-rules")
 def test_what_cannot_be_looked_up_refuses_with_the_reason() -> None:
     """A failed look-up of a person, a group or a resolver grants nothing; another way in still does."""
     assert "missing_scope" in ruled(World(Failed("missing_scope")), rule(users=("UALICE",))).refusal
@@ -231,6 +233,7 @@ RULES = st.builds(
 )
 
 
+@pytest.mark.proves("by-the-rules")
 @given(st.lists(RULES, max_size=4), st.sampled_from(ACTIONS), st.lists(FOUND, min_size=8, max_size=8))
 def test_nothing_is_granted_without_a_reason(rules: list[Rule], action: str, found: list[Found]) -> None:
     """With any results of lookups a grant rests on a workspace member whom the deciding rule includes."""

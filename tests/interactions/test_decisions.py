@@ -261,6 +261,7 @@ async def test_options_that_do_not_fit_on_buttons_are_read_first(action: str, va
     assert [row.option for row in slack.interaction_store.granted] == [options[1]]
 
 
+@pytest.mark.proves("bound-to-words", "spoofing")
 @pytest.mark.parametrize(
     ("question", "more"),
     [
@@ -290,6 +291,7 @@ async def test_what_is_hidden_in_part_can_only_be_denied(question: str, more: di
         assert [(row.verb, row.text) for row in slack.interaction_store.granted] == [(Verb.DENY, "ask again")]
 
 
+@pytest.mark.proves("bound-to-words", "foreign-action")
 async def test_a_dialogue_of_other_words_decides_nothing() -> None:
     """A dialogue decides only the words that it carried: reworded, missing or foreign ones void it."""
     slack = Slack(LONG)
@@ -317,6 +319,7 @@ async def test_a_dialogue_decides_questions_and_nothing_else(choice: str) -> Non
     assert slack.interaction_store.rows == []
 
 
+@pytest.mark.proves("by-the-rules", "foreign-action")
 async def test_an_unauthorized_person_reads_nothing() -> None:
     """Reading makes no row; pressing Approve makes one, and is refused. A person who may only deny is
     offered that alone.

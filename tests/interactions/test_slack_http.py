@@ -146,6 +146,7 @@ def form(payload: dict[str, Any]) -> bytes:
 FORM = b"application/x-www-form-urlencoded"
 
 
+@pytest.mark.proves("signed", "odd-payload")
 async def test_a_signed_click_counts_and_a_greeting_is_answered() -> None:
     """Slack's requests are accepted, as a form and as JSON; both secrets are valid while one is replaced."""
     knock = Knock()
@@ -156,6 +157,7 @@ async def test_a_signed_click_counts_and_a_greeting_is_answered() -> None:
     assert await knock.signed(b"\xff\xfe", "new") == 400
 
 
+@pytest.mark.proves("signed", "replay")
 async def test_a_replay_is_refused_across_replicas_and_restarts() -> None:
     """A replayed request is refused, by another process too; Slack's own repeat is one act."""
     knock, body = Knock(), b""
@@ -171,6 +173,7 @@ async def test_a_replay_is_refused_across_replicas_and_restarts() -> None:
     assert knock.counted == ["click", "replay", "click"]
 
 
+@pytest.mark.proves("signed", "bad-signature")
 @pytest.mark.parametrize(
     ("at", "status"), [(0, 200), (-299, 200), (299, 200), (-301, 401), (301, 401), (-NOW, 401), (10**11, 401)]
 )
@@ -180,6 +183,7 @@ async def test_only_just_now(at: int, status: int) -> None:
     assert await knock.signed(form(knock.click()), at=NOW + at, kind=FORM) == status
 
 
+@pytest.mark.proves("signed", "bad-signature")
 async def test_only_for_us() -> None:
     """Another secret, another app, another workspace, and one app's secret for another's workspace are
     refused.
@@ -193,6 +197,7 @@ async def test_only_for_us() -> None:
     assert knock.interaction_store.rows == []
 
 
+@pytest.mark.proves("signed", "bad-signature", "odd-payload")
 async def test_headers_and_bodies_that_are_wrong() -> None:
     """Missing, doubled and odd headers have one answer; a long body is not read; other methods and types are
     named.
@@ -260,6 +265,7 @@ HEADERS = st.lists(
 )
 
 
+@pytest.mark.proves("signed", "bad-signature")
 @given(HEADERS, st.binary(max_size=200))
 def test_any_bytes_are_refused(headers: list[tuple[bytes, bytes]], body: bytes) -> None:
     """Anything unsigned is a 401 (or too large), and has no effect."""
@@ -310,6 +316,7 @@ MORE = (
 )
 
 
+@pytest.mark.proves("signed", "odd-payload")
 @given(st.dictionaries(st.sampled_from(FIELDS + MORE), JSON, max_size=6), TYPES, st.booleans())
 def test_any_signed_payload_is_answered(odd: dict[str, Any], kind: str, is_click: bool) -> None:
     """Anything signed, however oddly shaped: no 500 and no traceback; only the one good click is granted."""
@@ -344,12 +351,14 @@ def test_a_list_of_answers_is_read_and_what_is_nearly_an_id_is_not() -> None:
     assert click(good, TEAM) is not None
 
 
+@pytest.mark.proves("signed", "odd-payload")
 @given(st.binary(max_size=60), st.sampled_from([FORM, b"application/json"]))
 def test_any_signed_bytes_are_answered(body: bytes, kind: bytes) -> None:
     """Signed nonsense is a 400, or a 401 if it is readable and not for us."""
     assert asyncio.run(Knock().signed(body, kind=kind)) in (400, 401)
 
 
+@pytest.mark.proves("signed", "odd-payload")
 async def test_deep_and_long_payloads() -> None:
     """Too deep nesting is a 400; long words are cut or refused."""
     knock = Knock()
@@ -360,6 +369,7 @@ async def test_deep_and_long_payloads() -> None:
     assert knock.interaction_store.rows == []
 
 
+@pytest.mark.proves("signed", "response-url")
 @pytest.mark.parametrize(
     ("url", "is_slack"),
     [

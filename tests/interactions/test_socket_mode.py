@@ -179,6 +179,7 @@ async def test_an_unauthorized_person_learns_who_may(app: App) -> None:
     assert await app.slack.dialogue() is None
 
 
+@pytest.mark.proves("by-the-rules", "foreign-action")
 async def test_bots_may_nothing(app: App) -> None:
     """A bot in the channel is refused even where everybody in the channel may."""
     key, ts = await app.task()
@@ -202,6 +203,7 @@ def _rows(app: App) -> Any:
     return rows
 
 
+@pytest.mark.proves("first-stands", "replay")
 async def test_the_first_answer_stands(app: App) -> None:
     """A second answer gets a message with the decision and its person."""
     key, ts = await app.question()
@@ -212,6 +214,7 @@ async def test_the_first_answer_stands(app: App) -> None:
     assert len(app.interaction_store.decided) == 1
 
 
+@pytest.mark.proves("by-the-rules", "foreign-action")
 async def test_buttons_belong_to_their_message(app: App) -> None:
     """A key from another message, an unknown one, or an invalid one changes nothing, with a message."""
     key, _ = await app.question()
@@ -327,6 +330,7 @@ async def test_a_slow_database_is_waited_for_after_the_answer(app: App) -> None:
     await eventually_async(_rows(app), lambda rows: len(rows) == 1)
 
 
+@pytest.mark.proves("first-stands", "socket-mode")
 async def test_three_processes_receive_one_click(slack_url: str, clean_environment: Path) -> None:
     """Every process receives each of twenty clicks; each counts once, and the person gets each message once."""
     async with opened(slack_url, InteractionStore(), processes=3) as app:
@@ -340,6 +344,7 @@ async def test_three_processes_receive_one_click(slack_url: str, clean_environme
         assert len(await app.slack.whispers()) == 19
 
 
+@pytest.mark.proves("no-token-shown")
 async def test_what_slack_is_answered_is_never_in_a_log(app: App, caplog: pytest.LogCaptureFixture) -> None:
     """Neither tokens nor people's words are logged, by us, slack_sdk or Bolt, at any level."""
     caplog.set_level("DEBUG")
@@ -352,6 +357,7 @@ async def test_what_slack_is_answered_is_never_in_a_log(app: App, caplog: pytest
         assert secret not in caplog.text
 
 
+@pytest.mark.proves("signed", "socket-mode")
 async def test_slack_goes_and_comes_back(clean_environment: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A broken connection is made again, and a missing Slack is awaited at the start; each is logged once."""
     caplog.set_level("INFO", logger="spanpost.interactions")

@@ -34,6 +34,7 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
     return sum(found) if found else None
 
 
+@pytest.mark.proves("counters")
 def test_a_run_is_counted_from_what_was_recorded():
     """Start, end, duration, tokens, cost, checkpoints, events and duplicates each have their series."""
     metrics = Metrics()
@@ -94,6 +95,7 @@ def test_open_tasks_are_shown_by_one_process():
     assert value(metrics, "spanpost_tasks_open", status="working") is None
 
 
+@pytest.mark.proves("one-stops-no-other", "label-explosion")
 def test_label_values_are_capped():
     """After the maximum of distinct agents the rest is "other", and known ones stay."""
     metrics = Metrics(SeriesLimits(max_values=3))
@@ -151,6 +153,7 @@ def test_what_waits_again_is_counted_by_reason(more, reason):
     assert value(metrics, "spanpost_circuit_breaker_opened_total", sink="console", reason="failing") == 1
 
 
+@pytest.mark.proves("counters", "nan")
 def test_hostile_figures_do_not_break_counters():
     """Negative tokens, a cost that is no number and an end before its start are not counted; nothing raises."""
     metrics = Metrics()

@@ -1,4 +1,4 @@
-"""Late input, wrong clocks and invalid values are recorded without harm. `tests/README.md` lists them."""
+"""Late input, wrong clocks and invalid values are recorded without harm. `tests/promises.toml` lists them."""
 
 from __future__ import annotations
 
@@ -45,6 +45,7 @@ def late_tool(at: float, span: int = 9) -> Observation:
     return ended(trace=1, span=span, parent=1, name="tool", attributes=attributes, at=at, seconds=0.5)
 
 
+@pytest.mark.proves("any-order", "out-of-order")
 @pytest.mark.parametrize("order", list(itertools.permutations(range(4))), ids=lambda order: "".join(map(str, order)))
 def test_children_before_their_parents(store: MemoryStore, order: tuple[int, ...]) -> None:
     """Item 20: the parts of a run give the same run in any order, one by one."""
@@ -61,6 +62,7 @@ def test_children_before_their_parents(store: MemoryStore, order: tuple[int, ...
     )
 
 
+@pytest.mark.proves("late-is-quiet", "out-of-order")
 async def test_a_run_of_days_ago_is_recorded_and_not_announced(store: MemoryStore) -> None:
     """Item 20: a run three days old, and its later call, are counted and not reported as current."""
     store.record_now(a_run("of days ago", at=-3 * DAY))
@@ -70,6 +72,7 @@ async def test_a_run_of_days_ago_is_recorded_and_not_announced(store: MemoryStor
     assert [row.mode for row in await store.outbox.deliveries()] == [Mode.STATE]
 
 
+@pytest.mark.proves("late-is-quiet", "out-of-order")
 async def test_a_call_that_comes_after_the_end_reopens_nothing(store: MemoryStore) -> None:
     """Item 20: an event from before the end that arrives after it is counted, and announces nothing."""
     store.record_now(a_run("ended"))
@@ -80,6 +83,7 @@ async def test_a_call_that_comes_after_the_end_reopens_nothing(store: MemoryStor
     assert {row.id for row in await store.outbox.deliveries()} == before
 
 
+@pytest.mark.proves("clocks", "clock-jumps", "sender-clock")
 @pytest.mark.parametrize("years", [-30, -3, 3, 30, 200])
 async def test_the_clock_of_a_sender_moves_nothing_of_ours(store: MemoryStore, years: int) -> None:
     """Item 23: deliveries of a sender with a wrong clock are due now, and retries follow our clock."""
@@ -125,6 +129,7 @@ def endless() -> Iterator[int]:
     yield 0
 
 
+@pytest.mark.proves("no-wait", "foreign-objects")
 @pytest.mark.parametrize(
     "value", [Foreign(), endless(), threading.Lock(), object(), Foreign, lambda: 1, [Foreign()], {"a": Foreign()}]
 )
@@ -136,6 +141,7 @@ def test_nothing_is_asked_of_what_is_no_value(value: Any) -> None:
     assert "strange" in mended
 
 
+@pytest.mark.proves("no-wait", "foreign-objects")
 def test_strange_attributes_of_a_living_span_cost_the_agent_nothing() -> None:
     """Item 32: invalid attributes set past the SDK's check do not raise and do not hide the span."""
     seen = SeenRequest()
@@ -154,6 +160,7 @@ def test_strange_attributes_of_a_living_span_cost_the_agent_nothing() -> None:
     assert processor.feed.losses.totals() == {}
 
 
+@pytest.mark.proves("each-call-once", "other-versions")
 @pytest.mark.parametrize(
     "said",
     [

@@ -120,6 +120,7 @@ def test_nothing_is_reported_twice(run: str) -> None:
     assert by["logs",] == by["traces", "logs", "metrics"]
 
 
+@pytest.mark.proves("content")
 def test_content_is_not_kept() -> None:
     """Prompts, answers and tool arguments of the recording are in no row."""
     store = MemoryStore(FoldRules(stall_rules=NO_STALL))

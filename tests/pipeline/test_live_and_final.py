@@ -215,6 +215,7 @@ def decorated(run: Run) -> None:
 RUNS = (steps, equal_events, odd_times, failure, same_id_nested, late_words, sub_agents, decorated)
 
 
+@pytest.mark.proves("live-and-final")
 @pytest.mark.parametrize("work", RUNS, ids=lambda work: work.__name__)
 def test_what_was_followed_live_equals_what_was_exported(work: Callable[[Run], None], run: Run, tmp_path: Path) -> None:
     """Tasks, figures and reported checkpoints, ids included, are the same live and from the exported spans
@@ -226,6 +227,7 @@ def test_what_was_followed_live_equals_what_was_exported(work: Callable[[Run], N
     assert live["checkpoints"] == final["checkpoints"]
 
 
+@pytest.mark.proves("live-and-final")
 def test_equal_events_are_each_reported(run: Run) -> None:
     """Events of one name and one time on one span are as many occurrences, not one."""
     equal_events(run)
@@ -273,6 +275,7 @@ def test_the_newest_progress_is_shown_however_it_was_said(run: Run) -> None:
     span.end()
 
 
+@pytest.mark.proves("one-bad-span", "far-times")
 @pytest.mark.parametrize("at", [1.5, -1, 2**64, float("inf"), "soon"], ids=str)
 def test_a_time_that_is_none_spoils_nothing(run: Run, at: Any) -> None:
     """An event with an impossible timestamp is reported, and so are all others."""

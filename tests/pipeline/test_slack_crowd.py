@@ -122,6 +122,7 @@ def _root_span(number: int) -> dict[str, Any]:
     return ROOT_SPAN | {"agent.task.id": f"task {number}", "agent.task.name": f"task {number}"}
 
 
+@pytest.mark.proves("urgent-first")
 @pytest.mark.slow
 async def test_a_thousand_tasks_in_one_channel_stay_readable() -> None:
     """Each message is updated within the bound, no call repeats a text, urgent ones take seconds."""

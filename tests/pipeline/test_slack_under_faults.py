@@ -103,6 +103,7 @@ scripts: st.SearchStrategy[dict[str, list[Fault | None]]] = st.fixed_dictionarie
 days = st.tuples(scripts, st.sampled_from([0.0, 0.2]), st.none() | st.sampled_from(METHODS[:2]))
 
 
+@pytest.mark.proves("one-message", "slack-answer-lost", "slack-throttles")
 @given(st.lists(days, min_size=4, max_size=4))
 @settings(max_examples=10 if IS_THOROUGH else 3, deadline=None, suppress_health_check=list(HealthCheck))
 async def test_any_script_of_faults(several: list[tuple[dict[str, list[Fault | None]], float, Any]]) -> None:
@@ -124,6 +125,7 @@ async def _follow(script: dict[str, list[Fault | None]], stale: float, throttled
         await judge(slack, store)
 
 
+@pytest.mark.proves("one-message", "slack-answer-lost", "lookup-fails")
 @pytest.mark.parametrize("seed", range(3))
 async def test_a_bad_day(seed: int) -> None:
     """A third of all calls fail, lookups too, and the history lags: the same holds for many tasks."""
@@ -150,6 +152,7 @@ AILMENTS: dict[str, tuple[Callable[[FakeSlack], Any], Callable[[FakeSlack], Any]
 }
 
 
+@pytest.mark.proves("delivered", "channels")
 @pytest.mark.parametrize("when", ["from the start", "in the middle"])
 @pytest.mark.parametrize("ailment", AILMENTS)
 async def test_what_a_person_must_mend(ailment: str, when: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -182,6 +185,7 @@ async def test_what_a_person_must_mend(ailment: str, when: str, caplog: pytest.L
         await judge(slack, store)
 
 
+@pytest.mark.proves("one-message")
 @pytest.mark.parametrize(
     "script",
     [[], [Fault.RESET_AFTER] * 3, [Fault.ERROR_BEFORE, None, Fault.HANG_AFTER]],

@@ -30,6 +30,7 @@ class Lock:
 """
 
 
+@pytest.mark.proves("bounded-end", "database-hangs")
 def test_a_flush_while_the_database_hangs(run: Run, database: Database) -> None:
     """A flush gives up while the database still hangs, whatever its timeout; after the hang everything is
     recorded.
@@ -51,6 +52,7 @@ assert spanpost.flush(20)
     assert database.tasks == [("a", "complete")]
 
 
+@pytest.mark.proves("bounded-end", "database-hangs")
 def test_a_shutdown_while_the_database_hangs(run: Run, database: Database) -> None:
     """The process ends while the database still hangs, and reports that not everything was recorded."""
     code = (
@@ -65,6 +67,7 @@ agent("a").end(); left = agent("b")
     assert database.tasks == []
 
 
+@pytest.mark.proves("counted-losses")
 def test_a_flush_reports_a_loss(run: Run) -> None:
     """An overflow of the queue makes the next flush return False, and the one after it True."""
     code = """

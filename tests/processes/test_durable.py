@@ -70,6 +70,7 @@ def spool_files(spool: Path) -> list[Path]:
     return sorted(spool.glob("*.spool"))
 
 
+@pytest.mark.proves("spool", "agent-killed")
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("threads", "rounds"), [(1, 14), (3, 8)])
@@ -174,6 +175,7 @@ def without_database(code: str) -> str:
     return LOCKED + code.replace("spanpost.attach()\n", "spanpost.attach()\nlock()\n", 1)
 
 
+@pytest.mark.proves("spool", "agent-killed")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_what_a_killed_process_left(
     start: Start, run: Run, database: Database, environment: dict[str, str], number: signal.Signals
@@ -187,6 +189,7 @@ def test_what_a_killed_process_left(
     assert database.fetch("SELECT count(*) FROM agent_events WHERE name = 'agent.span.interrupted'") == [(1,)]
 
 
+@pytest.mark.proves("ends", "agent-killed")
 def test_without_it_a_kill_takes_what_waits(start: Start, run: Run, database: Database) -> None:
     """Without a spool a kill loses what waits."""
     killed(start, without_database(ONE), DATABASE_URL=database.dsn)
@@ -194,6 +197,7 @@ def test_without_it_a_kill_takes_what_waits(start: Start, run: Run, database: Da
     assert database.tasks == []
 
 
+@pytest.mark.proves("spool", "agent-killed")
 @pytest.mark.parametrize("cut", [1, 5, 9, 40])
 def test_a_torn_tail(
     start: Start, run: Run, database: Database, spool: Path, environment: dict[str, str], cut: int
@@ -212,6 +216,7 @@ def test_a_torn_tail(
     assert spool_files(spool) == []
 
 
+@pytest.mark.proves("spool", "bit-flips")
 def test_a_damaged_record(start: Start, run: Run, database: Database, spool: Path, environment: dict[str, str]) -> None:
     """A damaged record is counted and logged; all others are recorded."""
     code = "spanpost.attach()\nfor n in range(20): agent(f'a{n:02}').end()\nsay('sent'); pause()"
@@ -247,6 +252,7 @@ def test_a_living_process_is_left_alone(
     assert spool_files(spool) == []
 
 
+@pytest.mark.proves("spool", "agent-killed")
 def test_a_process_that_was_there_before_the_kill(
     start: Start, database: Database, spool: Path, environment: dict[str, str]
 ) -> None:
@@ -280,6 +286,7 @@ def test_a_process_that_was_there_before_the_kill(
     assert database.tasks == [("dead", "complete")]
 
 
+@pytest.mark.proves("one-row")
 def test_an_orderly_end_leaves_nothing(run: Run, database: Database, spool: Path, environment: dict[str, str]) -> None:
     """A process that ends in order has recorded everything: no file is left, and nothing is recorded twice."""
     assert run("spanpost.attach(); agent('done').end(); left = agent('left')", **environment) == ""
@@ -289,6 +296,7 @@ def test_an_orderly_end_leaves_nothing(run: Run, database: Database, spool: Path
     assert database.fetch("SELECT count(*) FROM agent_events WHERE name = 'agent.span.interrupted'") == [(1,)]
 
 
+@pytest.mark.proves("spool", "database-hangs")
 def test_an_orderly_end_while_the_database_hangs(run: Run, database: Database, environment: dict[str, str]) -> None:
     """Observations that could not be recorded at the end are recorded at the next start, with interruptions."""
     said = run(without_database("spanpost.attach()\nagent('done').end(); left = agent('left')"), **environment)
@@ -298,6 +306,7 @@ def test_an_orderly_end_while_the_database_hangs(run: Run, database: Database, e
     assert database.tasks == [("done", "complete"), ("left", "error")]
 
 
+@pytest.mark.proves("counted-losses")
 def test_what_the_queue_did_not_hold(run: Run, database: Database, spool: Path, environment: dict[str, str]) -> None:
     """An overflow of the queue is read from the file: nothing is lost, and the flush returns the truth."""
     run(
@@ -317,6 +326,7 @@ def test_what_the_queue_did_not_hold(run: Run, database: Database, spool: Path, 
     assert database.tasks == [(f"a{n:04}", "complete") for n in range(1000)]
 
 
+@pytest.mark.proves("spool", "fork", "agent-killed")
 def test_fork(start: Start, run: Run, database: Database, spool: Path, environment: dict[str, str]) -> None:
     """A forked child writes a file of its own; observations of both are recorded after both were killed."""
     code = """
@@ -341,6 +351,7 @@ say("sent", pid); pause()
     assert spool_files(spool) == []
 
 
+@pytest.mark.proves("spool", "fork")
 def test_multiprocessing(run: Run, database: Database, spool: Path, environment: dict[str, str]) -> None:
     """Children that end by `os._exit` leave their observations, with each start method."""
     code = """
@@ -398,8 +409,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(where)], check=True)
 
 
+@pytest.mark.proves("no-wait", "spool-disk-full")
 def test_a_full_disk(start: Start, run: Run, database: Database, small_disk: Path, environment: dict[str, str]) -> None:
-    """On a full disk the agent goes on, with one log line and a count; when there is room, the file is
+    """On a full disk the agent goes on, with one log line and a count; when there is space, the file is
     written again.
     """
     code = (
@@ -436,6 +448,7 @@ say("sent", app.dropped); pause()
     assert [status for _, status in database.tasks] == ["complete"] * 2001
 
 
+@pytest.mark.proves("counted-losses")
 def test_the_cap(run: Run, database: Database, spool: Path, environment: dict[str, str]) -> None:
     """At the cap nothing more is written, which is logged and counted; memory goes on."""
     code = (

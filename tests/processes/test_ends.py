@@ -12,6 +12,7 @@ from tests.processes.conftest import Run, Start
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.proves("ends")
 def test_exit_with_an_open_span(run: Run, database: Database) -> None:
     """Ended spans of a program that exits are recorded as ended, and open ones as interrupted."""
     run("spanpost.attach(); agent('done').end(); left = agent('left')", DATABASE_URL=database.dsn)
@@ -35,6 +36,7 @@ def test_what_was_flushed_survives_os_exit(run: Run, database: Database) -> None
     assert database.tasks == [("a", "complete")]
 
 
+@pytest.mark.proves("ends", "agent-killed")
 def test_what_was_flushed_survives_kill(start: Start, database: Database) -> None:
     """After SIGKILL, everything before a flush is recorded; the open span stays open for the heartbeat
     check.
@@ -70,6 +72,7 @@ def test_a_process_frozen_between_requests(start: Start, database: Database) -> 
     child.end()
 
 
+@pytest.mark.proves("ends")
 @pytest.mark.parametrize("by", ["flush_on_sigterm=True", "attach={'flush_on_sigterm': True}"])
 def test_sigterm_without_a_handler(start: Start, database: Database, by: str) -> None:
     """With flush at SIGTERM, a process records everything and still dies of the signal."""
@@ -137,6 +140,7 @@ def test_sigterm_that_cannot_be_joined(run: Run) -> None:
     assert "SIGTERM is ignored in this process" in said
 
 
+@pytest.mark.proves("ends", "after-shutdown")
 def test_spans_that_end_while_the_interpreter_shuts_down(run: Run, database: Database) -> None:
     """A span that ends in a thread after the main one is recorded; one after the last flush causes no error."""
     code = """
@@ -158,6 +162,7 @@ def test_spans_that_end_while_the_interpreter_shuts_down(run: Run, database: Dat
     assert ("late", "error") in database.tasks
 
 
+@pytest.mark.proves("no-wait", "after-shutdown")
 def test_threads_and_asyncio_at_once(run: Run, database: Database) -> None:
     """Spans of many threads and tasks are each recorded once."""
     code = """
@@ -180,6 +185,7 @@ def test_threads_and_asyncio_at_once(run: Run, database: Database) -> None:
     assert database.tasks == sorted((name, "complete") for name in names)
 
 
+@pytest.mark.proves("left-alone")
 @pytest.mark.parametrize("switch", [{"OTEL_SDK_DISABLED": "true"}, {"SPANPOST_ATTACH__ENABLED": "false"}])
 def test_switched_off(run: Run, switch: dict[str, str]) -> None:
     """A disabled spanpost opens nothing (the database named does not exist), starts no thread, and all calls

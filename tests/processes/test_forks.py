@@ -16,6 +16,7 @@ from tests.processes.conftest import PRELUDE, Run, Start, needs_package
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.proves("forks", "fork")
 def test_fork_with_an_open_span(run: Run, database: Database) -> None:
     """A span open at the fork belongs to the parent; both processes continue with their own connections."""
     code = """
@@ -73,6 +74,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.proves("forks", "fork")
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_multiprocessing(run: Run, database: Database, method: str) -> None:
     """A `Process` is followed to its end without a flush, although a forked one never runs atexit."""
@@ -81,6 +83,7 @@ def test_multiprocessing(run: Run, database: Database, method: str) -> None:
     assert database.tasks == [*expected, ("parent", "complete")]
 
 
+@pytest.mark.proves("forks", "fork")
 def test_a_pool(run: Run, database: Database) -> None:
     """A pool ends its workers by SIGTERM: with `flush_on_sigterm` their last jobs are recorded."""
     code = """
@@ -136,6 +139,7 @@ def get(address: str) -> str:
         return str(response.read().decode())
 
 
+@pytest.mark.proves("forks", "fork")
 def test_gunicorn_that_preloads(start: Start, tmp_path: Path, database: Database) -> None:
     """Workers forked by gunicorn after attach are followed with their own connections to their end."""
     needs_package("gunicorn")

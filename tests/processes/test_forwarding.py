@@ -73,6 +73,7 @@ def test_zero_code_beside_the_stock_exporter(run: Run, tmp_path: Path, gateway: 
     assert gateway.names(Part.LOG).count("agent.checkpoint") == 2
 
 
+@pytest.mark.proves("forks", "fork")
 def test_fork_with_an_open_span(run: Run, gateway: RunningGateway) -> None:
     """Each process is a separate producer with its own connections, and an open span stays the parent's."""
     code = """
@@ -129,6 +130,7 @@ def test_the_exit_sends_what_is_left(run: Run, gateway: RunningGateway) -> None:
     assert {"agent.checkpoint", "agent.span.interrupted"} <= set(gateway.names(Part.LOG))
 
 
+@pytest.mark.proves("bounded-end", "gateway-down")
 def test_a_gateway_that_is_away_delays_the_exit_a_little(run: Run) -> None:
     """Without a gateway, the program does its work and ends by itself, with a line that says what was not
     sent.
@@ -153,6 +155,7 @@ def test_sigterm_flushes(start: Start, gateway: RunningGateway) -> None:
     assert "agent.span.interrupted" in gateway.names(Part.LOG)
 
 
+@pytest.mark.proves("settings", "settings-values")
 def test_wrong_settings_keep_it_out(run: Run, tmp_path: Path) -> None:
     """With zero-code, a wrong endpoint is one line on stderr, and the program runs as without spanpost."""
     said = run(zero_code(tmp_path, SPAN), SPANPOST_FORWARD__ENDPOINT="collector:4318", **QUIET)

@@ -52,6 +52,7 @@ def test_an_agent_is_followed_while_it_works(gateway: Gateway, database: Databas
     assert database.fetch("SELECT count(*) FROM agent_events WHERE name = 'agent.heartbeat'") == [(0,)]
 
 
+@pytest.mark.proves("ends", "agent-killed")
 def test_a_killed_agent_is_detected(gateway: Gateway, database: Database, start: Start) -> None:
     """After kill -9 an agent's heartbeats stop, and the gateway ends its task as interrupted."""
     child = start(WORK, SPANPOST_FORWARD__ENDPOINT=gateway.url, **QUICK)

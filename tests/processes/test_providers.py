@@ -10,6 +10,7 @@ from tests.processes.conftest import Run, needs_package
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.proves("left-alone")
 def test_a_provider_that_the_application_made_before(run: Run, database: Database) -> None:
     """An existing provider of the application is joined, and its own exporter goes on."""
     code = """
@@ -96,6 +97,7 @@ def test_an_init_that_reassigns_on_start(run: Run, database: Database) -> None:
     assert database.tasks == [("a", "complete")]
 
 
+@pytest.mark.proves("left-alone", "loops-of-ours")
 def test_our_own_work_is_never_traced(run: Run, database: Database) -> None:
     """With asyncpg instrumented, the store's own queries make no span, for spanpost or for any other
     exporter.

@@ -36,6 +36,7 @@ async def _where(dsn: str) -> list[str]:
         await connection.close()
 
 
+@pytest.mark.proves("redacted", "agent-killed")
 @pytest.mark.parametrize("action", ["hash", "drop"])
 def test_a_replayed_spool_leaves_no_hidden_word(
     start: Start, run: Run, database: Database, tmp_path: Path, action: str

@@ -28,6 +28,7 @@ WORK = """
 """
 
 
+@pytest.mark.proves("ends", "agent-killed")
 def test_a_killed_agent_has_interrupted_its_task(start: Start, database: Database) -> None:
     """After kill -9 another process on the same database detects the missing heartbeats; its own task goes
     on.
@@ -47,6 +48,7 @@ def test_a_killed_agent_has_interrupted_its_task(start: Start, database: Databas
     witness.end()
 
 
+@pytest.mark.proves("ends", "agent-killed")
 def test_a_killed_forwarder_has_interrupted_its_task(start: Start) -> None:
     """The observations that a forwarder sent before kill -9 are enough for the gateway to detect its end."""
     with RunningGateway() as gateway:

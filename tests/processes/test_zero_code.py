@@ -81,6 +81,7 @@ def test_exporters_by_name(run: Run, tmp_path: Path, database: Database) -> None
     expect_all(database)
 
 
+@pytest.mark.proves("left-alone")
 def test_a_program_that_attaches_too(run: Run, tmp_path: Path, database: Database) -> None:
     """Hook, exporters and a line in the program are one attachment."""
     code = "import spanpost\nassert spanpost.attach() is spanpost.attach()\n" + SPAN
@@ -108,6 +109,7 @@ def test_a_wrong_key_in_a_declarative_configuration(run: Run, tmp_path: Path, da
     assert database.tasks == []
 
 
+@pytest.mark.proves("settings", "settings-values")
 @pytest.mark.parametrize(
     ("environment", "word"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -87,6 +88,7 @@ def anything(draw: st.DrawFn) -> Observation:
     )
 
 
+@pytest.mark.proves("one-bad-span", "changing-types")
 @thorough(300)
 @given(anything())
 def test_read_answers_whatever_the_attributes_hold(observation: Observation) -> None:

@@ -36,6 +36,7 @@ def test_a_kind_is_known_by_its_name_and_its_word(attributes: dict[str, Any], ro
     assert span("a span", attributes).role is role
 
 
+@pytest.mark.proves("each-call-once", "other-versions")
 @pytest.mark.parametrize(
     "attributes",
     [

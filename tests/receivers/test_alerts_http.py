@@ -107,6 +107,7 @@ class Endpoint:
         return answered[0]["status"], json.loads(answered[1]["body"])
 
 
+@pytest.mark.proves("one-row", "alerts")
 async def test_alerts_are_taken_and_counted() -> None:
     """Firing, resolved and repeated alerts are answered 200 and counted by these outcomes."""
     endpoint = Endpoint()
@@ -167,6 +168,7 @@ async def test_a_body_that_nobody_can_read_is_kept(sent: bytes) -> None:
     assert ("alertmanager", "unreadable") in endpoint.counted
 
 
+@pytest.mark.proves("one-stops-no-other", "alerts")
 async def test_very_many_unreadable_alerts_cost_little() -> None:
     """Of many unreadable alerts the first hundred are kept and all are counted; of too many none is read."""
     served = Endpoint()
@@ -185,6 +187,7 @@ async def test_unreadable_alerts_are_bounded_in_time(monkeypatch: pytest.MonkeyP
     assert (status, len(served.kept)) == (503, 1)
 
 
+@pytest.mark.proves("one-bad-span", "alerts")
 @pytest.mark.parametrize(
     ("field", "value", "named"),
     [
@@ -201,6 +204,7 @@ async def test_one_poisonous_alert_spoils_no_other(field: str, value: object, na
     assert json.loads(kept)["fingerprint"] == FIRING["fingerprint"]
 
 
+@pytest.mark.proves("one-bad-span", "alerts")
 @thorough(150)
 @given(
     st.recursive(
@@ -236,6 +240,7 @@ def test_any_json_gets_an_answer(said: Any, is_alert: bool) -> None:
     asyncio.run(ask())
 
 
+@pytest.mark.proves("never-500", "alerts")
 @pytest.mark.parametrize("fault", [StoreUnavailable("away"), RuntimeError("a bug")])
 async def test_while_the_store_is_down_senders_repeat(fault: Exception) -> None:
     """A store that is down gives 503 for alerts and for unreadable bodies alike, without the cause."""

@@ -67,6 +67,7 @@ def _hexed(text: str) -> str:
     return base64.b64decode(text).hex().upper()
 
 
+@pytest.mark.proves("one-bad-span", "hex-ids")
 @pytest.mark.parametrize("path", sorted(CAPTURES.glob("*/ok/*-traces.pb")), ids=lambda p: f"{p.parts[-3]}-{p.name}")
 def test_json_and_protobuf_say_the_same(path: Path) -> None:
     """A recorded body, turned into OTLP/JSON, decodes to the same observations."""
@@ -123,6 +124,7 @@ def test_a_pending_span_is_its_parent() -> None:
     assert root.parent_id == b""
 
 
+@pytest.mark.proves("one-bad-span", "lenient-json")
 def test_the_json_dialects_of_senders() -> None:
     """Ids in capitals, numbers as text, enums as names, unknown fields, missing wrappers, null and a BOM are
     all read.
@@ -156,6 +158,7 @@ def test_the_json_dialects_of_senders() -> None:
     assert seen.repairs == Repair.NUMBER | Repair.TEXT
 
 
+@pytest.mark.proves("one-row", "bad-ids")
 @pytest.mark.parametrize("bad", ["", "0" * 32, "abc1", "not hex", None, 7])
 def test_a_bad_trace_id_becomes_one_of_the_content(bad: Any) -> None:
     """Zero, short, odd and absent ids never share a trace, and the same span again has the same id."""
@@ -171,6 +174,7 @@ def test_a_bad_trace_id_becomes_one_of_the_content(bad: Any) -> None:
         assert one.trace_id == two.trace_id  # a strange id still belongs to a sender
 
 
+@pytest.mark.proves("one-bad-span", "zero-times", "far-times")
 def test_times_are_held_and_flagged() -> None:
     """Times beyond 63 bits, backwards or absent are kept as integers and flagged."""
     huge, backwards, absent = traces(
@@ -189,6 +193,7 @@ def test_one_bad_span_does_not_spoil_its_batch() -> None:
     assert decoded.dropped == {"bad_shape": 1, "bad_span": 1}
 
 
+@pytest.mark.proves("one-bad-span", "crowds")
 def test_events_beyond_the_limit_are_counted() -> None:
     """128 events of a span are kept, the rest is counted as dropped."""
     decoded = traces(a_span(events=[{"name": "e", "timeUnixNano": AT}] * 200))
@@ -222,6 +227,7 @@ def test_bad_text_in_json_is_salvaged(raw: str) -> None:
     assert span.repairs & (Repair.TEXT | Repair.NOT_UTF8)
 
 
+@pytest.mark.proves("one-bad-span", "giant-integer")
 def test_a_number_of_thousands_of_digits_is_kept_as_text() -> None:
     """A number of thousands of digits is neither an error nor a float."""
     body = json.dumps(
@@ -235,6 +241,7 @@ def test_a_number_of_thousands_of_digits_is_kept_as_text() -> None:
     assert span.attributes["agent.k"].startswith("9999")
 
 
+@pytest.mark.proves("one-bad-span", "no-utf8")
 def test_invalid_utf8_in_one_protobuf_string_is_salvaged() -> None:
     """Protobuf refuses a whole request for one bad string: the others are unchanged, the bad one is
     repaired.
@@ -429,6 +436,7 @@ JSON_BODIES = [
 ]
 
 
+@pytest.mark.proves("one-bad-span", "garbage")
 @thorough(250)
 @given(st.data())
 def test_mutated_bodies_are_read_or_refused(data: st.DataObject) -> None:

@@ -101,6 +101,7 @@ def _ready() -> None:
         list(steps_of(shape, shape.make(2000)))
 
 
+@pytest.mark.proves("one-stops-no-other", "crowds")
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SHAPES)
 def test_known_shapes_cost_what_their_bytes_allow(name: str) -> None:
@@ -135,6 +136,7 @@ def test_known_shapes_take_memory_for_their_bytes(name: str) -> None:
     assert peak <= MEMORY * len(body) + BESIDE
 
 
+@pytest.mark.proves("one-stops-no-other", "crowds")
 @thorough(60)
 @given(nested())
 def test_other_shapes_of_protobuf_are_no_worse(make: Callable[[int], bytes]) -> None:
@@ -144,6 +146,7 @@ def test_other_shapes_of_protobuf_are_no_worse(make: Callable[[int], bytes]) -> 
     _bounded(Shape("metrics", False, make, ""))
 
 
+@pytest.mark.proves("one-stops-no-other", "crowds", "depth-bomb")
 @thorough(60)
 @given(nested_json())
 def test_other_shapes_of_json_are_no_worse(make: Callable[[int], bytes]) -> None:

@@ -96,6 +96,7 @@ async def test_a_request_on_a_socket(server: Served) -> None:
     assert server.endpoint.interaction_store.spans == [1, 1, 1]
 
 
+@pytest.mark.proves("one-stops-no-other", "slow-senders", "slowloris")
 @pytest.mark.parametrize(
     "begun",
     [
@@ -126,6 +127,7 @@ async def test_a_second_request_is_held_to_the_same_bounds(hurried: Served) -> N
     assert b" 408 " in said
 
 
+@pytest.mark.proves("one-stops-no-other", "smuggling")
 @pytest.mark.parametrize("endless", [b"x: " + b"y" * 200_000, b"x: y\r\n" * 40_000], ids=["one", "many"])
 async def test_endless_headers_are_refused(server: Served, endless: bytes) -> None:
     """Item 14: an endless header, and too many headers, end the connection."""
@@ -136,6 +138,7 @@ async def test_endless_headers_are_refused(server: Served, endless: bytes) -> No
     assert server.endpoint.interaction_store.batches == []
 
 
+@pytest.mark.proves("one-bad-span", "smuggling")
 @pytest.mark.parametrize(
     "request_",
     [
@@ -207,6 +210,7 @@ async def test_expect_continue_is_answered(server: Served) -> None:
     writer.close()
 
 
+@pytest.mark.proves("one-stops-no-other", "slow-senders", "slowloris")
 async def test_a_new_connection_takes_the_place_of_an_idle_one() -> None:
     """M4: without a free place, a connection that has sent nothing is closed first, then the longest idle
     one.
@@ -254,6 +258,7 @@ async def test_health_is_answered_beyond_the_limit() -> None:
             writer.close()
 
 
+@pytest.mark.proves("one-stops-no-other", "slow-senders", "slowloris")
 async def test_an_address_with_many_connections_loses_them_to_another() -> None:
     """M4: whatever one address does (nothing, half a header, an endless body), another is accepted and
     stays.
@@ -357,6 +362,7 @@ def test_connections_without_tls_are_counted(new_loop: Callable[[], asyncio.Abst
         assert len(os.listdir("/proc/self/fd")) == before
 
 
+@pytest.mark.proves("one-stops-no-other", "slow-senders", "slowloris")
 async def test_a_body_that_drips_has_an_end(server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """M2: a body that arrives steadily but too slowly is answered 408 when its time is over."""
     monkeypatch.setattr(http_server._GuardedApp, "body_timeout", 0.2)
@@ -442,6 +448,7 @@ async def test_stopping_closes_what_is_idle(send: Callable[[asyncio.StreamWriter
         writer.close()
 
 
+@pytest.mark.proves("stop")
 async def test_stopping_waits_for_answers(server: Served) -> None:
     """A request under way when the stop begins is answered after its commit."""
     server.endpoint.interaction_store.gate.clear()

@@ -66,6 +66,7 @@ async def test_spans_are_recorded_in_both_forms(endpoint: Endpoint) -> None:
     assert {o.at_ns for o in endpoint.interaction_store.recorded} == {10**18 + 1001, 10**18 + 1002}
 
 
+@pytest.mark.proves("one-bad-span", "empty")
 @pytest.mark.parametrize("path", ["/v1/traces", "/v1/logs", "/v1/metrics"])
 @pytest.mark.parametrize("content_type", [PROTOBUF, JSON])
 @pytest.mark.parametrize("encoding", ["", "gzip"])
@@ -113,6 +114,7 @@ async def test_encodings(endpoint: Endpoint, encoding: str, encode: Any) -> None
     assert endpoint.interaction_store.spans == [7]
 
 
+@pytest.mark.proves("one-bad-span", "cut-gzip")
 @pytest.mark.parametrize(("encoding", "encode"), [("gzip", gzip.compress), ("zstd", zstandard.compress)])
 async def test_all_members_are_read(endpoint: Endpoint, encoding: str, encode: Any) -> None:
     """Item 3: a body of several gzip members or zstd frames is read to its end, padding after it included."""
@@ -131,6 +133,7 @@ async def test_a_body_in_pieces_is_one_body(endpoint: Endpoint) -> None:
 # --- too large ----------------------------------------------------------------------------------
 
 
+@pytest.mark.proves("one-stops-no-other", "oversized")
 async def test_a_length_beyond_the_limit_is_refused_unread(endpoint: Endpoint) -> None:
     """Item 1: the announced length counts, and nothing of the body is read."""
     headers = {"content-type": PROTOBUF, "content-length": str(LIMIT + 1)}
@@ -139,6 +142,7 @@ async def test_a_length_beyond_the_limit_is_refused_unread(endpoint: Endpoint) -
     assert str(LIMIT) in answer.said
 
 
+@pytest.mark.proves("one-stops-no-other", "oversized")
 async def test_a_body_that_grows_beyond_the_limit_is_refused(endpoint: Endpoint) -> None:
     """Item 1: without a length the limit applies while reading; the reserved memory is released."""
     answer = await endpoint.post("/v1/traces", [b"x" * 60_000] * 10)
@@ -146,6 +150,7 @@ async def test_a_body_that_grows_beyond_the_limit_is_refused(endpoint: Endpoint)
     assert endpoint.receiver.in_flight == 0
 
 
+@pytest.mark.proves("one-stops-no-other", "bomb")
 @pytest.mark.parametrize(
     ("encoding", "encode"), [("gzip", gzip.compress), ("zstd", zstandard.compress), ("deflate", zlib.compress)]
 )
@@ -170,6 +175,7 @@ async def test_a_body_of_exactly_the_limit_is_taken() -> None:
 # --- undecodable --------------------------------------------------------------------------------
 
 
+@pytest.mark.proves("one-bad-span", "cut-gzip", "content-type", "garbage", "depth-bomb")
 @pytest.mark.parametrize(
     ("body", "content_type", "encoding"),
     [
@@ -202,6 +208,7 @@ async def test_what_cannot_be_decoded_is_kept_and_refused(
     assert endpoint.receiver.in_flight == 0
 
 
+@pytest.mark.proves("one-bad-span", "depth-bomb")
 async def test_depth_is_read_or_refused(endpoint: Endpoint) -> None:
     """Item 11: deep JSON is refused, or read if Python's parser can; the next request is answered."""
     answer = await endpoint.post("/v1/traces", b'{"a":' + b"[" * 30_000 + b"]" * 30_000 + b"}", JSON)
@@ -209,6 +216,7 @@ async def test_depth_is_read_or_refused(endpoint: Endpoint) -> None:
     assert (await endpoint.post("/v1/traces", traces(1))).status == 200
 
 
+@pytest.mark.proves("one-bad-span", "garbage")
 async def test_a_body_is_not_refused_for_good_before_it_is_kept(endpoint: Endpoint) -> None:
     """While the store is down even garbage gets 503: nothing is lost that a person might want to see."""
     endpoint.interaction_store.fail = away
@@ -219,6 +227,7 @@ async def test_a_body_is_not_refused_for_good_before_it_is_kept(endpoint: Endpoi
     assert len(endpoint.interaction_store.kept) == 1
 
 
+@pytest.mark.proves("one-bad-span", "content-type")
 @pytest.mark.parametrize(
     "content_type", ["", "text/plain", "application/grpc", "application/x-www-form-urlencoded", "x" * 5000]
 )
@@ -230,6 +239,7 @@ async def test_content_types_that_are_not_understood(endpoint: Endpoint, content
     assert len(answer.said) < 300
 
 
+@pytest.mark.proves("one-bad-span", "bomb")
 @pytest.mark.parametrize("encoding", ["snappy", "br", "gzip, gzip", "x" * 5000])
 async def test_encodings_that_are_not_understood(endpoint: Endpoint, encoding: str) -> None:
     """Item 2: 415 in the request's form, with the accepted ones."""
@@ -241,6 +251,7 @@ async def test_encodings_that_are_not_understood(endpoint: Endpoint, encoding: s
 # --- repaired -----------------------------------------------------------------------------------
 
 
+@pytest.mark.proves("one-bad-span", "no-utf8")
 async def test_one_string_that_is_not_utf8_does_not_refuse_the_request(endpoint: Endpoint) -> None:
     """Item 7: the text is repaired and flagged, its siblings are unchanged."""
     body = traces(1, text="good").replace(b"good", b"go\xff\xfe") + traces(2)
@@ -259,6 +270,7 @@ def _field(number: int, value: bytes) -> bytes:
     return bytes((number << 3 | 2, *length, size)) + value
 
 
+@pytest.mark.proves("one-bad-span", "nested")
 @pytest.mark.parametrize("depth", [20, 40, 200])
 async def test_values_nested_deep_are_cut_or_the_body_is_kept(endpoint: Endpoint, depth: int) -> None:
     """Item 8: a value that protobuf can read is cut to a depth that every store accepts; any other is
@@ -280,6 +292,7 @@ async def test_values_nested_deep_are_cut_or_the_body_is_kept(endpoint: Endpoint
         assert len(endpoint.interaction_store.kept) == 1
 
 
+@pytest.mark.proves("one-bad-span", "hex-ids", "lenient-json", "giant-integer")
 async def test_json_is_read_as_leniently_as_the_specification_asks(endpoint: Endpoint) -> None:
     """Items 9, 10, 12: hex case, numbers as text, enum names, unknown fields, NaN, BOM, giant integers."""
     document = as_json(255, unknown={"a": [1]}, kind=3, attributes=[
@@ -322,6 +335,7 @@ async def test_a_refused_span_is_reported_as_rejected(endpoint: Endpoint, monkey
     assert endpoint.interaction_store.spans == [1]
 
 
+@pytest.mark.proves("one-bad-span", "garbage", "nested")
 async def test_a_bad_span_is_kept_and_reported(endpoint: Endpoint) -> None:
     """Items 5, 8: of a body with one invalid span the others are recorded, and that one is in quarantine."""
     good = traces(1, 2, 3)
@@ -338,6 +352,7 @@ async def test_a_bad_span_is_kept_and_reported(endpoint: Endpoint) -> None:
 # --- methods, paths, pages ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.proves("one-bad-span", "wrong-path")
 @pytest.mark.parametrize(
     "path", ["/", "/v1/traces/", "//v1/traces", "/v1/trace", "/v2/traces", "/v1/traces/../logs", "/\x00"]
 )
@@ -349,6 +364,7 @@ async def test_paths_that_are_not_there(endpoint: Endpoint, path: str) -> None:
     assert endpoint.interaction_store.batches == []
 
 
+@pytest.mark.proves("one-bad-span", "wrong-path")
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "OPTIONS", "PATCH", "BREW"])
 async def test_methods_that_are_not_taken(endpoint: Endpoint, method: str) -> None:
     """Item 15: 405, with the supported method."""
@@ -359,6 +375,7 @@ async def test_methods_that_are_not_taken(endpoint: Endpoint, method: str) -> No
 # --- tokens ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.proves("proven-tenant", "wrong-token")
 async def test_a_token_says_whose_spans_they_are() -> None:
     """Item 16: each valid token sets its tenant, two may be valid at once, and others are 401 without reason."""
     one, other, foreign, operator = (new_token() for _ in range(4))
@@ -400,6 +417,7 @@ async def test_a_token_that_is_replaced_holds_no_longer(endpoint: Endpoint) -> N
     assert (await endpoint.post("/v1/traces", traces(1), authorization=f"Bearer {new}")).status == 200
 
 
+@pytest.mark.proves("no-token-shown", "wrong-token")
 @pytest.mark.parametrize(
     "query", [b"token=x", b"a=1&access_token=x", b"API-KEY=x".replace(b"-", b"_"), b"authorization=x"]
 )
@@ -414,6 +432,7 @@ async def test_a_token_in_the_url_is_refused(endpoint: Endpoint, query: bytes) -
 # --- own faults ---------------------------------------------------------------------------------
 
 
+@pytest.mark.proves("never-500")
 async def test_a_fault_of_ours_is_no_500(
     endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -446,6 +465,7 @@ async def test_a_sender_that_goes_away_is_let_go(endpoint: Endpoint) -> None:
     assert endpoint.receiver.in_flight == 0
 
 
+@pytest.mark.proves("stop", "rolling-restart")
 async def test_a_body_still_coming_at_the_end_is_asked_to_come_back(endpoint: Endpoint) -> None:
     """Item 22 of the faults: at the stop a sender in the middle of its body is answered 503 and keeps its
     data.

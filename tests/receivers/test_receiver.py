@@ -127,6 +127,7 @@ async def test_a_request_of_many_parts_is_answered_when_all_are_committed() -> N
         assert set(endpoint.interaction_store.spans) == set(range(1, 31))
 
 
+@pytest.mark.proves("one-bad-span")
 async def test_a_bad_request_does_not_fail_its_neighbours(endpoint: Endpoint) -> None:
     """A fault in one request fails it alone: it is asked to repeat, its neighbours are committed."""
 
@@ -141,6 +142,7 @@ async def test_a_bad_request_does_not_fail_its_neighbours(endpoint: Endpoint) ->
     assert endpoint.interaction_store.spans == [1, 2, 3, 4, 6, 7, 8]
 
 
+@pytest.mark.proves("never-500")
 async def test_while_the_store_is_down_senders_are_asked_to_come_back(endpoint: Endpoint) -> None:
     """503 with Retry-After of 1 to 5 s, alike in header and body; when the store is back the next request is
     recorded.
@@ -169,6 +171,7 @@ async def test_while_the_store_is_down_one_request_tries(endpoint: Endpoint) -> 
     assert (await probe).status == 200
 
 
+@pytest.mark.proves("never-500")
 async def test_no_request_waits_for_ever_on_a_store_that_hangs() -> None:
     """Without a commit for the time limit, waiting requests are rejected, and new ones at once."""
     async with opened(SetLimits(writers=1, commit_timeout=0.05)) as endpoint:
@@ -227,6 +230,7 @@ async def test_a_sender_that_fills_the_memory_leaves_some_for_others(hostile: tu
         assert endpoint.interaction_store.spans == [1]
 
 
+@pytest.mark.proves("one-stops-no-other", "slow-senders")
 async def test_what_was_announced_takes_no_memory(endpoint: Endpoint) -> None:
     """Requests that announce all of the memory and send nothing hold none: others are accepted, of that
     sender too.
@@ -238,6 +242,7 @@ async def test_what_was_announced_takes_no_memory(endpoint: Endpoint) -> None:
     assert (await endpoint.post("/v1/traces", traces(1))).status == 200
 
 
+@pytest.mark.proves("one-stops-no-other", "overload")
 async def test_a_flood_of_one_tenant_refuses_no_other() -> None:
     """A tenant with more waiting than can be recorded soon is rejected; another's request is accepted and
     recorded.
@@ -258,6 +263,7 @@ async def test_a_flood_of_one_tenant_refuses_no_other() -> None:
         assert await taking == TakenRequest()
 
 
+@pytest.mark.proves("never-500", "overload")
 async def test_more_than_can_be_recorded_in_time_is_sent_away() -> None:
     """The queue is limited by the recent recording rate, so that accepted requests are answered soon."""
     size = len(traces(1))
@@ -282,6 +288,7 @@ async def test_a_sender_that_gives_up_spoils_nothing(endpoint: Endpoint) -> None
     assert endpoint.receiver.in_flight == 0
 
 
+@pytest.mark.proves("stop")
 async def test_closing_records_what_waits(endpoint: Endpoint) -> None:
     """At the end waiting requests are committed and answered; later ones are rejected."""
     first = await held(endpoint)

@@ -30,6 +30,7 @@ def followed(receive: Any, **options: Any) -> tuple[TracerProvider, SdkSpanProce
     return provider, processor
 
 
+@pytest.mark.proves("no-wait")
 def test_a_receiver_that_hangs_is_not_felt() -> None:
     """While the receiver hangs the agent continues; overflow is counted, and queued spans arrive later."""
     stuck = Stuck()
@@ -50,6 +51,7 @@ def test_a_receiver_that_hangs_is_not_felt() -> None:
     provider.shutdown()
 
 
+@pytest.mark.proves("counted-losses")
 def test_observations_in_the_queue_are_never_evicted() -> None:
     """A full queue refuses the newcomer and keeps its content, in order."""
     queue = Queue(capacity=3)
@@ -68,6 +70,7 @@ def test_chatter_gives_way_to_newer_chatter() -> None:
     assert queue.losses.totals() == {"superseded": 3}
 
 
+@pytest.mark.proves("counted-losses")
 def test_losses_are_exact_from_many_threads() -> None:
     """Losses counted by many threads at once add up."""
     losses = Losses()
@@ -122,6 +125,7 @@ def test_flush_is_bounded_and_honest() -> None:
     provider.shutdown()
 
 
+@pytest.mark.proves("bounded-end")
 @pytest.mark.slow
 def test_flush_waits_two_seconds_at_most() -> None:
     """With any time-out of the caller a flush takes 2 s at most."""
@@ -134,6 +138,7 @@ def test_flush_waits_two_seconds_at_most() -> None:
     stuck.released.set()
 
 
+@pytest.mark.proves("bounded-end", "after-shutdown")
 @pytest.mark.slow
 def test_shutdown_is_bounded_and_happens_once() -> None:
     """Shutdown leaves a hanging receiver after 3 s; a second one does nothing, and later spans are counted."""
@@ -153,6 +158,7 @@ def test_shutdown_is_bounded_and_happens_once() -> None:
     stuck.released.set()
 
 
+@pytest.mark.proves("bounded-end", "after-shutdown")
 def test_a_handler_of_a_signal_may_shut_down_in_the_middle_of_a_shutdown() -> None:
     """A second close that a signal begins between any two steps of the first in one thread does not block."""
     stuck = Stuck()
@@ -202,6 +208,7 @@ def test_the_last_of_two_receivers_closes_the_feed() -> None:
     assert not seen.of(Part.LOG)
 
 
+@pytest.mark.proves("no-wait", "foreign-objects")
 def test_nothing_that_is_handed_in_raises() -> None:
     """Callbacks with unreadable arguments count the failure and return."""
     processor = SdkSpanProcessor(SeenRequest())
@@ -213,6 +220,7 @@ def test_nothing_that_is_handed_in_raises() -> None:
     assert processor.feed.losses.totals() == {"callback": 4}
 
 
+@pytest.mark.proves("one-bad-span", "foreign-objects")
 def test_an_unreadable_span_loses_nothing_but_itself() -> None:
     """A span with unreadable attributes is counted, and those around it are recorded."""
     seen = SeenRequest()

@@ -250,6 +250,7 @@ def test_links_are_recorded(seen: SeenRequest, provider: TracerProvider, tracer:
     assert end.links == ((context.trace_id.to_bytes(16, "big"), context.span_id.to_bytes(8, "big")),)
 
 
+@pytest.mark.proves("left-alone", "loops-of-ours")
 def test_own_spans_are_never_followed(seen: SeenRequest, provider: TracerProvider, tracer: trace.Tracer) -> None:
     """Spans of spanpost's own scopes are not recorded; those of its helpers, which are the agent's, are."""
     provider.get_tracer("spanpost.store").start_span("insert").end()
@@ -259,6 +260,7 @@ def test_own_spans_are_never_followed(seen: SeenRequest, provider: TracerProvide
     assert [o.name for o in seen.of(Part.ENDED)] == ["task", "stranger"]
 
 
+@pytest.mark.proves("left-alone", "loops-of-ours")
 def test_a_receiver_that_traces_does_not_feed_itself() -> None:
     """A receiver's own spans in the worker's thread are not followed, and instrumentations are suppressed."""
     from opentelemetry import context as otel_context
@@ -327,6 +329,7 @@ def test_open_spans_are_interrupted_at_shutdown(
     span.end()  # too late, and harmless
 
 
+@pytest.mark.proves("no-wait", "after-shutdown")
 def test_the_exporter_records_ended_spans(seen: SeenRequest) -> None:
     """The exporter turns ended spans and their events into observations, and refuses after its shutdown."""
     from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
@@ -343,6 +346,7 @@ def test_the_exporter_records_ended_spans(seen: SeenRequest) -> None:
     assert exporter.feed.losses.totals() == {"closed": 1}
 
 
+@pytest.mark.proves("one-row", "after-shutdown")
 def test_events_of_many_threads_are_recorded_once_each(seen: SeenRequest) -> None:
     """Events that threads add to the same spans, faster than the SDK keeps them, are each reported once."""
     provider = TracerProvider(shutdown_on_exit=False)

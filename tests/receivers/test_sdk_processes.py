@@ -192,6 +192,7 @@ def test_fork_with_an_open_span(tmp_path: Path) -> None:
     assert len(set(producers.values())) == 2
 
 
+@pytest.mark.proves("forks", "fork")
 def test_fork_while_the_worker_is_busy(tmp_path: Path) -> None:
     """A fork in the middle of a flood of spans gives the child a working queue, and neither process hangs."""
     received = run(

@@ -32,6 +32,7 @@ from tests.thorough import thorough
 _payloads = st.lists(st.binary(max_size=40), min_size=1, max_size=8)
 
 
+@pytest.mark.proves("spool", "bit-flips")
 @thorough(200)
 @given(payloads=_payloads, cut=st.integers(0, 10**6))
 def test_a_torn_end_is_cut(payloads: list[bytes], cut: int) -> None:
@@ -47,6 +48,7 @@ def test_a_torn_end_is_cut(payloads: list[bytes], cut: int) -> None:
     assert read.torn == len(data) - sum(map(len, frames[:whole]))
 
 
+@pytest.mark.proves("spool", "bit-flips")
 @thorough(300)
 @given(payloads=_payloads, where=st.integers(0, 10**6), bit=st.integers(0, 7))
 @example(payloads=[bytes(2), bytes(6), b"x"], where=2, bit=4)  # the length then leads to the third record
@@ -133,6 +135,7 @@ def tell(spool: Spool, number: int = 1, *, is_queued: bool = True) -> list[bool]
     return [spool.write_end(span(), False, is_queued) for _ in range(number)]
 
 
+@pytest.mark.proves("no-wait", "sync-slow")
 def test_a_slow_disk_is_bypassed(spool: Unkept, disk: Disk) -> None:
     """While a write waits for the disk, further spans bypass the file and are counted until it answers."""
     tell(spool)
@@ -165,6 +168,7 @@ def test_a_thread_that_waits_for_the_interpreter(spool: Unkept, disk: Disk) -> N
     assert spool.bypassed.totals() == {}
 
 
+@pytest.mark.proves("no-wait", "sync-slow")
 def test_no_thread_waits_for_a_disk_that_hangs_for_the_keeper_too(spool: Unkept, disk: Disk) -> None:
     """With both a write and a sync hanging, another thread's spans bypass the file at once."""
     tell(spool)
@@ -192,6 +196,7 @@ def test_where_nobody_can_tell_what_a_thread_waits_for(tmp_path: Path, disk: Dis
     spool.close(lambda spool_file: True, ())
 
 
+@pytest.mark.proves("no-wait", "sync-fails", "spool-disk-full")
 @pytest.mark.parametrize(
     ("error", "reason"),
     [(errno.ENOSPC, "no_space"), (errno.EDQUOT, "no_space"), (errno.EIO, "failed"), (errno.EROFS, "failed")],
@@ -215,6 +220,7 @@ def test_a_disk_that_fails(spool: Unkept, disk: Disk, error: int, reason: str) -
     assert (first.number, second.number) == (1, 2)
 
 
+@pytest.mark.proves("no-wait", "sync-fails")
 def test_a_sync_that_fails(spool: Unkept, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a failed sync nothing more goes into that file: the kernel may have discarded what it could not
     write.

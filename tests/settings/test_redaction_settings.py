@@ -62,6 +62,7 @@ def test_kinds_of_ones_own_are_taken_out():
     assert made.of("acme").text("my acme_ab12cd34 here") == "my acme_ab12cd34 here"
 
 
+@pytest.mark.proves("settings", "regexes")
 @pytest.mark.parametrize(
     "pattern",
     [
@@ -86,6 +87,7 @@ def test_a_pattern_that_could_take_long_is_refused(pattern):
         redaction(rules=[{"action": "hash", "name": "acme-key", "pattern": pattern}])
 
 
+@pytest.mark.proves("settings", "regexes")
 @pytest.mark.parametrize(
     "pattern",
     [r"acme_[A-Za-z0-9]{32}", r"ACME-\d{4}-(?:live|test)-[0-9a-f]{16,64}", r"cust:[\w-]{8,64}", r"x\.y\.z[.]?[a-z]{3}"],

@@ -59,6 +59,7 @@ def test_another_database_is_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "hunter2" not in str(refused.value)
 
 
+@pytest.mark.proves("settings", "settings-file")
 @pytest.mark.parametrize(
     ("name", "meant"),
     [
@@ -75,6 +76,7 @@ def test_a_misspelt_variable_is_refused(monkeypatch: pytest.MonkeyPatch, name: s
         load()
 
 
+@pytest.mark.proves("settings", "settings-file")
 def test_a_misspelt_key_is_refused(clean_environment: Path) -> None:
     """Misspelt sections and fields of the file are all reported at once."""
     (clean_environment / "spanpost.toml").write_text(
@@ -101,6 +103,7 @@ def test_kubernetes_variables_are_nobodys_mistake(monkeypatch: pytest.MonkeyPatc
         load()
 
 
+@pytest.mark.proves("settings", "settings-file", "settings-values")
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
@@ -120,6 +123,7 @@ def test_a_wrong_value_is_explained(monkeypatch: pytest.MonkeyPatch, name: str, 
         load()
 
 
+@pytest.mark.proves("settings", "settings-file")
 def test_a_broken_file_is_explained(monkeypatch: pytest.MonkeyPatch, clean_environment: Path) -> None:
     """A file that is missing, or no TOML, is named."""
     monkeypatch.setenv("SPANPOST_CONFIG", "nowhere.toml")
@@ -201,6 +205,7 @@ def test_secret_files_are_variables(clean_environment: Path, monkeypatch: pytest
     assert read()[0] == "xoxb-two"
 
 
+@pytest.mark.proves("settings", "settings-values")
 @pytest.mark.parametrize(
     ("name", "content", "environment", "said"),
     [

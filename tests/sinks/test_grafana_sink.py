@@ -203,6 +203,7 @@ async def test_what_somebody_deleted_stays_deleted(sink: tuple[FakeGrafana, Graf
     assert grafana.annotations == {}
 
 
+@pytest.mark.proves("literal", "html")
 @thorough(60)
 @given(tasks, checkpoints, st.lists(st.text(max_size=80), max_size=9))
 def test_any_delivery_fits(task, checkpoint, more) -> None:
@@ -276,6 +277,7 @@ def test_addresses_that_are_none(url: str) -> None:
         plugin.open(GrafanaSettings())
 
 
+@pytest.mark.proves("in-doubt", "slack-answer-lost")
 @pytest.mark.slow
 @pytest.mark.parametrize("api", APIS)
 @pytest.mark.parametrize("seed", range(2))

@@ -68,6 +68,7 @@ async def test_scopes_that_are_missing(slack):
     assert any("channels:history" in f.found and "looked up" in f.found for f in findings)
 
 
+@pytest.mark.proves("settings", "channels")
 async def test_channels_that_cannot_be_posted_in(slack):
     """Not a member, archived, unknown, inaccessible by that id: each is found with its remedy."""
     slack.kick()

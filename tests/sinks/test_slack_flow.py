@@ -130,6 +130,7 @@ def test_the_start_of_a_root_needs_no_reply():
     assert methods(asked) == ["chat.postMessage"]
 
 
+@pytest.mark.proves("literal", "long-text")
 @pytest.mark.parametrize(
     "delivery",
     [a_delivery(), a_delivery(message_receipt=ROOT), a_delivery(a_task(), a_checkpoint(), message_receipt=ROOT)],

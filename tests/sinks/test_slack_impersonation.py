@@ -58,6 +58,7 @@ def test_where_a_link_of_an_agents_leads_stands_beside_it(label: str) -> None:
     assert "  evil.example" in texts(reply(task, checkpoint, key="k"))
 
 
+@pytest.mark.proves("literal")
 def test_a_host_cannot_pose_as_another() -> None:
     """A host in another script is shown in ASCII, and of a long host the end, which names its owner."""
     assert labels.host("https://gіthub.com/x") == "xn--gthub-n2e.com"
@@ -124,6 +125,7 @@ async def test_the_end_of_a_long_log_comes_whole_and_without_half_a_secret() -> 
     assert "y" * 2_500 in texts(message)
 
 
+@pytest.mark.proves("literal", "spoofing")
 @pytest.mark.parametrize("source", ["", "slack"])
 def test_words_end_their_quotation_where_they_end(source: str) -> None:
     """No decision, name, comment or option of an agent can close the quotation marks around it."""

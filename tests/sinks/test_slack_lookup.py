@@ -84,6 +84,7 @@ async def test_a_reply_is_found_in_its_thread(slack, sink):
     assert answers[1].ref["ts"] == reply["ts"]
 
 
+@pytest.mark.proves("in-doubt", "lookup-fails")
 async def test_an_absent_message_is_posted_only_after_the_settling_time(slack, sink):
     """An absent message stays unknown until the settling time is over and an earlier lookup missed it too,
     then None.
@@ -94,6 +95,7 @@ async def test_an_absent_message_is_posted_only_after_the_settling_time(slack, s
     assert await sink.reconcile([unsure(sent=LONG, lookups=1)]) == {1: None}
 
 
+@pytest.mark.proves("in-doubt", "lookup-fails")
 async def test_a_history_that_lags_is_waited_for(slack, sink):
     """A post that the history does not show yet stays unknown, and is found once it does."""
     await lose_answer(slack, sink, a_delivery(sink="slack"))
@@ -103,6 +105,7 @@ async def test_a_history_that_lags_is_waited_for(slack, sink):
     assert (await sink.reconcile([unsure(lookups=2)]))[1].ref["ts"] == slack.messages()[0]["ts"]
 
 
+@pytest.mark.proves("clocks", "clock-jumps")
 @pytest.mark.parametrize("slack_ahead", [-86_400.0, 0.0, 86_400.0])
 @pytest.mark.parametrize("store_ahead", [-7_200.0, 7_200.0])
 async def test_clocks_may_differ(slack_ahead, store_ahead):
@@ -145,6 +148,7 @@ async def test_pages_are_turned(slack, sink):
     assert len(slack.calls("conversations.history")) == 5
 
 
+@pytest.mark.proves("one-message", "sender-frozen")
 async def test_duplicates_are_removed(slack, sink, caplog):
     """Of a message posted twice the oldest stays, the others are deleted and counted."""
     for _ in range(3):
@@ -225,6 +229,7 @@ async def test_a_name_is_known_from_earlier_posts(slack, sink):
     assert slack.calls("conversations.list") == []
 
 
+@pytest.mark.proves("in-doubt", "lookup-fails")
 @pytest.mark.parametrize("scopes", [["channels:history"], ["channels:read", "groups:read"]])
 async def test_where_looking_is_impossible_a_person_decides(slack, scopes, caplog):
     """Without the scope to read history or channels a delivery becomes a dead letter, not posted again; one
@@ -252,6 +257,7 @@ async def test_a_name_that_nobody_has(slack):
     assert "id" in str(answers[1])
 
 
+@pytest.mark.proves("in-doubt", "lookup-fails")
 async def test_throttled_lookups(slack, sink):
     """A throttled lookup waits for all channels; deliveries that wait above a quarter hour are parked."""
     slack.workspace.add_channel("other")

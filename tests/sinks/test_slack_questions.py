@@ -257,6 +257,7 @@ def test_of_many_questions_two_are_shown_and_the_rest_is_counted() -> None:
 words = st.text(max_size=900) | st.text("ab \n​", max_size=900)
 
 
+@pytest.mark.proves("bound-to-words")
 @thorough(120)
 @given(
     st.lists(

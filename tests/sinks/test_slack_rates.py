@@ -25,6 +25,7 @@ METHOD = {
 LEASE = timedelta(seconds=60)
 
 
+@pytest.mark.proves("retry-after")
 @given(
     st.lists(
         st.tuples(st.floats(0, 5), st.sampled_from(SinkCall), st.integers(0, 2), st.booleans()),

@@ -58,6 +58,7 @@ slack_styles = st.builds(
 )
 
 
+@pytest.mark.proves("literal", "mrkdwn", "bidi", "long-text")
 @thorough(80)
 @given(tasks, st.lists(tasks, max_size=25, unique_by=lambda t: t.uid), st.sampled_from(Style), slack_styles)
 def test_any_root_is_valid_within_limits_and_literal(task, children, style, slack_style):
@@ -65,6 +66,7 @@ def test_any_root_is_valid_within_limits_and_literal(task, children, style, slac
     check(render.root(task, children, key="k", style=style, slack_style=slack_style), slack_style.mention)
 
 
+@pytest.mark.proves("literal", "mrkdwn", "bidi", "long-text")
 @thorough(80)
 @given(tasks, checkpoints, st.booleans(), st.sampled_from(Style), slack_styles, st.integers(1, 10**6), st.booleans())
 def test_any_reply_is_valid_within_limits_and_literal(task, checkpoint, is_root, style, slack_style, count, is_asked):
@@ -89,6 +91,7 @@ def test_any_reply_is_valid_within_limits_and_literal(task, checkpoint, is_root,
     )
 
 
+@pytest.mark.proves("literal", "mrkdwn", "long-text")
 @pytest.mark.parametrize("style", Style)
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 def test_hostile_text_everywhere(text, style):

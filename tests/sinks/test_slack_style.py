@@ -315,6 +315,7 @@ def test_arguments_are_shown_where_a_route_allows_it():
         )
 
 
+@pytest.mark.proves("literal", "spoofing")
 @pytest.mark.parametrize(
     "posing",
     [

@@ -64,6 +64,7 @@ async def test_it_is_a_sink(slack, check):
     assert {asked.became for asked in slack.asked} <= {"ok", "thread_not_found"}
 
 
+@pytest.mark.proves("in-doubt", "slack-answer-lost")
 @pytest.mark.parametrize("method", ["chat.postMessage", "chat.update"])
 @pytest.mark.parametrize("fault", [f for f in Fault if f is not Fault.THROTTLE])
 async def test_each_fault_is_doubt_and_is_sent_once(slack, fault, method):
@@ -81,6 +82,7 @@ async def test_each_fault_is_doubt_and_is_sent_once(slack, fault, method):
         assert len(slack.messages()) == fault.is_after
 
 
+@pytest.mark.proves("retry-after", "slack-throttles")
 async def test_a_retry_after_is_raised(slack):
     """429 raises Throttled with Slack's seconds and the method's rate limit; nothing happened."""
     slack.retry_after = 3
@@ -139,6 +141,7 @@ async def test_a_connection_that_is_never_made_is_no_doubt():
     assert caught.value.reason == "connect"
 
 
+@pytest.mark.proves("one-message", "sender-frozen")
 async def test_a_process_that_was_frozen_sends_nothing(slack, monkeypatch):
     """A process that wakes up after its time, and before the first byte was written, sends nothing."""
     api = WebApi(slack.token, base_url=slack.url)
@@ -168,6 +171,7 @@ async def test_a_redirect_is_not_followed():
     assert other.posted == []
 
 
+@pytest.mark.proves("no-token-shown")
 async def test_no_log_holds_a_token_or_a_text(slack, caplog):
     """At every level and logger, no log line has the token or a posted text, and no error has the token."""
     caplog.set_level(logging.DEBUG)

@@ -51,6 +51,7 @@ async def test_messages_move_the_offset(store: PostgresStore) -> None:
     assert await store.offsets("h", [WHERE]) == {}
 
 
+@pytest.mark.proves("one-transaction")
 async def test_the_second_of_two_owners_records_nothing(store: PostgresStore) -> None:
     """A consumer whose offset is not that of the database any more is refused, with all rows of its batch."""
     await store.record_consumed(at(None), [message(0, "one")])
@@ -61,6 +62,7 @@ async def test_the_second_of_two_owners_records_nothing(store: PostgresStore) ->
     assert await store.offsets("g", [WHERE]) == {WHERE: 1}
 
 
+@pytest.mark.proves("kafka")
 @pytest.mark.parametrize("first", [None, 1])
 async def test_of_two_owners_at_the_same_moment_one_records(store: PostgresStore, first: int | None) -> None:
     """Two consumers of one partition that record at once: exactly one commits."""
@@ -105,6 +107,7 @@ async def test_one_bad_message_holds_up_no_other(store: PostgresStore, database:
     assert await database.fetchval("SELECT count(*) FROM quarantine WHERE reason = 'over_budget'") > 0
 
 
+@pytest.mark.proves("kafka", "garbage")
 async def test_an_unreadable_message_is_kept_and_passed(store: PostgresStore, database: Any) -> None:
     """The bytes of a message that cannot be read are in quarantine, and the offset is behind it."""
     poison = UnreadableMessage(tenant="acme", error="partition 3, offset 0: no message", body=b"\xff\xfe")

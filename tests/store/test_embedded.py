@@ -178,6 +178,7 @@ def test_kill_9_of_the_owner_leaves_nothing(home: Path, words: tuple[str, ...]) 
     assert working_in(home / "db" / "pg") == []
 
 
+@pytest.mark.proves("answered", "database-killed")
 def test_kill_9_of_both_reopens(home: Path) -> None:
     """When owner and server are killed the next start recovers all commits."""
     owner, server = an_owner(home / "db")

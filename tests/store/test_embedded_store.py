@@ -32,6 +32,7 @@ async def test_the_owner_may_leave_first(open_dir: Callable[[], Path]) -> None:
         await guest.close()
 
 
+@pytest.mark.proves("answered", "database-killed")
 async def test_a_server_that_fell_over_is_started_again(open_dir: Callable[[], Path]) -> None:
     """When the server is killed, the next batch restarts it and is recorded; a closed store stays closed."""
     store = EmbeddedStore(open_dir() / "db")

@@ -25,6 +25,7 @@ FROM pg_class c WHERE c.relnamespace = current_schema()::regnamespace AND c.relk
   AND NOT c.relispartition"""
 
 
+@pytest.mark.proves("erased")
 async def test_every_column_of_text_json_or_bytes_is_classified(store: PostgresStore, database: Any) -> None:
     """A new column that could hold a person fails here until `erasing.columns` says what it holds."""
     found = {(row[0], row[1]) for row in await database.fetch(_COLUMNS, list(KINDS))}

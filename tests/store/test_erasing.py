@@ -24,6 +24,7 @@ from tests.store.erasing_history import ALICE, BOB, NEEDLES, a_task, act, delive
 pytestmark = pytest.mark.acceptance
 
 
+@pytest.mark.proves("erased")
 async def test_a_person_is_gone_from_every_table(store: PostgresStore, database: Any) -> None:
     """Tasks of the person go whole; acts on others' tasks stay, without the person."""
     await store.record(a_task(1, requested_by="alice@wonder.example"))
@@ -53,6 +54,7 @@ async def test_a_dry_run_changes_nothing(store: PostgresStore, database: Any) ->
     assert sorted(await found(database)) == before
 
 
+@pytest.mark.proves("erased")
 async def test_what_is_sent_again_is_refused(store: PostgresStore, database: Any) -> None:
     """A sender that repeats spans of an erased task brings nothing back; other traces are recorded."""
     await store.record(a_task(1))

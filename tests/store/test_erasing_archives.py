@@ -39,6 +39,7 @@ def in_files(directory: Path) -> str:
     return str(rows).lower()
 
 
+@pytest.mark.proves("erased")
 async def test_a_person_is_gone_from_every_file(store: PostgresStore, database: Any, tmp_path: Path) -> None:
     """Nothing of the person is in a file; other tasks' rows are, can be restored, and each file is the listed one."""
     directory = tmp_path / "archive"

@@ -37,6 +37,7 @@ class Cut(Transacting):
         return await super()._do(call, asked)
 
 
+@pytest.mark.proves("erased", "killed-at-each-step")
 async def test_an_erasure_that_is_killed_again_and_again_ends_whole(store: PostgresStore, database: Any) -> None:
     """After each interruption the same command goes on, though the rows that led to the person's name are gone."""
     await store.record(a_task(1, requested_by="alice@wonder.example"))
@@ -57,6 +58,7 @@ async def test_an_erasure_that_is_killed_again_and_again_ends_whole(store: Postg
     assert await database.fetchval("SELECT count(*) FROM erasures") == 1
 
 
+@pytest.mark.proves("erased")
 async def test_recorders_at_work_bring_nothing_back(store: PostgresStore, database: Any) -> None:
     """While others record and repeat, an erased task does not come back, and no other row is lost."""
     await store.record(a_task(1))
@@ -95,6 +97,7 @@ PLACES = st.sets(
 )
 
 
+@pytest.mark.proves("erased")
 def test_any_person_in_any_place_nothing_is_left(postgres_dsn: str) -> None:
     """For any spelling in any set of places, no column of any table holds the person after the erasure."""
     import asyncpg

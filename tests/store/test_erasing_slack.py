@@ -60,6 +60,7 @@ def everything(slack: FakeSlack) -> str:
     return msgspec.json.encode(kept, enc_hook=str).decode().lower()
 
 
+@pytest.mark.proves("erased")
 async def test_messages_of_an_erased_task_are_deleted(
     posting: tuple[PostgresStore, Dispatcher], slack: FakeSlack, database: Any
 ) -> None:

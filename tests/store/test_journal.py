@@ -103,6 +103,7 @@ class TestStore:
         assert await database.fetchval("SELECT count(*) FROM agent_events") == len(whole)
         assert await database.fetchval("SELECT count(*) FROM journal") == 0
 
+    @pytest.mark.proves("journal", "same-ids")
     async def test_a_request_that_is_sent_twice_is_recorded_once(self, store: PostgresStore, opener: Opener) -> None:
         """A request twice in the journal and once directly is recorded once; the others are duplicates."""
         run = a_run("idempotency_key")
@@ -113,6 +114,7 @@ class TestStore:
         assert (recorded.events, recorded.deliveries) == (0, 0)
         assert (await store.counts())["agent_events"] == len(run)
 
+    @pytest.mark.proves("redacted")
     async def test_what_is_recorded_from_the_journal_holds_no_secret(
         self, postgres_dsn: str, database: Any, opener: Opener
     ) -> None:
@@ -159,6 +161,7 @@ class TestStore:
             b"x",
         )
 
+    @pytest.mark.proves("journal")
     async def test_a_row_that_cannot_be_deleted_is_not_recorded(
         self, store: PostgresStore, database: Any, opener: Opener
     ) -> None:
@@ -210,6 +213,7 @@ class TestStore:
         await transaction.rollback()
         assert (await waiting).events == len(a_run("x"))  # type: ignore[union-attr]
 
+    @pytest.mark.proves("journal", "bit-flips")
     async def test_a_damaged_row_is_set_aside(self, store: PostgresStore, database: Any, opener: Opener) -> None:
         """A body that cannot be unpacked goes to quarantine with its bytes; its neighbours are recorded."""
         await database.execute(
@@ -248,6 +252,7 @@ class TestStore:
         [(source, body, error)] = await database.fetch("SELECT source, bytes, error FROM quarantine")
         assert (source, body, "not enough memory" in error) == ("journal", b"0", True)
 
+    @pytest.mark.proves("journal")
     async def test_a_value_that_the_server_refuses_holds_up_nobody(
         self, store: PostgresStore, database: Any, opener: Opener
     ) -> None:

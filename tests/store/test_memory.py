@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from spanpost.model.queries import TaskQuery
 from spanpost.store.memory import MemoryStore
 from spanpost.tasks.folded import FoldRules
@@ -64,6 +66,7 @@ class Broken(dict[str, int]):
         return 1000
 
 
+@pytest.mark.proves("one-transaction")
 def test_a_fold_that_fails_half_way_is_made_good() -> None:
     """After a fault in the middle of a batch nothing is lost, doubled or half counted."""
     batch = [*a_run("a"), *a_run("b", trace=2)]
@@ -88,6 +91,7 @@ class Clock:
         return self.now
 
 
+@pytest.mark.proves("stall-waits")
 async def test_after_a_freeze_the_whole_stall_timeout_passes_first() -> None:
     """A process that was frozen for an hour reports no stalled task at once, and every quiet one after the
     timeout.

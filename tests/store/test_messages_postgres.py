@@ -63,6 +63,7 @@ class _Carried:
                     await self.store.outbox.finish(delivery, self.far.answer(delivery, is_sure=True))
 
 
+@pytest.mark.proves("one-message", "random-orders")
 async def test_torn_histories_leave_true_messages(postgres_dsn: str) -> None:
     """With any delays each message shows its task or successor, and each checkpoint is reported once."""
     store = PostgresStore(postgres_dsn, rules=_AT_ONCE, pool_size=2)

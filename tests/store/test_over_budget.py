@@ -48,6 +48,7 @@ async def kept(store: PostgresStore) -> tuple[int, list[tuple[str, str, int]]]:
     return counts["agent_events"], [tuple(row) for row in rows]
 
 
+@pytest.mark.proves("quarantine")
 async def test_a_trace_that_takes_too_long_is_set_aside_and_its_neighbours_are_recorded(store: PostgresStore) -> None:
     """A trace beyond its time is quarantined with its bytes, the others are recorded; repeats are known."""
     recorded = await store.record([*POISON, honest(1), honest(2)])
@@ -93,6 +94,7 @@ async def test_the_loop_goes_on_while_something_is_folded(store: PostgresStore) 
     assert turns > 20
 
 
+@pytest.mark.proves("one-stops-no-other")
 async def test_the_sender_of_a_poison_is_answered_and_another_tenant_is_recorded(store: PostgresStore) -> None:
     """In a group of two tenants' requests the one's are committed, the other learns how many of its spans
     are quarantined.

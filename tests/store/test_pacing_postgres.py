@@ -39,6 +39,7 @@ async def database(postgres_dsn: str) -> AsyncIterator[Any]:
     await connection.close()
 
 
+@pytest.mark.proves("retry-after", "slack-throttles", "clock-jumps")
 async def test_a_retry_after_is_shared_by_processes(postgres_dsn: str) -> None:
     """A Retry-After in one process stops another on the same database, whatever its clock."""
     async with opened(postgres_dsn, 2) as (one, other):
@@ -53,6 +54,7 @@ async def test_a_retry_after_is_shared_by_processes(postgres_dsn: str) -> None:
         assert due > 590
 
 
+@pytest.mark.proves("retry-after")
 async def test_one_pace_for_all_processes(postgres_dsn: str) -> None:
     """Concurrent claims of several processes stay within the one rate limit, each ordering key once."""
     async with opened(postgres_dsn, 3) as stores:
@@ -66,6 +68,7 @@ async def test_one_pace_for_all_processes(postgres_dsn: str) -> None:
         assert len({d.ordering_key for d in out}) == 17
 
 
+@pytest.mark.proves("retry-after")
 async def test_one_probe_for_all_processes(postgres_dsn: str, database: Any) -> None:
     """After a pause one process probes, and the others wait for its result."""
     async with opened(postgres_dsn, 3) as stores:

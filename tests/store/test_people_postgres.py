@@ -26,6 +26,7 @@ _ACTS = (
 )
 
 
+@pytest.mark.proves("by-the-rules", "replay")
 async def test_every_click_is_one_row(store: PostgresStore, database: Any) -> None:
     """Granted, late, refused and unknown acts are a row each, with person, act and reason; repeats add none."""
     await store.record([at_work(), asking()])
@@ -49,6 +50,7 @@ async def test_every_click_is_one_row(store: PostgresStore, database: Any) -> No
     assert [tuple(p) for p in parts] == [("agent.approval.resolved", "approve")]
 
 
+@pytest.mark.proves("stored-first", "modal")
 async def test_hostile_words_of_a_person_are_kept(store: PostgresStore) -> None:
     """NUL and lone surrogates in a name, comment or id are repaired, and the decision stands."""
     await store.record([at_work(), asking()])
@@ -94,6 +96,7 @@ async def test_behind_a_pooler_decisions_are_looked_for(store: PostgresStore, po
         await other.close()
 
 
+@pytest.mark.proves("stored-first", "connections-cut")
 async def test_a_listener_goes_on_after_its_connection_was_cut(store: PostgresStore, database: Any) -> None:
     """A listener whose connection is cut listens again, and reports that something may have been missed."""
     await store.record([at_work(), asking()])

@@ -123,6 +123,7 @@ async def test_the_views_read_well(store: PostgresStore, database: Any) -> None:
     assert set(await database.fetchval("SELECT array_agg(task) FROM agent_timeline")) == {"viewed"}
 
 
+@pytest.mark.proves("one-row", "same-ids")
 async def test_other_content_under_one_identity_is_kept_beside(store: PostgresStore, database: Any) -> None:
     """The same span with other content is another row; the same content again is not."""
     [root_span, *_] = a_run("copies")
@@ -188,6 +189,7 @@ async def test_many_starts_migrate_once(postgres_server: str) -> None:
     assert {after for _, after in answers} == {schema.HEAD}
 
 
+@pytest.mark.proves("settings", "schema")
 @pytest.mark.parametrize(("found", "is_refused"), [("0.9", True), (schema.HEAD, False), ("1.99", False), ("2.0", True)])
 async def test_a_schema_that_does_not_fit_is_refused(
     postgres_dsn: str, database: Any, found: str, is_refused: bool
@@ -204,6 +206,7 @@ async def test_a_schema_that_does_not_fit_is_refused(
     await store.close()
 
 
+@pytest.mark.proves("settings", "schema")
 async def test_a_schema_that_is_not_spanposts_is_refused(postgres_dsn: str, database: Any) -> None:
     """An unknown revision, or a table of another program, is refused with the remedy."""
     await database.execute("UPDATE spanpost_version SET version_num = 'ae1027a6acf'")
@@ -235,6 +238,7 @@ async def test_a_database_without_schema_says_what_to_do(postgres_server: str) -
         await connection.close()
 
 
+@pytest.mark.proves("one-row", "sender-clock")
 async def test_months_take_their_rows_out_of_the_rest(store: PostgresStore, database: Any) -> None:
     """Events of an unforeseen month are recorded, move when the month is made, and stay duplicates."""
     years = 3 * 365 * 86400.0
@@ -253,6 +257,7 @@ async def test_months_take_their_rows_out_of_the_rest(store: PostgresStore, data
 # --- bad input ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.proves("one-bad-span", "surrogates", "nan")
 async def test_what_cannot_be_encoded_is_mended(store: PostgresStore, database: Any) -> None:
     """Lone surrogates and infinite numbers are repaired and flagged; a repeat of them is a duplicate."""
     worst = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "a\ud800", "y": 2**70}
@@ -262,6 +267,7 @@ async def test_what_cannot_be_encoded_is_mended(store: PostgresStore, database: 
     assert await database.fetchval("SELECT repairs <> 0 FROM agent_events WHERE span_id = $1", (77).to_bytes(8, "big"))
 
 
+@pytest.mark.proves("quarantine")
 async def test_what_cannot_be_mended_is_kept_aside(store: PostgresStore, database: Any) -> None:
     """An unreadable observation goes to quarantine with its bytes in the transaction of its siblings."""
     broken = msgspec.structs.replace(a_run("x")[0], trace_id=None)
@@ -276,6 +282,7 @@ async def test_what_cannot_be_mended_is_kept_aside(store: PostgresStore, databas
     assert msgspec.msgpack.decode(row["bytes"])[0]["name"] == broken.name
 
 
+@pytest.mark.proves("one-bad-span", "long-ids")
 async def test_an_id_of_any_length_is_taken(store: PostgresStore) -> None:
     """A task id longer than any index page is recorded and found."""
     long = "t" * 20_000
@@ -289,6 +296,7 @@ async def test_an_id_of_any_length_is_taken(store: PostgresStore) -> None:
 # --- replicas -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.proves("replicas", "deadlocks")
 async def test_replicas_come_to_the_same(postgres_dsn: str, store: PostgresStore, database: Any) -> None:
     """Three replicas with shuffled, repeated, overlapping batches make one row per event and each task's own
     figures.
@@ -320,6 +328,7 @@ async def test_replicas_come_to_the_same(postgres_dsn: str, store: PostgresStore
         await other.close()
 
 
+@pytest.mark.proves("delivered")
 async def test_two_dispatchers_never_hold_one_ordering_key(postgres_dsn: str, store: PostgresStore) -> None:
     """Processes that claim at once get different ordering keys, and each delivery goes out once."""
     other = PostgresStore(postgres_dsn, rules=ROUTED_RULES, pool_size=4)
@@ -348,6 +357,7 @@ async def test_two_dispatchers_never_hold_one_ordering_key(postgres_dsn: str, st
     await other.close()
 
 
+@pytest.mark.proves("delivered")
 async def test_another_process_cannot_finish_a_delivery(postgres_dsn: str, store: PostgresStore) -> None:
     """A process without the lease cannot finish a delivery that another one claimed."""
     other = PostgresStore(postgres_dsn, rules=ROUTED_RULES)
@@ -421,6 +431,7 @@ async def test_no_server_is_a_clear_error(tmp_path: Any) -> None:
     assert "s3cret" not in str(refused.value)
 
 
+@pytest.mark.proves("settings", "settings-values")
 @pytest.mark.parametrize("url", ["postgresql://u:s3cret:x@h:s3cret/db", "mysql://u:s3cret@h/db", "s3cret"])
 async def test_an_unreadable_url_is_not_shown(url: str) -> None:
     """An unreadable URL is refused without being quoted, when opening and when upgrading."""
@@ -430,6 +441,7 @@ async def test_an_unreadable_url_is_not_shown(url: str) -> None:
         assert "s3cret" not in str(raised.value)
 
 
+@pytest.mark.proves("never-500", "connections-cut")
 async def test_a_lost_database_is_reported_in_time(postgres_server: str, store: PostgresStore, database: Any) -> None:
     """When connections are cut the batch uses another; without any, the caller learns it soon."""
     await store.record(a_run("before"))
@@ -448,6 +460,7 @@ async def test_a_lost_database_is_reported_in_time(postgres_server: str, store: 
     assert (await store.record(a_run("lost", trace=3))).events == 4
 
 
+@pytest.mark.proves("replicas")
 def test_the_batch_is_ordered_by_key() -> None:
     """Rows are written in order of their keys, so that two writers cannot deadlock."""
     from spanpost.store.audit import events
@@ -466,6 +479,7 @@ _AGO = "UPDATE agent_tasks SET last_seen_at = now() - interval '1 hour'"
 JOB = {"agent.task.name": "job"}
 
 
+@pytest.mark.proves("stall-waits")
 async def test_after_an_outage_the_whole_stall_timeout_passes_first(postgres_dsn: str, database: Any) -> None:
     """Without a receiver no producer is stalled: neither during the outage nor at once after it."""
     rules = msgspec.structs.replace(ROUTED_RULES, stall_rules=StallRules(stall_after=timedelta(minutes=5)))
@@ -492,6 +506,7 @@ async def test_after_an_outage_the_whole_stall_timeout_passes_first(postgres_dsn
     await made.close()
 
 
+@pytest.mark.proves("judged-once")
 async def test_a_stalled_task_is_reported_once_by_many_replicas(postgres_dsn: str, database: Any) -> None:
     """Of several replicas whose timers run at the same moment one reports, and one interrupts."""
     rules = msgspec.structs.replace(
@@ -567,6 +582,7 @@ async def test_many_timers_ask_few_questions(postgres_dsn: str, names: str, monk
     await store.close()
 
 
+@pytest.mark.proves("answered", "database-killed")
 async def test_what_was_recorded_survives_a_crash_of_a_hasty_server(postgres_dsn: str, database: Any) -> None:
     """Where the server's default is asynchronous commit, spanpost's commits wait for the disk, with and
     without a pooler.

@@ -84,6 +84,7 @@ async def test_an_error_is_kept_without_what_its_tenant_hides(store: PostgresSto
     assert hidden == {"acme": [False, False], "default": [True, True]}
 
 
+@pytest.mark.proves("quarantine", "same-ids")
 async def test_what_was_recorded_meanwhile_is_not_recorded_twice(store: PostgresStore) -> None:
     """The sender has sent it again since: the retry finds a duplicate, and the row goes."""
     await store.quarantine([span(1)], ValueError("x"))

@@ -73,11 +73,13 @@ async def _execute(dsn: str, *statements: str) -> None:
     await connection.close()
 
 
+@pytest.mark.proves("add-only", "role-attacks")
 async def test_the_page_says_what_each_role_may_do(filled: str) -> None:
     """Every role tries every statement on every table, and every attack: the page lists the results."""
     assert await page(filled) == PAGE.read_text(), "write it anew: python -m tests.store.role_attacks"
 
 
+@pytest.mark.proves("nothing-crosses", "role-attacks")
 async def test_a_reader_of_a_tenant_sees_no_row_of_another(reading: Any) -> None:
     """Each table and view shows its rows of this tenant, and no text of another tenant, in any column."""
     seen = 0
@@ -93,6 +95,7 @@ async def test_a_reader_of_a_tenant_sees_no_row_of_another(reading: Any) -> None
     assert await reading.fetchval("SELECT count(*) FROM agent_events") == 1
 
 
+@pytest.mark.proves("nothing-crosses", "role-attacks")
 async def test_a_reader_of_a_tenant_learns_nothing_on_the_way(reading: Any) -> None:
     """A cheap function, an operator and an error in a condition are not run on rows of another tenant; statistics
     and other sessions' statements are hidden.

@@ -200,6 +200,7 @@ async def _execute(dsn: str, statement: str) -> None:
     await connection.close()
 
 
+@pytest.mark.proves("add-only", "role-attacks")
 async def test_who_records_changes_no_audit_row(writer: PostgresStore, addresses: dict[str, str]) -> None:
     """A writer's store records and answers, and cannot change or delete history or make tables."""
     await writer.record([at_work(), asking()])

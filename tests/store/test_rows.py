@@ -9,6 +9,7 @@ from itertools import product
 from uuid import UUID
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,6 +33,7 @@ MOVES = st.lists(
 )
 
 
+@pytest.mark.proves("any-order")
 @given(MOVES)
 def test_moves_at_once_come_to_what_they_do_one_by_one(moves: list[Move]) -> None:
     """Rows below the moved spans of two tenants' traces end where the moves, one after another, take them."""

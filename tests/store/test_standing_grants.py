@@ -290,6 +290,7 @@ def test_no_wrong_grant_in_memory(actions: list[tuple[Any, ...]]) -> None:
     asyncio.run(with_memory(actions))
 
 
+@pytest.mark.proves("by-the-rules")
 @pytest.mark.acceptance
 def test_no_wrong_grant_on_postgres(postgres_dsn: str) -> None:
     """Two gateways on one database decide what people allowed, and nothing else."""

@@ -140,6 +140,7 @@ async def test_one_task_however_its_trace_grows(store: PostgresStore, database: 
     ) == len(calls)
 
 
+@pytest.mark.proves("one-bad-span", "bit-flips")
 @pytest.mark.parametrize("damaged", [b"\x28no frame", b"\xc1", b"\x93\x01\x02\x03"])
 async def test_damaged_state_is_its_own_traces_trouble(store: PostgresStore, database: Any, damaged: bytes) -> None:
     """Spans of a trace whose state is unreadable go to quarantine; other traces are recorded, and their timers fire."""

@@ -56,6 +56,7 @@ def _history() -> list[Observation]:
 HISTORY = _history()
 
 
+@pytest.mark.proves("any-order", "random-orders")
 @given(st.permutations(HISTORY), st.lists(st.sampled_from(HISTORY), max_size=4))
 def test_any_order_and_repetition_comes_to_the_same(order: list[Observation], more: list[Observation]) -> None:
     """Questions, edits and decisions give the same task and the same checkpoints in any order, also repeated."""
@@ -89,6 +90,7 @@ def test_each_wording_is_announced_once_and_escalated_once() -> None:
     assert {text for _, text in CHECKPOINT - {*asked}} <= {"approve by alice", "deny by alice"}
 
 
+@pytest.mark.proves("only-people", "forged-answers")
 @given(st.sampled_from([Part.EVENT, Part.LOG]))
 def test_no_sender_acts_in_a_persons_name(part: Part) -> None:
     """No sender can report what only spanpost records: who decided and how, an act, or an escalation."""
@@ -156,6 +158,7 @@ OTHERS = [
 ]
 
 
+@pytest.mark.proves("only-people", "forged-answers")
 @given(st.permutations([at_work(), at_work("other", trace=2), QUESTION, *OTHERS, *FORGERIES]), st.data())
 def test_no_order_of_what_senders_say_decides(order: list[Observation], data: st.DataObject) -> None:
     """A question stays open until a person answers, in any order of forged answers, baits and copies."""

@@ -58,6 +58,7 @@ def root_span(number: int, parent: int, name: str, part: Part = Part.ENDED) -> O
     )
 
 
+@pytest.mark.proves("bounded-work")
 @pytest.mark.parametrize("is_root_first", [True, False], ids=["root first", "root last"])
 def test_the_thousandth_sub_agent_costs_what_the_tenth_cost(is_root_first: bool) -> None:
     """One more sub-agent reads as many records among a thousand sub-agents as among ten."""
@@ -84,6 +85,7 @@ def ticks(parts: list[Trace]) -> int:
     return count
 
 
+@pytest.mark.proves("bounded-work")
 @pytest.mark.slow
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("shape", SHAPES)
@@ -95,6 +97,7 @@ def test_the_work_for_a_batch_is_linear_in_its_spans(shape: str, order: str) -> 
     assert second < 100
 
 
+@pytest.mark.proves("bounded-work")
 @pytest.mark.parametrize(
     "shape", ["ordinary", "star, calls", "orphans, calls of one parent", "star, as many tools", "checkpoints"]
 )
@@ -105,6 +108,7 @@ def test_a_trace_that_grows_costs_the_same_for_each_request(shape: str) -> None:
     assert ticks(parts) < 1.5 * (len(parts) / 10) * ticks(parts[:10])
 
 
+@pytest.mark.proves("bounded-work", "cycles")
 @pytest.mark.slow
 def test_nested_root_spans_are_one_task_down_to_a_depth() -> None:
     """The first 64 of a thousand nested root spans of one agent are one task; deeper ones are their own tasks."""

@@ -303,6 +303,7 @@ def test_in_order_exactly_what_the_whole_history_says(history: list[Call], data:
     assert by_content(flat(reported_by(sent))) == by_content(oracle(history))
 
 
+@pytest.mark.proves("judged-once", "random-orders")
 @given(calls, st.data())
 def test_no_order_reports_one_twice(history: list[Call], data: st.DataObject) -> None:
     """In any order, with any repeats, each (threshold, climb) is reported once, and only by the newest call so far."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from operator import attrgetter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import astuple
@@ -16,6 +17,7 @@ GROWN = st.builds(Amounts, *[st.one_of(st.integers(-3, 9), st.just(0)) for _ in 
 WHOLES = st.builds(Amounts, *[st.integers(0, 20) for _ in FIGURES])
 
 
+@pytest.mark.proves("counters")
 @given(WHOLES, WHOLES, st.dictionaries(st.sampled_from("abc"), GROWN, max_size=3))
 def test_counters_grow_by_all_that_grew_and_no_more(
     whole: Amounts, counted: Amounts, grown: dict[str, Amounts]

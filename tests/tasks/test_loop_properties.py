@@ -89,6 +89,7 @@ def findings(twin: Twin) -> list[object]:
     ]
 
 
+@pytest.mark.proves("any-order", "random-orders")
 @by_seeds(60)
 def test_any_order_and_repetition_gives_the_same_findings(seed: int, order: int) -> None:
     """The calls that are kept and the findings that are shown are the same in order, shuffled, repeated, in batches."""
@@ -96,6 +97,7 @@ def test_any_order_and_repetition_gives_the_same_findings(seed: int, order: int)
     assert findings(feed(sent, None)) == findings(feed(sent, Random(order)))
 
 
+@pytest.mark.proves("judged-once", "random-orders")
 @by_seeds(60)
 def test_no_order_reports_a_loop_twice(seed: int, order: int) -> None:
     """Each loop is reported at most once, whatever order its calls come in."""

@@ -7,6 +7,7 @@ from collections import Counter
 from random import Random
 from uuid import UUID
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,6 +23,8 @@ from tests.thorough import IS_THOROUGH, by_seeds
 HISTORIES = int(os.environ.get("SPANPOST_HISTORIES") or ("1000" if IS_THOROUGH else "100"))
 
 
+@pytest.mark.proves("each-call-once", "random-orders")
+@pytest.mark.proves("any-order", "random-orders", "out-of-order")
 @by_seeds(
     HISTORIES,
     (30380, 0),  # tasks in a circle, of which none announces itself
@@ -36,12 +39,14 @@ def test_any_order_and_repetition_gives_the_same_tasks_and_the_same_checkpoints(
     assert compared(history(Random(seed)), Random(order)) == []
 
 
+@pytest.mark.proves("any-order", "random-orders")
 @by_seeds(HISTORIES)
 def test_runs_that_go_on_with_one_another_are_joined_in_any_order(seed: int, order: int) -> None:
     """Runs of a conversation and of a team's messages give the oracle's tasks, in any order."""
     assert compared(resumptions(Random(seed)), Random(order)) == []
 
 
+@pytest.mark.proves("any-order", "cycles")
 @by_seeds(
     max(30, HISTORIES // 5),
     (700129790, 915251480),  # tasks more levels below the topmost than are followed
@@ -51,6 +56,7 @@ def test_what_is_deeper_than_is_followed_comes_to_the_same_in_any_order(seed: in
     assert compared(deep(Random(seed)), Random(order)) == []
 
 
+@pytest.mark.proves("any-order", "random-orders")
 @by_seeds(
     max(60, HISTORIES // 2),
     (6980, 6582),  # an answer on a call that is not known, then its start elsewhere, and its end
@@ -100,6 +106,7 @@ def test_parts_of_a_batch_hold_it_whole_and_no_trace_is_torn(seed: int, most: in
     assert all(len(touched) <= most for (_, touched), of in zip(found, traces, strict=True) if len(of) > 1)
 
 
+@pytest.mark.proves("judged-once", "random-orders")
 @by_seeds(
     HISTORIES,
     (604657, 604657),  # a task that was part of another between two of its calls
@@ -110,6 +117,7 @@ def test_no_order_reports_a_judged_checkpoint_twice(seed: int, order: int) -> No
     assert len(mixed.judged) == len(set(mixed.judged))
 
 
+@pytest.mark.proves("counters", "random-orders")
 @by_seeds(HISTORIES)
 def test_counters_grow_by_the_oracle_s_figures(seed: int, order: int) -> None:
     """Counters get the oracle's figures by model and by task, also when calls moved between tasks."""
@@ -127,6 +135,7 @@ def test_counters_grow_by_the_oracle_s_figures(seed: int, order: int) -> None:
     assert {name: n for name, n in by_model.items() if n} == expected.by_model
 
 
+@pytest.mark.proves("counters", "random-orders")
 @by_seeds(HISTORIES)
 def test_a_repeated_history_is_nothing_new(seed: int, order: int) -> None:
     """Folding everything a second time changes no task and reports nothing."""

@@ -30,6 +30,7 @@ def the_rules() -> FoldRules:
     return msgspec.structs.replace(rules_of(load()), routes=Routes(), stall_rules=NO_STALL, launches=Launches())
 
 
+@pytest.mark.proves("captures", "random-orders")
 @pytest.mark.usefixtures("clean_environment")
 @pytest.mark.parametrize("run", RUNS)
 def test_a_recorded_run_comes_to_what_the_oracle_makes_of_it(run: str) -> None:

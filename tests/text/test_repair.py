@@ -8,6 +8,7 @@ from collections import OrderedDict
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -44,6 +45,7 @@ def test_clean_attributes_are_the_very_same_dict() -> None:
     assert mend(clean) == (clean, 0)
 
 
+@pytest.mark.proves("one-bad-span", "nul", "nan", "big-integers")
 def test_each_repair_has_its_flag() -> None:
     """NUL, surrogates, NaN, huge numbers, bytes and foreign objects become text that describes them."""
     cases: list[tuple[Any, Any, int]] = [
@@ -65,6 +67,7 @@ def test_each_repair_has_its_flag() -> None:
         assert mend({"k": value}) == ({"k": kept}, repairs)
 
 
+@pytest.mark.proves("one-bad-span", "megabytes")
 def test_long_values_are_cut_on_a_character_and_stay_distinct() -> None:
     """At most 64 KiB of UTF-8, with length and hash of the whole: two long values with one beginning stay
     two.
@@ -78,6 +81,7 @@ def test_long_values_are_cut_on_a_character_and_stay_distinct() -> None:
     assert "200001 bytes" in one
 
 
+@pytest.mark.proves("one-bad-span", "crowds")
 def test_of_too_many_attributes_flattened_lists_go_first() -> None:
     """The span's kind, at the end of OpenInference's attributes behind hundreds of message parts, is kept."""
     many: dict[str, Any] = {f"llm.input_messages.{i}.message.content": "x" for i in range(300)}
@@ -91,6 +95,7 @@ def test_of_too_many_attributes_flattened_lists_go_first() -> None:
     assert kept[DROPPED] == len(many) - (MAX_ATTRIBUTES - 1)
 
 
+@pytest.mark.proves("one-bad-span", "bytes-and-circles")
 def test_depth_circles_and_crowds_end() -> None:
     """Nesting beyond 16 becomes JSON text; a cycle ends; any span stays near a mebibyte."""
     deep: Any = "bottom"
@@ -126,6 +131,7 @@ anything = st.recursive(
 )
 
 
+@pytest.mark.proves("one-bad-span", "bytes-and-circles", "mixed-arrays")
 @thorough(200)
 @given(st.dictionaries(st.text(st.characters(codec=None)) | st.integers() | st.binary(), anything, max_size=8))
 def test_whatever_comes_is_plain_afterwards(attributes: dict[Any, Any]) -> None:

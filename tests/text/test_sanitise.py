@@ -91,6 +91,7 @@ def test_an_invisible_character_does_not_hide_a_secret():
     assert line(secret[:9] + "\u200b" + secret[9:], 100) == "[redacted:slack-token]"
 
 
+@pytest.mark.proves("literal", "bidi")
 @given(st.text(alphabet=st.characters(), max_size=400))
 def test_stripped_text_holds_nothing_that_steers(text):
     """Stripped text of any input has no control, format or surrogate character and no stacked marks."""
@@ -154,6 +155,7 @@ def test_a_log_keeps_its_end():
     assert out.startswith(ELLIPSIS)
 
 
+@pytest.mark.proves("literal", "urls")
 @pytest.mark.parametrize(
     "url",
     [

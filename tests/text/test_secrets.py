@@ -31,6 +31,7 @@ def rate(cases: list[realistic.Case]) -> tuple[float, list[str]]:
     return 1 - len(left) / len(cases), left
 
 
+@pytest.mark.proves("redacted")
 @pytest.mark.parametrize("source", [realistic.by_form, realistic.by_name, realistic.by_place])
 @pytest.mark.parametrize("seed", [1, 2026])
 def test_realistic_secrets_are_found(source, seed):
@@ -187,6 +188,7 @@ def test_any_text_is_taken(text):
     assert is_redacted(found) or found == text
 
 
+@pytest.mark.proves("redacted")
 @pytest.mark.parametrize(
     "hidden",
     [
@@ -213,6 +215,7 @@ def test_a_disguise_hides_nothing(hidden):
     assert is_redacted(found)
 
 
+@pytest.mark.proves("redacted", "regexes")
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "seed",

@@ -33,10 +33,13 @@ class ApprovalTimeout(TimeoutError):
 class Decision:
     """A person's decision, or that none came in time (`expired`)."""
 
+    #: The question's id.
     id: str
     #: approve, deny, expired, or one of the `options`.
     decision: str
+    #: Who decided: a name or address as the endpoint knows it; empty without a decision.
     by: str = ""
+    #: What that person wrote besides: untrusted text.
     comment: str = ""
     #: The deadline passed without a decision. It is `denied` only if the question asked for that.
     expired: bool = False

@@ -33,8 +33,11 @@ _FIRST_ANSWER: Final = 1.0
 class Message:
     """A person's message to the agent."""
 
+    #: What the person wrote: untrusted text.
     text: str
+    #: Who wrote it, as the endpoint knows the person.
     by: str
+    #: When, in UTC.
     at: datetime
 
 

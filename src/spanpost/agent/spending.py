@@ -26,15 +26,21 @@ _MOST, _LONGEST = 100, 200
 class AgentBudget:
     """One budget that the task spends from, as of the newest telemetry."""
 
+    #: Its name in the settings.
     name: str
     #: Attributes of the tasks that it limits; empty: all tasks of the tenant.
     scope: Mapping[str, str]
+    #: When its period ends, in UTC.
     ends_at: datetime
+    #: What all of its tasks spent in the period, in US dollars and in tokens.
     spent_usd: Decimal
+    #: Input and output tokens together.
     spent_tokens: int
     #: The rest, at least 0; None: not limited.
     left_usd: Decimal | None
+    #: Tokens left; None: not limited.
     left_tokens: int | None
+    #: Model calls left; None: not limited.
     left_calls: int | None = None
     #: Used share of the tightest limit; 1: used up.
     share: float = 0.0
@@ -51,6 +57,7 @@ class AgentBudget:
 class Allowance:
     """All budgets that the task spends from. Without any, nothing is limited."""
 
+    #: One for each budget that limits the task.
     budgets: tuple[AgentBudget, ...]
 
     @property

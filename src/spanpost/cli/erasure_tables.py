@@ -31,7 +31,7 @@ def _said(report: Report) -> list[str]:
     said = []
     found = report.found
     if found is not None:
-        spelled = [*found.ids, *found.names, *found.also]
+        spelled = dict.fromkeys([*found.ids, *found.names, *found.also])
         said.append(f"looked for: {', '.join(line(one, 80) for one in spelled)}")
         if found.shared:
             named = ", ".join(line(one, 80) for one in found.shared)

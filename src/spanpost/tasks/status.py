@@ -32,6 +32,7 @@ from msgspec.structs import replace
 from spanpost import semconv as c
 from spanpost.model.messages import LocaleMessage
 from spanpost.model.readings import Finish
+from spanpost.model.tasks import BETWEEN_PROMPTS
 from spanpost.tasks import acts, approvals, end_reasons
 from spanpost.tasks.context_limits import is_near, limits
 from spanpost.tasks.context_use import ContextUse, ahead
@@ -83,7 +84,8 @@ def judge(state: TaskState, use: ContextUse, rules: FoldRules, *, has_children: 
         return TaskVerdict(c.PAUSED, "a person paused it")
     if said is not None and said.value in (c.WAITING, c.PAUSED, c.STALLED):
         return TaskVerdict(said.value, "agent.status")
-    if _is_interrupted(facts):
+    # A run that began since is at work, though its first call is not known yet.
+    if _is_interrupted(facts) and run.start_ns <= time_of(facts.interrupt):
         return TaskVerdict(c.WAITING, "interrupt", is_inferred=True)
     if use.used is not None:
         if any(use.used >= limit.tokens for limit in limits(use.window, rules)[:1]):
@@ -180,7 +182,8 @@ def _interrupted(facts: Facts, rule: str, at_ns: int, key: str) -> TaskVerdict:
     """Return the verdict on a run whose process is gone: its last call failed, else only that is known."""
     failed = value_of(facts.failure)
     if failed is not None and last(facts).has_failed and (failed.type or failed.message):
-        return TaskVerdict(c.ERROR, rule, "interrupted", True, True, at_ns, failed)
+        why = end_reasons.of_failure(failed)
+        return TaskVerdict(c.ERROR, rule, why if why != "error" else "interrupted", True, True, at_ns, failed)
     reason = message(key)
     return TaskVerdict(c.ERROR, rule, "interrupted", True, True, at_ns, FailureWords("", worded(reason)[0], ""), reason)
 
@@ -247,7 +250,7 @@ def _end(state: TaskState, facts: Facts, run: Run) -> TaskVerdict | None:
     if outcome == "rested" and not value_of(facts.is_session):
         return TaskVerdict(c.COMPLETE, "answered", "complete", True, True, at)
     if value_of(facts.is_session):
-        return TaskVerdict(c.WAITING, "session between prompts", "waiting", True, True, at)
+        return TaskVerdict(c.WAITING, BETWEEN_PROMPTS, "waiting", True, True, at)
     if outcome == "ok":
         return TaskVerdict(c.COMPLETE, "root OK", "complete", False, True, at)
     return TaskVerdict(c.COMPLETE, "root ended UNSET", "complete", True, True, at)

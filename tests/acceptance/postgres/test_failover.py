@@ -35,6 +35,7 @@ def servers(request: pytest.FixtureRequest, programs: Path, open_dir: Callable[[
 only = partial(pytest.mark.parametrize, "servers", indirect=True)
 
 
+@pytest.mark.proves("standby", "failover", "database-killed")
 @only([True], ids=["synchronous"])
 def test_no_acknowledged_span_is_lost_in_a_failover(servers: Pair, tmp_path: Path) -> None:
     """Under load the primary is killed and the standby promoted: each acknowledged span is there once, and the
@@ -62,6 +63,7 @@ def test_no_acknowledged_span_is_lost_in_a_failover(servers: Pair, tmp_path: Pat
     assert missing(servers.standby, load) == (set(), 0)
 
 
+@pytest.mark.proves("standby", "standby-cancelled")
 @only([True], ids=["synchronous"])
 async def test_a_repeat_is_no_answer_before_the_standby_has_it(servers: Pair) -> None:
     """A commit whose wait for the standby was cancelled is visible and not replicated: its repeat is refused as long
@@ -91,6 +93,7 @@ async def test_a_repeat_is_no_answer_before_the_standby_has_it(servers: Pair) ->
     await store.close()
 
 
+@pytest.mark.proves("standby", "failover")
 @only([False], ids=["asynchronous"])
 async def test_writes_go_to_the_server_that_takes_them(servers: Pair) -> None:
     """Of several hosts the one that takes writes is found, in any order; beside one that hangs within two seconds.

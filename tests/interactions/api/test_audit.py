@@ -71,6 +71,7 @@ CHANGES: dict[str, tuple[str, Callable[[Served, httpx.Client], httpx.Response]]]
 }
 
 
+@pytest.mark.proves("every-act")
 def test_every_endpoint_that_changes_something_leaves_a_row(served: Served) -> None:
     """Each POST, PUT, PATCH and DELETE of the document has a row of its verb with the token and the client that
     called it, done or refused. An endpoint that is not in the table fails here. `/api/logout` is in the test below.
@@ -105,6 +106,7 @@ def test_a_try_on_an_unknown_id_is_a_row(served: Served) -> None:
     ]
 
 
+@pytest.mark.proves("nothing-crosses")
 def test_acts_are_an_auditors_and_of_their_tenant(served: Served) -> None:
     """Other roles are refused; an auditor of another tenant sees none of the acts and cannot ask by task."""
     task = served.task("watched")
@@ -120,6 +122,7 @@ def test_acts_are_an_auditors_and_of_their_tenant(served: Served) -> None:
     assert (own["verb"], own["actor_id"], own["task_name"]) == ("pause", "api:default:operator", "watched")
 
 
+@pytest.mark.proves("every-act")
 def test_no_request_names_its_actor(served: Served) -> None:
     """Fields of a body that name an actor are refused, and headers that claim one change nothing; an unknown client
     is none.

@@ -121,6 +121,7 @@ def test_nothing_stands_in_the_page() -> None:
     assert re.findall(r"<style|<script(?![^>]*\bsrc=)|\son\w+=|\sstyle=|https?:|//", page) == []
 
 
+@pytest.mark.proves("literal", "html")
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
 def test_no_text_becomes_html(script: Path) -> None:
     """No script reads text as HTML or code, and none names another host."""

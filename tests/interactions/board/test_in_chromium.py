@@ -186,6 +186,7 @@ def test_the_context_is_drawn(open_page: OpenPage, tasks: LiveTasks, board: Serv
     assert drawing.locator("circle").count() == 3
 
 
+@pytest.mark.proves("literal", "html", "urls")
 def test_words_of_agents_stay_words(open_page: OpenPage, tasks: LiveTasks, board: Served) -> None:
     """Names, links, errors and questions that are HTML are shown literally; only http and https are links."""
     tasks.begin([30], name=f"{EVIL} in a name", gen_ai__agent__name=EVIL)

@@ -32,6 +32,7 @@ async def test_another_tenant_with_the_same_session_has_a_question_of_its_own() 
     await theirs.hang_up()
 
 
+@pytest.mark.proves("only-people", "forged-answers")
 async def test_telemetry_that_claims_an_approval_is_no_approval() -> None:
     """A sender that knows the id and the mark cannot answer the question, whatever record it sends."""
     station = Station()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
+
 from spanpost.model.checkpoints import Kind
 from spanpost.model.interventions import InterventionState, Result, Verb
 from spanpost.testing.exercise_people import an_act
@@ -32,6 +34,7 @@ async def test_a_person_denies_a_call() -> None:
     assert await call.answer() == (200, denied("denied by alice: not on a Friday"))
 
 
+@pytest.mark.proves("silence-is-no-yes")
 async def test_without_an_answer_the_prompt_stands() -> None:
     """When the wait is over, the answer is no opinion, the question is withdrawn, and a late click grants nothing."""
     station = Station(wait=timedelta(seconds=0.01))

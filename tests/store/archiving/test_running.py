@@ -38,6 +38,7 @@ async def add_month(database: Any, moment: datetime) -> None:
     await database.execute("RESET ROLE")
 
 
+@pytest.mark.proves("archived")
 async def test_old_rows_move_into_verified_files_and_come_back_as_they_were(
     store: PostgresStore, database: Any, tmp_path: Path
 ) -> None:
@@ -213,6 +214,7 @@ async def test_a_month_becomes_as_many_files_as_it_needs(store: PostgresStore, d
     assert await contents(database) == before
 
 
+@pytest.mark.proves("late-is-quiet", "out-of-order")
 async def test_late_telemetry_of_a_trace_that_is_over_changes_nothing(
     store: PostgresStore, database: Any, tmp_path: Path
 ) -> None:

@@ -58,6 +58,7 @@ def stop_at(step: str) -> Watch:
     return watch
 
 
+@pytest.mark.proves("archived", "killed-at-each-step")
 @pytest.mark.parametrize("step", STEPS)
 async def test_a_run_that_is_killed_loses_and_doubles_nothing(
     step: str, aged: dict[str, list[str]], database: Any, postgres_dsn: str, tmp_path: Path
@@ -103,6 +104,7 @@ async def test_a_row_that_changes_meanwhile_is_not_removed(
     assert done.rows == sum(map(len, aged.values()))
 
 
+@pytest.mark.proves("archived")
 async def test_a_full_disk_deletes_nothing(aged: dict[str, list[str]], database: Any, tmp_path: Path) -> None:
     """When no more can be written, the run says so, database and directory are as before, and the next one works."""
     directory = tmp_path / "archive"
@@ -120,6 +122,7 @@ async def test_a_full_disk_deletes_nothing(aged: dict[str, list[str]], database:
     assert (await retain(database, given)).rows == sum(map(len, aged.values()))
 
 
+@pytest.mark.proves("archived", "bit-flips")
 async def test_a_file_that_is_not_what_was_written_is_refused(
     aged: dict[str, list[str]], database: Any, tmp_path: Path
 ) -> None:
@@ -173,6 +176,7 @@ async def test_one_process_at_a_time(database: Any, postgres_dsn: str) -> None:
     await other.close()
 
 
+@pytest.mark.proves("add-only", "role-attacks")
 async def test_a_writer_removes_only_what_the_owner_allows(
     aged: dict[str, list[str]], store: PostgresStore, database: Any, postgres_dsn: str, tmp_path: Path
 ) -> None:

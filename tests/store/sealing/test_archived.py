@@ -55,6 +55,7 @@ def changed(path: Path, column: str) -> str:
     return str(table.column("event_id" if "event_id" in table.schema.names else "id").to_pylist()[1])
 
 
+@pytest.mark.proves("named", "rows-tampered")
 async def test_archived_rows_are_read_in_their_files(store: PostgresStore, database: Any, tmp_path: Path) -> None:
     """All files are read and fit; what happens to a file or its row in the list is named, with the rows."""
     directory = tmp_path / "archive"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from hashlib import sha256
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -69,6 +70,7 @@ def test_inclusion_is_proven_for_this_leaf_alone(size: int, data: st.DataObject)
                 assert tree.root_by_inclusion(leaf, size, hashes[leaf], wrong) != root
 
 
+@pytest.mark.proves("named")
 @given(SIZES, st.data())
 def test_consistency_is_proven_for_this_beginning_alone(size: int, data: st.DataObject) -> None:
     """A proof shows a tree to begin with an older one, and no proof fits a tree with another beginning."""

@@ -30,6 +30,7 @@ async def sealed(store: PostgresStore, database: Any) -> Any:
     return database
 
 
+@pytest.mark.proves("named")
 async def test_an_untouched_log_is_valid(sealed: Any, store: PostgresStore) -> None:
     """All rows of both tables are found unchanged, also after tasks were merged and with rows that are not sealed."""
     await sealed.execute("UPDATE audit_rows SET task_uid = gen_random_uuid(), subtree = 'x'")
@@ -39,6 +40,7 @@ async def test_an_untouched_log_is_valid(sealed: Any, store: PostgresStore) -> N
     assert (found.findings, found.rows, found.leaves) == ([], SIZE + 2, SIZE + 2)
 
 
+@pytest.mark.proves("named", "rows-tampered")
 async def test_every_sealed_column_is_guarded(sealed: Any) -> None:
     """Whatever column of a row is changed, the row is named; all columns are sealed or listed as not sealed."""
     for source, columns in COLUMNS.items():
@@ -135,6 +137,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.proves("named", "rows-tampered")
 @pytest.mark.parametrize("change", CHANGES)
 async def test_a_change_by_the_owner_is_named(sealed: Any, change: str) -> None:
     """The owner of the database changes rows, salts, entries, tiles, checkpoints or notes by SQL: it is named."""
@@ -143,6 +146,7 @@ async def test_a_change_by_the_owner_is_named(sealed: Any, change: str) -> None:
     assert expected in "\n".join(await said(sealed))
 
 
+@pytest.mark.proves("named", "rows-tampered")
 async def test_a_log_that_was_written_anew_is_named(sealed: Any) -> None:
     """Who has database and key writes a whole new log: it is valid in itself, and not the one whose checkpoint left."""
     left = await sealed.fetchval("SELECT note FROM seal_checkpoints ORDER BY size LIMIT 1")
@@ -154,6 +158,7 @@ async def test_a_log_that_was_written_anew_is_named(sealed: Any) -> None:
     assert "not those that were signed" in "\n".join(await said(sealed, outside=[left], trusted=[PUBLIC]))
 
 
+@pytest.mark.proves("named", "rows-tampered")
 async def test_a_checkpoint_of_a_foreign_key_is_not_believed(sealed: Any) -> None:
     """With the keys that the verifier trusts, checkpoints of another key are findings, in the tables and outside."""
     other = Ed25519PrivateKey.generate()

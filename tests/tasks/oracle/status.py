@@ -103,7 +103,7 @@ def judge(
         return Verdict(c.PAUSED, "a person paused it")
     if said is not None and said.value in (c.WAITING, c.PAUSED, c.STALLED):
         return Verdict(said.value, "agent.status")
-    if _is_interrupted(facts):
+    if _is_interrupted(facts) and newest.start_ns <= facts.interrupt_ns:
         return Verdict(c.WAITING, "interrupt", is_inferred=True)
     if use.is_warned_of(rules):
         return Verdict(c.CONTEXT_WARNING, "context window")
