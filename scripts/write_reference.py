@@ -29,8 +29,9 @@ from spanpost.text.locales.english import PHRASES, STORED, UNSTORED
 sys.path.insert(0, str(Path(__file__).parent))
 
 from reference.guarantees import PAGES as GUARANTEES
-from reference.guarantees import ledger_page, with_promises
+from reference.guarantees import proofs_page, with_promises
 from reference.measured import redaction_page
+from reference.pictures import PICTURES
 from reference.python_api import python_page
 from reference.quick import quick_page
 from reference.recorded import acts_page, deployments_page, seen_live, words_page
@@ -70,15 +71,13 @@ def metrics_page() -> str:
         "a failure, a warning, an answer. The column `id` of `agent_checkpoints` is that checkpoint. Both "
         "labels together have 89 of the "
         "128 characters that OpenMetrics allows. Processes that share `PROMETHEUS_MULTIPROC_DIR` have no exemplars.",
-        "Counters count what the process saw newly recorded: a repeated span counts once, and tokens and cost "
-        "count when their call "
-        "is finalized (its run ended, or half a minute later). Sum them over all processes. The gauges marked "
-        "*fleet* describe the "
-        "database; one of the processes on it shows them.",
+        "Sum counters over all processes. Each process counts what it newly recorded: a repeated span counts once. "
+        "Tokens and cost count when their call is finalized: when its run ends, or half a minute later. Gauges marked "
+        "*fleet* describe the database; one of its processes shows them.",
         "The labels "
         + ", ".join(f"`{label}`" for label in OPEN)
         + " hold agents' words, never ids or texts. Each label has at most `metrics.max_values` (200) values, and each "
-        "metric at most `metrics.max_series` (2,000) combinations. The rest is `other`, so that sums stay "
+        "metric at most `metrics.max_series` (2,000) combinations. The rest counts as `other`, so that sums stay "
         "right. A missing value is "
         "`unknown`. Series without a count for `metrics.expire_after` (48 hours) are removed.",
     ]
@@ -217,8 +216,8 @@ def dialects_page() -> str:
         "the first with a usable value. [How to add one](../how-to/add-a-dialect.md).",
         "## Results of recorded runs",
         "Each line is a framework with an instrumentation, recorded with a stub for its models. *reported*: the "
-        "figure was on "
-        "the wire and equals the stub's. *unknown*: it was not, and is shown as null.",
+        "telemetry has the figure, and it equals the stub's. *unknown*: the telemetry lacks it, and it is shown as "
+        "null.",
         _recorded(),
         "## Python frameworks seen live",
         "Each ran with `spanpost.attach()` and a stub for its models, at its newest version of that day; every message "
@@ -263,8 +262,8 @@ def messages_page() -> str:
         "another language: [how](../how-to/routes-and-noise.md#another-language). `message` is null if the text "
         "is an agent's own. "
         "Keys and names of placeholders are public; the English is not.",
-        "A value is a number, a text, a message (`key` and `values`), or a list of messages. Texts are words of "
-        "agents and people: untrusted. "
+        "A value is a number, a text, a message (`key` and `values`), or a list of messages. Texts come from "
+        "agents and people, so they are untrusted. "
         "`:duration` marks seconds. `n` chooses between two forms: one, and any other number.",
     ]
     rows = ["| message | English |", "|---|---|"]
@@ -331,6 +330,8 @@ if __name__ == "__main__":
     (PAGES / "acts.md").write_text(acts_page())
     (PAGES / "redaction.md").write_text(redaction_page())
     (PAGES / "python.md").write_text(python_page())
-    (PAGES / "guarantees.md").write_text(ledger_page())
+    (PAGES / "guarantees.md").write_text(proofs_page())
     for page in sorted(GUARANTEES.glob("*.md")):
         page.write_text(with_promises(page))
+    for name, draw in PICTURES.items():
+        (PAGES.parent / "images" / "guarantees" / f"{name}.svg").write_text(str(draw()))

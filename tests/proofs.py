@@ -58,7 +58,8 @@ class Recorder:
         known = dict(report.user_properties)
         if self._is_worker or "proves" not in known or (report.when != "call" and not report.failed):
             return
-        name = report.nodeid.partition("[")[0].removeprefix("tests/")
+        path, *_, function = report.nodeid.partition("[")[0].removeprefix("tests/").split("::")
+        name = f"{path}::{function}"
         found = self._results.setdefault(name, {"passed": 0, "failed": 0, "cases": 0, "seconds": 0.0})
         found["passed" if report.passed else "failed"] += not report.skipped
         found["cases"] += known.get("cases", 0) if report.passed else 0

@@ -51,7 +51,7 @@ def by_seeds(number: int, *failed: tuple[int, int]) -> Callable[[Callable[[int, 
                     raise
 
         run.__name__, run.__doc__ = test.__name__, test.__doc__
-        run.cases = number + len(failed)  # type: ignore[attr-defined]  # for the ledger of proofs
+        run.cases = number + len(failed)  # type: ignore[attr-defined]  # for the page of proofs
         return run
 
     return decorate

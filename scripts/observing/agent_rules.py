@@ -19,8 +19,8 @@ AGENT_ALERTS = (
         "call is known to be open.",
         todo=(
             "Open the task in the dashboard *Task*: its last step and last tool call show where it stopped.",
-            "Does its process still run? Tasks of a lost process are shown as *interrupted*, not as stalled.",
-            "Retry or cancel it from its Slack thread.",
+            "Check whether its process still runs. Tasks of a lost process are shown as *interrupted*, not as stalled.",
+            "Retry or cancel it in its Slack thread.",
         ),
         dashboard="fleet",
         fires={f'spanpost_tasks_open{{status="stalled",task_type="x",{_A}}}': "1x90"},
@@ -41,9 +41,9 @@ AGENT_ALERTS = (
         summary="More than half of the tasks of {{ $labels.agent }} fail",
         means="At least three runs of one agent failed within 15 minutes, and more failed than succeeded.",
         todo=(
-            "See the errors by type in *Fleet*: one type means one cause (a key, a provider, a deploy), many "
+            "Look at the errors by type in *Fleet*. One type means one cause (a key, a provider, a deploy). Many "
             "types mean the agent itself.",
-            "List the tasks with `spanpost tasks --status error`; each task's thread has the end of its log.",
+            "List the tasks with `spanpost tasks --status error`. Each task's thread has the end of its log.",
         ),
         dashboard="fleet",
         fires={
@@ -62,13 +62,13 @@ AGENT_ALERTS = (
         expr=f"max by ({WHO}) (spanpost_task_retries) >= 3",
         hold="0m",
         summary="A task of {{ $labels.agent }} failed again after three retries",
-        means="A task failed within the last hour, was a retry of a retry of a retry, and has not been tried again "
-        "since. The limit of three is this rule's: change it here.",
+        means="A task failed within the last hour. It was the third retry in a row, and there was no further retry. "
+        "The limit of three is in this rule's expression.",
         todo=(
             "Compare the errors of the attempts: `spanpost tasks --status error` lists them, and each names the task "
-            "that it retries. The same error each time will not go away with another retry.",
+            "that it retries. If the error is always the same, another retry will fail, too.",
             "Find what changed before the first failure: a deploy, a key, a quota, the input.",
-            "If a program retries by itself, stop it until the cause is found.",
+            "If a program retries by itself, stop it until you know the cause.",
         ),
         dashboard="fleet",
         fires={f"spanpost_task_retries{{{_A}}}": "3x90"},
@@ -83,14 +83,14 @@ AGENT_ALERTS = (
         f" / sum by (evaluation, {WHO}) (increase(spanpost_evaluation_score_count[1h])) > 0.5",
         hold="0m",
         summary="More than half of the scores of {{ $labels.agent }} are low ({{ $labels.evaluation }})",
-        means="At least three evaluations of one name within an hour had a score of 0.5 or less, and so did more than "
-        "half of them. The evaluation `person_rating` is people's own 👍 (1) and 👎 (0).",
+        means="Within an hour, at least three evaluations of one name, and more than half of them, had a score of 0.5 "
+        "or less. The evaluation `person_rating` is people's own 👍 (1) and 👎 (0).",
         todo=(
-            "See *Scores* in *Fleet*: one evaluation that fell means one property of the work, all of them the "
-            "agent, its model or its prompt.",
-            "Read the comments of people and the explanations: "
+            "Look at *Scores* in *Fleet*. If one evaluation fell, one property of the work changed. If all fell, look "
+            "at the agent, its model or its prompt.",
+            "Read people's comments and the explanations: "
             "`SELECT * FROM evaluations WHERE score <= 0.5 ORDER BY at DESC`.",
-            "An evaluator with another scale than 0 to 1 needs a rule of its own: exclude its name here.",
+            "If an evaluator has another scale than 0 to 1, exclude its name in this rule, and write a rule for it.",
         ),
         dashboard="fleet",
         fires={
@@ -112,7 +112,7 @@ AGENT_ALERTS = (
         means="A question to a person has had no answer for 30 minutes. The task waits meanwhile.",
         todo=(
             "Answer it in its Slack thread, or cancel the task.",
-            "If no person saw it: does its route lead to a channel that people read?",
+            "If no person saw it, check that its route leads to a channel that people read.",
         ),
         dashboard="fleet",
         fires={f"spanpost_approval_oldest_seconds{{{_A}}}": "0+60x90"},
@@ -126,12 +126,12 @@ AGENT_ALERTS = (
         expr=f"sum by ({WHO}) (spanpost_tasks_looping) > 0",
         hold="1m",
         summary="{{ $labels.agent }} repeats itself without progress",
-        means="A running task makes the same calls again and again, with nothing new between: the same arguments and "
-        "the same result, the same error, or a few calls in turn. It costs money and gets nowhere.",
+        means="A running task repeats its calls and nothing new happens: the same arguments with the same result, the "
+        "same error, or a few calls in turn. It costs money without progress.",
         todo=(
-            "Its thread names the tool and the count. `spanpost show TASK` lists the calls.",
-            "*Pause* or *Cancel* it there, and send it a message that says what to do instead.",
-            "If it is healthy (it waits for something), *Let it be*; for all tasks of its sort, add the tool to "
+            "Read its thread, which names the tool and the count. `spanpost show TASK` lists the calls.",
+            "In the thread, *Pause* or *Cancel* it, and send it a message that says what to do instead.",
+            "If the task only waits for something, choose *Let it be*. To allow it for all such tasks, add the tool to "
             "`loops.patient_tools` or the agent to `loops.ignore_agents`.",
         ),
         dashboard="fleet",
@@ -145,11 +145,11 @@ AGENT_ALERTS = (
         expr=f"max by ({WHO}) (spanpost_context_used_ratio) > 0.85",
         hold="0m",
         summary="The context window of {{ $labels.agent }} is more than 85 % full",
-        means="A running task has used more than 85 % of its model's context window: it will soon compact, "
+        means="A running task has used more than 85 % of its model's context window. It will soon compact, "
         "forget or fail.",
         todo=(
-            "Let it finish its step, then hand over to a fresh task or compact.",
-            "Find in *Task* what filled it: usually one tool's output.",
+            "Let it finish its step. Then compact, or continue in a new task.",
+            "Find in *Task* what filled the window: usually one tool's output.",
         ),
         dashboard="spend",
         fires={f"spanpost_context_used_ratio{{{_A}}}": "0.9x90"},
@@ -177,17 +177,17 @@ AGENT_ALERTS = (
             expr=f"max by (budget, tenant) (spanpost_budget_used_ratio) >= {share}",
             hold="0m",
             summary=f"{{{{ $labels.tenant }}}} has spent {percent} of the budget {{{{ $labels.budget }}}}",
-            means=f"Usage that was seen in the budget's current period reached {percent} of its limit (`budgets`); "
-            f"for a budget with "
-            "`per`, in one of its scopes. Calls without a known price are not included: see "
+            means=f"Usage of the budget's current period reached {percent} of its limit (`budgets`). "
+            "A budget with `per` reached it in one of its scopes. Calls without a known price are not included: see "
             "`spanpost_unpriced_calls_total`.",
             todo=(
-                "`spanpost spending` lists what is spent in each scope; *Spend and context* shows it by agent "
+                "List what is spent in each scope with `spanpost spending`. *Spend and context* shows it by agent "
                 "and model.",
-                "With `at_limit` the budget asks, pauses or cancels: `spanpost_budget_acts_total` counts that, and "
-                "the tasks' threads show it. With `warn` it stops no task: cancel tasks, or set `at_limit`.",
-                "A question in the thread raises the limit by 20 % until the period ends; only people to whom the "
-                "rules allow `raise` may answer so. Else raise it in the settings.",
+                "Look at `at_limit` of the budget. With `ask`, `pause` or `cancel` it acts: "
+                "`spanpost_budget_acts_total` counts the acts, and the tasks' threads show them. With `warn` it stops "
+                "no task: cancel tasks yourself, or change `at_limit`.",
+                "Raise the limit in the settings. With `ask`, *+20 %* in the thread raises it until the period ends, "
+                "for people to whom the rules allow `raise`.",
             ),
             dashboard="spend",
             fires={'spanpost_budget_used_ratio{budget="research",tenant="t"}': f"{share + 0.05:g}x90"},
@@ -208,8 +208,8 @@ AGENT_ALERTS = (
         means="Failed, stalled or interrupted tasks, unanswered questions and a spent budget together cost the "
         "agent more than 40 of 100 points.",
         todo=(
-            '`spanpost db query "SELECT * FROM agent_health ORDER BY score"` shows the points lost by each cause.',
-            "*Fleet* shows these tasks.",
+            'Run `spanpost db query "SELECT * FROM agent_health ORDER BY score"`: it shows the points lost by cause.',
+            "Look at these tasks in *Fleet*.",
         ),
         dashboard="fleet",
         fires={'spanpost_agent_health_score{agent="coder",tenant="t"}': "45x90"},
@@ -252,7 +252,10 @@ AGENT_ALERTS = (
         summary="{{ $labels.agent }} meets far more errors than usual",
         means="Calls and parts of one agent fail three times as often as in the previous six hours, and at "
         "least five times in half an hour.",
-        todo=("Which error is new in *Fleet*, errors by type?", "Did a tool, a model or the agent itself change?"),
+        todo=(
+            "Find the error that is new: *Fleet*, errors by type.",
+            "Find what changed: a tool, a model or the agent itself.",
+        ),
         dashboard="fleet",
         fires={f'spanpost_errors_total{{error_type="X",scope="part",{_A}}}': "0+0.01x420 4+2x60"},
         quiet={f'spanpost_errors_total{{error_type="X",scope="part",{_A}}}': "0+1x480"},
@@ -267,7 +270,7 @@ AGENT_ALERTS = (
         hold="10m",
         summary="{{ $labels.agent }} uses far more tokens than usual",
         means="One agent uses more than four times the tokens of the previous six hours, and more than 100 a second.",
-        todo=("Is it a loop? *Task* shows repeated calls.", "Cancel a runaway task from its Slack thread."),
+        todo=("Look for a loop: *Task* shows repeated calls.", "Cancel a runaway task in its Slack thread."),
         dashboard="spend",
         fires={f'spanpost_tokens_total{{kind="input",model="m",{_A}}}': "0+600x420 260000+60000x90"},
         quiet={f'spanpost_tokens_total{{kind="input",model="m",{_A}}}': "0+60000x510"},

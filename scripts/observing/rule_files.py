@@ -135,7 +135,7 @@ def runbook(a: Alert) -> str:
     steps = "\n".join(f"{n}. {step}" for n, step in enumerate(a.todo, 1))
     held = f", for {a.hold}" if a.hold != "0m" else ""
     return (
-        f"# {a.name}\n\n*Made from `scripts/observing/`.*\n\nSeverity: {a.severity}. {a.means}\n\n## "
+        f"# {a.name}\n\n*Made from `scripts/observing/`.*\n\n{_said(a)}. Severity: {a.severity}.\n\n{a.means}\n\n## "
         f"What to do\n\n{steps}\n\n"
         f"## Expression{held}\n\n```promql\n{a.expr}\n```\n\nDashboard: *{a.dashboard}*. "
         "[All alerts](index.md)\n"
@@ -144,12 +144,16 @@ def runbook(a: Alert) -> str:
 
 def runbook_index() -> str:
     """Return the page that lists all alerts with their runbooks."""
-    said = {a.name: re.sub(r"{{ [$]labels[.]([a-z]+) }}", r"*\1*", a.summary) for a in ALERTS}
-    rows = [f"| [{a.name}]({a.page}.md) | {a.severity} | {said[a.name]} |" for a in ALERTS]
+    rows = [f"| [{a.name}]({a.page}.md) | {a.severity} | {_said(a)} |" for a in ALERTS]
     return (
         "# Alerts and runbooks\n\n*Made from `scripts/observing/`.*\n\n"
-        "Each alert of [the rules](../how-to/grafana.md) has a runbook: "
+        "Each alert of [the rules](../how-to/grafana.md#provision) has a runbook: "
         "what it means, what to do, and its expression.\n\n"
         + "\n".join(["| alert | severity | says |", "|---|---|---|", *rows])
         + "\n"
     )
+
+
+def _said(a: Alert) -> str:
+    """Return the summary of an alert, with the names of its labels in place of their values."""
+    return re.sub(r"{{ [$]labels[.]([a-z]+) }}", r"*\1*", a.summary)

@@ -1,4 +1,4 @@
-"""The ledger of proofs, and the lists of promises in the pages of guarantees: from `tests/promises.toml`, the markers
+"""The page of proofs, and the lists of promises in the pages of guarantees: from `tests/promises.toml`, the markers
 `proves` of the tests, and the results that `pytest --record-proofs` kept.
 """
 
@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,9 +20,10 @@ BEGIN, END = "<!-- promises: made by `make reference` -->", "<!-- end of the pro
 
 
 class Proof(NamedTuple):
-    """One marker: a test, the promise that it proves, the faults and bad inputs under which it does."""
+    """One marker: a test, what it shows, the promise that it proves, the faults and bad inputs under which it does."""
 
     test: str
+    shows: str
     promise: str
     tried: tuple[str, ...]
 
@@ -50,41 +52,46 @@ def _of_file(path: Path) -> Iterator[Proof]:
             for mark in node.decorator_list:
                 if isinstance(mark, ast.Call) and ast.unparse(mark.func) == "pytest.mark.proves":
                     promise, *tried = (str(ast.literal_eval(one)) for one in mark.args)
-                    yield Proof(f"{path.relative_to(TESTS)}::{node.name}", promise, tuple(tried))
+                    shows = " ".join((ast.get_docstring(node) or "").split("\n\n")[0].split())
+                    yield Proof(f"{path.relative_to(TESTS)}::{node.name}", shows, promise, tuple(tried))
 
 
-def ledger_page() -> str:
-    """Return the ledger of proofs."""
+def proofs_page() -> str:
+    """Return the page of proofs."""
     stated, found, known = promises(), proofs(), results()
     inputs = {name: one for group in stated["inputs"].values() for name, one in group.items()}
     planned = [name for name, one in stated["faults"].items() if isinstance(one, list)]
     tried = {name for proof in found for name in proof.tried}
+    partly = tried & {*stated["not_tried"]}
     tests = {proof.test for proof in found}
     ran = [known[name] for name in tests if name in known]
     number = sum(len(one["promises"]) for one in stated["guarantees"].values())
     parts = [
         "# Proofs",
-        "*Made from the tests by `make reference`: `tests/promises.toml` has the promises, faults and bad inputs, each test "
-        "names what it proves (`@pytest.mark.proves`), and `pytest --record-proofs` keeps its result in `tests/proofs.json`.*",
-        "Each promise stands with the tests that try to break it, the faults and inputs under which they do, and what came "
-        f"out last. [The guarantees](../explanation/what-is-promised.md) say what a promise means, and what it does not. "
-        "Paths are below `tests/`. *Cases* are examples, seeds and parameters of the last recorded run.",
+        "*Made from the tests by `make reference`: `tests/promises.toml` has the promises, faults and bad inputs, "
+        "each test names what it proves (`@pytest.mark.proves`), and `pytest --record-proofs` keeps its result in "
+        "`tests/proofs.json`.*",
+        "Each promise stands with the tests that try to break it, the faults and inputs under which they do, and what "
+        "came out last. [The guarantees](../explanation/what-is-promised.md) say what a promise means, and what it "
+        "does not. *Cases* are examples, seeds and parameters of the last recorded run.",
         f"{number} promises, {len(tests)} tests, {sum(one['cases'] for one in ran):,} cases. "
-        f"{len(tried & {*planned})} of {len(planned)} planned faults and {len(tried & {*inputs})} of {len(inputs)} bad inputs "
-        f"are tried, and {len(tried & ({*stated['faults']} - {*planned}))} further faults. Last results: "
+        f"{len(tried & {*planned})} of {len(planned)} planned faults are tried, {len(partly & {*planned})} of them "
+        f"in part; {len(tried & {*inputs})} of {len(inputs)} bad inputs, {len(partly & {*inputs})} in part; and "
+        f"{len(tried & ({*stated['faults']} - {*planned}))} further faults. Last results: "
         f"{sum(one['failed'] == 0 for one in ran)} passed, {sum(one['failed'] > 0 for one in ran)} failed, "
         f"{len(tests) - len(ran)} not recorded.",
-        "**Not tried** stands where no test tries the whole of it.",
+        "**Not tried** says what is left of a fault or an input.",
     ]
     for page, guarantee in stated["guarantees"].items():
         parts.append(f"## {guarantee['title']}\n\n[What it means](../explanation/guarantees/{page}.md).")
         for name, says in guarantee["promises"].items():
             rows = [
-                f"| {_test(one.test)} | {', '.join(_name(stated, inputs, it) for it in one.tried)} | {_result(known, one)} |"
+                f"| {one.shows.replace('|', '&#124;')} {_test(one.test)} "
+                f"| {', '.join(_name(stated, inputs, it) for it in one.tried)} | {_result(known, one)} |"
                 for one in found
                 if one.promise == name
             ]
-            table = "\n".join(["| test | tried | cases and last result |", "|---|---|---|", *rows])
+            table = "\n".join(["| what a test shows | tried | cases and last result |", "|---|---|---|", *rows])
             parts.append(f"**{says}**\n\n{table if rows else 'Not tried.'}")
     parts.append("## Faults\n\nThe numbered ones were planned before the tests were written.")
     rows = ["| | fault | tests |", "|---|---|---|"]
@@ -102,7 +109,7 @@ def ledger_page() -> str:
 
 def _test(test: str) -> str:
     path, name = test.split("::")
-    return f"[`{path}::{name}`](../../tests/{path})"
+    return f"[`{name}`](../../tests/{path})"
 
 
 def _name(stated: dict[str, Any], inputs: dict[str, Any], name: str) -> str:
@@ -130,12 +137,12 @@ def with_promises(page: Path) -> str:
     """Return the page of a guarantee with its promises, and how many tests hold each."""
     stated, found = promises(), proofs()
     guarantee = stated["guarantees"][page.stem]
-    anchor = guarantee["title"].lower().replace(" ", "-")
+    anchor = re.sub(r"[^\w\- ]", "", guarantee["title"].lower()).replace(" ", "-")
     lines = []
     for name, says in guarantee["promises"].items():
         held = {proof.test for proof in found if proof.promise == name}
         lines.append(f"- {says} ({len(held)} {'test' if len(held) == 1 else 'tests'})")
     before, _, rest = page.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
-    ledger = f"[The ledger](../../reference/guarantees.md#{anchor}) names the tests, the faults and the last results."
-    return f"{before}{BEGIN}\n\n" + "\n".join(lines) + f"\n\n{ledger}\n\n{END}{after}"
+    last = f"[The proofs](../../reference/guarantees.md#{anchor}) name the tests, the faults and the last results."
+    return f"{before}{BEGIN}\n\n" + "\n".join(lines) + f"\n\n{last}\n\n{END}{after}"

@@ -48,16 +48,16 @@ def redaction_page() -> str:
         "text. A test measures the first three rows and the recordings again. "
         "[How to use it](../how-to/redact-secrets.md).",
         summary(measured),
-        "How far to trust this: the forms were written from the vendors' documentation, by the people who wrote "
-        "the scan. The rules of gitleaks were written by others. A first run with them found 92.8 %; seven kinds that "
-        'it missed were added since, and declarations with a type (`var token string = "…"`). A secret of no known '
-        "form without a name beside it is found by no method here.",
+        "How far to trust these figures: the authors of the scan also wrote the forms, from the vendors' "
+        "documentation. Others wrote the rules of gitleaks. A first run with these found 92.8 %; then seven missing "
+        'kinds were added, and declarations with a type (`var token string = "…"`). No method here finds a secret of '
+        "unknown form without a name beside it.",
         "## Rules of gitleaks",
         f"{len(gitleaks['rules'])} of its rules (`config/gitleaks.toml`, commit {gitleaks['version']}), up to 20 "
         "secrets each. Left out: rules for ids and public keys, rules that Python cannot read, and rules that also "
         "match texts unlike any secret. All secrets were found, except:",
         "\n".join(["| rule | found | of |", "|---|---|---|", *(_row(name, rate) for name, rate in missed.items())]),
-        "Most of the missed are short for their kind or hold a `=` in their middle, look like a commit's digest "
+        "Most missed secrets are short for their kind or have a `=` in their middle, look like a commit's digest "
         "(Sourcegraph), or have no fixed beginning (Facebook).",
         "## Forms of vendors",
         _kinds(measured["forms"]),

@@ -93,7 +93,7 @@ def quick_page() -> str:
         "in the command or the settings. [All of them](cli.md).",
         "## Settings of the first day\n\n| variable | |\n|---|---|\n| `DATABASE_URL` | your PostgreSQL; without it, an "
         "embedded one |\n" + "\n".join(settings),
-        'The same names stand in `spanpost.toml`: `[slack]`, `channel = "#agents"`. [All of them](settings.md).',
+        '`spanpost.toml` has the same names: `[slack]`, `channel = "#agents"`. [All of them](settings.md).',
         "## In Slack\n\n| | |\n|---|---|\n" + "\n".join(slack),
         "## Addresses\n\n| | |\n|---|---|\n"
         "| `http://localhost:4318` | OTLP over HTTP, board (`/`), API (`/api`), `/health/ready`, `/metrics` |\n"
@@ -103,7 +103,7 @@ def quick_page() -> str:
         "| anything unclear | `spanpost check`: settings, database, Slack, ports, each with the next step |\n"
         "| no task appears | `spanpost check`; agents' spans have `gen_ai.*` or `agent.*` [names](conventions.md) |\n"
         "| a task, but no message | `spanpost deliveries list --state dead`; is the app a member of the channel? |\n"
-        "| buttons do nothing | `interactions.rules` name who may; the person who pressed sees why |\n"
+        "| buttons do nothing | read the refusal, which only you see; correct `interactions.rules` |\n"
         "| 🐢 *stalled* | [its runbook](../runbooks/task-stalled.md) |\n"
         "| PostgreSQL is down | [its runbook](../runbooks/database-down.md): senders keep what they sent |",
     ]

@@ -49,7 +49,7 @@ def deployments_page() -> str:
         "tries every feature from outside (`tests/acceptance/features.py`). *yes*: the feature worked. –: the "
         "deployment has no such part.",
         "\n".join(rows),
-        "How each was walked:",
+        "How each was started:",
         "\n".join(f"- *{name}*: {walks[name]['how']}" for name in names if name in walks),
         *(["What did not work:", "\n".join(notes)] if notes else []),
     ]
@@ -89,15 +89,15 @@ def acts_page() -> str:
         "## On a task",
         "The tool `act_on_task` of MCP has the same verbs, and so have the buttons of Slack and of the board.",
         "\n".join(does),
-        f"`<id>` may be the beginning of a task id, of {LEAST_PREFIX} characters or more, and `TASK` that of any id "
-        "which `spanpost tasks` shows, if it is unique. A script gives the whole id. `spanpost cancel` asks before it "
+        f"`<id>` is a task id, or its first {LEAST_PREFIX} characters or more. `TASK` is any id in `spanpost tasks`, "
+        "or its beginning, if that is unique. A script gives the whole id. `spanpost cancel` asks before it "
         "acts; `--yes` skips that.",
         "## Decide and start",
-        "A question is approved, denied or answered with an option by its buttons in Slack and on the board, by "
+        "Answer a question by its buttons in Slack and on the board, by "
         "`POST /api/approvals/{key}/decision`, `spanpost decide` and the tool `decide`. "
-        "[Ask a person](../how-to/ask-a-person.md) says what counts as an answer. Work is started by `/agents start`, "
-        "*Start work* on the board, `POST /api/launchers/{name}/start`, `spanpost start` and the tool `start_work`: "
-        "[start work](../how-to/start-work.md#ask-for-work).",
+        "[Ask a person](../how-to/ask-a-person.md) says what counts as an answer.",
+        "[Start work](../how-to/start-work.md#ask-for-work) by `/agents start`, "
+        "*Start work* on the board, `POST /api/launchers/{name}/start`, `spanpost start` and the tool `start_work`.",
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -24,23 +24,23 @@ def settings_page() -> str:
     parts = [
         "# Settings",
         "*Made from `src/spanpost/settings/` by `make reference`.*",
-        "A setting is read from `spanpost.toml` in the working directory "
-        f"(or the file that `{CONFIG_VARIABLE}` names) and from the environment, which wins. "
-        f"Each file of the directory that `{SECRETS_VARIABLE}` names is the variable of its name "
+        "Put settings into `spanpost.toml` in the working directory "
+        f"(or into the file that `{CONFIG_VARIABLE}` names), or into the environment, which wins. "
+        "In the environment write lists and tables as JSON. "
+        "Write a time span as a number of seconds, `30s`, `15m`, `6h`, `7d`, or ISO 8601 (`PT15M`). "
+        "An unknown name is refused at the start, with the nearest known name.\n\n"
+        f"Each file of the directory that `{SECRETS_VARIABLE}` names sets the variable with the file's name "
         "([secrets](../how-to/identity.md#secrets)). "
-        "`DATABASE_URL` is read where `database.url` is not set and it names a PostgreSQL. "
-        "An optional section without settings is off. Lists and tables are written as JSON in the environment; "
-        "a time span is a number of seconds, `30s`, `15m`, `6h`, `7d`, or ISO 8601 (`PT15M`). A name that does not "
-        "exist is refused at the start, with the name that was probably meant. `OTEL_SDK_DISABLED=true` turns spanpost "
-        "off, too.",
+        "`DATABASE_URL` is read if `database.url` is not set and it names a PostgreSQL. "
+        "An optional section without settings is off. `OTEL_SDK_DISABLED=true` turns spanpost off, too.",
         '```toml\n[slack]\nchannel = "#agents"\npreview_file = "slack.jsonl"\n\n[context]\nwarn_at = [0.6, 0.8, '
         "0.9]\n\n"
         '[[routes]]\nsink = "slack"\naddress = "#deploys"\ntopic = "deploy"\nverbosity = "milestones"\n```',
     ]
     ours = [name for name in registry.names() if registry.distribution(name).split()[0] == "spanpost"]
     parts[2] += (
-        " A separately installed sink is a section too, and documents its settings in its own README; "
-        "`spanpost check` lists what is on."
+        " A separately installed sink is a section too, and documents its settings in its own README. "
+        "`spanpost check` lists the active sinks."
     )
     for section in (*Settings.model_fields, *ours):
         model = section_model(section)

@@ -113,6 +113,10 @@ TO_LIMIT: Final = 10
 
 EVENT_ERROR: Final = "agent.error"
 EVENT_EXCEPTION: Final = "exception"
+#: The same of OpenTelemetry's GenAI conventions, which write it on the span that fails, or in a record of it.
+EXCEPTION_EVENTS: Final = frozenset(
+    {EVENT_EXCEPTION, "gen_ai.client.operation.exception", "gen_ai.execute_tool.exception"}
+)
 EXCEPTION_TYPE: Final = "exception.type"
 EXCEPTION_MESSAGE: Final = "exception.message"
 EXCEPTION_STACKTRACE: Final = "exception.stacktrace"

@@ -76,11 +76,11 @@ EXCEPTIONS = {
     "openai-agents-otelv2/guardrail": "error",
     # The permission that it waits for was never given.
     "agentscope/approval": "waiting",
-    # At a terminal: they wait for their next prompt; of Gemini CLI's no record says that it has answered.
+    # At a terminal: they wait for their next prompt.
     "codex-cli/conv": "waiting waiting waiting waiting",
     "codex-cli/approve": "waiting waiting",
     "codex-cli/deny": "waiting waiting",
-    "gemini-cli/conv": "working",
+    "gemini-cli/conv": "waiting",
     "gemini-cli/deny": "waiting",
     "qwen-code/conv": "waiting",
     "qwen-code/deny": "waiting",
@@ -119,6 +119,7 @@ TREES = {
     "openai-agents-genai/handoff": {("triage_agent", "Weather desk"), ("weather_expert", "Weather desk")},
     "openai-agents-openinference/handoff": {("triage_agent", "Weather desk"), ("weather_expert", "Weather desk")},
     "openai-agents-otelv2/handoff": {("triage_agent", "Weather desk"), ("weather_expert", "Weather desk")},
+    "langgraph-openinference/command": {("triage_agent", "weather_desk"), ("weather_expert", "weather_desk")},
     "langgraph-openinference/handoff": {("triage_agent", "weather_desk"), ("weather_expert", "weather_desk")},
     "langgraph-traceloop/handoff": {("triage_agent", "weather_desk"), ("weather_expert", "weather_desk")},
     "google-adk/handoff": {
@@ -145,6 +146,7 @@ TREES = {
     },
     "strands/graph": {("researcher", "researcher, writer"), ("writer", "researcher, writer")},
     "crewai-openinference/two": {("Researcher", "two"), ("Writer", "two")},
+    "ms-agent-framework/handoff": {("triage_agent", "desk"), ("weather_expert", "desk")},
     "ms-agent-framework/concurrent": {(f"{one}_expert", "Concurrent") for one in "abc"},
     "traceloop-sdk/workflow": {("weather_agent", "weather_desk"), ("writer", "weather_desk")},
     # Joined by the links of its messages alone.
@@ -172,6 +174,7 @@ RESUMED = {
     "openai-agents-otelv2/approval",
     "strands/approval",
     "agno/approval",
+    "ms-agent-framework/approval",
     "langsmith/approval",
     "langchain-js-openinference/approval",
     "langchain-js-openinference/interrupt",

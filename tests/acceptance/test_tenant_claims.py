@@ -37,7 +37,7 @@ def _tenants(dsn: str) -> list[tuple[str, str]]:
 
 @pytest.mark.proves("proven-tenant")
 def test_certificates_name_tenants(start: Start, dsn: str, tmp_path: Path) -> None:
-    """A listed certificate is its tenant's over HTTP and gRPC, an unlisted one of the same CA is nobody's."""
+    """A listed certificate is its tenant's over HTTP and gRPC, an unlisted one of the same CA is no tenant's."""
     import grpc
     import trustme
 

@@ -1,4 +1,4 @@
-"""Late input, wrong clocks and invalid values are recorded without harm. `tests/README.md` lists them."""
+"""Late input, wrong clocks and invalid values are recorded without harm. `tests/promises.toml` lists them."""
 
 from __future__ import annotations
 

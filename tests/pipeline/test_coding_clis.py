@@ -148,9 +148,85 @@ def test_a_session_at_a_terminal_waits_for_its_next_prompt() -> None:
     assert (session.llm_calls, session.tool_calls, len(tasks)) == (5, 2, 4)
     [session], _ = made(recorded("qwen-code/conv"))
     assert (session.status, session.runs, session.llm_calls, session.tool_calls) == ("waiting", 3, 9, 2)
-    # No record says that Gemini has answered: it works, until it counts as stalled or a prompt follows.
     [session], _ = made(recorded("gemini-cli/conv"))
-    assert (session.status, session.runs, session.llm_calls) == ("working", 3, 5)
+    assert (session.status, session.rule, session.runs) == ("waiting", "session between prompts", 3)
+
+
+def test_gemini_at_a_terminal_has_answered_when_a_round_needs_no_tool() -> None:
+    """No record says that a prompt is answered: the span of a round without a tool does, one with a tool does not."""
+    store, seen = MemoryStore(FoldRules(stall_rules=NO_STALL)), list[str]()
+    for o in sorted(recorded("gemini-cli/conv"), key=lambda o: (o.at_ns, o.part)):
+        store.record_now([o])
+        seen += [task.status for task in store.tasks_now(TaskQuery(limit=1))]
+    changes = [status for before, status in zip(["", *seen], seen, strict=False) if status != before]
+    assert [status for status in changes if status != "starting"] == ["working", "waiting"] * 3
+
+
+def test_opencode_has_answered_with_a_call_that_asks_for_no_tool() -> None:
+    """The call for the session's title ends no prompt; the last call of the conversation does."""
+    store, seen = MemoryStore(FoldRules(stall_rules=NO_STALL)), list[tuple[str, str]]()
+    for o in sorted(recorded("opencode/toolfail"), key=lambda o: o.at_ns):
+        store.record_now([o])
+        seen += [(task.status, task.rule) for task in store.tasks_now(TaskQuery(limit=1))]
+    assert list(dict.fromkeys(seen)) == [
+        ("starting", "no activity yet"),
+        ("working", "activity"),
+        ("complete", "answered"),
+    ]
+
+
+def test_a_call_counts_once_where_its_span_has_no_figures() -> None:
+    """Without `telemetry.traces`, Gemini's default, spans say nothing by which a call's record would know them."""
+    plain = [
+        msgspec.structs.replace(
+            o, attributes={key: value for key, value in o.attributes.items() if not key.startswith("gen_ai.usage.")}
+        )
+        for o in recorded("gemini-cli/ok")
+    ]
+    [task], _ = made(plain)
+    assert (task.llm_calls, task.input_tokens, task.status) == (3, 3060, "complete")
+
+
+@pytest.mark.parametrize("milliseconds", [0, 1, 9])
+def test_a_call_that_fails_at_once_counts_once(milliseconds: int) -> None:
+    """A refused call may be shorter than a record's rounding: its span and its record are one call all the same."""
+    quick = [
+        msgspec.structs.replace(o, attributes={**o.attributes, "duration_ms": milliseconds})
+        if o.name == "gemini_cli.api_error"
+        else o
+        for o in recorded("gemini-cli/llmfail")
+    ]
+    [task], _ = made(quick)
+    assert (task.llm_calls, task.status) == (2, "error")
+
+
+@pytest.mark.parametrize("run", ["qwen-code/toolfail", "qwen-code/llmfail", "copilot-cli/toolfail"])
+def test_a_failed_call_is_reported_once(run: str) -> None:
+    """A failed call is one checkpoint, whose words are those of the record or span that says more, in any order."""
+    seen = recorded(run)
+    for observations in (seen, seen[::-1]):
+        words = [c["text"] for c in made(observations)[1]["checkpoints"] if c["kind"] == "error"]
+        assert len(words) == {"qwen-code/toolfail": 2}.get(run, 1)
+        assert not any("Tool execution failed" in text or "API call failed" in text for text in words)
+
+
+def test_calls_of_two_sessions_are_two_failures_whatever_their_ids() -> None:
+    """Some models count the tool calls of each conversation from zero: no session takes another's checkpoint."""
+    first = recorded("qwen-code/toolfail")
+    session = next(o.attributes["session.id"] for o in first if "session.id" in o.attributes)
+    other = [
+        msgspec.structs.replace(
+            o,
+            trace_id=bytes(reversed(o.trace_id)),
+            attributes={
+                key: value.replace(session, "another") if type(value) is str else value
+                for key, value in o.attributes.items()
+            },
+        )
+        for o in first
+    ]
+    whole = made([*first, *other], 50)[1]
+    assert len([c for c in whole["checkpoints"] if c["kind"] == "error"]) == 4
 
 
 @pytest.mark.parametrize("size", [1, 9])

@@ -411,7 +411,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.proves("no-wait", "spool-disk-full")
 def test_a_full_disk(start: Start, run: Run, database: Database, small_disk: Path, environment: dict[str, str]) -> None:
-    """On a full disk the agent goes on, with one log line and a count; when there is room, the file is
+    """On a full disk the agent goes on, with one log line and a count; when there is space, the file is
     written again.
     """
     code = (

@@ -8,6 +8,7 @@ from decimal import Decimal
 import pytest
 
 from spanpost.model.readings import Failure
+from spanpost.model.tasks import BETWEEN_PROMPTS
 from spanpost.semconv import STATUSES
 from spanpost.sinks import labels
 from spanpost.tasks import failures
@@ -86,6 +87,13 @@ def test_money_keeps_what_matters(usd, said):
 def test_durations_have_two_units(seconds, said):
     """A duration is written in its two largest units."""
     assert labels.elapsed(timedelta(seconds=seconds)) == said
+
+
+def test_a_session_between_prompts_waits_for_nobody():
+    """Who answered and was asked nothing more is idle: grey, with another sign than a question has."""
+    asks, rests = a_task(status="waiting"), a_task(status="waiting", rule=BETWEEN_PROMPTS)
+    assert labels.task_label(asks) == labels.StatusLabel("✋", "waiting for a person", "yellow")
+    assert labels.task_label(rests) == labels.StatusLabel("💬", "waiting for its next prompt", "grey")
 
 
 def test_every_status_has_emoji_word_and_colour():

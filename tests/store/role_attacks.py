@@ -277,14 +277,15 @@ async def page(dsn: str) -> str:
     does = {title: await try_attacks(dsn, role) for title, role in ROLES.items()}
     lines = [
         "# Rights of the database roles", "",
-        "A test tries each statement of this page as each role and compares the results with it. It is written by "
-        "`python -m tests.store.role_attacks`.", "",
+        "A test tries each statement of this page as each role, and compares the results with the page. "
+        "`python -m tests.store.role_attacks` writes it.", "",
         "[Roles of the database](../how-to/read-the-audit-rows.md#roles-of-the-database) says how to make them. "
         "*Reader of a tenant* is a role of `spanpost db grant --reader NAME --tenant TENANT`. `spanpost db query` "
         "and Grafana use a reader.", "",
         "## Tables and views", "",
-        f"Each role tries {', '.join(f'`{one}`' for one in STATEMENTS)} on each. The owner may do all of it. A cell "
-        "lists what is allowed; all else is refused. A reader of a tenant sees the rows of its tenant alone.", "",
+        f"Each role tries {', '.join(f'`{one}`' for one in STATEMENTS)} on each. The owner may do all of them. A cell "
+        "lists the allowed statements; all others are refused. A reader of a tenant sees the rows of its tenant "
+        "alone.", "",
         "| table or view | writer | reader | reader of a tenant |", "|---|---|---|---|",
     ]  # fmt: skip
     for name in may["owner"]:
@@ -293,7 +294,7 @@ async def page(dsn: str) -> str:
     connection = await asyncpg.connect(dsn)
     lines += [
         "", "## Functions with the owner's rights", "",
-        "They look up names in spanpost's schema alone, whatever the caller has set.", "",
+        "They look up names in spanpost's schema alone, whatever the caller's settings.", "",
         "| function | writer | reader | reader of a tenant |", "|---|---|---|---|",
     ]  # fmt: skip
     for row in await connection.fetch(_FUNCTIONS, list(ROLES.values())[1:]):

@@ -53,9 +53,7 @@ class Cutter:
 
 @pytest.mark.proves("one-row", "commit-answer-lost")
 @pytest.mark.proves("one-transaction", "commit-answer-lost")
-async def test_a_commit_whose_answer_is_lost_is_repeated_and_recorded_once(
-    dsn: str, record_property: Any
-) -> None:
+async def test_a_commit_whose_answer_is_lost_is_repeated_and_recorded_once(dsn: str, record_property: Any) -> None:
     """With every third answer to a COMMIT lost, each batch that is sent until it is acknowledged is there once."""
     direct = await asyncpg.connect(dsn)
     parts = urlsplit(dsn)

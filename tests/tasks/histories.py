@@ -102,10 +102,10 @@ class Twin:
     def _fold(self, fold: Callable[[], Folded]) -> Folded:
         return fold()
 
-    def elapse(self) -> None:
+    def elapse(self) -> Folded:
         due = sorted(self.timers)
         self.timers.clear()
-        self._keep(self._fold(partial(batches.elapse, self.work, due, self.rules, NOW + timedelta(hours=1))))
+        return self._keep(self._fold(partial(batches.elapse, self.work, due, self.rules, NOW + timedelta(hours=1))))
 
     def _keep(self, folded: Folded) -> Folded:
         self.work.commit()

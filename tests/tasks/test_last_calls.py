@@ -98,3 +98,37 @@ def test_a_run_after_which_much_is_done_is_as_its_root_says() -> None:
     store.record_now([*late, model(2, 1, **ANSWERING), run()])
     [task] = store.tasks_now(TaskQuery(limit=9))
     assert (task.status, task.tool_calls) == ("complete", 9)
+
+
+def test_a_failure_on_its_way_up_through_calls_is_told_once() -> None:
+    """Of calls within each other that fail, the innermost tells it, in any order; each attempt tells its own."""
+    said = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m"}
+
+    def failing(span: int, parent: int, start: int, end: int) -> Observation:
+        return a_span(
+            span=span, parent=parent, start=start * SECOND, end=end * SECOND, attributes=said, status=Status.ERROR,
+            status_message="code 400",
+        )  # fmt: skip
+
+    task = of_any_order([run(), failing(3, 1, 1, 4), failing(4, 3, 1, 3), failing(5, 4, 1, 2)])
+    assert (task.error_count, task.llm_calls) == (1, 1)
+    task = of_any_order([run(), failing(3, 1, 1, 8), failing(4, 3, 1, 3), failing(5, 3, 4, 6)])
+    assert task.error_count == 2
+
+
+@pytest.mark.parametrize("status", [Status.OK, Status.ERROR])
+def test_a_handover_by_an_exception_is_no_failure(status: Status) -> None:
+    """LangGraph hands over to another agent of the parent graph by a ParentCommand, which passes through spans."""
+    asked = model(3, 1, Status.OK, **ASKING)
+    thrown = ("langgraph.errors.ParentCommand", "Command(graph='desk', goto='expert')", "")
+    ended = msgspec.structs.replace(run(), status=status, exceptions=1, thrown=thrown)
+    task = of_any_order([asked, tool(4, 3), ended])
+    assert (task.status, task.error_count) == ("complete", 0)
+
+
+def test_an_exception_in_a_tool_without_an_answer_is_its_failure() -> None:
+    """LangSmith's export says OK of a tool that raised, and has the exception as an event of its span."""
+    raised = {"exceptions": 1, "thrown": ("Exception", "ValueError('no seat')", "")}
+    failed = msgspec.structs.replace(tool(4, 3), status=Status.OK, **raised)
+    task = of_any_order([model(3, 1, Status.OK, **ASKING), failed, model(5, 6, Status.OK, **ANSWERING), run()])
+    assert (task.status, task.tool_errors, task.error_count) == ("complete", 1, 1)

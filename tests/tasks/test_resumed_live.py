@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from spanpost.model.observations import Observation
@@ -107,3 +108,15 @@ def test_a_response_reported_in_two_traces_without_an_agent_is_one_task() -> Non
             store.record_now([copy])
         (task,) = store.tasks_now(TaskQuery(limit=9))
         assert (task.llm_calls, task.input_tokens) == (1, 5)
+
+
+def test_a_resumed_run_is_at_work_before_its_first_call_is_known() -> None:
+    """Its instrumentation says at a call's end only what it was (LangChain); nobody is waited for meanwhile."""
+    store = MemoryStore()
+    stopped = {"exceptions": 1, "thrown": ("GraphInterrupt", "(Interrupt(value='delete?'),)", "")}
+    store.record_now([part(1, 2, 1, "chat"), msgspec.structs.replace(root_span(1, 0, 2), **stopped)])
+    assert [t.status for t in store.tasks_now(TaskQuery(limit=9))] == ["waiting"]
+    store.record_now(
+        [root_span(2, 10, None), a_span(trace=2, span=3, parent=1, start=11 * SECOND, end=None, name="call")]
+    )
+    assert [(t.status, t.runs) for t in store.tasks_now(TaskQuery(limit=9))] == [("working", 2)]

@@ -84,3 +84,11 @@ def test_the_cause_stands_above_the_end(form: str, after: timedelta) -> None:
                         wrong.add(run)
     assert ends >= 20
     assert wrong <= LATE
+
+
+@pytest.mark.parametrize("run", ["qwen-code/toolfail", "copilot-cli/toolfail"])
+def test_a_failed_call_is_posted_once(run: str) -> None:
+    """The record and the span of a call have other words for its failure: what came first is posted, and no more."""
+    for batches in (_live(run), _final(run)):
+        [lines] = _thread(batches, timedelta(0)).values()
+        assert len([one for one in lines if one.kind is Kind.ERROR]) == {"qwen-code/toolfail": 2}.get(run, 1)

@@ -18,6 +18,8 @@ from spanpost.semconv import ALERT
 
 #: `Task.end_reason` of a merged task, shown in the last state of its message (`Delivery.has_moved`).
 MERGED: Final = "merged"
+#: `Task.rule` of a session that answered: it waits for its person's next prompt, and asked nobody anything.
+BETWEEN_PROMPTS: Final = "session between prompts"
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True, gc=False):

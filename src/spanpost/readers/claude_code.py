@@ -69,7 +69,7 @@ def _refine(span: ReadSpan) -> None:
             said["is_unattended"] = True
         if has_failed:
             said["occurrence"] = failure_key(
-                next(filter(None, (v.identifier(attributes.get(n)) for n in _REQUEST)), None)
+                session or "", next(filter(None, (v.identifier(attributes.get(n)) for n in _REQUEST)), None)
             )
     elif kind == "tool":
         call = said.get("tool_call_id")
@@ -85,7 +85,7 @@ def _refine(span: ReadSpan) -> None:
         said.pop("tool_name", None)
         said["is_same_call"] = True
         if has_failed:
-            said["occurrence"] = failure_key(said.get("tool_call_id"))
+            said["occurrence"] = failure_key(session or "", said.get("tool_call_id"))
     elif kind == "tool.blocked_on_user":
         span.is_leaf = True
         decision = v.text(attributes.get("decision"))

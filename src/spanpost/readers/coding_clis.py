@@ -7,8 +7,9 @@ Codex 0.169: a record's name is its attribute ``event.name``, its own name is th
 lie on spans. The tokens of a call are on the second ``response.completed`` of its stream. Spans sum up each turn. A
 prompt has no id, data points have no session.
 Gemini CLI 0.61: input includes tokens read from the cache, output excludes thoughts; spans know neither thoughts nor
-cache, so that the output of a call is not known from them. A sub-agent has an id, which its prompts begin with. No
-record says that a prompt is answered; the last record of a process says how long its approval mode was on.
+cache, so that the output of a call is not known from them, and nothing without ``telemetry.traces``. A sub-agent has an
+id, which its prompts begin with. At a terminal a span ends with each round of a model call and its tools; a round
+without a tool is the prompt's last. The last record of a process says how long its approval mode was on.
 Qwen Code 0.24 is a fork of Gemini CLI, with spans of its own: one for each prompt, call and tool. Its output includes
 thoughts. Only its first record says whether there is a person.
 """
@@ -57,6 +58,7 @@ GEMINI_CLI = Cli(
     heads=("gemini_cli",),
     events={
         "user_prompt": SessionPart.PROMPT,
+        "api_request": SessionPart.CALL_BEGAN,
         "api_response": SessionPart.CALL,
         "api_error": SessionPart.CALL_FAILED,
         "tool_call": SessionPart.TOOL,
@@ -65,8 +67,17 @@ GEMINI_CLI = Cli(
         "agent.finish": SessionPart.AGENT_ENDED,
         "plan.approval_mode_duration": SessionPart.PROMPT_ENDED,
     },
-    only={"plan.approval_mode_duration": ("interactive", {"False": SessionPart.PROMPT_ENDED})},
-    spans={"llm_call": SessionPart.CALL},
+    only={
+        "plan.approval_mode_duration": ("interactive", {"False": SessionPart.PROMPT_ENDED}),
+        "api_request": ("role", {"main": SessionPart.CALL_BEGAN}),
+    },
+    spans={
+        "llm_call": SessionPart.CALL,
+        "tool_call": SessionPart.GOES_ON,
+        # At a terminal: a model call with the tools that it asked for. The last one has none.
+        "user_prompt": SessionPart.PROMPT_ENDED,
+        "system_prompt": SessionPart.PROMPT_ENDED,
+    },
     span_scopes=("gemini-cli",),
     meters={"gemini_cli.token.usage": TokenMeter.TOKENS, "gemini_cli.session.count": TokenMeter.SESSION},
     sorts={"input": "input", "output": "output", "cache": "cache_read", "thought": "reasoning"},
@@ -93,6 +104,7 @@ GEMINI_CLI = Cli(
         "subagent": ("agent_name",),
     },
     excludes_reasoning=True,
+    needs_figures=True,  # without `telemetry.traces`
     unattended=("interactive", "false"),
     prompt_of=_gemini_prompt,
     main=("main",),
@@ -179,6 +191,12 @@ QWEN_CLI = Cli(
     call_key=_qwen_call,
 )
 
+
+def _is_opencode_aside(attributes: Mapping[str, Any]) -> bool:
+    """Return whether a call is for the session's title: it offers no tools."""
+    return attributes.get("ai.operationId") == "ai.streamText.doStream" and not attributes.get("ai.prompt.tools")
+
+
 #: opencode 1.18 with ``experimental.openTelemetry``: the Vercel AI SDK's spans, each with the session, among a thousand
 #: others. A run without a terminal ends before its last spans are sent.
 OPENCODE_CLI = Cli(
@@ -198,6 +216,8 @@ OPENCODE_CLI = Cli(
         "tool_name": ("ai.toolCall.name",),
         "tool_call_id": ("ai.toolCall.id",),
     },
+    rests_after_answers=True,
+    is_quiet=_is_opencode_aside,
 )
 
 
@@ -299,12 +319,12 @@ GEMINI = _dialect(
     GEMINI_CLI,
     "Gemini CLI 0.61.0",
     "in spans: the output, cached tokens and tools of a call",
-    "that a prompt at a terminal is answered",
+    "in records alone: that a prompt at a terminal is answered",
 )
 OPENCODE = _dialect(
     OPENCODE_CLI,
     "opencode 1.18.33",
-    "prompts, and the end of a session",
+    "prompts, the end of a session, and whether there is a person at the terminal",
     "the last calls of a run without a terminal: it does not wait for its exporter",
 )
 QWEN = _dialect(

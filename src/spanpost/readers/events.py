@@ -35,6 +35,8 @@ INTERRUPT = re.compile(
     r"|requires (?:confirmation|approval), please approve or reject|\binterrupt signal: ID=",
     re.DOTALL,
 )
+#: A handover to another agent that looks like a failure: LangGraph's `Command(graph=Command.PARENT)`.
+_HANDOVER = re.compile(r"(?:[\w.]{0,80}\.)?ParentCommand\b")
 _CANCELLED = frozenset({"CancelledError", "KeyboardInterrupt", "TaskCancelled", "OperationCanceledError"})
 _CANCELLED |= {"AbortError", "APIUserAbortError"}
 #: JavaScript's aborts, whose type is often no more than ``Error``.
@@ -48,6 +50,8 @@ _RESULTS = ("gcp.vertex.agent.tool_response", "gen_ai.tool.call.result", "output
 _TYPED = re.compile(r"([A-Za-z_][\w.]{0,120}(?:Error|Exception|Interrupt|Exceeded|Failure|Timeout))[:(]\s*")
 #: An exception as its `repr`.
 _AS_CODE = re.compile(r"([A-Za-z_][\w.]{0,120})\((['\"])(.*)\2,?\)", re.DOTALL)
+#: An exception of words and of the exception that led to it (Semantic Kernel, Agent Framework): the second says why.
+_CAUSED = re.compile(r"\(\s*(['\"]).{1,400}?\1, ([A-Za-z_]\w{0,120})\((['\"])(.*)\3,?\)\)", re.DOTALL)
 #: Types that say nothing: LangSmith's export and JavaScript write them for all errors, Go the last for any text.
 _ANY = frozenset((
     "Exception", "BaseException", "builtins.Exception", "Error", "unknown", "_OTHER",
@@ -56,9 +60,13 @@ _ANY = frozenset((
 #: How SDKs wrap an error in a dictionary of Python or JavaScript: "Error in agent run: {'error': '...'}", and
 #: {'message': '...', 'data': {'error': '...'}} (openai-agents).
 _WRAPPED = re.compile(r"([^:{}]{1,80}): \{.{0,300}?[\"']error[\"']: ?([\"'])(.*)\2\}\s*", re.DOTALL)
+#: What an SDK adds to its words: "Max turns exceeded: {'max_turns': 3}" (openai-agents).
+_ADDED = re.compile(r"([^:{}]{1,80}): \{'(\w{1,40})': (\d{1,9})\}\s*")
 _LISTED = re.compile(
     r"\{'message': '([^'{}]{1,200})', 'data': (?:\{'error': (['\"])(.*)\2\}|\{[^{}]{0,500}\}|None)\}\Z", re.DOTALL
 )
+#: A run's status in place of a reason (agno): the call that failed has the reason.
+_ONLY_STATUS = re.compile(r"run status: (?:error|failed)", re.IGNORECASE)
 _TRACEBACK = "Traceback (most recent call last)"
 _MESSAGE = 8192
 #: Characters that are read of the end of a log.
@@ -94,6 +102,11 @@ def is_interrupt(kind: str, message: str) -> bool:
     return INTERRUPT.search(kind) is not None or INTERRUPT.search(message, 0, 400) is not None
 
 
+def is_handover(kind: str, message: str) -> bool:
+    """Return whether an error is a handover to another agent."""
+    return _HANDOVER.match(kind) is not None or _HANDOVER.match(message) is not None
+
+
 def asks_person(attributes: Mapping[str, Any]) -> bool:
     """Return whether a tool's result says that a person must confirm the call first."""
     for name in _RESULTS:
@@ -115,6 +128,8 @@ def failure_of(kind: str | None, message: str | None, log_tail: str = "") -> Fai
     message; what follows it is a log.
     """
     kind, message = kind or "", message or ""
+    if _ONLY_STATUS.fullmatch(message):
+        message = ""
     if kind in _ANY:  # LangSmith's export and JavaScript write it for all; the type may be in the message
         message = _without_type(message.strip(), kind)
         kind = ""
@@ -139,11 +154,17 @@ def _unwrapped(message: str, kind: str) -> str:
     """Return a message out of the exception's `repr`, and out of the dictionary in which a framework wraps it."""
     whole = _AS_CODE.fullmatch(message[: 2 * _MESSAGE])
     if whole is not None and (not kind or whole.group(1) == kind.rpartition(".")[2]):
-        return whole.group(3)
+        return whole.group(3).replace("\\n", "\n")
+    caused = _CAUSED.fullmatch(message[: 2 * _MESSAGE])
+    if caused is not None:
+        return f"{caused.group(2)}: {caused.group(4)}".replace("\\n", "\n")
     wrapped = _WRAPPED.fullmatch(message[: 2 * _MESSAGE])
     if wrapped is not None:
         said = wrapped.group(3).replace('\\"', '"').replace("\\n", "\n")
         return said if wrapped.group(1).startswith("Error ") else f"{wrapped.group(1)}: {said}"
+    added = _ADDED.fullmatch(message[:200])
+    if added is not None:
+        return f"{added.group(1)} ({added.group(2)}: {added.group(3)})"
     listed = _LISTED.match(message)
     if listed is not None:
         return f"{listed.group(1)}: {listed.group(3)}" if listed.group(3) else listed.group(1)
@@ -298,8 +319,10 @@ def _error(o: Observation, said: dict[str, Any]) -> None:
     if is_interrupt(kind, message):
         said["is_interrupt"] = True
         return
+    if is_handover(kind, message):
+        return
     failure = failure_of(kind, message, log_of(a))
-    if is_cancel(kind, failure.message):
+    if is_cancel(failure.type, failure.message):
         said["is_cancelled"] = True
         return
     # The same exception has the same digest, whether and by which key a secret was taken out.
@@ -375,9 +398,7 @@ _EVENTS: dict[str, Callable[[Observation, dict[str, Any]], None]] = {
     c.EVENT_ALERT: _alert,
     c.EVENT_COMPACTED: _compacted,
     c.EVENT_ERROR: _error,
-    c.EVENT_EXCEPTION: _error,
-    "gen_ai.client.operation.exception": _error,
-    "gen_ai.execute_tool.exception": _error,
+    **dict.fromkeys(c.EXCEPTION_EVENTS, _error),
     c.EVENT_SPAN_INTERRUPTED: _gone,
     c.EVENT_SPAN_STALLED: _silent,
     c.EVENT_SPAN_RECOVERED: _seen_again,

@@ -45,6 +45,10 @@ class SessionPart(Enum):
     AGENT_ENDED = auto()
     #: A prompt's work has ended, whatever was begun.
     PROMPT_ENDED = auto()
+    #: A model is asked: a sign of work, and no call yet.
+    CALL_BEGAN = auto()
+    #: A tool ran, and the model receives its result next: the end of its round is no prompt's end.
+    GOES_ON = auto()
     #: The process has begun: it says whether there is a person.
     SESSION_BEGAN = auto()
     #: A conversation that the CLI has with itself began (for a title): no task of its own.
@@ -112,6 +116,10 @@ class Cli:
     is_beside: Callable[[Mapping[str, Any]], bool] | None = None
     #: A model call that no tool call follows ends the prompt: nothing else reports it.
     rests_after_calls: bool = False
+    #: A model call that stops by itself ends the prompt: its span or record says that it calls no tool.
+    rests_after_answers: bool = False
+    #: A span of a call without figures is not read: without them nothing joins it to the call's record.
+    needs_figures: bool = False
     #: Who refuses a tool where its record names nobody.
     refuses_by: str = ""
     #: Returns the id of the prompt that a record belongs to, from the session's id and the one that it names.

@@ -73,6 +73,10 @@ def read_span_event(cli: Cli, o: Observation) -> Reading | None:
 
 #: A record without meaning here: kept with its span, and no sign of work.
 _QUIET = Reading(is_quiet=True)
+#: Time by which the span of a failed call is read as earlier than its record.
+_BESIDE_NS = 10_000_000
+#: Time between the end of a tool and that of its round, at most (recorded: 7 ms); no model answers as fast.
+_ROUND_NS = 25_000_000
 #: A span of a CLI that is not read.
 _UNREAD = Reading()
 
@@ -108,12 +112,13 @@ def _prompt(r: SessionRecord) -> Reading | None:
 def _call(r: SessionRecord) -> Reading | None:
     if r.is_span and r.o.status is Status.ERROR:
         # Its record, which is written before the span ends, has better words.
-        before = max(r.o.start_ns, r.at_ns - 10_000_000)
+        before = max(r.o.start_ns, r.at_ns - _BESIDE_NS)
         return msgspec.structs.replace(_as_call(r, None, r.failure()), at_ns=before)
     usage = r.usage()
-    if usage is None and r.cli.rests_after_calls:
-        return None  # the same event without figures comes first
-    return _as_call(r, usage, None, rests=r.cli.rests_after_calls)
+    if usage is None and (r.cli.rests_after_calls or (r.is_span and r.cli.needs_figures)):
+        return None  # the same event without figures comes first, or the call's record has them
+    is_answer = r.cli.rests_after_answers and not r.is_quiet and v.finish(r.get("finish")) is Finish.STOP
+    return _as_call(r, usage, None, rests=r.cli.rests_after_calls or is_answer)
 
 
 def _call_failed(r: SessionRecord) -> Reading:
@@ -125,6 +130,8 @@ def _as_call(r: SessionRecord, usage: Usage | None, failure: Failure | None, *, 
     own = r.identifier("request") or key or str(r.o.index)
     # An error that is not retried ends the prompt, unless something follows.
     status = r.count("status_code")
+    # It overlaps the span of the same call, which is moved before it.
+    began = r.began() - (_BESIDE_NS if failure is not None and r.cli.spans and not r.is_span else 0)
     is_final = failure is not None and status is not None and 400 <= status < 500 and status not in (408, 409, 429)
     return Reading(
         role=Role.LLM,
@@ -133,12 +140,12 @@ def _as_call(r: SessionRecord, usage: Usage | None, failure: Failure | None, *, 
         failure=failure,
         finish=v.finish(r.get("finish")) or Finish.UNKNOWN,
         call_key=key,
-        occurrence=failure_key(r.identifier("request") or _span_of(r)) if failure is not None else "",
+        occurrence=failure_key(r.session, r.identifier("request") or _span_of(r)) if failure is not None else "",
         rests=is_final or rests,
         is_aside=r.is_aside,
         is_unattended=bool(r.cli.unattended_source) and r.get("source") == r.cli.unattended_source,
         is_quiet=r.is_quiet,
-        stands_for=(r.trace, r.hash(8, "call", r.prompt, own, str(r.o.at_ns)), r.root_span, r.began()),
+        stands_for=(r.trace, r.hash(8, "call", r.prompt, own, str(r.o.at_ns)), r.root_span, max(began, 0)),
         **r.common(),
     )
 
@@ -202,6 +209,14 @@ def _prompt_ended(r: SessionRecord) -> Reading:
     return r.event(rests=True, is_idle=True, is_quiet=True)
 
 
+def _call_began(r: SessionRecord) -> Reading:
+    return r.event()
+
+
+def _goes_on(r: SessionRecord) -> Reading:
+    return msgspec.structs.replace(r.event(), at_ns=r.at_ns + _ROUND_NS)
+
+
 def _session_began(r: SessionRecord) -> Reading | None:
     if not r.is_session():
         return None
@@ -225,7 +240,7 @@ def _as_tool(r: SessionRecord, **said: Any) -> Reading:
         tool_name=name,
         tool_call_id=call,
         call_key=f"tool\0{r.session}\0{call}" if call else "",
-        occurrence=failure_key(call) if said.get("failure") is not None else "",
+        occurrence=failure_key(r.session, call) if said.get("failure") is not None else "",
         is_quiet=r.is_quiet,
         stands_for=(r.trace, r.hash(8, "tool", r.prompt, call or str(r.o.index)), r.root_span, began),
         **r.common(),
@@ -325,14 +340,19 @@ _READERS: dict[SessionPart, Callable[[SessionRecord], Reading | None]] = {
     SessionPart.AGENT_BEGAN: _agent_began,
     SessionPart.AGENT_ENDED: _agent_ended,
     SessionPart.PROMPT_ENDED: _prompt_ended,
+    SessionPart.GOES_ON: _goes_on,
+    SessionPart.CALL_BEGAN: _call_began,
     SessionPart.SESSION_BEGAN: _session_began,
     SessionPart.BESIDE: _beside,
 }
 
 
-def failure_key(call: str | None) -> str:
-    """Return the occurrence of a failed call, by the call's own id: the same in its span and its record."""
-    return f"call\0{call}" if call else ""
+def failure_key(session: str, call: str | None) -> str:
+    """Return the occurrence of a failed call, by the call's own id: the same in its span and its record.
+
+    Some models count the calls of each conversation from zero.
+    """
+    return f"call\0{session}\0{call}" if call else ""
 
 
 def of_hook(cli: Cli, o: Observation) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import msgspec
 
 from spanpost.model.checkpoints import Checkpoint, Kind
 from spanpost.model.messages import LocaleMessage
-from spanpost.model.tasks import MERGED, Task
+from spanpost.model.tasks import BETWEEN_PROMPTS, MERGED, Task
 from spanpost.semconv import FINAL_STATUSES
 from spanpost.sinks.loop_label import loop
 from spanpost.tasks import failures, titles
@@ -86,6 +86,8 @@ def task_label(task: Task, locale: Locale = ENGLISH) -> StatusLabel:
         return StatusLabel(
             "⚠️", locale.say("status.partly_failed", failed=task.child_failed, n=task.child_count), "yellow"
         )
+    if task.status == "waiting" and task.rule == BETWEEN_PROMPTS:  # no one was asked anything
+        return StatusLabel("💬", locale.say("status.between_prompts"), "grey")
     label = status_label(task.status, locale)
     if task.end_reason in REASONS and is_final(task):
         # It ended well by its own account, and was stopped all the same.

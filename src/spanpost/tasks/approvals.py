@@ -195,9 +195,14 @@ def enter(facts: Facts, o: Observation, r: Reading, at: int, key: bytes) -> None
 
 def is_waiting(facts: Facts) -> bool:
     """Return whether a question is open."""
+    return bool(facts.asks) and any(a.is_open for a in approvals(facts, "", ApprovalRules()))
+
+
+def open_since(facts: Facts) -> list[datetime]:
+    """Return when each open question was asked."""
     if not facts.asks:
-        return False
-    return any(a.is_open for a in approvals(facts, "", ApprovalRules()))
+        return []
+    return [a.asked_at for a in approvals(facts, "", ApprovalRules()) if a.is_open and a.asked_at is not None]
 
 
 def ends_with(status: str, end_reason: str | None, *, is_asked: bool, may_resume: bool) -> bool:

@@ -50,6 +50,8 @@ class TaskCheckpoint(NamedTuple):
 
     checkpoint: Checkpoint
     key: Key
+    #: It was reported before, in other words: its row changes, and nothing is delivered again.
+    is_reworded: bool = False
 
 
 def occurrence_id(o: Observation, r: Reading, kind: Kind) -> UUID:
@@ -75,10 +77,15 @@ def occurrence_id(o: Observation, r: Reading, kind: Kind) -> UUID:
     elif r.occurrence:
         what = f"{trace}\0{span}\0{kind}\0{r.occurrence}"
     elif o.part is Part.ENDED:
-        what = f"{trace}\0{span}\0{kind}\0ended"
+        return end_id(o, o.span_id, kind)
     else:
         what = f"{trace}\0{span}\0{o.name}\0{o.at_ns}\0{o.ordinal}"
     return uuid_of(named(f"{o.tenant}\0{what}"))
+
+
+def end_id(o: Observation, span_id: bytes, kind: Kind) -> UUID:
+    """Return the id of what the end of a span of the observation's trace reports."""
+    return uuid_of(named(f"{o.tenant}\0{o.trace_id.hex()}\0{span_id.hex()}\0{kind}\0ended"))
 
 
 def kind_of(o: Observation, r: Reading, role: Role) -> Kind | None:
@@ -90,7 +97,7 @@ def kind_of(o: Observation, r: Reading, role: Role) -> Kind | None:
     """
     report = r.reports
     if report is not _NOTHING:
-        if report is _ERROR and o.name == c.EVENT_EXCEPTION and role is not _OTHER:
+        if report is _ERROR and o.name in c.EXCEPTION_EVENTS and role is not _OTHER:
             return None
         return _KINDS[report]
     if r.failure is not None and (role is _TOOL or role is _LLM) and o.part is _ENDED and not r.is_interrupt:

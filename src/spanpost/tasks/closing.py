@@ -331,7 +331,7 @@ def _plan_all(
         found.timers.extend(more.timers)
         found.woken.extend(more.woken)
 
-    for checkpoint, key in sorted(items, key=lambda item: _in_order(item.checkpoint)):
+    for checkpoint, key, is_reworded in sorted(items, key=lambda item: _in_order(item.checkpoint)):
         found.checkpoints.append(checkpoint)
         state = states.state(key)
         if state is None:
@@ -345,6 +345,8 @@ def _plan_all(
         if not is_shown(state):  # it has no row to show a checkpoint of
             after[key] = after.get(key, state.reported).holding(checkpoint)
         elif rows.is_announced(root) and is_shown(root.state):
+            if is_reworded:
+                continue
             is_milestone = checkpoint.id in milestones
             keep(root.key, plan(carrier(root.key), own, checkpoint, key, rows(key), is_milestone=is_milestone))
         else:

@@ -102,7 +102,7 @@ def _band(progress: float | None) -> int:
 
 def reported_with(checkpoints: Iterable[TaskCheckpoint], key: Key) -> Checkpoint | None:
     """Return the checkpoint by which the agent itself reported its milestone: the newest of this batch."""
-    own = [c for c, of in checkpoints if of == key and c.kind is Kind.CHECKPOINT]
+    own = [c for c, of, _ in checkpoints if of == key and c.kind is Kind.CHECKPOINT]
     return max(own, key=lambda c: (c.at, c.id), default=None)
 
 

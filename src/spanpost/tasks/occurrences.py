@@ -11,7 +11,7 @@ from spanpost import semconv as c
 from spanpost.model.checkpoints import Checkpoint, Kind
 from spanpost.model.ids import uuid_of
 from spanpost.model.observations import Part
-from spanpost.model.readings import Approval
+from spanpost.model.readings import Approval, Role
 from spanpost.tasks import checkpoints
 from spanpost.tasks.approvals import answered_id
 from spanpost.tasks.checkpoints import TaskCheckpoint
@@ -25,8 +25,8 @@ from spanpost.tasks.work import Key, RecordSet
 #: Unconfirmed exceptions kept of one subtree, the earliest.
 DOUBTFUL_CAP = 16
 _ERROR, _RESOLVED = Kind.ERROR, Kind.APPROVAL_RESOLVED
-_OF_QUESTIONS = (Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED)
-_ENDED, _INTERVENTION = Part.ENDED, Part.INTERVENTION
+_RANKED = (Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED, Kind.ERROR)
+_ENDED, _INTERVENTION, _LLM = Part.ENDED, Part.INTERVENTION, Role.LLM
 
 
 class Occurrences:
@@ -40,10 +40,17 @@ class Occurrences:
         self.retracted: list[UUID] = []
         #: Retracted checkpoints, with the number of reports made before the retraction.
         self._retracted_at: dict[UUID, int] = {}
+        #: Failures that this batch reports first, and those that it reports in other words.
+        self._first: set[UUID] = set()
+        self._reworded: set[UUID] = set()
 
     def report(self, tree: SpanTree, p: Placed, owner: bytes, node: Node, kind: Kind) -> None:
         """Report an occurrence, unless an earlier copy of it was reported."""
         o, r = p.observation, p.reading
+        if kind is _ERROR and o.part is _ENDED and r.role is _LLM:
+            self._tell_failure_once(tree, p)
+            if node.is_failure_told:
+                return
         if p.occurrence is not None and p.occurrence[0] is kind:
             _, id, key = p.occurrence
         else:
@@ -52,13 +59,20 @@ class Occurrences:
         seen = self.seen.get(key)
         copy = p.content_hash + o.trace_id + o.span_id  # two spans may report the same approval in the same words
         at_ns = o.at_ns if o.part is not _INTERVENTION else 0
+        if kind is _ERROR and r.failure is not None:  # of several reports of a failure the one that says most stands
+            copy = at_ns.to_bytes(8, "big") + copy
+            at_ns = -len((r.tool_name or r.model or "") + r.failure.type + r.failure.message)
+            if seen is None:
+                self._first.add(id)
+            elif id not in self._first:
+                self._reworded.add(id)
         if kind is _RESOLVED and o.part is _INTERVENTION and r.approval is not None:
             self._replace_reported(p, r.approval, Seen(-1, copy))
         if seen is not None and (seen.at_ns, seen.key) <= (at_ns, copy):
             return
         self.seen.put(key, Seen(at_ns, copy))
         if kind is _ERROR and seen is None:
-            if o.name == c.EVENT_EXCEPTION and o.part is not _ENDED and len(node.errors) < 16:
+            if o.name in c.EXCEPTION_EVENTS and o.part is not _ENDED and len(node.errors) < 16:
                 node.errors = (*node.errors, id.bytes)
             node.error_count += 1
             tree.nodes.put(o.span_id, node)
@@ -66,8 +80,26 @@ class Occurrences:
         subtree = tree.subtrees.get(owner)
         assert subtree is not None
         uid = self._uid(subtree)
-        is_doubtful = o.name == c.EVENT_EXCEPTION and not r.task_id
+        is_doubtful = o.name in c.EXCEPTION_EVENTS and not r.task_id
         self.found.append((checkpoints.checkpoint_of(o, r, kind, id, uid, owner), tree.domain, is_doubtful))
+
+    def _tell_failure_once(self, tree: SpanTree, p: Placed) -> None:
+        """Mark the call around a failed model call, whose failure is the same on its way up, and retract what it told.
+
+        Frameworks whose models wrap each other have a span for each (LlamaIndex).
+        """
+        o = p.observation
+        around = tree.nodes.get(o.parent_id) if o.parent_id not in (b"", o.span_id) else None
+        if around is None or around.is_failure_told:
+            return
+        around.is_failure_told = True
+        uid = checkpoints.end_id(o, o.parent_id, _ERROR)
+        if around.role is _LLM and self.seen.get(seen_key(p.domain, uid.bytes)) is not None:
+            self.retracted.append(uid)
+            self._retracted_at[uid] = len(self.found)
+            around.error_count -= 1
+            self._count_error(tree, tree.owner(o.parent_id), -1)
+        tree.nodes.put(o.parent_id, around)
 
     def _replace_reported(self, p: Placed, decided: Approval, seen: Seen) -> None:
         """Replace what telemetry reported of a decision, before and from now on, by the person's own."""
@@ -108,9 +140,9 @@ class Occurrences:
 
         def keep(checkpoint: Checkpoint, key: Key) -> None:
             known = resolved.get(checkpoint.id)
-            # At equal times, and for questions, the later report ranks first.
-            if known is None or checkpoint.kind in _OF_QUESTIONS or checkpoint.at <= known.checkpoint.at:
-                resolved[checkpoint.id] = TaskCheckpoint(checkpoint, key)
+            # At equal times, and for questions and failures, the later report ranks first.
+            if known is None or checkpoint.kind in _RANKED or checkpoint.at <= known.checkpoint.at:
+                resolved[checkpoint.id] = TaskCheckpoint(checkpoint, key, checkpoint.id in self._reworded)
 
         for own in self.states.moved_subtrees():
             subtree = self.states.subtree(own)

@@ -13,6 +13,7 @@ from spanpost.model.ids import end_id, start_id, uuid_of
 from spanpost.model.messages import LocaleMessage
 from spanpost.tasks import checkpoints
 from spanpost.tasks.amounts import ZERO
+from spanpost.tasks.approvals import open_since
 from spanpost.tasks.facts import value_of
 from spanpost.tasks.names import name_of
 from spanpost.tasks.records import Run, TaskState
@@ -45,6 +46,7 @@ def report_runs(state: TaskState, verdict: TaskVerdict, before: dict[Key, Report
     # Its id is its conversation's: the session of a coding agent, of which each run is a prompt.
     is_talk = state.is_conversation or (bool(state.task_id) and state.task_id == value_of(facts.conversation))
     is_session = is_talk and len(known) > 1
+    asked = open_since(facts) if len(known) > 1 else []
     after, found, retracted = before, list[Checkpoint](), list[UUID]()
     for root, run in state.runs.items():
         was = before.get(root, NOT_REPORTED_RUN)
@@ -61,7 +63,7 @@ def report_runs(state: TaskState, verdict: TaskVerdict, before: dict[Key, Report
         if start != was.start:
             words = message(what, name=str(name) if name else message("checkpoint.task"))
             found.append(_checkpoint(start_id(root), state, Kind.START, c.STARTING, words, started_ns, run))
-        ended = verdict if run is newest else of_past_run(run)
+        ended = verdict if run is newest else of_past_run(run, asked)
         if ended is not None and ended.is_over:
             # The task's figures are those of the session: the end of a prompt says its own.
             words = checkpoints.end(ended, started_ns, run.amounts if is_session else ZERO)

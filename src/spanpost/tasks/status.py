@@ -23,7 +23,8 @@ Theory. Every input is a merged fact, so the status does not depend on the order
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Collection
+from datetime import datetime, timedelta
 
 import msgspec
 from msgspec.structs import replace
@@ -31,6 +32,7 @@ from msgspec.structs import replace
 from spanpost import semconv as c
 from spanpost.model.messages import LocaleMessage
 from spanpost.model.readings import Finish
+from spanpost.model.tasks import BETWEEN_PROMPTS
 from spanpost.tasks import acts, approvals, end_reasons
 from spanpost.tasks.context_limits import is_near, limits
 from spanpost.tasks.context_use import ContextUse, ahead
@@ -40,6 +42,7 @@ from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.last_calls import MAYBE_OPEN, NOT_OPEN, OPEN, Last, last, last_by
 from spanpost.tasks.records import Run, TaskState
 from spanpost.tasks.runs import is_loose, newest_run
+from spanpost.tasks.times import EPOCH, moment
 from spanpost.text.wording import message, worded
 
 #: Time without events after which a task whose last call failed counts as failed without an end of its root.
@@ -81,7 +84,8 @@ def judge(state: TaskState, use: ContextUse, rules: FoldRules, *, has_children: 
         return TaskVerdict(c.PAUSED, "a person paused it")
     if said is not None and said.value in (c.WAITING, c.PAUSED, c.STALLED):
         return TaskVerdict(said.value, "agent.status")
-    if _is_interrupted(facts):
+    # A run that began since is at work, though its first call is not known yet.
+    if _is_interrupted(facts) and run.start_ns <= time_of(facts.interrupt):
         return TaskVerdict(c.WAITING, "interrupt", is_inferred=True)
     if use.used is not None:
         if any(use.used >= limit.tokens for limit in limits(use.window, rules)[:1]):
@@ -135,8 +139,8 @@ def how_it_waits(facts: Facts, run: Run) -> int:
     return {"unresolved tool call": 1, _UNANSWERED: 1, "interrupt": 2, "open approval": 2}.get(verdict.rule, 0)
 
 
-def of_past_run(run: Run) -> TaskVerdict | None:
-    """Return how an older run ended, from its own end alone; None: it has not."""
+def of_past_run(run: Run, asked: Collection[datetime] = ()) -> TaskVerdict | None:
+    """Return how an older run ended, from its own end and when open questions were asked; None: it has not."""
     ending, inner = run.ending, run.inner
     said = max((s for s in (ending.said, inner.said) if s is not None), default=None)
     closed = ending.closed
@@ -151,7 +155,8 @@ def of_past_run(run: Run) -> TaskVerdict | None:
     outcome = closed.outcome
     if outcome == "unset" and inner.closed is not None and inner.closed.outcome != "unset":
         outcome = inner.closed.outcome
-    if run.waited:
+    ended_at = moment(closed.at_ns) or EPOCH
+    if run.waited or (closed.outcome != "error" and any(at <= ended_at for at in asked)):
         return TaskVerdict(c.WAITING, "a later run goes on", "waiting", True, True, closed.at_ns)
     status = {"error": c.ERROR, "cancelled": c.CANCELLED}.get(outcome, c.COMPLETE)
     failure = FailureWords(closed.failure_type, closed.failure_message, "") if status == c.ERROR else None
@@ -177,7 +182,8 @@ def _interrupted(facts: Facts, rule: str, at_ns: int, key: str) -> TaskVerdict:
     """Return the verdict on a run whose process is gone: its last call failed, else only that is known."""
     failed = value_of(facts.failure)
     if failed is not None and last(facts).has_failed and (failed.type or failed.message):
-        return TaskVerdict(c.ERROR, rule, "interrupted", True, True, at_ns, failed)
+        why = end_reasons.of_failure(failed)
+        return TaskVerdict(c.ERROR, rule, why if why != "error" else "interrupted", True, True, at_ns, failed)
     reason = message(key)
     return TaskVerdict(c.ERROR, rule, "interrupted", True, True, at_ns, FailureWords("", worded(reason)[0], ""), reason)
 
@@ -243,7 +249,7 @@ def _end(state: TaskState, facts: Facts, run: Run) -> TaskVerdict | None:
     if outcome == "rested" and not value_of(facts.is_session):
         return TaskVerdict(c.COMPLETE, "answered", "complete", True, True, at)
     if value_of(facts.is_session):
-        return TaskVerdict(c.WAITING, "session between prompts", "waiting", True, True, at)
+        return TaskVerdict(c.WAITING, BETWEEN_PROMPTS, "waiting", True, True, at)
     if outcome == "ok":
         return TaskVerdict(c.COMPLETE, "root OK", "complete", False, True, at)
     return TaskVerdict(c.COMPLETE, "root ended UNSET", "complete", True, True, at)

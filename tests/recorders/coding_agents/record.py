@@ -1,10 +1,9 @@
 """Record the OpenTelemetry of genuine coding agents against a stub of their models.
 
-    python record.py AGENT RUN OUT [--programs DIR]
+    python -m tests.recorders.coding_agents.record AGENT RUN OUT --programs DIR
 
-writes OUT/AGENT/RUN/NNN-signal.pb and truth.json. DIR has the programs as npm installed them
-(`npm install PACKAGE` in a directory each). No test runs it. Nothing leaves the machine: models and telemetry are on
-loopback.
+writes OUT/AGENT/RUN/NNN-signal.pb and truth.json. DIR is where npm installed the programs. No test
+runs it. Nothing leaves the machine: models and telemetry are on loopback.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from concurrent import futures
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -26,7 +26,7 @@ from typing import Any
 from uuid import uuid4
 
 import grpc
-from model_server import ModelServer, ModelServerHome
+from tests.recorders.coding_agents.model_server import ModelServer, ModelServerHome
 
 SIGNALS = ("traces", "logs", "metrics")
 
@@ -102,15 +102,15 @@ class Agent:
     ready, asks = "", ""
 
     def __init__(self, programs: Path, stub: str, sink: Sink, signals: tuple[str, ...]) -> None:
-        self.programs, self.stub, self.sink, self.signals = programs, stub, sink, signals
+        self.bins, self.stub, self.sink, self.signals = programs / "node_modules" / ".bin", stub, sink, signals
         self.base = Path(tempfile.mkdtemp(prefix="agent-"))
         self.home, self.repo = self.base / "home", self.base / "shop"
         self.home.mkdir()
         self.repo.mkdir()
         (self.repo / "hello.txt").write_text("hello\n")
         subprocess.run(["git", "init", "-q"], cwd=self.repo, check=True)
-        keep = {"PATH": os.environ["PATH"], "HOME": str(self.home), "TERM": "xterm-256color", "LANG": "C.UTF-8"}
-        self.environment = keep | {"NO_PROXY": "127.0.0.1", "USER": "user", "SHELL": "/bin/bash"}
+        keep = {"PATH": f"{self.bins}:{os.environ['PATH']}", "HOME": str(self.home), "TERM": "xterm-256color"}
+        self.environment = keep | {"LANG": "C.UTF-8", "NO_PROXY": "127.0.0.1", "USER": "user", "SHELL": "/bin/bash"}
         self.prepare()
 
     def prepare(self) -> None:
@@ -122,8 +122,8 @@ class Agent:
         """Return the command of a headless run; without a prompt, of a session at a terminal."""
         raise NotImplementedError
 
-    def bin(self, package: str, name: str) -> str:
-        return str(self.programs / package / "node_modules" / ".bin" / name)
+    def bin(self, name: str) -> str:
+        return str(self.bins / name)
 
     def run(self, prompt: str, **options: Any) -> str:
         done = subprocess.run(
@@ -159,7 +159,7 @@ class ClaudeCode(Agent):
     def command(
         self, prompt: str | None, *, session: str = "", is_resumed: bool = False, allows: bool = True
     ) -> list[str]:
-        mode = [self.bin("claude-code", "claude"), "--permission-mode", "default"]
+        mode = [self.bin("claude"), "--permission-mode", "default"]
         if prompt is None:
             return mode
         mode += ["-p", *(["--allowedTools", "Bash,Read,Agent,Task"] if allows else [])]
@@ -193,7 +193,7 @@ class Codex(Agent):
     def command(
         self, prompt: str | None, *, session: str = "", is_resumed: bool = False, allows: bool = True
     ) -> list[str]:
-        program = [self.bin("codex", "codex")]
+        program = [self.bin("codex")]
         if prompt is None:
             return program
         return [*program, "exec", *(["resume", "--last"] if is_resumed else []), "--skip-git-repo-check", prompt]
@@ -201,7 +201,7 @@ class Codex(Agent):
 
 class GeminiCli(Agent):
     name, ready, asks = "gemini-cli", "Type your message", "Allow execution"
-    folder, package, program, prefix = ".gemini", "google-gemini-cli", "gemini", "GEMINI"
+    folder, program = ".gemini", "gemini"
 
     def prepare(self) -> None:
         config = self.home / self.folder
@@ -222,7 +222,7 @@ class GeminiCli(Agent):
     def command(
         self, prompt: str | None, *, session: str = "", is_resumed: bool = False, allows: bool = True
     ) -> list[str]:
-        program = [self.bin(self.package, self.program)]
+        program = [self.bin(self.program)]
         if prompt is None:
             return program
         return [
@@ -236,7 +236,7 @@ class GeminiCli(Agent):
 
 class QwenCode(GeminiCli):
     name, ready = "qwen-code", "Type your message"
-    folder, package, program = ".qwen", "qwen-code-qwen-code", "qwen"
+    folder, program = ".qwen", "qwen"
 
     def prepare(self) -> None:
         config = self.home / self.folder
@@ -260,7 +260,7 @@ class QwenCode(GeminiCli):
     def command(
         self, prompt: str | None, *, session: str = "", is_resumed: bool = False, allows: bool = True
     ) -> list[str]:
-        program = [self.bin(self.package, self.program)]
+        program = [self.bin(self.program)]
         if prompt is None:
             return program
         return [*program, *(["--yolo"] if allows else []), *(["--continue"] if is_resumed else []), "-p", prompt]
@@ -281,7 +281,7 @@ class Copilot(Agent):
     def command(
         self, prompt: str | None, *, session: str = "", is_resumed: bool = False, allows: bool = True
     ) -> list[str]:
-        program = [self.bin("github-copilot", "copilot"), "--no-auto-update"]
+        program = [self.bin("copilot"), "--no-auto-update"]
         if prompt is None:
             return program
         return [
@@ -314,7 +314,7 @@ class OpenCode(Agent):
     def command(
         self, prompt: str | None, *, session: str = "", is_resumed: bool = False, allows: bool = True
     ) -> list[str]:
-        program = [self.bin("opencode-ai", "opencode")]
+        program = [self.bin("opencode")]
         if prompt is None:
             return program
         return [*program, "run", *(["--continue"] if is_resumed else []), prompt]
@@ -331,21 +331,34 @@ class Terminal:
     def screen(self) -> str:
         return subprocess.run([*self._tmux, "capture-pane", "-p"], capture_output=True, text=True).stdout
 
-    def shows(self, pattern: str, times: int = 1, seconds: float = 60) -> None:
-        until = time.monotonic() + seconds
-        while len(re.findall(pattern, self.screen())) < times:
-            if time.monotonic() > until:
-                raise SystemExit(f"never shown: {pattern}\n{self.screen()}")
+    def until(self, what: str, is_so: Callable[[], bool], seconds: float = 60) -> None:
+        end = time.monotonic() + seconds
+        while not is_so():
+            if time.monotonic() > end:
+                raise SystemExit(f"never: {what}\n{self.screen()}")
             time.sleep(0.2)
+
+    def shows(self, pattern: str, times: int = 1) -> None:
+        self.until(pattern, lambda: len(re.findall(pattern, self.screen())) >= times)
 
     def press(self, *keys: str) -> None:
         subprocess.run([*self._tmux, "send-keys", *keys], check=False, capture_output=True)
 
-    def type(self, text: str) -> None:
-        """Type a line, and press Enter once it is shown: a paste swallows the key."""
-        subprocess.run([*self._tmux, "send-keys", "-l", text], check=True)
-        time.sleep(1.5)
-        self.press("Enter")
+    def ask(self, prompt: str, stub: ModelServer) -> None:
+        """Type a prompt, and press Enter until the model is asked: a program that starts or pastes swallows keys."""
+        asked, mark = len(stub.log), prompt.partition(":")[0]
+        while mark not in self.screen().rpartition("It is done")[2]:
+            subprocess.run([*self._tmux, "send-keys", "-l", prompt], check=True)
+            time.sleep(2)
+        pressed = [0.0]
+
+        def is_asked() -> bool:
+            if time.monotonic() - pressed[0] > 3:
+                self.press("Enter")
+                pressed[0] = time.monotonic()
+            return len(stub.log) > asked
+
+        self.until(f"{mark} at the model", is_asked)
 
     def close(self) -> None:
         subprocess.run([*self._tmux, "kill-server"], check=False, capture_output=True)
@@ -364,19 +377,18 @@ PROMPTS = {
 }
 
 
-def at_terminal(agent: Agent, run: str, *, wait: float) -> None:
+def at_terminal(agent: Agent, run: str, stub: ModelServer, *, wait: float) -> None:
     """Work at a terminal: three prompts, or one with a question that is answered."""
     terminal = Terminal(agent.command(None), agent.environment, agent.repo)
     try:
         terminal.shows(agent.ready)
-        time.sleep(3)
         if run in ("conv", "open"):
             for number, prompt in enumerate(("say", "ok", "say") if run == "conv" else ("say",), 1):
-                terminal.type(PROMPTS[prompt])
+                terminal.ask(PROMPTS[prompt], stub)
                 terminal.shows("It is done", number)
                 time.sleep(wait)
         else:
-            terminal.type(PROMPTS["touch"])
+            terminal.ask(PROMPTS["touch"], stub)
             terminal.shows(agent.asks)
             time.sleep(wait)
             print(terminal.screen())
@@ -425,7 +437,7 @@ def main() -> None:
     ModelServerHome.path = str(agent.repo)
     try:
         if kind in ("conv", "approve", "deny", "open"):
-            at_terminal(agent, kind, wait=options.wait)
+            at_terminal(agent, kind, stub, wait=options.wait)
         elif kind == "resume":
             agent.run(PROMPTS["say"])
             agent.run(PROMPTS["ok"], is_resumed=True)

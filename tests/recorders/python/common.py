@@ -55,14 +55,14 @@ async def wait_for_fax(number: str) -> str:
 
 
 async def timed_out(run: Awaitable[Any]) -> None:
-    """Give the run a second and a half."""
-    await asyncio.wait_for(run, 1.5)
+    """Give the run four seconds."""
+    await asyncio.wait_for(run, 4)
 
 
 async def cancelled(run: Awaitable[Any]) -> None:
     """Cancel the run, as an application does whose user has left."""
     task = asyncio.ensure_future(run)
-    await asyncio.sleep(1.5)
+    await asyncio.sleep(4)
     task.cancel()
     await task
 
@@ -78,8 +78,11 @@ def in_threads(run: Callable[[str], Any]) -> None:
         list(pool.map(run, (f"What is the weather in {city}?" for city in CITIES)))
 
 
-def main(scenarios: dict[str, Callable[[], Any]]) -> None:
-    """Run the scenario that the last argument names, and print what it returned or raised."""
+def main(scenarios: dict[str, Callable[[], Any]], flush: Callable[[], object] = lambda: None) -> None:
+    """Run the scenario that the last argument names, and print what it returned or raised.
+
+    `flush` waits for what the instrumentation still holds.
+    """
     ran: Any
     try:
         ran = scenarios[sys.argv[-1]]()
@@ -90,4 +93,5 @@ def main(scenarios: dict[str, Callable[[], Any]]) -> None:
         if os.environ.get("LIVE_TRACEBACK"):
             traceback.print_exc()
         print("raised", type(error).__name__, str(error)[:300])
+    flush()
     provider.force_flush()

@@ -12,6 +12,8 @@ import os
 os.environ |= {"LANGSMITH_TRACING": "true", "LANGSMITH_OTEL_ONLY": "true", "LANGSMITH_OTEL_ENABLED": "true"}
 os.environ |= {"LANGSMITH_API_KEY": "none"}
 
+from langchain_core.tracers.langchain import wait_for_all_tracers
+
 from tests.recorders.python import common, langgraph
 
-common.main(langgraph.SCENARIOS)
+common.main(langgraph.SCENARIOS, wait_for_all_tracers)

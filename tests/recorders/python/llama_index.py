@@ -6,12 +6,11 @@
 # ]
 # ///
 
-from __future__ import annotations
-
 import asyncio
 import os
 from typing import Any
 
+import httpx2  # noqa: F401  # else two threads import it at once, lazily, and one fails
 from llama_index.core.agent.workflow import AgentWorkflow, FunctionAgent
 from llama_index.core.tools import FunctionTool
 from llama_index.core.workflow import Context, HumanResponseEvent, InputRequiredEvent
@@ -62,7 +61,7 @@ async def conv() -> None:
 
 async def cancel() -> None:
     handler = agent().run("Weather in Oslo?")
-    await asyncio.sleep(1.5)
+    await asyncio.sleep(4)
     await handler.cancel_run()
     await handler
 
@@ -101,7 +100,7 @@ async def parallel() -> None:
 
 
 async def tooltimeout() -> None:
-    await run("Any fax?", agent(common.wait_for_fax, timeout=1.5))
+    await run("Any fax?", agent(common.wait_for_fax, timeout=4))
 
 
 if __name__ == "__main__":
@@ -113,7 +112,7 @@ if __name__ == "__main__":
             "toolfail": lambda: run("Book a flight to Oslo.", agent(common.book_flight)),
             "err400": lambda: run("Weather in Oslo?"),
             "err500": lambda: run("Weather in Oslo?"),
-            "timeout": lambda: run("Weather in Oslo?", agent(timeout=1.5)),
+            "timeout": lambda: run("Weather in Oslo?", agent(timeout=4)),
             "cancel": cancel,
             "tooltimeout": tooltimeout,
             "parallel": parallel,

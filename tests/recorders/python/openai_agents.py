@@ -56,7 +56,7 @@ async def arun(prompt: str) -> str:
 async def stream(is_cancelled: bool = False) -> str:
     streamed = Runner.run_streamed(agent(), "Weather in Oslo?")
     if is_cancelled:
-        asyncio.get_running_loop().call_later(1.5, streamed.cancel)
+        asyncio.get_running_loop().call_later(4, streamed.cancel)
     async for _ in streamed.stream_events():
         pass
     return str(streamed.final_output)

@@ -8,7 +8,7 @@ from spanpost.text.figures import count, money
 from tests.tasks.oracle.ids import named
 from tests.tasks.oracle.names import name_of
 from tests.tasks.oracle.occurrences import checkpoint, failure_words
-from tests.tasks.oracle.questions import EPOCH, moment
+from tests.tasks.oracle.questions import EPOCH, moment, open_since
 from tests.tasks.oracle.status import TaskRun, Verdict, end_of_former
 from tests.tasks.oracle.tasks import Task, Tasks, calls_of
 from tests.tasks.oracle.usage import Usage, summed
@@ -33,7 +33,7 @@ def _turns(task: Task, task_run: TaskRun) -> list[Checkpoint]:
     name, started_ns = name_of(task, has_team=False) or "task", task_run.start_ns or task.facts.first_ns
     begun = f"{'Resumed' if task_run.goes_on else 'Started'}: {name}"
     out = [_turn(task, task_run, Kind.START, c.STARTING, begun, started_ns)]
-    verdict = task.verdict if task_run is task.newest else end_of_former(task_run)
+    verdict = task.verdict if task_run is task.newest else end_of_former(task_run, open_since(task.facts))
     if verdict is not None and verdict.is_over:
         text = _end_text(verdict, started_ns)
         is_talk = task.is_conversation or (task.task_id and task.task_id == task.facts.conversation)

@@ -48,7 +48,7 @@ class Occurrence(NamedTuple):
     @property
     def is_doubtful(self) -> bool:
         """True for an exception: it is a checkpoint only where its span turns out to lie in a task."""
-        return self.n.o.name == c.EVENT_EXCEPTION and not self.n.r.task_id
+        return self.n.o.name in c.EXCEPTION_EVENTS and not self.n.r.task_id
 
 
 def occurrences(traces: list[Trace]) -> list[Occurrence]:
@@ -57,13 +57,20 @@ def occurrences(traces: list[Trace]) -> list[Occurrence]:
     for trace in traces:
         found: dict[UUID, Occurrence] = {}
         decided = set()
+        # A failed model call around another that failed: the one within tells the failure.
+        told_below = {
+            n.o.parent_id
+            for span in trace.order
+            for n in span.copies
+            if _is_failed_call(n) and n.o.parent_id != n.o.span_id
+        }
         for span in trace.order:
             for n in span.owner.notes if span.owns_subtree else ():
                 kind = _kind(n, n.r.role if n.is_span else trace.spans[n.o.span_id].role)
-                if kind is None:
+                if kind is None or (_is_failed_call(n) and n.o.span_id in told_below):
                     continue
                 one = Occurrence(_id(n, kind), kind, n, span)
-                if one.id not in found or _rank(n) < _rank(found[one.id].n):
+                if one.id not in found or _rank(one) < _rank(found[one.id]):
                     found[one.id] = one
                 if kind is Kind.APPROVAL_RESOLVED and n.is_act and n.r.approval is not None:
                     decided.add(named(trace.tenant, "approval_told", n.r.approval.id, trace.id.hex()))
@@ -71,15 +78,25 @@ def occurrences(traces: list[Trace]) -> list[Occurrence]:
     return out
 
 
-def _rank(n: Note) -> tuple[int, bytes]:
-    return 0 if n.is_act else n.o.at_ns, n.key + n.o.trace_id + n.o.span_id
+def _is_failed_call(n: Note) -> bool:
+    """Return whether a note is the end of a model call that failed."""
+    return n.is_span and n.is_end and n.r.role is Role.LLM and _kind(n, n.r.role) is Kind.ERROR
+
+
+def _rank(one: Occurrence) -> tuple[int, int, bytes]:
+    """Return what sorts first: of a failure the report that says most, else the earliest."""
+    n, r = one.n, one.n.r
+    says = 0
+    if one.kind is Kind.ERROR and r.failure is not None:
+        says = len((r.tool_name or r.model or "") + r.failure.type + r.failure.message)
+    return -says, 0 if n.is_act else n.o.at_ns, n.key + n.o.trace_id + n.o.span_id
 
 
 def _kind(n: Note, role: Role) -> Kind | None:
     """Return the kind of checkpoint of a note. The end of a call, a step or a root span reports its exception."""
     if n.r.reports:
         is_reported_by_end = (
-            n.r.reports is EventReport.ERROR and n.o.name == c.EVENT_EXCEPTION and role is not Role.OTHER
+            n.r.reports is EventReport.ERROR and n.o.name in c.EXCEPTION_EVENTS and role is not Role.OTHER
         )
         return None if is_reported_by_end else _KINDS[n.r.reports]
     has_failed = n.r.failure is not None and not n.r.is_interrupt and n.is_end

@@ -100,6 +100,12 @@ def is_waiting(facts: Facts) -> bool:
     return facts.has_questions and any(a.is_open and a.asked_at is not None for a in questions(facts, ""))
 
 
+def open_since(facts: Facts) -> list[datetime]:
+    """Return when each open question was asked."""
+    found = questions(facts, "") if facts.has_questions else ()
+    return [a.asked_at for a in found if a.is_open and a.asked_at is not None]
+
+
 def _approval(n: Note) -> Approval:
     assert n.r.approval is not None
     return n.r.approval

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import cached_property
 
 from spanpost import semconv as c
@@ -13,7 +14,7 @@ from spanpost.tasks.fact_values import FailureWords
 from tests.tasks.oracle.context import Use
 from tests.tasks.oracle.facts import PERSON_WANTED, TOOLS_WANTED, Closed, Facts, Said
 from tests.tasks.oracle.placement import Run
-from tests.tasks.oracle.questions import is_waiting
+from tests.tasks.oracle.questions import EPOCH, is_waiting, moment
 from tests.tasks.oracle.rules import Rules
 
 
@@ -102,7 +103,7 @@ def judge(
         return Verdict(c.PAUSED, "a person paused it")
     if said is not None and said.value in (c.WAITING, c.PAUSED, c.STALLED):
         return Verdict(said.value, "agent.status")
-    if _is_interrupted(facts):
+    if _is_interrupted(facts) and newest.start_ns <= facts.interrupt_ns:
         return Verdict(c.WAITING, "interrupt", is_inferred=True)
     if use.is_warned_of(rules):
         return Verdict(c.CONTEXT_WARNING, "context window")
@@ -182,8 +183,8 @@ def end_of(
     return over(c.COMPLETE, "root ended UNSET", "complete")
 
 
-def end_of_former(task_run: TaskRun) -> Verdict | None:
-    """Return how a run before the newest ended: by its own end alone."""
+def end_of_former(task_run: TaskRun, asked: Sequence[datetime]) -> Verdict | None:
+    """Return how a run before the newest ended: by its own end, and by when open questions were asked."""
     closed, inner = task_run.closed, task_run.inner_closed
     if closed is None and task_run.own.rested is not None:
         closed = (*task_run.own.rested, "unset", "", "", 0)
@@ -192,7 +193,8 @@ def end_of_former(task_run: TaskRun) -> Verdict | None:
     if closed is None:
         gone = task_run.own.gone or task_run.own.stalled
         return Verdict(c.ERROR, "process gone", "interrupted", True, True, gone[0]) if gone is not None else None
-    if task_run.waits:
+    ended_at = moment(closed[0]) or EPOCH
+    if task_run.waits or (closed[2] != "error" and any(at <= ended_at for at in asked)):
         return Verdict(c.WAITING, "a later run goes on", "waiting", True, True, closed[0])
     outcome = closed[2]
     if outcome == "unset" and inner is not None and inner[2] != "unset":

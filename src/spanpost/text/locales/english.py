@@ -21,6 +21,7 @@ PHRASES: Final[dict[str, Phrase]] = {
     "status.starting": "starting",
     "status.working": "working",
     "status.waiting": "waiting for a person",
+    "status.between_prompts": "waiting for its next prompt",
     "status.paused": "paused",
     "status.stalled": "stalled",
     "status.context_warning": "context filling",

@@ -18,6 +18,7 @@ PHRASES: Final[dict[str, Phrase]] = {
     "status.starting": "시작 중",
     "status.working": "작업 중",
     "status.waiting": "사람의 응답 대기 중",
+    "status.between_prompts": "다음 프롬프트 대기 중",
     "status.paused": "일시 중지됨",
     "status.stalled": "응답 없음",
     "status.context_warning": "컨텍스트 여유 부족",
