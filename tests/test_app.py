@@ -69,6 +69,16 @@ def test_receivers_made_by_hand_share_one_pipeline() -> None:
     assert done.stdout.strip() == str([(n, "complete") for n in "abc"]), done.stderr
 
 
+def test_what_prices_import_is_imported_before_an_agent_calls_a_model() -> None:
+    """The openai package uses `httpx2` as soon as another thread begins to import it: attach() has imported it."""
+    done = run("""
+        import sys
+        spanpost.attach()
+        print("httpx2" in sys.modules)
+    """)
+    assert done.stdout.strip() == "True", done.stderr
+
+
 def test_attaching_twice_is_attaching_once_and_a_second_provider_is_joined() -> None:
     """A second attach returns the same pipeline, records a span once, and joins another provider."""
     done = run("""

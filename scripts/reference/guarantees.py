@@ -62,6 +62,7 @@ def proofs_page() -> str:
     inputs = {name: one for group in stated["inputs"].values() for name, one in group.items()}
     planned = [name for name, one in stated["faults"].items() if isinstance(one, list)]
     tried = {name for proof in found for name in proof.tried}
+    partly = tried & {*stated["not_tried"]}
     tests = {proof.test for proof in found}
     ran = [known[name] for name in tests if name in known]
     number = sum(len(one["promises"]) for one in stated["guarantees"].values())
@@ -74,11 +75,12 @@ def proofs_page() -> str:
         "came out last. [The guarantees](../explanation/what-is-promised.md) say what a promise means, and what it "
         "does not. *Cases* are examples, seeds and parameters of the last recorded run.",
         f"{number} promises, {len(tests)} tests, {sum(one['cases'] for one in ran):,} cases. "
-        f"{len(tried & {*planned})} of {len(planned)} planned faults and {len(tried & {*inputs})} of {len(inputs)} "
-        f"bad inputs are tried, and {len(tried & ({*stated['faults']} - {*planned}))} further faults. Last results: "
+        f"{len(tried & {*planned})} of {len(planned)} planned faults are tried, {len(partly & {*planned})} of them "
+        f"in part; {len(tried & {*inputs})} of {len(inputs)} bad inputs, {len(partly & {*inputs})} in part; and "
+        f"{len(tried & ({*stated['faults']} - {*planned}))} further faults. Last results: "
         f"{sum(one['failed'] == 0 for one in ran)} passed, {sum(one['failed'] > 0 for one in ran)} failed, "
         f"{len(tests) - len(ran)} not recorded.",
-        "**Not tried** stands where no test tries the whole of it.",
+        "**Not tried** says what is left of a fault or an input.",
     ]
     for page, guarantee in stated["guarantees"].items():
         parts.append(f"## {guarantee['title']}\n\n[What it means](../explanation/guarantees/{page}.md).")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from spanpost.agent import control
 from spanpost.model.errors import ConfigError
 from spanpost.runtime.pipeline import Pipeline
+from spanpost.runtime.prices import import_ahead
 from spanpost.runtime.process import at_child_end
 from spanpost.settings import Settings, foreign_database, is_sdk_disabled, load
 
@@ -129,8 +130,11 @@ def _started(settings: Settings) -> Pipeline:
         )
         pipeline.is_off = True
         return pipeline
-    if settings.forward is None and not settings.has_database:
-        log.warning("%s", _no_database(foreign_database()))
+    if settings.forward is None:
+        if not settings.has_database:
+            log.warning("%s", _no_database(foreign_database()))
+        if settings.cost.enabled:
+            import_ahead()
     pipeline.when_shut = _forget
     pipeline.start()
     atexit.register(pipeline.shutdown)

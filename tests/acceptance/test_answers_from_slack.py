@@ -305,7 +305,7 @@ async def test_killed_after_the_commit(dsn: str, tmp_path: Path) -> None:
         assert [act[:2] for act in await on.acts()] == [("approve", "done"), ("approve", "decided")]
 
 
-@pytest.mark.proves("first-stands", "approval-storm", "socket-mode")
+@pytest.mark.proves("first-stands", "socket-mode")
 async def test_twenty_clicks_and_three_gateways(dsn: str, tmp_path: Path) -> None:
     """Each of three processes receives each of twenty clicks: twenty rows, one decision, one checkpoint of
     it.

@@ -146,6 +146,7 @@ TREES = {
     },
     "strands/graph": {("researcher", "researcher, writer"), ("writer", "researcher, writer")},
     "crewai-openinference/two": {("Researcher", "two"), ("Writer", "two")},
+    "ms-agent-framework/handoff": {("triage_agent", "desk"), ("weather_expert", "desk")},
     "ms-agent-framework/concurrent": {(f"{one}_expert", "Concurrent") for one in "abc"},
     "traceloop-sdk/workflow": {("weather_agent", "weather_desk"), ("writer", "weather_desk")},
     # Joined by the links of its messages alone.
@@ -173,6 +174,7 @@ RESUMED = {
     "openai-agents-otelv2/approval",
     "strands/approval",
     "agno/approval",
+    "ms-agent-framework/approval",
     "langsmith/approval",
     "langchain-js-openinference/approval",
     "langchain-js-openinference/interrupt",

@@ -294,7 +294,7 @@ SPANS = int(os.environ.get("SPANPOST_TEST_SPANS", "5000"))
 
 @pytest.mark.proves("outage", "collector-killed")
 def test_what_was_acknowledged_survives_every_kill(
-    database: Database, stack: ExitStack, open_dir: Callable[[], Path]
+    database: Database, stack: ExitStack, open_dir: Callable[[], Path], record_property: Callable[[str, object], None]
 ) -> None:
     """While Collector and gateway are killed at random, each span that the Collector acknowledged is one row."""
     directory = open_dir()
@@ -328,4 +328,4 @@ def test_what_was_acknowledged_survives_every_kill(
     assert acknowledged - set(rows) == set()
     assert len(rows) == len(set(rows))
     assert set(rows) <= everything
-    print(f"{len(acknowledged)} of {len(everything)} acknowledged, {kills} kills, {len(rows)} rows")
+    record_property("size", f"{len(acknowledged)} of {len(everything)} acknowledged, {kills} kills, {len(rows)} rows")

@@ -164,7 +164,11 @@ def test_the_same_spans_come_to_the_same_through_each_client(
 @pytest.mark.proves("answered", "gateway-killed", "collector-killed")
 @pytest.mark.parametrize("kind", CLIENTS)
 def test_acknowledged_spans_survive_kills_and_each_task_has_one_message(
-    kind: str, server: str, stack: ExitStack, open_dir: Callable[[], Path]
+    kind: str,
+    server: str,
+    stack: ExitStack,
+    open_dir: Callable[[], Path],
+    record_property: Callable[[str, object], None],
 ) -> None:
     """Under random kills of gateway and Collector each span is one row and each task one current message."""
     if kind in COLLECTORS:
@@ -216,4 +220,4 @@ def test_acknowledged_spans_survive_kills_and_each_task_has_one_message(
     assert len(tasks) == SPANS // PER_TASK
     assert Counter(m["text"] for m in roots) == Counter(render.root(t, (), key="").text for t in tasks.values())
     assert {t.status for t in tasks.values()} == {"complete"}
-    print(f"{kind}: {len(rows)} spans, {kills} kills, {refused} exports given up and sent again, {len(roots)} messages")
+    record_property("size", f"by {kind}: {len(rows)} spans, {kills} kills, {refused} repeats, {len(roots)} messages")

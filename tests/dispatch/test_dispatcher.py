@@ -572,7 +572,7 @@ async def test_a_bug_is_retried_and_logged_once(caplog):
     assert said == ["console raised ValueError, logged once: oops [redacted:slack-token]"]
 
 
-@pytest.mark.proves("delivered", "connections-cut")
+@pytest.mark.proves("delivered")
 async def test_an_outage_of_the_store_is_survived(caplog):
     """An outage of the store loses nothing and is logged once; everything arrives after its return."""
     interaction_store, window = InteractionStore(), Window()
@@ -589,7 +589,7 @@ async def test_an_outage_of_the_store_is_survived(caplog):
     assert len([r for r in caplog.records if "the store is down" in r.getMessage()]) == 1
 
 
-@pytest.mark.proves("one-message", "connections-cut")
+@pytest.mark.proves("one-message")
 async def test_a_receipt_is_brought_home_through_an_outage():
     """A receipt waits while the store is away after a delivery; the message is not sent twice."""
     interaction_store, window = InteractionStore(), Window()

@@ -72,7 +72,9 @@ async def of_many(dsn: str) -> tuple[list[Any], set[Any], int, int]:
 
 
 @pytest.mark.proves("replicas", "deadlocks", "random-orders")
-def test_three_replicas_come_to_what_one_does(dsn: str, needs: Callable[[str], str]) -> None:
+def test_three_replicas_come_to_what_one_does(
+    dsn: str, needs: Callable[[str], str], record_property: Callable[[str, object], None]
+) -> None:
     """Overlapping, shuffled, repeated batches in twelve transactions cause no deadlock and the figures of one."""
     began = time.time_ns()
     whole = tangled(RUNS, began)
@@ -94,7 +96,5 @@ def test_three_replicas_come_to_what_one_does(dsn: str, needs: Callable[[str], s
     assert rows == len(whole)
     assert reported == expected_reported
     assert came_to == expected
-    print(
-        f"{sum(int(count) for count, _ in said)} transactions, {sum(int(refused) for _, refused in said)} "
-        "refused and sent again"
-    )
+    transactions, refused = (sum(int(count) for count in counts) for counts in zip(*said, strict=True))
+    record_property("size", f"{rows} rows in {transactions} transactions, {refused} refused and sent again")

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -87,7 +88,9 @@ class Sender:
 
 @pytest.mark.proves("retry-after", "slack-throttles")
 @pytest.mark.proves("one-message", "gateway-killed", "slack-answer-lost", "slack-throttles", "lookup-fails")
-def test_each_task_has_one_message_and_each_checkpoint_one_reply(dsn: str, tmp_path: Path) -> None:
+def test_each_task_has_one_message_and_each_checkpoint_one_reply(
+    dsn: str, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     """Under faults and kills each task has one current message, each checkpoint one reply, no limit is exceeded."""
     began = time.time_ns()
     asyncio.run(watch_claims(dsn))
@@ -135,4 +138,6 @@ def test_each_task_has_one_message_and_each_checkpoint_one_reply(dsn: str, tmp_p
     too_soon, closings = asyncio.run(impatient(dsn))
     assert too_soon == []
     assert closings > 0
-    print(f"{TASKS} tasks, {KILLS} kills, {dict(state['faults'])}")
+    record_property(
+        "size", f"{TASKS} tasks, {rows} rows, {KILLS} kills, {sum(state['faults'].values())} faults of Slack"
+    )

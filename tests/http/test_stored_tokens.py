@@ -86,7 +86,7 @@ def test_expired_unknown_and_odd_tokens_are_unknown() -> None:
         assert stored.find(text) is None
 
 
-@pytest.mark.proves("revoked", "connections-cut")
+@pytest.mark.proves("revoked")
 def test_cached_tokens_are_trusted_for_a_while_and_then_refused() -> None:
     """Without the database a cached token is valid for `trust_tokens`; then it is answered 503, as is an unknown
     one, while tokens of the settings go on.

@@ -330,7 +330,7 @@ async def test_a_slow_database_is_waited_for_after_the_answer(app: App) -> None:
     await eventually_async(_rows(app), lambda rows: len(rows) == 1)
 
 
-@pytest.mark.proves("first-stands", "approval-storm", "socket-mode")
+@pytest.mark.proves("first-stands", "socket-mode")
 async def test_three_processes_receive_one_click(slack_url: str, clean_environment: Path) -> None:
     """Every process receives each of twenty clicks; each counts once, and the person gets each message once."""
     async with opened(slack_url, InteractionStore(), processes=3) as app:

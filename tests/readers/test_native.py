@@ -104,6 +104,31 @@ def test_workflows_of_agent_framework_are_runs() -> None:
     assert span("agent_framework", "edge_group.process", {"edge_group.id": "e"}).role is Role.PLUMBING
 
 
+@pytest.mark.parametrize(("tool", "finish"), [("handoff_to_expert", Finish.UNKNOWN), ("delete_file", Finish.TOOLS)])
+def test_an_agent_that_hands_over_asks_nobody(tool: str, finish: Finish) -> None:
+    """Agent Framework's workflow takes the call of a tool that hands over: the agent's run has no open call."""
+    said = {
+        "gen_ai.operation.name": "invoke_agent",
+        "gen_ai.agent.name": "triage",
+        "gen_ai.response.finish_reasons": '["tool_calls"]',
+        "gen_ai.tool.definitions": f'[{{"type": "function", "name": "{tool}"}}]',
+    }
+    assert span("agent_framework", "invoke_agent triage", said).finish is finish
+
+
+@pytest.mark.parametrize(("scope", "is_call"), [("litellm", True), ("openai", True), ("openai_agents", False)])
+def test_a_running_span_of_a_models_client_is_a_call(scope: str, is_call: bool) -> None:
+    """LiteLLM's `completion` has no kind before its end: without a parent it is a lone call, and no run."""
+    started = Observation(
+        part=Part.STARTED,
+        trace_id=b"t" * 16,
+        span_id=b"s" * 8,
+        name="completion",
+        origin=Origin(scope=f"openinference.instrumentation.{scope}"),
+    )
+    assert (read(started).role is not Role.WORKFLOW) == is_call
+
+
 def test_a_crew_has_its_tokens_as_text() -> None:
     """Traceloop's crewAI: the crew's tokens are a total, never usage of a call."""
     attributes = {

@@ -448,7 +448,7 @@ async def test_stopping_closes_what_is_idle(send: Callable[[asyncio.StreamWriter
         writer.close()
 
 
-@pytest.mark.proves("stop", "rolling-restart")
+@pytest.mark.proves("stop")
 async def test_stopping_waits_for_answers(server: Served) -> None:
     """A request under way when the stop begins is answered after its commit."""
     server.endpoint.interaction_store.gate.clear()

@@ -171,7 +171,7 @@ async def test_while_the_store_is_down_one_request_tries(endpoint: Endpoint) -> 
     assert (await probe).status == 200
 
 
-@pytest.mark.proves("never-500", "database-hangs")
+@pytest.mark.proves("never-500")
 async def test_no_request_waits_for_ever_on_a_store_that_hangs() -> None:
     """Without a commit for the time limit, waiting requests are rejected, and new ones at once."""
     async with opened(SetLimits(writers=1, commit_timeout=0.05)) as endpoint:
@@ -288,7 +288,7 @@ async def test_a_sender_that_gives_up_spoils_nothing(endpoint: Endpoint) -> None
     assert endpoint.receiver.in_flight == 0
 
 
-@pytest.mark.proves("stop", "rolling-restart")
+@pytest.mark.proves("stop")
 async def test_closing_records_what_waits(endpoint: Endpoint) -> None:
     """At the end waiting requests are committed and answered; later ones are rejected."""
     first = await held(endpoint)

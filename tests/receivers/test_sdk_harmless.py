@@ -30,7 +30,7 @@ def followed(receive: Any, **options: Any) -> tuple[TracerProvider, SdkSpanProce
     return provider, processor
 
 
-@pytest.mark.proves("no-wait", "database-hangs")
+@pytest.mark.proves("no-wait")
 def test_a_receiver_that_hangs_is_not_felt() -> None:
     """While the receiver hangs the agent continues; overflow is counted, and queued spans arrive later."""
     stuck = Stuck()
@@ -125,7 +125,7 @@ def test_flush_is_bounded_and_honest() -> None:
     provider.shutdown()
 
 
-@pytest.mark.proves("bounded-end", "database-hangs")
+@pytest.mark.proves("bounded-end")
 @pytest.mark.slow
 def test_flush_waits_two_seconds_at_most() -> None:
     """With any time-out of the caller a flush takes 2 s at most."""

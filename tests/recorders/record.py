@@ -101,70 +101,6 @@ class Recorder:
         (self.out / "truth.json").write_text(json.dumps(truth, indent=1) + "\n")
 
 
-def _openai(number: int, model: str, text: str, tools: list[tuple[str, Any]], call: dict[str, Any]) -> dict[str, Any]:
-    message: dict[str, Any] = {"role": "assistant", "content": text or None}
-    if tools:
-        message["tool_calls"] = [
-            {
-                "id": f"call_{number}_{i}",
-                "type": "function",
-                "function": {"name": name, "arguments": json.dumps(arguments)},
-            }
-            for i, (name, arguments) in enumerate(tools)
-        ]
-    return {
-        "id": f"chatcmpl-{os.getpid()}-{number}",
-        "object": "chat.completion",
-        "created": 1790000000 + number,
-        "model": model,
-        "choices": [{"index": 0, "message": message, "finish_reason": "tool_calls" if tools else "stop"}],
-        "usage": {
-            "prompt_tokens": call["input_total"],
-            "completion_tokens": call["output"],
-            "total_tokens": call["input_total"] + call["output"],
-            "prompt_tokens_details": {"cached_tokens": call["cached_read"]},
-        },
-    }
-
-
-def _openai_chunks(whole: dict[str, Any]) -> list[dict[str, Any]]:
-    base = {**{k: whole[k] for k in ("id", "created", "model")}, "object": "chat.completion.chunk"}
-    (choice,) = whole["choices"]
-    message = choice["message"]
-    deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
-    for i, tool in enumerate(message.get("tool_calls", ())):
-        deltas.append({"tool_calls": [{"index": i, **tool}]})
-    words = (message["content"] or "").split(" ")
-    deltas += [{"content": f"{word} "} for word in words if word]
-    chunks = [{**base, "choices": [{"index": 0, "delta": d, "finish_reason": None}]} for d in deltas]
-    chunks.append({**base, "choices": [{"index": 0, "delta": {}, "finish_reason": choice["finish_reason"]}]})
-    return [*chunks, {**base, "choices": [], "usage": whole["usage"]}]
-
-
-def _gemini(number: int, model: str, text: str, tools: list[tuple[str, Any]], call: dict[str, Any]) -> dict[str, Any]:
-    parts: list[dict[str, Any]] = [{"functionCall": {"name": n, "args": a}} for n, a in tools] or [{"text": text}]
-    return {
-        "responseId": f"resp-{os.getpid()}-{number}",
-        "modelVersion": model,
-        "candidates": [{"index": 0, "content": {"role": "model", "parts": parts}, "finishReason": "STOP"}],
-        "usageMetadata": {
-            "promptTokenCount": call["input_total"],
-            "candidatesTokenCount": call["output"],
-            "totalTokenCount": call["input_total"] + call["output"],
-            "cachedContentTokenCount": call["cached_read"],
-        },
-    }
-
-
-#: How each interface answers: whole, and in the parts of a stream.
-_FORMS: dict[str, tuple[Any, Any]] = {
-    "chat": (_openai, _openai_chunks),
-    "gemini": (_gemini, lambda whole: [whole]),
-    "responses": (wire_forms.response, wire_forms.response_events),
-    "messages": (wire_forms.message, wire_forms.message_events),
-}
-
-
 def _handler(recorder: Recorder) -> type[BaseHTTPRequestHandler]:
     forward = os.environ.get("SPANPOST_FORWARD")
 
@@ -219,16 +155,9 @@ def _handler(recorder: Recorder) -> type[BaseHTTPRequestHandler]:
                 if api == "messages":
                     why["type"] = "invalid_request_error"
                 return self._reply(call["error"], json.dumps({"type": "error", "error": why}).encode())
-            form, chunked = _FORMS[api]
-            whole = form(number, model, text, tools, call)
-            if not ("stream" in signal or asked.get("stream")):
-                return self._reply(200, json.dumps(whole).encode())
-            lines = []
-            for chunk in chunked(whole):
-                named = f"event: {chunk['type']}\n" if "type" in chunk else ""
-                lines.append(f"{named}data: {json.dumps(chunk)}\n\n")
-            lines += ["data: [DONE]\n\n"] if api == "chat" else []
-            return self._reply(200, "".join(lines).encode(), "text/event-stream")
+            whole = wire_forms.FORMS[api][0](number, model, text, tools, call)
+            kind, body = wire_forms.body(api, whole, is_stream="stream" in signal or bool(asked.get("stream")))
+            return self._reply(200, body, kind)
 
         def do_GET(self) -> None:
             self._reply(200, b'{"models": [], "data": []}')

@@ -1,8 +1,10 @@
-"""Answers of a model stub in the forms of OpenAI's responses and Anthropic's messages, whole and as events."""
+"""Answers of a model stub, whole and in the parts of a stream: OpenAI's responses and chat, Anthropic, Gemini."""
 
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable
 from typing import Any
 
 Tools = list[tuple[str, Any]]
@@ -23,7 +25,7 @@ def response(number: int, model: str, text: str, tools: Tools, call: dict[str, A
         "error": None, "incomplete_details": None, "instructions": None, "metadata": {}, "temperature": 1, "top_p": 1,
         "usage": {
             "input_tokens": call["input_total"], "input_tokens_details": {"cached_tokens": call["cached_read"]},
-            "output_tokens": call["output"], "output_tokens_details": {"reasoning_tokens": 0},
+            "output_tokens": call["output"], "output_tokens_details": {"reasoning_tokens": call.get("reasoning", 0)},
             "total_tokens": call["input_total"] + call["output"],
         },
     }  # fmt: skip
@@ -87,3 +89,84 @@ def message_events(whole: dict[str, Any]) -> list[dict[str, Any]]:
         events.append({"type": "content_block_stop", "index": place})
     why = {"stop_reason": whole["stop_reason"], "stop_sequence": None}
     return [*events, {"type": "message_delta", "delta": why, "usage": whole["usage"]}, {"type": "message_stop"}]
+
+
+def completion(number: int, model: str, text: str, tools: Tools, call: dict[str, Any]) -> dict[str, Any]:
+    """Return an OpenAI chat completion."""
+    message: dict[str, Any] = {"role": "assistant", "content": text or None}
+    if tools:
+        message["tool_calls"] = [
+            {
+                "id": f"call_{number}_{i}",
+                "type": "function",
+                "function": {"name": name, "arguments": json.dumps(arguments)},
+            }
+            for i, (name, arguments) in enumerate(tools)
+        ]
+    return {
+        "id": f"chatcmpl-{os.getpid()}-{number}",
+        "object": "chat.completion",
+        "created": 1790000000 + number,
+        "model": model,
+        "choices": [{"index": 0, "message": message, "finish_reason": "tool_calls" if tools else "stop"}],
+        "usage": {
+            "prompt_tokens": call["input_total"],
+            "completion_tokens": call["output"],
+            "total_tokens": call["input_total"] + call["output"],
+            "prompt_tokens_details": {"cached_tokens": call["cached_read"]},
+            "completion_tokens_details": {"reasoning_tokens": call.get("reasoning", 0)},
+        },
+    }
+
+
+def completion_chunks(whole: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the parts of a chat completion that is streamed."""
+    base = {**{k: whole[k] for k in ("id", "created", "model")}, "object": "chat.completion.chunk"}
+    (choice,) = whole["choices"]
+    message = choice["message"]
+    deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
+    for i, tool in enumerate(message.get("tool_calls", ())):
+        deltas.append({"tool_calls": [{"index": i, **tool}]})
+    words = (message["content"] or "").split(" ")
+    deltas += [{"content": f"{word} "} for word in words if word]
+    chunks = [{**base, "choices": [{"index": 0, "delta": d, "finish_reason": None}]} for d in deltas]
+    chunks.append({**base, "choices": [{"index": 0, "delta": {}, "finish_reason": choice["finish_reason"]}]})
+    return [*chunks, {**base, "choices": [], "usage": whole["usage"]}]
+
+
+def content(number: int, model: str, text: str, tools: Tools, call: dict[str, Any]) -> dict[str, Any]:
+    """Return a Gemini response."""
+    parts: list[dict[str, Any]] = [{"functionCall": {"name": n, "args": a}} for n, a in tools] or [{"text": text}]
+    return {
+        "responseId": f"resp-{os.getpid()}-{number}",
+        "modelVersion": model,
+        "candidates": [{"index": 0, "content": {"role": "model", "parts": parts}, "finishReason": "STOP"}],
+        "usageMetadata": {
+            "promptTokenCount": call["input_total"],
+            "candidatesTokenCount": call["output"] - call.get("reasoning", 0),
+            "thoughtsTokenCount": call.get("reasoning", 0),
+            "totalTokenCount": call["input_total"] + call["output"],
+            "cachedContentTokenCount": call["cached_read"],
+        },
+    }
+
+
+#: How each interface answers: whole, and in the parts of a stream.
+FORMS: dict[str, tuple[Callable[..., dict[str, Any]], Callable[[dict[str, Any]], list[dict[str, Any]]]]] = {
+    "chat": (completion, completion_chunks),
+    "gemini": (content, lambda whole: [whole]),
+    "responses": (response, response_events),
+    "messages": (message, message_events),
+}
+
+
+def body(api: str, whole: dict[str, Any], *, is_stream: bool) -> tuple[str, bytes]:
+    """Return the content type and the body of an answer."""
+    if not is_stream:
+        return "application/json", json.dumps(whole).encode()
+    lines = []
+    for part in FORMS[api][1](whole):
+        named = f"event: {part['type']}\n" if "type" in part else ""
+        lines.append(f"{named}data: {json.dumps(part)}\n\n")
+    lines += ["data: [DONE]\n\n"] if api == "chat" else []
+    return "text/event-stream", "".join(lines).encode()

@@ -51,7 +51,7 @@ async def test_messages_move_the_offset(store: PostgresStore) -> None:
     assert await store.offsets("h", [WHERE]) == {}
 
 
-@pytest.mark.proves("one-transaction", "rebalance")
+@pytest.mark.proves("one-transaction")
 async def test_the_second_of_two_owners_records_nothing(store: PostgresStore) -> None:
     """A consumer whose offset is not that of the database any more is refused, with all rows of its batch."""
     await store.record_consumed(at(None), [message(0, "one")])
@@ -62,7 +62,7 @@ async def test_the_second_of_two_owners_records_nothing(store: PostgresStore) ->
     assert await store.offsets("g", [WHERE]) == {WHERE: 1}
 
 
-@pytest.mark.proves("kafka", "rebalance")
+@pytest.mark.proves("kafka")
 @pytest.mark.parametrize("first", [None, 1])
 async def test_of_two_owners_at_the_same_moment_one_records(store: PostgresStore, first: int | None) -> None:
     """Two consumers of one partition that record at once: exactly one commits."""

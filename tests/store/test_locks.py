@@ -126,7 +126,7 @@ async def test_all_of_them_are_taken_where_somebody_has_very_many(two: tuple[Any
     assert taken == {MINE}
 
 
-@pytest.mark.proves("replicas", "deadlocks")
+@pytest.mark.proves("replicas")
 async def test_a_batch_waits_for_a_trace_that_somebody_holds_with_that_trace_alone(
     two: tuple[Any, Any], postgres_dsn: str
 ) -> None:

@@ -91,7 +91,7 @@ class Clock:
         return self.now
 
 
-@pytest.mark.proves("stall-waits", "replica-frozen")
+@pytest.mark.proves("stall-waits")
 async def test_after_a_freeze_the_whole_stall_timeout_passes_first() -> None:
     """A process that was frozen for an hour reports no stalled task at once, and every quiet one after the
     timeout.

@@ -68,7 +68,7 @@ async def test_one_pace_for_all_processes(postgres_dsn: str) -> None:
         assert len({d.ordering_key for d in out}) == 17
 
 
-@pytest.mark.proves("retry-after", "slack-down")
+@pytest.mark.proves("retry-after")
 async def test_one_probe_for_all_processes(postgres_dsn: str, database: Any) -> None:
     """After a pause one process probes, and the others wait for its result."""
     async with opened(postgres_dsn, 3) as stores:

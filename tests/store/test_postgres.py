@@ -328,7 +328,7 @@ async def test_replicas_come_to_the_same(postgres_dsn: str, store: PostgresStore
         await other.close()
 
 
-@pytest.mark.proves("delivered", "deadlocks")
+@pytest.mark.proves("delivered")
 async def test_two_dispatchers_never_hold_one_ordering_key(postgres_dsn: str, store: PostgresStore) -> None:
     """Processes that claim at once get different ordering keys, and each delivery goes out once."""
     other = PostgresStore(postgres_dsn, rules=ROUTED_RULES, pool_size=4)
@@ -460,7 +460,7 @@ async def test_a_lost_database_is_reported_in_time(postgres_server: str, store: 
     assert (await store.record(a_run("lost", trace=3))).events == 4
 
 
-@pytest.mark.proves("replicas", "deadlocks")
+@pytest.mark.proves("replicas")
 def test_the_batch_is_ordered_by_key() -> None:
     """Rows are written in order of their keys, so that two writers cannot deadlock."""
     from spanpost.store.audit import events

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import pytest
 
 from spanpost import semconv as c
 from spanpost.model.observations import Observation, Part
@@ -210,19 +211,21 @@ def test_what_an_agent_below_needs_rises_to_the_root() -> None:
     assert named(twin, "orchestrator").working_children == 0
 
 
-def test_a_run_whose_process_went_after_a_failed_call_says_why_the_call_failed() -> None:
+@pytest.mark.parametrize(("kind", "reason"), [("APIError", "interrupted"), ("APITimeoutError", "timed_out")])
+def test_a_run_whose_process_went_after_a_failed_call_says_why_the_call_failed(kind: str, reason: str) -> None:
     """The reason of an interrupted run is its last error, where its last call failed."""
     twin = Twin()
     gone = Observation(
         part=Part.LOG, trace_id=TRACE, span_id=bytes([1]) * 8, name=c.EVENT_SPAN_INTERRUPTED, at_ns=BASE + 9 * SECOND
     )
-    twin.record([span(1, 0, agent("ann"), is_open=True), span(2, 1, CALL), span(3, 1, FAILED)])
+    failed = Reading(role=Role.LLM, model="gpt-x", failure=Failure(type=kind, message="no"))
+    twin.record([span(1, 0, agent("ann"), is_open=True), span(2, 1, CALL), span(3, 1, failed)])
     twin.record([placed(gone, read(gone))])
     task = named(twin, "ann")
     assert task.error is not None
     assert (task.status, task.end_reason, task.error.type, task.error.message) == (
         "error",
-        "interrupted",
-        "APIError",
+        reason,
+        kind,
         "no",
     )

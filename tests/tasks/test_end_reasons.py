@@ -104,8 +104,14 @@ def test_the_reason_is_read_from_the_error(kind: str, said: str, reason: str) ->
         ("langchain.OpenAIError", "OpenAIError('code 400')", "code 400"),
         ("_OTHER", "{'message': 'Error in agent run', 'data': {'error': 'no tool'}}", "Error in agent run: no tool"),
         ("", "Error in agent run: {'error': 'tool book: full'}", "tool book: full"),
+        ("", "run status: error", ""),  # agno: the call that failed says why
         ("", "Max turns exceeded: {'max_turns': 3}", "Max turns exceeded (max_turns: 3)"),
         ("", 'GraphRecursionError("Recursion limit of 5 reached.\\nVisit https://x")', "Recursion limit of 5 reached."),
+        (
+            "ServiceResponseException",
+            """("<class 'a.OpenAI'> service failed to complete the prompt", BadRequestError('Error code: 400'))""",
+            "BadRequestError: Error code: 400",
+        ),
         ("AgentError", "Error while generating:\nError code: 400\nat x", "Error while generating: Error code: 400"),
     ],
 )  # fmt: skip

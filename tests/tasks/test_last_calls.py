@@ -124,3 +124,11 @@ def test_a_handover_by_an_exception_is_no_failure(status: Status) -> None:
     ended = msgspec.structs.replace(run(), status=status, exceptions=1, thrown=thrown)
     task = of_any_order([asked, tool(4, 3), ended])
     assert (task.status, task.error_count) == ("complete", 0)
+
+
+def test_an_exception_in_a_tool_without_an_answer_is_its_failure() -> None:
+    """LangSmith's export says OK of a tool that raised, and has the exception as an event of its span."""
+    raised = {"exceptions": 1, "thrown": ("Exception", "ValueError('no seat')", "")}
+    failed = msgspec.structs.replace(tool(4, 3), status=Status.OK, **raised)
+    task = of_any_order([model(3, 1, Status.OK, **ASKING), failed, model(5, 6, Status.OK, **ANSWERING), run()])
+    assert (task.status, task.tool_errors, task.error_count) == ("complete", 1, 1)

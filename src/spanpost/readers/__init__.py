@@ -289,10 +289,24 @@ def _reading(span: ReadSpan) -> Reading:
         said["is_interrupt"] = True
     elif o.thrown and is_handover(o.thrown[0], o.thrown[1]):
         said["is_handed_over"] = True
-    is_cancelled = o.thrown and o.status is not _STATUS_ERROR and is_cancel(o.thrown[0], o.thrown[1])
+    elif o.thrown and o.part is _PART_ENDED and _is_unanswered(role, said) and not is_cancel(*_thrown(o.thrown)):
+        said["failure"] = failure_of(*o.thrown)  # LangSmith's export sets OK although there was an exception
+    is_cancelled = o.thrown and o.status is not _STATUS_ERROR and is_cancel(*_thrown(o.thrown))
     if is_cancelled or said.get("status") == c.CANCELLED or c.SPAN_CANCELLED in o.attributes:
         said["is_cancelled"] = True
     return Reading(role=role, rule=span.rule, **said)
+
+
+def _is_unanswered(role: Role, said: dict[str, Any]) -> bool:
+    """Tell whether a call has no answer: an exception within it was not caught."""
+    usage = said.get("usage")
+    return (role is _TOOL and not said.get("has_no_result")) or (role is _LLM and (usage is None or not usage.is_known))
+
+
+def _thrown(thrown: tuple[str, str, str]) -> tuple[str, str]:
+    """Return type and message of an exception; LangSmith's export has the type within the message."""
+    failure = failure_of(thrown[0], thrown[1])
+    return failure.type, failure.message
 
 
 _TOTALS = frozenset({"total_input", "total_output", "input", "output", "cost"})

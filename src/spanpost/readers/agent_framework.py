@@ -7,13 +7,22 @@
 
 from __future__ import annotations
 
-from spanpost.model.readings import Role
+from typing import Final
+
+from spanpost.model.readings import Finish, Role
 from spanpost.readers.dialect import Dialect, ReadSpan
+
+#: Head of the tools by which an agent of a `HandoffBuilder` hands over.
+_HANDOFF: Final = '"name": "handoff_to_'
 
 
 def _refine(span: ReadSpan) -> None:
-    name = span.observation.name
-    if "gen_ai.operation.name" in span.attributes:
+    name, attributes = span.observation.name, span.attributes
+    if "gen_ai.operation.name" in attributes:
+        tools = attributes.get("gen_ai.tool.definitions")
+        has_ended_on_tools = span.role is Role.AGENT and span.inner.get("finish") is Finish.TOOLS
+        if has_ended_on_tools and type(tools) is str and _HANDOFF in tools:
+            span.inner.pop("finish")  # its workflow takes the call of such a tool, and no span says so
         return
     if name.startswith("workflow.run"):
         span.role, span.rule = Role.WORKFLOW, "agent-framework: workflow.run"

@@ -50,6 +50,8 @@ _RESULTS = ("gcp.vertex.agent.tool_response", "gen_ai.tool.call.result", "output
 _TYPED = re.compile(r"([A-Za-z_][\w.]{0,120}(?:Error|Exception|Interrupt|Exceeded|Failure|Timeout))[:(]\s*")
 #: An exception as its `repr`.
 _AS_CODE = re.compile(r"([A-Za-z_][\w.]{0,120})\((['\"])(.*)\2,?\)", re.DOTALL)
+#: An exception of words and of the exception that led to it (Semantic Kernel, Agent Framework): the second says why.
+_CAUSED = re.compile(r"\(\s*(['\"]).{1,400}?\1, ([A-Za-z_]\w{0,120})\((['\"])(.*)\3,?\)\)", re.DOTALL)
 #: Types that say nothing: LangSmith's export and JavaScript write them for all errors, Go the last for any text.
 _ANY = frozenset((
     "Exception", "BaseException", "builtins.Exception", "Error", "unknown", "_OTHER",
@@ -63,6 +65,8 @@ _ADDED = re.compile(r"([^:{}]{1,80}): \{'(\w{1,40})': (\d{1,9})\}\s*")
 _LISTED = re.compile(
     r"\{'message': '([^'{}]{1,200})', 'data': (?:\{'error': (['\"])(.*)\2\}|\{[^{}]{0,500}\}|None)\}\Z", re.DOTALL
 )
+#: A run's status in place of a reason (agno): the call that failed has the reason.
+_ONLY_STATUS = re.compile(r"run status: (?:error|failed)", re.IGNORECASE)
 _TRACEBACK = "Traceback (most recent call last)"
 _MESSAGE = 8192
 #: Characters that are read of the end of a log.
@@ -100,7 +104,7 @@ def is_interrupt(kind: str, message: str) -> bool:
 
 def is_handover(kind: str, message: str) -> bool:
     """Return whether an error is a handover to another agent."""
-    return _HANDOVER.match(kind or message) is not None
+    return _HANDOVER.match(kind) is not None or _HANDOVER.match(message) is not None
 
 
 def asks_person(attributes: Mapping[str, Any]) -> bool:
@@ -124,6 +128,8 @@ def failure_of(kind: str | None, message: str | None, log_tail: str = "") -> Fai
     message; what follows it is a log.
     """
     kind, message = kind or "", message or ""
+    if _ONLY_STATUS.fullmatch(message):
+        message = ""
     if kind in _ANY:  # LangSmith's export and JavaScript write it for all; the type may be in the message
         message = _without_type(message.strip(), kind)
         kind = ""
@@ -149,6 +155,9 @@ def _unwrapped(message: str, kind: str) -> str:
     whole = _AS_CODE.fullmatch(message[: 2 * _MESSAGE])
     if whole is not None and (not kind or whole.group(1) == kind.rpartition(".")[2]):
         return whole.group(3).replace("\\n", "\n")
+    caused = _CAUSED.fullmatch(message[: 2 * _MESSAGE])
+    if caused is not None:
+        return f"{caused.group(2)}: {caused.group(4)}".replace("\\n", "\n")
     wrapped = _WRAPPED.fullmatch(message[: 2 * _MESSAGE])
     if wrapped is not None:
         said = wrapped.group(3).replace('\\"', '"').replace("\\n", "\n")
@@ -313,7 +322,7 @@ def _error(o: Observation, said: dict[str, Any]) -> None:
     if is_handover(kind, message):
         return
     failure = failure_of(kind, message, log_of(a))
-    if is_cancel(kind, failure.message):
+    if is_cancel(failure.type, failure.message):
         said["is_cancelled"] = True
         return
     # The same exception has the same digest, whether and by which key a secret was taken out.

@@ -141,6 +141,11 @@ def _refine_call(span: ReadSpan, scope: str) -> None:
 
 #: LangChain names a model's run by its class. Without a parent it is a lone call, no run.
 _OF_A_MODEL = re.compile(r"Chat[A-Z]|LLM|OpenAI|Embeddings|Retriever")
+#: Instrumentations of models' clients: each of their spans is a call, though its kind is said at its end.
+_CLIENTS = re.compile(
+    r"openinference\.instrumentation\."
+    r"(?:anthropic|bedrock|google_genai|groq|instructor|litellm|mistralai|openai|portkey|vertexai)"
+)
 
 
 def _refine_unsaid(span: ReadSpan) -> None:
@@ -151,7 +156,8 @@ def _refine_unsaid(span: ReadSpan) -> None:
         and "openinference.span.kind" not in span.attributes
     ):
         span.role, span.rule = _STEP, "openinference: not said yet"
-        span.is_leaf = _OF_A_MODEL.search(span.observation.name) is not None
+        o = span.observation
+        span.is_leaf = _CLIENTS.fullmatch(o.origin.scope) is not None or _OF_A_MODEL.search(o.name) is not None
 
 
 #: All spans of these scopes are an agent's, whatever attributes they have so far.

@@ -187,7 +187,7 @@ _ID = re.compile(
 _VERB = re.compile(
     r"^(?:invoke_agent|invoke_workflow|invoke_swarm|invoke_graph|agent run:?|create_agent)\s+", re.IGNORECASE
 )
-_TAIL = re.compile(r"(?:\._execute_core|\.kickoff|\.workflow|\.agent|\.run|\.forward|\.__call__)$")
+_TAIL = re.compile(r"(?:\._execute_core|\.kickoff|\.workflow|\.agent|\.run|\.a?forward|\.acall|\.__call__)$")
 #: Constants that instrumentations write where they do not know the name (opentelemetry openai-agents-v2
 #: 0.1.0 among them).
 _NO_NAMES = frozenset(
@@ -262,7 +262,7 @@ def is_of_framework(title: str | None) -> bool:
 _DOING = re.compile(
     r"^(?:(?:execute_tool|execute_task|running tools?:?|tools/call|tool_call|chat)\s+|Tool\.)", re.IGNORECASE
 )
-_DONE_BY = re.compile(r"\.(?:run|tool|task|chat|_execute_core|kickoff|forward|__call__)$")
+_DONE_BY = re.compile(r"\.(?:run|tool|task|chat|_execute_core|kickoff|a?forward|acall|__call__)$")
 
 
 #: Spans of an agent's machinery, whatever the agent does.

@@ -13,8 +13,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from spanpost.model.observations import Observation
@@ -47,6 +50,16 @@ _LOCAL = (
     "tgi",
     "mlx",
 )
+
+
+def import_ahead() -> None:
+    """Import `httpx2` in the caller's thread, where genai-prices would import it in another.
+
+    The openai package uses the module as soon as it is in `sys.modules`, so a model call beside the import fails.
+    """
+    if find_spec("genai_prices") is not None:
+        with suppress(ImportError):
+            import_module("httpx2")
 
 
 #: Returns the row for a call with this many input tokens at this time.

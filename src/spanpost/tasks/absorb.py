@@ -312,7 +312,8 @@ def _tool(facts: Facts, o: Observation, key: bytes, name: str, has_failed: bool,
 def _failure(failure: Failure | None, o: Observation) -> FailureWords:
     if failure is None:
         return FailureWords("", o.status_message[:TEXT_CAP], "")
-    return FailureWords(failure.type[:200], (failure.message or o.status_message)[:TEXT_CAP], _tail(failure.log_tail))
+    message = failure.message or (o.status_message if failure.type else "")  # a failure without words has no reason
+    return FailureWords(failure.type[:200], message[:TEXT_CAP], _tail(failure.log_tail))
 
 
 def _tail(log: str) -> str:

@@ -48,6 +48,7 @@ _SERVICE = b"rw"
 RULES = {
     b"ra": "the tool call that was left open",
     b"rc": "the conversation's run that waited",
+    b"ri": "the same agent's run that waited",
     b"l": "a link to the former's trace",
 }
 
@@ -204,6 +205,8 @@ class RunMatching:
         if conversation:
             keys.append(candidates_key(subtree.tenant, b"c", conversation))
             candidate.talk = state_key(conversation_uid(subtree.tenant, service, subtree.agent_name, conversation))
+        elif (agent_id := value_of(facts.agent_id)) and (began_with or (waits and candidate.end_ns)):
+            keys.append(candidates_key(subtree.tenant, b"i", f"{service}\0{agent_id}"))
         # A run that waits may be resumed by one that is seen live and has done nothing yet.
         if (subtree.is_live and not candidate.end_ns and first is None) or (waits and candidate.end_ns):
             keys.append(candidates_key(subtree.tenant, b"w", service))

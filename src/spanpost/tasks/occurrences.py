@@ -94,7 +94,7 @@ class Occurrences:
             return
         around.is_failure_told = True
         uid = checkpoints.end_id(o, o.parent_id, _ERROR)
-        if self.seen.get(seen_key(p.domain, uid.bytes)) is not None:
+        if around.role is _LLM and self.seen.get(seen_key(p.domain, uid.bytes)) is not None:
             self.retracted.append(uid)
             self._retracted_at[uid] = len(self.found)
             around.error_count -= 1

@@ -182,7 +182,8 @@ def _interrupted(facts: Facts, rule: str, at_ns: int, key: str) -> TaskVerdict:
     """Return the verdict on a run whose process is gone: its last call failed, else only that is known."""
     failed = value_of(facts.failure)
     if failed is not None and last(facts).has_failed and (failed.type or failed.message):
-        return TaskVerdict(c.ERROR, rule, "interrupted", True, True, at_ns, failed)
+        why = end_reasons.of_failure(failed)
+        return TaskVerdict(c.ERROR, rule, why if why != "error" else "interrupted", True, True, at_ns, failed)
     reason = message(key)
     return TaskVerdict(c.ERROR, rule, "interrupted", True, True, at_ns, FailureWords("", worded(reason)[0], ""), reason)
 

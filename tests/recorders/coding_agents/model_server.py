@@ -13,6 +13,8 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from tests.recorders import wire_forms
+
 #: What the model does at each step of a script; after the last one it answers in text.
 SCRIPTS: dict[str, list[str]] = {
     "ok": ["read hello.txt", "run echo one"],
@@ -128,17 +130,20 @@ class ModelServer:
         number = next(self._ids)
         cached = 800 if step else 0
         used = {"input_total": 1000 + 10 * number, "output": 20 + number, "cached_read": cached, "reasoning": 7}
-        if api == "anthropic":
+        if api == "messages":
             used["reasoning"] = 0
-        said = None if tool is None else (tool, _arguments(verb, what, tool, tools[tool]), tools[tool].get("namespace"))
+        said = [(tool, _arguments(verb, what, tool, tools[tool]))] if tool else []
         self.calls.append(
             call
             | used
-            | {"cache_write": 0, "kind": "tools" if said else "text", "tools": [tool] if tool else [], "error": None}
+            | {"cache_write": 0, "kind": "tools" if tool else "text", "tools": [tool] if tool else [], "error": None}
         )
         answer = "It is done." if script else '{"title": "A task", "next_speaker": "user", "reasoning": "done"}'
         is_stream = bool(asked.get("stream")) or "stream" in path
-        return _WRITE[api](number, model, used, said, answer, is_stream)
+        whole = wire_forms.FORMS[api][0](number, model, "" if said else answer, said, used)
+        if tool and (namespace := tools[tool].get("namespace")):
+            whole["output"][0]["namespace"] = namespace
+        return 200, *wire_forms.body(api, whole, is_stream=is_stream)
 
 
 def _none(status: int) -> dict[str, Any]:
@@ -204,7 +209,7 @@ def _texts(parts: Any) -> str:
     return " ".join(str(part.get("text") or "") for part in parts or () if isinstance(part, dict))
 
 
-def _read_anthropic(asked: dict[str, Any]) -> tuple[str, int, dict[str, Any], str]:
+def _read_messages(asked: dict[str, Any]) -> tuple[str, int, dict[str, Any], str]:
     messages = []
     for one in asked.get("messages") or ():
         content = one.get("content")
@@ -255,169 +260,10 @@ def _read_gemini(asked: dict[str, Any]) -> tuple[str, int, dict[str, Any], str]:
     return (*_script(messages)[:2], tools, "")
 
 
-# --- writing answers --------------------------------------------------------------------------------------------------
-
-Said = tuple[str, dict[str, Any], str | None] | None
-
-
-def _events(said: list[dict[str, Any]]) -> tuple[int, str, bytes]:
-    text = "".join(f"event: {one['type']}\ndata: {json.dumps(one)}\n\n" for one in said)
-    return 200, "text/event-stream", text.encode()
-
-
-def _plain(chunks: list[dict[str, Any]], tail: str = "") -> tuple[int, str, bytes]:
-    return 200, "text/event-stream", ("".join(f"data: {json.dumps(one)}\n\n" for one in chunks) + tail).encode()
-
-
-def _write_anthropic(
-    n: int, model: str, used: dict[str, int], said: Said, text: str, is_stream: bool
-) -> tuple[int, str, bytes]:
-    fresh = {"input_tokens": used["input_total"] - used["cached_read"], "cache_read_input_tokens": used["cached_read"]}
-    usage = fresh | {"cache_creation_input_tokens": 0, "output_tokens": used["output"]}
-    if said:
-        block: dict[str, Any] = {"type": "tool_use", "id": f"toolu_{n:020x}", "name": said[0], "input": said[1]}
-        delta, reason = {"type": "input_json_delta", "partial_json": json.dumps(said[1])}, "tool_use"
-    else:
-        block, reason = {"type": "text", "text": text}, "end_turn"
-        delta = {"type": "text_delta", "text": text}
-    whole = {"id": f"msg_{n:020x}", "type": "message", "role": "assistant", "model": model, "content": [block]}
-    whole |= {"stop_reason": reason, "stop_sequence": None, "usage": usage}
-    if not is_stream:
-        return 200, "application/json", json.dumps(whole).encode()
-    empty = block | ({"input": {}} if said else {"text": ""})
-    return _events(
-        [
-            {
-                "type": "message_start",
-                "message": whole | {"content": [], "stop_reason": None, "usage": usage | {"output_tokens": 1}},
-            },
-            {"type": "content_block_start", "index": 0, "content_block": empty},
-            {"type": "content_block_delta", "index": 0, "delta": delta},
-            {"type": "content_block_stop", "index": 0},
-            {"type": "message_delta", "delta": {"stop_reason": reason, "stop_sequence": None}, "usage": usage},
-            {"type": "message_stop"},
-        ]
-    )
-
-
-def _write_responses(
-    n: int, model: str, used: dict[str, int], said: Said, text: str, is_stream: bool
-) -> tuple[int, str, bytes]:
-    if said:
-        item: dict[str, Any] = {
-            "type": "function_call",
-            "id": f"fc_{n:08x}",
-            "status": "completed",
-            "call_id": f"call_{n:08x}",
-        }
-        item |= {"name": said[0], "arguments": json.dumps(said[1])} | ({"namespace": said[2]} if said[2] else {})
-    else:
-        content = [{"type": "output_text", "text": text, "annotations": []}]
-        item = {"type": "message", "id": f"m_{n:08x}", "role": "assistant", "status": "completed", "content": content}
-    usage = {
-        "input_tokens": used["input_total"], "input_tokens_details": {"cached_tokens": used["cached_read"]},
-        "output_tokens": used["output"], "output_tokens_details": {"reasoning_tokens": used["reasoning"]},
-        "total_tokens": used["input_total"] + used["output"],
-    }  # fmt: skip
-    whole = {
-        "id": f"resp_{n:08x}",
-        "object": "response",
-        "model": model,
-        "status": "completed",
-        "output": [item],
-        "usage": usage,
-    }
-    if not is_stream:
-        return 200, "application/json", json.dumps(whole).encode()
-    begun = {"id": whole["id"], "object": "response", "status": "in_progress"}
-    at = {"item_id": item["id"], "output_index": 0}
-    if said:
-        arguments = {"arguments": item["arguments"]}
-        inner = [
-            {
-                "type": "response.output_item.added",
-                "output_index": 0,
-                "item": item | {"status": "in_progress", "arguments": ""},
-            },
-            {"type": "response.function_call_arguments.delta", **at, "delta": item["arguments"]},
-            {"type": "response.function_call_arguments.done", **at, **arguments},
-        ]
-    else:
-        part = {"type": "output_text", "text": "", "annotations": []}
-        at["content_index"] = 0
-        inner = [
-            {
-                "type": "response.output_item.added",
-                "output_index": 0,
-                "item": item | {"status": "in_progress", "content": []},
-            },
-            {"type": "response.content_part.added", **at, "part": part},
-            {"type": "response.output_text.delta", **at, "delta": text},
-            {"type": "response.output_text.done", **at, "text": text},
-            {"type": "response.content_part.done", **at, "part": part | {"text": text}},
-        ]
-    return _events(
-        [
-            {"type": "response.created", "response": begun},
-            {"type": "response.in_progress", "response": begun},
-            *inner,
-            {"type": "response.output_item.done", "output_index": 0, "item": item},
-            {"type": "response.completed", "response": whole},
-        ]
-    )
-
-
-def _write_chat(
-    n: int, model: str, used: dict[str, int], said: Said, text: str, is_stream: bool
-) -> tuple[int, str, bytes]:
-    message: dict[str, Any] = {"role": "assistant", "content": None if said else text}
-    if said:
-        function = {"name": said[0], "arguments": json.dumps(said[1])}
-        message["tool_calls"] = [{"index": 0, "id": f"call_{n:08x}", "type": "function", "function": function}]
-    usage = {
-        "prompt_tokens": used["input_total"], "prompt_tokens_details": {"cached_tokens": used["cached_read"]},
-        "completion_tokens": used["output"], "completion_tokens_details": {"reasoning_tokens": used["reasoning"]},
-        "total_tokens": used["input_total"] + used["output"],
-    }  # fmt: skip
-    head = {"id": f"chatcmpl-{n:08x}", "created": 1, "model": model}
-    reason = "tool_calls" if said else "stop"
-    if not is_stream:
-        choice = {"index": 0, "message": message, "finish_reason": reason}
-        return (
-            200,
-            "application/json",
-            json.dumps(head | {"object": "chat.completion", "choices": [choice], "usage": usage}).encode(),
-        )
-    head["object"] = "chat.completion.chunk"
-    return _plain(
-        [
-            head | {"choices": [{"index": 0, "delta": message, "finish_reason": None}]},
-            head | {"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]},
-            head | {"choices": [], "usage": usage},
-        ],
-        "data: [DONE]\n\n",
-    )
-
-
-def _write_gemini(
-    n: int, model: str, used: dict[str, int], said: Said, text: str, is_stream: bool
-) -> tuple[int, str, bytes]:
-    part: dict[str, Any] = {"functionCall": {"name": said[0], "args": said[1]}} if said else {"text": text}
-    usage = {
-        "promptTokenCount": used["input_total"], "candidatesTokenCount": used["output"] - used["reasoning"],
-        "thoughtsTokenCount": used["reasoning"], "cachedContentTokenCount": used["cached_read"],
-        "totalTokenCount": used["input_total"] + used["output"],
-    }  # fmt: skip
-    candidate = {"index": 0, "content": {"role": "model", "parts": [part]}, "finishReason": "STOP"}
-    whole = {"candidates": [candidate], "usageMetadata": usage, "modelVersion": model, "responseId": f"resp{n:08x}"}
-    return _plain([whole]) if is_stream else (200, "application/json", json.dumps(whole).encode())
-
-
 _APIS = {
-    "anthropic": r"/messages$",
+    "messages": r"/messages$",
     "responses": r"/responses$",
     "chat": r"/chat/completions$",
     "gemini": r":(stream)?[gG]enerateContent$",
 }
-_READ = {"anthropic": _read_anthropic, "responses": _read_responses, "chat": _read_chat, "gemini": _read_gemini}
-_WRITE = {"anthropic": _write_anthropic, "responses": _write_responses, "chat": _write_chat, "gemini": _write_gemini}
+_READ = {"messages": _read_messages, "responses": _read_responses, "chat": _read_chat, "gemini": _read_gemini}

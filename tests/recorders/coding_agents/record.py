@@ -1,10 +1,9 @@
 """Record the OpenTelemetry of genuine coding agents against a stub of their models.
 
-    python record.py AGENT RUN OUT [--programs DIR]
+    python -m tests.recorders.coding_agents.record AGENT RUN OUT --programs DIR
 
-writes OUT/AGENT/RUN/NNN-signal.pb and truth.json. DIR has the programs as npm installed them
-(`npm install PACKAGE` in a directory each). No test runs it. Nothing leaves the machine: models and telemetry are on
-loopback.
+writes OUT/AGENT/RUN/NNN-signal.pb and truth.json. DIR is where npm installed the programs. No test
+runs it. Nothing leaves the machine: models and telemetry are on loopback.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from typing import Any
 from uuid import uuid4
 
 import grpc
-from model_server import ModelServer, ModelServerHome
+from tests.recorders.coding_agents.model_server import ModelServer, ModelServerHome
 
 SIGNALS = ("traces", "logs", "metrics")
 

@@ -29,6 +29,8 @@ ANSWERS = {
     "calltimeout": ['tool:get_weather:{"city": "Oslo"}', "hang:"],
     "responses": ['tool:get_weather:{"city": "Oslo"}', "text:It rains in Oslo."],
     "approval2": ['tool:delete_file:{"path": "/tmp/x"}', "text:Deleted."],
+    # Its last call of all may not ask for a tool.
+    "maxsteps": ['tool:get_weather:{"city": "Oslo"}', 'tool:get_weather:{"city": "Bergen"}', "text:It rains."],
     "asked": ['tool:delete_file:{"path": "/tmp/x"}'],
 }
 enable_instrumentation()

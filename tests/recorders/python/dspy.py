@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """Scenarios of DSPy with openinference-instrumentation-dspy."""
 
 # /// script
@@ -16,16 +17,54 @@ DSPyInstrumentor().instrument()
 import dspy  # noqa: E402
 
 ANSWERS = {
-    "ok": ['tool:get_weather:{"city": "Oslo"}', 'tool:submit:{"answer": "It rains."}'],
-    "threads": ["turns:", 'tool:get_weather:{"city": "Oslo"}', 'tool:submit:{"answer": "It rains."}'],
-    "parallel": ["turns:", 'tool:get_weather:{"city": "Oslo"}', 'tool:submit:{"answer": "It rains."}'],
-    "module": ['tool:get_weather:{"city": "Oslo"}', 'tool:submit:{"answer": "It rains."}'],
-    "toolfail": ['tool:book_flight:{"city": "Oslo"}', 'tool:submit:{"answer": "It is not booked."}'],
+    "ok": [
+        'text:[[ ## next_thought ## ]]\nI go on.\n\n[[ ## next_tool_name ## ]]\nget_weather\n\n[[ ## next_tool_args ## ]]\n{"city": "Oslo"}\n\n[[ ## completed ## ]]',
+        "text:[[ ## next_thought ## ]]\nI go on.\n\n[[ ## next_tool_name ## ]]\nfinish\n\n[[ ## next_tool_args ## ]]\n{}\n\n[[ ## completed ## ]]",
+        "text:[[ ## reasoning ## ]]\nIt is so.\n\n[[ ## answer ## ]]\nIt rains.\n\n[[ ## completed ## ]]",
+    ],
+    "module": [
+        'text:[[ ## next_thought ## ]]\nI go on.\n\n[[ ## next_tool_name ## ]]\nget_weather\n\n[[ ## next_tool_args ## ]]\n{"city": "Oslo"}\n\n[[ ## completed ## ]]',
+        "text:[[ ## next_thought ## ]]\nI go on.\n\n[[ ## next_tool_name ## ]]\nfinish\n\n[[ ## next_tool_args ## ]]\n{}\n\n[[ ## completed ## ]]",
+        "text:[[ ## reasoning ## ]]\nIt is so.\n\n[[ ## answer ## ]]\nIt rains.\n\n[[ ## completed ## ]]",
+    ],
+    "toolfail": [
+        'text:[[ ## next_thought ## ]]\nI go on.\n\n[[ ## next_tool_name ## ]]\nbook_flight\n\n[[ ## next_tool_args ## ]]\n{"city": "Oslo"}\n\n[[ ## completed ## ]]',
+        "text:[[ ## next_thought ## ]]\nI go on.\n\n[[ ## next_tool_name ## ]]\nfinish\n\n[[ ## next_tool_args ## ]]\n{}\n\n[[ ## completed ## ]]",
+        "text:[[ ## reasoning ## ]]\nIt is so.\n\n[[ ## answer ## ]]\nIt rains.\n\n[[ ## completed ## ]]",
+    ],
+    "err400": [
+        'text:[[ ## next_thought ## ]]\nI go on.\n\n[[ ## next_tool_name ## ]]\nget_weather\n\n[[ ## next_tool_args ## ]]\n{"city": "Oslo"}\n\n[[ ## completed ## ]]',
+        "error:400",
+    ],
+    "err500": [
+        'text:[[ ## next_thought ## ]]\nI go on.\n\n[[ ## next_tool_name ## ]]\nget_weather\n\n[[ ## next_tool_args ## ]]\n{"city": "Oslo"}\n\n[[ ## completed ## ]]',
+        "error:500",
+    ],
+    "timeout": [
+        'text:[[ ## next_thought ## ]]\nI go on.\n\n[[ ## next_tool_name ## ]]\nget_weather\n\n[[ ## next_tool_args ## ]]\n{"city": "Oslo"}\n\n[[ ## completed ## ]]',
+        "hang:",
+    ],
+    "cancel": [
+        'text:[[ ## next_thought ## ]]\nI go on.\n\n[[ ## next_tool_name ## ]]\nget_weather\n\n[[ ## next_tool_args ## ]]\n{"city": "Oslo"}\n\n[[ ## completed ## ]]',
+        "hang:",
+    ],
     "alone": ["text:[[ ## answer ## ]]\nIt rains.\n[[ ## completed ## ]]"],
     "maxsteps": [
-        'tool:get_weather:{"city": "Oslo"}',
-        'tool:get_weather:{"city": "Bergen"}',
-        'tool:submit:{"answer": "It rains."}',
+        'text:[[ ## next_thought ## ]]\nI go on.\n\n[[ ## next_tool_name ## ]]\nget_weather\n\n[[ ## next_tool_args ## ]]\n{"city": "Oslo"}\n\n[[ ## completed ## ]]',
+        'text:[[ ## next_thought ## ]]\nI go on.\n\n[[ ## next_tool_name ## ]]\nget_weather\n\n[[ ## next_tool_args ## ]]\n{"city": "Oslo"}\n\n[[ ## completed ## ]]',
+        "text:[[ ## reasoning ## ]]\nIt is so.\n\n[[ ## answer ## ]]\nIt rains.\n\n[[ ## completed ## ]]",
+    ],
+    "parallel": [
+        "text:[[ ## next_thought ## ]]\nI go on.\n\n[[ ## next_tool_name ## ]]\nfinish\n\n[[ ## next_tool_args ## ]]\n{}\n\n[[ ## completed ## ]]",
+        "text:[[ ## next_thought ## ]]\nI go on.\n\n[[ ## next_tool_name ## ]]\nfinish\n\n[[ ## next_tool_args ## ]]\n{}\n\n[[ ## completed ## ]]",
+        "text:[[ ## next_thought ## ]]\nI go on.\n\n[[ ## next_tool_name ## ]]\nfinish\n\n[[ ## next_tool_args ## ]]\n{}\n\n[[ ## completed ## ]]",
+        "text:[[ ## reasoning ## ]]\nIt is so.\n\n[[ ## answer ## ]]\nIt rains.\n\n[[ ## completed ## ]]",
+    ],
+    "threads": [
+        "text:[[ ## next_thought ## ]]\nI go on.\n\n[[ ## next_tool_name ## ]]\nfinish\n\n[[ ## next_tool_args ## ]]\n{}\n\n[[ ## completed ## ]]",
+        "text:[[ ## next_thought ## ]]\nI go on.\n\n[[ ## next_tool_name ## ]]\nfinish\n\n[[ ## next_tool_args ## ]]\n{}\n\n[[ ## completed ## ]]",
+        "text:[[ ## next_thought ## ]]\nI go on.\n\n[[ ## next_tool_name ## ]]\nfinish\n\n[[ ## next_tool_args ## ]]\n{}\n\n[[ ## completed ## ]]",
+        "text:[[ ## reasoning ## ]]\nIt is so.\n\n[[ ## answer ## ]]\nIt rains.\n\n[[ ## completed ## ]]",
     ],
 }
 
@@ -35,7 +74,7 @@ def react(*tools: Any, limit: float = 30, **more: Any) -> Any:
     return dspy.ReAct("question -> answer", tools=[*(tools or (common.get_weather,))], **more)
 
 
-class WeatherDesk(dspy.Module):  # type: ignore[misc]
+class WeatherProgram(dspy.Module):  # type: ignore[misc]
     """A program of its own."""
 
     def __init__(self) -> None:
@@ -66,7 +105,7 @@ if __name__ == "__main__":
     common.main(
         {
             "ok": lambda: react()(question="Weather in Oslo?"),
-            "module": lambda: WeatherDesk()(question="Weather in Oslo?"),
+            "module": lambda: WeatherProgram()(question="Weather in Oslo?"),
             "toolfail": lambda: react(common.book_flight)(question="Book a flight to Oslo."),
             "err400": lambda: react()(question="Weather in Oslo?"),
             "err500": lambda: react()(question="Weather in Oslo?"),

@@ -57,7 +57,7 @@ async def test_a_row_of_a_late_commit_is_sealed(store: PostgresStore, database: 
     assert await doubled(database) == 0
 
 
-@pytest.mark.proves("named", "deadlocks")
+@pytest.mark.proves("named")
 async def test_two_sealers_make_one_log(store: PostgresStore, database: Any, postgres_dsn: str) -> None:
     """Two sealers at the same time, while rows are recorded, give every row one leaf of a valid log."""
     key = Ed25519PrivateKey.generate()
