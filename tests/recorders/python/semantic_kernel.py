@@ -73,7 +73,7 @@ class Weather:
 
 def agent(name: str = "weather_agent", limit: float = 30) -> ChatCompletionAgent:
     service = OpenAIChatCompletion(common.MODEL, async_client=AsyncOpenAI(max_retries=0, timeout=limit))
-    return ChatCompletionAgent(service=service, name=name, description=name, plugins={"Weather": Weather()})
+    return ChatCompletionAgent(service=service, name=name, description=name, plugins=[Weather()])
 
 
 async def stream() -> None:
