@@ -217,6 +217,29 @@ for pid in children:
     assert sorted(ended) == sorted([f"s{n}" for n in range(300)] + ["child 50", "child 150", "child 250"])
 
 
+@pytest.mark.proves("forks", "fork")
+def test_two_hundred_forks_during_traffic(tmp_path: Path) -> None:
+    """Of two hundred forks during traffic each child and the parent are followed, each span once, and none hangs."""
+    received = run(
+        tmp_path,
+        """
+handle = join(receive)
+tracer = trace.get_tracer("t")
+for number in range(200):
+    tracer.start_span(f"s{number}").end()
+    if (pid := os.fork()) == 0:
+        tracer.start_span(f"child {number}").end()
+        os._exit(0 if handle.flush() else 3)
+    if number % 4 == 0:
+        tracer.start_span(f"t{number}").end()
+    assert os.waitpid(pid, 0)[1] == 0
+""",
+    )
+    ended = [r["name"] for r in received if r["part"] == "ENDED"]
+    names = [f"{kind}{n}" for kind in ("s", "child ") for n in range(200)] + [f"t{n}" for n in range(0, 200, 4)]
+    assert sorted(ended) == sorted(names)
+
+
 def test_a_fork_that_ran_no_hooks(tmp_path: Path) -> None:
     """After a fork without Python's hooks, the pid reveals it, and a worker is started anew."""
     received = run(
