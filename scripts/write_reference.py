@@ -223,7 +223,7 @@ def dialects_page() -> str:
         "Each ran with `spanpost.attach()` and a stub for its models, at its newest version of that day; every message "
         "was read in the order in which Slack would show it (`tests/recorders/python/live.py`). The names are "
         "scenarios of that program. *not on the wire*: the telemetry does not say what a person would look for, such "
-        "as a time limit of the caller, which is told as cancelled.",
+        "as a time limit of the caller, which is shown as cancelled.",
         seen_live(),
     ]
     for dialect in DIALECTS:

@@ -100,8 +100,8 @@ def test_a_run_after_which_much_is_done_is_as_its_root_says() -> None:
     assert (task.status, task.tool_calls) == ("complete", 9)
 
 
-def test_a_failure_on_its_way_up_through_calls_is_told_once() -> None:
-    """Of calls within each other that fail, the innermost tells it, in any order; each attempt tells its own."""
+def test_a_failure_on_its_way_up_through_calls_is_reported_once() -> None:
+    """Of calls within each other that fail, the innermost reports it, in any order; each attempt reports its own."""
     said = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m"}
 
     def failing(span: int, parent: int, start: int, end: int) -> Observation:
@@ -117,8 +117,8 @@ def test_a_failure_on_its_way_up_through_calls_is_told_once() -> None:
 
 
 @pytest.mark.parametrize("status", [Status.OK, Status.ERROR])
-def test_a_handover_by_an_exception_is_no_failure(status: Status) -> None:
-    """LangGraph hands over to another agent of the parent graph by a ParentCommand, which passes through spans."""
+def test_a_handoff_by_an_exception_is_no_failure(status: Status) -> None:
+    """LangGraph goes to another agent of the parent graph by a ParentCommand, which passes through spans."""
     asked = model(3, 1, Status.OK, **ASKING)
     thrown = ("langgraph.errors.ParentCommand", "Command(graph='desk', goto='expert')", "")
     ended = msgspec.structs.replace(run(), status=status, exceptions=1, thrown=thrown)

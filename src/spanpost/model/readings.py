@@ -314,10 +314,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     failure: Failure | None = None
     #: It looks like a failure and is a wait for a person (GraphInterrupt, WaitingForEvent).
     is_interrupt: bool = False
-    #: It looks like a failure and hands over to another agent (LangGraph's ParentCommand).
-    is_handed_over: bool = False
-    #: The run was cancelled on purpose.
-    is_cancelled: bool = False
+    is_handoff: bool = False  #: It looks like a failure and is a handoff to another agent (ParentCommand).
+    is_cancelled: bool = False  #: The run was cancelled on purpose.
     reports: EventReport = EventReport.NOTHING
     message: str | None = None
     #: The message in spanpost's words; `message` is then None.

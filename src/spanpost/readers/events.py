@@ -21,31 +21,13 @@ from spanpost.readers.dialect import DIRECT
 from spanpost.readers.evaluations import rating, read_evaluation
 from spanpost.readers.session_records import Cli
 from spanpost.readers.sessions import of_hook, read_session, read_span_event
+from spanpost.readers.stops import INTERRUPT, is_cancel, is_handoff, is_interrupt
 from spanpost.readers.wrapped_errors import MESSAGE, unwrapped
 from spanpost.text.secrets import unhashed
 
 #: The empty reading: shared, because most events have it.
 NOTHING = Reading()
 
-#: A wait for a person that looks like a failure: LangGraph (in JavaScript the interrupts as JSON), llama-index,
-#: pydantic-ai's deferred tools, strands, ADK's confirmation, Eino.
-INTERRUPT = re.compile(
-    r"\b(?:GraphInterrupt|NodeInterrupt|WaitingForEvent|InterruptException|CallDeferred|ApprovalRequired|InterruptSignal"
-    r"|\w{0,80}InterruptError)\b|^\(?Interrupt\("
-    r'|^\W{0,20}\[\s*\{\s*"(?:(?:interrupt_)?id": ?"[^"]{0,100}",\s*"value"|value":.{0,300}?"when": ?"during")'
-    r"|requires (?:confirmation|approval), please approve or reject|\binterrupt signal: ID=",
-    re.DOTALL,
-)
-#: A handover to another agent that looks like a failure: LangGraph's `Command(graph=Command.PARENT)`.
-_HANDOVER = re.compile(r"(?:[\w.]{0,80}\.)?ParentCommand\b")
-_CANCELLED = frozenset({"CancelledError", "KeyboardInterrupt", "TaskCancelled", "OperationCanceledError"})
-_CANCELLED |= {"AbortError", "APIUserAbortError"}
-#: JavaScript's aborts, whose type is often no more than ``Error``.
-_ABORTED = re.compile(
-    r"(?:Error: )*(?:Abort(?:ed)?|Request was aborted|(?:This|The) operation was aborted"
-    r"|\w[\w ]{0,40} process aborted by user|context canceled)"
-    r"\.?"
-)
 #: Attributes with a tool's result.
 _RESULTS = ("gcp.vertex.agent.tool_response", "gen_ai.tool.call.result", "output.value", "genkit:output")
 _TYPED = re.compile(r"([A-Za-z_][\w.]{0,120}(?:Error|Exception|Interrupt|Exceeded|Failure|Timeout))[:(]\s*")
@@ -87,16 +69,6 @@ def is_meter(name: str) -> bool:
     return name in _METERS
 
 
-def is_interrupt(kind: str, message: str) -> bool:
-    """Return whether an error is a wait for a person."""
-    return INTERRUPT.search(kind) is not None or INTERRUPT.search(message, 0, 400) is not None
-
-
-def is_handover(kind: str, message: str) -> bool:
-    """Return whether an error is a handover to another agent."""
-    return _HANDOVER.match(kind) is not None or _HANDOVER.match(message) is not None
-
-
 def asks_person(attributes: Mapping[str, Any]) -> bool:
     """Return whether a tool's result says that a person must confirm the call first."""
     for name in _RESULTS:
@@ -104,11 +76,6 @@ def asks_person(attributes: Mapping[str, Any]) -> bool:
         if type(said) is str and "please approve or reject" in said[:400]:
             return INTERRUPT.search(said, 0, 400) is not None
     return False
-
-
-def is_cancel(kind: str, message: str = "") -> bool:
-    """Return whether an error is a stop on purpose."""
-    return kind.rpartition(".")[2] in _CANCELLED or _ABORTED.fullmatch(message) is not None
 
 
 def failure_of(kind: str | None, message: str | None, log_tail: str = "") -> Failure:
@@ -289,7 +256,7 @@ def _error(o: Observation, said: dict[str, Any]) -> None:
     if is_interrupt(kind, message):
         said["is_interrupt"] = True
         return
-    if is_handover(kind, message):
+    if is_handoff(kind, message):
         return
     failure = failure_of(kind, message, log_of(a))
     if is_cancel(failure.type, failure.message):

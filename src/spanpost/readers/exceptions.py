@@ -7,11 +7,12 @@ from typing import Any
 from spanpost.model.observations import Observation, Part
 from spanpost.model.readings import Role
 from spanpost.readers.dialect import ReadSpan
-from spanpost.readers.events import failure_of, is_cancel, is_handover, is_interrupt, log_of
+from spanpost.readers.events import failure_of, log_of
+from spanpost.readers.stops import is_cancel, is_handoff, is_interrupt
 
 
 def read_failure(span: ReadSpan) -> None:
-    """Read why a span failed, or that its error is a wait, a handover or a stop."""
+    """Read why a span failed, or that its error is a wait, a handoff or a stop."""
     o, said, inner = span.observation, span.said, span.inner
     thrown, message, stack = o.thrown or ("", "", "")
     message = o.status_message or inner.get("error_message") or message
@@ -21,8 +22,8 @@ def read_failure(span: ReadSpan) -> None:
     if is_interrupt(failure.type, message or failure.message):
         said["is_interrupt"] = True
         said.pop("failure", None)
-    elif is_handover(failure.type, failure.message):
-        said["is_handed_over"] = True
+    elif is_handoff(failure.type, failure.message):
+        said["is_handoff"] = True
         said.pop("failure", None)
     elif is_cancel(failure.type, failure.message):
         said["is_cancelled"] = True
@@ -32,7 +33,7 @@ def read_failure(span: ReadSpan) -> None:
 
 
 def read_exception(o: Observation, role: Role, said: dict[str, Any]) -> None:
-    """Read what an exception says of its span: a wait, a handover, a stop, or the failure of a call.
+    """Read what an exception says of its span: a wait, a handoff, a stop, or the failure of a call.
 
     LangSmith's export sets OK although there was an exception, whose type is within the message.
     """
@@ -40,8 +41,8 @@ def read_exception(o: Observation, role: Role, said: dict[str, Any]) -> None:
     if is_interrupt(kind, message):
         said["is_interrupt"] = True
         return
-    if is_handover(kind, message):
-        said["is_handed_over"] = True
+    if is_handoff(kind, message):
+        said["is_handoff"] = True
         return
     failure = failure_of(kind, message, stack)
     if is_cancel(failure.type, failure.message):

@@ -242,8 +242,8 @@ def _doing(facts: Facts, o: Observation, r: Reading, key: bytes, begins: int) ->
 def _ended(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, is_ending: bool) -> None:
     at = o.at_ns
     failure = r.failure
-    has_failed = (failure is not None or o.status is _ERROR) and not (r.is_interrupt or r.is_handed_over)
-    if o.exceptions and not (has_failed or r.is_interrupt or r.is_handed_over or r.has_no_result):
+    has_failed = (failure is not None or o.status is _ERROR) and not (r.is_interrupt or r.is_handoff)
+    if o.exceptions and not (has_failed or r.is_interrupt or r.is_handoff or r.has_no_result):
         # LangSmith's export sets OK although there was an exception. A call that was answered did not fail.
         has_failed = role is _TOOL or (role is _LLM and (r.usage is None or not r.usage.is_known))
     if role is _LLM:
@@ -282,9 +282,9 @@ def _ended(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, is_
         facts.failure = newest(facts.failure, (1 if is_ending else 0) if any(words) else -1, at, key, words)
     if is_ending:
         shown = _failure(failure, o) if has_failed else FailureWords("", "", "")
-        is_well = o.status is _OK or r.is_handed_over
+        is_well = o.status is _OK or r.is_handoff
         outcome = "cancelled" if r.is_cancelled else "error" if has_failed else "ok" if is_well else "unset"
-        if o.exceptions and role != _TASK and not r.is_handed_over and outcome in ("ok", "unset"):
+        if o.exceptions and role != _TASK and not r.is_handoff and outcome in ("ok", "unset"):
             facts.exception = newest(facts.exception, 0, at, key, True)
         closed = SpanEnd(at, key, outcome, shown.type, shown.message, int(r.finish) if role is not _LLM else 0)
         if facts.ending.closed is None or closed > facts.ending.closed:

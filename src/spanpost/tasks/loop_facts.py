@@ -150,7 +150,7 @@ def call_of(o: Observation, r: Reading, hashed: CallHash) -> ToolCall:
 
 def has_failed(o: Observation, r: Reading) -> bool:
     """Tell whether a tool call failed."""
-    return not (r.is_interrupt or r.is_handed_over) and (r.failure is not None or o.status is Status.ERROR)
+    return not (r.is_interrupt or r.is_handoff) and (r.failure is not None or o.status is Status.ERROR)
 
 
 def turn_of(o: Observation, r: Reading) -> Turn:

@@ -48,8 +48,8 @@ class Occurrences:
         """Report an occurrence, unless an earlier copy of it was reported."""
         o, r = p.observation, p.reading
         if kind is _ERROR and o.part is _ENDED and r.role is _LLM:
-            self._tell_failure_once(tree, p)
-            if node.is_failure_told:
+            self._report_failure_once(tree, p)
+            if node.is_failure_reported:
                 return
         if p.occurrence is not None and p.occurrence[0] is kind:
             _, id, key = p.occurrence
@@ -83,16 +83,16 @@ class Occurrences:
         is_doubtful = o.name in c.EXCEPTION_EVENTS and not r.task_id
         self.found.append((checkpoints.checkpoint_of(o, r, kind, id, uid, owner), tree.domain, is_doubtful))
 
-    def _tell_failure_once(self, tree: SpanTree, p: Placed) -> None:
-        """Mark the call around a failed model call, whose failure is the same on its way up, and retract what it told.
+    def _report_failure_once(self, tree: SpanTree, p: Placed) -> None:
+        """Mark the call around a failed model call, whose failure is the same on its way up, and retract its report.
 
         Frameworks whose models wrap each other have a span for each (LlamaIndex).
         """
         o = p.observation
         around = tree.nodes.get(o.parent_id) if o.parent_id not in (b"", o.span_id) else None
-        if around is None or around.is_failure_told:
+        if around is None or around.is_failure_reported:
             return
-        around.is_failure_told = True
+        around.is_failure_reported = True
         uid = checkpoints.end_id(o, o.parent_id, _ERROR)
         if around.role is _LLM and self.seen.get(seen_key(p.domain, uid.bytes)) is not None:
             self.retracted.append(uid)

@@ -73,8 +73,8 @@ class Node(msgspec.Struct, omit_defaults=True, array_like=True, gc=False):
     model: str = ""
     #: Errors reported on this span.
     error_count: int = 0
-    #: A model call below it told its failure: of a model call, which then is around that call, the same failure.
-    is_failure_told: bool = False
+    #: A model call below it reported its failure, which is the same failure where this is a model call, too.
+    is_failure_reported: bool = False
     #: Of a run that continues another: tool calls that it makes again, because they asked a person in the other.
     repeated_tools: int = 0
     #: Of a request, the handling of a queue's message (1) or a job (0) that is no agent's: which, its start and its

@@ -144,7 +144,7 @@ def versions_of(venv: Path, packages: list[str]) -> dict[str, str]:
     return {name: known[name] for name in (re.split(r"[\[<>=~! ]", package)[0] for package in packages)}
 
 
-def told(preview: Path) -> list[str]:
+def shown_calls(preview: Path) -> list[str]:
     """Return a line for each of Slack's calls, in order, with a letter for each message."""
     lines: list[str] = []
     names: dict[str, str] = {}
@@ -229,7 +229,7 @@ def run(program: Program, scenario: str, answers: list[str], database: str, capt
         server.shutdown()
         lines = [f"\n## {name}: exit {status}, {time.monotonic() - clock:.1f} s"]
         lines += [f"  | {line[:400]}" for line in output[-4000:].splitlines()]
-        lines += told(preview)
+        lines += shown_calls(preview)
         lines += [f"  = {_row(task)}" for task in asyncio.run(rows(database))]
         if captures:
             stub.finish()
@@ -252,7 +252,7 @@ def _row(task: Task) -> str:
     )
 
 
-def note(framework: str, versions: dict[str, str], scenarios: list[str], is_told: bool) -> None:
+def note(framework: str, versions: dict[str, str], scenarios: list[str], is_right: bool) -> None:
     """Write down what was seen of a framework at its versions; other versions' scenarios are forgotten."""
     known = json.loads(SEEN.read_text()) if SEEN.exists() else {}
     entry = known.get(framework, {})
@@ -260,8 +260,8 @@ def note(framework: str, versions: dict[str, str], scenarios: list[str], is_told
         entry = {"versions": versions, "scenarios": [], "not_on_the_wire": []}
     right, silent = set(entry["scenarios"]), set(entry["not_on_the_wire"])
     entry["seen"] = f"{datetime.now(UTC):%Y-%m-%d}"
-    entry["scenarios"] = sorted(right | set(scenarios) if is_told else right - set(scenarios))
-    entry["not_on_the_wire"] = sorted(silent - set(scenarios) if is_told else silent | set(scenarios))
+    entry["scenarios"] = sorted(right | set(scenarios) if is_right else right - set(scenarios))
+    entry["not_on_the_wire"] = sorted(silent - set(scenarios) if is_right else silent | set(scenarios))
     known[framework] = entry
     SEEN.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
 

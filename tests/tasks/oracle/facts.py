@@ -599,7 +599,7 @@ def _is_beside(n: Note, role: Role) -> bool:
 def has_failed(n: Note, role: Role) -> bool:
     """Return whether an ended span failed; a call may say OK over an exception."""
     r = n.r
-    if r.is_interrupt or r.is_handed_over:
+    if r.is_interrupt or r.is_handoff:
         return False
     if r.failure is not None or n.o.status is Status.ERROR:
         return True
@@ -612,7 +612,7 @@ def _outcome(n: Note, role: Role) -> str:
         return "cancelled"
     if has_failed(n, role):
         return "error"
-    return "ok" if n.o.status is Status.OK or n.r.is_handed_over else "unset"
+    return "ok" if n.o.status is Status.OK or n.r.is_handoff else "unset"
 
 
 def _words(failure: Failure | None, n: Note) -> tuple[str, str, str]:

@@ -57,8 +57,8 @@ def occurrences(traces: list[Trace]) -> list[Occurrence]:
     for trace in traces:
         found: dict[UUID, Occurrence] = {}
         decided = set()
-        # A failed model call around another that failed: the one within tells the failure.
-        told_below = {
+        # A failed model call around another that failed: the one within reports the failure.
+        reported_below = {
             n.o.parent_id
             for span in trace.order
             for n in span.copies
@@ -67,7 +67,7 @@ def occurrences(traces: list[Trace]) -> list[Occurrence]:
         for span in trace.order:
             for n in span.owner.notes if span.owns_subtree else ():
                 kind = _kind(n, n.r.role if n.is_span else trace.spans[n.o.span_id].role)
-                if kind is None or (_is_failed_call(n) and n.o.span_id in told_below):
+                if kind is None or (_is_failed_call(n) and n.o.span_id in reported_below):
                     continue
                 one = Occurrence(_id(n, kind), kind, n, span)
                 if one.id not in found or _rank(one) < _rank(found[one.id]):
