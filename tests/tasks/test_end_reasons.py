@@ -112,6 +112,11 @@ def test_the_reason_is_read_from_the_error(kind: str, said: str, reason: str) ->
             """("<class 'a.OpenAI'> service failed to complete the prompt", BadRequestError('Error code: 400'))""",
             "BadRequestError: Error code: 400",
         ),
+        (
+            "<class 'sk.ServiceResponseException'>",
+            """ServiceResponseException: ("<class 'a.OpenAI'> failed", BadRequestError('Error code: 400'))""",
+            "BadRequestError: Error code: 400",
+        ),
         ("AgentError", "Error while generating:\nError code: 400\nat x", "Error while generating: Error code: 400"),
     ],
 )  # fmt: skip

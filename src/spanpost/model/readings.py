@@ -23,8 +23,7 @@ class Role(IntEnum):
     OTHER = 0
     #: A part of an agent's machinery: a turn, a node, a cycle. Transparent for placement.
     STEP = 1
-    #: A model call.
-    LLM = 2
+    LLM = 2  # a model call
     TOOL = 3
     #: Root spans: they own the subtree below them.
     AGENT = 4
@@ -46,8 +45,7 @@ class Finish(IntEnum):
 
     UNKNOWN = 0
     STOP = 1
-    #: It calls tools.
-    TOOLS = 2
+    TOOLS = 2  # it calls tools
     LENGTH = 3
     FILTER = 4
     ERROR = 5

@@ -36,6 +36,8 @@ _ANY = frozenset((
     "Exception", "BaseException", "builtins.Exception", "Error", "unknown", "_OTHER",
     "*errors.errorString", "*errors.joinError", "*fmt.wrapError", "*fmt.wrapErrors",
 ))  # fmt: skip
+#: A class as Python writes it (Semantic Kernel).
+_CLASS = re.compile(r"<class '([\w.]{1,200})'>")
 #: A run's status in place of a reason (agno): the call that failed has the reason.
 _ONLY_STATUS = re.compile(r"run status: (?:error|failed)", re.IGNORECASE)
 _TRACEBACK = "Traceback (most recent call last)"
@@ -83,6 +85,7 @@ def failure_of(kind: str | None, message: str | None, log_tail: str = "") -> Fai
     message; what follows it is a log.
     """
     kind, message = kind or "", message or ""
+    kind = written.group(1) if (written := _CLASS.fullmatch(kind)) is not None else kind
     if _ONLY_STATUS.fullmatch(message):
         message = ""
     if kind in _ANY:  # LangSmith's export and JavaScript write it for all; the type may be in the message
@@ -95,7 +98,7 @@ def failure_of(kind: str | None, message: str | None, log_tail: str = "") -> Fai
     if not kind:
         head = _TYPED.match(message)
         kind = head.group(1) if head is not None else ""
-    message = unwrapped(message.strip(), kind)
+    message = unwrapped(_without_type(message.strip(), kind), kind)
     headline, _, more = _without_type(message, kind).partition("\n")
     if headline.endswith(":") and more:  # the line only introduces the next (smolagents)
         following, _, more = more.lstrip("\n").partition("\n")

@@ -60,13 +60,20 @@ ANSWERS = {
 class Weather:
     """A plug-in."""
 
-    get_weather = staticmethod(kernel_function(common.get_weather))
-    book_flight = staticmethod(kernel_function(common.book_flight))
+    @kernel_function
+    def get_weather(self, city: str) -> str:
+        """Return the weather of a city."""
+        return common.get_weather(city)
+
+    @kernel_function
+    def book_flight(self, city: str) -> str:
+        """Book a flight to a city."""
+        return common.book_flight(city)
 
 
 def agent(name: str = "weather_agent", limit: float = 30) -> ChatCompletionAgent:
     service = OpenAIChatCompletion(common.MODEL, async_client=AsyncOpenAI(max_retries=0, timeout=limit))
-    return ChatCompletionAgent(service=service, name=name, description=name, plugins={"Weather": Weather()})
+    return ChatCompletionAgent(service=service, name=name, description=name, plugins=[Weather()])
 
 
 async def stream() -> None:
