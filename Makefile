@@ -17,7 +17,7 @@ help:
 	@echo "make bench      the benchmarks in bench/"
 	@echo "make reference  write the generated pages of docs/reference again"
 	@echo "make docs       build the documentation site into docs/_build/html; a warning is an error"
-	@echo "make pictures   take the pictures of the board in docs/images again (ARGS=\"--all DIRECTORY\" for every page and state)"
+	@echo "make pictures   take the pictures of the board, of Slack and of the examples in docs/images again (ARGS=\"--all DIRECTORY\" for every page and state)"
 	@echo "make release    build spanpost and its plugins into dist/, checked, with bill of materials and provenance (ARGS=--tag=v...)"
 	@echo "make lock       write both lock files again (needs uv)"
 	@echo "make clean      remove .venv and caches"
@@ -66,6 +66,7 @@ docs: $(READY)
 
 pictures: $(READY)
 	@$(PY) scripts/picture_board.py $(ARGS)
+	@if [ -z "$(ARGS)" ]; then $(PY) scripts/picture_slack.py; fi
 
 release: $(READY)
 	@$(PY) scripts/release $(ARGS)

@@ -90,7 +90,7 @@ def _outside_to_forge(page: str, text: str) -> str:
         parts = urlsplit(found[1])
         target = posixpath.normpath(posixpath.join(folder, parts.path))
         inside = target.startswith("docs/") and not (ROOT / target).is_dir()
-        if inside and target.endswith((".md", ".png", ".svg")):
+        if inside and target.endswith((".md", ".png", ".jpg", ".svg")):
             return found[0]
         anchor = f"#{parts.fragment}" if parts.fragment else ""
         return f"]({_FORGE}/{target}{anchor})"

@@ -1,6 +1,6 @@
 """Draw each dashboard's panels from real query results, for review.
 
-Run ``python scripts/picture_dashboards.py DIRECTORY``.
+Run ``python scripts/picture_dashboards.py DIRECTORY [--docs]``.
 
 A day of tasks goes through a gateway into a PostgreSQL and a Prometheus; each panel's queries run on them,
 and Grafana's own components (npm's @grafana/ui) draw the answers in Chromium. It takes some minutes and npm;
@@ -11,6 +11,7 @@ curves; variables are expanded, transformations are not applied.
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import re
 import shutil
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -176,6 +178,27 @@ def draw(found: dict[str, dict[str, Any]], directory: Path, page: Path) -> None:
         browser.close()
 
 
+def shrink(pngs: Iterable[Path]) -> None:
+    """Write the top of each picture for the docs, small."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium") or shutil.which("google-chrome"),
+            args=["--no-sandbox", "--disable-gpu"],
+        )
+        tab = browser.new_page(viewport={"width": 1000, "height": 880})
+        for png in pngs:
+            shown = base64.b64encode(png.read_bytes()).decode()
+            tab.set_content(f'<body style="margin: 0"><img width="1000" src="data:image/png;base64,{shown}">')
+            tab.wait_for_function("document.images[0].complete")
+            small = ROOT / "docs" / "images" / "dashboards" / f"{png.stem}.jpg"
+            small.parent.mkdir(exist_ok=True)
+            tab.screenshot(path=small, type="jpeg", quality=70)
+            print(small)
+        browser.close()
+
+
 def main() -> None:
     """Make the day, query, and draw."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -186,6 +209,7 @@ def main() -> None:
     parser.add_argument(
         "--page", type=Path, help="a copy of scripts/pictures in which `npm install --legacy-peer-deps` was done"
     )
+    parser.add_argument("--docs", action="store_true", help="write docs/images/dashboards too")
     given = parser.parse_args()
     given.directory.mkdir(parents=True, exist_ok=True)
     if given.answers is not None and given.answers.is_file():
@@ -206,6 +230,8 @@ def main() -> None:
         shutil.copytree(PAGE, page)
         subprocess.run(["npm", "install", "--legacy-peer-deps", "--no-audit", "--no-fund"], cwd=page, check=True)
     draw(found, given.directory, page)
+    if given.docs:
+        shrink(given.directory / f"{name}.png" for name in found)
 
 
 if __name__ == "__main__":

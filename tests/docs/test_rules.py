@@ -23,6 +23,11 @@ def _rules() -> set[tuple[str, str | None]]:
                 args=[ast.Attribute(value=ast.Name(id="c"), attr=status), ast.Constant(value=rule), *_],
             ):
                 found.add((rule, getattr(semconv, status)))
+            case ast.Call(
+                func=ast.Name(id="TaskVerdict"),
+                args=[ast.Attribute(value=ast.Name(id="c"), attr=status), ast.Name(id=rule), *_],
+            ) if rule.isupper():
+                found.add((getattr(tasks, rule), getattr(semconv, status)))
             case ast.Call(func=ast.Name(id="TaskVerdict"), args=[_, ast.Constant(value=rule), *_]):
                 found.add((rule, None))
             case ast.Call(func=ast.Name(id="_interrupted"), args=[_, ast.Constant(value=rule), *_]):

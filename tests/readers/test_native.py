@@ -129,6 +129,14 @@ def test_a_running_span_of_a_models_client_is_a_call(scope: str, is_call: bool) 
     assert (read(started).role is not Role.WORKFLOW) == is_call
 
 
+def test_a_session_of_claudes_sdk_is_not_named_after_a_function() -> None:
+    """Its spans are named after the SDK's functions; a sub-agent's is named after the agent."""
+    scope, kind = "openinference.instrumentation.claude_agent_sdk", {"openinference.span.kind": "AGENT"}
+    assert span(scope, "ClaudeAgentSDK.query", kind).agent_name == "Claude Agent"
+    sub = span(scope, "ClaudeAgentSDK.Task", {**kind, "agent.name": "weather_expert"}, parent=b"p" * 8)
+    assert sub.agent_name == "weather_expert"
+
+
 def test_a_crew_has_its_tokens_as_text() -> None:
     """Traceloop's crewAI: the crew's tokens are a total, never usage of a call."""
     attributes = {

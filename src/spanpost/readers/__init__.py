@@ -39,14 +39,10 @@ from spanpost.readers.dialect import (
 from spanpost.readers.events import (
     NOTHING,
     asks_person,
-    failure_of,
-    is_cancel,
-    is_handover,
-    is_interrupt,
-    log_of,
     note_extra,
     read_event,
 )
+from spanpost.readers.exceptions import read_exception, read_failure
 from spanpost.readers.known_dialects import DIALECTS
 from spanpost.readers.plans import is_plan, plan_of
 from spanpost.readers.resources import of_resource
@@ -284,29 +280,12 @@ def _reading(span: ReadSpan) -> Reading:
         elif role is _TOOL:
             _as_tool(span)
     if o.status is _STATUS_ERROR:
-        _as_failed(span)
-    elif o.thrown and is_interrupt(o.thrown[0], o.thrown[1]):
-        said["is_interrupt"] = True
-    elif o.thrown and is_handover(o.thrown[0], o.thrown[1]):
-        said["is_handed_over"] = True
-    elif o.thrown and o.part is _PART_ENDED and _is_unanswered(role, said) and not is_cancel(*_thrown(o.thrown)):
-        said["failure"] = failure_of(*o.thrown)  # LangSmith's export sets OK although there was an exception
-    is_cancelled = o.thrown and o.status is not _STATUS_ERROR and is_cancel(*_thrown(o.thrown))
-    if is_cancelled or said.get("status") == c.CANCELLED or c.SPAN_CANCELLED in o.attributes:
+        read_failure(span)
+    elif o.thrown:
+        read_exception(o, role, said)
+    if said.get("status") == c.CANCELLED or c.SPAN_CANCELLED in o.attributes:
         said["is_cancelled"] = True
     return Reading(role=role, rule=span.rule, **said)
-
-
-def _is_unanswered(role: Role, said: dict[str, Any]) -> bool:
-    """Tell whether a call has no answer: an exception within it was not caught."""
-    usage = said.get("usage")
-    return (role is _TOOL and not said.get("has_no_result")) or (role is _LLM and (usage is None or not usage.is_known))
-
-
-def _thrown(thrown: tuple[str, str, str]) -> tuple[str, str]:
-    """Return type and message of an exception; LangSmith's export has the type within the message."""
-    failure = failure_of(thrown[0], thrown[1])
-    return failure.type, failure.message
 
 
 _TOTALS = frozenset({"total_input", "total_output", "input", "output", "cost"})
@@ -395,23 +374,3 @@ def _as_tool(span: ReadSpan) -> None:
     called = said.get("tool_name")
     if called is not None and is_plan(called) and "step_index" not in said:
         said.update(plan_of(a))
-
-
-def _as_failed(span: ReadSpan) -> None:
-    o, said, inner = span.observation, span.said, span.inner
-    thrown, message, stack = o.thrown or ("", "", "")
-    message = o.status_message or inner.get("error_message") or message
-    failure = said.get("failure") or failure_of(
-        inner.get("error_type") or thrown, message, log_of(span.attributes) or stack
-    )
-    if is_interrupt(failure.type, message or failure.message):
-        said["is_interrupt"] = True
-        said.pop("failure", None)
-    elif is_handover(failure.type, failure.message):
-        said["is_handed_over"] = True
-        said.pop("failure", None)
-    elif is_cancel(failure.type, failure.message):
-        said["is_cancelled"] = True
-        said.pop("failure", None)
-    else:
-        said["failure"] = failure

@@ -36,6 +36,7 @@ AGENT_FRAMEWORK = Dialect(
     cannot_tell=(
         "a conversation, with chat completions",
         "a wait for a person: it is concluded from an open tool call",
+        "the words of an error, unless sensitive data is enabled: its type alone",
     ),
     scopes=("agent_framework",),
     fields={"workflow": ("workflow.name",)},

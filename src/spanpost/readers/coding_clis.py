@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from spanpost.model.readings import Role
 from spanpost.readers import values as v
@@ -52,6 +52,9 @@ def _gemini_prompt(session: str, prompt: str) -> str:
     return prompt or session
 
 
+#: What a person types to leave a session at a terminal; Gemini's and Qwen's CLI report both as ``quit``.
+_LEAVES: Final = ("command", {"quit": SessionPart.SESSION_ENDED, "exit": SessionPart.SESSION_ENDED})
+
 GEMINI_CLI = Cli(
     name="gemini-cli",
     agent="Gemini CLI",
@@ -66,9 +69,11 @@ GEMINI_CLI = Cli(
         "agent.start": SessionPart.AGENT_BEGAN,
         "agent.finish": SessionPart.AGENT_ENDED,
         "plan.approval_mode_duration": SessionPart.PROMPT_ENDED,
+        "slash_command": SessionPart.SESSION_ENDED,
     },
     only={
         "plan.approval_mode_duration": ("interactive", {"False": SessionPart.PROMPT_ENDED}),
+        "slash_command": _LEAVES,
         "api_request": ("role", {"main": SessionPart.CALL_BEGAN}),
     },
     spans={
@@ -146,8 +151,10 @@ QWEN_CLI = Cli(
         "chat_compression": SessionPart.COMPACTION,
         "subagent_execution": SessionPart.SUBAGENT,
         "session.end": SessionPart.PROMPT_ENDED,
+        "slash_command": SessionPart.SESSION_ENDED,
     },
     only={
+        "slash_command": _LEAVES,
         "subagent_execution": ("status", {"completed": SessionPart.SUBAGENT, "failed": SessionPart.SUBAGENT}),
         "qwen-code.interaction": (
             "qwen-code.message_type",

@@ -21,6 +21,7 @@ from spanpost.readers.dialect import DIRECT
 from spanpost.readers.evaluations import rating, read_evaluation
 from spanpost.readers.session_records import Cli
 from spanpost.readers.sessions import of_hook, read_session, read_span_event
+from spanpost.readers.wrapped_errors import MESSAGE, unwrapped
 from spanpost.text.secrets import unhashed
 
 #: The empty reading: shared, because most events have it.
@@ -48,27 +49,14 @@ _ABORTED = re.compile(
 #: Attributes with a tool's result.
 _RESULTS = ("gcp.vertex.agent.tool_response", "gen_ai.tool.call.result", "output.value", "genkit:output")
 _TYPED = re.compile(r"([A-Za-z_][\w.]{0,120}(?:Error|Exception|Interrupt|Exceeded|Failure|Timeout))[:(]\s*")
-#: An exception as its `repr`.
-_AS_CODE = re.compile(r"([A-Za-z_][\w.]{0,120})\((['\"])(.*)\2,?\)", re.DOTALL)
-#: An exception of words and of the exception that led to it (Semantic Kernel, Agent Framework): the second says why.
-_CAUSED = re.compile(r"\(\s*(['\"]).{1,400}?\1, ([A-Za-z_]\w{0,120})\((['\"])(.*)\3,?\)\)", re.DOTALL)
 #: Types that say nothing: LangSmith's export and JavaScript write them for all errors, Go the last for any text.
 _ANY = frozenset((
     "Exception", "BaseException", "builtins.Exception", "Error", "unknown", "_OTHER",
     "*errors.errorString", "*errors.joinError", "*fmt.wrapError", "*fmt.wrapErrors",
 ))  # fmt: skip
-#: How SDKs wrap an error in a dictionary of Python or JavaScript: "Error in agent run: {'error': '...'}", and
-#: {'message': '...', 'data': {'error': '...'}} (openai-agents).
-_WRAPPED = re.compile(r"([^:{}]{1,80}): \{.{0,300}?[\"']error[\"']: ?([\"'])(.*)\2\}\s*", re.DOTALL)
-#: What an SDK adds to its words: "Max turns exceeded: {'max_turns': 3}" (openai-agents).
-_ADDED = re.compile(r"([^:{}]{1,80}): \{'(\w{1,40})': (\d{1,9})\}\s*")
-_LISTED = re.compile(
-    r"\{'message': '([^'{}]{1,200})', 'data': (?:\{'error': (['\"])(.*)\2\}|\{[^{}]{0,500}\}|None)\}\Z", re.DOTALL
-)
 #: A run's status in place of a reason (agno): the call that failed has the reason.
 _ONLY_STATUS = re.compile(r"run status: (?:error|failed)", re.IGNORECASE)
 _TRACEBACK = "Traceback (most recent call last)"
-_MESSAGE = 8192
 #: Characters that are read of the end of a log.
 LOG_READ = 65_536
 
@@ -140,35 +128,14 @@ def failure_of(kind: str | None, message: str | None, log_tail: str = "") -> Fai
     if not kind:
         head = _TYPED.match(message)
         kind = head.group(1) if head is not None else ""
-    message = _unwrapped(message.strip(), kind)
+    message = unwrapped(message.strip(), kind)
     headline, _, more = _without_type(message, kind).partition("\n")
     if headline.endswith(":") and more:  # the line only introduces the next (smolagents)
         following, _, more = more.lstrip("\n").partition("\n")
         headline = f"{headline} {following.strip()}"
     if more and more not in log_tail:  # a stack trace ends with the message
         log_tail = f"{more}\n{log_tail}".rstrip("\n")
-    return Failure(type=kind, message=headline.rstrip()[:_MESSAGE], log_tail=log_tail[-LOG_READ:])
-
-
-def _unwrapped(message: str, kind: str) -> str:
-    """Return a message out of the exception's `repr`, and out of the dictionary in which a framework wraps it."""
-    whole = _AS_CODE.fullmatch(message[: 2 * _MESSAGE])
-    if whole is not None and (not kind or whole.group(1) == kind.rpartition(".")[2]):
-        return whole.group(3).replace("\\n", "\n")
-    caused = _CAUSED.fullmatch(message[: 2 * _MESSAGE])
-    if caused is not None:
-        return f"{caused.group(2)}: {caused.group(4)}".replace("\\n", "\n")
-    wrapped = _WRAPPED.fullmatch(message[: 2 * _MESSAGE])
-    if wrapped is not None:
-        said = wrapped.group(3).replace('\\"', '"').replace("\\n", "\n")
-        return said if wrapped.group(1).startswith("Error ") else f"{wrapped.group(1)}: {said}"
-    added = _ADDED.fullmatch(message[:200])
-    if added is not None:
-        return f"{added.group(1)} ({added.group(2)}: {added.group(3)})"
-    listed = _LISTED.match(message)
-    if listed is not None:
-        return f"{listed.group(1)}: {listed.group(3)}" if listed.group(3) else listed.group(1)
-    return message
+    return Failure(type=kind, message=headline.rstrip()[:MESSAGE], log_tail=log_tail[-LOG_READ:])
 
 
 def _without_type(message: str, kind: str) -> str:
@@ -250,7 +217,7 @@ def _checkpoint(o: Observation, said: dict[str, Any]) -> None:
         v.long_text(o.attributes.get(c.CHECKPOINT_MESSAGE)) or _body(o) or v.long_text(o.attributes.get("message"))
     )
     if message is not None:
-        said["message"] = message[:_MESSAGE]
+        said["message"] = message[:MESSAGE]
 
 
 def _artifact(o: Observation, said: dict[str, Any]) -> None:
@@ -268,7 +235,7 @@ def _act(o: Observation, said: dict[str, Any]) -> None:
     verb = a.get(c.INTERVENTION_VERB)
     if o.part is not Part.INTERVENTION or verb not in _VERBS:
         return  # an agent's report of a person's act is no act of that person
-    text = (v.long_text(a.get(c.INTERVENTION_TEXT)) or "")[:_MESSAGE]
+    text = (v.long_text(a.get(c.INTERVENTION_TEXT)) or "")[:MESSAGE]
     by, source = v.text(a.get(c.INTERVENTION_BY)) or "", v.text(a.get(c.INTERVENTION_SOURCE)) or ""
     seen = a.get(c.INTERVENTION_SEEN)
     finding, count = v.text(a.get(c.INTERVENTION_FINDING)) or "", a.get(c.INTERVENTION_COUNT)

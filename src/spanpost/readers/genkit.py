@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 
 from spanpost.model.readings import Finish, Role
 from spanpost.readers.dialect import Dialect, ReadSpan
 from spanpost.readers.used import used
-from spanpost.readers.values import finish, name, text
+from spanpost.readers.values import finish, identifier, name, text
 
 _SUBTYPES = {
     "model": Role.LLM,
@@ -23,6 +25,12 @@ _LEAVES = frozenset({"embedder", "indexer", "retriever", "reranker", "evaluator"
 _USAGE = re.compile(r'"usage": ?(\{[^{}]{2,1000}\})')
 _FINISH = re.compile(r'"finishReason": ?"([^"\\]{1,40})"')
 _ASKS = re.compile(r'"toolRequest": ?\{')
+#: The message of tools in a model's input, other messages, and the id of a result.
+_OF_TOOLS = '{"role":"tool",'
+_OF_OTHERS = re.compile(r'\{"role":"(?:user|model|system)"')
+_RESULT = re.compile(r'"toolResponse":\{[^{}]{0,400}?"ref":"([^"\\]{1,200})"')
+#: Characters of that message that are searched.
+_GLANCE = 65536
 
 
 def _refine(span: ReadSpan) -> None:
@@ -53,23 +61,44 @@ def _refine(span: ReadSpan) -> None:
             why = _FINISH.search(output)
             if why is not None:
                 inner.setdefault("finish", finish(why.group(1)))
-            if _asks_for_tool(output):
+            asked = _asked_tools(output)
+            if asked is not None:
                 inner["finish"] = Finish.TOOLS
+                span.said["asked_ids"] = _ids(asked)
+        given = a.get("genkit:input")
+        if type(given) is str and (answered := _ids(_answered(given))):
+            span.said["answered_ids"] = answered
 
 
-def _asks_for_tool(output: str) -> bool:
-    """Tell whether the answer asks for a tool: its message, not the request with what was asked before."""
+def _asked_tools(output: str) -> list[Any] | None:
+    """Return the ids of the tool calls that an answer asks for, not the request with what was asked before.
+
+    None: it asks for none.
+    """
     if _ASKS.search(output) is None:
-        return False
+        return None
     try:
         document = msgspec.json.decode(output)
     except (ValueError, RecursionError):
-        return _ASKS.search(output.partition('"request"')[0]) is not None
+        return [] if _ASKS.search(output.partition('"request"')[0]) is not None else None
     answer = document.get("message") if isinstance(document, dict) else None
     if answer is None and isinstance(document, dict) and isinstance(choices := document.get("candidates"), list):
         answer = choices[0].get("message") if choices and isinstance(choices[0], dict) else None  # before 1.0
     parts = answer.get("content") if isinstance(answer, dict) else None
-    return isinstance(parts, list) and any(isinstance(part, dict) and part.get("toolRequest") for part in parts)
+    asked = [part.get("toolRequest") for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
+    return [one.get("ref") if isinstance(one, dict) else None for one in asked if one] or None
+
+
+def _answered(given: str) -> list[str]:
+    """Return the ids of the tool results that are the last message of an input."""
+    _, mark, last = given.rpartition(_OF_TOOLS)
+    return _RESULT.findall(last[:_GLANCE]) if mark and _OF_OTHERS.search(last) is None else []
+
+
+def _ids(found: Iterable[Any]) -> tuple[str, ...]:
+    """Return the ids that differ between runs: a place in an answer does not."""
+    known = dict.fromkeys(map(identifier, found))
+    return tuple(one for one in known if one is not None and len(one) > 3 and len(one.split()) == 1)[:16]
 
 
 GENKIT = Dialect(
@@ -77,7 +106,7 @@ GENKIT = Dialect(
     source="genkit 1.42 (JavaScript)",
     cannot_tell=(
         "an agent's name",
-        "ids of tool calls; a run that is resumed in another trace is a task of its own, in JavaScript",
+        "ids of tool calls in their spans: the messages of model calls have them",
         "tokens and the finish reason, if the output is redacted",
     ),
     kind="genkit:type",

@@ -50,7 +50,7 @@ GOOGLE_ADK = Dialect(
     source="google-adk 2.13.0 (Python), adk 2.2.0 (Go), google-adk 1.8.0 (Java)",
     cannot_tell=(
         "a wait for a confirmation, where tool results are not captured: it is concluded from a tool that no model "
-        "turn follows",
+        "turn follows, so a tool that ends the run (`skip_summarization`) is taken for one",
     ),
     scopes=("gcp.vertex.agent",),
     refine=_refine,

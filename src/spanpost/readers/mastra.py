@@ -1,17 +1,22 @@
 """Mastra: ``mastra.span.type``, by its exporter and by its bridge to the spans of OpenTelemetry's SDK.
 
-A run says itself that it was suspended or aborted, in its output: no tool call that is left open means a wait. The
-bridge reports one model call for all of a run, with the sum of their tokens: the sum is no context.
+A run says itself that it was suspended, aborted or stopped by a processor, in its output: no tool call that is left
+open means a wait. The bridge reports one model call for all of a run, with the sum of their tokens: the sum is no
+context.
 """
 
 from __future__ import annotations
 
+import re
+
 from spanpost.model.observations import Part, Status
-from spanpost.model.readings import Role
+from spanpost.model.readings import Failure, Role
 from spanpost.readers.dialect import Dialect, ReadSpan
 
 _BRIDGE = "@mastra/otel-bridge"
 _SUSPENDED, _ABORTED = '{"status":"suspended"', '{"status":"aborted"'
+#: A processor of the agent stopped the run, with its reason.
+_STOPPED = re.compile(r'\{"tripwire":\{(?:"reason":"((?:[^"\\]|\\.){0,500})")?')
 
 
 def _refine(span: ReadSpan) -> None:
@@ -24,6 +29,8 @@ def _refine(span: ReadSpan) -> None:
                 span.said["is_interrupt"] = True
             elif output.startswith(_ABORTED):
                 span.said["is_cancelled"] = True
+            elif (stopped := _STOPPED.match(output)) is not None:
+                span.said["failure"] = Failure(type="Tripwire", message=stopped.group(1) or "")
     elif span.role is Role.LLM:
         reasons = a.get("gen_ai.response.finish_reasons")
         if kind == "model_generation":

@@ -35,6 +35,7 @@ _JS = "@arizeai/openinference-instrumentation-"
 _OPENAI_AGENTS_JS, _LANGCHAIN_JS, _CLAUDE_JS = f"{_JS}openai-agents", f"{_JS}langchain", f"{_JS}claude-agent-sdk"
 _OPENAI_AGENTS = frozenset({"openinference.instrumentation.openai_agents", _OPENAI_AGENTS_JS})
 _LANGCHAIN = frozenset({"openinference.instrumentation.langchain", _LANGCHAIN_JS})
+_CLAUDE = "openinference.instrumentation.claude_agent_sdk"
 _WITH_RESULTS = _OPENAI_AGENTS | _LANGCHAIN
 _LLAMA_INDEX = "openinference.instrumentation.llama_index"
 #: llama-index names the working agent only in the text of its steps' results.
@@ -86,7 +87,9 @@ def _refine(span: ReadSpan) -> None:
     metadata = attributes.get("metadata")
     if type(metadata) is str:
         _refine_langchain(span, metadata[:65536])
-    if scope == _CLAUDE_JS and span.role is _AGENT:
+    if span.role is _AGENT and (
+        scope == _CLAUDE_JS or (scope == _CLAUDE and span.observation.name.endswith((".query", ".receive_response")))
+    ):
         span.inner["agent"] = "Claude Agent"  # the span is named after the function
     elif span.role is _AGENT and "agent" not in span.inner:
         found = name(attributes.get("graph.node.id")) or name_of_span(span.observation.name)

@@ -45,6 +45,8 @@ class SessionPart(Enum):
     AGENT_ENDED = auto()
     #: A prompt's work has ended, whatever was begun.
     PROMPT_ENDED = auto()
+    #: A person left the session: no prompt follows.
+    SESSION_ENDED = auto()
     #: A model is asked: a sign of work, and no call yet.
     CALL_BEGAN = auto()
     #: A tool ran, and the model receives its result next: the end of its round is no prompt's end.

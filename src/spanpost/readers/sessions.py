@@ -209,6 +209,10 @@ def _prompt_ended(r: SessionRecord) -> Reading:
     return r.event(rests=True, is_idle=True, is_quiet=True)
 
 
+def _session_ended(r: SessionRecord) -> Reading:
+    return r.event(status=c.COMPLETE)
+
+
 def _call_began(r: SessionRecord) -> Reading:
     return r.event()
 
@@ -315,13 +319,7 @@ def _hook(r: SessionRecord) -> Reading | None:
     if hook == "Notification" and "idle" in name:
         # The prompt waits for input: the only record of a prompt that was given up with Escape.
         return r.event(rests=True, is_idle=True, is_quiet=True)
-    return (
-        r.event(rests=True, is_quiet=True)
-        if hook == "Stop"
-        else r.event(status=c.COMPLETE)
-        if hook == "SessionEnd"
-        else None
-    )
+    return r.event(rests=True, is_quiet=True) if hook == "Stop" else _session_ended(r) if hook == "SessionEnd" else None
 
 
 _READERS: dict[SessionPart, Callable[[SessionRecord], Reading | None]] = {
@@ -340,6 +338,7 @@ _READERS: dict[SessionPart, Callable[[SessionRecord], Reading | None]] = {
     SessionPart.AGENT_BEGAN: _agent_began,
     SessionPart.AGENT_ENDED: _agent_ended,
     SessionPart.PROMPT_ENDED: _prompt_ended,
+    SessionPart.SESSION_ENDED: _session_ended,
     SessionPart.GOES_ON: _goes_on,
     SessionPart.CALL_BEGAN: _call_began,
     SessionPart.SESSION_BEGAN: _session_began,

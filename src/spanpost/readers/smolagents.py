@@ -13,6 +13,8 @@ SMOLAGENTS = Dialect(
         "tokens from the cache",
         "the failure of a model on the root of its run: its step reports it",
         "that a run stopped at its maximum of steps",
+        "that an agent was interrupted (`interrupt()`): the root of its run stays open",
+        "a conversation (`reset=False`)",
     ),
     scopes=("openinference.instrumentation.smolagents",),
     has_lifetime_totals=True,

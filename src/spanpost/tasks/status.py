@@ -36,7 +36,7 @@ from spanpost.model.tasks import BETWEEN_PROMPTS
 from spanpost.tasks import acts, approvals, end_reasons
 from spanpost.tasks.context_limits import is_near, limits
 from spanpost.tasks.context_use import ContextUse, ahead
-from spanpost.tasks.fact_values import FailureWords, SpanEnd
+from spanpost.tasks.fact_values import FailureWords, FinalStatus, SpanEnd
 from spanpost.tasks.facts import Facts, time_of, value_of
 from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.last_calls import MAYBE_OPEN, NOT_OPEN, OPEN, Last, last, last_by
@@ -195,8 +195,9 @@ def _end(state: TaskState, facts: Facts, run: Run) -> TaskVerdict | None:
         # Something continues whose root span is not known yet.
         closed = _rested(state, facts, run)
     said = max((s for s in (ending.said, inner.said) if s is not None), default=None)
-    if said is not None:
-        ended_ns = closed.at_ns if closed is not None else -said.rank
+    left = _left(state, facts, run) if said is None else None
+    if (said := said or left) is not None:
+        ended_ns = closed.at_ns if closed is not None and left is None else -said.rank
         failure = _said_failure(facts, closed) if said.status == c.ERROR else None
         return TaskVerdict(
             said.status, "agent.status", end_reason="said", is_over=True, ended_ns=ended_ns, failure=failure
@@ -284,6 +285,15 @@ def _rested(state: TaskState, facts: Facts, run: Run) -> SpanEnd | None:
     if time_of(facts.begun) > max(time_of(facts.tool), time_of(facts.idle)):  # a tool runs, or waits for permission
         return None
     return SpanEnd(*rested, "rested")
+
+
+def _left(state: TaskState, facts: Facts, run: Run) -> FinalStatus | None:
+    """Return the end of a session by a record that names no prompt: a person left it, and nothing was done since."""
+    if not value_of(facts.is_session):
+        return None
+    least = max(_active(state, facts), run.start_ns)
+    others = [(one.ending.said, one.inner.said) for root, one in state.runs.items() if is_loose(root)]
+    return max((said for pair in others for said in pair if said is not None and -said.rank >= least), default=None)
 
 
 def _said_failure(facts: Facts, closed: SpanEnd | None) -> FailureWords | None:

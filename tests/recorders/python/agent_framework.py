@@ -28,7 +28,6 @@ ANSWERS = {
     "sequential": ['tool:get_weather:{"city": "Oslo"}', "text:It rains in Oslo.", "text:Take an umbrella."],
     "calltimeout": ['tool:get_weather:{"city": "Oslo"}', "hang:"],
     "responses": ['tool:get_weather:{"city": "Oslo"}', "text:It rains in Oslo."],
-    "approval2": ['tool:delete_file:{"path": "/tmp/x"}', "text:Deleted."],
     # Its last call of all may not ask for a tool.
     "maxsteps": ['tool:get_weather:{"city": "Oslo"}', 'tool:get_weather:{"city": "Bergen"}', "text:It rains."],
     "asked": ['tool:delete_file:{"path": "/tmp/x"}'],
@@ -59,17 +58,15 @@ async def conv() -> None:
         await one.run(prompt, session=session)
 
 
-async def ask(is_approved: bool | None, has_session: bool = False) -> None:
+async def ask(is_approved: bool | None) -> None:
     one = agent(delete_file, name="ops_agent")
-    session = one.create_session() if has_session else None
+    session = one.create_session()
     asked = await one.run("Delete /tmp/x.", session=session)
     await asyncio.sleep(1)
     if is_approved is None:
         return
     answers = [request.to_function_approval_response(is_approved) for request in asked.user_input_requests]
-    answer = Message(role="user", contents=answers)
-    before = [] if has_session else [Message(role="user", contents=["Delete /tmp/x."]), *asked.messages]
-    await one.run([*before, answer], session=session)
+    await one.run(Message(role="user", contents=answers), session=session)
 
 
 async def handoff() -> None:
@@ -106,7 +103,6 @@ if __name__ == "__main__":
             "maxsteps": lambda: agent(steps={"max_iterations": 2}).run("Weather?"),
             "asked": lambda: ask(None),
             "approval": lambda: ask(True),
-            "approval2": lambda: ask(True, has_session=True),
             "deny": lambda: ask(False),
             "responses": lambda: agent(of=OpenAIChatClient).run("Weather in Oslo?"),
             "conv": conv,

@@ -13,7 +13,7 @@ from mcp import Client
 from mcp.server import MCPServer
 from opentelemetry import trace
 
-ANSWERS = {"ok": ["text:"], "agentspan": ["text:"], "toolfail": ["text:"], "task": ["text:"]}
+ANSWERS = {"ok": ["text:"], "agentspan": ["text:"], "toolfail": ["text:"]}
 server = MCPServer("weather")
 server.tool()(common.get_weather)
 server.tool()(common.book_flight)

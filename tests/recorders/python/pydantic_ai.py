@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import httpx
+from openai import AsyncOpenAI
 from pydantic import BaseModel
 from pydantic_ai import Agent, DeferredToolRequests, DeferredToolResults, ToolOutput
 from pydantic_ai.models.openai import OpenAIChatModel
@@ -32,7 +32,7 @@ class Weather(BaseModel):
 
 def agent(*tools: Any, name: str = "weather_agent", **more: Any) -> Agent[None, Any]:
     # A client of its own: the shared one belongs to one event loop.
-    model = OpenAIChatModel(common.MODEL, provider=OpenAIProvider(http_client=httpx.AsyncClient()))
+    model = OpenAIChatModel(common.MODEL, provider=OpenAIProvider(openai_client=AsyncOpenAI()))
     return Agent(model, name=name, tools=tools or (common.get_weather,), **more)
 
 

@@ -128,14 +128,14 @@ def end_of(
     if closed is not None and facts.active_ns > closed[0] and has_root_span and loose:
         # Something goes on below a root span that is not known yet.
         closed = _rested(facts, task_run, loose, has_root_span=has_root_span)
-    if (said := task_run.final) is not None:
+    left = None if task_run.final else _left(facts, task_run, loose, has_root_span=has_root_span)
+    if (said := task_run.final or left) is not None:
         failure = None
         if said[2] == c.ERROR:
             has_words = closed is not None and closed[2] == "error" and (closed[3] or closed[4])
             failure = (closed[3], closed[4], _log(facts)) if closed is not None and has_words else facts.failure_words
-        return Verdict(
-            said[2], "agent.status", "said", False, True, closed[0] if closed is not None else -said[0], failure
-        )
+        ended_ns = closed[0] if closed is not None and left is None else -said[0]
+        return Verdict(said[2], "agent.status", "said", False, True, ended_ns, failure)
     if closed is None:
         return _lost(facts, task_run)
     at, _, outcome, kind, said, finish = closed
@@ -266,6 +266,15 @@ def _last_words(facts: Facts) -> tuple[str, str, str] | None:
     """Return why the last call failed, if it did."""
     words = facts.failure_words
     return words if words is not None and any(words[:2]) and facts.has_failed_last() else None
+
+
+def _left(
+    facts: Facts, task_run: TaskRun, loose: Sequence[TaskRun], *, has_root_span: bool
+) -> tuple[int, bytes, str] | None:
+    """Return the end of a session by a record that names no prompt, and since which nothing was done."""
+    least = max(_active_ns(facts, has_root_span=has_root_span), task_run.start_ns)
+    found = [one.final for one in loose if facts.is_session and one.final is not None]
+    return max((final for final in found if -final[0] >= least), default=None)
 
 
 def _rested(facts: Facts, task_run: TaskRun, loose: Sequence[TaskRun], *, has_root_span: bool) -> Closed | None:
