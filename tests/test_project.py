@@ -143,16 +143,3 @@ def test_an_agent_needs_no_driver_of_a_database() -> None:
     """The memory store, which `spanpost.attach()` opens without settings, works where asyncpg is not installed."""
     code = "import sys; sys.modules['asyncpg'] = None; import spanpost.app, spanpost.store.memory"
     subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=60)
-
-
-def test_the_list_of_bad_input_names_existing_tests() -> None:
-    """Each item of the list in tests/README.md has a test, and each test that it names exists."""
-    rows = re.findall(r"^\| (\d+) \|.*\| (.+) \|$", (ROOT / "tests" / "README.md").read_text(), re.MULTILINE)
-    assert [int(number) for number, _ in rows] == list(range(1, 40))
-    for _, proved in rows:
-        file = ""
-        named = re.findall(r"`([\w/.]*)::(\w+)`", proved)
-        assert named or proved == "page"
-        for path, name in named:
-            file = path or file
-            assert re.search(rf"def {name}\(", (ROOT / "tests" / file).read_text()), (file, name)
