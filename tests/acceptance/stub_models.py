@@ -11,7 +11,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 from typing import Any
+
+from tests.recorders import wire_forms
+
+_DONE = "It is done."
+_USED = {"input_total": 10, "cached_read": 0, "output": 5}
 
 
 class StubModels:
@@ -24,6 +30,7 @@ class StubModels:
         self.command = command
         self.results: list[str] = []
         self.asked_at = self.reported_at = 0.0
+        self._numbers = count(1)
         stub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -35,9 +42,9 @@ class StubModels:
                 if path.endswith("/count_tokens"):
                     self.answer("application/json", b'{"input_tokens": 10}')
                 elif path.endswith("/messages"):
-                    self.answer("text/event-stream", events(stub.message(asked)))
+                    self.answer(*wire_forms.body("messages", stub.message(asked), is_stream=True))
                 elif path.endswith("/responses"):
-                    self.answer("text/event-stream", events(stub.response(asked)))
+                    self.answer(*wire_forms.body("responses", stub.response(asked), is_stream=True))
                 else:
                     self.answer("application/json", b"{}")
 
@@ -59,63 +66,31 @@ class StubModels:
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
 
-    def message(self, asked: dict[str, Any]) -> list[dict[str, Any]]:
-        """Return the events of an Anthropic message."""
+    def message(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Return an Anthropic message."""
         last = asked["messages"][-1]["content"] if asked.get("messages") else ""
         parts = last if isinstance(last, list) else []
         results = [part for part in parts if part.get("type") == "tool_result"]
         if results:
             self.reported_at = time.monotonic()
         self.results += [json.dumps(part.get("content")) for part in results]
-        usage = {"input_tokens": 10, "output_tokens": 5}
-        begun = {"id": "msg_1", "type": "message", "role": "assistant", "model": asked.get("model"), "content": []}
-        start = {
-            "type": "message_start",
-            "message": begun | {"stop_reason": None, "stop_sequence": None, "usage": usage},
-        }
-        tools = {tool.get("name") for tool in asked.get("tools") or ()}
-        if "Bash" in tools and not results:
+        tools: wire_forms.Tools = []
+        if "Bash" in {tool.get("name") for tool in asked.get("tools") or ()} and not results:
             self.asked_at = time.monotonic()
-            said = {"command": self.command, "description": "Runs it"}
-            block = {"type": "tool_use", "id": f"toolu_{id(asked):x}", "name": "Bash", "input": {}}
-            delta, reason = {"type": "input_json_delta", "partial_json": json.dumps(said)}, "tool_use"
-        else:
-            block, reason = {"type": "text", "text": ""}, "end_turn"
-            delta = {"type": "text_delta", "text": "It is done."}
-        return [
-            start,
-            {"type": "content_block_start", "index": 0, "content_block": block},
-            {"type": "content_block_delta", "index": 0, "delta": delta},
-            {"type": "content_block_stop", "index": 0},
-            {"type": "message_delta", "delta": {"stop_reason": reason, "stop_sequence": None}, "usage": usage},
-            {"type": "message_stop"},
-        ]
+            tools = [("Bash", {"command": self.command, "description": "Runs it"})]
+        return wire_forms.message(next(self._numbers), asked.get("model", ""), _DONE, tools, _USED)
 
-    def response(self, asked: dict[str, Any]) -> list[dict[str, Any]]:
-        """Return the events of an OpenAI response."""
+    def response(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Return an OpenAI response."""
         results = [item for item in asked.get("input") or () if str(item.get("type", "")).endswith("call_output")]
         self.results += [json.dumps(item.get("output")) for item in results]
         names = {tool.get("name") or tool.get("type") for tool in asked.get("tools") or ()}
-        if results or not names & {"exec_command", "shell", "shell_command"}:
-            content = [{"type": "output_text", "text": "It is done.", "annotations": []}]
-            item = {"type": "message", "id": "m1", "role": "assistant", "status": "completed", "content": content}
-        else:
+        tools: wire_forms.Tools = []
+        if not results and names & {"exec_command", "shell", "shell_command"}:
             name = next(name for name in ("exec_command", "shell_command", "shell") if name in names)
             said: dict[str, Any] = {"sandbox_permissions": "require_escalated", "justification": "May I make the file?"}
-            said |= {"cmd": self.command} if name == "exec_command" else {"command": self.command}
-            call = {"call_id": f"call_{id(asked):x}", "name": name, "arguments": json.dumps(said)}
-            item = {"type": "function_call", "id": "f1", "status": "completed", **call}
-        usage = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15}
-        whole = {"id": "r1", "object": "response", "status": "completed", "output": [item], "usage": usage}
-        return [
-            {"type": "response.created", "response": {"id": "r1", "object": "response", "status": "in_progress"}},
-            {"type": "response.output_item.done", "output_index": 0, "item": item},
-            {"type": "response.completed", "response": whole},
-        ]
-
-
-def events(said: list[dict[str, Any]]) -> bytes:
-    return "".join(f"event: {one['type']}\ndata: {json.dumps(one)}\n\n" for one in said).encode()
+            tools = [(name, said | {"cmd" if name == "exec_command" else "command": self.command})]
+        return wire_forms.response(next(self._numbers), asked.get("model", ""), _DONE, tools, _USED)
 
 
 @contextmanager

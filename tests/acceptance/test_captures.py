@@ -80,10 +80,6 @@ EXCEPTIONS = {
     "codex-cli/conv": "waiting waiting waiting waiting",
     "codex-cli/approve": "waiting waiting",
     "codex-cli/deny": "waiting waiting",
-    "gemini-cli/conv": "waiting",
-    "gemini-cli/deny": "waiting",
-    "qwen-code/conv": "waiting",
-    "qwen-code/deny": "waiting",
     # The program ended before its sub-agent; its last spans were lost with the process.
     "codex-cli/subagent": "complete complete",
     "opencode/ok": "working",

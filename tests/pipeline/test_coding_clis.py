@@ -147,9 +147,10 @@ def test_a_session_at_a_terminal_waits_for_its_next_prompt() -> None:
     assert (session.status, session.rule, len(session.steps)) == ("waiting", "session between prompts", 3)
     assert (session.llm_calls, session.tool_calls, len(tasks)) == (5, 2, 4)
     [session], _ = made(recorded("qwen-code/conv"))
-    assert (session.status, session.runs, session.llm_calls, session.tool_calls) == ("waiting", 3, 9, 2)
-    [session], _ = made(recorded("gemini-cli/conv"))
-    assert (session.status, session.rule, session.runs) == ("waiting", "session between prompts", 3)
+    assert (session.status, session.runs, session.llm_calls, session.tool_calls) == ("complete", 3, 9, 2)  # /quit
+    for run in ("gemini-cli/conv", "qwen-code/conv"):
+        [session], _ = made([o for o in recorded(run) if not o.name.endswith(".slash_command")])
+        assert (session.status, session.rule, session.runs) == ("waiting", "session between prompts", 3)
 
 
 def test_gemini_at_a_terminal_has_answered_when_a_round_needs_no_tool() -> None:
@@ -159,7 +160,8 @@ def test_gemini_at_a_terminal_has_answered_when_a_round_needs_no_tool() -> None:
         store.record_now([o])
         seen += [task.status for task in store.tasks_now(TaskQuery(limit=1))]
     changes = [status for before, status in zip(["", *seen], seen, strict=False) if status != before]
-    assert [status for status in changes if status != "starting"] == ["working", "waiting"] * 3
+    # The person leaves at the end.
+    assert [status for status in changes if status != "starting"] == [*["working", "waiting"] * 3, "complete"]
 
 
 def test_opencode_has_answered_with_a_call_that_asks_for_no_tool() -> None:
@@ -246,8 +248,9 @@ def test_codex_waits_for_permission_until_it_is_decided(size: int) -> None:
 @pytest.mark.parametrize("run", ["gemini-cli/deny", "qwen-code/deny"])
 def test_a_tool_that_a_person_refused_is_no_failure(run: str) -> None:
     """The refusal is reported with the person, is no error, and the session waits for its next prompt."""
-    [task], _ = made(recorded(run))
+    [task], _ = made([o for o in recorded(run) if not o.name.endswith(".slash_command")])
     assert (task.status, task.rule, task.tool_errors, task.error_count) == ("waiting", "session between prompts", 0, 0)
+    assert made(recorded(run))[0][0].status == "complete"  # the person left
     assert [(a.decision, a.by) for a in task.approvals] == [("reject", "a person")]
 
 
