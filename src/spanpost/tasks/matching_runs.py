@@ -323,9 +323,9 @@ class RunMatching:
             self._hold(record)
             return
         else:
-            runs, were, is_by_call, below, was_below = record.runs, former.runs, candidates[16:] == b"ra", {}, {}
-            on, repeated_in = continued(runs, is_by_call=is_by_call)
-            was_on, was_repeated = continued(were, is_by_call=is_by_call)
+            runs, were, below, was_below = record.runs, former.runs, {}, {}
+            on, repeated_in = continued(runs, candidates[16:])
+            was_on, was_repeated = continued(were, candidates[16:])
         for key in sorted(runs):
             is_same = on.get(key) == was_on.get(key) and (key in repeated_in) == (key in was_repeated)
             if key in were and is_same and below.get(key) == was_below.get(key):

@@ -621,6 +621,6 @@ def _words(failure: Failure | None, n: Note) -> tuple[str, str, str]:
         return "", n.o.status_message[:TEXT], ""
     return (
         failure.type[:200],
-        (failure.message or n.o.status_message)[:TEXT],
+        (failure.message or (n.o.status_message if failure.type else ""))[:TEXT],
         (failure.log_tail if len(failure.log_tail) <= LOG else paragraph(failure.log_tail, LOG, keep="tail")),
     )

@@ -254,12 +254,18 @@ def _lost(facts: Facts, task_run: TaskRun) -> Verdict | None:
         max((f.stalled for f in (task_run.own, task_run.inner) if f.stalled is not None), default=None),
     )
     if gone is not None:
-        words = _last_words(facts) or ("", "The process ended with the task open.", "")
-        return Verdict(c.ERROR, "process gone", "interrupted", True, True, gone[0], words)
+        return _cut(facts, "process gone", gone[0], "The process ended with the task open.")
     if stalled is not None and stalled[0] >= facts.last_ns:
-        words = _last_words(facts) or ("", "Its process stopped sending heartbeats.", "")
-        return Verdict(c.ERROR, "process stalled", "interrupted", True, True, stalled[0], words)
+        return _cut(facts, "process stalled", stalled[0], "Its process stopped sending heartbeats.")
     return None
+
+
+def _cut(facts: Facts, rule: str, at: int, otherwise: str) -> Verdict:
+    """Return the verdict on a run without an end: the reason of its failed last call, if that is a known one."""
+    words = _last_words(facts)
+    why = of_failure(FailureWords(*words)) if words is not None else "error"
+    why = why if why != "error" else "interrupted"
+    return Verdict(c.ERROR, rule, why, True, True, at, words or ("", otherwise, ""))
 
 
 def _last_words(facts: Facts) -> tuple[str, str, str] | None:
