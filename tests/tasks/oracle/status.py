@@ -43,7 +43,7 @@ class TaskRun:
         self.tops = [b.closed for b in own if b.closed is not None]
         self.inner_tops = [b.closed for b in inner if b.closed is not None]
         self.start_ns = run.start_ns if not run.is_loose else self.facts.first_ns if not has_root_span else 0
-        self.waits, self.goes_on = 0, False
+        self.waits, self.goes_on, self.calls_again = 0, False, False
 
     @property
     def key(self) -> bytes:
