@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from spanpost.model.observations import Status
-from spanpost.model.readings import EventReport, Failure, Role
+from spanpost.model.readings import EventReport, Failure, Finish, Role
 from spanpost.readers.values import doing, is_of_framework, name_of_span
 from spanpost.readers.values import name as clean_name
 from spanpost.semconv import FINAL_STATUSES
@@ -343,6 +343,11 @@ class Facts:
     @cached_property
     def rested(self) -> tuple[int, bytes] | None:
         return max(((n.at, n.key) for n, *_ in self.reported if n.r.rests), default=None)
+
+    @cached_property
+    def is_limited(self) -> bool:
+        """Whether an event says that it stopped at its maximum of steps."""
+        return any(n.r.finish is Finish.STEPS and not n.is_span for n, *_ in self.reported)
 
     @cached_property
     def idle_ns(self) -> int:

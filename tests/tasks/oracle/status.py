@@ -9,6 +9,7 @@ from functools import cached_property
 
 from spanpost import semconv as c
 from spanpost.model.interventions import Verb
+from spanpost.model.readings import Finish
 from spanpost.tasks.end_reasons import of_failure, of_finish
 from spanpost.tasks.fact_values import FailureWords
 from tests.tasks.oracle.context import Use
@@ -139,6 +140,7 @@ def end_of(
     if closed is None:
         return _lost(facts, task_run)
     at, _, outcome, kind, said, finish = closed
+    finish = finish or (Finish.STEPS if task_run.own.is_limited else 0)
     words = (kind, said)
     own_words = (words[0], words[1], _log(facts))
 
@@ -212,7 +214,8 @@ def _with_reason(verdict: Verdict, run: TaskRun, stopped: int = 0) -> Verdict:
     if verdict.status == c.ERROR and why == "error":
         why = of_failure(FailureWords(*verdict.failure) if verdict.failure is not None else None)
     elif verdict.status == c.COMPLETE and why != "said":
-        found = of_finish(run.closed[5] if run.closed is not None else 0, stopped)
+        limit = Finish.STEPS if run.own.is_limited else 0
+        found = of_finish(run.closed[5] if run.closed is not None else 0, limit, stopped)
         why = found if found != "complete" else why
     return replace(verdict, end_reason=why)
 
