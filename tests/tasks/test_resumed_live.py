@@ -141,3 +141,18 @@ def test_a_call_that_is_made_again_is_one_step() -> None:
         store.record_now([more])
         (task,) = store.tasks_now(TaskQuery(limit=9))
         assert (task.tool_calls, [step.name for step in task.steps]) == (2, ["book ×2"])
+
+
+@pytest.mark.parametrize(("made", "calls"), [((), 1), (("book",), 1), (("book", "book"), 2), (("send",), 2)])
+def test_a_call_that_asked_and_is_made_again_in_its_run_is_one(made: tuple[str, ...], calls: int) -> None:
+    """A tool that asked a person and runs again in the same run (LlamaIndex, Genkit) is one call and one step."""
+    stopped = {"exceptions": 1, "thrown": ("GraphInterrupt", "(Interrupt(value='book?'),)", "")}
+    asked = msgspec.structs.replace(part(1, 4, 2, "execute_tool", **{"gen_ai.tool.name": "book"}), **stopped)
+    later = [part(1, 5 + n, 3 + n, "execute_tool", **{"gen_ai.tool.name": name}) for n, name in enumerate(made)]
+    spans = [root_span(1, 0, 9), asked, *later]
+    for order in (spans, spans[::-1]):
+        store = MemoryStore()
+        for span in order:
+            store.record_now([span])
+        (task,) = store.tasks_now(TaskQuery(limit=9))
+        assert (task.tool_calls, sum(step.count for step in task.steps)) == (calls, calls)

@@ -130,7 +130,7 @@ def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, 
                 rank,
                 at,
                 key,
-                ToolAct(name, begins, o.end_ns, o.parent_id),
+                ToolAct(name, begins, o.end_ns, o.parent_id, r.is_interrupt),
             )
     elif at > facts.active_ns and not r.is_quiet and r.is_of_agent:  # others count only if their span came first
         facts.active_ns = at

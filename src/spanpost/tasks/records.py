@@ -57,6 +57,8 @@ class Node(msgspec.Struct, omit_defaults=True, array_like=True, gc=False):
     below: Amount | None = None
     tool_name: str = ""
     failed: bool = False
+    #: A tool call stopped to ask a person.
+    asks: bool = False
     #: Checkpoint ids of errors reported on this span; retracted when it turns out to be a root span.
     errors: tuple[bytes, ...] = ()
     #: Key of the response id's duplicate calls; left when a greater copy names another.

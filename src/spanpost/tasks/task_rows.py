@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 
@@ -263,21 +264,27 @@ def _open_calls(facts: Facts) -> int:
 def _acts(facts: Facts, again_ns: Sequence[int]) -> tuple[Step, ...]:
     """Return the tool calls as steps, for an agent without steps.
 
-    A call in several layers is one, and calls of one tool in a row are one step: "read_file ×5". The first call
-    since each of `again_ns` was made before, by the run that asked a person.
+    A call in several layers is one, and calls of one tool in a row are one step: "read_file ×5". A call that asked
+    a person was made before where it is made again: in the same run, or as the first call since one of `again_ns`.
     """
     entries = facts.acts
     if not entries:
         return ()
     rows: list[tuple[str, int, int]] = []
     last, last_ended_ns, made_again = "", 0, 0
-    calls = [(call.began_ns, -call.ended_ns, entry, call.name) for entry, call in _values(entries)]
-    for began_ns, ended, _, name in sorted(calls):
+    asking = Counter[str]()
+    calls = [(call.began_ns, -call.ended_ns, entry, call.name, call.asks) for entry, call in _values(entries)]
+    for began_ns, ended, _, name, asks in sorted(calls):
         if name == last and began_ns < last_ended_ns:
             continue
         since = bisect_right(again_ns, began_ns)
-        if since > made_again:
-            made_again = since
+        is_again, made_again = since > made_again, since
+        if asking[name] and (is_again or not asks):
+            is_again = True
+            asking[name] -= 1
+        asking[name] += asks
+        if is_again:
+            pass
         elif rows and rows[-1][0] == name:
             rows[-1] = (name, rows[-1][1], rows[-1][2] + 1)
         else:

@@ -468,13 +468,15 @@ class Facts:
 
     @cached_property
     def tool_steps(self) -> dict[str, Said]:
-        """The newest tool calls: name, beginning and end."""
+        """The newest tool calls: name, beginning and end, the span above, and whether it stopped to ask a person."""
         found: dict[str, list[Said]] = defaultdict(list)
         for n, role, _ in self.spans:
             if role is Role.TOOL and n.r.tool_name:
                 entry = f"{2**63 - 1 - n.begins:019d}{n.o.span_id.hex()}"
                 name = clean_name(n.r.tool_name) or "a tool"
-                found[entry].append(Said(int(n.is_end), n.at, n.key, (name, n.begins, n.o.end_ns, n.o.parent_id)))
+                found[entry].append(
+                    Said(int(n.is_end), n.at, n.key, (name, n.begins, n.o.end_ns, n.o.parent_id, n.r.is_interrupt))
+                )
         return _entries(found, ACTS)
 
     def by_name(self, field: str) -> dict[str, Any]:

@@ -264,16 +264,22 @@ def _steps(facts: Facts, again: list[int]) -> tuple[Step, ...]:
         )
     out: list[Step] = []
     former, ended_ns = "", 0
+    asked: list[str] = []
     for entry, said in sorted(
         facts.tool_steps.items(), key=lambda item: (item[1].value[1], -item[1].value[2], item[0])
     ):
         del entry
-        name, begins, ends, _ = said.value
+        name, begins, ends, _, asks = said.value
         if name == former and begins < ended_ns:
             continue  # another layer's copy of the same call
         begun, again = [at for at in again if at <= begins], [at for at in again if at > begins]
-        if begun:
-            pass  # the first call of such a run
+        is_again = bool(begun)  # the first call of such a run
+        if name in asked and (is_again or not asks):
+            is_again = True  # a call that asked, made again
+            asked.remove(name)
+        asked += [name] * asks
+        if is_again:
+            pass
         elif out and out[-1].name == name:
             out[-1] = replace(out[-1], count=out[-1].count + 1)
         else:
