@@ -171,6 +171,8 @@ class Spans:
         tree.subtrees.put(former, loser)
         states.lose(tree, former, span_id)
         states.stale.update((loser.state, subtree.state))
+        if loser.root[16:17] == b"u":
+            states.runs.add(loser.root)  # what it may be joined by, such as its conversation, may have gone
         if loser.state != subtree.state:
             states.went[loser.state] = subtree.state
         return True
