@@ -4,8 +4,8 @@ var Scorer = {
   score: ([name, , , , score]) => {
     const asked = (new URLSearchParams(window.location.search).get("q") || "").toLowerCase().split(/\W+/);
     const known = (SEARCH_WORDS[name] || "").split(" ");
-    const told = new Set(asked.filter((word) => known.includes(word))).size;
-    if (told) score += 8 * told;
+    const matches = new Set(asked.filter((word) => known.includes(word))).size;
+    if (matches) score += 8 * matches;
     else if (/^reference\/(cli|api|python|guarantees|metrics|settings|attacks|words|acts|dialects)$/.test(name)) score -= 8;
     if (name === "explanation/questions") return score + 12;
     return /^(tutorial|how-to)\//.test(name) ? score + 4 : score;
