@@ -24,7 +24,7 @@ from tests.faults.soak.world import World, choice_of, now
 TIMEOUT = 4
 #: Seconds after the close until a sender gives its spans up, which is a finding.
 GIVE_UP_AFTER = 90.0
-SENDERS = 4
+SENDERS = 8
 #: A span of its own that is recorded and announces nothing.
 PROBE: dict[str, str | int] = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "probe"}
 
