@@ -119,6 +119,13 @@ class Prober(Threads):
         """Return when a gateway answered 200 to a request that began after `since`."""
         return next((answered for began, answered in self.answers[gateway] if began >= since), float("inf"))
 
+    def waits_for_200(self, gateway: int, seconds: float) -> bool:
+        """Return whether a gateway answers no request that begins from now on, within so many seconds."""
+        since = now()
+        while self.first_200(gateway, since) == float("inf") and now() < since + seconds:
+            self.world.closing.wait(0.2)
+        return self.first_200(gateway, since) == float("inf")
+
     def findings(self) -> Sequence[str]:
         """Return the answers that no gateway gives."""
         return self.wrong
