@@ -19,7 +19,7 @@ from spanpost.cli.listing import ListRequest
 from spanpost.model.deliveries import DeliveryRow
 from spanpost.model.queries import TaskFilter
 from spanpost.model.readings import Approval, Failure
-from spanpost.model.tasks import Task
+from spanpost.model.tasks import BETWEEN_PROMPTS, Task
 from spanpost.semconv import STATUSES
 from spanpost.store.erasing.run import Report
 from spanpost.store.erasing.spellings import Found
@@ -138,6 +138,19 @@ def test_deliveries_are_one_line_each(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(lines) == 3
     assert max(map(len, lines)) <= 80
     assert all(word in lines[1] for word in ("12", "slack", "dead", "5h", "channel_not_found"))
+
+
+def test_a_session_between_prompts_is_not_said_to_wait_for_a_person() -> None:
+    """Its word is its own, and among siblings it stands behind those at work."""
+    tasks = [
+        a_task(1),
+        a_task(2, parent_uid=UUID(int=1 << 96), status="waiting", rule=BETWEEN_PROMPTS, is_inferred=True),
+        a_task(3, parent_uid=UUID(int=1 << 96)),
+    ]
+    _, _, below, rests = printed(120, tasks)
+    assert "task 3" in below
+    assert "between prompts" in rests
+    assert "waiting" not in rests
 
 
 async def test_tasks_of_a_person_a_repository_and_a_session() -> None:

@@ -22,6 +22,7 @@ from spanpost.cli.assistant import server
 from spanpost.cli.remote import Remote, RemoteAnswered, path_of, task_of
 from spanpost.interactions.api.responses import plain
 from spanpost.model.errors import ConfigError
+from spanpost.model.tasks import BETWEEN_PROMPTS
 from spanpost.settings import TOKEN_VARIABLE
 from spanpost.sinks.labels import title
 from spanpost.tasks.api_json import task_summary
@@ -174,6 +175,14 @@ def test_a_task_has_the_same_title_as_in_the_database() -> None:
     """A gateway's task that its agent did not name is titled by what was asked, as one of the database is."""
     for task in (a_task(name="agent", ask="Mend the tests"), a_task(name="agent", ask="Mend the tests", is_named=True)):
         assert title(task_of(plain(task_summary(task)))) == title(task)
+
+
+def test_a_session_between_prompts_is_known_by_the_answer() -> None:
+    """A gateway says whether a waiting task waits for a person; an older gateway says nothing of it."""
+    for rule, is_asking in ((BETWEEN_PROMPTS, False), ("open approval", True)):
+        answer = plain(task_summary(a_task(status="waiting", rule=rule)))
+        assert (answer["waits_for_person"], task_of(answer).waits_for_person) == (is_asking, is_asking)
+    assert task_of({**answer, "status": "working", "waits_for_person": False}).shown_status == "working"
 
 
 # --- the stream -------------------------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ from spanpost.cli.keys import Keys
 from spanpost.cli.looking import WholeTask, read_in
 from spanpost.cli.top_screen import ScreenOrder, TopScreen
 from spanpost.model.queries import ApprovalFilter, TaskFilter
-from spanpost.model.tasks import Task
+from spanpost.model.tasks import BETWEEN_PROMPTS, Task
 from spanpost.runtime.assembly import open_store
 from spanpost.settings import load
 from spanpost.store.memory import MemoryStore
@@ -77,6 +77,14 @@ def test_the_order_is_by_urgency() -> None:
     assert lines[0].startswith("spanpost  1 waiting  2 failing  2 at work  12:00:00Z")
     assert [line.split("task ")[1][0] for line in lines[3:8]] == ["4", "5", "3", "2", "1"]
     assert "9m" in lines[6]
+
+
+def test_a_session_between_prompts_stands_last() -> None:
+    """A session that asked nobody anything is not among those that wait for a person, and is counted by itself."""
+    tasks = [a_task(1, "waiting", rule=BETWEEN_PROMPTS, is_inferred=True), a_task(2), a_task(3, "waiting")]
+    lines = drawn(a_screen(tasks))
+    assert lines[0].startswith("spanpost  1 waiting  0 failing  1 at work  1 between prompts  12:00:00Z")
+    assert [line.split("task ")[1][0] for line in lines[3:6]] == ["3", "2", "1"]
 
 
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (40, 10), (120, 50), (20, 3), (80, 1)])

@@ -38,6 +38,7 @@ from spanpost.model.interventions import Verb
 from spanpost.model.messages import LocaleMessage
 from spanpost.model.queries import LEAST_PREFIX
 from spanpost.model.readings import Approval
+from spanpost.model.tasks import BETWEEN_PROMPTS
 from spanpost.routing.launch_orders import Launches
 from spanpost.routing.parameters import Parameter
 from spanpost.sinks.outputs import EntityCommand, Figures, OutputQuery
@@ -597,6 +598,16 @@ async def test_other_tenants_are_looked_at_where_a_rule_names_them() -> None:
     app.one.interactions._is_bound = True
     assert re.findall(r"[a-z]+-1", await app.say("", "UALICE")) == ["own-1"]
     assert "No task matches" in await app.say("show acme-1", "UALICE")
+
+
+async def test_a_session_between_prompts_is_listed_as_one() -> None:
+    """Lists and the dialogue of a session that asked nobody anything do not say that it waits for a person."""
+    app = App(Rule(actions=frozenset({"cancel"}), users=("UBOB",)), launchers=frozenset())
+    app.task("rests-1", status="waiting", rule=BETWEEN_PROMPTS)
+    app.task("asks-1", status="waiting")
+    said = await app.say("")
+    assert (said.count("waiting for its next prompt"), said.count("waiting for a person")) == (1, 1)
+    assert "waiting for its next prompt" in await app.say("show rests-1")
 
 
 async def test_commands_are_answered_in_korean() -> None:

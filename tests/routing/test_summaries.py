@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spanpost.model.readings import Approval, Failure
+from spanpost.model.tasks import BETWEEN_PROMPTS
 from spanpost.routing import summaries
 from spanpost.routing.routes import Route, Routes
 from spanpost.testing.nouns import NOON, a_task
@@ -73,11 +74,12 @@ def test_a_digest_counts_its_routes_tasks() -> None:
         a_task("g"),
         a_task("h", status="stalled"),
         a_task("i", status="waiting", approvals=(Approval(id="q", question="Go?"),)),
+        a_task("j", status="waiting", rule=BETWEEN_PROMPTS),
     ]
     digest = summaries.digest(ROUTE, NOON, NOON, over, living, ROUTES)
     assert digest is not None
     assert digest.ended == {"complete": 1, "error": 1, "cancelled": 1}
-    assert digest.living == {"working": 1, "stalled": 1, "waiting": 1}
+    assert digest.living == {"working": 1, "stalled": 1, "waiting": 1, "between_prompts": 1}
     assert (digest.cost_usd, digest.input_tokens, digest.unpriced) == (Decimal("0.75"), 36_800, 2)
     assert [task.task_id for task in digest.failed] == ["b"]
     assert {task.task_id for task in digest.needy} == {"h", "i"}

@@ -7,12 +7,14 @@ from decimal import Decimal
 
 import pytest
 
+from spanpost.model.checkpoints import Kind
+from spanpost.model.messages import LocaleMessage
 from spanpost.model.readings import Failure
 from spanpost.model.tasks import BETWEEN_PROMPTS
 from spanpost.semconv import STATUSES
 from spanpost.sinks import labels
 from spanpost.tasks import failures
-from spanpost.testing.nouns import NOON, a_task
+from spanpost.testing.nouns import NOON, a_checkpoint, a_task
 from spanpost.text import figures
 
 
@@ -94,6 +96,12 @@ def test_a_session_between_prompts_waits_for_nobody():
     asks, rests = a_task(status="waiting"), a_task(status="waiting", rule=BETWEEN_PROMPTS)
     assert labels.task_label(asks) == labels.StatusLabel("✋", "waiting for a person", "yellow")
     assert labels.task_label(rests) == labels.StatusLabel("💬", "waiting for its next prompt", "grey")
+    assert [(one.waits_for_person, one.shown_status) for one in (asks, rests)] == [
+        (True, "waiting"), (False, "between_prompts"),
+    ]  # fmt: skip
+    for said, sign in (("prompt", "💬"), ("person", "✋")):
+        end = a_checkpoint(kind=Kind.END, status="waiting", message=LocaleMessage(f"checkpoint.waiting_for_{said}"))
+        assert labels.checkpoint_label(end).emoji == sign
 
 
 def test_every_status_has_emoji_word_and_colour():

@@ -12,8 +12,10 @@ import pytest
 from msgspec.structs import replace
 
 from spanpost.model.deliveries import Receipt
+from spanpost.model.tasks import BETWEEN_PROMPTS
 from spanpost.runtime.assembly import open_sinks
 from spanpost.settings import load
+from spanpost.sinks.slack import sessions
 from spanpost.sinks.slack.sink import SlackSink
 from spanpost.testing.fake_slack import FakeSlack, Fault
 from spanpost.testing.nouns import a_delivery, a_task
@@ -82,6 +84,12 @@ async def test_a_session_follows_its_task(slack: FakeSlack) -> None:
     ]  # fmt: skip
     assert await Run(slack, sink).tell("complete") is None
     await sink.close()
+
+
+async def test_a_coding_session_between_prompts_is_idle() -> None:
+    """Who waits for a prompt, and for no answer, is not suspended: there is nothing to stop."""
+    assert sessions.wanted(a_task(status="waiting")) == "suspended"
+    assert sessions.wanted(a_task(status="waiting", rule=BETWEEN_PROMPTS)) == "active"
 
 
 async def test_what_goes_wrong_costs_the_button_alone(slack: FakeSlack, caplog: pytest.LogCaptureFixture) -> None:

@@ -21,7 +21,8 @@ from spanpost.http.hosts import is_loopback
 from spanpost.model.acts import CLIENT_HEADER
 from spanpost.model.errors import ConfigError, SpanpostError
 from spanpost.model.readings import Approval, Failure
-from spanpost.model.tasks import Task
+from spanpost.model.tasks import BETWEEN_PROMPTS, Task
+from spanpost.semconv import WAITING
 from spanpost.settings import TOKEN_VARIABLE, URL_VARIABLE
 
 Url = Annotated[
@@ -251,6 +252,7 @@ def task_of(fields: Mapping[str, Any]) -> Task:
         name=fields["name"] or "",
         is_named=fields.get("named", False),
         is_inferred=fields["inferred"],
+        rule="" if fields.get("waits_for_person", True) or fields["status"] != WAITING else BETWEEN_PROMPTS,
         started_at=at("started_at"),
         ended_at=at("ended_at"),
         last_activity_at=at("last_activity_at"),

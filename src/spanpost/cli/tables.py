@@ -16,7 +16,7 @@ from spanpost.model.access_tokens import AccessToken
 from spanpost.model.checkpoints import Checkpoint
 from spanpost.model.deliveries import DeliveryRow, RateLimitRow
 from spanpost.model.errors import ConfigError
-from spanpost.sinks.labels import status_label
+from spanpost.sinks.labels import end_label
 from spanpost.text.legible import Hidden, legible
 from spanpost.text.locales.questions import why_hidden
 from spanpost.text.sanitise import line
@@ -37,7 +37,8 @@ def print_checkpoints(checkpoints: Sequence[Checkpoint], names: Mapping[object, 
     for one in checkpoints:
         day, _, at = time_of(one.at).partition(" ")
         name = line(names.get(one.task_uid, ""), 60)
-        rows.append([day, at, *signed(status_label(one.status), one.status), str(one.kind), name, line(one.text, 120)])
+        sign = end_label(one.status, one.message.key if one.message is not None else "")
+        rows.append([day, at, *signed(sign, one.status), str(one.kind), name, line(one.text, 120)])
     print_fitted(columns, rows)
 
 
@@ -168,7 +169,7 @@ def print_installations(found: Sequence[Mapping[str, Any]]) -> None:
 
 def print_event(event: Mapping[str, Any]) -> None:
     """Print a checkpoint of a stream on one line."""
-    sign, word = signed(status_label(event["status"]), event["status"])
+    sign, word = signed(end_label(event["status"], event.get("message")), event["status"])
     at = datetime.fromisoformat(event["at"]).astimezone().strftime("%H:%M:%S")
     name = line(event["task_name"] or event["agent_name"] or event["task_id"], 40)
     out().print(

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from spanpost.cli import columns as c
 from spanpost.cli.columns import Column
-from spanpost.model.tasks import Task
+from spanpost.model.tasks import RESTING, Task
 from spanpost.model.totals import totals
 from spanpost.semconv import CANCELLED, COMPLETE, ERROR, STALLED, WAITING
 from spanpost.sinks import labels
@@ -43,7 +43,7 @@ COLUMNS: Final = (
 )
 _UNKNOWN: Final = "–"
 #: What needs a person comes first, then what runs, then what has ended.
-_RANKS: Final = {WAITING: 0, ERROR: 1, STALLED: 2, COMPLETE: 8, CANCELLED: 9}
+_RANKS: Final = {WAITING: 0, ERROR: 1, STALLED: 2, RESTING: 6, COMPLETE: 8, CANCELLED: 9}
 
 
 def print_tasks(tasks: Sequence[Task], *, is_ascii: bool = False, console: Console | None = None) -> None:
@@ -65,7 +65,7 @@ def row_of(task: Task, depth: int, now: datetime, cost: Decimal | None) -> list[
     ended = task.ended_at if labels.is_final(task) else None
     tools = f"{task.tool_calls}" + (f" ({task.tool_errors} failed)" if task.tool_errors else "")
     return [
-        *c.signed(shown, f"{line(task.status, 20)}{' (inferred)' if task.is_inferred else ''}"),
+        *c.signed(shown, status_of(task)),
         _name(task, depth),
         line(task.agent_name or "", 60) or _UNKNOWN,
         _UNKNOWN if done is None else f"{done:.0f} %",
@@ -84,6 +84,13 @@ def row_of(task: Task, depth: int, now: datetime, cost: Decimal | None) -> list[
     ]
 
 
+def status_of(task: Task) -> str:
+    """Return the word of a status: as the option ``--status`` has it, and whether it was concluded."""
+    if task.shown_status == RESTING:
+        return "between prompts"
+    return f"{line(task.status, 20)}{' (inferred)' if task.is_inferred else ''}"
+
+
 def matter(task: Task, limit: int = 120) -> str:
     """Return what matters now: the open question, the first line of the error, or what the task is doing."""
     if task.status == ERROR and task.error is not None:
@@ -99,10 +106,10 @@ def matter(task: Task, limit: int = 120) -> str:
 
 
 def _name(task: Task, depth: int) -> Text:
-    room = 24 if task.status in (WAITING, ERROR) else 80  # for what it waits for, or why it failed
+    room = 24 if task.waits_for_person or task.status == ERROR else 80  # for what it waits for, or why it failed
     said = Text(("   " * (depth - 1) + "└ " if depth else "") + labels.title(task, room))
     if what := matter(task):
-        urgent = {WAITING: "yellow", ERROR: "red"}.get(task.status, "dim")
+        urgent = {WAITING: "yellow", ERROR: "red"}.get(task.shown_status, "dim")
         said.append(f"  {what}", style=urgent)
     return said
 
@@ -117,7 +124,7 @@ def _tokens(value: int | None) -> str:
 
 def rank(task: Task) -> int:
     """Return the place of a task among its siblings: waiting, failed and stalled ones first."""
-    return _RANKS.get(task.status, 5)
+    return _RANKS.get(task.shown_status, 5)
 
 
 def as_tree(tasks: Sequence[Task]) -> Iterable[tuple[int, Task]]:

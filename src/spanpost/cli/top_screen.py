@@ -18,7 +18,7 @@ from spanpost.cli import keys, whole_task
 from spanpost.cli.columns import Column
 from spanpost.cli.looking import WholeTask
 from spanpost.cli.task_lines import COLUMNS, row_of
-from spanpost.model.tasks import Task
+from spanpost.model.tasks import RESTING, Task
 from spanpost.semconv import CONTEXT_WARNING, ERROR, STALLED, WAITING
 from spanpost.sinks import labels
 from spanpost.text.legible import legible
@@ -42,9 +42,9 @@ class ScreenOrder(NamedTuple):
 
 
 def urgency(task: Task) -> tuple[int, datetime]:
-    """Return the place of a task: waiting, then failing, then at work, each with the quietest first."""
+    """Return the place of a task: waiting, failing, at work, between prompts; each with the quietest first."""
     is_failing = task.status in (ERROR, STALLED, CONTEXT_WARNING) or task.child_failed > 0
-    place = 0 if task.status == WAITING else 1 if is_failing else 2
+    place = 0 if task.waits_for_person else 1 if is_failing else 3 if task.shown_status == RESTING else 2
     return place, task.last_activity_at or task.started_at or datetime.max.replace(tzinfo=UTC)
 
 
@@ -208,6 +208,8 @@ class TopScreen:
         said = Text("spanpost", style="bold")
         for n, word, style in ((0, "waiting", "yellow"), (1, "failing", "red"), (2, "at work", "green")):
             said.append(f"  {places.count(n)} {word}", style=style if places.count(n) else "dim")
+        if resting := places.count(3):
+            said.append(f"  {resting} between prompts", style="dim")
         return said.append(f"  {self._clock().strftime('%H:%M:%SZ')}", style="dim")
 
     def _draw_list(self, width: int, room: int) -> list[Text]:

@@ -14,7 +14,7 @@ from spanpost.cli import columns as c
 from spanpost.cli.columns import Column
 from spanpost.cli.looking import WholeTask
 from spanpost.cli.remote import task_of
-from spanpost.cli.task_lines import COLUMNS, matter, rows_of
+from spanpost.cli.task_lines import COLUMNS, matter, rows_of, status_of
 from spanpost.model.tasks import Task
 from spanpost.model.totals import together
 from spanpost.sinks import labels
@@ -50,7 +50,7 @@ def print_whole(found: WholeTask, *, is_ascii: bool = False, console: Console | 
 def head(found: WholeTask, now: datetime) -> Iterator[Text]:
     """Yield the lines above the tables: title, what matters now, facts and errors."""
     one, task = found.task, task_of(found.task)
-    sign, word = c.signed(labels.task_label(task), task.status + (" (inferred)" if task.is_inferred else ""))
+    sign, word = c.signed(labels.task_label(task), status_of(task))
     yield Text.assemble(sign, " ", (labels.title(task, 120), "bold"), "  ", word)
     if now_matters := matter(task, 300):
         yield Text(f"{' ' * (sign.cell_len + 1)}{now_matters}")
@@ -182,7 +182,7 @@ def _timeline(entries: Sequence[Mapping[str, Any]]) -> list[list[Text | str]]:
         day, _, at = c.time_of(datetime.fromisoformat(one["at"])).partition(" ")
         status = one["status"] or ""
         if one["source"] == "checkpoint":
-            sign, _ = c.signed(labels.status_label(status), "")
+            sign, _ = c.signed(labels.end_label(status, one.get("message")), "")
         else:
             sign = Text("✗", style="red") if status == "error" else Text("")
         by = f"by {one['by']}: {one['result']}" if one["by"] else ""

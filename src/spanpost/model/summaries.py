@@ -24,7 +24,7 @@ class Digest(msgspec.Struct, frozen=True, kw_only=True, tag="digest"):
     ends_at: datetime
     #: Number of ended tasks, by status.
     ended: dict[str, int] = {}
-    #: Number of open tasks, by status at the end of the period.
+    #: Number of open tasks, by `Task.shown_status` at the end of the period.
     living: dict[str, int] = {}
     input_tokens: int | None = None
     output_tokens: int | None = None
@@ -42,7 +42,7 @@ class Board(msgspec.Struct, frozen=True, kw_only=True, tag="board"):
     route: str
     tasks: tuple[Task, ...] = ()
     more: int = 0
-    #: Number of open tasks, by status.
+    #: Number of open tasks, by `Task.shown_status`.
     living: dict[str, int] = {}
 
 

@@ -14,12 +14,19 @@ from spanpost.model.evaluations import Evaluation
 from spanpost.model.loops import Loop
 from spanpost.model.messages import LocaleMessage
 from spanpost.model.readings import Approval, Artifact, Failure
-from spanpost.semconv import ALERT
+from spanpost.semconv import ALERT, WAITING
 
 #: `Task.end_reason` of a merged task, shown in the last state of its message (`Delivery.has_moved`).
 MERGED: Final = "merged"
 #: `Task.rule` of a session that answered: it waits for its person's next prompt, and asked nobody anything.
 BETWEEN_PROMPTS: Final = "session between prompts"
+#: `Task.shown_status` of such a session.
+RESTING: Final = "between_prompts"
+
+
+def waits_for_person(status: str, rule: str) -> bool:
+    """Tell whether a status, concluded by a rule, means that a person has to act before the task goes on."""
+    return status == WAITING and rule != BETWEEN_PROMPTS
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -164,6 +171,16 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def is_alert(self) -> bool:
         """True for an alert that names no task: it has its own message and is no agent's work."""
         return self.type == ALERT and self.agent_name is None
+
+    @property
+    def waits_for_person(self) -> bool:
+        """True for a task that a person keeps waiting. False for a session between prompts."""
+        return waits_for_person(self.status, self.rule)
+
+    @property
+    def shown_status(self) -> str:
+        """The status by which people see and count it: one of the nine, or `RESTING`."""
+        return RESTING if self.status == WAITING and not self.waits_for_person else self.status
 
     @property
     def open_approvals(self) -> tuple[Approval, ...]:

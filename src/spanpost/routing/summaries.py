@@ -24,7 +24,7 @@ import msgspec
 from spanpost.model.ids import named
 from spanpost.model.launch_orders import Order
 from spanpost.model.summaries import SUMMARY, Board, Digest, Summary
-from spanpost.model.tasks import Task
+from spanpost.model.tasks import RESTING, Task
 from spanpost.model.totals import together
 from spanpost.routing.routes import Route, Routes, Weekday, chosen
 from spanpost.semconv import CONTEXT_WARNING, ERROR, FINAL_STATUSES, PAUSED, STALLED, WAITING
@@ -39,7 +39,7 @@ LISTED: Final = 20
 #: Days of a week, from Monday.
 WEEK: Final = get_args(Weekday)
 #: Order on a board: the most in need of a person first.
-_NEED: Final = {WAITING: 0, STALLED: 1, CONTEXT_WARNING: 3, PAUSED: 5}
+_NEED: Final = {WAITING: 0, STALLED: 1, CONTEXT_WARNING: 3, PAUSED: 5, RESTING: 6}
 _FAILING, _AT_WORK = 2, 4
 
 
@@ -78,7 +78,7 @@ def digest(
     """
     over = [task for task in _of(route, ended, routes) if task.status in FINAL_STATUSES]
     open_ = _of(route, living, routes)
-    needy = sorted((task for task in open_ if task.status in (WAITING, STALLED)), key=_started)
+    needy = sorted((task for task in open_ if task.waits_for_person or task.status == STALLED), key=_started)
     if not over and not needy:
         return None
     sums = together(over)
@@ -88,7 +88,7 @@ def digest(
         began_at=began,
         ends_at=ends,
         ended=dict(Counter(task.status for task in over)),
-        living=dict(Counter(task.status for task in open_)),
+        living=dict(Counter(task.shown_status for task in open_)),
         input_tokens=sums.usage.input,
         output_tokens=sums.usage.output,
         cost_usd=sums.usage.cost_usd,
@@ -105,13 +105,13 @@ def board(route: Route, living: Iterable[Task], routes: Routes) -> Board:
         route=route_key(route),
         tasks=tuple(map(_short, open_[:LISTED])),
         more=max(len(open_) - LISTED, 0),
-        living=dict(Counter(task.status for task in open_)),
+        living=dict(Counter(task.shown_status for task in open_)),
     )
 
 
 def _need(task: Task) -> int:
-    if task.status in _NEED:
-        return _NEED[task.status]
+    if task.shown_status in _NEED:
+        return _NEED[task.shown_status]
     return _FAILING if task.error_count or task.child_failed else _AT_WORK
 
 
@@ -145,6 +145,7 @@ def _short(task: Task) -> Task:
         topic=task.topic,
         session_id=task.session_id,
         status=task.status,
+        rule=task.rule if task.shown_status == RESTING else "",
         end_reason=task.end_reason,
         action=task.action,
         step_name=task.step_name,

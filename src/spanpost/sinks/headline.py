@@ -8,7 +8,7 @@ import msgspec
 
 from spanpost.model.tasks import MERGED, Task
 from spanpost.model.totals import together
-from spanpost.semconv import ERROR, WAITING
+from spanpost.semconv import ERROR
 from spanpost.sinks import labels
 from spanpost.text.locales import ENGLISH, Locale
 from spanpost.text.sanitise import line
@@ -29,7 +29,7 @@ def headline(task: Task, children: Sequence[Task] = (), locale: Locale = ENGLISH
     if asked or not children:
         word = asked or ("" if task.status == "working" and place else label.word)
         return " · ".join(filter(None, (word, place)))
-    word = "" if task.status in ("working", WAITING) else label.word
+    word = "" if task.status == "working" or task.waits_for_person else label.word
     return " · ".join(filter(None, (word, agents(task, children, locale), place)))
 
 
@@ -66,7 +66,7 @@ def agents(task: Task, children: Sequence[Task], locale: Locale = ENGLISH) -> st
 
 def is_asking(task: Task) -> bool:
     """Tell whether a task waits for a person. One that failed while it asked does not, though it may be answered."""
-    return not labels.is_final(task) and (bool(task.open_approvals) or task.status == WAITING)
+    return not labels.is_final(task) and (bool(task.open_approvals) or task.waits_for_person)
 
 
 def words(task: Task, limit: int = 300, locale: Locale = ENGLISH) -> str:

@@ -9,7 +9,7 @@ import msgspec
 
 from spanpost.model.checkpoints import Checkpoint, Kind
 from spanpost.model.messages import LocaleMessage
-from spanpost.model.tasks import BETWEEN_PROMPTS, MERGED, Task
+from spanpost.model.tasks import MERGED, RESTING, Task
 from spanpost.semconv import FINAL_STATUSES
 from spanpost.sinks.loop_label import loop
 from spanpost.tasks import failures, titles
@@ -29,7 +29,7 @@ class StatusLabel(msgspec.Struct, frozen=True):
     colour: str
 
 
-#: Sign and colour of the nine statuses (``docs/reference/conventions.md``).
+#: Sign and colour of the nine statuses (``docs/reference/conventions.md``), and of a session between prompts.
 _STATUSES: dict[str, tuple[str, str]] = {
     "starting": ("🚀", "blue"),
     "working": ("⚙️", "green"),
@@ -40,6 +40,7 @@ _STATUSES: dict[str, tuple[str, str]] = {
     "error": ("❌", "red"),
     "complete": ("✅", "green"),
     "cancelled": ("🛑", "grey"),
+    RESTING: ("💬", "grey"),
 }
 _EMOJI = {
     Kind.START: "🚀",
@@ -86,9 +87,7 @@ def task_label(task: Task, locale: Locale = ENGLISH) -> StatusLabel:
         return StatusLabel(
             "⚠️", locale.say("status.partly_failed", failed=task.child_failed, n=task.child_count), "yellow"
         )
-    if task.status == "waiting" and task.rule == BETWEEN_PROMPTS:  # no one was asked anything
-        return StatusLabel("💬", locale.say("status.between_prompts"), "grey")
-    label = status_label(task.status, locale)
+    label = status_label(task.shown_status, locale)
     if task.end_reason in REASONS and is_final(task):
         # It ended well by its own account, and was stopped all the same.
         emoji, colour = ("⚠️", "yellow") if task.status == "complete" else (label.emoji, label.colour)
@@ -96,10 +95,15 @@ def task_label(task: Task, locale: Locale = ENGLISH) -> StatusLabel:
     return label
 
 
+def end_label(status: str, key: str | None, locale: Locale = ENGLISH) -> StatusLabel:
+    """Return the label of an end with the message of this key: a session that answered has not asked anybody."""
+    return status_label(RESTING if key == "checkpoint.waiting_for_prompt" else status, locale)
+
+
 def checkpoint_label(checkpoint: Checkpoint, locale: Locale = ENGLISH) -> StatusLabel:
     """Return the label of a checkpoint: an end by its status, any other by its kind."""
     if checkpoint.kind is Kind.END:
-        return status_label(checkpoint.status, locale)
+        return end_label(checkpoint.status, checkpoint.message.key if checkpoint.message is not None else "", locale)
     if checkpoint.kind is Kind.ALERT:
         return _alert_label(checkpoint.status in FINAL_STATUSES, locale)
     colour = {

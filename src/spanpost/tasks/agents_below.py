@@ -15,6 +15,7 @@ from functools import reduce
 import msgspec
 
 from spanpost import semconv as c
+from spanpost.model.tasks import waits_for_person
 from spanpost.tasks import approvals
 from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.records import DEPTH, NO_AGENTS, AgentsBelow, ChildTasks, TaskState
@@ -47,7 +48,7 @@ def plus(a: AgentsBelow, b: AgentsBelow) -> AgentsBelow:
 
 def itself(state: TaskState, verdict: TaskVerdict, rules: FoldRules) -> AgentsBelow:
     """Return what a task does itself."""
-    is_waiting = verdict.status == c.WAITING and not verdict.rule.startswith("session")
+    is_waiting = waits_for_person(verdict.status, verdict.rule)
     is_over = verdict.is_over and not is_waiting
     has_failed = is_over and verdict.status == c.ERROR
     own = AgentsBelow(

@@ -55,6 +55,7 @@ def task_summary(task: Task) -> dict[str, Any]:
         "open_approvals": len(task.open_approvals),
         "question": _question(task),
         "failure": (failure_line(task.error) or None) if task.status == ERROR else None,
+        "waits_for_person": task.waits_for_person,
         "announced": task.is_announced,
         "muted": task.is_muted,
         "cancel_by": task.cancel_by or None,

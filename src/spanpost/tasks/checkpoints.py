@@ -17,6 +17,7 @@ from spanpost.model.ids import named, uuid_of
 from spanpost.model.messages import LocaleMessage
 from spanpost.model.observations import Observation, Part
 from spanpost.model.readings import Approval, EventReport, Reading, Role
+from spanpost.model.tasks import waits_for_person
 from spanpost.tasks import failures
 from spanpost.tasks.amounts import ZERO, Amounts, dollars
 from spanpost.tasks.approvals import answered_id, counted_id, decided_id, escalated_id, passed_on_id, requested_id
@@ -191,8 +192,8 @@ def end(verdict: TaskVerdict, started_ns: int, used: Amounts = ZERO) -> LocaleMe
             return message("checkpoint.ended_because", end=why, reason=reason) if reason else why
         return message("checkpoint.failed_because", reason=reason) if reason else message("checkpoint.failed")
     if verdict.status == c.WAITING:
-        is_prompt = verdict.rule.startswith("session")
-        return message("checkpoint.waiting_for_prompt" if is_prompt else "checkpoint.waiting_for_person")
+        is_asking = waits_for_person(verdict.status, verdict.rule)
+        return message("checkpoint.waiting_for_person" if is_asking else "checkpoint.waiting_for_prompt")
     seconds = (verdict.ended_ns - started_ns) / 1e9 if started_ns and verdict.ended_ns > started_ns else 0
     if verdict.status == c.CANCELLED:
         said = message("checkpoint.cancelled_in", time=seconds) if seconds else message("checkpoint.cancelled")

@@ -14,6 +14,7 @@ from spanpost.testing.live_tasks import LiveTasks
 from spanpost.testing.observed import an_event, ended, started
 from tests.interactions.api.served import Served
 from tests.interactions.board.test_in_chromium import _page_of
+from tests.pipeline.test_coding_sessions import Session
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -93,6 +94,18 @@ def test_a_family_says_who_is_at_work_and_who_failed(open_page: OpenPage, board:
     asks = {"agent.approval.id": "encore", "agent.approval.question": "Play an encore?"}
     board.record(an_event(trace=trace, span=4, name="agent.approval.requested", attributes=asks, index=0, at=7.0))
     page.locator(".waiting a.row", has_text="Lead the band").get_by_text("Play an encore?").wait_for()
+
+
+def test_a_session_between_prompts_waits_for_nobody(open_page: OpenPage, board: Served) -> None:
+    """A coding session that answered stands in a block of its own, and is not counted among those that wait."""
+    page = open_page("/")
+    page.locator("h1", has_text="Now").wait_for()
+    board.record(*Session("rests-on-the-board").prompt(0).call(1).answer(3).records)
+    row = page.locator(".resting a.row").first
+    row.get_by_text("waiting for its next prompt").wait_for()
+    page.locator(".counts", has_text=re.compile(r"\d+ between prompts")).wait_for()
+    row.click()
+    page.locator(".state.grey", has_text="waiting for its next prompt").wait_for()
 
 
 def test_now_shows_what_is_asked_for(open_page: OpenPage, tasks: LiveTasks) -> None:

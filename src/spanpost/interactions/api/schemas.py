@@ -154,6 +154,9 @@ class TaskSummary(BaseModel):
     open_child_approvals: int = Field(description="Open questions of the tasks below it.")
     child_question: str | None = Field(description="The one that was asked first, in short.")
     child_question_uid: str | None = Field(description="The task that asks it.")
+    waits_for_person: bool = Field(
+        description="Its status is `waiting`, and a person has to act. False for a coding session between prompts."
+    )
     open_approvals: int
     question: str | None = Field(description="Its open question to a person, in short.")
     failure: str | None = Field(description="Why it failed, in short.")

@@ -59,7 +59,7 @@ def task(one: Task, link: str = "", locale: Locale = ENGLISH) -> Line:
     """Return a task as one line of a list."""
     what = "action" if one.action else "step_name"
     doing = line(locale.translate(one.messages.get(what), one.action or one.step_name or ""), 120)
-    parts = [line(one.agent_name or "", 60), locale.word(f"status.{one.status}", one.status), doing]
+    parts = [line(one.agent_name or "", 60), locale.word(f"status.{one.shown_status}", one.status), doing]
     known = [part for part in parts if part]
     name = title(one, 100)
     found = [

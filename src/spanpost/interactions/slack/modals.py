@@ -201,7 +201,7 @@ def texts(task: Task, locale: Locale = ENGLISH) -> list[str]:
         return locale.translate(task.messages.get(field), text)
 
     # Without logs and the details of questions: a route decides whether Slack shows those.
-    status = locale.word(f"status.{task.status}", task.status)
+    status = locale.word(f"status.{task.shown_status}", task.status)
     facts = {
         "show.task": title(task),
         "show.id": line(task.task_id, 200),

@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from spanpost.model.deliveries import Delivery, Receipt
+from spanpost.model.tasks import RESTING, Task
 from spanpost.semconv import FINAL_STATUSES
 from spanpost.sinks.slack.calls import SlackRequest, Talk
 from spanpost.text.sanitise import line
@@ -34,16 +35,16 @@ WHY: Final = {
 }
 
 
-def wanted(status: str) -> str:
-    """Return the session's status for a task's status."""
-    if status in FINAL_STATUSES:
+def wanted(task: Task) -> str:
+    """Return the session's status for a task."""
+    if task.status in FINAL_STATUSES or task.shown_status == RESTING:
         return IDLE
-    return WAITS if status in ("waiting", "paused") else WORKS
+    return WAITS if task.status in ("waiting", "paused") else WORKS
 
 
 def follow(delivery: Delivery, receipt: Receipt) -> Talk[Receipt]:
     """Update the session of the message that was just shown. A failure costs the button, not the message."""
-    ref, want = dict(receipt.ref), wanted(delivery.task.status)
+    ref, want = dict(receipt.ref), wanted(delivery.task)
     if (
         receipt.skipped
         or delivery.summary is not None

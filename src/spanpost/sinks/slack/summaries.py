@@ -11,7 +11,7 @@ from typing import Final
 from uuid import UUID
 
 from spanpost.model.summaries import Board, Digest, Summary
-from spanpost.model.tasks import Task
+from spanpost.model.tasks import RESTING, Task
 from spanpost.sinks import labels
 from spanpost.sinks.slack.blocks import (
     MAX_SIZE,
@@ -46,6 +46,7 @@ _ORDER: Final = (
     "starting",
     "working",
     "paused",
+    RESTING,
 )
 _MOMENT: Final = "{date_short_pretty} {time}"
 

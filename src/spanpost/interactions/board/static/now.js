@@ -6,7 +6,7 @@ import { Group } from "./group.js";
 import { Row } from "./row.js";
 import { start } from "./start.js";
 import { Stream } from "./stream.js";
-import { ACTIVE, isFinal, number, plural, title } from "./words.js";
+import { ACTIVE, isFinal, isResting, number, plural, title, waitsForPerson } from "./words.js";
 
 //: How many are read at once, and at most; of those that ended so many stay in sight.
 const PAGE = 200;
@@ -14,9 +14,10 @@ const MOST = 3000;
 const ENDED = 12;
 /** @type {[string, string, (task: any) => boolean][]} */
 const GROUPS = [
-  ["waiting", "Waits for a person", (task) => task.status === "waiting" || (!isFinal(task) && Boolean(task.child_question))],
+  ["waiting", "Waits for a person", (task) => waitsForPerson(task) || (!isFinal(task) && Boolean(task.child_question))],
   ["trouble", "Worth a look", (task) => task.status === "stalled" || task.status === "context_warning"],
-  ["running", "Running", (task) => !isFinal(task)],
+  ["running", "Running", (task) => !isFinal(task) && !isResting(task)],
+  ["resting", "Between prompts", isResting],
   ["ended", "Ended a moment ago", isFinal],
 ];
 
@@ -186,7 +187,7 @@ class Now {
   }
 
   tally() {
-    const ended = this.groups[3];
+    const ended = this.groups[GROUPS.length - 1];
     while (ended.rows.length > ENDED) this.drop(keyOf(ended.rows[ended.rows.length - 1].task));
     let shown = 0;
     for (const group of this.groups) {
@@ -195,14 +196,15 @@ class Now {
       say(group.count, visible.toLocaleString("en"));
       shown += visible;
     }
-    const [waiting, trouble, running] = this.groups.map((group) => group.rows.length);
+    const [waiting, trouble, running, resting] = this.groups.map((group) => group.rows.length);
     // Rows are topmost tasks; one may wait for several answers.
     let asked = 0;
     for (const { task } of this.groups[0].rows) asked += (task.open_approvals ?? 0) + (task.open_child_approvals ?? 0);
     if (asked !== this.asked || waiting !== this.waiting) this.board.count();
     [this.asked, this.waiting] = [asked, waiting];
-    const parts = [plural(waiting + trouble + running, "task") + " under way"];
+    const parts = [plural(waiting + trouble + running + resting, "task") + " under way"];
     if (waiting) parts.push(`${waiting} waiting for a person`);
+    if (resting) parts.push(`${resting} between prompts`);
     say(this.counts, parts.join(", ") + (this.more ? `; the newest ${MOST} are shown` : ""));
     this.empty.hidden = shown > 0;
     if (!shown) this.tellEmpty();

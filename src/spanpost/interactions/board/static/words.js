@@ -49,9 +49,20 @@ export function isFinal(task) {
   return FINAL.has(task.status);
 }
 
+/** Tell whether it is a coding session between prompts, which asked nothing. */
+export function isResting(task) {
+  return task.status === "waiting" && !waitsForPerson(task);
+}
+
+/** Tell whether a person has to act before it goes on: not for a coding session between prompts. */
+export function waitsForPerson(task) {
+  return task.status === "waiting" && task.waits_for_person !== false;
+}
+
 /** Return sign, word and colour of a status; a good end over failed parts says so. */
 export function look(task) {
   if (task.status === "complete" && task.child_failed > 0) return ["⚠️", `complete, ${task.child_failed} failed`, "yellow"];
+  if (isResting(task)) return ["💬", "waiting for its next prompt", "grey"];
   return LOOKS[task.status] ?? ["❔", line(task.status, 30) || "unknown", "grey"];
 }
 
