@@ -5,7 +5,7 @@ PY    := $(VENV)/bin/python
 READY := $(VENV)/.ready
 DEMO  := $(VENV)/.ready-for-demo
 
-.PHONY: help demo test test-fast test-pythons test-postgres image-test lint bench reference pictures docs lock release clean
+.PHONY: help demo test test-fast test-pythons test-postgres image-test lint soak bench reference pictures docs lock release clean
 help:
 	@echo "make demo       a real agent, followed live, with its own PostgreSQL (add ARGS=... for options)"
 	@echo "make test       all tests, with lint, types and import rules among them (ARGS=... for pytest)"
@@ -14,6 +14,7 @@ help:
 	@echo "make image-test  builds the container image without a daemon, and tests it in containers (root; buildah, mmdebstrap, umoci, runc)"
 	@echo "make test-postgres  the tests of the store on PostgreSQL 14, 15, 16, 17 and 18, one after the other (ARGS=16 for one)"
 	@echo "make lint       ruff, mypy and import-linter alone"
+	@echo "make soak       real processes under faults of a seed's plan, and a checker at the end (ARGS=\"--seed 7 --seconds 120\")"
 	@echo "make bench      the benchmarks in bench/"
 	@echo "make reference  write the generated pages of docs/reference again"
 	@echo "make docs       build the documentation site into docs/_build/html; a warning is an error"
@@ -52,6 +53,9 @@ lint: $(READY)
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports
+
+soak: $(READY)
+	@$(PY) -m tests.faults.soak $(ARGS)
 
 bench: $(READY)
 	@set -e; for file in bench/yardstick.py bench/hotpath.py bench/outage.py bench/hostile_bodies.py bench/read.py bench/fold.py bench/store.py bench/deliveries.py bench/latency.py bench/control.py bench/metrics.py; do \

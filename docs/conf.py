@@ -6,6 +6,7 @@ built: the contents in the sidebar from the lists of index.md, and links to file
 
 from __future__ import annotations
 
+import json
 import os
 import posixpath
 import re
@@ -41,6 +42,8 @@ html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_copy_source = True
 html_search_scorer = str(DOCS / "_templates" / "search_scores.js")
+#: What people call a thing that its page calls otherwise: words of a search, for each page.
+_SEARCH_WORDS = tomllib.loads((DOCS / "_templates" / "search_words.toml").read_text())
 html_baseurl = os.environ.get("READTHEDOCS_CANONICAL_URL", "")
 html_theme_options = {
     "source_repository": _PROJECT["urls"]["Source"],
@@ -127,7 +130,14 @@ def _read(_: Any, name: str, source: list[str]) -> None:
     text = _outside_to_forge(page, source[0])
     if posixpath.basename(page) == "index.md":
         text += "\n" + _contents(page, source[0])
+    if words := _SEARCH_WORDS.get(name):
+        text = f"---\nmyst:\n  html_meta:\n    keywords: {words.replace(' ', ', ')}\n---\n{text}"
     source[0] = text
+
+
+def _page(app: Any, name: str, *_: Any) -> None:
+    if name == "search":
+        app.add_js_file(None, body=f"const SEARCH_WORDS = {json.dumps(_SEARCH_WORDS)};", priority=100)
 
 
 def _write_texts(app: Any, failed: Exception | None) -> None:
@@ -152,4 +162,5 @@ def _write_texts(app: Any, failed: Exception | None) -> None:
 def setup(app: Any) -> None:
     """Read each page as the site needs it, and write what is no page."""
     app.connect("source-read", _read)
+    app.connect("html-page-context", _page)
     app.connect("build-finished", _write_texts)

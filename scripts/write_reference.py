@@ -9,6 +9,8 @@ guarantees.md and the lists of promises from the markers and results of tests.
 from __future__ import annotations
 
 import sys
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,6 +25,7 @@ from spanpost.metrics.labels import BYPASSED, CALLED, DROPPED, WARNINGS, SeriesL
 from spanpost.metrics.recorder import Metrics
 from spanpost.metrics.series import OPEN, Registry
 from spanpost.readers.known_dialects import DIALECTS
+from spanpost.receivers.recordings import read_recording
 from spanpost.runtime.replay import replay
 from spanpost.text.locales.english import PHRASES, STORED, UNSTORED
 
@@ -217,7 +220,8 @@ def dialects_page() -> str:
         "## Results of recorded runs",
         "Each line is a framework with an instrumentation, recorded with a stub for its models. *reported*: the "
         "telemetry has the figure, and it equals the stub's. *unknown*: the telemetry lacks it, and it is shown as "
-        "null.",
+        "null. *recorded version*: what the instrumentation or the program calls itself; "
+        "[the recordings' page](../../tests/captures/README.md) names the packages.",
         _recorded(),
         "## Python frameworks seen live",
         "Each ran with `spanpost.attach()` and a stub for its models, at its newest version of that day; every message "
@@ -277,8 +281,8 @@ def messages_page() -> str:
 def _recorded() -> str:
     rows = [
         "| framework, instrumentation | runs | tasks | tokens | from cache | model | agent | conversation | "
-        "tool calls | waits for a person |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "tool calls | waits for a person | recorded version |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for dialect in sorted(path for path in CAPTURES.iterdir() if path.is_dir()):
         found: dict[str, set[str]] = {}
@@ -305,8 +309,25 @@ def _recorded() -> str:
             _some(found.get(name, set())) for name in ("tokens", "cache", "model", "agent", "conversation", "tools")
         ]
         waits = ", ".join(sorted(found.get("waits", {"not recorded"})))
-        rows.append(f"| {dialect.name} | {len(runs)} | {count} | {' | '.join(cells)} | {waits} |")
+        cells += [waits, _recorded_version(runs)]
+        rows.append(f"| {dialect.name} | {len(runs)} | {count} | {' | '.join(cells)} |")
     return "\n".join(rows)
+
+
+def _recorded_version(runs: Sequence[Path]) -> str:
+    """Return the instrumentation scope of most spans or records of these runs, with its versions, or the program's."""
+    met: Counter[tuple[str, str]] = Counter()
+    for path in (path for run in runs for path in run.glob("*.pb*")):
+        for decoded in read_recording(path):
+            met.update(
+                (o.origin.scope, o.origin.scope_version or str(o.origin.resource.get("service.version") or ""))
+                for o in decoded.observations
+            )
+    named = Counter({name: count for (name, version), count in met.items() if name and version})
+    if not named:
+        return "not on the wire"
+    [(scope, _)] = named.most_common(1)
+    return f"`{scope}` {', '.join(sorted(version for name, version in met if name == scope and version))}"
 
 
 def _some(words: set[str]) -> str:

@@ -63,7 +63,7 @@ def acknowledged_is_kept() -> Picture:
     for name in points:
         p.cross(x, 195)
         p.text(x + 10, 200, name, "small")
-        x += 24 + 6.3 * len(name)
+        x += 22 + 6.7 * len(name)
     return p
 
 

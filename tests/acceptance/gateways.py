@@ -22,7 +22,7 @@ class Gateway:
     """`spanpost run` on ports of its own. `command` is another `spanpost` than that of this checkout."""
 
     def __init__(
-        self, dsn: str, directory: Path, *, http: int = 0, command: Sequence[str] = (), **environment: str
+        self, dsn: str, directory: Path, *, http: int = 0, grpc: int = 0, command: Sequence[str] = (), **environment: str
     ) -> None:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("SPANPOST_", "OTEL_"))}
         self._command = command or (sys.executable, "-c", "from spanpost.cli import main; main()")
@@ -35,7 +35,7 @@ class Gateway:
             **SOON_TAKEN_OVER,
         }
         self._directory = directory
-        self.http, self.grpc = http or free_port(), free_port()
+        self.http, self.grpc = http or free_port(), grpc or free_port()
         self._log = directory / f"gateway-{self.http}.log"
         ports = {"SPANPOST_GATEWAY__HTTP_PORT": str(self.http), "SPANPOST_GATEWAY__GRPC_PORT": str(self.grpc)}
         self._environment |= ports | environment

@@ -99,8 +99,6 @@ EXCEPTIONS = {
     "mastra/maxsteps": "complete",
     "mastra-bridge/maxsteps": "complete",
     "vercel-ai-7/maxsteps": "complete",
-    # The resumed run says nothing by which it could be joined.
-    "genkit/approval": "waiting complete",
     "mcp-native/ok": "complete",
     "mcp-native/toolfail": "complete",
 }
@@ -170,6 +168,7 @@ RESUMED = {
     "openai-agents-otelv2/approval",
     "strands/approval",
     "agno/approval",
+    "genkit/approval",
     "ms-agent-framework/approval",
     "langsmith/approval",
     "langchain-js-openinference/approval",

@@ -41,7 +41,7 @@ def test_the_table_of_signals_is_what_replay_makes_of_them() -> None:
 
 def test_the_metrics_that_are_read_are_named() -> None:
     """The page names the metrics that the declaration reads, and no others as read."""
-    [sentence] = re.findall(r"Of the metrics, (.*?) are read", PAGE, re.DOTALL)
+    [sentence] = re.findall(r"spanpost reads the metrics (.*?)\. It accepts", PAGE, re.DOTALL)
     named = {
         name if name.startswith("claude") else f"claude_code{name}" for name in re.findall(r"`([\w.]+)`", sentence)
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -11,6 +12,9 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from playwright.sync_api import Route, sync_playwright
+
+from tests.conftest import find
 
 ROOT = Path(__file__).parents[2]
 PAGES = [str(page.relative_to(ROOT / "docs").with_suffix("")) for page in sorted((ROOT / "docs").glob("**/*.md"))]
@@ -95,6 +99,39 @@ def test_versions_link_to_each_other(site: Path) -> None:
     """A page in a folder links to the other versions' first pages, which stand beside this version's folder."""
     links = _Seen(site / "how-to" / "attach.html").links
     assert {"../../latest/index.html", "../../v1.0.0/index.html"} <= set(links)
+
+
+@pytest.mark.needs("chromium")
+def test_the_search_finds_the_answer(site: Path) -> None:
+    """Among the first three results for a person's words is the page that answers, or the page of short answers."""
+    questions = json.loads((ROOT / "tests" / "docs" / "questions.json").read_text())
+
+    def answer(route: Route) -> None:
+        file = site / urlsplit(route.request.url).path.lstrip("/")
+        route.fulfill(path=file) if file.is_file() else route.abort()
+
+    missed = []
+    with sync_playwright() as player:
+        browser = player.chromium.launch(executable_path=find("chromium"), args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page()
+        page.route("**/*", answer)
+        page.goto("http://site.test/search.html?q=spanpost")
+        page.wait_for_function("Search.hasIndex()", timeout=60_000)
+        for question in questions:
+            short = {question["page"].partition("#")[0].removesuffix(".md"), "explanation/questions"}
+            for words in question["search"]:
+                found = page.evaluate(_SEARCH, words)
+                if not short & set(found[:3]):
+                    missed.append((words, found[:5]))
+        browser.close()
+    assert missed == []
+
+
+#: The names of the pages that the search finds, best first. Its score reads the words from the address.
+_SEARCH = """(words) => {
+  history.replaceState(null, "", "?q=" + encodeURIComponent(words));
+  return Search._performSearch(...Search._parseQuery(words)).reverse().map((found) => found[0]);
+}"""
 
 
 def test_the_list_for_language_models_is_in_its_form(site: Path) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
+from spanpost.model.checkpoints import Kind
 from spanpost.model.observations import Observation, Origin, Part, Status
 from spanpost.model.readings import Finish, Reading, Role
 from spanpost.readers import read
+from spanpost.store.memory import MemoryStore
 
 LOGFIRE = "logfire.openai_agents"
 
@@ -102,6 +105,31 @@ def test_workflows_of_agent_framework_are_runs() -> None:
     assert (run.role, run.task_name) == (Role.WORKFLOW, "review")
     assert span("agent_framework", "executor.process writer", {"executor.id": "w"}, parent=b"p" * 8).role is Role.STEP
     assert span("agent_framework", "edge_group.process", {"edge_group.id": "e"}).role is Role.PLUMBING
+
+
+def test_the_loop_around_calls_of_semantic_kernel_reports_no_failure() -> None:
+    """The exception event of its loop is the failure of the model call within on its way up: one error is reported."""
+    loop = Observation(
+        part=Part.ENDED,
+        trace_id=b"t" * 16,
+        span_id=b"l" * 8,
+        parent_id=b"s" * 8,
+        name="AutoFunctionInvocationLoop",
+        status=Status.ERROR,
+        start_ns=1,
+        at_ns=9,
+        end_ns=9,
+        origin=Origin(scope="semantic_kernel.connectors.ai.chat_completion_client_base"),
+    )
+    said = {"exception.type": "BadRequestError", "exception.message": "no"}
+    event = msgspec.structs.replace(loop, part=Part.EVENT, name="exception", at_ns=8, attributes=said)
+    failed = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt-4o", "error.type": "BadRequestError"}
+    call = msgspec.structs.replace(loop, span_id=b"c" * 8, parent_id=b"l" * 8, name="chat gpt-4o", attributes=failed)
+    invoked = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "ann"}
+    agent = msgspec.structs.replace(loop, span_id=b"s" * 8, parent_id=b"", name="invoke_agent ann", attributes=invoked)
+    store = MemoryStore()
+    store.record_now([call, event, loop, agent])
+    assert [one.text for one in store.checkpoints_now(limit=9) if one.kind is Kind.ERROR] == ["gpt-4o: BadRequestError"]
 
 
 @pytest.mark.parametrize(("tool", "finish"), [("handoff_to_expert", Finish.UNKNOWN), ("delete_file", Finish.TOOLS)])

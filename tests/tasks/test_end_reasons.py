@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from spanpost.model.checkpoints import Kind
-from spanpost.model.observations import Observation, Status
+from spanpost.model.observations import Observation, Part, Status
 from spanpost.model.queries import TaskQuery
 from spanpost.model.tasks import Task
 from spanpost.readers.events import failure_of
@@ -30,6 +30,13 @@ def root_span(status: Status = Status.UNSET, message: str = "", **said: Any) -> 
 def call(*finish: str) -> Observation:
     attributes = {"gen_ai.operation.name": "chat", "gen_ai.response.finish_reasons": list(finish)}
     return a_span(span=2, parent=1, start=SECOND, end=2 * SECOND, attributes=attributes)
+
+
+def choice(finish: str) -> Observation:
+    """Return the event of an agent's last answer, as Strands has it on the agent's span."""
+    return msgspec.structs.replace(
+        root_span(), part=Part.EVENT, at_ns=9 * SECOND, name="gen_ai.choice", attributes={"finish_reason": finish}
+    )
 
 
 def ended(*observations: Observation) -> tuple[Task, str]:
@@ -58,6 +65,12 @@ def ended(*observations: Observation) -> tuple[Task, str]:
             "max_steps",
             "Complete in 9.0 s · Stopped at its maximum of steps",
         ),
+        (
+            [call("tool_use"), choice("limit_turns"), root_span()],
+            "max_steps",
+            "Complete in 9.0 s · Stopped at its maximum of steps",
+        ),
+        ([call("stop"), choice("end_turn"), root_span()], "complete", "Complete in 9.0 s"),
         ([call("stop"), root_span()], "complete", "Complete in 9.0 s"),
         ([root_span(Status.ERROR, "stop", **{"error.type": "CancelledError"})], "cancelled", "Cancelled in 9.0 s"),
     ],

@@ -317,5 +317,21 @@ def test_the_id_of_an_asked_tool_call_finds_the_run_that_goes_on(
 ) -> None:
     """A run that makes or answers the call for which another's model asked goes on with it, and counts it as it is."""
     runs = keyed({"a": a_run("a", 1, 5, **{"waits": 2, **former}), "b": a_run("b", 6, 9, **later)})
-    found = continued(runs, is_by_call=True)
+    found = continued(runs, b"ra")
     assert (bool(found.on), bool(found.repeated_in)) == (on, repeated), sentence
+
+
+@pytest.mark.parametrize(
+    ("later", "on", "sentence"),
+    [
+        pytest.param({"began_with": ("t", "")}, True, "it makes the call that waited", id="tool"),
+        pytest.param({}, False, "another run of the agent, maybe of another person", id="nothing"),
+        pytest.param({"waits": 2, "asked": ("c2",)}, False, "one that waits as well", id="waits"),
+    ],
+)
+def test_a_run_that_shares_only_its_agents_id_has_to_begin_with_a_tool(
+    later: dict[str, Any], on: bool, sentence: str
+) -> None:
+    """Of runs without a conversation, only one that begins with a tool call goes on with another of its agent."""
+    runs = keyed({"a": a_run("a", 1, 5, waits=2), "b": a_run("b", 6, 9, **later)})
+    assert bool(continued(runs, b"ri").on) == on, sentence

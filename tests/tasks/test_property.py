@@ -75,6 +75,7 @@ def test_what_is_deeper_than_is_followed_comes_to_the_same_in_any_order(seed: in
     (2514917889, 2117361401),  # the only call below the top of a trace ends elsewhere
     (1996677614, 500840635),  # a lone call whose end says that it is part of another
     (315853047, 3563916542),  # the same, and the other call is in another task
+    (21950, 1950),  # a start that alone named the conversation of the run, and hung elsewhere than its end
 )
 def test_torn_histories_come_to_what_the_oracle_makes_of_them(seed: int, order: int) -> None:
     """Moved starts, copies under other roles, acts of people and prices give the oracle's rows, in any order."""
@@ -85,6 +86,7 @@ def test_torn_histories_come_to_what_the_oracle_makes_of_them(seed: int, order: 
     max(40, HISTORIES // 10),
     (5120, 120),  # an agent below another's tool call, whose request is known last
     (1029, 29),  # a message without a name below a request
+    (21950, 1950),  # a start that alone named the conversation of the run, and hung elsewhere than its end
 )
 def test_requests_and_conversations_come_to_the_same_in_any_order(seed: int, order: int) -> None:
     """Histories, conversations and torn ones, in requests and messages of queues, give the oracle's rows."""

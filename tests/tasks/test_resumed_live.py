@@ -120,3 +120,39 @@ def test_a_resumed_run_is_at_work_before_its_first_call_is_known() -> None:
         [root_span(2, 10, None), a_span(trace=2, span=3, parent=1, start=11 * SECOND, end=None, name="call")]
     )
     assert [(t.status, t.runs) for t in store.tasks_now(TaskQuery(limit=9))] == [("working", 2)]
+
+
+def test_a_call_that_is_made_again_is_one_step() -> None:
+    """The call that asked a person, and is made again in two layers by the resumed run, is one step and one call."""
+    tool = {"gen_ai.tool.name": "book", "gen_ai.tool.call.id": "call-1"}
+    stopped = {"exceptions": 1, "thrown": ("GraphInterrupt", "(Interrupt(value='book?'),)", "")}
+    asked = msgspec.structs.replace(part(1, 4, 2, "execute_tool", **tool), **stopped)
+    again = part(2, 3, 11, "execute_tool", **tool)
+    inner = {"gen_ai.operation.name": "execute_tool", **TALK, **tool}
+    layer = a_span(trace=2, span=4, parent=3, start=11 * SECOND, end=11 * SECOND + 1, attributes=inner)
+    more = part(2, 5, 12, "execute_tool", **{"gen_ai.tool.name": "book", "gen_ai.tool.call.id": "call-2"})
+    spans = [root_span(1, 0, 3), asked, root_span(2, 10, 14), again, layer]
+    for order in (spans, spans[::-1]):
+        store = MemoryStore()
+        for span in order:
+            store.record_now([span])
+        (task,) = store.tasks_now(TaskQuery(limit=9))
+        assert (task.runs, task.tool_calls, [step.name for step in task.steps]) == (2, 1, ["book"])
+        store.record_now([more])
+        (task,) = store.tasks_now(TaskQuery(limit=9))
+        assert (task.tool_calls, [step.name for step in task.steps]) == (2, ["book ×2"])
+
+
+@pytest.mark.parametrize(("made", "calls"), [((), 1), (("book",), 1), (("book", "book"), 2), (("send",), 2)])
+def test_a_call_that_asked_and_is_made_again_in_its_run_is_one(made: tuple[str, ...], calls: int) -> None:
+    """A tool that asked a person and runs again in the same run (LlamaIndex, Genkit) is one call and one step."""
+    stopped = {"exceptions": 1, "thrown": ("GraphInterrupt", "(Interrupt(value='book?'),)", "")}
+    asked = msgspec.structs.replace(part(1, 4, 2, "execute_tool", **{"gen_ai.tool.name": "book"}), **stopped)
+    later = [part(1, 5 + n, 3 + n, "execute_tool", **{"gen_ai.tool.name": name}) for n, name in enumerate(made)]
+    spans = [root_span(1, 0, 9), asked, *later]
+    for order in (spans, spans[::-1]):
+        store = MemoryStore()
+        for span in order:
+            store.record_now([span])
+        (task,) = store.tasks_now(TaskQuery(limit=9))
+        assert (task.tool_calls, sum(step.count for step in task.steps)) == (calls, calls)

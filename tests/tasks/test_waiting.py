@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from spanpost.model.observations import Observation, Origin, Status
+from spanpost import semconv as c
+from spanpost.model.observations import Observation, Origin, Part, Status
 from spanpost.model.queries import TaskQuery
 from spanpost.model.tasks import Task
 from spanpost.store.memory import MemoryStore
@@ -182,3 +183,26 @@ def test_genkit_reads_the_answer_and_not_the_request_in_it() -> None:
         a_span(start=0, end=3 * SECOND, attributes=flow),
     )
     assert task.status == "complete"
+
+
+def question(id: str, **said: Any) -> Observation:
+    """Return a tool's question; with a decision its answer."""
+    name = c.EVENT_APPROVAL_RESOLVED if said else c.EVENT_APPROVAL_REQUESTED
+    attributes = {c.APPROVAL_ID: id, c.APPROVAL_QUESTION: "Delete it?", **said}
+    at = (6 if said else 5) * SECOND
+    return msgspec.structs.replace(agent(), part=Part.EVENT, name=name, at_ns=at, attributes=attributes)
+
+
+@pytest.mark.parametrize("first", ["q1", "q2"])
+def test_a_run_that_asked_two_questions_waits_until_both_are_answered(first: str) -> None:
+    """Of two tools that wait beside one another the answer of one ends no wait, in any order of arrival."""
+    second = "q2" if first == "q1" else "q1"
+    start = msgspec.structs.replace(agent(), part=Part.STARTED, at_ns=0, end_ns=0)
+    asked_both = [start, question("q1"), question("q2")]
+    one, both = (
+        [question(first, **{c.APPROVAL_DECISION: "approve"})],
+        [question(second, **{c.APPROVAL_DECISION: "deny"})],
+    )
+    for order in ((*asked_both, *one), (*one, *asked_both[::-1])):
+        assert [t.status for t in outcome(*order, then=timedelta())] == ["waiting"]
+        assert [t.status for t in outcome(*order, *both, then=timedelta())] == ["working"]

@@ -175,7 +175,8 @@ def _photograph(drawn: str, png: Path, *, is_dark: bool, width: int) -> None:
     with tempfile.TemporaryDirectory(prefix="spanpost-preview-") as directory:
         page = Path(directory) / "page.html"
         measured = drawn.replace(
-            "</body>", "<script>document.title='h'+document.documentElement.scrollHeight</script></body>"
+            "</body>",
+            "<script>document.title='h'+Math.ceil(document.documentElement.getBoundingClientRect().height)</script></body>",
         )
         page.write_text(measured, encoding="utf-8")
         base = [

@@ -68,6 +68,7 @@ __all__ = ["NOTHING", "is_silent", "overlooked", "read", "try_out"]
 _PLUMBING_NAMES = (
     "autogen ",
     "agent_runtime ",
+    "AutoFunctionInvocationLoop",
     "workflow.build",
     "edge_group.",
     "message.send",

@@ -10,7 +10,7 @@ from typing import Any
 from spanpost import semconv as c
 from spanpost.model.interventions import Verb
 from spanpost.model.observations import Observation, Part
-from spanpost.model.readings import Act, Artifact, EventReport, Failure, Reading
+from spanpost.model.readings import Act, Artifact, EventReport, Failure, Finish, Reading
 from spanpost.readers import alerts, sentences
 from spanpost.readers import values as v
 from spanpost.readers.agent import AGENT
@@ -302,9 +302,11 @@ def _heartbeat(o: Observation, said: dict[str, Any]) -> None:
 
 
 def _choice(o: Observation, said: dict[str, Any]) -> None:
-    # strands 1.62: an agent that stopped for a person sets this in the event of its last answer.
-    if o.attributes.get("finish_reason") == "interrupt":
+    # strands 1.62: an agent that stopped for a person, or at its limit, says so in the event of its last answer only.
+    if (why := o.attributes.get("finish_reason")) == "interrupt":
         said["is_interrupt"] = True
+    elif v.finish(why) is Finish.STEPS:
+        said["finish"] = Finish.STEPS
 
 
 def _paused(o: Observation, said: dict[str, Any]) -> None:

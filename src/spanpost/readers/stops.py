@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from spanpost.text.content import HANDOFF
+
 #: A wait for a person that looks like a failure: LangGraph (in JavaScript the interrupts as JSON), llama-index,
 #: pydantic-ai's deferred tools, strands, ADK's confirmation, Eino.
 INTERRUPT = re.compile(
@@ -13,8 +15,6 @@ INTERRUPT = re.compile(
     r"|requires (?:confirmation|approval), please approve or reject|\binterrupt signal: ID=",
     re.DOTALL,
 )
-#: A handoff to another agent that looks like a failure: LangGraph's `Command(graph=Command.PARENT)`.
-_HANDOFF = re.compile(r"(?:[\w.]{0,80}\.)?ParentCommand\b")
 _CANCELLED = frozenset({"CancelledError", "KeyboardInterrupt", "TaskCancelled", "OperationCanceledError"})
 _CANCELLED |= {"AbortError", "APIUserAbortError"}
 #: JavaScript's aborts, whose type is often no more than ``Error``.
@@ -32,7 +32,7 @@ def is_interrupt(kind: str, message: str) -> bool:
 
 def is_handoff(kind: str, message: str) -> bool:
     """Return whether an error is a handoff to another agent."""
-    return _HANDOFF.match(kind) is not None or _HANDOFF.match(message) is not None
+    return HANDOFF.match(kind) is not None or HANDOFF.match(message) is not None
 
 
 def is_cancel(kind: str, message: str = "") -> bool:

@@ -159,6 +159,7 @@ _FINISHES = {
     "max_turns": Finish.STEPS,
     "max_iterations": Finish.STEPS,
     "error_max_turns": Finish.STEPS,
+    "limit_turns": Finish.STEPS,
     "error": Finish.ERROR,
 }
 

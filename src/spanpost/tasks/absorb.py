@@ -7,7 +7,7 @@ from zlib import crc32
 
 from spanpost.model.messages import LocaleMessage
 from spanpost.model.observations import MAX_NS, Observation, Part, Status
-from spanpost.model.readings import EventReport, Failure, Reading, Role
+from spanpost.model.readings import EventReport, Failure, Finish, Reading, Role
 from spanpost.readers.values import doing, is_of_framework, name_of_span
 from spanpost.readers.values import name as clean_name
 from spanpost.semconv import FINAL_STATUSES, TASK_NAME
@@ -36,7 +36,7 @@ from spanpost.text.wording import TEXT_CAP, message, packed, worded
 #: Bound once: the members of an enum are slow to look up.
 _STARTED, _ENDED, _EVENT, _INTERVENTION = Part.STARTED, Part.ENDED, Part.EVENT, Part.INTERVENTION
 _OK, _ERROR = Status.OK, Status.ERROR
-_COMPACTION = EventReport.COMPACTION
+_COMPACTION, _STEPS = EventReport.COMPACTION, Finish.STEPS
 _STEP, _LLM, _TOOL, _AGENT, _TASK, _HANDOFF = Role.STEP, Role.LLM, Role.TOOL, Role.AGENT, Role.TASK, Role.HANDOFF
 
 #: What an agent does, as it begins and ends.
@@ -130,7 +130,7 @@ def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, 
                 rank,
                 at,
                 key,
-                ToolAct(name, begins, o.end_ns, o.parent_id),
+                ToolAct(name, begins, o.end_ns, o.parent_id, r.is_interrupt),
             )
     elif at > facts.active_ns and not r.is_quiet and r.is_of_agent:  # others count only if their span came first
         facts.active_ns = at
@@ -144,6 +144,10 @@ def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, 
         rested = Sign(at, key)
         if facts.ending.rested is None or rested > facts.ending.rested:
             facts.ending.rested = rested
+    if r.finish is _STEPS and not is_span:
+        limited = Sign(at, key)
+        if facts.ending.limited is None or limited > facts.ending.limited:
+            facts.ending.limited = limited
     _progress(facts, o, r, key, role, at)
     if r.reports is _COMPACTION:
         facts.compacted = newest(facts.compacted, 0, o.start_ns or at, key, True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from decimal import Decimal
+from functools import reduce
 
 import msgspec
 from msgspec.structs import astuple, replace
@@ -45,10 +46,16 @@ class Amounts(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class ToolCount(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Tool calls, and how many of them failed."""
+    """Tool calls, and how many of them failed, and stopped to ask a person."""
 
     calls: int = 0
     failed: int = 0
+    asked: int = 0
+
+    @property
+    def made(self) -> int:
+        """The calls, where one that stopped to ask and was made again is one."""
+        return self.calls - min(self.asked, self.calls - self.asked)
 
 
 #: Tool calls by tool name.
@@ -190,12 +197,12 @@ def tools_plus(a: Tools, delta: Tools) -> Tools:
 
 def count_plus(a: ToolCount, b: ToolCount) -> ToolCount:
     """Return the sum."""
-    return ToolCount(a.calls + b.calls, a.failed + b.failed)
+    return ToolCount(a.calls + b.calls, a.failed + b.failed, a.asked + b.asked)
 
 
 def count_minus(a: ToolCount, b: ToolCount) -> ToolCount:
     """Return the difference."""
-    return ToolCount(a.calls - b.calls, a.failed - b.failed)
+    return ToolCount(a.calls - b.calls, a.failed - b.failed, a.asked - b.asked)
 
 
 def models_plus(a: Models, delta: Models) -> Models:
@@ -360,7 +367,7 @@ def _few(tools: Tools) -> Tools:
     names = sorted(tools.keys() - {OTHER_TOOLS})
     found = {name: tools[name] for name in names[: NAME_CAP - 1]}
     rest = [tools[name] for name in (*names[NAME_CAP - 1 :], OTHER_TOOLS) if name in tools]
-    found[OTHER_TOOLS] = ToolCount(sum(count.calls for count in rest), sum(count.failed for count in rest))
+    found[OTHER_TOOLS] = reduce(count_plus, rest)
     return found
 
 

@@ -87,6 +87,8 @@ class ToolAct(msgspec.Struct, frozen=True, array_like=True, gc=False):
     ended_ns: int
     #: The span above.
     parent: bytes = b""
+    #: It stopped to ask a person.
+    asks: bool = False
 
 
 class LifetimeTokens(msgspec.Struct, frozen=True, array_like=True, gc=False):

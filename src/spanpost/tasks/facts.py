@@ -110,6 +110,8 @@ class Ending(msgspec.Struct, omit_defaults=True, gc=False):
     stalled: Sign | None = None
     #: It has answered and asks for nothing more. It stands until something is done after it.
     rested: Sign | None = None
+    #: It said in an event that it stopped at its maximum of steps.
+    limited: Sign | None = None
 
     def merge(self, other: Ending) -> None:
         """Add what the other knows."""
@@ -123,6 +125,8 @@ class Ending(msgspec.Struct, omit_defaults=True, gc=False):
             self.stalled = other.stalled
         if other.rested is not None and (self.rested is None or other.rested > self.rested):
             self.rested = other.rested
+        if other.limited is not None and (self.limited is None or other.limited > self.limited):
+            self.limited = other.limited
 
 
 class Facts(msgspec.Struct, omit_defaults=True, gc=False):

@@ -323,9 +323,8 @@ class RunMatching:
             self._hold(record)
             return
         else:
-            runs, were, is_by_call, below, was_below = record.runs, former.runs, candidates[16:] == b"ra", {}, {}
-            on, repeated_in = continued(runs, is_by_call=is_by_call)
-            was_on, was_repeated = continued(were, is_by_call=is_by_call)
+            runs, were, below, was_below = record.runs, former.runs, {}, {}
+            (on, repeated_in), (was_on, was_repeated) = (continued(of, candidates[16:]) for of in (runs, were))
         for key in sorted(runs):
             is_same = on.get(key) == was_on.get(key) and (key in repeated_in) == (key in was_repeated)
             if key in were and is_same and below.get(key) == was_below.get(key):
@@ -380,7 +379,8 @@ class RunMatching:
         """Show a run in the task that its matches and links give."""
         tree = self.states.tree(key[:16])
         self._has_moved = True
-        before, subtree.joined, subtree.joined_by, repeated = subtree.joined, b"", "", 0
+        before = bool(subtree.joined), subtree.calls_again
+        subtree.joined, subtree.joined_by, repeated = b"", "", 0
         for end, rule in RULES.items():
             for candidates, to in sorted(subtree.candidate_sets.items()):
                 if to and not subtree.joined and candidates[16:] == end:
@@ -388,12 +388,13 @@ class RunMatching:
                     repeated = int(candidates in subtree.repeated_in)
         if not any(candidates[16:17] == b"l" for candidates in subtree.candidate_sets):
             subtree.linked_to = b""
+        subtree.calls_again = bool(repeated)
         tree.subtrees.put(key[17:], subtree)
         node = tree.nodes.get(key[17:])
         if node is not None and node.repeated_tools != repeated:
             old, figures = passes(node), total(node)
             node.repeated_tools = repeated
             tree.recast(key[17:], node, old, figures)
-        if bool(before) != bool(subtree.joined):  # its place may stay, but its start is reported differently
+        if before != (bool(subtree.joined), subtree.calls_again):  # its place may stay, but not what is said of it
             self.states.stale.add(subtree.state)
         self.states.regroup(tree, key[17:])

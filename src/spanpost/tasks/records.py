@@ -57,6 +57,8 @@ class Node(msgspec.Struct, omit_defaults=True, array_like=True, gc=False):
     below: Amount | None = None
     tool_name: str = ""
     failed: bool = False
+    #: A tool call stopped to ask a person.
+    asks: bool = False
     #: Checkpoint ids of errors reported on this span; retracted when it turns out to be a root span.
     errors: tuple[bytes, ...] = ()
     #: Key of the response id's duplicate calls; left when a greater copy names another.
@@ -153,8 +155,10 @@ class Subtree(msgspec.Struct, omit_defaults=True, gc=False):
     is_held: bool = False
     #: Candidate sets that this run is entered in, and the task that it continues by each.
     candidate_sets: dict[Key, Key] = {}
-    #: Those sets by which it begins with the tool call that the other left open.
+    #: Those sets by which it begins with the tool call that the other left open; whether that is so by the set that
+    #: decides.
     repeated_in: list[Key] = []
+    calls_again: bool = False
 
     @property
     def is_root_span(self) -> bool:
@@ -213,9 +217,10 @@ class Run(msgspec.Struct, omit_defaults=True, gc=False):
     inner: Ending = msgspec.field(default_factory=Ending)
     trace_id: bytes = b""
     span_id: bytes = b""
-    #: It ended waiting for a person; it continues another run (`matching_runs`).
+    #: It ended waiting for a person; it continues another run (`matching_runs`), and makes its open call again.
     waited: bool = False
     goes_on: bool = False
+    calls_again: bool = False
     #: What its calls used.
     amounts: Amounts = ZERO
 

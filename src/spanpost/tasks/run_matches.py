@@ -5,7 +5,8 @@ Rules. Of the candidates
   that was left open, without a model call before; if it begins with a tool call, or its first model call
   with the result of one, whose id the last model call asked for; or, where the wait was reported and no tool
   call was left open, if it is the same agent's. One run continues each wait, the earliest. Of runs that only
-  share the id of a tool call, the id decides;
+  share the id of a tool call, the id decides; of those that only share the id of their agent, which name no
+  conversation, a run has to begin with a tool call;
 - runs of linked traces are one task if they are the same agent's; those of other agents are children of the
   earliest;
 - a run that links to another trace continues the same agent's run there, else it is a child of the earliest
@@ -16,7 +17,7 @@ Theory. The matches are a function of the candidates alone, so order does not ma
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from spanpost.tasks.records import RunCandidate, RunCandidates
 from spanpost.tasks.work import Key
@@ -29,9 +30,9 @@ class Continued(NamedTuple):
     repeated_in: set[Key]
 
 
-def continued(runs: dict[Key, RunCandidate], *, is_by_call: bool = False) -> Continued:
-    """Return which runs continue which; `is_by_call`: they share the id of a tool call, and maybe nothing else."""
-    matches = takes_up if is_by_call else goes_on
+def continued(runs: dict[Key, RunCandidate], rule: bytes = b"") -> Continued:
+    """Return which runs continue which; `rule`: end of the key of the set, which says what else they share."""
+    matches = _MATCHES.get(rule, goes_on)
     out = Continued({}, set())
     waiting: list[Key] = []
     for key in sorted(runs, key=lambda key: (runs[key].start_ns, key)):
@@ -77,6 +78,18 @@ def goes_on(before: RunCandidate, candidate: RunCandidate) -> bool:
 def takes_up(before: RunCandidate, candidate: RunCandidate) -> bool:
     """Tell whether a run begins with a tool call, by its id, that the waiting one left open or asked for."""
     return any(one == before.pending[1] or one in before.asked for one in candidate.takes_up)
+
+
+def _begins_with_it(before: RunCandidate, candidate: RunCandidate) -> bool:
+    """Tell whether a run that shares only its agent's id begins with a tool call that the waiting one left open.
+
+    Other runs of that agent may be anybody's.
+    """
+    return candidate.began_with is not None and goes_on(before, candidate)
+
+
+#: What makes a match among runs that may share nothing else: by the id of a tool call, and by an agent's id.
+_MATCHES: Final = {b"ra": takes_up, b"ri": _begins_with_it}
 
 
 def calls_again(before: RunCandidate, candidate: RunCandidate) -> bool:

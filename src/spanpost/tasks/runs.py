@@ -69,6 +69,7 @@ def enter_run(state: TaskState, subtree: Subtree, own: Key, span_id: bytes) -> N
         if subtree.root == own:
             run.trace_id, run.span_id = subtree.trace_id, span_id
             run.goes_on = bool(subtree.joined) and subtree.state == subtree.joined  # else it is nested in another run
+            run.calls_again = subtree.calls_again
     else:
         for facts in subtree.all_facts:
             run.inner.merge(facts.ending)

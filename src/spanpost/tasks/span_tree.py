@@ -52,8 +52,8 @@ _TOOL = Role.TOOL
 
 #: The name of a tool call that is part of the one above it and is not counted by itself.
 SAME_CALL = "\0"
-#: One tool call.
-_DONE, _FAILED = ToolCount(1), ToolCount(1, 1)
+#: One tool call: that ended, failed, or stopped to ask a person.
+_DONE, _FAILED, _ASKED = ToolCount(1), ToolCount(1, 1), ToolCount(1, 0, 1)
 _NO_FIGURES = SubtreeFigures()
 
 
@@ -72,7 +72,7 @@ def hands(node: Node) -> Amount:
     role, own = node.role, node.own
     if node.below is None and node.wins:  # most nodes: nothing lies below them
         if role is _TOOL:
-            return Amount(ZERO, ZERO, ZERO, {node.tool_name: _FAILED if node.failed else _DONE}, "", NO_OTHERS)
+            return Amount(ZERO, ZERO, ZERO, {node.tool_name: _tool(node, has_failed=node.failed)}, "", NO_OTHERS)
         if role is _LLM and own is not None:
             return _call(node, own)
         return NOTHING
@@ -84,11 +84,11 @@ def hands(node: Node) -> Amount:
             return below
         name, failed = node.tool_name, node.failed
         if not below.tools:
-            tools = {name: _FAILED if failed else _DONE}
+            tools = {name: _tool(node, has_failed=failed)}
             return Amount(ZERO, ZERO, below.calls, tools, below.model, below.all_barred)
         tools = {n: t for n, t in below.tools.items() if n and n != name and n != SAME_CALL}
         inner = any(t.failed for n in (name, "", SAME_CALL) if (t := below.tools.get(n)) is not None)
-        tools[name] = _FAILED if failed or inner else _DONE
+        tools[name] = _tool(node, has_failed=failed or inner)
         return Amount(ZERO, ZERO, below.calls, tools, below.model, below.all_barred)
     if role is _LLM and own is not None:
         if not node.wins:
@@ -100,6 +100,11 @@ def hands(node: Node) -> Amount:
             others = {m: ModelPart(barred=part.barred) for m, part in below.others.items()}
             return Amount(ZERO, ZERO, below.barred, below.tools, below.model, others).plus(_call(node, own))
     return below
+
+
+def _tool(node: Node, *, has_failed: bool) -> ToolCount:
+    """Return a tool call by itself."""
+    return _ASKED if node.asks and node.tool_name else _FAILED if has_failed else _DONE
 
 
 def _call(node: Node, own: Amounts) -> Amount:
@@ -120,7 +125,7 @@ def total(node: Node) -> SubtreeFigures:
     calls = failed = 0
     for name, count in amount.tools.items():
         if name != SAME_CALL:
-            calls, failed = calls + count.calls, failed + count.failed
+            calls, failed = calls + count.made, failed + count.failed
     if node.is_root_span:
         calls -= node.repeated_tools  # the call itself may lie in another subtree of the run
     stated = node.own if node.is_root_span else None

@@ -70,7 +70,7 @@ class Spans:
         if o.links:
             node.link = link_of(o)
         node.tool_name = (SAME_CALL if r.is_same_call else r.tool_name or "") if role is _TOOL else ""
-        node.failed = r.failure is not None and not r.is_interrupt
+        node.failed, node.asks = r.failure is not None and not r.is_interrupt, r.is_interrupt
         node.own = of_call(r.usage) if role is _LLM else of_run(r) if state == ENDED and not o.parent_id else None
         node.model = (r.model or "")[:MODEL_CAP] if role is _LLM else ""
         if (r.is_metered or r.is_same_call) and node.own is not None:
@@ -171,6 +171,8 @@ class Spans:
         tree.subtrees.put(former, loser)
         states.lose(tree, former, span_id)
         states.stale.update((loser.state, subtree.state))
+        if loser.root[16:17] == b"u":
+            states.runs.add(loser.root)  # what it may be joined by, such as its conversation, may have gone
         if loser.state != subtree.state:
             states.went[loser.state] = subtree.state
         return True

@@ -171,7 +171,8 @@ def _with_reason(verdict: TaskVerdict, run: Run, newest: Last) -> TaskVerdict:
     elif verdict.status == c.COMPLETE and verdict.end_reason != "said":
         call, tool = newest.call, newest.tool
         stopped = call.outcome if call is not None and (tool is None or tool.at <= call.at) else 0
-        why = end_reasons.of_finish(run.ending.closed.finish if run.ending.closed is not None else 0, stopped)
+        limit = Finish.STEPS if run.ending.limited is not None else 0
+        why = end_reasons.of_finish(run.ending.closed.finish if run.ending.closed is not None else 0, limit, stopped)
         why = why if why != "complete" else verdict.end_reason or why
     else:
         return verdict
@@ -210,6 +211,8 @@ def _end(state: TaskState, facts: Facts, run: Run) -> TaskVerdict | None:
             return _interrupted(facts, "process stalled", stalled.at_ns, "task.process_silent")
         return None
     at, _, outcome, kind, message, finish = closed
+    if ending.limited is not None:
+        finish = finish or Finish.STEPS
     if _is_interrupted(facts):
         return TaskVerdict(c.WAITING, "interrupt", "waiting", True, True, at)
     if approvals.is_waiting(facts) and outcome != "error":

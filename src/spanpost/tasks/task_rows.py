@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 
 from msgspec.structs import replace
@@ -61,7 +63,8 @@ def as_task(
     elif aggregate is not None and max(state.stated.input_calls, state.stated.output_calls) > 1:
         runs_stated = as_usage(state.stated)
         aggregate = LifetimeTokens(runs_stated.input, runs_stated.output)
-    steps = _steps(facts)
+    runs = runs_of(state)
+    steps = _steps(facts, runs)
     if facts.steps and verdict.is_over and verdict.status == c.ERROR:
         steps = _failed(steps, value_of(facts.step))
     messages: dict[str, LocaleMessage] = {}
@@ -84,7 +87,6 @@ def as_task(
     failure = verdict.failure if verdict.status == c.ERROR else None
     if failure is not None and verdict.reason is not None:
         messages["error"] = verdict.reason
-    runs = runs_of(state)
     if len(runs) == 1:
         started = run.start_ns or facts.first_ns
     else:
@@ -205,10 +207,10 @@ def _aliases(state: TaskState) -> tuple[str, ...]:
     return tuple(dict.fromkeys(a for a in known if a))
 
 
-def _steps(facts: Facts) -> tuple[Step, ...]:
+def _steps(facts: Facts, runs: Mapping[Key, Run]) -> tuple[Step, ...]:
     entries = facts.steps
     if not entries:
-        return _acts(facts)
+        return _acts(facts, sorted(run.start_ns for run in runs.values() if run.calls_again))
     order = sorted([(step.index is None, step.index or 0, step.began_ns, entry) for entry, step in _values(entries)])
     return tuple(_step(n, entry, entries[entry].value) for n, (_, _, _, entry) in enumerate(order, 1))
 
@@ -259,21 +261,31 @@ def _open_calls(facts: Facts) -> int:
     return 1 if isinstance(doing, list) and doing[0] in ("task.model", "task.asking_model") else 0
 
 
-def _acts(facts: Facts) -> tuple[Step, ...]:
+def _acts(facts: Facts, again_ns: Sequence[int]) -> tuple[Step, ...]:
     """Return the tool calls as steps, for an agent without steps.
 
-    A call in several layers is one, and calls of one tool in a row are one step: "read_file ×5".
+    A call in several layers is one, and calls of one tool in a row are one step: "read_file ×5". A call that asked
+    a person was made before where it is made again: in the same run, or as the first call since one of `again_ns`.
     """
     entries = facts.acts
     if not entries:
         return ()
     rows: list[tuple[str, int, int]] = []
-    last, last_ended_ns = "", 0
-    calls = [(call.began_ns, -call.ended_ns, entry, call.name) for entry, call in _values(entries)]
-    for began_ns, ended, _, name in sorted(calls):
+    last, last_ended_ns, made_again = "", 0, 0
+    asking = Counter[str]()
+    calls = [(call.began_ns, -call.ended_ns, entry, call.name, call.asks) for entry, call in _values(entries)]
+    for began_ns, ended, _, name, asks in sorted(calls):
         if name == last and began_ns < last_ended_ns:
             continue
-        if name == last:
+        since = bisect_right(again_ns, began_ns)
+        is_again, made_again = since > made_again, since
+        if asking[name] and (is_again or not asks):
+            is_again = True
+            asking[name] -= 1
+        asking[name] += asks
+        if is_again:
+            pass
+        elif rows and rows[-1][0] == name:
             rows[-1] = (name, rows[-1][1], rows[-1][2] + 1)
         else:
             rows.append((name, began_ns, 1))

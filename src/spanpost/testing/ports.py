@@ -13,12 +13,13 @@ _worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 _numbers = itertools.count(os.getpid())
 
 
-def free_port() -> int:
+def free_port(lowest: int = _FIRST) -> int:
     """Return a port for a server that cannot take port 0, or that must receive only its own requests.
 
-    Another test never gets it, no connection does, and no exporter that outlived its own server sends to it.
+    `lowest`: the first of all workers' ports, beyond the ports that systems give. Another test never gets it, no
+    connection does, and no exporter that outlived its own server sends to it.
     """
-    first = _FIRST + _worker % 20 * _OF_EACH_WORKER
+    first = lowest + _worker % 20 * _OF_EACH_WORKER
     for _ in range(_OF_EACH_WORKER):
         port = first + next(_numbers) % _OF_EACH_WORKER
         with socket.socket() as probe:

@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 
+from spanpost import semconv as c
 from spanpost.model.observations import Observation, Part
 
 #: Words for content, as a whole part of a name.
@@ -39,6 +40,10 @@ SPARED = re.compile(
     r"tier|fingerprint|uuid|index|first_chunk|source|class$|"
     r"temperature|max_|top_p|duration|_ms$|\.name$|_name$|status|cost|role$|\.kind$|schema_url|encoding_format|choice\.count"
 )
+#: An error that is a handoff to another agent, and whose message is the state that it passes on: LangGraph's
+#: `Command(graph=Command.PARENT)`.
+HANDOFF = re.compile(r"(?:[\w.]{0,80}\.)?ParentCommand\b")
+_PASSED_ON = (c.EXCEPTION_MESSAGE, c.EXCEPTION_STACKTRACE)
 #: Attributes that are always kept: agents set agent.* to be shown.
 OURS = ("agent.", "exception.")
 #: What content is replaced by, here or by the exporter of a Collector (`scripts/write_collector_rules.py`).
@@ -74,8 +79,11 @@ def _content_of(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def without_content(o: Observation) -> Observation:
-    """Return the observation without content: in its attributes, and in a log record's body."""
+    """Return the observation without content: in its attributes, a log record's body, and what a handoff passes on."""
     attributes, body = o.attributes, o.body
+    if o.thrown or o.status_message or o.name in c.EXCEPTION_EVENTS:
+        o = _without_passed_on(o)
+        attributes = o.attributes
     if not attributes and body is None:
         return o
     names = tuple(attributes)
@@ -96,6 +104,24 @@ def without_content(o: Observation) -> Observation:
     if attributes is o.attributes and body is o.body:
         return o
     return msgspec.structs.replace(o, attributes=attributes, body=body)
+
+
+def _without_passed_on(o: Observation) -> Observation:
+    """Return the observation without the state that a handoff passes on as the message of an exception."""
+    if (passed := HANDOFF.match(o.status_message)) and passed[0] != o.status_message:
+        o = msgspec.structs.replace(o, status_message=passed[0])
+    if o.thrown and (found := _handoff(*o.thrown[:2])):
+        o = msgspec.structs.replace(o, thrown=(found, "", ""))
+    if _handoff(o.attributes.get(c.EXCEPTION_TYPE), o.attributes.get(c.EXCEPTION_MESSAGE)):
+        words = {name: _left_out(o.attributes[name]) for name in _PASSED_ON if name in o.attributes}
+        o = msgspec.structs.replace(o, attributes={**o.attributes, **words})
+    return o
+
+
+def _handoff(*words: Any) -> str:
+    """Return the name of the handoff that an exception's type or message begins with; empty: it is none."""
+    found = (HANDOFF.match(each) for each in words if type(each) is str)
+    return next((one[0] for one in found if one), "")
 
 
 def is_left_out(value: Any) -> bool:

@@ -92,9 +92,9 @@ def _points(facts: Facts, rules: Rules) -> list[_Measured]:
     return [p for p in newest if not _is_sum(p, newest, tools)]
 
 
-def _is_sum(p: _Measured, points: list[_Measured], tools: list[tuple[str, int, int, bytes]]) -> bool:
+def _is_sum(p: _Measured, points: list[_Measured], tools: list[tuple[str, int, int, bytes, bool]]) -> bool:
     """Return whether a measure is of a span around other calls: one below it, and not beside, lies within it."""
-    within = [(began, ended, parent) for _, began, ended, parent in tools]
+    within = [(began, ended, parent) for _, began, ended, parent, _ in tools]
     within += [(q.start, q.at, q.parent) for q in points if q.used != p.used]
     return any(p.start <= began and ended <= p.at and parent not in (b"", p.parent) for began, ended, parent in within)
 

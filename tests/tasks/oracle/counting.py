@@ -25,14 +25,15 @@ class Amount:
 
     covered: list[Span] = field(default_factory=list)
     barred: list[Span] = field(default_factory=list)
-    tools: dict[str, tuple[int, int]] = field(default_factory=dict)
+    #: Calls, failures, and calls that stopped to ask a person.
+    tools: dict[str, tuple[int, int, int]] = field(default_factory=dict)
 
     def add(self, other: Amount) -> None:
         self.covered += other.covered
         self.barred += other.barred
-        for name, (calls, failed) in other.tools.items():
-            known = self.tools.get(name, (0, 0))
-            self.tools[name] = (known[0] + calls, known[1] + failed)
+        for name, (calls, failed, asked) in other.tools.items():
+            known = self.tools.get(name, (0, 0, 0))
+            self.tools[name] = (known[0] + calls, known[1] + failed, known[2] + asked)
 
     @property
     def calls(self) -> list[Span]:
@@ -40,9 +41,9 @@ class Amount:
 
     @property
     def tool_calls(self) -> tuple[int, int]:
-        """Tool calls, and how many of them failed."""
+        """Tool calls, and how many of them failed; one that asked a person and was made again is one."""
         found = [count for name, count in self.tools.items() if name != SAME]
-        return sum(n for n, _ in found), sum(failed for _, failed in found)
+        return sum(n - min(asked, n - asked) for n, _, asked in found), sum(failed for _, failed, _ in found)
 
 
 def count(traces: list[Trace]) -> None:
@@ -72,7 +73,8 @@ def _passed(span: Span, below: Amount) -> Amount:
             below.tools[s][1] for s in same if s in below.tools
         )
         tools = {other: many for other, many in below.tools.items() if other not in same}
-        return Amount(barred=below.calls, tools={**tools, name: (1, int(has_failed))})
+        asks = n.r.is_interrupt and name != ""
+        return Amount(barred=below.calls, tools={**tools, name: (1, int(has_failed and not asks), int(asks))})
     if span.role is Role.LLM and not span.wins:
         # It does not count and still covers those below it, but not the copies of named calls: one may count.
         return Amount(

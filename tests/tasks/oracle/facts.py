@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from spanpost.model.observations import Status
-from spanpost.model.readings import EventReport, Failure, Role
+from spanpost.model.readings import EventReport, Failure, Finish, Role
 from spanpost.readers.values import doing, is_of_framework, name_of_span
 from spanpost.readers.values import name as clean_name
 from spanpost.semconv import FINAL_STATUSES
@@ -345,6 +345,11 @@ class Facts:
         return max(((n.at, n.key) for n, *_ in self.reported if n.r.rests), default=None)
 
     @cached_property
+    def is_limited(self) -> bool:
+        """Whether an event says that it stopped at its maximum of steps."""
+        return any(n.r.finish is Finish.STEPS and not n.is_span for n, *_ in self.reported)
+
+    @cached_property
     def idle_ns(self) -> int:
         return max((n.at for n, *_ in self.reported if n.r.is_idle), default=0)
 
@@ -463,13 +468,15 @@ class Facts:
 
     @cached_property
     def tool_steps(self) -> dict[str, Said]:
-        """The newest tool calls: name, beginning and end."""
+        """The newest tool calls: name, beginning and end, the span above, and whether it stopped to ask a person."""
         found: dict[str, list[Said]] = defaultdict(list)
         for n, role, _ in self.spans:
             if role is Role.TOOL and n.r.tool_name:
                 entry = f"{2**63 - 1 - n.begins:019d}{n.o.span_id.hex()}"
                 name = clean_name(n.r.tool_name) or "a tool"
-                found[entry].append(Said(int(n.is_end), n.at, n.key, (name, n.begins, n.o.end_ns, n.o.parent_id)))
+                found[entry].append(
+                    Said(int(n.is_end), n.at, n.key, (name, n.begins, n.o.end_ns, n.o.parent_id, n.r.is_interrupt))
+                )
         return _entries(found, ACTS)
 
     def by_name(self, field: str) -> dict[str, Any]:
@@ -621,6 +628,6 @@ def _words(failure: Failure | None, n: Note) -> tuple[str, str, str]:
         return "", n.o.status_message[:TEXT], ""
     return (
         failure.type[:200],
-        (failure.message or n.o.status_message)[:TEXT],
+        (failure.message or (n.o.status_message if failure.type else ""))[:TEXT],
         (failure.log_tail if len(failure.log_tail) <= LOG else paragraph(failure.log_tail, LOG, keep="tail")),
     )

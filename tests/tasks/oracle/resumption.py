@@ -52,13 +52,13 @@ def resumption(traces: list[Trace], task_runs: dict[bytes, TaskRun]) -> Resumpti
     }
     out = Resumption()
     _by_links(traces, task_runs, runs, out)
-    for kind in "ca":  # the strongest rule comes last and wins
+    for kind in "ica":  # the strongest rule comes last and wins
         met: dict[bytes, list[Asked]] = defaultdict(list)
         for key, run in runs.items():
             for id in _ids(kind, run, task_runs[key]):
                 met[candidates(task_runs[key].run.tenant, kind, id)].append(run)
         for _, those in sorted(met.items(), reverse=True):  # of several shared calls or conversations the first wins
-            for run_key, former in _continued(those, is_by_call=kind == "a").items():
+            for run_key, former in _continued(those, kind).items():
                 out.goes_on[run_key] = former
                 out.repeated_in.discard(run_key)
                 if any(runs[former].pending) and _does_pending(runs[former], runs[run_key]):
@@ -96,18 +96,25 @@ def _asked(s: TaskRun) -> Asked:
 
 
 def _ids(kind: str, run: Asked, s: TaskRun) -> set[str]:
-    """Return the tool calls, or the conversation, by which a run is found."""
+    """Return the tool calls, the conversation, or the agent's id without one, by which a run is found."""
     if kind == "c":
         return {s.facts.conversation} if s.facts.conversation else set()
+    if kind == "i":
+        agent_id = s.facts.earliest("agent_id", of_root_span=True)
+        can_match = run.began_with is not None or (run.waits and run.end_ns)
+        is_known = agent_id and can_match and not s.facts.conversation
+        return {f"{s.facts.earliest('service') or ''}\0{agent_id}"} if is_known else set()
     return {run.pending[1], *run.asked, *run.takes_up} - {""}
 
 
-def _continued(runs: list[Asked], *, is_by_call: bool) -> dict[bytes, bytes]:
+def _continued(runs: list[Asked], kind: str) -> dict[bytes, bytes]:
     """Return successors with their former runs: each wait has one successor, the earliest."""
     out: dict[bytes, bytes] = {}
     waiting: list[Asked] = []
     for run in sorted(runs, key=lambda r: (r.start_ns, r.key)):
-        fitting = [w for w in waiting if w.end_ns <= run.start_ns and (_takes_up if is_by_call else _goes_on)(w, run)]
+        is_out = kind == "i" and run.began_with is None
+        does = _takes_up if kind == "a" else _goes_on
+        fitting = [w for w in waiting if w.end_ns <= run.start_ns and not is_out and does(w, run)]
         if fitting:
             former = max(fitting, key=lambda w: (w.end_ns, w.key))
             waiting.remove(former)

@@ -28,7 +28,7 @@ def row(task: Task, tasks: Tasks, rules: Rules) -> Row:
     facts, verdict, usage, newest = task.facts, task.verdict, task.usage, task.newest
     use = use_of(facts, rules)
     input_tokens, output_tokens = _tokens(task)
-    steps = _steps(facts)
+    steps = _steps(facts, [s.start_ns for s in task.task_runs if s.calls_again])
     step = facts.step or (None, None, None)
     if step[1] is None and steps and steps[-1].name.endswith(f". {step[0]}"):
         step = (steps[-1].name, None, None)
@@ -248,8 +248,11 @@ def _step_count(facts: Facts, step: tuple[str | None, int | None, int | None]) -
     return known.value if known.priority == int(is_own) and index <= known.value else None
 
 
-def _steps(facts: Facts) -> tuple[Step, ...]:
-    """Return the steps that the agent reported; where it reported none, its tool calls, each once."""
+def _steps(facts: Facts, again: list[int]) -> tuple[Step, ...]:
+    """Return the steps that the agent reported; where it reported none, its tool calls, each once.
+
+    `again`: starts of runs that begin with the call that the run before left open.
+    """
     if facts.steps:
         reported = sorted(
             ((entry, *said.value) for entry, said in facts.steps.items()),
@@ -261,14 +264,23 @@ def _steps(facts: Facts) -> tuple[Step, ...]:
         )
     out: list[Step] = []
     former, ended_ns = "", 0
+    asked: list[str] = []
     for entry, said in sorted(
         facts.tool_steps.items(), key=lambda item: (item[1].value[1], -item[1].value[2], item[0])
     ):
         del entry
-        name, begins, ends, _ = said.value
+        name, begins, ends, _, asks = said.value
         if name == former and begins < ended_ns:
             continue  # another layer's copy of the same call
-        if name == former:
+        begun, again = [at for at in again if at <= begins], [at for at in again if at > begins]
+        is_again = bool(begun)  # the first call of such a run
+        if name in asked and (is_again or not asks):
+            is_again = True  # a call that asked, made again
+            asked.remove(name)
+        asked += [name] * asks
+        if is_again:
+            pass
+        elif out and out[-1].name == name:
             out[-1] = replace(out[-1], count=out[-1].count + 1)
         else:
             out.append(Step(name=name, at=moment(begins)))

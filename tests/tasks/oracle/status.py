@@ -9,6 +9,7 @@ from functools import cached_property
 
 from spanpost import semconv as c
 from spanpost.model.interventions import Verb
+from spanpost.model.readings import Finish
 from spanpost.tasks.end_reasons import of_failure, of_finish
 from spanpost.tasks.fact_values import FailureWords
 from tests.tasks.oracle.context import Use
@@ -43,7 +44,7 @@ class TaskRun:
         self.tops = [b.closed for b in own if b.closed is not None]
         self.inner_tops = [b.closed for b in inner if b.closed is not None]
         self.start_ns = run.start_ns if not run.is_loose else self.facts.first_ns if not has_root_span else 0
-        self.waits, self.goes_on = 0, False
+        self.waits, self.goes_on, self.calls_again = 0, False, False
 
     @property
     def key(self) -> bytes:
@@ -139,6 +140,7 @@ def end_of(
     if closed is None:
         return _lost(facts, task_run)
     at, _, outcome, kind, said, finish = closed
+    finish = finish or (Finish.STEPS if task_run.own.is_limited else 0)
     words = (kind, said)
     own_words = (words[0], words[1], _log(facts))
 
@@ -212,7 +214,8 @@ def _with_reason(verdict: Verdict, run: TaskRun, stopped: int = 0) -> Verdict:
     if verdict.status == c.ERROR and why == "error":
         why = of_failure(FailureWords(*verdict.failure) if verdict.failure is not None else None)
     elif verdict.status == c.COMPLETE and why != "said":
-        found = of_finish(run.closed[5] if run.closed is not None else 0, stopped)
+        limit = Finish.STEPS if run.own.is_limited else 0
+        found = of_finish(run.closed[5] if run.closed is not None else 0, limit, stopped)
         why = found if found != "complete" else why
     return replace(verdict, end_reason=why)
 
@@ -254,12 +257,18 @@ def _lost(facts: Facts, task_run: TaskRun) -> Verdict | None:
         max((f.stalled for f in (task_run.own, task_run.inner) if f.stalled is not None), default=None),
     )
     if gone is not None:
-        words = _last_words(facts) or ("", "The process ended with the task open.", "")
-        return Verdict(c.ERROR, "process gone", "interrupted", True, True, gone[0], words)
+        return _cut(facts, "process gone", gone[0], "The process ended with the task open.")
     if stalled is not None and stalled[0] >= facts.last_ns:
-        words = _last_words(facts) or ("", "Its process stopped sending heartbeats.", "")
-        return Verdict(c.ERROR, "process stalled", "interrupted", True, True, stalled[0], words)
+        return _cut(facts, "process stalled", stalled[0], "Its process stopped sending heartbeats.")
     return None
+
+
+def _cut(facts: Facts, rule: str, at: int, otherwise: str) -> Verdict:
+    """Return the verdict on a run without an end: the reason of its failed last call, if that is a known one."""
+    words = _last_words(facts)
+    why = of_failure(FailureWords(*words)) if words is not None else "error"
+    why = why if why != "error" else "interrupted"
+    return Verdict(c.ERROR, rule, why, True, True, at, words or ("", otherwise, ""))
 
 
 def _last_words(facts: Facts) -> tuple[str, str, str] | None:

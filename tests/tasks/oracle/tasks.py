@@ -191,6 +191,7 @@ class Tasks:
             for s in task.all_task_runs:
                 s.waits = alone[s.key].waits
                 s.goes_on = s.key in self.resumed.goes_on
+                s.calls_again = s.key in self.resumed.repeated_in
             task.repeated_in = len(self.resumed.repeated_in & {run.key for run in task.runs})
             task.parent = self._parent_of(task)
         for task in self.all:

@@ -236,6 +236,10 @@ class FakeSlack:
         do = command.pop("do", "")
         if do == "clear_faults":
             self.faults.clear()
+        elif do == "odds":
+            self.faults.odds = {
+                kind: {Fault(name): share for name, share in each.items()} for kind, each in command["odds"].items()
+            }
         elif do == "set":
             for name, value in command.items():
                 setattr(self.workspace, name, type(getattr(self.workspace, name) or value)(value))

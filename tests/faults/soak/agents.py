@@ -1,0 +1,125 @@
+"""Agents that are processes of their own: one with a spool, one that asks people and waits."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.faults.soak.actors import Process
+from tests.faults.soak.world import World
+
+
+class DurableAgent(Process):
+    """An agent that records into the database itself, with a spool for what it has not recorded yet."""
+
+    name = "durable agent"
+    module = "tests.faults.soak.durable_agent"
+    #: Seconds between two of its calls.
+    pace = 0.1
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self.spool = self.directory / "spool"
+        self.spool.mkdir(mode=0o700)
+        self.has_small_disk = os.geteuid() == 0 and self._mount()
+
+    def _mount(self) -> bool:
+        """Put the spool on a disk of 8 MiB."""
+        disk = ["mount", "-t", "tmpfs", "-o", "size=8m,mode=0700", "tmpfs", str(self.spool)]
+        if subprocess.run(disk, capture_output=True, check=False).returncode:
+            return False
+        self.world.on_end(lambda: subprocess.run(["umount", "-l", str(self.spool)], check=False))
+        return True
+
+    def words(self) -> Sequence[str]:
+        return str(self.runs), str(self._aside(self.runs)), str(self.pace)
+
+    def variables(self) -> dict[str, str]:
+        return {
+            **self.world.settings(),
+            "DATABASE_URL": self.world.database.dsn,
+            "SPANPOST_INTAKE__SPOOL_DIR": str(self.spool),
+        }
+
+    def _aside(self, run: int) -> Path:
+        return self.directory / f"aside-{run}"
+
+    def close(self) -> None:
+        """Stop it, and let a last run import what the killed ones left."""
+        super().close()
+        self.runs += 1
+        last = self.world.spawn(self.module, self.log, "last", "-", "0", **self.variables())
+        if code := last.wait(120):
+            self.world.findings.append(f"{self.name}: the import ended with {code}: {self.log.read_text()[-500:]}")
+
+    def noted(self) -> tuple[set[tuple[str, str]], int]:
+        """Return the spans whose end had returned, by trace and span, and the runs that bypassed the spool."""
+        ends, bypassed = set(), 0
+        for run in range(1, self.runs):
+            log, aside = self.directory / f"run-{run}.log", self._aside(run)
+            if "bypassed" in log.read_text():
+                bypassed += 1
+            elif aside.exists():
+                lines = [line.split(" ") for line in aside.read_text().splitlines()]
+                ends |= {(words[1], words[2]) for words in lines if len(words) == 4 and words[0] == "end"}
+        return ends, bypassed
+
+    def findings(self) -> Sequence[str]:
+        """Each end that had returned is a row, and the spool is empty."""
+        ends, _ = self.noted()
+        rows = self.world.database.rows(
+            "SELECT encode(trace_id, 'hex'), encode(span_id, 'hex') FROM agent_events WHERE part = 0"
+        )
+        missing = ends - set(rows)  # type: ignore[arg-type]
+        left = sorted(file.name for file in self.spool.glob("*.spool"))
+        return [
+            *(
+                [f"{len(missing)} of {len(ends)} ends that had returned to the durable agent are no rows"]
+                * bool(missing)
+            ),
+            *([f"the spool holds {left}"] * bool(left)),
+        ]
+
+
+class AskingAgent(Process):
+    """An agent that asks one question after the other, and waits for each answer at a gateway."""
+
+    name = "asking agent"
+    module = "tests.faults.soak.asking_agent"
+
+    @property
+    def aside(self) -> Path:
+        """Where it writes what it was told."""
+        return self.directory / "answers"
+
+    def words(self) -> Sequence[str]:
+        return str(self.world.seed), str(self.aside), self.world.gateways[-1].url
+
+    def variables(self) -> dict[str, str]:
+        return {"SPANPOST_CONTROL__ENDPOINT": self.world.gateways[-1].url}
+
+    def answers(self) -> dict[str, tuple[str, str]]:
+        """Return the decision and the decider by question, as the agent was told."""
+        lines = self.aside.read_text().splitlines() if self.aside.exists() else []
+        return {name: (decision, by) for name, decision, by in (line.split(" ", 2) for line in lines)}
+
+    def findings(self) -> Sequence[str]:
+        """What it was told is what the database says, and what the people were told."""
+        rows = self.world.database.rows("SELECT approval_id, state, decision, by FROM approvals")
+        kept = {name: (decision, by) for name, state, decision, by in rows if state == "decided"}
+        wrong = [
+            f"{name}: the agent got {told}, the database has {kept.get(name)}"
+            for name, told in self.answers().items()
+            if kept.get(name) != told
+        ]
+        twice = [name for name, count in Counter(row[0] for row in rows).items() if count > 1]
+        people = self.world.actors["people"]
+        for name, told in people.told.items():
+            for person, answer in told.items():
+                if (answer["decision"], answer["by"]) != kept.get(name):
+                    wrong.append(f"{name}: {person} was told {json.dumps(answer)}, the database has {kept.get(name)}")
+        return [*wrong, *([f"questions that are there twice: {twice}"] if twice else [])]

@@ -1,0 +1,148 @@
+"""The checker: what the database and Slack hold at the end, compared with what was acknowledged."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from spanpost.model.checkpoints import Kind
+from spanpost.sinks.slack import render
+from tests.conftest import ROOT
+from tests.faults.posted import environment, final_states, left, truth
+from tests.faults.soak.world import World
+
+#: Seconds within which all deliveries must arrive after the last fault.
+DELIVERED_WITHIN = 180.0
+
+
+def check(world: World) -> list[str]:
+    """Return what is wrong, a line each; empty: every promise was kept."""
+    states = asyncio.run(final_states(world.database.dsn, DELIVERED_WITHIN))
+    found = [*world.findings]
+    if set(states) - {"delivered"}:
+        found.append(f"deliveries are left: {dict(states)}: {asyncio.run(left(world.database.dsn))[:4]}")
+    slack = world.slack.end()
+    tasks, checkpoints, _ = asyncio.run(truth(world.database.dsn))
+    found += _rows(world)
+    found += _figures(world, tasks)
+    found += _messages(world, tasks, checkpoints, slack)
+    for actor in world.actors.values():
+        found += [f"{actor.name}: {line}" for line in actor.findings()]
+    return found + _sealed(world) + _logs(world)
+
+
+def _some(what: str, wrong: Iterable[object]) -> list[str]:
+    """Return one finding for all of a kind, with the first three."""
+    listed = list(wrong)
+    return [f"{len(listed)} {what}: {', '.join(map(str, listed[:3]))}"] if listed else []
+
+
+def _rows(world: World) -> list[str]:
+    """Each acknowledged span and event is one row, and no row is there twice."""
+    rows = Counter(
+        (bytes(trace), bytes(span), part, index)
+        for trace, span, part, index in world.database.rows(
+            "SELECT trace_id, span_id, part, idx FROM agent_events WHERE part < 3"
+        )
+    )
+    missing = world.ledger.acknowledged - rows.keys()
+    given_up = f"{world.ledger.unacknowledged} spans were not acknowledged after the last fault"
+    return [
+        *_some("acknowledged and missing", (f"{t.hex()} {s.hex()} {p} {i}" for t, s, p, i in missing)),
+        *_some("rows that are there twice", (key for key, count in rows.items() if count > 1)),
+        *([given_up] if world.ledger.unacknowledged else []),
+        *_some("in quarantine", world.database.rows("SELECT * FROM quarantine LIMIT 10")),
+    ]
+
+
+def _figures(world: World, tasks: dict[str, Any]) -> list[str]:
+    """Tasks of completely acknowledged spans have the figures that were sent."""
+    wrong = []
+    for sent in world.ledger.tasks.values():
+        task = tasks.get(sent.task_id)
+        if task is None:
+            wrong.append(f"{sent.task_id} is missing")
+            continue
+        has = (task.status, task.llm_calls, task.tool_calls, task.input_tokens, task.output_tokens)
+        if has != sent.figures:
+            wrong.append(f"{sent.task_id} has {has}, sent was {sent.figures}")
+    return _some("tasks with other figures", wrong)
+
+
+def _messages(world: World, tasks: dict[str, Any], checkpoints: dict[str, Any], slack: dict[str, Any]) -> list[str]:
+    """Each task has one message, with the newest text, and each checkpoint stands once in its thread."""
+    kept = Counter(
+        (each.task_uid, each.kind is Kind.CHECKPOINT) for each in checkpoints.values() if each.kind is not Kind.START
+    )
+    messages = [m for channel in slack["channels"].values() for m in channel if m.get("subtype") != "tombstone"]
+    roots, replies = list[dict[str, Any]](), list[dict[str, Any]]()
+    for message in messages:
+        (replies if message.get("thread_ts", message["ts"]) != message["ts"] else roots).append(message)
+
+    def doubled(of: Sequence[dict[str, Any]]) -> list[str]:
+        keys = Counter(m["metadata"]["event_payload"]["k"] for m in of if "metadata" in m)
+        return [key for key, count in keys.items() if count > 1]
+
+    shown, lines = Counter(m["text"] for m in roots), Counter(m["thread_ts"] for m in replies)
+    of_text = {m["text"]: m["ts"] for m in roots}
+    without, threads = [], []
+    for sent in world.ledger.tasks.values():
+        task = tasks.get(sent.task_id)
+        if task is None:
+            continue
+        text = render.root(task, (), key="").text
+        if shown[text] != 1:
+            near = [other for other in shown if sent.name in other]
+            without.append(f"{text!r} is there {shown[text]} times; near: {near}")
+            continue
+        reported, concluded = kept[task.uid, True], kept[task.uid, False]  # the end, a failure, a loop
+        if (reported, reported + concluded) != (sent.checkpoints, lines[of_text[text]]):
+            said = f"{lines[of_text[text]]} lines, kept are {reported} and {concluded}, sent were {sent.checkpoints}"
+            threads.append(f"{sent.name}: {said}")
+    return [
+        *_some("doubled messages", doubled(roots)),
+        *_some("doubled lines of threads", doubled(replies)),
+        *_some("tasks without one message of their newest text", without),
+        *_some("threads with other lines", threads),
+    ]
+
+
+def _sealed(world: World) -> list[str]:
+    """`spanpost audit verify` finds nothing."""
+    done = subprocess.run(
+        [sys.executable, "-m", "spanpost", "audit", "verify"],
+        env=environment(DATABASE_URL=world.database.dsn, **world.settings()),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    return [f"audit verify: {(done.stdout + done.stderr)[-600:]}"] if done.returncode else []
+
+
+def _logs(world: World) -> list[str]:
+    """No gateway wrote a traceback."""
+    wrong = []
+    for number, gateway in enumerate(world.gateways):
+        _, is_there, rest = gateway.log.partition("Traceback (most recent call last)")
+        if is_there:
+            wrong.append(f"gateway {number} logged a traceback: {rest.strip()[-800:]}")
+    return wrong
+
+
+def size_of(world: World) -> int:
+    """Return the MiB of the database."""
+    return int(world.database.rows("SELECT pg_database_size(current_database())")[0][0]) >> 20
+
+
+def saved(path: Any, result: dict[str, Any]) -> None:
+    """Append a run's result as a line of JSON."""
+    with open(path, "a", encoding="utf-8") as log:
+        log.write(json.dumps(result) + os.linesep)

@@ -1,0 +1,47 @@
+"""Faults of Slack: down, throttling, losing answers."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from tests.faults.soak.dealt import Fault, dealt
+from tests.faults.soak.world import World
+
+
+class OfSlack(Fault):
+    """A share of Slack's calls that fail; no gateway's answers are touched."""
+
+    part, lasts = "slack", (3.0, 12.0)
+    odds: ClassVar[dict[str, float]]
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.touched = []
+
+    def strike(self, world: World) -> None:
+        world.tell_slack(do="odds", odds=dict.fromkeys(("posts", "updates", "lookups"), self.odds))
+
+    def lift(self, world: World) -> None:
+        world.tell_slack(do="clear_faults")
+
+
+@dealt
+class SlackDown(OfSlack):
+    """Each call is reset before it acts."""
+
+    name, tries, odds = "Slack down", ("delivered", "slack-down"), {"reset before": 1.0}
+
+
+@dealt
+class SlackThrottles(OfSlack):
+    """Half of the calls are answered 429 with `Retry-After`."""
+
+    name, tries, odds = "Slack throttles", ("one-message", "slack-throttles"), {"throttle": 0.5}
+
+
+@dealt
+class SlackAnswersLost(OfSlack):
+    """Calls act, and their answer is a reset, a 500 or none at all."""
+
+    name, tries = "Slack loses answers", ("one-message", "slack-answer-lost")
+    odds: ClassVar[dict[str, float]] = {"reset after": 0.2, "500 after": 0.2, "hang after": 0.1}

@@ -1,0 +1,94 @@
+"""One run: the world, its actors, the plan, the end, and the result."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.eventually import eventually
+from tests.faults.soak import agents, people, senders
+from tests.faults.soak.actors import ACTORS
+from tests.faults.soak.checker import check, size_of
+from tests.faults.soak.dealt import FAULTS, Fault
+from tests.faults.soak.plan import execute, plan
+from tests.faults.soak.world import World, now
+
+#: The modules that register actors.
+MODULES = (agents, people, senders)
+
+
+def run(
+    directory: Path, seed: int, seconds: float, *, only: Sequence[str] = (), gateways: int = 2, rate: float = 150.0
+) -> dict[str, Any]:
+    """Run once; return the result. `only` names the faults that may be dealt; empty: all that are possible."""
+    began = now()
+    with World(directory, seed, gateways) as world:
+        senders.Senders.rate = rate
+        world.actors.update({name: actor(world) for name, actor in ACTORS.items()})
+        possible = [name for name in only or FAULTS if FAULTS[name].is_possible(world)]
+        for actor in world.actors.values():
+            actor.start()
+        prober = world.actors["prober"]
+        eventually(lambda: all(prober.answers))
+        before = [gateway.resident() for gateway in world.gateways], size_of(world)
+        dealt = execute(world, plan(seed, seconds, gateways, possible), seconds)
+        eventually(lambda: all(answers[-1][0] > now() - 2 for answers in prober.answers), limit=60)
+        world.closing.set()
+        for actor in world.actors.values():
+            actor.close()
+        memory, size = [gateway.resident() for gateway in world.gateways], size_of(world)
+        findings = check(world)
+        return {
+            "seed": seed,
+            "seconds": seconds,
+            "took": round(now() - began),
+            "spans": world.ledger.spans,
+            "refused": world.ledger.refused,
+            "tasks": len(world.ledger.tasks),
+            "questions": len(world.actors["asking agent"].answers()),
+            "agent_runs": world.actors["durable agent"].runs,
+            "faults": dict(Counter(fault.name for fault in dealt)),
+            "recovery": recoveries(prober, dealt),
+            "memory": {"before": before[0], "after": memory},
+            "database": {"before": before[1], "after": size},
+            "findings": findings,
+        }
+
+
+def fresh(inside: Path | None = None) -> Path:
+    """Make a directory for a run, which PostgreSQL can reach as the other user that it is if this is root."""
+    home = Path(tempfile.mkdtemp(prefix="spanpost-soak-", dir=inside or "/tmp"))
+    home.chmod(0o755)
+    return home
+
+
+def recoveries(prober: senders.Prober, dealt: Sequence[Fault]) -> dict[str, float]:
+    """Return by kind of fault the longest time from its end until all touched gateways had answered 200.
+
+    A gateway that another fault touched meanwhile does not count: that fault has a time of its own.
+    """
+    longest: defaultdict[str, float] = defaultdict(float)
+    for fault in dealt:
+        for gateway in fault.touched:
+            answered = prober.first_200(gateway, fault.lifted)
+            others = [other for other in dealt if other is not fault and gateway in other.touched]
+            if not any(other.struck < answered and other.lifted > fault.lifted for other in others):
+                longest[fault.name] = round(max(longest[fault.name], answered - fault.lifted), 2)
+    return dict(longest)
+
+
+def table(result: dict[str, Any]) -> str:
+    """Return a run's result for people."""
+    lines = [f"{'fault':24} {'dealt':>5}  longest until the first 200"]
+    for name, count in sorted(result["faults"].items()):
+        seconds = result["recovery"].get(name)
+        lines.append(f"{name:24} {count:5}  {'-' if seconds is None else f'{seconds:.2f} s'}")
+    lines.append(
+        f"{result['spans']} spans acknowledged ({result['refused']} refused before), {result['tasks']} tasks, "
+        f"{result['questions']} questions, gateways {result['memory']['before']} → {result['memory']['after']} MiB, "
+        f"database {result['database']['before']} → {result['database']['after']} MiB"
+    )
+    return "\n".join([*lines, *(f"FINDING: {finding}" for finding in result["findings"] or [])])

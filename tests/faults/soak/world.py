@@ -1,0 +1,272 @@
+"""The processes of a run: PostgreSQL, its network, a fake Slack, gateways; and what people would ask of them."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+from spanpost.store.embedded import EmbeddedPostgres
+from spanpost.store.sql import schema
+from tests.acceptance import gateways
+from tests.acceptance.gateway_process import request
+from tests.eventually import eventually, free_port
+from tests.faults.posted import Slack, environment, settings
+from tests.faults.soak.ledger import Ledger
+from tests.faults.soak.network import Network
+
+Came = TypeVar("Came")
+
+#: Beyond the ports that Linux gives to connections, so that a gateway that starts again has its own.
+PORTS = 61_000
+PEOPLE = {"alice": "soak-token-of-alice", "bob": "soak-token-of-bob"}
+#: Settings of PostgreSQL: acknowledged means committed. A machine that loses power is not tried.
+OPTIONS = {"max_connections": "60", "fsync": "off", "full_page_writes": "off"}
+
+
+class Database:
+    """PostgreSQL, which is killed and started again at the same address."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self.start()
+
+    def start(self) -> None:
+        """Start it, also after a kill."""
+        self.server = EmbeddedPostgres(self._home, options=OPTIONS)
+        self.server.start()
+        self.dsn, self.superuser_dsn = self.server.dsn(), self.server.superuser_dsn()
+
+    def stop(self) -> None:
+        """Stop it in order; transactions that are open are rolled back."""
+        self.server.stop()
+
+    @property
+    def pid(self) -> int:
+        """The process id of the postmaster."""
+        assert self.server._server is not None
+        return self.server._server.pid
+
+    def pids(self) -> list[int]:
+        """Return all its processes, the postmaster first."""
+        return [self.pid, *children(self.pid)]
+
+    def ask(self, do: Callable[[Any], Awaitable[Came]]) -> Came:
+        """Run `do(connection)` as the superuser."""
+        import asyncpg
+
+        async def asked() -> Came:
+            connection = await asyncpg.connect(self.superuser_dsn, timeout=10)
+            try:
+                return await do(connection)
+            finally:
+                connection.terminate()
+
+        return asyncio.run(asked())
+
+    def execute(self, *statements: str) -> None:
+        """Run statements as the superuser."""
+
+        async def run(connection: Any) -> None:
+            for statement in statements:
+                await connection.execute(statement)
+
+        self.ask(run)
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        """Return the rows of a query."""
+        found: list[Any] = self.ask(lambda connection: connection.fetch(sql))
+        return [tuple(row) for row in found]
+
+
+class Gateway(gateways.Gateway):
+    """A gateway with its children, which may be stopped as a whole, and a count of its starts."""
+
+    starts = 0
+
+    def start(self) -> None:
+        """Start, without waiting until it is ready."""
+        self.starts += 1
+        with self._log.open("ab") as log:
+            command = [*self._command, "run"]
+            self.process = subprocess.Popen(
+                command, env=self._environment, cwd=self._directory, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the process and its workers."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)
+
+    def kill(self) -> None:
+        """Kill it, with its workers."""
+        self.signal(signal.SIGKILL)
+        self.process.wait()
+
+    def workers(self) -> list[int]:
+        """Return its workers, oldest first; none where it is one process."""
+        return children(self.process.pid)
+
+    @property
+    def is_ready(self) -> bool:
+        """True when it answers that it is ready."""
+        with suppress(OSError), urllib.request.urlopen(f"{self.url}/health/ready", timeout=5):
+            return True
+        return False
+
+    def resident(self) -> int:
+        """Return the MiB that it and its workers have in memory."""
+        return sum(resident(pid) for pid in (self.process.pid, *self.workers()))
+
+
+class World:
+    """All of a run: ``with World(directory, seed=7) as world``."""
+
+    def __init__(self, directory: Path, seed: int, gateways: int = 2) -> None:
+        self.directory, self.seed, self._count = directory, seed, gateways
+        self.ledger = Ledger()
+        #: Set when no sender makes new telemetry.
+        self.closing = threading.Event()
+        #: What went wrong outside of the checker.
+        self.findings: list[str] = []
+        self.actors: dict[str, Any] = {}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> World:
+        try:
+            self._open()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def _open(self) -> None:
+        self.database = Database(self.directory / "postgres")
+        self._stack.callback(lambda: self.database.stop())
+        asyncio.run(schema.upgrade(self.database.dsn))
+        self.network = Network(self.database.dsn)
+        self._stack.callback(self.network.close)
+        self.slack = Slack(self.directory / "slack.json", "--seed", str(self.seed))
+        self._stack.callback(self.slack.close)
+        self.gateways: list[Gateway] = []
+        for number in range(self._count):
+            self._add_gateway(number)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def settings(self) -> dict[str, str]:
+        """Return the environment of a process that records and delivers."""
+        key = base64.b64encode(hashlib.sha256(str(self.seed).encode()).digest()).decode()
+        return {
+            **settings(self.slack.url),
+            "SPANPOST_SEALING__ENABLED": "true",
+            "SPANPOST_SEALING__KEY": key,
+            "SPANPOST_SEALING__INTERVAL": "1",
+            "SPANPOST_SEALING__SIGN_EVERY": "5",
+        }
+
+    def _add_gateway(self, number: int) -> None:
+        """Start a gateway: the first behind the proxy, the second with two workers, others plain."""
+        directory = self.directory / f"gateway-{number}"
+        directory.mkdir()
+        tokens = "".join(
+            f'[[interactions.tokens]]\nname = "{name}"\nroles = ["operator", "approver"]\n'
+            f'sha256 = ["{hashlib.sha256(token.encode()).hexdigest()}"]\n'
+            for name, token in PEOPLE.items()
+        )
+        (directory / "spanpost.toml").write_text(tokens)
+        more = {"SPANPOST_GATEWAY__WORKERS": "2"} if number == 1 else {}
+        gateway = Gateway(
+            self.network.dsn if number == 0 else self.database.dsn,
+            directory,
+            http=free_port(PORTS),
+            grpc=free_port(PORTS),
+            **self.settings(),
+            **more,
+        )
+        self.gateways.append(gateway)
+        self._stack.callback(gateway.kill)
+        eventually(lambda: self._is_up(gateway))
+
+    def _is_up(self, gateway: Gateway) -> bool:
+        assert gateway.process.poll() is None, f"it ended: {gateway.log}"
+        return gateway.is_ready
+
+    def spawn(self, module: str, log: Path, *words: str, **more: str) -> subprocess.Popen[bytes]:
+        """Start a process of ours."""
+        with log.open("ab") as to:
+            process = subprocess.Popen(
+                [sys.executable, "-W", "ignore", "-m", module, *words],
+                env=environment(**more),
+                cwd=self.directory,
+                stdout=to,
+                stderr=to,
+                start_new_session=True,
+            )
+        self._stack.callback(_end, process)
+        return process
+
+    def on_end(self, do: Callable[[], object]) -> None:
+        """Call something at the end of the run."""
+        self._stack.callback(do)
+
+    def tell_slack(self, **command: Any) -> None:
+        """Change the fake Slack."""
+        url = self.slack.url.replace("/api/", "/_control")
+        status, said = request(url, json.dumps(command).encode(), **{"content-type": "application/json"})
+        assert status == 200, said
+
+
+def choice_of(seed: int, *words: object) -> random.Random:
+    """Return dice of their own for each use, so that one more actor changes no other's."""
+    return random.Random(f"{seed} {' '.join(map(str, words))}")
+
+
+def children(pid: int) -> list[int]:
+    """Return the children of a process, oldest first."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):
+            found += [int(child) for child in task.read_text().split()]
+    return sorted(found)
+
+
+def resident(pid: int) -> int:
+    """Return the MiB that a process has in memory; 0 if it is gone."""
+    with suppress(OSError, StopIteration):
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) // 1024
+    return 0
+
+
+def pause(stop: threading.Event, seconds: float) -> None:
+    """Wait, or return as soon as the run closes."""
+    stop.wait(seconds)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def now() -> float:
+    """Return the time of all measurements of a run."""
+    return time.monotonic()
