@@ -31,7 +31,7 @@ class ApprovalTimeout(TimeoutError):
 
 @dataclass(frozen=True)
 class Decision:
-    """A person's decision, or that none came in time (`expired`)."""
+    """A person's decision, or `expired` if no decision came in time."""
 
     #: The question's id.
     id: str

@@ -27,7 +27,7 @@ _LASTS = timedelta(minutes=10)
 
 
 class BudgetRefused(RuntimeError):
-    """A budget does not hold what was to be reserved. `allowance` says what is left."""
+    """A budget has less left than was to be reserved. `allowance` says how much."""
 
     def __init__(self, reason: str, allowance: Allowance) -> None:
         super().__init__(reason)

@@ -66,8 +66,9 @@ def erase(
 ) -> None:
     """Erase a task, a person, a tenant or a time range from the database, its archives and Slack.
 
-    Several selections narrow each other. Nothing is erased without --yes. Run it with the role that owns the tables.
-    If it was interrupted, give the same command again: it goes on. docs/how-to/erase.md says what goes and what stays.
+    Without --yes it only prints what it would erase. Several selections narrow each other. Run it with the
+    role that owns the tables. If it was interrupted, give the same command again: it goes on.
+    docs/how-to/erase.md says what goes and what stays.
     """
     from spanpost.runtime import erasing
 

@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 Ascii = Annotated[
-    bool, typer.Option("--ascii", help="Write words for signs: for terminals that misalign or lack them.")
+    bool, typer.Option("--ascii", help="Write words instead of signs, for terminals that misalign or lack signs.")
 ]
 DatabaseUrl = Annotated[
     str | None,

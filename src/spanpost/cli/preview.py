@@ -49,7 +49,7 @@ def preview(
     ] = _WIDTH,
     buttons: Annotated[bool, typer.Option("--buttons/--no-buttons", help="Show the buttons for answers.")] = True,
     language: Annotated[
-        Language | None, typer.Option("--language", help="Language of spanpost's text; otherwise that of the settings.")
+        Language | None, typer.Option("--language", help="Language of spanpost's text. Default: that of the settings.")
     ] = None,
 ) -> None:
     """Draw the Slack messages of recorded tasks, or of a sample task in each status. Nothing is posted."""

@@ -151,7 +151,7 @@ def run(
     consume: Annotated[
         bool,
         typer.Option(
-            "--consume", help="Record what is on the topics of Kafka, too. [env var: SPANPOST_KAFKA__CONSUME]"
+            "--consume", help="Also record the messages of Kafka's topics. [env var: SPANPOST_KAFKA__CONSUME]"
         ),
     ] = False,
 ) -> None:

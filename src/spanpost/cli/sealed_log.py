@@ -56,8 +56,8 @@ def verify(
 
     Rows that were archived are read in their files, below `retention.directory`.
 
-    Without --checkpoint it finds what was changed without the private key. The owner of database and key can write a
-    whole new log: only a checkpoint that left the premises shows that.
+    Give --checkpoint to also find a whole new log, which the owner of database and key can write. Without it, only
+    changes that were made without the private key are found.
     """
     from msgspec import to_builtins
 

@@ -26,13 +26,15 @@ def spending(
     since: Annotated[
         str | None,
         typer.Option(
-            "--since", metavar="TIME", help="With --by: of tasks that began since: RFC 3339, or an age as 7d."
+            "--since",
+            metavar="TIME",
+            help="With --by: only tasks that began since this time (RFC 3339), or within an age (7d).",
         ),
     ] = None,
     limit: Annotated[
         int, typer.Option("--limit", metavar="N", min=1, max=10_000, help="With --by: maximum number.")
     ] = 50,
-    tenant: Annotated[str | None, typer.Option("--tenant", metavar="NAME", help="Only of this tenant.")] = None,
+    tenant: Annotated[str | None, typer.Option("--tenant", metavar="NAME", help="Only this tenant.")] = None,
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
 ) -> None:

@@ -53,7 +53,7 @@ TASK_ACTS: Final[dict[Verb, TaskAct]] = {
         TaskAct(verb=Verb.MESSAGE, does="Send a message to a task's agent.", needs_text=True),
         TaskAct(verb=Verb.MUTE, does="Mute a task: fewer notifications.", statuses=STATUSES),
         TaskAct(verb=Verb.UNMUTE, does="Unmute a task.", statuses=STATUSES),
-        TaskAct(verb=Verb.DISMISS, does="Let a task's loop be: it is not reported again unless it doubles."),
+        TaskAct(verb=Verb.DISMISS, does="Dismiss a task's loop: it is not reported again unless it doubles."),
         TaskAct(
             verb=Verb.RATE,
             does="Rate a task's work, with a comment. A person's newest rating of a task stands.",

@@ -42,7 +42,7 @@ class ApiSettings(Section):
         default=0,
         ge=0,
         le=100_000,
-        description="Maximum number of them that one tenant has open, whatever others leave; 0: `max_streams` alone.",
+        description="Maximum number of open streams of one tenant; 0: only `max_streams` limits them.",
     )
     trace_url: str | None = Field(
         default=None,

@@ -33,8 +33,8 @@ class QuestionRuleSettings(ConditionSettings, QuestionRule):
     to: tuple[str, ...] = Field(
         default=(),
         max_length=TO_LIMIT,
-        description="Who is asked beside the routes, one after the other: `@owner` (the person for whom the task runs, "
-        "see `interactions.people`), a Slack user id (`U...`) or a Slack channel (`#leads`).",
+        description="Places that are asked besides the routes, one after the other: `@owner` (the person for whom the "
+        "task runs, see `interactions.people`), a Slack user id (`U...`) or a Slack channel (`#leads`).",
     )
     to_after: Duration = Field(
         default=timedelta(minutes=15), gt=timedelta(0), description="How long each place has before the next is asked."

@@ -22,7 +22,7 @@ class AttachSettings(Section):
     )
     unsampled_spans: Literal["agents", "all", "none"] = Field(
         default="agents",
-        description="Which spans that the application's sampler drops are recorded for spanpost. They stay "
-        "unsampled, so that the application's exporters leave them out. `agents`: those that may be an agent's. "
+        description="Spans that spanpost records although the application's sampler drops them. They stay "
+        "unsampled, so the application's exporters leave them out. `agents`: those that may be an agent's. "
         "`none`: a task that is not sampled is not followed; its spans are counted as `unsampled`.",
     )

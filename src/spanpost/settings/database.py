@@ -48,8 +48,8 @@ class DatabaseSettings(Section):
     statement_cache: int = Field(
         default=100,
         ge=0,
-        description="Prepared statements kept per connection. None are kept behind a pooler that pools transactions, "
-        "which is recognised; 0 is for one that is not.",
+        description="Maximum number of prepared statements per connection. spanpost keeps none behind a pooler that it "
+        "recognises as pooling transactions; set 0 behind any other pooler of transactions.",
     )
     data_dir: Path = Field(
         default_factory=lambda: default_data_dir(),

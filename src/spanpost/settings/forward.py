@@ -50,8 +50,8 @@ class ForwardSettings(Section):
     max_waiting_bytes: int = Field(
         default=64 * 1024 * 1024,
         ge=64 * 1024,
-        description="Maximum size of what waits in memory for the receiver; live records take at most half of it. "
-        "More is dropped, and counted as `queue_full`.",
+        description="Maximum bytes of telemetry that waits in memory for the receiver. Live records take at most half "
+        "of it. More is dropped, and counted as `queue_full`.",
     )
     spans: Literal["auto", "always", "never"] = Field(
         default="auto",

@@ -137,8 +137,8 @@ class GatewaySettings(Section, AdmissionLimits):
         default=(),
         max_length=4,
         description="In a cell: hashes of the tokens of the routing gateways in front of it (their "
-        "`cells.named.<cell>.token`). A request with such a token is of the tenant that its header "
-        "`spanpost-forwarded-tenant` names; with any other token that header is refused.",
+        "`cells.named.<cell>.token`). The header `spanpost-forwarded-tenant` of a request with such "
+        "a token names its tenant. With any other token that header is refused.",
     )
     hosts: tuple[str, ...] = Field(
         default=(),

@@ -36,9 +36,9 @@ class IntakeSettings(Section):
     )
     capture_content: bool = Field(
         default=False,
-        description="Keep prompts, completions and tool arguments in the audit rows. The first lines of what was "
-        "asked and answered, redacted, are then part of the task, for everybody who may see it; in Slack with "
-        "`slack.content` alone.",
+        description="Keep prompts, completions and tool arguments in the audit rows. The first lines of question "
+        "and answer, redacted, are then part of the task, and everybody who may see the task sees them. In Slack they "
+        "are shown only with `slack.content`.",
     )
     durable: bool = Field(
         default=False,

@@ -66,8 +66,8 @@ class RuleSettings(Section, Rule):
     )
     not_requester: bool = Field(
         default=False,
-        description="Denies the person for whom the task runs, whatever else holds; if that person cannot be "
-        "identified, everybody is denied.",
+        description="Denies the person for whom the task runs, even if the rest of the rule allows them. If that "
+        "person cannot be identified, everybody is denied.",
     )
     resolver: Word | None = Field(
         default=None,
@@ -246,8 +246,8 @@ class InteractionsSettings(AppSettings, AuthorizationRules):
     log_reads: bool = Field(
         default=False,
         description="Log who reads content: questions, recorded content, messages with their details and acts, from "
-        "the API, the board, MCP, Slack's dialogs and the command line; one row of `content_reads` per person, task "
-        "and hour. What cannot be logged is not shown.",
+        "the API, the board, MCP, Slack's dialogs and the command line. One row of `content_reads` per person, task "
+        "and hour. If the row cannot be written, the content is not shown.",
     )
     join_channels: bool = Field(
         default=False,

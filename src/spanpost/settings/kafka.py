@@ -64,7 +64,9 @@ class KafkaSettings(Section):
         description="The receivers write to the topic, and answer when all in-sync replicas have it. `false`: they "
         "record directly.",
     )
-    consume: bool = Field(default=False, description="Record what is on the topics; `spanpost run --consume` sets it.")
+    consume: bool = Field(
+        default=False, description="Record the messages of the topics; `spanpost run --consume` sets it."
+    )
     group: Annotated[str, StringConstraints(min_length=1, max_length=200)] = Field(
         default="spanpost",
         description="Consumer group. Its members share the partitions; the database keeps the group's offsets.",

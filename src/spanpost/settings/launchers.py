@@ -100,7 +100,9 @@ class ScheduleSettings(Section, Schedule):
     times of day. After a time without a gateway, the last missed time alone is made up for, within `max_age` of it.
     """
 
-    name: Name = Field(description="Name of the schedule in rows; no rule has it. A renamed schedule is a new one.")
+    name: Name = Field(
+        description="Name of the schedule in rows, different from those of rules. A renamed schedule is new."
+    )
     start: tuple[Name, ...] = Field(min_length=1, description="Names of the launchers to start.")
     text: str = Field(default="", max_length=4_000, description="The work to do; empty: the name.")
     parameters: dict[str, str] = Field(default={}, description="Parameters of the launchers by name.")
@@ -158,8 +160,8 @@ class LaunchersSettings(Section, Launches):
     max_age: Duration = Field(
         default=Launches.max_age,
         gt=timedelta(0),
-        description="A task that ended longer ago than this when its end is received starts nothing; nor does a time "
-        "of a schedule that was missed by more.",
+        description="Maximum delay after which a rule or a schedule still starts work: from the end of a task until "
+        "that end is received, or from a schedule's time.",
     )
 
     @field_validator("named")

@@ -40,13 +40,14 @@ class LimitSettings(Section, TenantLimitRules):
     open_tasks: int = Field(
         default=0,
         ge=0,
-        description="Open tasks of a tenant from which it may begin no others; 0: no limit. A task without "
-        "telemetry for a day does not count.",
+        description="Maximum number of open tasks of a tenant; 0: no limit. A task without telemetry for a day does "
+        "not count.",
     )
     stored_bytes: int = Field(
         default=0,
         ge=0,
-        description="Bytes in the database, with indexes, from which nothing more of a tenant is taken; 0: no limit.",
+        description="Maximum bytes of a tenant in the database, with indexes; beyond it, its telemetry is refused. "
+        "0: no limit.",
     )
     measure_interval: Duration = Field(
         default=timedelta(minutes=5),

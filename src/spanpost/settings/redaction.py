@@ -30,9 +30,9 @@ class RedactionRuleSettings(Section, RedactionRule):
 
     action: RedactionAction = Field(
         description="`hash`: a marker with the length and a keyed hash, `[redacted:acme-key:32:…]`; equal texts stay "
-        "equal. `redact`: a marker without a hash, `[redacted:acme-key]`. `drop`: the whole attribute is removed; of "
-        "a text that is no attribute, such as a span's name, only the marker is left. `keep`: the text stays, and "
-        "nothing beside it."
+        "equal. `redact`: a marker without a hash, `[redacted:acme-key]`. `drop`: the whole attribute is removed; a "
+        "text outside attributes, such as a span's name, becomes the marker. `keep`: the selected text stays, and "
+        "only that text."
     )
     attributes: tuple[_ATTRIBUTE, ...] = Field(
         default=(),

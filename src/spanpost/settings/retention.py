@@ -46,7 +46,7 @@ class RetentionSettings(Section, RetentionRules):
     audit_rows: Duration = Field(
         default=KeptFor.audit_rows,
         ge=_LEAST,
-        description="How long audit rows, and what is in quarantine, stay in the database.",
+        description="How long audit rows and quarantined observations stay in the database.",
     )
     tasks: Duration = Field(
         default=KeptFor.tasks,

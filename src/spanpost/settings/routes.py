@@ -58,8 +58,8 @@ class RouteSettings(ConditionSettings, Route):
     )
     score_below: float | None = Field(
         default=None,
-        description="Also receives tasks of which an evaluation has a mean score below this: people's ratings "
-        "(`person_rating`: 1 for each 👍, 0 for each 👎), or what evaluators report; other routes still apply.",
+        description="Also receives a task if the mean score of one of its evaluations is below this: people's ratings "
+        "(`person_rating`: 1 for each 👍, 0 for each 👎), or those of evaluators. Other routes still apply.",
     )
     evaluation: Words | None = Field(
         default=None, description="Names of the evaluations that count for `score_below`; not given: any."
@@ -70,8 +70,8 @@ class RouteSettings(ConditionSettings, Route):
     interval: Duration = Field(
         default=timedelta(0),
         ge=timedelta(0),
-        description="Minimum time between two milestones of one task; of several that come earlier, the newest is "
-        "posted at the end of the interval. Not given: the sink's setting.",
+        description="Minimum time between two milestones of one task. If several come earlier, the newest is posted at "
+        "the end of the interval. Not given: the sink's setting.",
     )
     after: Duration = Field(
         default=timedelta(0),

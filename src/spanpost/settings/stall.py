@@ -16,7 +16,7 @@ class StallSettings(Section, StallRules):
     stall_after: Duration = Field(
         default=StallRules.stall_after,
         gt=timedelta(0),
-        description="A task without activity for this long is shown as stalled; heartbeats of its process are none.",
+        description="A task without activity for this long is shown as stalled. A heartbeat is not activity.",
     )
     interrupt_after: Duration = Field(
         default=StallRules.interrupt_after,

@@ -19,13 +19,13 @@ class TaskSettings(Section, TaskRules):
     when: When = Field(
         default=TaskRules.when,
         description="Which traces have a message: `agents` (runs of agents and workflows, tasks that name themselves), "
-        "`model calls` (every trace with a model call, too), `failures` (of all these what ended in an error), "
-        "`nothing`. What asks a person has one in any case.",
+        "`model calls` (every trace with a model call, too), `failures` (those of them that ended in an error), "
+        "`nothing`. A task that asks a person always has one.",
     )
     requests: dict[str, When] = Field(
         default={},
         max_length=100,
-        description="The same for what runs in an HTTP request, a job or a message of a queue, by the name of its "
-        'span; `*` stands for any text, the first pattern that matches decides: `{"POST /answer" = "failures", '
+        description="The same for work in an HTTP request, a job or a message of a queue, by the name of its span. `*` "
+        'stands for any text, and the first pattern that matches decides: `{"POST /answer" = "failures", '
         '"GET *" = "nothing"}`.',
     )

@@ -110,7 +110,7 @@ class ActListQuery(ReadListQuery):
 
 @router.get("/api/acts", response_model=schemas.Items[ActBody], responses=INVALID | NOT_FOUND)
 async def acts(caller: Who, reader: TheReader, parts: TheParts, asked: Annotated[ActListQuery, Query()]) -> ApiJson:
-    """List who did what, by which credential, what was shown and what came of it. Needs the role `auditor`."""
+    """List acts: who did what, by which credential, what was shown, and the result. Needs the role `auditor`."""
     after = read(asked.cursor, ActKey)
     more = {"source": asked.source, "verb": asked.verb, "is_oldest_first": asked.oldest_first}
     found = await _filter(caller, reader, asked, **more)

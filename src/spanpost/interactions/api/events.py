@@ -77,7 +77,7 @@ async def events(
     asked: Annotated[EventQuery, Query()],
     last: Annotated[str | None, Header(alias="Last-Event-ID", max_length=100)] = None,
 ) -> Response:
-    """Follow tasks. `Last-Event-ID` resumes a stream: no checkpoint is missing, none comes twice."""
+    """Follow tasks. `Last-Event-ID` resumes a stream: each checkpoint comes once."""
     hub = parts.hub
     said = last or asked.after
     after = position_of(said) if said else None

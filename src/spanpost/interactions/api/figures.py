@@ -68,7 +68,9 @@ class BudgetRaise(BaseModel):
 class CostBody(BaseModel):
     """What a pull request, a person's requests or a repository cost."""
 
-    key: str | None = Field(description="The pull request, person or repository; null: of none. Untrusted text.")
+    key: str | None = Field(
+        description="The pull request, person or repository; null: tasks without one. Untrusted text."
+    )
     cost_usd: str | None = Field(description=MONEY)
     tasks: int = Field(description="Root tasks.")
     pull_requests: int

@@ -157,7 +157,7 @@ class TimelineQuery(QueryBody):
         default=[],
         max_length=4,
         description="`checkpoints`; `calls`: of models and tools, steps, handoffs; `errors`; `people`: questions "
-        "and acts. A repeated one matches any; none: all.",
+        "and acts. Repeated: any of them; not given: all.",
     )
     since: Time | None = Field(default=None, description="Then or later.")
     until: Time | None = Field(default=None, description="Then or before.")

@@ -16,8 +16,8 @@ class GrafanaSettings(SinkSettings):
 
     url: str = Field(
         default="http://localhost:3000",
-        description="Address of Grafana, with its path. Links of alerts use it, too; set alone, it is for them, and no "
-        "annotation is written.",
+        description="Address of Grafana, with its path. Links of alerts use it, too. Without `token`, it is for these "
+        "links alone, and no annotation is written.",
     )
     token: SecretStr | None = Field(
         default=None,
