@@ -22,7 +22,14 @@ class Gateway:
     """`spanpost run` on ports of its own. `command` is another `spanpost` than that of this checkout."""
 
     def __init__(
-        self, dsn: str, directory: Path, *, http: int = 0, grpc: int = 0, command: Sequence[str] = (), **environment: str
+        self,
+        dsn: str,
+        directory: Path,
+        *,
+        http: int = 0,
+        grpc: int = 0,
+        command: Sequence[str] = (),
+        **environment: str,
     ) -> None:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("SPANPOST_", "OTEL_"))}
         self._command = command or (sys.executable, "-c", "from spanpost.cli import main; main()")

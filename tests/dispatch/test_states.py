@@ -274,7 +274,7 @@ def test_reasons_and_errors_are_cut_and_mended() -> None:
 
 
 def test_the_order_within_an_ordering_key() -> None:
-    """The message goes first, then checkpoints by number, newest-only checkpoints, and the message's edit last."""
+    """The message goes first, then checkpoints by number, newest-only ones; an edit that shows no end goes last."""
     state, reply, way = (
         delivery_states.begin(x, NOW) for x in (delivery(mode=Mode.STATE), delivery(), delivery(again=Again.NEWEST))
     )  # fmt: skip

@@ -17,6 +17,7 @@ from spanpost.model.errors import StoreUnavailable
 from spanpost.receivers.dealing import Dealer, split
 from spanpost.receivers.decode import decode_traces
 from spanpost.receivers.protobuf_pieces import wrap
+from tests.eventually import eventually_async
 from tests.receivers.endpoints import JSON, Endpoint, opened, traces
 
 
@@ -157,3 +158,18 @@ async def test_what_cannot_be_split_is_recorded_where_it_arrives(tmp_path: Path,
     """JSON and an empty request are answered by the worker that received them."""
     async with workers(tmp_path, running=1) as (only,):
         assert (await only.post("/v1/traces", body, kind)).status == 200
+
+
+def test_the_end_of_a_worker_logs_no_error(tmp_path: Path) -> None:
+    """A loop that ends while another worker's connection is open reports no exception."""
+    reported: list[object] = []
+
+    async def live() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: reported.append(context))
+        await Dealer(0, 2, tmp_path).start(lambda share: asyncio.Future())
+        await asyncio.open_unix_connection(tmp_path / "worker-0.sock")
+        await eventually_async(lambda: len(asyncio.all_tasks()) > 1)
+        await asyncio.sleep(0)  # the connection's task begins
+
+    asyncio.run(live())
+    assert reported == []

@@ -156,3 +156,32 @@ def test_a_call_that_asked_and_is_made_again_in_its_run_is_one(made: tuple[str, 
             store.record_now([span])
         (task,) = store.tasks_now(TaskQuery(limit=9))
         assert (task.tool_calls, sum(step.count for step in task.steps)) == (calls, calls)
+
+
+@pytest.mark.parametrize(
+    ("name", "call_id", "runs"), [("book", "call-1", [2]), ("book", "x", [1, 1]), ("send", "x", [1, 1])]
+)
+def test_a_run_that_begins_with_the_open_tool_waits_for_the_id_of_its_call(
+    name: str, call_id: str, runs: list[int]
+) -> None:
+    """Where a tool's id comes at its end (OpenAI Agents), a start of the tool that was left open announces nothing."""
+
+    def alone(o: Observation) -> Observation:
+        left = {key: value for key, value in o.attributes.items() if key not in TALK}
+        return msgspec.structs.replace(o, attributes=left)
+
+    store = MemoryStore()
+    stopped = {"exceptions": 1, "thrown": ("GraphInterrupt", "(Interrupt(value='book?'),)", "")}
+    tool = {"gen_ai.tool.name": "book", "gen_ai.tool.call.id": "call-1"}
+    asked = msgspec.structs.replace(part(1, 2, 1, "execute_tool", **tool), **stopped)
+    store.record_now([alone(asked), alone(root_span(1, 0, 2))])
+    store.elapse_now(datetime.now(UTC) + timedelta(days=1))
+    done = alone(part(2, 3, 11, "execute_tool", **{"gen_ai.tool.name": name, "gen_ai.tool.call.id": call_id}))
+    said = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": name}
+    begun = a_span(trace=2, span=3, parent=1, start=11 * SECOND, end=None, attributes=said)
+    store.record_now([alone(root_span(2, 10, None)), begun])
+    announced = [t.is_announced for t in store.tasks_now(TaskQuery(limit=9))]
+    assert sorted(announced) == [name != "book", True]
+    store.record_now([done])
+    tasks = store.tasks_now(TaskQuery(limit=9))
+    assert ([t.runs for t in tasks], {t.is_announced for t in tasks}) == (runs, {True})

@@ -103,7 +103,8 @@ class Dealer:
         """Take shares from other workers from now on."""
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            # Cancelled at the end of the loop: the streams of Python 3.11 log that as an error.
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
                 while True:
                     share = msgspec.msgpack.decode(await _read(reader), type=Share)
                     _write(writer, await take(share))

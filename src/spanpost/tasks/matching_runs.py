@@ -27,7 +27,7 @@ from spanpost.tasks.ownership import TaskStates
 from spanpost.tasks.placement import root_span_above
 from spanpost.tasks.record_keys import candidates_key, linked_traces_key, state_key
 from spanpost.tasks.records import DEPTH, Run, RunCandidate, RunCandidates, Subtree, TaskState
-from spanpost.tasks.run_facts import facts_of_run, totals_of
+from spanpost.tasks.run_facts import facts_of_run, is_idle, totals_of
 from spanpost.tasks.run_matches import continued, may_go_on, of_links
 from spanpost.tasks.span_tree import SpanTree, passes, total
 from spanpost.tasks.status import how_it_waits
@@ -196,7 +196,7 @@ class RunMatching:
             began_with,
             tuple(asked.split()),
             tuple(one for one in taken_up if one),
-            first is None,
+            is_idle(facts),
             totals_of(facts, state) if closed is not None else None,
         )
         calls = dict.fromkeys((pending[1], *candidate.asked, *candidate.takes_up))
@@ -208,7 +208,7 @@ class RunMatching:
         elif (agent_id := value_of(facts.agent_id)) and (began_with or (waits and candidate.end_ns)):
             keys.append(candidates_key(subtree.tenant, b"i", f"{service}\0{agent_id}"))
         # A run that waits may be resumed by one that is seen live and has done nothing yet.
-        if (subtree.is_live and not candidate.end_ns and first is None) or (waits and candidate.end_ns):
+        if (subtree.is_live and not candidate.end_ns and candidate.is_idle) or (waits and candidate.end_ns):
             keys.append(candidates_key(subtree.tenant, b"w", service))
         if candidate.totals is not None:
             keys.append(candidates_key(subtree.tenant, b"t", value_of(facts.totals_of) or ""))

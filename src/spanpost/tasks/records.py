@@ -368,7 +368,7 @@ class RunCandidate(msgspec.Struct, array_like=True, gc=False):
     #: The ids of the tool calls for which the last model call asked, and of those that the run goes on with.
     asked: tuple[str, ...] = ()
     takes_up: tuple[str, ...] = ()
-    #: It has done nothing yet.
+    #: It has done nothing yet, or has begun a tool call whose id is not known yet.
     is_idle: bool = False
     #: Tokens (input, output) its agent had used in its lifetime at the end, where nothing else is known of
     #: the run.

@@ -23,6 +23,12 @@ def facts_of_run(states: TaskStates, root: Key, subtree: Subtree) -> Facts:
     return facts
 
 
+def is_idle(facts: Facts) -> bool:
+    """Tell whether a run has done nothing yet, or has begun a tool call whose id its end may say."""
+    first = facts.first
+    return first is None or (first.value.is_tool and not first.value.id and first.key[:1] == b"\0")
+
+
 def totals_of(facts: Facts, state: TaskState) -> tuple[int, int] | None:
     """Return the lifetime totals that a run reported at its end, if none of its calls reports tokens."""
     total = value_of(facts.aggregate)

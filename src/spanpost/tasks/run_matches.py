@@ -56,14 +56,16 @@ def continued(runs: dict[Key, RunCandidate], rule: bytes = b"") -> Continued:
 def may_go_on(service: RunCandidates, candidate: RunCandidate) -> bool:
     """Tell whether a run that did nothing yet may still turn out to be one more run of a task with a message.
 
-    It may continue a run that waits; or name its conversation later, as runs of its service did before.
+    It may continue a run that waits; or name its conversation later, as runs of its service did before. Once it has
+    begun a tool call, it may continue only a run that left a call of that tool open.
     """
     if not candidate.is_idle or candidate.end_ns:
         return False
-    if service.names_late and not candidate.talk:
+    if service.names_late and not candidate.talk and candidate.began_with is None:
         return True
     return any(
         former.waits
+        and (candidate.began_with is None or former.pending[0] == candidate.began_with[0])
         and 0 < former.end_ns <= candidate.start_ns
         and not (former.talk and candidate.talk and former.talk != candidate.talk)
         for former in service.runs.values()

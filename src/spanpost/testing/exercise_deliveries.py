@@ -40,6 +40,25 @@ class ExerciseDeliveries:
         assert all(d.message_receipt == POSTED for d in delivery)
         assert len({d.key for d in out}) == len(out)
 
+    async def test_the_end_is_shown_before_the_lines_that_wait(self, make_store: MakeStore) -> None:
+        """The edit that shows an end goes before the checkpoints of its own task, which keep their order: in a full
+        channel they wait for minutes. Progress of a task at work is edited after them.
+        """
+        for is_over in (True, False):
+            store = await make_store()
+            await store.record(steps(1))
+            [message] = await store.outbox.claim([SINK], 10)
+            await store.outbox.finish(message, POSTED)
+            name = {"agent.task.name": "steps 1"}
+            await store.record(
+                [ended(trace=1, span=1, name="agent", attributes=name, seconds=9)] if is_over else moved(40.0, index=9)
+            )
+            out = await drain(store)
+            modes, texts = [d.mode for d in out], [d.checkpoint.text for d in out if d.checkpoint is not None]
+            assert modes.index(Mode.STATE) == (0 if is_over else len(out) - 1)
+            assert modes.count(Mode.STATE) == 1
+            assert texts.index("step 0") < len(texts) - is_over
+
     async def test_one_delivery_of_an_ordering_key_is_under_way(self, make_store: MakeStore) -> None:
         """While a delivery is claimed no other one of its ordering key is; those of other ordering keys are."""
         store = await make_store()

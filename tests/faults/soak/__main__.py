@@ -9,6 +9,7 @@ import argparse
 import logging
 import os
 import random
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -29,7 +30,9 @@ def main() -> int:
     parser.add_argument("--gateways", type=int, default=2, help="the first has a proxy, the second two workers")
     parser.add_argument("--rate", type=float, default=150.0, help="spans a second")
     parser.add_argument("--log", type=Path, help="file to which a line of JSON is appended for each run")
-    parser.add_argument("--keep", type=Path, help="directory for the logs; not given: one of its own below /tmp")
+    parser.add_argument(
+        "--keep", type=Path, help="directory for the logs; not given: below /tmp, until a run without findings"
+    )
     parser.add_argument("--plan", action="store_true", help="only print the plan of the seed")
     given = parser.parse_args()
     only = [name.strip() for name in given.only.split(",") if name.strip()]
@@ -54,6 +57,8 @@ def main() -> int:
             words = f"--seed {seed} --seconds {given.seconds:g} --gateways {given.gateways} --rate {given.rate:g}"
             again = f"make soak ARGS='{words}{f' --only {chr(34)}{given.only}{chr(34)}' if only else ''}'"
             print(f"Repeat it: {again}", flush=True)
+        elif not given.keep:
+            shutil.rmtree(home, ignore_errors=True)
     return int(is_broken)
 
 

@@ -51,12 +51,12 @@ def _rows(world: World) -> list[str]:
             "SELECT trace_id, span_id, part, idx FROM agent_events WHERE part < 3"
         )
     )
-    missing = world.ledger.acknowledged - rows.keys()
-    given_up = f"{world.ledger.unacknowledged} spans were not acknowledged after the last fault"
+    missing = world.sent.acknowledged - rows.keys()
+    given_up = f"{world.sent.unacknowledged} spans were not acknowledged after the last fault"
     return [
         *_some("acknowledged and missing", (f"{t.hex()} {s.hex()} {p} {i}" for t, s, p, i in missing)),
         *_some("rows that are there twice", (key for key, count in rows.items() if count > 1)),
-        *([given_up] if world.ledger.unacknowledged else []),
+        *([given_up] if world.sent.unacknowledged else []),
         *_some("in quarantine", world.database.rows("SELECT * FROM quarantine LIMIT 10")),
     ]
 
@@ -64,7 +64,7 @@ def _rows(world: World) -> list[str]:
 def _figures(world: World, tasks: dict[str, Any]) -> list[str]:
     """Tasks of completely acknowledged spans have the figures that were sent."""
     wrong = []
-    for sent in world.ledger.tasks.values():
+    for sent in world.sent.tasks.values():
         task = tasks.get(sent.task_id)
         if task is None:
             wrong.append(f"{sent.task_id} is missing")
@@ -92,7 +92,7 @@ def _messages(world: World, tasks: dict[str, Any], checkpoints: dict[str, Any], 
     shown, lines = Counter(m["text"] for m in roots), Counter(m["thread_ts"] for m in replies)
     of_text = {m["text"]: m["ts"] for m in roots}
     without, threads = [], []
-    for sent in world.ledger.tasks.values():
+    for sent in world.sent.tasks.values():
         task = tasks.get(sent.task_id)
         if task is None:
             continue

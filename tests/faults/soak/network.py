@@ -62,11 +62,11 @@ class Network:
             return
         self._open |= {writer, server}
         try:
-            await asyncio.gather(self._pump(reader, server), self._pump(answers, writer, is_answer=True))
+            await asyncio.gather(self._pass_on(reader, server), self._pass_on(answers, writer, is_answer=True))
         finally:
             self._open -= {writer, server}
 
-    async def _pump(
+    async def _pass_on(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_answer: bool = False
     ) -> None:
         with suppress(OSError):

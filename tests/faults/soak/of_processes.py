@@ -22,11 +22,21 @@ class OfGateway(Fault):
         self.touched = [self.victim]
 
     def started(self, world: World) -> None:
-        """Start the gateway again, and wait until it is ready: nothing else is broken by then."""
+        """Start the gateway again, and wait until it is ready.
+
+        One that starts while the database is away ends with 2: a service manager starts it again, and so do we.
+        """
         gateway = world.gateways[self.victim]
         self.lifted = now()
         gateway.start()
-        eventually(lambda: gateway.is_ready)
+
+        def is_up() -> bool:
+            if gateway.process.poll() == 2:
+                self.wait(1.0)
+                gateway.start()
+            return gateway.is_ready
+
+        eventually(is_up)
 
 
 @dealt

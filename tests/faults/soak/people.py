@@ -19,7 +19,7 @@ class People(Threads):
     def __init__(self, world: World) -> None:
         super().__init__(world)
         #: By question and person: the outcome, with `decision` and `by`.
-        self.told: dict[str, dict[str, dict[str, Any]]] = {}
+        self.answers: dict[str, dict[str, dict[str, Any]]] = {}
 
     def start(self) -> None:
         for person, token in PEOPLE.items():
@@ -68,4 +68,4 @@ class People(Threads):
 
     def _note(self, name: str, person: str, status: int, came: Any) -> None:
         if status == 200:
-            self.told.setdefault(name, {})[person] = {"decision": came["decision"], "by": came["by"]}
+            self.answers.setdefault(name, {})[person] = {"decision": came["decision"], "by": came["by"]}

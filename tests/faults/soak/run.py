@@ -35,7 +35,9 @@ def run(
         eventually(lambda: all(prober.answers))
         before = [gateway.resident() for gateway in world.gateways], size_of(world)
         dealt = execute(world, plan(seed, seconds, gateways, possible), seconds)
-        eventually(lambda: all(answers[-1][0] > now() - 2 for answers in prober.answers), limit=60)
+        for number, gateway in enumerate(world.gateways):
+            if prober.waits_for_200(number, 60):
+                world.findings.append(f"gateway {number} answers no 200 after the last fault: {gateway.log[-600:]}")
         world.closing.set()
         for actor in world.actors.values():
             actor.close()
@@ -45,9 +47,9 @@ def run(
             "seed": seed,
             "seconds": seconds,
             "took": round(now() - began),
-            "spans": world.ledger.spans,
-            "refused": world.ledger.refused,
-            "tasks": len(world.ledger.tasks),
+            "spans": world.sent.spans,
+            "refused": world.sent.refused,
+            "tasks": len(world.sent.tasks),
             "questions": len(world.actors["asking agent"].answers()),
             "agent_runs": world.actors["durable agent"].runs,
             "faults": dict(Counter(fault.name for fault in dealt)),

@@ -17,14 +17,14 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from tests.acceptance.gateway_process import request
 from tests.faults.soak.actors import Threads
-from tests.faults.soak.ledger import sent_task, span
+from tests.faults.soak.sent import sent_task, span
 from tests.faults.soak.world import World, choice_of, now
 
 #: Seconds until an exporter gives up a request; the sender then sends it to another gateway.
 TIMEOUT = 4
 #: Seconds after the close until a sender gives its spans up, which is a finding.
-PATIENCE = 90.0
-SENDERS = 4
+GIVE_UP_AFTER = 90.0
+SENDERS = 8
 #: A span of its own that is recorded and announces nothing.
 PROBE: dict[str, str | int] = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "probe"}
 
@@ -58,7 +58,7 @@ class Senders(Threads):
             bodies = [mixed[at : at + size] for at in range(0, len(mixed), size)]
             delivered = [self._deliver(body, exporters, chance) for body in bodies]  # also after one was given up
             if all(delivered):
-                world.ledger.complete(task)
+                world.sent.complete(task)
             due = max(due + len(mixed) * SENDERS / self.rate, now() - 5)
             world.closing.wait(max(0.0, due - now()))
         for exporter in exporters:
@@ -68,14 +68,14 @@ class Senders(Threads):
         place, given_up = chance.randrange(len(exporters)), float("inf")
         while True:
             if exporters[place].export(body) is SpanExportResult.SUCCESS:
-                self.world.ledger.acknowledge(body)
+                self.world.sent.acknowledge(body)
                 return True
-            self.world.ledger.refuse(len(body))
+            self.world.sent.refuse(len(body))
             place = (place + 1) % len(exporters)
             if self.world.closing.is_set():
-                given_up = min(given_up, now() + PATIENCE)
+                given_up = min(given_up, now() + GIVE_UP_AFTER)
             if now() > given_up:
-                self.world.ledger.give_up(len(body))
+                self.world.sent.give_up(len(body))
                 return False
             time.sleep(0.1)  # as a client does that tries another address
 
@@ -110,7 +110,7 @@ class Prober(Threads):
                 )
             if status == 200:
                 self.answers[number].append((began, now()))
-                world.ledger.acknowledge(one)
+                world.sent.acknowledge(one)
             elif status not in (0, 503):
                 self.wrong.append(f"gateway {number} answered {status}: {said[:200]!r}")
             world.closing.wait(0.25)
@@ -118,6 +118,13 @@ class Prober(Threads):
     def first_200(self, gateway: int, since: float) -> float:
         """Return when a gateway answered 200 to a request that began after `since`."""
         return next((answered for began, answered in self.answers[gateway] if began >= since), float("inf"))
+
+    def waits_for_200(self, gateway: int, seconds: float) -> bool:
+        """Return whether a gateway answers no request that begins from now on, within so many seconds."""
+        since = now()
+        while self.first_200(gateway, since) == float("inf") and now() < since + seconds:
+            self.world.closing.wait(0.2)
+        return self.first_200(gateway, since) == float("inf")
 
     def findings(self) -> Sequence[str]:
         """Return the answers that no gateway gives."""

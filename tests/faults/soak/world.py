@@ -26,8 +26,8 @@ from tests.acceptance import gateways
 from tests.acceptance.gateway_process import request
 from tests.eventually import eventually, free_port
 from tests.faults.posted import Slack, environment, settings
-from tests.faults.soak.ledger import Ledger
 from tests.faults.soak.network import Network
+from tests.faults.soak.sent import SentSpans
 
 Came = TypeVar("Came")
 
@@ -138,7 +138,7 @@ class World:
 
     def __init__(self, directory: Path, seed: int, gateways: int = 2) -> None:
         self.directory, self.seed, self._count = directory, seed, gateways
-        self.ledger = Ledger()
+        self.sent = SentSpans()
         #: Set when no sender makes new telemetry.
         self.closing = threading.Event()
         #: What went wrong outside of the checker.

@@ -1,4 +1,4 @@
-"""Ledger of what was sent and what was acknowledged: the truth that the end of a run is compared with."""
+"""SentSpans of what was sent and what was acknowledged: the truth that the end of a run is compared with."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class SentTask:
     @property
     def figures(self) -> tuple[object, ...]:
         """What the task's row must say."""
-        status = "failed" if self.is_failed else "complete"
+        status = "error" if self.is_failed else "complete"
         return status, self.llm_calls, self.tool_calls, self.input_tokens, self.output_tokens
 
 
@@ -105,7 +105,7 @@ def rows_of(spans: Iterable[ReadableSpan]) -> Iterable[Row]:
 
 
 @dataclass
-class Ledger:
+class SentSpans:
     """What the senders sent. May be used from any thread."""
 
     acknowledged: set[Row] = field(default_factory=set)
