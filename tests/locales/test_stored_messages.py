@@ -22,6 +22,7 @@ from spanpost.model.messages import LocaleMessage
 from spanpost.model.observations import Observation, Part, Status
 from spanpost.model.queries import TaskQuery
 from spanpost.model.readings import Act, Approval, Failure, Reading
+from spanpost.model.tasks import BETWEEN_PROMPTS
 from spanpost.readers import sentences
 from spanpost.readers.redaction import Redaction
 from spanpost.readers.sessions import prompt
@@ -115,7 +116,7 @@ MADE: list[tuple[LocaleMessage | str, str, str]] = [
         "실패: 작업이 끝나기 전에 프로세스가 종료되었습니다.",
     ),
     (
-        checkpoints.end(TaskVerdict(c.WAITING, "session at rest"), 0),
+        checkpoints.end(TaskVerdict(c.WAITING, BETWEEN_PROMPTS), 0),
         "Waiting for its next prompt",
         "다음 프롬프트 대기 중",
     ),

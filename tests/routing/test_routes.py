@@ -143,18 +143,6 @@ def test_urgency_follows_the_kind(kind, urgency):
     ]
 
 
-def test_where_a_message_shows_the_end_its_line_is_not_urgent():
-    """In a sink with messages that are edited the message is urgent, and the line below it waits as progress does; a
-    failure's line, which says more than the message, stays urgent.
-    """
-    for editing, line in ((frozenset({"slack"}), Urgency.NORMAL), (frozenset(), Urgency.END)):
-        routes = Routes(sinks=("slack",), editing=editing)
-        ended = deliveries(a_task(status="complete"), a_checkpoint(kind=Kind.END, status="complete"), routes)
-        assert [(x.mode, x.urgency) for x in ended] == [(Mode.STATE, Urgency.END), (Mode.CHECKPOINT, line)]
-        failed = deliveries(a_task(status="error"), a_checkpoint(kind=Kind.END, status="error"), routes)
-        assert [x.urgency for x in failed] == [Urgency.ERROR] * 2
-
-
 def test_the_message_of_a_new_task_goes_before_failures_and_a_sub_agent_last():
     """That a task begins is more urgent than a failure; what is of a sub-agent comes last, its questions first."""
     root = a_task()

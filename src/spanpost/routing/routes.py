@@ -34,7 +34,7 @@ from uuid import UUID
 import msgspec
 
 from spanpost.model.checkpoints import Checkpoint, Kind
-from spanpost.model.deliveries import Mode, Urgency
+from spanpost.model.deliveries import Mode
 from spanpost.model.evaluations import scores
 from spanpost.model.tasks import Task
 from spanpost.routing import noise
@@ -251,7 +251,7 @@ def deliveries(
                     ordering_key=ordering_key,
                     mode=Mode.CHECKPOINT,
                     key=key or (f"{id}@{route.address}" if route.address else str(id)),
-                    urgency=Urgency.NORMAL if urgency is Urgency.END and is_editing else urgency,
+                    urgency=urgency,
                     task_uid=task.uid,
                     checkpoint_id=id,
                     again=again,
