@@ -84,7 +84,9 @@ decisions = st.sampled_from(["", "approve", "deny"])
 def known(task: Task) -> Task:
     """Return a task of an agent that writes Korean, with decisions as the buttons make them."""
     asked = tuple(
-        msgspec.structs.replace(one, decision=one.decision if one.decision in ("approve", "deny") else "")
+        msgspec.structs.replace(
+            one, decision=one.decision if one.decision in (one.options or ("approve", "deny")) else ""
+        )
         for one in hangul(task.approvals)
     )
     source = (
