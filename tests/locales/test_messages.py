@@ -17,6 +17,7 @@ from spanpost.demo.gallery import gallery
 from spanpost.model.alerts import Alert
 from spanpost.model.checkpoints import Checkpoint, Kind
 from spanpost.model.messages import LocaleMessage
+from spanpost.model.readings import Approval
 from spanpost.model.tasks import MERGED, Task
 from spanpost.sinks import labels
 from spanpost.sinks.console import render as terminal
@@ -82,12 +83,13 @@ decisions = st.sampled_from(["", "approve", "deny"])
 
 
 def known(task: Task) -> Task:
-    """Return a task of an agent that writes Korean, with decisions as the buttons make them."""
+    """Return a task of an agent that writes Korean: a decision that is not spanpost's own, or an option, is its word."""
+
+    def own(one: Approval) -> bool:
+        return one.decision in ("approve", "deny") and bool(one.source) and not one.options
+
     asked = tuple(
-        msgspec.structs.replace(
-            one, decision=one.decision if one.decision in (one.options or ("approve", "deny")) else ""
-        )
-        for one in hangul(task.approvals)
+        msgspec.structs.replace(one, decision=one.decision if own(one) else "") for one in hangul(task.approvals)
     )
     source = (
         task.context_window_source
