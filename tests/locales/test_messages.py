@@ -83,7 +83,7 @@ decisions = st.sampled_from(["", "approve", "deny"])
 
 
 def known(task: Task) -> Task:
-    """Return a task of an agent that writes Korean: a decision that is not spanpost's own, or an option, is its word."""
+    """Return a task of an agent that writes Korean. Decisions that it reports, and its options, are its words."""
 
     def own(one: Approval) -> bool:
         return one.decision in ("approve", "deny") and bool(one.source) and not one.options
