@@ -106,8 +106,8 @@ def matter(task: Task, limit: int = 120) -> str:
 
 
 def _name(task: Task, depth: int) -> Text:
-    room = 24 if task.waits_for_person or task.status == ERROR else 80  # for what it waits for, or why it failed
-    said = Text(("   " * (depth - 1) + "└ " if depth else "") + labels.title(task, room))
+    width = 24 if task.waits_for_person or task.status == ERROR else 80  # for what it waits for, or why it failed
+    said = Text(("   " * (depth - 1) + "└ " if depth else "") + labels.title(task, width))
     if what := matter(task):
         urgent = {WAITING: "yellow", ERROR: "red"}.get(task.shown_status, "dim")
         said.append(f"  {what}", style=urgent)

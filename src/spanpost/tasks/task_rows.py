@@ -283,11 +283,9 @@ def _acts(facts: Facts, again_ns: Sequence[int]) -> tuple[Step, ...]:
             is_again = True
             asking[name] -= 1
         asking[name] += asks
-        if is_again:
-            pass
-        elif rows and rows[-1][0] == name:
+        if not is_again and rows and rows[-1][0] == name:
             rows[-1] = (name, rows[-1][1], rows[-1][2] + 1)
-        else:
+        elif not is_again:
             rows.append((name, began_ns, 1))
         last, last_ended_ns = name, -ended
     return tuple(

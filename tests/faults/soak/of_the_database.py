@@ -20,22 +20,6 @@ class OfDatabase(Fault):
 
 
 @dealt
-class DatabaseKilled(OfDatabase):
-    """`kill -9` of all processes of PostgreSQL, and its next start."""
-
-    name, tries, lasts = "database killed", ("answered", "database-killed"), (0.1, 5.0)
-
-    def strike(self, world: World) -> None:
-        for pid in world.database.pids():
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        world.database.stop()
-
-    def lift(self, world: World) -> None:
-        world.database.start()
-
-
-@dealt
 class DatabaseRestarted(OfDatabase):
     """PostgreSQL stopped with its sessions cut, and started again."""
 
@@ -46,6 +30,19 @@ class DatabaseRestarted(OfDatabase):
 
     def lift(self, world: World) -> None:
         world.database.start()
+
+
+@dealt
+class DatabaseKilled(DatabaseRestarted):
+    """`kill -9` of all processes of PostgreSQL, and its next start."""
+
+    name, tries = "database killed", ("answered", "database-killed")
+
+    def strike(self, world: World) -> None:
+        for pid in world.database.pids():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        super().strike(world)
 
 
 @dealt
