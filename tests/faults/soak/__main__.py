@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 from tests.faults.soak import plan
+from tests.faults.soak.actors import ACTORS
 from tests.faults.soak.checker import saved
 from tests.faults.soak.dealt import FAULTS
 from tests.faults.soak.run import fresh, run, table
@@ -27,6 +28,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=1, help="runs, with the following seeds")
     parser.add_argument("--seconds", type=float, default=60.0, help="length of a run, without its start and its end")
     parser.add_argument("--only", default="", help=f"kinds of faults, by commas: {', '.join(FAULTS)}")
+    parser.add_argument("--with", dest="extra", default="", help="actors that take no part by themselves, by commas")
     parser.add_argument("--gateways", type=int, default=2, help="the first has a proxy, the second two workers")
     parser.add_argument("--rate", type=float, default=150.0, help="spans a second")
     parser.add_argument("--log", type=Path, help="file to which a line of JSON is appended for each run")
@@ -36,6 +38,9 @@ def main() -> int:
     parser.add_argument("--plan", action="store_true", help="only print the plan of the seed")
     given = parser.parse_args()
     only = [name.strip() for name in given.only.split(",") if name.strip()]
+    extra = [name.strip() for name in given.extra.split(",") if name.strip()]
+    if unknown := set(extra) - {name for name, actor in ACTORS.items() if actor.is_extra}:
+        parser.error(f"no such actor: {', '.join(sorted(unknown))}")
     if unknown := set(only) - FAULTS.keys():
         parser.error(f"no such fault: {', '.join(sorted(unknown))}")
     first = random.randrange(1_000_000) if given.seed is None else given.seed
@@ -48,14 +53,19 @@ def main() -> int:
             continue
         home = fresh(given.keep)
         print(f"seed {seed}, logs in {home}", flush=True)
-        result = run(home, seed, given.seconds, only=only, gateways=given.gateways, rate=given.rate)
+        result = run(home, seed, given.seconds, only=only, gateways=given.gateways, rate=given.rate, extra=extra)
         print(table(result), flush=True)
         if given.log:
             saved(given.log, result)
         if result["findings"]:
             is_broken = True
             words = f"--seed {seed} --seconds {given.seconds:g} --gateways {given.gateways} --rate {given.rate:g}"
-            again = f"make soak ARGS='{words}{f' --only {chr(34)}{given.only}{chr(34)}' if only else ''}'"
+            words += "".join(
+                f" --{name} {chr(34)}{value}{chr(34)}"
+                for name, value in (("only", given.only), ("with", given.extra))
+                if value
+            )
+            again = f"make soak ARGS='{words}'"
             print(f"Repeat it: {again}", flush=True)
         elif not given.keep:
             shutil.rmtree(home, ignore_errors=True)
