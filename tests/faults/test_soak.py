@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tomllib
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import COMPONENTS, ROOT
 from tests.faults.soak.checker import DELIVERED_WITHIN
 from tests.faults.soak.dealt import FAULTS
+from tests.faults.soak.kafka import KafkaFront
 from tests.faults.soak.plan import plan
+from tests.faults.soak.prometheus import falls
 from tests.faults.soak.run import fresh, run, table
 
 
@@ -38,17 +41,39 @@ def test_each_fault_tries_a_promise_by_its_name() -> None:
     assert wrong == []
 
 
+def test_an_increase_has_a_counters_resets() -> None:
+    """A counter that began anew is counted from 0 again, and its fall is known by the times around it."""
+    assert falls([(1, 3.0), (2, 5.0), (3, 1.0), (4, 1.0), (5, 4.0)]) == ([(2, 3)], 9.0)
+    assert falls([]) == ([], 0.0)
+
+
+def test_who_takes_no_part_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kafka takes part only if it is asked for, and an actor whose component is missing says how to install it."""
+    assert KafkaFront.absence([]) == "takes part only with --with kafka"
+    monkeypatch.setitem(COMPONENTS, "kafka", (lambda: None, "Kafka's jars"))
+    assert KafkaFront.absence(["kafka"]) == "missing: Kafka's jars"
+    monkeypatch.setitem(COMPONENTS, "kafka", (lambda: "/jars", "Kafka's jars"))
+    assert KafkaFront.absence(["kafka"]) == ""
+
+
 @pytest.mark.acceptance
 @pytest.mark.slow
 @pytest.mark.timeout(180 + DELIVERED_WITHIN)
 def test_a_short_run_finds_nothing() -> None:
-    """Gateways and agents are killed and connections cut for ten seconds: everything acknowledged is there, once."""
+    """Gateways, agents and a Collector are killed, connections cut for ten seconds: all that was acknowledged is there,
+    once.
+    """
     home = fresh()
-    kinds = ("gateway killed", "connections cut", "agent killed", "asking agent killed", "Slack loses answers")
+    kinds = (
+        "gateway killed", "connections cut", "agent killed", "asking agent killed", "Slack loses answers",
+        "collector killed", "program killed",
+    )  # fmt: skip
     try:
-        result = run(home, 7, 10, only=kinds, rate=60)
+        result = run(home, 160, 10, only=kinds, rate=60)
     finally:
         shutil.rmtree(home, ignore_errors=True)
     assert result["findings"] == [], table(result)
-    assert sum(result["faults"].values()) >= 2, table(result)
+    assert sum(result["faults"].values()) >= 4, table(result)
     assert result["spans"] > 100, table(result)
+    if os.environ.get("CI") == "true":
+        assert set(result["absent"]) == {"kafka"}, table(result)

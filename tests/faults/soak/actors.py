@@ -19,7 +19,7 @@ ACTORS: dict[str, type[Actor]] = {}
 
 
 class Actor(ABC):
-    """One of those who use spanpost. A subclass with a `name` is part of each run."""
+    """One of those who use spanpost. A subclass with a `name` of its own is part of each run."""
 
     name = ""
     #: Components that it consists of; it takes no part where one is missing.
@@ -30,7 +30,7 @@ class Actor(ABC):
     is_last = False
 
     def __init_subclass__(cls) -> None:
-        if cls.name:
+        if cls.__dict__.get("name"):
             ACTORS[cls.name] = cls
 
     def __init__(self, world: World) -> None:
@@ -53,6 +53,10 @@ class Actor(ABC):
 
     def findings(self) -> Sequence[str]:
         """Return what is wrong with the end of the run, as this actor knows it."""
+        return ()
+
+    def notes(self) -> Sequence[str]:
+        """Return what is worth a line of the result, after the findings were made."""
         return ()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.faults.soak.dealt import Fault, dealt
 from tests.faults.soak.of_processes import GatewayKilled
-from tests.faults.soak.world import World
+from tests.faults.soak.world import Gateway, World
 
 
 class OfActor(Fault):
@@ -126,3 +126,53 @@ class ProgramFrozen(OfProgram):
 
     def lift(self, world: World) -> None:
         self.of(world).send(signal.SIGCONT)
+
+
+class OfKafka(OfActor):
+    """A fault of the broker."""
+
+    part, actors = "kafka", ("kafka",)
+
+
+@dealt
+class BrokerKilled(OfKafka):
+    """`kill -9` of the broker, and its next start on the same files."""
+
+    name, tries, lasts = "broker killed", ("kafka", "broker-killed"), (0.1, 4.0)
+
+    def strike(self, world: World) -> None:
+        self.of(world).broker.kill()
+
+    def lift(self, world: World) -> None:
+        self.of(world).broker.start()
+
+
+@dealt
+class BrokerFrozen(OfKafka):
+    """SIGSTOP of the broker: it takes what is sent into its socket, and answers nothing."""
+
+    name, tries, lasts = "broker frozen", ("kafka", "broker-killed"), (2.0, 10.0)
+
+    def strike(self, world: World) -> None:
+        self.of(world).broker.process.send_signal(signal.SIGSTOP)
+
+    def lift(self, world: World) -> None:
+        self.of(world).broker.process.send_signal(signal.SIGCONT)
+
+
+@dealt
+class ConsumerKilled(GatewayKilled):
+    """`kill -9` of a gateway that writes to the topics and records them: the other takes its partitions over."""
+
+    name, tries, part = "consumer killed", ("kafka", "rebalance"), "kafka"
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.victim, self.touched = self.chance.randrange(2), []
+
+    @classmethod
+    def is_possible(cls, world: World) -> bool:
+        return "kafka" in world.actors
+
+    def gateway(self, world: World) -> Gateway:
+        return world.actors["kafka"].gateways[self.victim]

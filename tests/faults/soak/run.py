@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.eventually import eventually
-from tests.faults.soak import agents, collectors, people, sdks, senders
+from tests.faults.soak import agents, collectors, kafka, people, prometheus, sdks, senders
 from tests.faults.soak.actors import ACTORS
 from tests.faults.soak.checker import check, size_of
 from tests.faults.soak.dealt import FAULTS, Fault
@@ -17,7 +17,7 @@ from tests.faults.soak.plan import execute, plan
 from tests.faults.soak.world import World, now
 
 #: The modules that register actors.
-MODULES = (agents, people, senders, collectors, sdks)
+MODULES = (agents, people, senders, collectors, sdks, kafka, prometheus)
 
 
 def run(
@@ -43,7 +43,6 @@ def run(
         possible = [name for name in only or FAULTS if FAULTS[name].is_possible(world)]
         for actor in world.actors.values():
             actor.start()
-        print(f"started {now()-began:.1f}")
         prober = world.actors["prober"]
         eventually(lambda: all(prober.answers))
         before = [gateway.resident() for gateway in world.gateways], size_of(world)
@@ -52,14 +51,10 @@ def run(
             if prober.waits_for_200(number, 60):
                 world.findings.append(f"gateway {number} answers no 200 after the last fault: {gateway.log[-600:]}")
         world.closing.set()
-        ended = now()
         for actor in sorted(world.actors.values(), key=lambda actor: actor.is_last):
             actor.close()
-            print(f"closed {actor.name} {now()-ended:.1f}")
         memory, size = [gateway.resident() for gateway in world.gateways], size_of(world)
-        print(f"closed {now()-ended:.1f}")
         findings = check(world)
-        print(f"checked {now()-ended:.1f}")
         return {
             "seed": seed,
             "seconds": seconds,
@@ -70,6 +65,7 @@ def run(
             "questions": len(world.actors["asking agent"].answers()),
             "agent_runs": world.actors["durable agent"].runs,
             "absent": absent,
+            "notes": [note for actor in world.actors.values() for note in actor.notes()],
             "faults": dict(Counter(fault.name for fault in dealt)),
             "recovery": recoveries(prober, dealt),
             "memory": {"before": before[0], "after": memory},
@@ -111,5 +107,6 @@ def table(result: dict[str, Any]) -> str:
         f"{result['questions']} questions, gateways {result['memory']['before']} → {result['memory']['after']} MiB, "
         f"database {result['database']['before']} → {result['database']['after']} MiB"
     )
+    lines += result["notes"]
     lines += [f"took no part: {name}: {why}" for name, why in result["absent"].items()]
     return "\n".join([*lines, *(f"FINDING: {finding}" for finding in result["findings"] or [])])

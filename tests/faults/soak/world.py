@@ -211,11 +211,17 @@ class World:
         )
         self.gateways.append(gateway)
         self._stack.callback(gateway.kill)
-        eventually(lambda: self._is_up(gateway))
+        self.wait_until_up(gateway)
 
-    def _is_up(self, gateway: Gateway) -> bool:
-        assert gateway.process.poll() is None, f"it ended: {gateway.log}"
-        return gateway.is_ready
+    @staticmethod
+    def wait_until_up(gateway: Gateway) -> None:
+        """Wait until a gateway that was just started is ready."""
+
+        def is_up() -> bool:
+            assert gateway.process.poll() is None, f"it ended: {gateway.log}"
+            return gateway.is_ready
+
+        eventually(is_up)
 
     def spawn(self, module: str, log: Path, *words: str, **more: str) -> subprocess.Popen[bytes]:
         """Start a process of ours."""
