@@ -14,7 +14,8 @@ class DurableAgent(Process):
 
     name = "durable agent"
     module = "tests.faults.soak.durable_agent"
-    is_last = True  # its import delivers also what others left
+    #: Its import delivers also what others left.
+    is_last = True
     #: Seconds between two of its calls.
     pace = 0.1
 
