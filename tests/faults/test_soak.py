@@ -44,6 +44,7 @@ def test_each_fault_tries_a_promise_by_its_name() -> None:
 @pytest.mark.acceptance
 @pytest.mark.slow
 @pytest.mark.timeout(180 + DELIVERED_WITHIN)
+@pytest.mark.proves("replicas", "rebalance")
 @pytest.mark.parametrize("kept", [kept for kept in KEPT if kept.is_test], ids=lambda kept: kept.arguments.split()[1])
 def test_a_kept_seed_finds_nothing(kept: Kept) -> None:
     """Runs that once found a defect, as far as they are short: everything acknowledged is there, once."""

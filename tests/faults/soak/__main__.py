@@ -33,6 +33,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--rate", type=float, default=150.0, help="spans a second")
     parser.add_argument("--standby", action="store_true", help="PostgreSQL with a synchronous standby, and failovers")
     parser.add_argument("--slack-down", type=float, default=0.0, help="seconds from the start in which Slack is down")
+    parser.add_argument("--retention", type=float, default=0.0, help="seconds after which rows leave for archives")
     parser.add_argument("--log", type=Path, help="file to which a line of JSON is appended for each run")
     parser.add_argument(
         "--keep", type=Path, help="directory for the logs; not given: below /tmp, until a run without findings"
@@ -77,6 +78,7 @@ def _run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
             is_broken = True
             words = f"--seed {seed} --seconds {given.seconds:g} --gateways {given.gateways} --rate {given.rate:g}"
             words += " --standby" * given.standby + f" --slack-down {given.slack_down:g}" * bool(given.slack_down)
+            words += f" --retention {given.retention:g}" * bool(given.retention)
             again = f"make soak ARGS='{words}{f' --only {chr(34)}{given.only}{chr(34)}' if only else ''}'"
             print(f"Repeat it: {again}", flush=True)
         elif not given.keep:

@@ -24,7 +24,7 @@ SECRET, TEAM = "soak-signing-secret", "T0ACME"
 #: The people of Slack. The rule names the approvers of the API, too, who answer beside them.
 CLICKERS = ("U0CAROL", "U0DAVE")
 #: Seconds for which a person presses a button again that did not answer.
-PATIENCE = 90.0
+PRESSED_FOR = 90.0
 
 
 @PREPARED.append
@@ -71,7 +71,7 @@ class Clickers(Threads):
 
     def _press(self, person: str, key: str, button: dict[str, Any], dice: float) -> None:
         try:
-            first, until = int(dice * 1000) + CLICKERS.index(person), now() + PATIENCE
+            first, until = int(dice * 1000) + CLICKERS.index(person), now() + PRESSED_FOR
             while now() < until:
                 at = f"{time.time():.6f}"
                 body, headers = self._signed(person, button, at)
@@ -85,7 +85,7 @@ class Clickers(Threads):
                     return
                 first += 1
                 self.world.closing.wait(0.3)
-            self.wrong.append(f"{person} pressed for {PATIENCE:g} s without an answer: {button['value']}")
+            self.wrong.append(f"{person} pressed for {PRESSED_FOR:g} s without an answer: {button['value']}")
         except Exception as error:
             self.world.findings.append(f"the harness: {self.name} ended by {error!r}")
 
@@ -125,7 +125,7 @@ class Clickers(Threads):
         }
 
     def findings(self) -> Sequence[str]:
-        """Each question has one decision; each press that was answered is a row, or its person was told otherwise."""
+        """Each question has one decision; each press that was answered left a row, or a word to its person."""
         rows = self.world.database.rows(
             "SELECT key::text, idempotency_key, result FROM human_interventions WHERE verb IN ('approve', 'deny')"
         )
@@ -134,10 +134,10 @@ class Clickers(Threads):
         open_ = sorted(set(self.pressed.values()) - decided.keys())
         slack = self.world.slack.state()
         unheard = [key for act, key in self.pressed.items() if act not in acts]
-        is_told = len(unheard) <= len(slack["whispers"]) or slack["faults"]
+        is_answered = len(unheard) <= len(slack["whispers"]) or slack["faults"]
         return [
             *self.wrong[:5],
             *([f"{len(twice)} questions were decided twice: {twice[:3]}"] if twice else []),
             *([f"{len(open_)} questions were pressed and are undecided: {open_[:3]}"] if open_ else []),
-            *([] if is_told else [f"{len(unheard)} presses answered 200 left no row and no word: {unheard[:3]}"]),
+            *([] if is_answered else [f"{len(unheard)} presses answered 200 left no row and no word: {unheard[:3]}"]),
         ]

@@ -1,4 +1,4 @@
-"""Slack down for the first part of a run (`--slack-down 3600`), and what it is told afterwards."""
+"""Slack down for the first part of a run (`--slack-down 3600`), and what is posted afterwards."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class SlackAway(Threads):
         print(f"         Slack is back after {self.world.slack_down:g} s", flush=True)
 
     def findings(self) -> Sequence[str]:
-        """After the outage each message was edited once at most, and ends were told before other lines."""
+        """After the outage each message was edited once at most, and ends were posted before other lines."""
         if not self.back:
             return ()
         messages: list[dict[str, Any]] = [m for c in self.world.slack.state()["channels"].values() for m in c]

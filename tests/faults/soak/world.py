@@ -141,12 +141,21 @@ class World:
     """All of a run: ``with World(directory, seed=7) as world``."""
 
     def __init__(
-        self, directory: Path, seed: int, gateways: int = 2, *, has_standby: bool = False, slack_down: float = 0.0
+        self,
+        directory: Path,
+        seed: int,
+        gateways: int = 2,
+        *,
+        has_standby: bool = False,
+        slack_down: float = 0.0,
+        retention: float = 0.0,
     ) -> None:
         self.directory, self.seed, self._count = directory, seed, gateways
         self._has_standby = has_standby
         #: Seconds from the start in which Slack is down.
         self.slack_down = slack_down
+        #: Seconds after which rows leave for archives; 0: they stay.
+        self.retention = retention
         self.sent = SentSpans()
         #: Set when no sender makes new telemetry.
         self.closing = threading.Event()
