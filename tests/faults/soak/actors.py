@@ -20,6 +20,8 @@ class Actor(ABC):
     """One of those who use spanpost. A subclass with a `name` is part of each run."""
 
     name = ""
+    #: It closes after all others.
+    is_last = False
 
     def __init_subclass__(cls) -> None:
         if cls.name:
@@ -73,6 +75,8 @@ class Process(Actor):
     """An actor that is a process of its own, killed and started again by faults."""
 
     module = ""
+    #: Exit codes of a process that stopped as it should.
+    good_codes: Sequence[int] = (0,)
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
@@ -118,5 +122,5 @@ class Process(Actor):
         except subprocess.TimeoutExpired:
             self.world.findings.append(f"{self.name} does not end")
             return
-        if code:
+        if code not in self.good_codes:
             self.world.findings.append(f"{self.name} ended with {code}: {self.log.read_text()[-500:]}")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.eventually import eventually
-from tests.faults.soak import agents, people, senders
+from tests.faults.soak import agents, annotations, clicking, people, retained, senders, slack_away, tenants
 from tests.faults.soak.actors import ACTORS
 from tests.faults.soak.checker import check, size_of
 from tests.faults.soak.dealt import FAULTS, Fault
@@ -18,15 +18,24 @@ from tests.faults.soak.plan import execute, plan
 from tests.faults.soak.world import World, now
 
 #: The modules that register actors.
-MODULES = (agents, people, senders)
+MODULES = (agents, annotations, clicking, people, senders, slack_away, tenants, retained)
 
 
 def run(
-    directory: Path, seed: int, seconds: float, *, only: Sequence[str] = (), gateways: int = 2, rate: float = 150.0
+    directory: Path,
+    seed: int,
+    seconds: float,
+    *,
+    only: Sequence[str] = (),
+    gateways: int = 2,
+    rate: float = 150.0,
+    has_standby: bool = False,
+    slack_down: float = 0.0,
+    retention: float = 0.0,
 ) -> dict[str, Any]:
     """Run once; return the result. `only` names the faults that may be dealt; empty: all that are possible."""
     began = now()
-    with World(directory, seed, gateways) as world:
+    with World(directory, seed, gateways, has_standby=has_standby, slack_down=slack_down, retention=retention) as world:
         senders.Senders.rate = rate
         world.actors.update({name: actor(world) for name, actor in ACTORS.items()})
         possible = [name for name in only or FAULTS if FAULTS[name].is_possible(world)]
@@ -40,13 +49,14 @@ def run(
             if prober.waits_for_200(number, 60):
                 world.findings.append(f"gateway {number} answers no 200 after the last fault: {gateway.log[-600:]}")
         world.closing.set()
-        for actor in world.actors.values():
+        for actor in sorted(world.actors.values(), key=lambda actor: bool(actor.is_last)):
             actor.close()
         memory, size = [gateway.resident() for gateway in world.gateways], size_of(world)
         findings = check(world)
         return {
             "seed": seed,
             "seconds": seconds,
+            "standby": has_standby,
             "took": round(now() - began),
             **origin(world),
             "spans": world.sent.spans,
@@ -95,4 +105,5 @@ def table(result: dict[str, Any]) -> str:
         f"{result['questions']} questions, gateways {result['memory']['before']} → {result['memory']['after']} MiB, "
         f"database {result['database']['before']} → {result['database']['after']} MiB"
     )
+    lines.append(f"acknowledged: {'on a synchronous standby' if result['standby'] else 'committed by the only server'}")
     return "\n".join([*lines, *(f"FINDING: {finding}" for finding in result["findings"] or [])])
