@@ -26,7 +26,7 @@ class Actor(ABC):
     needs: ClassVar[Sequence[str]] = ()
     #: Takes part only if a run asks for it by name.
     is_extra = False
-    #: Closes when no other actor makes work any more.
+    #: It closes after all others.
     is_last = False
 
     def __init_subclass__(cls) -> None:
@@ -92,6 +92,8 @@ class Process(Actor):
     """An actor that is a process of its own, killed and started again by faults."""
 
     module = ""
+    #: Exit codes of a process that stopped as it should.
+    good_codes: Sequence[int] = (0,)
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
@@ -139,5 +141,5 @@ class Process(Actor):
         except subprocess.TimeoutExpired:
             self.world.findings.append(f"{self.name} does not end")
             return
-        if code:
+        if code not in self.good_codes:
             self.world.findings.append(f"{self.name} ended with {code}: {self.log.read_text()[-500:]}")

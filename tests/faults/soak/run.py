@@ -9,15 +9,31 @@ from pathlib import Path
 from typing import Any
 
 from tests.eventually import eventually
-from tests.faults.soak import agents, collectors, kafka, people, prometheus, sdks, senders
+from tests.faults.soak import (
+    agents,
+    annotations,
+    clicking,
+    collectors,
+    kafka,
+    people,
+    prometheus,
+    retained,
+    sdks,
+    senders,
+    slack_away,
+    tenants,
+)
 from tests.faults.soak.actors import ACTORS
 from tests.faults.soak.checker import check, size_of
 from tests.faults.soak.dealt import FAULTS, Fault
+from tests.faults.soak.origin import origin
 from tests.faults.soak.plan import execute, plan
 from tests.faults.soak.world import World, now
 
 #: The modules that register actors.
-MODULES = (agents, people, senders, collectors, sdks, kafka, prometheus)
+MODULES = (
+    agents, annotations, clicking, people, senders, slack_away, tenants, collectors, sdks, kafka, prometheus, retained
+)  # fmt: skip
 
 
 def run(
@@ -29,6 +45,9 @@ def run(
     gateways: int = 2,
     rate: float = 150.0,
     extra: Sequence[str] = (),
+    has_standby: bool = False,
+    slack_down: float = 0.0,
+    retention: float = 0.0,
 ) -> dict[str, Any]:
     """Run once; return the result.
 
@@ -36,7 +55,7 @@ def run(
     only if they are asked for.
     """
     began = now()
-    with World(directory, seed, gateways) as world:
+    with World(directory, seed, gateways, has_standby=has_standby, slack_down=slack_down, retention=retention) as world:
         senders.Senders.rate = rate
         absent = {name: why for name, actor in ACTORS.items() if (why := actor.absence(extra))}
         world.actors.update({name: actor(world) for name, actor in ACTORS.items() if name not in absent})
@@ -51,14 +70,16 @@ def run(
             if prober.waits_for_200(number, 60):
                 world.findings.append(f"gateway {number} answers no 200 after the last fault: {gateway.log[-600:]}")
         world.closing.set()
-        for actor in sorted(world.actors.values(), key=lambda actor: actor.is_last):
+        for actor in sorted(world.actors.values(), key=lambda actor: bool(actor.is_last)):
             actor.close()
         memory, size = [gateway.resident() for gateway in world.gateways], size_of(world)
         findings = check(world)
         return {
             "seed": seed,
             "seconds": seconds,
+            "standby": has_standby,
             "took": round(now() - began),
+            **origin(world),
             "spans": world.sent.spans,
             "refused": world.sent.refused,
             "tasks": len(world.sent.tasks),
@@ -107,6 +128,7 @@ def table(result: dict[str, Any]) -> str:
         f"{result['questions']} questions, gateways {result['memory']['before']} → {result['memory']['after']} MiB, "
         f"database {result['database']['before']} → {result['database']['after']} MiB"
     )
+    lines.append(f"acknowledged: {'on a synchronous standby' if result['standby'] else 'committed by the only server'}")
     lines += result["notes"]
     lines += [f"took no part: {name}: {why}" for name, why in result["absent"].items()]
     return "\n".join([*lines, *(f"FINDING: {finding}" for finding in result["findings"] or [])])

@@ -31,11 +31,15 @@ from tests.faults.soak.sent import SentSpans
 
 Came = TypeVar("Came")
 
-#: Beyond the ports that Linux gives to connections, so that a gateway that starts again has its own.
-PORTS = 61_000
+#: Beyond the ports that Linux gives to connections, so that a gateway keeps its own; runs at once have others.
+PORTS = 61_000 + os.getpid() % 8 * 500
 PEOPLE = {"alice": "soak-token-of-alice", "bob": "soak-token-of-bob"}
 #: Settings of PostgreSQL: acknowledged means committed. A machine that loses power is not tried.
 OPTIONS = {"max_connections": "60", "fsync": "off", "full_page_writes": "off"}
+
+
+#: Functions of actors' modules that return, before the gateways start, variables and TOML for each gateway.
+PREPARED: list[Callable[[World], tuple[dict[str, str], str]]] = []
 
 
 class Database:
@@ -136,14 +140,30 @@ class Gateway(gateways.Gateway):
 class World:
     """All of a run: ``with World(directory, seed=7) as world``."""
 
-    def __init__(self, directory: Path, seed: int, gateways: int = 2) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        seed: int,
+        gateways: int = 2,
+        *,
+        has_standby: bool = False,
+        slack_down: float = 0.0,
+        retention: float = 0.0,
+    ) -> None:
         self.directory, self.seed, self._count = directory, seed, gateways
+        self._has_standby = has_standby
+        #: Seconds from the start in which Slack is down.
+        self.slack_down = slack_down
+        #: Seconds after which rows leave for archives; 0: they stay.
+        self.retention = retention
         self.sent = SentSpans()
         #: Set when no sender makes new telemetry.
         self.closing = threading.Event()
         #: What went wrong outside of the checker.
         self.findings: list[str] = []
         self.actors: dict[str, Any] = {}
+        #: What `PREPARED` left for the actors, by name.
+        self.shared: dict[str, Any] = {}
         self._stack = ExitStack()
 
     def __enter__(self) -> World:
@@ -163,16 +183,28 @@ class World:
         return True
 
     def _open(self) -> None:
-        self.database = Database(self.directory / "postgres")
-        self._stack.callback(lambda: self.database.stop())
+        self.database, self.network = self._databases()
         asyncio.run(schema.upgrade(self.database.dsn))
-        self.network = Network(self.database.dsn)
         self._stack.callback(self.network.close)
         self.slack = Slack(self.directory / "slack.json", "--seed", str(self.seed))
         self._stack.callback(self.slack.close)
+        self._prepared = [each(self) for each in PREPARED]
+        #: Variables of each gateway, beside `settings`.
+        self.variables = {name: value for each, _ in self._prepared for name, value in each.items()}
         self.gateways: list[Gateway] = []
         for number in range(self._count):
             self._add_gateway(number)
+
+    def _databases(self) -> tuple[Database, Network]:
+        if self._has_standby:
+            from tests.faults.soak.standby import NetworkOfPair, Pair
+
+            pair = Pair(self.directory / "postgres")
+            self._stack.callback(pair.close)
+            return pair, NetworkOfPair(pair)
+        database = Database(self.directory / "postgres")
+        self._stack.callback(lambda: database.stop())
+        return database, Network(database.dsn)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -199,7 +231,7 @@ class World:
             f'sha256 = ["{hashlib.sha256(token.encode()).hexdigest()}"]\n'
             for name, token in PEOPLE.items()
         )
-        (directory / "spanpost.toml").write_text(tokens)
+        (directory / "spanpost.toml").write_text(tokens + "".join(toml for _, toml in self._prepared))
         more = {"SPANPOST_GATEWAY__WORKERS": "2"} if number == 1 else {}
         gateway = Gateway(
             self.network.dsn if number == 0 else self.database.dsn,
@@ -207,6 +239,7 @@ class World:
             http=free_port(PORTS),
             grpc=free_port(PORTS),
             **self.settings(),
+            **self.variables,
             **more,
         )
         self.gateways.append(gateway)
