@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 from tests.faults.soak import plan
+from tests.faults.soak.actors import ACTORS
 from tests.faults.soak.checker import saved
 from tests.faults.soak.dealt import FAULTS
 from tests.faults.soak.kept import KEPT
@@ -29,6 +30,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--runs", type=int, default=1, help="runs, with the following seeds")
     parser.add_argument("--seconds", type=float, default=60.0, help="length of a run, without its start and its end")
     parser.add_argument("--only", default="", help=f"kinds of faults, by commas: {', '.join(FAULTS)}")
+    parser.add_argument("--with", dest="extra", default="", help="actors that take no part by themselves, by commas")
     parser.add_argument("--gateways", type=int, default=2, help="the first has a proxy, the second two workers")
     parser.add_argument("--rate", type=float, default=150.0, help="spans a second")
     parser.add_argument("--standby", action="store_true", help="PostgreSQL with a synchronous standby, and failovers")
@@ -57,6 +59,9 @@ def main() -> int:
 
 def _run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
     only = [name.strip() for name in given.only.split(",") if name.strip()]
+    extra = [name.strip() for name in given.extra.split(",") if name.strip()]
+    if unknown := set(extra) - {name for name, actor in ACTORS.items() if actor.is_extra}:
+        parser.error(f"no such actor: {', '.join(sorted(unknown))}")
     if unknown := set(only) - FAULTS.keys():
         parser.error(f"no such fault: {', '.join(sorted(unknown))}")
     first = random.randrange(1_000_000) if given.seed is None else given.seed
@@ -69,13 +74,23 @@ def _run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
         home = fresh(given.keep)
         print(f"seed {seed}, logs in {home}", flush=True)
         result = run(
-            home, seed, given.seconds, only=only, gateways=given.gateways, rate=given.rate, has_standby=given.standby
+            home,
+            seed,
+            given.seconds,
+            only=only,
+            extra=extra,
+            gateways=given.gateways,
+            rate=given.rate,
+            has_standby=given.standby,
+            slack_down=given.slack_down,
+            retention=given.retention,
         )
         print(table(result), flush=True)
         words = f"--seed {seed} --seconds {given.seconds:g} --gateways {given.gateways} --rate {given.rate:g}"
         words += " --standby" * given.standby + f" --slack-down {given.slack_down:g}" * bool(given.slack_down)
         words += f" --retention {given.retention:g}" * bool(given.retention)
         words += f' --only "{given.only}"' if only else ""
+        words += f' --with "{given.extra}"' if extra else ""
         if given.log:
             saved(given.log, {**result, "arguments": words})
         if result["findings"]:

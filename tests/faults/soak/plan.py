@@ -8,12 +8,30 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tests.faults.soak import annotations, of_processes, of_slack, of_tables, of_the_database, of_versions, standby
+from tests.faults.soak import (
+    annotations,
+    of_processes,
+    of_senders,
+    of_slack,
+    of_tables,
+    of_the_database,
+    of_versions,
+    standby,
+)
 from tests.faults.soak.dealt import FAULTS, Fault
 from tests.faults.soak.world import World, now, pause
 
 #: The modules that register faults.
-MODULES = (annotations, of_processes, of_slack, of_the_database, of_tables, of_versions, standby)
+MODULES = (
+    annotations,
+    of_processes,
+    of_senders,
+    of_slack,
+    of_tables,
+    of_the_database,
+    of_versions,
+    standby,
+)
 #: Seconds without a fault at the beginning, and between the ends and the beginnings of faults of one part.
 QUIET, BETWEEN = 1.0, 3.0
 

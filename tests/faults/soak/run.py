@@ -9,7 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from tests.eventually import eventually
-from tests.faults.soak import agents, annotations, clicking, people, retained, senders, slack_away, tenants
+from tests.faults.soak import (
+    agents,
+    annotations,
+    clicking,
+    collectors,
+    kafka,
+    people,
+    prometheus,
+    retained,
+    sdks,
+    senders,
+    slack_away,
+    tenants,
+)
 from tests.faults.soak.actors import ACTORS
 from tests.faults.soak.checker import check, size_of
 from tests.faults.soak.dealt import FAULTS, Fault
@@ -18,7 +31,20 @@ from tests.faults.soak.plan import execute, plan
 from tests.faults.soak.world import World, now
 
 #: The modules that register actors.
-MODULES = (agents, annotations, clicking, people, senders, slack_away, tenants, retained)
+MODULES = (
+    agents,
+    annotations,
+    clicking,
+    collectors,
+    kafka,
+    people,
+    prometheus,
+    retained,
+    sdks,
+    senders,
+    slack_away,
+    tenants,
+)
 
 
 def run(
@@ -32,12 +58,18 @@ def run(
     has_standby: bool = False,
     slack_down: float = 0.0,
     retention: float = 0.0,
+    extra: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Run once; return the result. `only` names the faults that may be dealt; empty: all that are possible."""
+    """Run once; return the result.
+
+    `only` names the faults that may be dealt; empty: all that are possible. `extra` names the actors that take part
+    only if they are asked for.
+    """
     began = now()
     with World(directory, seed, gateways, has_standby=has_standby, slack_down=slack_down, retention=retention) as world:
         senders.Senders.rate = rate
-        world.actors.update({name: actor(world) for name, actor in ACTORS.items()})
+        absent = {name: why for name, actor in ACTORS.items() if (why := actor.absence(extra))}
+        world.actors.update({name: actor(world) for name, actor in ACTORS.items() if name not in absent})
         possible = [name for name in only or FAULTS if FAULTS[name].is_possible(world)]
         for actor in world.actors.values():
             actor.start()
@@ -49,7 +81,7 @@ def run(
             if prober.waits_for_200(number, 60):
                 world.findings.append(f"gateway {number} answers no 200 after the last fault: {gateway.log[-600:]}")
         world.closing.set()
-        for actor in sorted(world.actors.values(), key=lambda actor: bool(actor.is_last)):
+        for actor in sorted(world.actors.values(), key=lambda actor: actor.is_last):
             actor.close()
         memory, size = [gateway.resident() for gateway in world.gateways], size_of(world)
         findings = check(world)
@@ -64,6 +96,8 @@ def run(
             "tasks": len(world.sent.tasks),
             "questions": len(world.actors["asking agent"].answers()),
             "agent_runs": world.actors["durable agent"].runs,
+            "absent": absent,
+            "notes": [note for actor in world.actors.values() for note in actor.notes()],
             "faults": dict(Counter(fault.name for fault in dealt)),
             "recovery": recoveries(prober, dealt),
             "memory": {"before": before[0], "after": memory},
@@ -106,4 +140,6 @@ def table(result: dict[str, Any]) -> str:
         f"database {result['database']['before']} → {result['database']['after']} MiB"
     )
     lines.append(f"acknowledged: {'on a synchronous standby' if result['standby'] else 'committed by the only server'}")
+    lines += result["notes"]
+    lines += [f"took no part: {name}: {why}" for name, why in result["absent"].items()]
     return "\n".join([*lines, *(f"FINDING: {finding}" for finding in result["findings"] or [])])

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
@@ -98,13 +98,13 @@ class Database:
 
 
 class Gateway(gateways.Gateway):
-    """A gateway with its children, which may be stopped as a whole, and a count of its starts."""
+    """A gateway with its children, which may be stopped as a whole, and the times of its starts."""
 
-    starts = 0
+    started: tuple[float, ...] = ()
 
     def start(self) -> None:
         """Start, without waiting until it is ready."""
-        self.starts += 1
+        self.started = (*self.started, time.time())
         with self._log.open("ab") as log:
             command = [*self._command, "run"]
             self.process = subprocess.Popen(
@@ -174,6 +174,14 @@ class World:
             raise
         return self
 
+    def small_disk(self, directory: Path, mebibytes: int) -> bool:
+        """Put a directory on a disk of its own; return whether this machine lets us."""
+        disk = ["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m,mode=0700", "tmpfs", str(directory)]
+        if os.geteuid() != 0 or subprocess.run(disk, capture_output=True, check=False).returncode:
+            return False
+        self.on_end(lambda: subprocess.run(["umount", "-l", str(directory)], check=False))
+        return True
+
     def _open(self) -> None:
         self.database, self.network = self._databases()
         asyncio.run(schema.upgrade(self.database.dsn))
@@ -236,22 +244,27 @@ class World:
         )
         self.gateways.append(gateway)
         self._stack.callback(gateway.kill)
-        eventually(lambda: self._is_up(gateway))
+        self.wait_until_up(gateway)
 
-    def _is_up(self, gateway: Gateway) -> bool:
-        assert gateway.process.poll() is None, f"it ended: {gateway.log}"
-        return gateway.is_ready
+    @staticmethod
+    def wait_until_up(gateway: Gateway) -> None:
+        """Wait until a gateway that was just started is ready."""
+
+        def is_up() -> bool:
+            assert gateway.process.poll() is None, f"it ended: {gateway.log}"
+            return gateway.is_ready
+
+        eventually(is_up)
 
     def spawn(self, module: str, log: Path, *words: str, **more: str) -> subprocess.Popen[bytes]:
         """Start a process of ours."""
+        return self.launch([sys.executable, "-W", "ignore", "-m", module, *words], log, **more)
+
+    def launch(self, command: Sequence[str], log: Path, **more: str) -> subprocess.Popen[bytes]:
+        """Start a program, which ends with the run at the latest."""
         with log.open("ab") as to:
             process = subprocess.Popen(
-                [sys.executable, "-W", "ignore", "-m", module, *words],
-                env=environment(**more),
-                cwd=self.directory,
-                stdout=to,
-                stderr=to,
-                start_new_session=True,
+                command, env=environment(**more), cwd=self.directory, stdout=to, stderr=to, start_new_session=True
             )
         self._stack.callback(_end, process)
         return process
