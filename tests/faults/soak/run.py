@@ -53,7 +53,9 @@ def run(
             "questions": len(world.actors["asking agent"].answers()),
             "agent_runs": world.actors["durable agent"].runs,
             "faults": dict(Counter(fault.name for fault in dealt)),
+            "not_dealt": {name: FAULTS[name].why_not(world) for name in only or FAULTS if name not in possible},
             "recovery": recoveries(prober, dealt),
+            "figures": dict(world.figures),
             "memory": {"before": before[0], "after": memory},
             "database": {"before": before[1], "after": size},
             "findings": findings,
@@ -88,6 +90,8 @@ def table(result: dict[str, Any]) -> str:
     for name, count in sorted(result["faults"].items()):
         seconds = result["recovery"].get(name)
         lines.append(f"{name:24} {count:5}  {'-' if seconds is None else f'{seconds:.2f} s'}")
+    lines += [f"not dealt here: {name}: {reason or 'not possible'}" for name, reason in result["not_dealt"].items()]
+    lines += [f"{what}: {count}" for what, count in sorted(result["figures"].items())]
     lines.append(
         f"{result['spans']} spans acknowledged ({result['refused']} refused before), {result['tasks']} tasks, "
         f"{result['questions']} questions, gateways {result['memory']['before']} → {result['memory']['after']} MiB, "
