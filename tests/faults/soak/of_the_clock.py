@@ -35,7 +35,8 @@ class ClockJumps(Fault):
 
     def deal(self, world: World) -> None:
         """Jump from one offset to the next, and back to the right time."""
-        for self.offset in self.offsets:
+        for offset in self.offsets:
+            self.offset = offset
             self.strike(world)
             self.wait(self.seconds / len(self.offsets))
         self.lift(world)

@@ -8,12 +8,32 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tests.faults.soak import of_processes, of_slack, of_the_clock, of_the_database, of_the_disk, of_the_machine, of_the_network
+from tests.faults.soak import (
+    of_load,
+    of_named_points,
+    of_processes,
+    of_slack,
+    of_the_clock,
+    of_the_database,
+    of_the_disk,
+    of_the_machine,
+    of_the_network,
+)
 from tests.faults.soak.dealt import FAULTS, Fault
 from tests.faults.soak.world import World, now, pause
 
 #: The modules that register faults.
-MODULES = (of_processes, of_slack, of_the_clock, of_the_database, of_the_disk, of_the_machine, of_the_network)
+MODULES = (
+    of_processes,
+    of_slack,
+    of_the_database,
+    of_load,
+    of_named_points,
+    of_the_clock,
+    of_the_disk,
+    of_the_machine,
+    of_the_network,
+)
 #: Seconds without a fault at the beginning, and between the ends and the beginnings of faults of one part.
 QUIET, BETWEEN = 1.0, 3.0
 

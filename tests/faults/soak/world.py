@@ -57,7 +57,7 @@ class Database:
         """Start it, also after a kill."""
         self.server = EmbeddedPostgres(self._home, options=OPTIONS | (WITHOUT_DISK if self.disk.why_not else {}))
         variables = {**embedded.environment(), **self.machine.variables}
-        with mock.patch.object(embedded, "environment", lambda: variables):
+        with mock.patch.object(embedded, "environment", return_value=variables):
             self.server.start()
         self.dsn, self.superuser_dsn = self.server.dsn(), self.server.superuser_dsn()
 
