@@ -33,6 +33,7 @@ def main() -> int:
     parser.add_argument(
         "--keep", type=Path, help="directory for the logs; not given: below /tmp, until a run without findings"
     )
+    parser.add_argument("--each", action="store_true", help="each kind once, for --seconds at most")
     parser.add_argument("--plan", action="store_true", help="only print the plan of the seed")
     given = parser.parse_args()
     only = [name.strip() for name in given.only.split(",") if name.strip()]
@@ -48,13 +49,16 @@ def main() -> int:
             continue
         home = fresh(given.keep)
         print(f"seed {seed}, logs in {home}", flush=True)
-        result = run(home, seed, given.seconds, only=only, gateways=given.gateways, rate=given.rate)
+        result = run(
+            home, seed, given.seconds, only=only, gateways=given.gateways, rate=given.rate, is_each_once=given.each
+        )
         print(table(result), flush=True)
         if given.log:
             saved(given.log, result)
         if result["findings"]:
             is_broken = True
             words = f"--seed {seed} --seconds {given.seconds:g} --gateways {given.gateways} --rate {given.rate:g}"
+            words += " --each" if given.each else ""
             again = f"make soak ARGS='{words}{f' --only {chr(34)}{given.only}{chr(34)}' if only else ''}'"
             print(f"Repeat it: {again}", flush=True)
         elif not given.keep:

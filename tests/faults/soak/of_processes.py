@@ -24,14 +24,14 @@ class OfGateway(Fault):
     def started(self, world: World) -> None:
         """Start the gateway again, and wait until it is ready.
 
-        One that starts while the database is away ends with 2: a service manager starts it again, and so do we.
+        One that has no database while it starts ends: a service manager starts it again, and so do we.
         """
         gateway = world.gateways[self.victim]
         self.lifted = now()
         gateway.start()
 
         def is_up() -> bool:
-            if gateway.process.poll() == 2:
+            if gateway.process.poll() in (1, 2):
                 self.wait(1.0)
                 gateway.start()
             return gateway.is_ready

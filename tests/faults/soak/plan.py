@@ -62,6 +62,18 @@ def plan(seed: int, seconds: float, gateways: int, names: Sequence[str]) -> list
     return planned
 
 
+def each_once(seed: int, gateways: int, names: Sequence[str], longest: float) -> list[Planned]:
+    """Return a plan that deals each kind once, for so many seconds at most: those of a part one after the other."""
+    chance, planned = random.Random(f"plan {seed}"), list[Planned]()
+    free: defaultdict[str, float] = defaultdict(lambda: QUIET)
+    for name in chance.sample(sorted(names), len(names)):
+        fault = FAULTS[name](chance, gateways)
+        fault.seconds = min(fault.seconds, longest)
+        planned.append(Planned(free[fault.part], fault))
+        free[fault.part] += fault.seconds + BETWEEN
+    return sorted(planned, key=lambda each: each.at)
+
+
 def execute(world: World, planned: Sequence[Planned], seconds: float) -> list[Fault]:
     """Deal the faults at their times; return those that were dealt, when all are lifted and the time is over.
 

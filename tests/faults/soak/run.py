@@ -13,7 +13,7 @@ from tests.faults.soak import agents, people, senders
 from tests.faults.soak.actors import ACTORS
 from tests.faults.soak.checker import check, size_of
 from tests.faults.soak.dealt import FAULTS, Fault
-from tests.faults.soak.plan import execute, plan
+from tests.faults.soak.plan import each_once, execute, plan
 from tests.faults.soak.world import World, now
 
 #: The modules that register actors.
@@ -21,9 +21,19 @@ MODULES = (agents, people, senders)
 
 
 def run(
-    directory: Path, seed: int, seconds: float, *, only: Sequence[str] = (), gateways: int = 2, rate: float = 150.0
+    directory: Path,
+    seed: int,
+    seconds: float,
+    *,
+    only: Sequence[str] = (),
+    gateways: int = 2,
+    rate: float = 150.0,
+    is_each_once: bool = False,
 ) -> dict[str, Any]:
-    """Run once; return the result. `only` names the faults that may be dealt; empty: all that are possible."""
+    """Run once; return the result. `only` names the faults that may be dealt; empty: all that are possible.
+
+    With `is_each_once` each of them is dealt once, for `seconds` at most.
+    """
     began = now()
     with World(directory, seed, gateways) as world:
         senders.Senders.rate = rate
@@ -34,7 +44,11 @@ def run(
         prober = world.actors["prober"]
         eventually(lambda: all(prober.answers))
         before = [gateway.resident() for gateway in world.gateways], size_of(world)
-        dealt = execute(world, plan(seed, seconds, gateways, possible), seconds)
+        if is_each_once:
+            planned = each_once(seed, gateways, possible, seconds)
+        else:
+            planned = plan(seed, seconds, gateways, possible)
+        dealt = execute(world, planned, 0.0 if is_each_once else seconds)
         for number, gateway in enumerate(world.gateways):
             if prober.waits_for_200(number, 60):
                 world.findings.append(f"gateway {number} answers no 200 after the last fault: {gateway.log[-600:]}")

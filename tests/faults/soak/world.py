@@ -36,8 +36,9 @@ from tests.faults.soak.sent import SentSpans
 
 Came = TypeVar("Came")
 
-#: Beyond the ports that Linux gives to connections, so that a gateway that starts again has its own.
-PORTS = 61_000
+#: Beyond the ports that Linux gives to connections, so that a gateway that starts again has its own; other runs on this
+#: machine look for theirs elsewhere.
+PORTS = 61_000 + os.getpid() % 25 * 20
 PEOPLE = {"alice": "soak-token-of-alice", "bob": "soak-token-of-bob"}
 OPTIONS = {"max_connections": "60", "max_wal_size": "256MB"}
 #: Where it has no disk of its own: acknowledged means committed.
