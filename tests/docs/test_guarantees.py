@@ -25,6 +25,7 @@ def test_the_proofs_are_current(made: dict[str, Any]) -> None:
     assert PROOFS.read_text() == made["proofs_page"]()
 
 
+@pytest.mark.slow
 def test_each_guarantee_has_a_page_with_its_promises(made: dict[str, Any]) -> None:
     """Each guarantee has a short page that lists its promises as they are today, and no page has another subject."""
     pages = {page.stem: page for page in made["PAGES"].glob("*.md")}
