@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from tests.conftest import COMPONENTS
+from tests.faults.soak.machine import Machine
 from tests.faults.soak.world import World
 
 #: Actors by name, in the order of their start.
@@ -100,6 +101,8 @@ class Process(Actor):
         self.runs = 0
         self.directory = world.directory / self.name.replace(" ", "-")
         self.directory.mkdir()
+        #: What it sees of its machine, if it is started with `machine.variables`.
+        self.machine = Machine(self.directory / "machine")
 
     @abstractmethod
     def words(self) -> Sequence[str]:

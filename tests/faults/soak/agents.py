@@ -34,6 +34,7 @@ class DurableAgent(Process):
             **self.world.settings(),
             "DATABASE_URL": self.world.database.dsn,
             "SPANPOST_INTAKE__SPOOL_DIR": str(self.spool),
+            **self.machine.variables,
         }
 
     def _aside(self, run: int) -> Path:
@@ -91,7 +92,7 @@ class AskingAgent(Process):
         return str(self.world.seed), str(self.aside), self.world.gateways[-1].url
 
     def variables(self) -> dict[str, str]:
-        return {"SPANPOST_CONTROL__ENDPOINT": self.world.gateways[-1].url}
+        return {"SPANPOST_CONTROL__ENDPOINT": self.world.gateways[-1].url, **self.machine.variables}
 
     def answers(self) -> dict[str, tuple[str, str]]:
         """Return the decision and the decider by question, as the agent got them."""
