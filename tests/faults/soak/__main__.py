@@ -40,6 +40,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--keep", type=Path, help="directory for the logs; not given: below /tmp, until a run without findings"
     )
+    parser.add_argument("--each", action="store_true", help="each kind once, for --seconds at most")
     parser.add_argument("--plan", action="store_true", help="only print the plan of the seed")
     parser.add_argument("--kept", action="store_true", help="repeat the runs that once found a defect")
     return parser
@@ -78,17 +79,18 @@ def _run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
             seed,
             given.seconds,
             only=only,
+            extra=extra,
             gateways=given.gateways,
             rate=given.rate,
-            extra=extra,
             has_standby=given.standby,
             slack_down=given.slack_down,
             retention=given.retention,
+            is_each_once=given.each,
         )
         print(table(result), flush=True)
         words = f"--seed {seed} --seconds {given.seconds:g} --gateways {given.gateways} --rate {given.rate:g}"
         words += " --standby" * given.standby + f" --slack-down {given.slack_down:g}" * bool(given.slack_down)
-        words += f" --retention {given.retention:g}" * bool(given.retention)
+        words += f" --retention {given.retention:g}" * bool(given.retention) + " --each" * given.each
         words += f' --only "{given.only}"' if only else ""
         words += f' --with "{given.extra}"' if extra else ""
         if given.log:

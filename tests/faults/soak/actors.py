@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from tests.conftest import COMPONENTS
+from tests.faults.soak.machine import Machine
 from tests.faults.soak.world import World
 
 #: Actors by name, in the order of their start.
@@ -26,7 +27,7 @@ class Actor(ABC):
     needs: ClassVar[Sequence[str]] = ()
     #: Takes part only if a run asks for it by name.
     is_extra = False
-    #: It closes after all others.
+    #: Closes when no other actor makes work any more.
     is_last = False
 
     def __init_subclass__(cls) -> None:
@@ -100,6 +101,8 @@ class Process(Actor):
         self.runs = 0
         self.directory = world.directory / self.name.replace(" ", "-")
         self.directory.mkdir()
+        #: What it sees of its machine, if it is started with `machine.variables`.
+        self.machine = Machine(self.directory / "machine")
 
     @abstractmethod
     def words(self) -> Sequence[str]:

@@ -14,10 +14,9 @@ class DurableAgent(Process):
 
     name = "durable agent"
     module = "tests.faults.soak.durable_agent"
-    #: Its import delivers also what others left.
-    is_last = True
     #: 3: deliveries wait, also those of others, and it said so. All must be delivered at the end of the run.
     good_codes = (0, 3)
+    is_last = True  # its import delivers also what others left
     #: Seconds between two of its calls.
     pace = 0.1
 
@@ -35,6 +34,7 @@ class DurableAgent(Process):
             **self.world.settings(),
             "DATABASE_URL": self.world.database.dsn,
             "SPANPOST_INTAKE__SPOOL_DIR": str(self.spool),
+            **self.machine.variables,
         }
 
     def _aside(self, run: int) -> Path:
@@ -92,7 +92,7 @@ class AskingAgent(Process):
         return str(self.world.seed), str(self.aside), self.world.gateways[-1].url
 
     def variables(self) -> dict[str, str]:
-        return {"SPANPOST_CONTROL__ENDPOINT": self.world.gateways[-1].url}
+        return {"SPANPOST_CONTROL__ENDPOINT": self.world.gateways[-1].url, **self.machine.variables}
 
     def answers(self) -> dict[str, tuple[str, str]]:
         """Return the decision and the decider by question, as the agent got them."""

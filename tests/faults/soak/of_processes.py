@@ -28,14 +28,14 @@ class OfGateway(Fault):
     def started(self, world: World) -> None:
         """Start the gateway again, and wait until it is ready.
 
-        One that starts while the database is away ends with 2: a service manager starts it again, and so do we.
+        One that has no database while it starts ends: a service manager starts it again, and so do we.
         """
         gateway = self.gateway(world)
         self.lifted = now()
         gateway.start()
 
         def is_up() -> bool:
-            if gateway.process.poll() == 2:
+            if gateway.process.poll() in (1, 2):
                 self.wait(1.0)
                 gateway.start()
             return gateway.is_ready
@@ -96,8 +96,8 @@ class WorkerKilled(OfGateway):
         self.touched = [1]
 
     @classmethod
-    def is_possible(cls, world: World) -> bool:
-        return len(world.gateways) > 1
+    def why_not(cls, world: World) -> str:
+        return "" if len(world.gateways) > 1 else "needs two gateways"
 
     def strike(self, world: World) -> None:
         workers = world.gateways[self.victim].workers()
@@ -156,8 +156,8 @@ class SpoolDiskFull(OfAgent):
     name, tries, lasts = "spool disk full", ("no-wait", "spool-disk-full"), (2.0, 6.0)
 
     @classmethod
-    def is_possible(cls, world: World) -> bool:
-        return bool(world.actors["durable agent"].has_small_disk)
+    def why_not(cls, world: World) -> str:
+        return "" if world.actors["durable agent"].has_small_disk else "a small disk is mounted by root on Linux"
 
     def strike(self, world: World) -> None:
         with suppress(OSError), self._file(world).open("wb", buffering=0) as file:
