@@ -92,7 +92,7 @@ class Network:
             if await reader.readexactly(len(_TLS)) == _TLS:
                 writer.write(b"S")
                 await writer.start_tls(self._certificate)
-            answers, server = await asyncio.open_unix_connection(self._socket)
+            answers, server = await self._connect()
         except (OSError, asyncio.IncompleteReadError):  # refused our certificate, or the database is down
             writer.transport.abort()
             return
@@ -101,6 +101,9 @@ class Network:
             await asyncio.gather(self._pass_on(reader, server), self._pass_on(answers, writer, is_answer=True))
         finally:
             self._open -= {writer, server}
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_unix_connection(self._socket)
 
     async def _pass_on(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_answer: bool = False

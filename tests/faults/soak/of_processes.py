@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.eventually import eventually
 from tests.faults.soak.dealt import Fault, dealt
-from tests.faults.soak.world import World, now
+from tests.faults.soak.world import Gateway, World, now
 
 
 class OfGateway(Fault):
@@ -21,12 +21,16 @@ class OfGateway(Fault):
         super().__init__(*given)
         self.touched = [self.victim]
 
+    def gateway(self, world: World) -> Gateway:
+        """Return the gateway."""
+        return world.gateways[self.victim]
+
     def started(self, world: World) -> None:
         """Start the gateway again, and wait until it is ready.
 
         One that has no database while it starts ends: a service manager starts it again, and so do we.
         """
-        gateway = world.gateways[self.victim]
+        gateway = self.gateway(world)
         self.lifted = now()
         gateway.start()
 
@@ -46,7 +50,7 @@ class GatewayKilled(OfGateway):
     name, tries, lasts, ends_gateways = "gateway killed", ("answered", "gateway-killed"), (0.1, 4.0), True
 
     def strike(self, world: World) -> None:
-        world.gateways[self.victim].kill()
+        self.gateway(world).kill()
 
     def lift(self, world: World) -> None:
         self.started(world)

@@ -10,6 +10,7 @@ from typing import Any
 
 from tests.eventually import eventually
 from tests.faults.soak.dealt import dealt
+from tests.faults.soak.disk import Disk
 from tests.faults.soak.machine import why_no_library
 from tests.faults.soak.of_the_database import OfDatabase
 from tests.faults.soak.world import World, now
@@ -20,7 +21,14 @@ class OfDisk(OfDatabase):
 
     @classmethod
     def why_not(cls, world: World) -> str:
-        return world.database.disk.why_not
+        disk = world.database.disk
+        return "with a standby, PostgreSQL has no disk of its own" if disk is None else disk.why_not
+
+    @staticmethod
+    def disk(world: World) -> Disk:
+        """Return the disk."""
+        assert world.database.disk is not None
+        return world.database.disk
 
 
 @dealt
@@ -30,10 +38,10 @@ class DatabaseDiskFull(OfDisk):
     name, tries, lasts = "database disk full", ("answered", "database-disk-full"), (1.0, 12.0)
 
     def strike(self, world: World) -> None:
-        world.database.disk.fill()
+        self.disk(world).fill()
 
     def lift(self, world: World) -> None:
-        world.database.disk.empty()
+        self.disk(world).empty()
         self.lifted = now()
         if not world.database.server.is_running:  # it found no space for its recovery
             world.database.stop()
@@ -47,17 +55,17 @@ class DatabaseDiskFails(OfDisk):
     name, tries, lasts = "database disk fails", ("answered", "sync-fails"), (1.0, 8.0)
 
     def strike(self, world: World) -> None:
-        world.database.disk.fail()
+        self.disk(world).fail()
 
     def lift(self, world: World) -> None:
-        database = world.database
+        database, disk = world.database, self.disk(world)
         for pid in database.pids():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         database.stop()
-        database.disk.mend()
-        eventually(lambda: _refusal(database.disk.unmount), lambda why: not why, 30)  # the last one may yet end
-        database.disk.mount()
+        disk.mend()
+        eventually(lambda: _refusal(disk.unmount), lambda why: not why, 30)  # the last one may yet end
+        disk.mount()
         self.lifted = now()
         database.start()
 

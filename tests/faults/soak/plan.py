@@ -9,15 +9,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tests.faults.soak import (
+    annotations,
     of_load,
     of_named_points,
     of_processes,
+    of_senders,
     of_slack,
+    of_tables,
     of_the_clock,
     of_the_database,
     of_the_disk,
     of_the_machine,
     of_the_network,
+    of_versions,
+    standby,
 )
 from tests.faults.soak.dealt import FAULTS, Fault
 from tests.faults.soak.world import World, now, pause
@@ -33,6 +38,14 @@ MODULES = (
     of_the_disk,
     of_the_machine,
     of_the_network,
+    annotations,
+    of_processes,
+    of_senders,
+    of_slack,
+    of_tables,
+    of_the_database,
+    of_versions,
+    standby,
 )
 #: Seconds without a fault at the beginning, and between the ends and the beginnings of faults of one part.
 QUIET, BETWEEN = 1.0, 3.0
