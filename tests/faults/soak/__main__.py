@@ -91,8 +91,7 @@ def _run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
         print(table(result), flush=True)
         words = f"--seed {seed} --seconds {given.seconds:g} --gateways {given.gateways} --rate {given.rate:g}"
         words += " --standby" * given.standby + f" --slack-down {given.slack_down:g}" * bool(given.slack_down)
-        words += f" --retention {given.retention:g}" * bool(given.retention)
-        words += " --each" * given.each
+        words += f" --retention {given.retention:g}" * bool(given.retention) + " --each" * given.each
         words += f' --only "{given.only}"' if only else ""
         words += f' --with "{given.extra}"' if extra else ""
         if given.log:

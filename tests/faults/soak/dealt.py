@@ -46,11 +46,6 @@ class Fault(ABC):
         return f"{self.name}{where} for {self.seconds} s"
 
     @classmethod
-    def is_possible(cls, world: World) -> bool:
-        """Return whether this machine can do it."""
-        return not cls.why_not(world)
-
-    @classmethod
     def why_not(cls, world: World) -> str:
         """Return why this machine cannot do it, which a run's result says; empty: it can."""
         return ""

@@ -96,8 +96,8 @@ class WorkerKilled(OfGateway):
         self.touched = [1]
 
     @classmethod
-    def is_possible(cls, world: World) -> bool:
-        return len(world.gateways) > 1
+    def why_not(cls, world: World) -> str:
+        return "" if len(world.gateways) > 1 else "needs two gateways"
 
     def strike(self, world: World) -> None:
         workers = world.gateways[self.victim].workers()
@@ -156,8 +156,8 @@ class SpoolDiskFull(OfAgent):
     name, tries, lasts = "spool disk full", ("no-wait", "spool-disk-full"), (2.0, 6.0)
 
     @classmethod
-    def is_possible(cls, world: World) -> bool:
-        return bool(world.actors["durable agent"].has_small_disk)
+    def why_not(cls, world: World) -> str:
+        return "" if world.actors["durable agent"].has_small_disk else "a small disk is mounted by root on Linux"
 
     def strike(self, world: World) -> None:
         with suppress(OSError), self._file(world).open("wb", buffering=0) as file:

@@ -24,8 +24,8 @@ class OfActor(Fault):
         return f"{super().__str__()}: {self.actor}"
 
     @classmethod
-    def is_possible(cls, world: World) -> bool:
-        return all(actor in world.actors for actor in cls.actors)
+    def why_not(cls, world: World) -> str:
+        return "" if all(actor in world.actors for actor in cls.actors) else "its actors take no part"
 
     def of(self, world: World) -> Any:
         """Return the actor."""
@@ -72,8 +72,11 @@ class CollectorDiskFull(OfCollector):
     name, tries, lasts = "collector's disk full", ("outage", "spool-disk-full"), (2.0, 8.0)
 
     @classmethod
-    def is_possible(cls, world: World) -> bool:
-        return super().is_possible(world) and all(world.actors[actor].has_small_disk for actor in cls.actors)
+    def why_not(cls, world: World) -> str:
+        if why := super().why_not(world):
+            return why
+        has_disk = all(world.actors[actor].has_small_disk for actor in cls.actors)
+        return "" if has_disk else "a small disk is mounted by root on Linux"
 
     def strike(self, world: World) -> None:
         with suppress(OSError), self._file(world).open("wb", buffering=0) as file:
@@ -171,8 +174,8 @@ class ConsumerKilled(GatewayKilled):
         self.victim, self.touched = self.chance.randrange(2), []
 
     @classmethod
-    def is_possible(cls, world: World) -> bool:
-        return "kafka" in world.actors
+    def why_not(cls, world: World) -> str:
+        return "" if "kafka" in world.actors else "its actors take no part"
 
     def gateway(self, world: World) -> Gateway:
         return world.actors["kafka"].gateways[self.victim]

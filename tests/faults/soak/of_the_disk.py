@@ -10,7 +10,6 @@ from typing import Any
 
 from tests.eventually import eventually
 from tests.faults.soak.dealt import dealt
-from tests.faults.soak.disk import Disk
 from tests.faults.soak.machine import why_no_library
 from tests.faults.soak.of_the_database import OfDatabase
 from tests.faults.soak.world import World, now
@@ -21,14 +20,7 @@ class OfDisk(OfDatabase):
 
     @classmethod
     def why_not(cls, world: World) -> str:
-        disk = world.database.disk
-        return "with a standby, PostgreSQL has no disk of its own" if disk is None else disk.why_not
-
-    @staticmethod
-    def disk(world: World) -> Disk:
-        """Return the disk."""
-        assert world.database.disk is not None
-        return world.database.disk
+        return world.database.why_no_disk
 
 
 @dealt
@@ -38,10 +30,10 @@ class DatabaseDiskFull(OfDisk):
     name, tries, lasts = "database disk full", ("answered", "database-disk-full"), (1.0, 12.0)
 
     def strike(self, world: World) -> None:
-        self.disk(world).fill()
+        world.database.disk.fill()
 
     def lift(self, world: World) -> None:
-        self.disk(world).empty()
+        world.database.disk.empty()
         self.lifted = now()
         if not world.database.server.is_running:  # it found no space for its recovery
             world.database.stop()
@@ -55,17 +47,17 @@ class DatabaseDiskFails(OfDisk):
     name, tries, lasts = "database disk fails", ("answered", "sync-fails"), (1.0, 8.0)
 
     def strike(self, world: World) -> None:
-        self.disk(world).fail()
+        world.database.disk.fail()
 
     def lift(self, world: World) -> None:
-        database, disk = world.database, self.disk(world)
+        database = world.database
         for pid in database.pids():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         database.stop()
-        disk.mend()
-        eventually(lambda: _refusal(disk.unmount), lambda why: not why, 30)  # the last one may yet end
-        disk.mount()
+        database.disk.mend()
+        eventually(lambda: _refusal(database.disk.unmount), lambda why: not why, 30)  # the last one may yet end
+        database.disk.mount()
         self.lifted = now()
         database.start()
 

@@ -29,21 +29,18 @@ from tests.faults.soak.world import World, now, pause
 
 #: The modules that register faults.
 MODULES = (
-    of_processes,
-    of_slack,
-    of_the_database,
+    annotations,
     of_load,
     of_named_points,
-    of_the_clock,
-    of_the_disk,
-    of_the_machine,
-    of_the_network,
-    annotations,
     of_processes,
     of_senders,
     of_slack,
     of_tables,
+    of_the_clock,
     of_the_database,
+    of_the_disk,
+    of_the_machine,
+    of_the_network,
     of_versions,
     standby,
 )

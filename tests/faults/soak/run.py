@@ -71,7 +71,7 @@ def run(
         senders.Senders.rate = rate
         absent = {name: why for name, actor in ACTORS.items() if (why := actor.absence(extra))}
         world.actors.update({name: actor(world) for name, actor in ACTORS.items() if name not in absent})
-        possible = [name for name in only or FAULTS if FAULTS[name].is_possible(world)]
+        possible = [name for name in only or FAULTS if not FAULTS[name].why_not(world)]
         for actor in world.actors.values():
             actor.start()
         prober = world.actors["prober"]

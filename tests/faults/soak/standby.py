@@ -20,7 +20,7 @@ from tests.eventually import eventually
 from tests.faults.soak.dealt import dealt
 from tests.faults.soak.network import Network
 from tests.faults.soak.of_the_database import OfDatabase
-from tests.faults.soak.world import OPTIONS, PORTS, WITHOUT_DISK, Database, World, free_port, now
+from tests.faults.soak.world import OPTIONS, PORTS, Database, World, free_port, now
 
 
 class Pair(Database):
@@ -44,9 +44,7 @@ class Pair(Database):
 
     def _server(self, port: int) -> Server:
         self._made += 1
-        server = Server(
-            self._programs, self._home, f"server-{self._made}", **OPTIONS, **WITHOUT_DISK, wal_level="replica"
-        )
+        server = Server(self._programs, self._home, f"server-{self._made}", **OPTIONS, wal_level="replica")
         server.port = port
         return server
 
@@ -66,6 +64,10 @@ class Pair(Database):
     def superuser_dsn(self) -> str:  # type: ignore[override]
         """The address of the primary."""
         return self.primary.url()
+
+    @property
+    def why_no_disk(self) -> str:
+        return "a primary and its standby share no disk of their own"
 
     @property
     def pid(self) -> int:
@@ -106,11 +108,9 @@ class Pair(Database):
 class NetworkOfPair(Network):
     """The proxy before whichever is the primary."""
 
-    def __init__(self, pair: Pair) -> None:
+    def __init__(self, pair: Pair, home: Path) -> None:
         self._pair = pair
-        super().__init__(
-            f"postgresql://postgres@/postgres?host={pair.primary.directory}", pair.primary.directory.parent
-        )
+        super().__init__(f"postgresql://postgres@/postgres?host={pair.primary.directory}", home)
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection("127.0.0.1", self._pair.primary.port)
@@ -123,8 +123,8 @@ class FailedOver(OfDatabase):
     name, tries, lasts = "failover", ("standby", "failover"), (0.5, 5.0)
 
     @classmethod
-    def is_possible(cls, world: World) -> bool:
-        return isinstance(world.database, Pair)
+    def why_not(cls, world: World) -> str:
+        return "" if isinstance(world.database, Pair) else "needs --standby"
 
     def strike(self, world: World) -> None:
         self._is_frozen = self.chance.random() < 0.5
@@ -156,8 +156,8 @@ class StandbyKilled(OfDatabase):
     name, tries, lasts = "standby killed", ("standby", "standby-cancelled"), (1.0, 6.0)
 
     @classmethod
-    def is_possible(cls, world: World) -> bool:
-        return isinstance(world.database, Pair)
+    def why_not(cls, world: World) -> str:
+        return "" if isinstance(world.database, Pair) else "needs --standby"
 
     def strike(self, world: World) -> None:
         FailedOver._pair(world).standby.kill()

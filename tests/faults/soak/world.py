@@ -51,24 +51,24 @@ PREPARED: list[Callable[[World], tuple[dict[str, str], str]]] = []
 class Database:
     """PostgreSQL, which is killed and started again at the same address."""
 
-    #: A disk of its own, and what it sees of its machine.
-    disk: Disk | None = None
-    machine: Machine
-
     def __init__(self, home: Path) -> None:
         home.mkdir(mode=0o755)
         self.disk, self.machine = Disk(home), Machine(home / "machine")
-        self._options = OPTIONS | WITHOUT_DISK if self.disk.why_not else OPTIONS
         self._home = home / "data" if self.disk.why_not else self.disk.path / "data"
         self.start()
 
     def start(self) -> None:
         """Start it, also after a kill."""
-        self.server = EmbeddedPostgres(self._home, options=self._options)
+        self.server = EmbeddedPostgres(self._home, options=OPTIONS | (WITHOUT_DISK if self.disk.why_not else {}))
         variables = {**embedded.environment(), **self.machine.variables}
         with mock.patch.object(embedded, "environment", return_value=variables):
             self.server.start()
         self.dsn, self.superuser_dsn = self.server.dsn(), self.server.superuser_dsn()
+
+    @property
+    def why_no_disk(self) -> str:
+        """Why it has no disk of its own; empty: it has."""
+        return self.disk.why_not
 
     def stop(self) -> None:
         """Stop it in order; transactions that are open are rolled back."""
@@ -77,8 +77,7 @@ class Database:
     def close(self) -> None:
         """Stop it for good."""
         self.stop()
-        if self.disk is not None:
-            self.disk.close()
+        self.disk.close()
 
     @property
     def pid(self) -> int:
@@ -228,9 +227,9 @@ class World:
 
             pair = Pair(self.directory / "postgres")
             self._stack.callback(pair.close)
-            return pair, NetworkOfPair(pair)
+            return pair, NetworkOfPair(pair, self.directory)
         database = Database(self.directory / "postgres")
-        self._stack.callback(database.close)
+        self._stack.callback(lambda: database.close())
         return database, Network(database.dsn, self.directory)
 
     def __exit__(
@@ -268,8 +267,8 @@ class World:
             http=free_port(PORTS),
             grpc=free_port(PORTS),
             **self.settings(),
-            **machine.variables,
             **self.variables,
+            **machine.variables,
             **more,
         )
         gateway.machine = machine
