@@ -51,6 +51,7 @@ def main() -> int:
     parser = arguments()
     given = parser.parse_args()
     logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # exporters say each refused request
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # the proxy's TLS
     if not given.kept:
         return _run(parser, given)
     broken = [kept.arguments for kept in KEPT if _run(parser, parser.parse_args(shlex.split(kept.arguments)))]

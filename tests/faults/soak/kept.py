@@ -48,4 +48,13 @@ KEPT = (
         f"--seed 202 --seconds 45 --rate 60 --only '{_MANY}'",
         "a traceback of the sealer whose connection was lost in a COMMIT",
     ),
+    Kept(
+        "--seed 21 --seconds 30 --rate 60 --only 'network swallows,certificate expired,database disk full,"
+        "database disk fails'",
+        "an expired certificate of the database was blamed on the spans; a disk that failed kept the embedded lock",
+    ),
+    Kept(
+        "--seed 41 --seconds 30 --rate 60 --only 'memory limit,names gone'",
+        "a gateway that lost its database while it started answered 500",
+    ),
 )

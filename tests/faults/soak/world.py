@@ -242,6 +242,7 @@ class World:
         key = base64.b64encode(hashlib.sha256(str(self.seed).encode()).digest()).decode()
         return {
             **settings(self.slack.url.replace("127.0.0.1", "localhost")),
+            "SPANPOST_GATEWAY__JOURNAL_BYTES": str(4 << 20),  # reached by an overload, and soon worked off
             "SPANPOST_SEALING__ENABLED": "true",
             "SPANPOST_SEALING__KEY": key,
             "SPANPOST_SEALING__INTERVAL": "1",
