@@ -32,7 +32,7 @@ from tests.faults.soak.sent import SentSpans
 Came = TypeVar("Came")
 
 #: Beyond the ports that Linux gives to connections, so that a gateway keeps its own; runs at once have others.
-PORTS = 61_000 + os.getpid() % 8 * 500
+PORTS = 61_500 + os.getpid() % 7 * 500
 PEOPLE = {"alice": "soak-token-of-alice", "bob": "soak-token-of-bob"}
 #: Settings of PostgreSQL: acknowledged means committed. A machine that loses power is not tried.
 OPTIONS = {"max_connections": "60", "fsync": "off", "full_page_writes": "off"}
