@@ -9,7 +9,7 @@ import subprocess
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -77,8 +77,12 @@ def send(endpoint: str, spans: Sequence[object]) -> bool:
         exporter.shutdown()
 
 
-def make_spans(count: int, **attributes: str) -> list[object]:
-    """Return finished model calls of an agent, made by the SDK."""
+class ParentCommand(Exception):
+    """LangGraph's exception, by which an agent hands over to one of the parent graph."""
+
+
+def make_spans(count: int, thrown: Exception | None = None, **attributes: str) -> list[object]:
+    """Return finished model calls of an agent, made by the SDK; the agent ends with what is thrown."""
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import SimpleSpanProcessor
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -88,10 +92,12 @@ def make_spans(count: int, **attributes: str) -> list[object]:
     provider.add_span_processor(SimpleSpanProcessor(memory))
     tracer = provider.get_tracer("tests")
     agent = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "coder"}
-    with tracer.start_as_current_span("invoke_agent coder", attributes=agent):
+    with suppress(ParentCommand), tracer.start_as_current_span("invoke_agent coder", attributes=agent):
         for _ in range(count - 1):
             call = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt-4o", **attributes}
             tracer.start_span("chat gpt-4o", attributes=call).end()
+        if thrown:
+            raise thrown
     return list(memory.get_finished_spans())
 
 
@@ -207,7 +213,7 @@ def test_a_live_forwarder_loses_nothing_at_a_collectors_limit(
 
 @pytest.mark.proves("content")
 def test_content_and_secrets_stay_out(database: Database, stack: ExitStack, open_dir: Callable[[], Path]) -> None:
-    """Behind the redacting Collector no prompt or token reaches spanpost, and tasks are still followed."""
+    """Behind the redacting Collector no prompt, handed-over state or token reaches spanpost; tasks are followed."""
     directory = open_dir()
     gateway = stack.enter_context(run_gateway(database.dsn, directory, SPANPOST_INTAKE__CAPTURE_CONTENT="true"))
     collector = start(stack, "redacting", directory, SPANPOST_ENDPOINT=f"127.0.0.1:{gateway.grpc}")
@@ -216,11 +222,13 @@ def test_content_and_secrets_stay_out(database: Database, stack: ExitStack, open
         "input.value": "my-own-words",
         "note": "xoxb-1234567890-abcdefghij",
     }
-    spans = make_spans(2, **said)
+    spans = make_spans(2, ParentCommand("Command(update={'messages': ['my-own-words']})"), **said)
     assert send(f"http://127.0.0.1:{collector.http}", spans)
     until_stored(database, span_ids(spans))
     [(attributes,)] = database.fetch("SELECT attributes::text FROM agent_events WHERE name LIKE 'chat%'")
-    assert "my-own-words" not in attributes
+    [(rows,)] = database.fetch("SELECT string_agg(row_to_json(e)::text, '') FROM agent_events e")
+    assert "ParentCommand" in rows
+    assert "my-own-words" not in rows
     assert "xoxb" not in attributes
     assert "gpt-4o" in attributes
 

@@ -271,9 +271,7 @@ class MemoryStore:
 
     def elapse_now(self, now: datetime) -> Recorded:
         """Fold what is due at `now`."""
-        due = sorted(key for key, at in self._tables.timers.items() if at <= now)
-        for key in due:
-            del self._tables.timers[key]
+        due = self._tables.timers.take_due(now)
         recorded = Recorded()
         if folds := [key for key in due if key[16:17] in TIMERS]:
             folded = batches.elapse(self._tables.records, folds, self.rules, now)

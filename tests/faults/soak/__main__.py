@@ -72,15 +72,15 @@ def _run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
             home, seed, given.seconds, only=only, gateways=given.gateways, rate=given.rate, has_standby=given.standby
         )
         print(table(result), flush=True)
+        words = f"--seed {seed} --seconds {given.seconds:g} --gateways {given.gateways} --rate {given.rate:g}"
+        words += " --standby" * given.standby + f" --slack-down {given.slack_down:g}" * bool(given.slack_down)
+        words += f" --retention {given.retention:g}" * bool(given.retention)
+        words += f' --only "{given.only}"' if only else ""
         if given.log:
-            saved(given.log, result)
+            saved(given.log, {**result, "arguments": words})
         if result["findings"]:
             is_broken = True
-            words = f"--seed {seed} --seconds {given.seconds:g} --gateways {given.gateways} --rate {given.rate:g}"
-            words += " --standby" * given.standby + f" --slack-down {given.slack_down:g}" * bool(given.slack_down)
-            words += f" --retention {given.retention:g}" * bool(given.retention)
-            again = f"make soak ARGS='{words}{f' --only {chr(34)}{given.only}{chr(34)}' if only else ''}'"
-            print(f"Repeat it: {again}", flush=True)
+            print(f"Repeat it: make soak ARGS='{words}'", flush=True)
         elif not given.keep:
             shutil.rmtree(home, ignore_errors=True)
     return int(is_broken)

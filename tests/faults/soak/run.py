@@ -13,6 +13,7 @@ from tests.faults.soak import agents, annotations, clicking, people, retained, s
 from tests.faults.soak.actors import ACTORS
 from tests.faults.soak.checker import check, size_of
 from tests.faults.soak.dealt import FAULTS, Fault
+from tests.faults.soak.origin import origin
 from tests.faults.soak.plan import execute, plan
 from tests.faults.soak.world import World, now
 
@@ -57,6 +58,7 @@ def run(
             "seconds": seconds,
             "standby": has_standby,
             "took": round(now() - began),
+            **origin(world),
             "spans": world.sent.spans,
             "refused": world.sent.refused,
             "tasks": len(world.sent.tasks),
