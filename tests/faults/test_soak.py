@@ -41,13 +41,8 @@ def test_each_fault_tries_a_promise_by_its_name() -> None:
     assert wrong == []
 
 
-@pytest.mark.acceptance
-@pytest.mark.slow
-@pytest.mark.timeout(180 + DELIVERED_WITHIN)
-@pytest.mark.proves("replicas", "rebalance")
-@pytest.mark.parametrize("kept", [kept for kept in KEPT if kept.is_test], ids=lambda kept: kept.arguments.split()[1])
-def test_a_kept_seed_finds_nothing(kept: Kept) -> None:
-    """Runs that once found a defect, as far as they are short: everything acknowledged is there, once."""
+def repeated(kept: Kept) -> None:
+    """Repeat a kept run."""
     given = arguments().parse_args(shlex.split(kept.arguments))
     home = fresh()
     try:
@@ -57,6 +52,30 @@ def test_a_kept_seed_finds_nothing(kept: Kept) -> None:
     assert result["findings"] == [], table(result)
     assert sum(result["faults"].values()) >= 2, table(result)
     assert result["spans"] > 100, table(result)
+
+
+SHORT = [kept for kept in KEPT if kept.is_test]
+LIMIT = pytest.mark.timeout(240 + DELIVERED_WITHIN)
+
+
+@pytest.mark.acceptance
+@pytest.mark.slow
+@LIMIT
+@pytest.mark.proves("replicas", "rebalance")
+@pytest.mark.parametrize("kept", SHORT[:1], ids=lambda kept: kept.arguments.split()[1])
+def test_traces_that_move_between_gateways(kept: Kept) -> None:
+    """The parts of each trace go to several gateways, one is killed, connections are cut: all is there, once."""
+    repeated(kept)
+
+
+@pytest.mark.acceptance
+@pytest.mark.slow
+@LIMIT
+@pytest.mark.proves("answered", "index-corrupted", "snapshot-held", "replica-frozen")
+@pytest.mark.parametrize("kept", SHORT[1:], ids=lambda kept: kept.arguments.split()[1])
+def test_an_index_with_garbage_loses_nothing(kept: Kept) -> None:
+    """An index has garbage, a gateway is frozen, a snapshot is held: what was acknowledged is there, once."""
+    repeated(kept)
 
 
 def test_each_kept_seed_names_its_faults() -> None:

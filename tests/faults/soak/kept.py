@@ -26,6 +26,11 @@ KEPT = (
         is_test=True,
     ),
     Kept(
+        "--seed 2554 --seconds 18 --rate 60 --only 'gateway frozen,index corrupted,snapshot held'",
+        "nothing in the gateways: an index with garbage, and a gateway frozen for longer than its leases",
+        is_test=True,
+    ),
+    Kept(
         "--seed 3 --seconds 40 --rate 60 --only 'gateway restarted,connections cut'",
         "a traceback of a worker that stops, for the connections of its neighbours",
     ),
