@@ -9,7 +9,7 @@ import tomllib
 import pytest
 
 from tests.conftest import ROOT
-from tests.faults.soak.__main__ import arguments
+from tests.faults.soak.__main__ import arguments, options
 from tests.faults.soak.checker import DELIVERED_WITHIN
 from tests.faults.soak.dealt import FAULTS
 from tests.faults.soak.kept import KEPT, Kept
@@ -46,7 +46,7 @@ def repeated(kept: Kept) -> None:
     given = arguments().parse_args(shlex.split(kept.arguments))
     home = fresh()
     try:
-        result = run(home, given.seed, given.seconds, only=given.only.split(","), rate=given.rate)
+        result = run(home, given.seed, given.seconds, only=given.only.split(","), **options(given))
     finally:
         shutil.rmtree(home, ignore_errors=True)
     assert result["findings"] == [], table(result)

@@ -14,6 +14,7 @@ import shutil
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 from tests.faults.soak import plan
 from tests.faults.soak.checker import saved
@@ -43,6 +44,12 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
+def options(given: argparse.Namespace) -> dict[str, Any]:
+    """Return the arguments of `run` beside its seed, its length and its faults."""
+    named = {name: getattr(given, name) for name in ("gateways", "rate", "slack_down", "retention")}
+    return {**named, "has_standby": given.standby}
+
+
 def main() -> int:
     """Read the arguments, and run each seed."""
     parser = arguments()
@@ -68,9 +75,7 @@ def _run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
             continue
         home = fresh(given.keep)
         print(f"seed {seed}, logs in {home}", flush=True)
-        result = run(
-            home, seed, given.seconds, only=only, gateways=given.gateways, rate=given.rate, has_standby=given.standby
-        )
+        result = run(home, seed, given.seconds, only=only, **options(given))
         print(table(result), flush=True)
         words = f"--seed {seed} --seconds {given.seconds:g} --gateways {given.gateways} --rate {given.rate:g}"
         words += " --standby" * given.standby + f" --slack-down {given.slack_down:g}" * bool(given.slack_down)
