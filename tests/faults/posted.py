@@ -42,10 +42,10 @@ def settings(slack: str) -> dict[str, str]:
 class Slack:
     """The fake Slack, as a process of its own."""
 
-    def __init__(self, state: Path, *options: str) -> None:
+    def __init__(self, state: Path, *options: str, **variables: str) -> None:
         self._state = state
         command = [sys.executable, "-m", "spanpost.testing.fake_slack", "--state", str(state), *options]
-        self._process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen(command, env=environment(**variables), stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         self.url = self._process.stdout.readline().strip()
 

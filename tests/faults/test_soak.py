@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import tomllib
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import COMPONENTS, ROOT
 from tests.faults.soak.__main__ import arguments, options
 from tests.faults.soak.checker import DELIVERED_WITHIN
 from tests.faults.soak.dealt import FAULTS
+from tests.faults.soak.kafka import KafkaFront
 from tests.faults.soak.kept import KEPT, Kept
 from tests.faults.soak.plan import plan
+from tests.faults.soak.prometheus import falls
 from tests.faults.soak.run import fresh, run, table
 
 
@@ -41,6 +44,21 @@ def test_each_fault_tries_a_promise_by_its_name() -> None:
     assert wrong == []
 
 
+def test_an_increase_has_a_counters_resets() -> None:
+    """A counter that began anew is counted from 0 again, and its fall is known by the times around it."""
+    assert falls([(1, 3.0), (2, 5.0), (3, 1.0), (4, 1.0), (5, 4.0)]) == ([(2, 3)], 9.0)
+    assert falls([]) == ([], 0.0)
+
+
+def test_who_takes_no_part_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kafka takes part only if it is asked for, and an actor whose component is missing says how to install it."""
+    assert KafkaFront.absence([]) == "takes part only with --with kafka"
+    monkeypatch.setitem(COMPONENTS, "kafka", (lambda: None, "Kafka's jars"))
+    assert KafkaFront.absence(["kafka"]) == "missing: Kafka's jars"
+    monkeypatch.setitem(COMPONENTS, "kafka", (lambda: "/jars", "Kafka's jars"))
+    assert KafkaFront.absence(["kafka"]) == ""
+
+
 def repeated(kept: Kept) -> None:
     """Repeat a kept run."""
     given = arguments().parse_args(shlex.split(kept.arguments))
@@ -52,6 +70,8 @@ def repeated(kept: Kept) -> None:
     assert result["findings"] == [], table(result)
     assert sum(result["faults"].values()) >= 2, table(result)
     assert result["spans"] > 100, table(result)
+    if os.environ.get("CI") == "true":
+        assert set(result["absent"]) == {"kafka"}, table(result)
 
 
 SHORT = [kept for kept in KEPT if kept.is_test]

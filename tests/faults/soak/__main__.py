@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.soak import plan
+from tests.faults.soak.actors import ACTORS
 from tests.faults.soak.checker import saved
 from tests.faults.soak.dealt import FAULTS
 from tests.faults.soak.kept import KEPT
@@ -30,6 +31,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--runs", type=int, default=1, help="runs, with the following seeds")
     parser.add_argument("--seconds", type=float, default=60.0, help="length of a run, without its start and its end")
     parser.add_argument("--only", default="", help=f"kinds of faults, by commas: {', '.join(FAULTS)}")
+    parser.add_argument("--with", dest="extra", default="", help="actors that take no part by themselves, by commas")
     parser.add_argument("--gateways", type=int, default=2, help="the first has a proxy, the second two workers")
     parser.add_argument("--rate", type=float, default=150.0, help="spans a second")
     parser.add_argument("--standby", action="store_true", help="PostgreSQL with a synchronous standby, and failovers")
@@ -39,6 +41,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--keep", type=Path, help="directory for the logs; not given: below /tmp, until a run without findings"
     )
+    parser.add_argument("--each", action="store_true", help="each kind once, for --seconds at most")
     parser.add_argument("--plan", action="store_true", help="only print the plan of the seed")
     parser.add_argument("--kept", action="store_true", help="repeat the runs that once found a defect")
     return parser
@@ -47,7 +50,7 @@ def arguments() -> argparse.ArgumentParser:
 def options(given: argparse.Namespace) -> dict[str, Any]:
     """Return the arguments of `run` beside its seed, its length and its faults."""
     named = {name: getattr(given, name) for name in ("gateways", "rate", "slack_down", "retention")}
-    return {**named, "has_standby": given.standby}
+    return {**named, "has_standby": given.standby, "is_each_once": given.each}
 
 
 def main() -> int:
@@ -64,6 +67,9 @@ def main() -> int:
 
 def _run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
     only = [name.strip() for name in given.only.split(",") if name.strip()]
+    extra = [name.strip() for name in given.extra.split(",") if name.strip()]
+    if unknown := set(extra) - {name for name, actor in ACTORS.items() if actor.is_extra}:
+        parser.error(f"no such actor: {', '.join(sorted(unknown))}")
     if unknown := set(only) - FAULTS.keys():
         parser.error(f"no such fault: {', '.join(sorted(unknown))}")
     first = random.randrange(1_000_000) if given.seed is None else given.seed
@@ -75,12 +81,13 @@ def _run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
             continue
         home = fresh(given.keep)
         print(f"seed {seed}, logs in {home}", flush=True)
-        result = run(home, seed, given.seconds, only=only, **options(given))
+        result = run(home, seed, given.seconds, only=only, extra=extra, **options(given))
         print(table(result), flush=True)
         words = f"--seed {seed} --seconds {given.seconds:g} --gateways {given.gateways} --rate {given.rate:g}"
         words += " --standby" * given.standby + f" --slack-down {given.slack_down:g}" * bool(given.slack_down)
-        words += f" --retention {given.retention:g}" * bool(given.retention)
+        words += f" --retention {given.retention:g}" * bool(given.retention) + " --each" * given.each
         words += f' --only "{given.only}"' if only else ""
+        words += f' --with "{given.extra}"' if extra else ""
         if given.log:
             saved(given.log, {**result, "arguments": words})
         if result["findings"]:

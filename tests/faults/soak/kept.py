@@ -20,8 +20,8 @@ class Kept(NamedTuple):
 
 KEPT = (
     Kept(
-        "--seed 7 --seconds 10 --rate 60 --only"
-        " 'gateway killed,connections cut,agent killed,asking agent killed,Slack loses answers'",
+        "--seed 160 --seconds 10 --rate 60 --only 'gateway killed,connections cut,agent killed,asking agent killed,"
+        "Slack loses answers,collector killed,program killed'",
         "nothing: the shortest run with each of the parts",
         is_test=True,
     ),

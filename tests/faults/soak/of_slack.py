@@ -19,8 +19,8 @@ class OfSlack(Fault):
         self.touched = []
 
     @classmethod
-    def is_possible(cls, world: World) -> bool:
-        return not world.slack_down
+    def why_not(cls, world: World) -> str:
+        return "Slack is down from the start" if world.slack_down else ""
 
     def strike(self, world: World) -> None:
         world.tell_slack(do="odds", odds=dict.fromkeys(("posts", "updates", "lookups"), self.odds))

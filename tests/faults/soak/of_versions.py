@@ -34,8 +34,8 @@ class NewerBeside(Fault):
         self.touched = []
 
     @classmethod
-    def is_possible(cls, world: World) -> bool:
-        return not world.retention  # it would restore rows into tables of the newer version
+    def why_not(cls, world: World) -> str:
+        return "archives would be restored into tables of the newer version" if world.retention else ""
 
     def strike(self, world: World) -> None:
         if "newer" not in world.shared:

@@ -66,6 +66,10 @@ class Pair(Database):
         return self.primary.url()
 
     @property
+    def why_no_disk(self) -> str:
+        return "a primary and its standby share no disk of their own"
+
+    @property
     def pid(self) -> int:
         assert self.primary._process is not None
         return self.primary._process.pid
@@ -104,9 +108,9 @@ class Pair(Database):
 class NetworkOfPair(Network):
     """The proxy before whichever is the primary."""
 
-    def __init__(self, pair: Pair) -> None:
+    def __init__(self, pair: Pair, home: Path) -> None:
         self._pair = pair
-        super().__init__(f"postgresql://postgres@/postgres?host={pair.primary.directory}")
+        super().__init__(f"postgresql://postgres@/postgres?host={pair.primary.directory}", home)
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection("127.0.0.1", self._pair.primary.port)
@@ -119,8 +123,8 @@ class FailedOver(OfDatabase):
     name, tries, lasts = "failover", ("standby", "failover"), (0.5, 5.0)
 
     @classmethod
-    def is_possible(cls, world: World) -> bool:
-        return isinstance(world.database, Pair)
+    def why_not(cls, world: World) -> str:
+        return "" if isinstance(world.database, Pair) else "needs --standby"
 
     def strike(self, world: World) -> None:
         self._is_frozen = self.chance.random() < 0.5
@@ -152,8 +156,8 @@ class StandbyKilled(OfDatabase):
     name, tries, lasts = "standby killed", ("standby", "standby-cancelled"), (1.0, 6.0)
 
     @classmethod
-    def is_possible(cls, world: World) -> bool:
-        return isinstance(world.database, Pair)
+    def why_not(cls, world: World) -> str:
+        return "" if isinstance(world.database, Pair) else "needs --standby"
 
     def strike(self, world: World) -> None:
         FailedOver._pair(world).standby.kill()
