@@ -167,7 +167,6 @@ class Tenants(Threads):
 
     def findings(self) -> Sequence[str]:
         """Return the wrong answers, and the rows of the attacker in other tenants."""
-        print(f"         tokens were refused {max(self.refused_after, default=0)} s after a reload", flush=True)
         strays = self.world.database.rows(
             "SELECT count(*) FROM agent_tasks WHERE tenant <> 'red' AND name LIKE 'Red %'"
         )
@@ -175,6 +174,14 @@ class Tenants(Threads):
             *self.wrong[:5],
             *([f"{strays[0][0]} tasks of the attacker are another tenant's"] if strays[0][0] else []),
         ]
+
+    def notes(self) -> Sequence[str]:
+        """Return how long a revoked token was accepted, and what the attacks were answered."""
+        longest = max(self.refused_after, default=0)
+        return (
+            f"{len(self.refused_after)} tokens were revoked, and refused at most {longest} s after the reload",
+            f"{self.answers.total()} attacks of {len(self.answers)} kinds and answers",
+        )
 
 
 @dataclass(frozen=True)
