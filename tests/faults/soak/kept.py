@@ -38,4 +38,16 @@ KEPT = (
         "--seed 1 --seconds 30 --rate 60 --only 'failover,standby killed' --standby",
         "nothing in the gateways: two failovers in one run, and a commit that waits for the standby",
     ),
+    Kept(
+        "--seed 4 --seconds 60 --rate 40 --retention 12 --only 'agent killed'",
+        "deliveries that were given up, because their task was archived before they arrived",
+    ),
+    Kept(
+        "--seed 11 --seconds 60 --rate 60 --only 'index corrupted'",
+        "messages posted twice: a planted defect in the source, by which a lost answer was no doubt",
+    ),
+    Kept(
+        "--seed 4 --seconds 70 --rate 60 --slack-down 45 --only 'agent killed'",
+        "the same defect, after an outage of Slack",
+    ),
 )
