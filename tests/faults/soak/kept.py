@@ -33,6 +33,11 @@ KEPT = (
         is_test=True,
     ),
     Kept(
+        "--seed 2554 --seconds 18 --rate 60 --only 'gateway frozen,index corrupted,snapshot held'",
+        "nothing in the gateways: an index with garbage, and a gateway frozen for longer than its leases",
+        is_test=True,
+    ),
+    Kept(
         "--seed 3 --seconds 40 --rate 60 --only 'gateway restarted,connections cut'",
         "a traceback of a worker that stops, for the connections of its neighbours",
     ),
@@ -56,5 +61,17 @@ KEPT = (
     Kept(
         "--seed 41 --seconds 30 --rate 60 --only 'memory limit,names gone'",
         "a gateway that lost its database while it started answered 500",
+    ),
+    Kept(
+        "--seed 4 --seconds 60 --rate 40 --retention 12 --only 'agent killed'",
+        "deliveries that were given up, because their task was archived before they arrived",
+    ),
+    Kept(
+        "--seed 11 --seconds 60 --rate 60 --only 'index corrupted'",
+        "messages posted twice: a planted defect in the source, by which a lost answer was no doubt",
+    ),
+    Kept(
+        "--seed 4 --seconds 70 --rate 60 --slack-down 45 --only 'agent killed'",
+        "the same defect, after an outage of Slack",
     ),
 )

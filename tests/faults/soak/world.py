@@ -37,7 +37,7 @@ from tests.faults.soak.sent import SentSpans
 Came = TypeVar("Came")
 
 #: Beyond the ports that Linux gives to connections, so that a gateway keeps its own; runs at once have others.
-PORTS = 61_000 + os.getpid() % 8 * 500
+PORTS = 61_500 + os.getpid() % 7 * 500
 PEOPLE = {"alice": "soak-token-of-alice", "bob": "soak-token-of-bob"}
 OPTIONS = {"max_connections": "60", "max_wal_size": "256MB"}
 #: Where it has no disk of its own: acknowledged means committed.
