@@ -26,7 +26,7 @@ from collections.abc import Iterator
 from itertools import accumulate
 from typing import Any, NamedTuple
 
-from day_world import MIDNIGHT, SimulatedLoop, World
+from day_world import MIDNIGHT, World
 from options import parse
 from table import tell
 
@@ -35,8 +35,10 @@ from spanpost.model.observations import Observation
 from spanpost.model.queries import TaskQuery
 from spanpost.routing.planned import mark_of
 from spanpost.sinks.slack import render
+from spanpost.sinks.slack.rates import Rates
 from spanpost.testing import observed
 from spanpost.testing.observed import an_event, ended, started
+from spanpost.testing.simulated import SimulatedLoop
 
 HOUR = 3600.0
 DOWN = 10 * HOUR, 11 * HOUR
@@ -234,16 +236,19 @@ def percentile(ages: list[float], share: float) -> float:
 
 
 def simulate(
-    *, tasks: int, channels: int, workspaces: int = 1, seed: int = 1, most: float = 0.0
+    *, tasks: int, channels: int, workspaces: int = 1, seed: int = 1, most: float = 0.0, per_minute: float = 60.0
 ) -> tuple[World, dict[str, Any]]:
-    """Simulate a day; return the world after it, and its figures."""
+    """Simulate a day; return the world after it, and its figures. `per_minute`: posts in one channel."""
     began, observed.BEGAN = observed.BEGAN, int(MIDNIGHT.timestamp()) * 10**9
     loop = SimulatedLoop()
     cpu = time.process_time()
     try:
         plans = planned(tasks, channels, seed)
         events = events_of(plans, seed)
-        world = World(loop, channels=channels, workspaces=workspaces, gateways=GATEWAYS, seed=seed, down=DOWN)
+        rates = Rates(posts_per_channel_per_minute=per_minute)
+        world = World(
+            loop, channels=channels, workspaces=workspaces, gateways=GATEWAYS, seed=seed, down=DOWN, rates=rates
+        )
         samples = loop.run_until_complete(live(world, plans, events, most))
     finally:
         loop.close()
@@ -270,7 +275,7 @@ def simulate(
     }
 
 
-def told(figures: dict[str, Any]) -> None:
+def report(figures: dict[str, Any]) -> None:
     """Print the figures of a day."""
     by_kind: defaultdict[str, list[float]] = defaultdict(list)
     by_hour: defaultdict[int, list[float]] = defaultdict(list)
@@ -324,7 +329,7 @@ def main() -> None:
         tasks=asked.tasks, channels=asked.channels, workspaces=asked.workspaces, seed=asked.seed,
         most=asked.rest * HOUR,
     )  # fmt: skip
-    told(figures)
+    report(figures)
     if wrong := list(_wrong(figures)):
         sys.exit("; ".join(wrong))
 

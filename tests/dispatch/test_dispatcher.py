@@ -33,6 +33,7 @@ from spanpost.store.memory import MemoryStore
 from spanpost.tasks.folded import FoldRules
 from spanpost.testing.exercise_store import steps
 from spanpost.testing.nouns import a_checkpoint, a_delivery, a_task
+from spanpost.testing.simulated import SimulatedLoop
 
 
 def now() -> datetime:
@@ -721,3 +722,34 @@ async def test_an_unknown_outcome_is_reconciled_step_by_step():
     assert rest != []
     assert all(d.message_receipt is not None and d.message_receipt.ref["ts"] == "7" for d in rest)
     assert {r.state for r in await store.outbox.deliveries()} == {"delivered"}
+
+
+def test_many_wake_ups_while_nothing_can_be_claimed_leave_the_database_at_rest() -> None:
+    """A round that claims nothing is followed by a pause of twice its duration, however often others wake it."""
+
+    class Slow(InteractionStore):
+        rounds = 0
+
+        async def claim(self, *given: object) -> list[Delivery]:
+            self.rounds += 1
+            await asyncio.sleep(0.05)
+            return []
+
+        async def due_in(self, *given: object) -> float | None:
+            return 3600.0
+
+    async def woken() -> int:
+        store = Slow()
+        dispatcher = Dispatcher(store, store, {"console": Window()})
+        dispatcher.start()
+        for number in range(10_000):
+            asyncio.get_running_loop().call_later(number / 1000, dispatcher.wake)
+        await asyncio.sleep(10)
+        await dispatcher.close()
+        return store.rounds
+
+    loop = SimulatedLoop()
+    try:
+        assert 60 <= loop.run_until_complete(woken()) <= 10 / 0.15 + 1
+    finally:
+        loop.close()
