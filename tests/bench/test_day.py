@@ -51,9 +51,9 @@ def test_a_day_loses_nothing_and_shows_each_end(day: ModuleType, seed: int, chan
 
 
 @pytest.mark.proves("urgent-first")
-def test_a_full_channel_shows_questions_first_and_every_end_at_last(day: ModuleType) -> None:
-    """With more posts than a channel takes, questions go before lines of progress, and after hours all is shown."""
-    world, figures = day.simulate(tasks=100, channels=1, seed=3, most=12 * day.HOUR, per_minute=1.0)
+def test_a_full_workspace_shows_questions_first_and_every_end_at_last(day: ModuleType) -> None:
+    """With a hundredth of ten thousand tasks and of the rates, questions go before progress; later all is shown."""
+    world, figures = day.simulate(tasks=10_000, channels=20, seed=3, most=12 * day.HOUR, share=0.01)
     assert {name: count for name, count in figures["faults"].items() if count} == {}
     assert "429" not in figures["calls"]
     worst = dict[str, float]()

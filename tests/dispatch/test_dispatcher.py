@@ -6,6 +6,7 @@ import asyncio
 import logging
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -753,3 +754,33 @@ def test_many_wake_ups_while_nothing_can_be_claimed_leave_the_database_at_rest()
         assert 60 <= loop.run_until_complete(woken()) <= 10 / 0.15 + 1
     finally:
         loop.close()
+
+
+@pytest.mark.parametrize("timeout", [0.0, 1.0])
+def test_drain_looks_once_more_when_its_time_is_over(timeout: float) -> None:
+    """What is delivered just before the time-out, or before `drain` begins, is not called unfinished because the last
+    look at a slow database ends after it.
+    """
+
+    class Slow(InteractionStore):
+        async def claim(self, *given: Any) -> list[Delivery]:
+            await asyncio.sleep(0.05)
+            return await super().claim(*given)
+
+    async def drained() -> tuple[bool, float]:
+        store, window = Slow(), Window()
+        window.gate = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        if timeout:
+            store.post(a_delivery())
+            loop.call_later(timeout - 0.02, window.gate.set)
+        is_done = await a_dispatcher(store, window).drain(timeout)
+        return is_done, loop.time()
+
+    loop = SimulatedLoop()
+    try:
+        is_done, took = loop.run_until_complete(drained())
+    finally:
+        loop.close()
+    assert is_done
+    assert took < timeout + 0.5

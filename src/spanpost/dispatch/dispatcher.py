@@ -44,6 +44,9 @@ log = logging.getLogger("spanpost.dispatcher")
 
 #: Seconds that a cancelled task has to end.
 _CANCELLED = 0.2
+#: Seconds that the last round of `drain` may take beyond its time: what a slow database has delivered is not called
+#: unfinished.
+_LAST_LOOK = 0.4
 
 
 class Pace(msgspec.Struct, frozen=True, kw_only=True):
@@ -186,7 +189,7 @@ class Dispatcher:
             self._rounds.add(round_)
             round_.add_done_callback(self._rounds.discard)
             # Waited for and not cancelled, for the same reason as in `close`.
-            await asyncio.wait({round_}, timeout=max(deadline - loop.time(), 0.001))
+            await asyncio.wait({round_}, timeout=max(deadline - loop.time(), 0.0) + _LAST_LOOK)
             if not round_.done():
                 return False
             is_empty, wait = round_.result()
