@@ -9,7 +9,7 @@ DEMO  := $(VENV)/.ready-for-demo
 help:
 	@echo "make demo       a real agent, followed live, with its own PostgreSQL (add ARGS=... for options)"
 	@echo "make test       all tests, with lint, types and import rules among them (ARGS=... for pytest)"
-	@echo "make test-fast  the tests that take no seconds each: no servers, no processes, no type check"
+	@echo "make test-fast  the tests that take a moment each: no servers, no processes, no type check"
 	@echo "make test-pythons  the fast tests against the installed wheels, with every Python that is found here"
 	@echo "make image-test  builds the container image without a daemon, and tests it in containers (root; buildah, mmdebstrap, umoci, runc)"
 	@echo "make test-postgres  the tests of the store on PostgreSQL 14, 15, 16, 17 and 18, one after the other (ARGS=16 for one)"

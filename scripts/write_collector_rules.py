@@ -66,6 +66,9 @@ var contentOurs = []string{{
 // longestDocument is the number of characters beyond which a JSON text is content.
 const longestDocument = {content.DOCUMENT}
 
+// handoff is the head of an error that is a handoff to another agent, and whose message is the state that it passes on.
+var handoff = regexp.MustCompile({raw("^" + content.HANDOFF.pattern)})
+
 // vendorScopes are heads of scopes of which all spans are read.
 var vendorScopes = []string{{
 {listed(vendors)}}}

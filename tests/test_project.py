@@ -32,6 +32,7 @@ def test_style() -> None:
     _run(sys.executable, "-m", "ruff", "check", ".")
 
 
+@pytest.mark.slow
 def test_imports_go_one_way() -> None:
     """Packages import downwards only, independent ones do not import each other, and the fold is pure."""
     _run(str(BIN / "lint-imports"), "--no-cache")

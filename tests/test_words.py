@@ -21,6 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
 import typer
 from pydantic import BaseModel
 
@@ -315,6 +316,7 @@ def test_a_dead_letter_is_kept(unit, room):
     assert len(list(_our_files())) > 300
 
 
+@pytest.mark.slow
 def test_the_names_are_found() -> None:
     """Each kind of name yields some, so that none is overlooked because it moved."""
     assert {kind: len(set(names())) > 30 for kind, names in NAMES.items()} == dict.fromkeys(NAMES, True)

@@ -22,6 +22,9 @@ var contentOurs = []string{
 // longestDocument is the number of characters beyond which a JSON text is content.
 const longestDocument = 200
 
+// handoff is the head of an error that is a handoff to another agent, and whose message is the state that it passes on.
+var handoff = regexp.MustCompile(`^(?:[\w.]{0,80}\.)?ParentCommand\b`)
+
 // vendorScopes are heads of scopes of which all spans are read.
 var vendorScopes = []string{
 	`@arizeai/openinference-instrumentation-`,

@@ -142,6 +142,7 @@ func (s stripper) traces(td ptrace.Traces) {
 				} else {
 					s.attributes(span.Attributes())
 				}
+				s.status(span.Status())
 				for _, event := range span.Events().All() {
 					s.attributes(event.Attributes())
 				}
@@ -243,6 +244,36 @@ func (s stripper) attributes(attributes pcommon.Map) {
 		if rule.isContent || !rule.isSpared && isDocument(value) {
 			leaveOut(value)
 		}
+	}
+	withoutPassedOn(attributes)
+}
+
+// withoutPassedOn removes the state that a handoff to another agent passes on as the message of an exception.
+func withoutPassedOn(attributes pcommon.Map) {
+	isHandoff := func(name string) bool {
+		value, ok := attributes.Get(name)
+		return ok && value.Type() == pcommon.ValueTypeStr && handoff.MatchString(value.Str())
+	}
+	isKind := isHandoff("exception.type")
+	if !isKind && !isHandoff("exception.message") {
+		return
+	}
+	message, hasMessage := attributes.Get("exception.message")
+	if stack, ok := attributes.Get("exception.stacktrace"); ok {
+		leaveOut(stack)
+	}
+	switch {
+	case isKind && hasMessage:
+		leaveOut(message)
+	case hasMessage: // its name is all that says what it is
+		message.SetStr(handoff.FindString(message.Str()))
+	}
+}
+
+// status removes the same from the words of a span's status.
+func (s stripper) status(status ptrace.Status) {
+	if found := handoff.FindString(status.Message()); s.dropsContent && found != "" {
+		status.SetMessage(found)
 	}
 }
 

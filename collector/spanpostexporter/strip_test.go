@@ -106,6 +106,39 @@ func TestContentBecomesItsSize(t *testing.T) {
 	require.Equal(t, map[string]any{"input.value": "words"}, kept.AsRaw())
 }
 
+// The state that a handoff to another agent passes on as an exception's message goes, also from the span's status.
+func TestWhatAHandoffPassesOnIsLeftOut(t *testing.T) {
+	passed := "Command(graph='desk', update={'messages': ['my card is 4111']})"
+	for kind, message := range map[string]string{
+		"langgraph.errors.ParentCommand": passed, "": "ParentCommand(" + passed + ")", "ParentCommand": passed,
+	} {
+		td := ptrace.NewTraces()
+		span := td.ResourceSpans().AppendEmpty().ScopeSpans().AppendEmpty().Spans().AppendEmpty()
+		span.Attributes().PutStr("gen_ai.operation.name", "chat")
+		span.Status().SetMessage("langgraph.errors.ParentCommand: " + passed)
+		thrown := span.Events().AppendEmpty()
+		thrown.SetName("exception")
+		if kind != "" {
+			thrown.Attributes().PutStr("exception.type", kind)
+		}
+		thrown.Attributes().PutStr("exception.message", message)
+		thrown.Attributes().PutStr("exception.stacktrace", "raise "+passed)
+		stripper{dropsStrangers: true}.traces(td)
+		require.Contains(t, span.Status().Message(), "4111")
+		both.traces(td)
+		sent, err := (&ptrace.JSONMarshaler{}).MarshalTraces(td)
+		require.NoError(t, err)
+		require.NotContains(t, string(sent), "4111")
+		require.Equal(t, "langgraph.errors.ParentCommand", span.Status().Message())
+	}
+	failed := pcommon.NewMap()
+	failed.PutStr("exception.type", "ValueError")
+	failed.PutStr("exception.message", "no ParentCommand")
+	both.attributes(failed)
+	message, _ := failed.Get("exception.message")
+	require.Equal(t, "no ParentCommand", message.Str())
+}
+
 // The body of a framework's event goes; that of a plain line, of an agent's own event and of an error stays.
 func TestBodies(t *testing.T) {
 	for name, stays := range map[string]bool{

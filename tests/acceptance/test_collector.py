@@ -9,7 +9,7 @@ import subprocess
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -32,10 +32,12 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 class Collector:
     """A Collector as a process that can be killed and started again on the same queue."""
 
-    def __init__(self, config: str, directory: Path, **environment: str) -> None:
+    def __init__(
+        self, config: str, directory: Path, *, ports: Callable[[], int] = free_port, **environment: str
+    ) -> None:
         self._command = [find("otelcol"), "--config", str(ROOT / "collector-config" / f"{config}.yaml")]
         self._log = directory / "collector.log"
-        self.http, self.grpc, self.control = free_port(), free_port(), free_port()
+        self.http, self.grpc, self.control = ports(), ports(), ports()
         queue = directory / "queue"
         self._environment = {
             **os.environ,
@@ -49,20 +51,20 @@ class Collector:
 
     def start(self) -> None:
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(self._command, env=self._environment, stdout=log, stderr=log)
-        until_listening(self._process, self.http, self._log)
+            self.process = subprocess.Popen(self._command, env=self._environment, stdout=log, stderr=log)
+        until_listening(self.process, self.http, self._log)
 
     @property
     def log(self) -> str:
         return self._log.read_text()
 
     def kill(self) -> None:
-        self._process.send_signal(signal.SIGKILL)
-        self._process.wait()
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
 
     def stop(self) -> None:
-        self._process.terminate()
-        self._process.wait(60)
+        self.process.terminate()
+        self.process.wait(60)
 
 
 def send(endpoint: str, spans: Sequence[object]) -> bool:
@@ -77,8 +79,12 @@ def send(endpoint: str, spans: Sequence[object]) -> bool:
         exporter.shutdown()
 
 
-def make_spans(count: int, **attributes: str) -> list[object]:
-    """Return finished model calls of an agent, made by the SDK."""
+class ParentCommand(Exception):
+    """LangGraph's exception, by which an agent hands over to one of the parent graph."""
+
+
+def make_spans(count: int, thrown: Exception | None = None, **attributes: str) -> list[object]:
+    """Return finished model calls of an agent, made by the SDK; the agent ends with what is thrown."""
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import SimpleSpanProcessor
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -88,10 +94,12 @@ def make_spans(count: int, **attributes: str) -> list[object]:
     provider.add_span_processor(SimpleSpanProcessor(memory))
     tracer = provider.get_tracer("tests")
     agent = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "coder"}
-    with tracer.start_as_current_span("invoke_agent coder", attributes=agent):
+    with suppress(ParentCommand), tracer.start_as_current_span("invoke_agent coder", attributes=agent):
         for _ in range(count - 1):
             call = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt-4o", **attributes}
             tracer.start_span("chat gpt-4o", attributes=call).end()
+        if thrown:
+            raise thrown
     return list(memory.get_finished_spans())
 
 
@@ -207,7 +215,7 @@ def test_a_live_forwarder_loses_nothing_at_a_collectors_limit(
 
 @pytest.mark.proves("content")
 def test_content_and_secrets_stay_out(database: Database, stack: ExitStack, open_dir: Callable[[], Path]) -> None:
-    """Behind the redacting Collector no prompt or token reaches spanpost, and tasks are still followed."""
+    """Behind the redacting Collector no prompt, handed-over state or token reaches spanpost; tasks are followed."""
     directory = open_dir()
     gateway = stack.enter_context(run_gateway(database.dsn, directory, SPANPOST_INTAKE__CAPTURE_CONTENT="true"))
     collector = start(stack, "redacting", directory, SPANPOST_ENDPOINT=f"127.0.0.1:{gateway.grpc}")
@@ -216,11 +224,13 @@ def test_content_and_secrets_stay_out(database: Database, stack: ExitStack, open
         "input.value": "my-own-words",
         "note": "xoxb-1234567890-abcdefghij",
     }
-    spans = make_spans(2, **said)
+    spans = make_spans(2, ParentCommand("Command(update={'messages': ['my-own-words']})"), **said)
     assert send(f"http://127.0.0.1:{collector.http}", spans)
     until_stored(database, span_ids(spans))
     [(attributes,)] = database.fetch("SELECT attributes::text FROM agent_events WHERE name LIKE 'chat%'")
-    assert "my-own-words" not in attributes
+    [(rows,)] = database.fetch("SELECT string_agg(row_to_json(e)::text, '') FROM agent_events e")
+    assert "ParentCommand" in rows
+    assert "my-own-words" not in rows
     assert "xoxb" not in attributes
     assert "gpt-4o" in attributes
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from spanpost.model.tasks import Task
 from spanpost.runtime import replay
 from spanpost.settings import load
@@ -25,6 +27,7 @@ def words(shown: Any) -> str:
     return "\n".join(map(words, shown)) if isinstance(shown, list) else ""
 
 
+@pytest.mark.slow
 def test_a_message_says_what_was_asked_and_what_came_of_it(clean_environment: Path) -> None:
     """With content each run is titled by what was asked and ends with its answer, where its telemetry has them; without
     it, it names the tools that were called, and says neither.

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import importlib
 import json
 import os
 import re
@@ -209,6 +210,17 @@ def test_a_tag_fits_its_commit(script: ModuleType) -> None:
             script.fits(tag, version)
     with pytest.raises(script.NotReleasable, match="give the part"):
         script.fits("v9.9", "9.9")
+
+
+def test_a_release_has_its_proofs(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A marked test without a recorded result stops a tagged release, which names it."""
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    made = importlib.import_module("reference.guarantees")
+    monkeypatch.setattr(made, "unproven", list)
+    script.is_proven()
+    monkeypatch.setattr(made, "unproven", lambda: ["tests/test_x.py::test_y: no recorded result"])
+    with pytest.raises(script.NotReleasable, match="test_y: no recorded result"):
+        script.is_proven()
 
 
 def test_the_workflow_publishes_what_the_command_built() -> None:

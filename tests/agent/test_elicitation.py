@@ -122,6 +122,7 @@ async def called(
         return str(result.structured_content["result"] if result.structured_content else result)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
 @pytest.mark.parametrize(
     ("answer", "result"), [("street", "street, 1"), ("garden nights: 3", "garden, 3"), ("decline rain", "decline")]
@@ -162,6 +163,7 @@ async def test_an_answer_that_does_not_fit_is_asked_again(pipeline: spanpost.Pip
     ]
 
 
+@pytest.mark.slow
 async def test_an_address_is_shown_and_never_opened(pipeline: spanpost.Pipeline) -> None:
     """A person sees the whole address, and agrees or declines to open it by hand."""
     answered, [row] = await answering(pipeline, called(Elicitation("hotel"), "pay"), "approve")

@@ -237,6 +237,7 @@ def test_a_redirect_does_not_take_the_token_along(emit: Emit, gateway: RunningGa
     assert not gateway.observations
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "environment", "says"),
     [

@@ -75,6 +75,7 @@ def test_the_gateways_answer_is_printed(gateway: Gateway) -> None:
     assert gateway.asked == [("/control/v1/hooks/codex?wait=7", "Bearer spt_x", b'{"a": 1}')]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("status", "body"),
     [(500, b"{}"), (404, b"nothing"), (200, b"no JSON"), (200, b"[]"), (200, b'"allow"'), (401, b'{"message": "no"}')],

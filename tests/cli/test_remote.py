@@ -273,6 +273,7 @@ async def call(gateway: Gateway, tool: str, allow_acts: bool = False, **said: An
     return gateway.seen[-1], answer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tool", "said", "path"),
     [

@@ -8,6 +8,8 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from spanpost.model.access_tokens import ACT, OF_CALLERS, OF_NO_TENANT, SCOPES
 from spanpost.store.memory_access_tokens import MemoryAccessTokens
 from tests.conftest import ROOT
@@ -89,6 +91,7 @@ def page() -> dict[str, set[str]]:
     return {asked: WORDS.get(said) or set(re.findall(r"`([^`]+)`", said)) for asked, said in rows}
 
 
+@pytest.mark.slow
 def test_each_scope_opens_what_the_page_says(gateway: Served) -> None:
     """Every request needs the scopes that the page names, accepts each of them, and refuses a token with all other
     scopes. The page has every route.

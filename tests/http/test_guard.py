@@ -363,6 +363,7 @@ def test_a_rebound_page_cannot_speak_as_a_trusted_proxy() -> None:
 TRUSTED = BEHIND.trusted_proxies
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("peer", "hops", "client"),
     [

@@ -97,6 +97,7 @@ def _rows(served: Served) -> tuple[Any, ...]:
     return served.gateway.pipeline.ask(store.counts()), set(store._tables.alerts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", GOOD)
 def test_a_good_request_is_answered(gateway: Served, path: str) -> None:
     """Each endpoint answers as documented, and every answer forbids content sniffing."""
@@ -217,6 +218,7 @@ def scrape(port: int, **headers: str) -> int:
     return int(answer.code)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("section", "cases"),
     [

@@ -221,6 +221,7 @@ async def test_a_slack_that_does_not_answer(api: Api, people: tuple[SlackPeople,
     assert "no answer" in found.reason
 
 
+@pytest.mark.slow
 async def test_resolvers(people: tuple[SlackPeople, Clock]) -> None:
     """A plugin's answer counts; a plugin that raises, hangs, answers badly or is missing admits nobody."""
     alice = Person(id="UALICE", team="T1", email="alice@acme.example")

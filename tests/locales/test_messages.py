@@ -9,6 +9,7 @@ from html import unescape
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
@@ -100,6 +101,7 @@ def known(task: Task) -> Task:
     return msgspec.structs.replace(hangul(task), approvals=asked, context_window_source=source, status=status)
 
 
+@pytest.mark.slow
 @thorough(20)
 @given(tasks, st.lists(tasks, max_size=2, unique_by=lambda t: t.uid), st.sampled_from(Style), st.booleans())
 def test_no_english_is_left_in_a_tasks_message(task: Task, children: list[Task], style: Style, is_moved: bool) -> None:

@@ -113,6 +113,7 @@ RUNS = sorted(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", RUNS)
 def test_any_order_and_repetition_comes_to_the_same(run: str) -> None:
     """Shuffled, repeated, in batches: the same tasks and the same reported checkpoints."""

@@ -88,6 +88,7 @@ def anything(draw: st.DrawFn) -> Observation:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.proves("one-bad-span", "changing-types")
 @thorough(300)
 @given(anything())
@@ -107,6 +108,7 @@ def test_read_answers_whatever_the_attributes_hold(observation: Observation) -> 
             assert all(type(figure) is int and figure >= 0 for figure in figures if figure is not None)
 
 
+@pytest.mark.slow
 @thorough(300)
 @given(anything())
 def test_no_rule_raises(observation: Observation) -> None:

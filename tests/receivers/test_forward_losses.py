@@ -69,6 +69,7 @@ def expected(calls: int) -> Counter[str]:
     return Counter([f"chat {number}" for number in range(calls)] + ["invoke_agent ann"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("calls", "size"), [(300, 60_000), (1500, 8_000)])
 def test_large_spans_arrive_over_grpc_with_its_default_limit(attach: Attach, calls: int, size: int) -> None:
     """Spans that a batch would make larger than the 4 MiB of gRPC arrive, each once, and none is counted as lost."""

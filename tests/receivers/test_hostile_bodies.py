@@ -218,6 +218,7 @@ def test_encodings_cost_what_their_bytes_allow(name: str) -> None:
         assert calls.count <= len(raw) // 4 + 20_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["spans with ids and times", "empty resources", "no span is a message", "JSON: spans with ids and times"]
 )

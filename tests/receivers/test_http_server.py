@@ -138,6 +138,7 @@ async def test_endless_headers_are_refused(server: Served, endless: bytes) -> No
     assert server.endpoint.interaction_store.batches == []
 
 
+@pytest.mark.slow
 @pytest.mark.proves("one-bad-span", "smuggling")
 @pytest.mark.parametrize(
     "request_",
@@ -166,6 +167,7 @@ async def test_requests_that_could_be_read_in_two_ways_are_refused(server: Serve
     assert server.endpoint.interaction_store.batches == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", [None, 10, 200, 300])
 @pytest.mark.parametrize("is_chunked", [False, True])
 async def test_an_upgrade_is_not_followed(server: Served, cut: int | None, is_chunked: bool) -> None:

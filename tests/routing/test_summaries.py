@@ -111,6 +111,7 @@ def test_a_summary_is_of_its_routes_tenant() -> None:
     assert of == ["acme", "house", "house", "house"]
 
 
+@pytest.mark.slow
 @thorough(30)
 @given(st.lists(any_tasks, max_size=6, unique_by=lambda t: t.uid))
 def test_what_is_ordered_comes_back_whole(tasks: list) -> None:

@@ -163,6 +163,7 @@ def with_login(dsn: str, user: str, password: str) -> str:
     return f"postgresql://{user}:{password}@{dsn.rpartition('@')[2]}"
 
 
+@pytest.mark.slow
 def test_the_database_password_and_user_are_replaced(dsn: str, clean_environment: Path) -> None:
     """A gateway goes on with a new password, then with a new user, and keeps no connection of the old one; a login that
     the database refuses changes nothing, nor does another database.

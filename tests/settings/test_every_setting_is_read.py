@@ -27,6 +27,7 @@ Model: TypeAlias = type[BaseModel]
 Models: TypeAlias = dict[str, set[Model]]
 
 
+@pytest.mark.slow
 def test_every_setting_is_read() -> None:
     """Each field of each section, and of the tables in it, is read outside of validators, from an expression that can
     be of its section: a field `port` of one section is not read because another's is.

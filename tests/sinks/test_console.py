@@ -136,6 +136,7 @@ def test_markup_is_literal():
     assert "[bold red]x[/] [/nonsense]" in drawn(render.card(a_task(name="[bold red]x[/] [/nonsense]")))
 
 
+@pytest.mark.slow
 @thorough(80)
 @given(tasks, st.lists(tasks, max_size=3), st.lists(checkpoints, max_size=3), st.integers(20, 120))
 def test_any_task_is_drawn_and_steers_nothing(task, children, lines, width):

@@ -163,6 +163,7 @@ def test_the_rows_keep_what_a_sink_hides():
     assert compiled((SinkRule(pattern=BY_SINK),), scans=True).of(plain) == plain
 
 
+@pytest.mark.slow
 async def test_no_sink_shows_what_is_hidden(capsys):
     """The genuine sinks, opened by the settings with rules of sink and route, show none of the words."""
     pytest.importorskip("spanpost_webhook", reason="plugins/spanpost-webhook is not installed")

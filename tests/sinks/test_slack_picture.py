@@ -6,6 +6,7 @@ import re
 from html.parser import HTMLParser
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -98,6 +99,7 @@ def _plain(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
+@pytest.mark.slow
 @thorough(60)
 @given(tasks, st.lists(tasks, max_size=6, unique_by=lambda t: t.uid), checkpoints, st.sampled_from(Style))
 def test_a_picture_says_what_the_message_says_and_runs_nothing(

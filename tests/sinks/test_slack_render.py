@@ -58,6 +58,7 @@ slack_styles = st.builds(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.proves("literal", "mrkdwn", "bidi", "long-text")
 @thorough(80)
 @given(tasks, st.lists(tasks, max_size=25, unique_by=lambda t: t.uid), st.sampled_from(Style), slack_styles)
@@ -91,6 +92,7 @@ def test_any_reply_is_valid_within_limits_and_literal(task, checkpoint, is_root,
     )
 
 
+@pytest.mark.slow
 @pytest.mark.proves("literal", "mrkdwn", "long-text")
 @pytest.mark.parametrize("style", Style)
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))

@@ -56,6 +56,7 @@ def of(content: Digest | Board) -> Summary:
     return Summary(id=UUID(int=1), key="summary|1", content=content)
 
 
+@pytest.mark.slow
 @thorough(20)
 @given(few, few, counts, counts, st.sampled_from(Style), slack_styles)
 def test_any_summary_is_valid_within_limits_and_literal(
@@ -78,6 +79,7 @@ def test_any_summary_is_valid_within_limits_and_literal(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 def test_hostile_text_in_every_line(text: str) -> None:
     """Twenty tasks of the same hostile text still fit."""
@@ -87,6 +89,7 @@ def test_hostile_text_in_every_line(text: str) -> None:
         check(draw(of(Board(route="r", tasks=tuple(made), more=9, living={"working": 29})), key="k", style=style))
 
 
+@pytest.mark.slow
 @thorough(20)
 @given(few, few, counts, counts, st.sampled_from(Style))
 def test_no_english_is_left_in_a_summary(

@@ -64,6 +64,7 @@ async def test_it_is_a_sink(slack, check):
     assert {asked.became for asked in slack.asked} <= {"ok", "thread_not_found"}
 
 
+@pytest.mark.slow
 @pytest.mark.proves("in-doubt", "slack-answer-lost")
 @pytest.mark.parametrize("method", ["chat.postMessage", "chat.update"])
 @pytest.mark.parametrize("fault", [f for f in Fault if f is not Fault.THROTTLE])

@@ -17,6 +17,7 @@ from spanpost.tasks.stall import StallRules
 from spanpost.testing.observed import a_run, started
 
 
+@pytest.mark.slow
 async def test_finished_traces_are_let_go_oldest_first() -> None:
     """After a thousand finished runs the newest tasks are kept, and nothing grows."""
     store = MemoryStore(keep=50)

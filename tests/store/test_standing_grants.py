@@ -283,6 +283,7 @@ async def used(play: Play) -> None:
     assert sum(one.used for one in mine) == by_rule
 
 
+@pytest.mark.slow
 @thorough(200)
 @given(st.lists(ACTIONS, max_size=25))
 def test_no_wrong_grant_in_memory(actions: list[tuple[Any, ...]]) -> None:

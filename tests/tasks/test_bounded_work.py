@@ -58,6 +58,7 @@ def root_span(number: int, parent: int, name: str, part: Part = Part.ENDED) -> O
     )
 
 
+@pytest.mark.slow
 @pytest.mark.proves("bounded-work")
 @pytest.mark.parametrize("is_root_first", [True, False], ids=["root first", "root last"])
 def test_the_thousandth_sub_agent_costs_what_the_tenth_cost(is_root_first: bool) -> None:

@@ -228,6 +228,7 @@ def test_a_compaction_that_is_said_late_takes_the_place_of_the_inferred_one() ->
     assert [c.ref for c in both if c.kind is Kind.COMPACTION] == ["inferred", "said"]
 
 
+@pytest.mark.slow
 def test_any_order_shows_the_same_use() -> None:
     """Use, window, its source and the forecast are the same for any order of a handful of calls."""
     calls = [a_call(1, 300), a_call(2, 400), a_call(3, 500, model="gpt-y"), a_call(4, 520), a_call(5, 600)]

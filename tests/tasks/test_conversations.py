@@ -48,6 +48,7 @@ def tasks_of(spans: list[Observation], conversations: Conversations = "one task"
     return store.tasks_now(TaskQuery(limit=1000))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_turns_are_runs_of_one_task_in_any_order(seed: int) -> None:
     """Forty turns, shuffled and partly repeated, are one task with the figures of all of them."""
@@ -93,6 +94,7 @@ class Measuring(Counting):
         super().put(key, record)
 
 
+@pytest.mark.slow
 def test_a_later_turn_costs_what_an_earlier_one_cost() -> None:
     """One more turn of a long conversation reads as many records, and writes as much, as one of a short one."""
     work = Measuring()

@@ -120,6 +120,7 @@ conversations = st.lists(st.tuples(st.integers(0, 2 * 10**6), st.integers(0, 600
 )
 
 
+@pytest.mark.slow
 @thorough(2000)
 @given(conversations, st.integers(-10, 3 * 10**6))
 @example([(1, 0, 0), (2, 1, 214), (3, 2, 0), (4, 3, 594), (5, 4, 0)], 595)

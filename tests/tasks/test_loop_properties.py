@@ -89,6 +89,7 @@ def findings(twin: Twin) -> list[object]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.proves("any-order", "random-orders")
 @by_seeds(60)
 def test_any_order_and_repetition_gives_the_same_findings(seed: int, order: int) -> None:
@@ -105,6 +106,7 @@ def test_no_order_reports_a_loop_twice(seed: int, order: int) -> None:
     assert len(twin.judged) == len(set(twin.judged))
 
 
+@pytest.mark.slow
 @by_seeds(60, (1034179601, 1142001901))
 def test_in_order_of_time_batches_of_any_size_report_the_same_loops(seed: int, order: int) -> None:
     """One call at a time, or all at once: the same loops are reported, with the same words and times."""

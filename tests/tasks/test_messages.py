@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from random import Random
 
+import pytest
+
 from tests.tasks.histories import history, resumptions
 from tests.tasks.posting import LIMITED_LOG, posted
 from tests.tasks.test_property import HISTORIES
 from tests.thorough import by_seeds
 
 
+@pytest.mark.slow
 @by_seeds(
     max(50, HISTORIES // 4),
     (1518, 0),  # what torn histories used to leave standing
@@ -38,6 +41,7 @@ def test_where_few_checkpoints_are_posted_none_is_posted_without_its_message(see
         assert posted(batch, Random(order), LIMITED_LOG).far.wrongs == []
 
 
+@pytest.mark.slow
 def test_histories_end_messages() -> None:
     """The random histories hold many messages that end."""
     ended = 0

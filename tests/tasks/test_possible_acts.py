@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,6 +25,7 @@ def act(verb: Verb, task: Task, option: str = "") -> Intervention:
     )
 
 
+@pytest.mark.slow
 @given(tasks)
 def test_what_is_offered_of_a_task_stands(task: Task) -> None:
     """Each act that is offered on any task is accepted; decisions and starts are not offered."""

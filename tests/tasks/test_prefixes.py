@@ -43,6 +43,7 @@ def test_nothing_is_taken_back(run: str) -> None:
     assert [line for line in said.taken_back if not line.endswith(KNOWN.get(run, ("nothing",)))] == []
 
 
+@pytest.mark.slow
 @by_seeds(
     60,
     (5088, 5088),  # a run that ended with an open question, before the next turn
@@ -57,6 +58,7 @@ def test_no_prefix_of_a_live_history_says_what_a_later_one_takes_back(seed: int,
     assert said.taken_back == []
 
 
+@pytest.mark.slow
 @by_seeds(60)
 def test_no_prefix_of_ends_says_what_a_later_one_takes_back(seed: int, order: int) -> None:
     """The same of spans that are known when they end, while the agents above them are at work."""
@@ -66,6 +68,7 @@ def test_no_prefix_of_ends_says_what_a_later_one_takes_back(seed: int, order: in
     assert said.taken_back == []
 
 
+@pytest.mark.slow
 def test_the_lives_hold_what_the_property_is_about() -> None:
     """The random lives hold each kind of checkpoint, sub-agents, later turns, and each way to end."""
     kinds: Counter[str] = Counter()

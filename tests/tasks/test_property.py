@@ -23,6 +23,7 @@ from tests.thorough import IS_THOROUGH, by_seeds
 HISTORIES = int(os.environ.get("SPANPOST_HISTORIES") or ("1000" if IS_THOROUGH else "100"))
 
 
+@pytest.mark.slow
 @pytest.mark.proves("each-call-once", "random-orders")
 @pytest.mark.proves("any-order", "random-orders", "out-of-order")
 @by_seeds(
@@ -56,6 +57,7 @@ def test_what_is_deeper_than_is_followed_comes_to_the_same_in_any_order(seed: in
     assert compared(deep(Random(seed)), Random(order)) == []
 
 
+@pytest.mark.slow
 @pytest.mark.proves("any-order", "random-orders")
 @by_seeds(
     max(60, HISTORIES // 2),
@@ -82,6 +84,7 @@ def test_torn_histories_come_to_what_the_oracle_makes_of_them(seed: int, order: 
     assert compared(torn(Random(seed)), Random(order), ROUTED) == []
 
 
+@pytest.mark.slow
 @by_seeds(
     max(40, HISTORIES // 10),
     (5120, 120),  # an agent below another's tool call, whose request is known last
@@ -119,6 +122,7 @@ def test_no_order_reports_a_judged_checkpoint_twice(seed: int, order: int) -> No
     assert len(mixed.judged) == len(set(mixed.judged))
 
 
+@pytest.mark.slow
 @pytest.mark.proves("counters", "random-orders")
 @by_seeds(HISTORIES)
 def test_counters_grow_by_the_oracle_s_figures(seed: int, order: int) -> None:

@@ -30,6 +30,7 @@ def the_rules() -> FoldRules:
     return msgspec.structs.replace(rules_of(load()), routes=Routes(), stall_rules=NO_STALL, launches=Launches())
 
 
+@pytest.mark.slow
 @pytest.mark.proves("captures", "random-orders")
 @pytest.mark.usefixtures("clean_environment")
 @pytest.mark.parametrize("run", RUNS)

@@ -13,6 +13,7 @@ from tests.tasks import recorded_runs as rec
 WORDS: dict[str, dict[str, list[str]]] = json.loads((rec.COMMITTED / "words.json").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.proves("captures")
 @pytest.mark.parametrize("run", sorted(WORDS))
 def test_no_word_becomes_wrong(run: str, clean_environment: object) -> None:

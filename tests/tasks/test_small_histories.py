@@ -64,6 +64,7 @@ PAUSED = Reading(act=Act(verb=str(Verb.PAUSE), by="eve", seen_ns=BASE))
 FAILED = Reading(reports=EventReport.ERROR, failure=Failure(type="KeyError", message="k"), occurrence="KeyError k")
 
 
+@pytest.mark.slow
 @pytest.mark.proves("any-order", "random-orders")
 @pytest.mark.parametrize(
     ("history", "sentence"),

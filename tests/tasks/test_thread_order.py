@@ -69,6 +69,7 @@ def _thread(batches: Iterator[list[Observation]], after: timedelta) -> dict[str,
     return lines
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [timedelta(0), timedelta(seconds=5)], ids=["at once", "after 5 s"])
 @pytest.mark.parametrize("form", ["live", "final"])
 def test_the_cause_stands_above_the_end(form: str, after: timedelta) -> None:

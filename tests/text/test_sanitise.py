@@ -182,6 +182,7 @@ def test_a_safe_address_is_itself():
     assert link("https://example.com/a?b=1&c=2#d") == "https://example.com/a?b=1&c=2#d"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "seed",
     [

@@ -40,6 +40,7 @@ def test_realistic_secrets_are_found(source, seed):
     assert share >= 0.98, left
 
 
+@pytest.mark.slow
 def test_ordinary_texts_are_left_alone():
     """At most 2 of 1,000 ordinary texts of recordings, docs, logs and packages are changed."""
     texts = [
@@ -54,6 +55,7 @@ def test_ordinary_texts_are_left_alone():
     assert len(touched) <= 2 * len(texts) / 1_000, touched
 
 
+@pytest.mark.slow
 def test_the_published_figures_are_measured():
     """The page of the reference and the guide show what the script measures, and at most 2 false alarms of 1,000."""
     published = json.loads(MEASURED.read_text())

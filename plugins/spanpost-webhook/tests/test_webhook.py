@@ -218,6 +218,7 @@ async def test_what_may_have_arrived_is_posted_again():
     await sink.close()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("settings_alone")
 async def test_a_lost_answer_loses_no_checkpoint():
     """With a real pipeline and a receiver that disconnects, fails and throttles, each checkpoint arrives

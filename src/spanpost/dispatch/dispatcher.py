@@ -14,9 +14,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -37,6 +36,7 @@ from spanpost.model.recorded import Recorded
 from spanpost.routing.retries import Policy, decide
 from spanpost.sinks.redaction import DeliveryCarrier
 from spanpost.store.protocols import Outbox, Recorder
+from spanpost.store.steady_clock import steady_now, uptime
 from spanpost.text.sanitise import line
 
 log = logging.getLogger("spanpost.dispatcher")
@@ -76,21 +76,8 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
         return cls(timeout=timeout.total_seconds(), margin=timeout.total_seconds() / 6)
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 async def _ignore(recorded: Recorded) -> None:
     pass
-
-
-def _uptime() -> float:
-    """Return seconds of a clock that never goes back.
-
-    It includes the time that the machine slept, where the system knows it.
-    """
-    clock = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.monotonic() if clock is None else time.clock_gettime(clock)
 
 
 class Dispatcher:
@@ -102,13 +89,13 @@ class Dispatcher:
         recorder: Recorder,
         sinks: Mapping[str, DeliveryCarrier],
         policy: Policy | None = None,
-        clock: Callable[[], datetime] = _now,
+        clock: Callable[[], datetime] = steady_now,
         *,
         pace: Pace | None = None,
         watch: DispatcherMetrics | None = None,
         publish: Callable[[Recorded], Awaitable[None]] = _ignore,
         jitter: Callable[[], float] = random.random,
-        monotonic: Callable[[], float] = _uptime,
+        monotonic: Callable[[], float] = uptime,
     ) -> None:
         self._outbox = outbox
         self._recorder = recorder
@@ -372,7 +359,10 @@ class Dispatcher:
         if delivery.is_unknown:
             # Reconciling has its own deadline: the age of the delivery when it was sent does not shorten it.
             attempt, since = delivery.lookups + 1, max(delivery.sent_at or since, since)
-        outcome = decide(error, attempt, since, self._clock(), self._jitter(), self._policy, delivery.drawn)
+        now = self._clock()
+        if delivery.claimed_at is not None:  # its age by the store's clock: ours may be wrong
+            since += now - delivery.claimed_at
+        outcome = decide(error, attempt, since, now, self._jitter(), self._policy, delivery.drawn)
         if isinstance(error, DeliveryRefused) and outcome.closes:
             self._reports.refused(delivery.sink, outcome.closes[0], error)
         return outcome

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -35,6 +35,7 @@ from spanpost.store import alert_rows, delivery_rows, launch_order_rows, orderin
 from spanpost.store import rate_limit_rows as bucket_rows
 from spanpost.store.delivery_rows import COLUMNS
 from spanpost.store.rows import CHECKPOINT_COLUMNS, checkpoint_of, task_of
+from spanpost.store.steady_clock import steady_now
 from spanpost.tasks.stall import now_shown
 
 _NONE = UUID(int=0)
@@ -344,7 +345,7 @@ async def finish(
     is_paced = False
     # This outcome was recorded before and only the commit's answer was lost: do not count it twice.
     is_repeat = entry is not None and delivery_states.is_same_claim(entry, delivery) and not is_held
-    wait = delivery_states.wait_of(outcome, datetime.now(UTC))
+    wait = delivery_states.wait_of(outcome, steady_now())
     if (
         not is_repeat
         and (is_troubled or not rate_limiting.is_plain(outcome))

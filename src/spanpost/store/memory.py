@@ -33,6 +33,7 @@ from spanpost.store.memory_reader import MemoryReader
 from spanpost.store.memory_sessions import MemorySessions
 from spanpost.store.memory_tables import MemoryTables, own_domains_of
 from spanpost.store.memory_tenant_totals import MemoryTenantTotals
+from spanpost.store.steady_clock import steady_now
 from spanpost.tasks import batches, durations, provider_limits
 from spanpost.tasks.chains import NEXT
 from spanpost.tasks.evaluations import any_evaluated
@@ -57,7 +58,7 @@ class MemoryStore:
         self,
         rules: FoldRules | None = None,
         *,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], datetime] = steady_now,
         lease: timedelta = timedelta(seconds=60),
         remember: int = 200_000,
         keep: int | None = 2_000,

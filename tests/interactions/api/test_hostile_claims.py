@@ -106,6 +106,7 @@ async def log_in(oidc: Oidc) -> frozenset[str]:
     return person.roles
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE)
 async def test_a_hostile_token_logs_nobody_in(name: str) -> None:
     """The provider's answer holds a hostile token: the login is refused, while the same one well-formed passes."""

@@ -325,6 +325,7 @@ async def test_what_is_kept_is_read_once_in_a_while() -> None:
     assert lookups == [2]
 
 
+@pytest.mark.slow
 def test_a_cookie_is_nothing_after_logging_out(app: Served) -> None:
     """A copied cookie is invalid after the logout and its stream ends; another session continues."""
     client, _ = logged_in(app)
@@ -350,6 +351,7 @@ def test_a_short_secret_is_refused(provider: Provider, secret: str) -> None:
     assert load(oidc={**given, "session_secret": "x" * 32}).oidc is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("header", ["x-forwarded-for", "forwarded", "via", "cf-connecting-ip", "x-request-id"])
 def test_this_machines_token_reads_and_a_proxy_of_it_does_not(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch, header: str

@@ -155,6 +155,7 @@ FORGED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("forge", FORGED.values(), ids=FORGED)
 async def test_a_token_that_the_provider_did_not_sign(provider: Provider, forge: Any) -> None:
     """Any token without a signature by one of the provider's keys is refused."""
@@ -182,6 +183,7 @@ NOT_FOR_US = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lies", NOT_FOR_US.values(), ids=NOT_FOR_US)
 async def test_a_token_that_is_not_for_this_login(provider: Provider, lies: dict[str, Any]) -> None:
     """A token that the provider signed for another client, login, time or issuer is refused."""
@@ -227,6 +229,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("given", "status", "word"), BROKEN.values(), ids=BROKEN)
 async def test_a_provider_that_is_broken(provider: Provider, given: dict[str, Any], status: int, word: str) -> None:
     """Any broken answer of a provider is a refusal that names the fault, and no error of ours."""

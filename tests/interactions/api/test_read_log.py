@@ -43,6 +43,7 @@ def reads(app: Served, **asked: Any) -> list[tuple[Any, ...]]:
     return sorted(tuple(one[name] for name in names) for one in answer.json()["items"])
 
 
+@pytest.mark.slow
 def test_each_route_that_shows_content_leaves_a_row(app: Served) -> None:
     """Two reads of an hour are one row with their number, the token and the task; a route that is in no list fails."""
     document = app.as_of("viewer").get("/api/openapi.json").json()

@@ -18,6 +18,7 @@ OPTIONS = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.needs("typescript")
 def test_types_of_the_scripts(tmp_path: Path) -> None:
     """Names, imports and numbers of arguments fit; a wrong one would fail only when somebody opens the page."""

@@ -120,6 +120,7 @@ async def test_odd_inputs_are_asked() -> None:
         await call.hang_up()
 
 
+@pytest.mark.slow
 async def test_clients_that_close_at_once_leave_nothing_open() -> None:
     """1,000 calls that hang up at once leave no open question, no place and no delivery; one prompt has few rows."""
     station = Station(most=2000)

@@ -182,6 +182,7 @@ def test_a_cell_over_tls_must_have_the_certificate(start: Start, tmp_path: Path,
         cell.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "response",
     [
@@ -210,6 +211,7 @@ def test_another_programs_page_answers_no_alert_and_no_agent(start: Start, red: 
     assert routed.ask("/control/v1/tasks/x", None)[0] == 503
 
 
+@pytest.mark.slow
 def test_a_cell_that_redirects_its_check_is_not_ready(start: Start, red: RawCell, blue: RawCell) -> None:
     """A login page behind a redirect is 200 and no gateway: it is not asked."""
     red.ready_status = b"302 Found"

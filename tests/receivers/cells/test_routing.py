@@ -141,6 +141,7 @@ def test_slack_is_routed_by_its_workspace(start: Start, red: RawCell, blue: RawC
 # --- what does not pass ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "framing",
     [

@@ -57,6 +57,7 @@ def _order(o: Observation) -> tuple[object, ...]:
     return (o.trace_id, o.span_id, o.part, o.index, o.ordinal, o.at_ns, repr(o.attributes))
 
 
+@pytest.mark.slow
 def test_every_captured_observation_comes_back_as_it_was(captured: list[Observation], cipher: JournalCipher) -> None:
     """What is read from a message equals what was written, for all captures of all frameworks."""
     assert len(captured) > 1000
