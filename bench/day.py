@@ -1,11 +1,12 @@
 """A day of an organisation on a simulated clock: what is stale, what waits, what is lost, and what it costs.
 
-    python bench/day.py [--tasks 100000] [--channels 1000] [--workspaces 1] [--seed 1]
+    python bench/day.py [--tasks 100000] [--channels 1000] [--workspaces 1] [--seed 1] [--share 1]
 
 `--tasks` are open at once at the peak. Tasks begin in the waves of office hours and take minutes to hours; they report
 steps and calls, ask people, fail tools, and end. Slack is down from 10:00 to 11:00. All gateways restart at 13:00,
 without waiting for their calls. A site of one task in twenty is cut off from 14:30 to 16:00, and sends all of that at
-once. Three gateways share the deliveries. After midnight nothing new happens, and the rest is delivered.
+once. Three gateways share the deliveries. After midnight nothing new happens, and the rest is delivered. `--share 0.02`
+has a fiftieth of the tasks and of Slack's rates: the same queues, in a fiftieth of the time.
 
 It ends with 1 if something was lost or shown twice, or if a message does not show the last state of its task.
 """
@@ -23,10 +24,11 @@ import time
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from dataclasses import asdict
 from itertools import accumulate
 from typing import Any, NamedTuple
 
-from day_world import MIDNIGHT, SimulatedLoop, World
+from day_world import MIDNIGHT, World
 from options import parse
 from table import tell
 
@@ -35,8 +37,10 @@ from spanpost.model.observations import Observation
 from spanpost.model.queries import TaskQuery
 from spanpost.routing.planned import mark_of
 from spanpost.sinks.slack import render
+from spanpost.sinks.slack.rates import Rates
 from spanpost.testing import observed
 from spanpost.testing.observed import an_event, ended, started
+from spanpost.testing.simulated import SimulatedLoop
 
 HOUR = 3600.0
 DOWN = 10 * HOUR, 11 * HOUR
@@ -234,16 +238,19 @@ def percentile(ages: list[float], share: float) -> float:
 
 
 def simulate(
-    *, tasks: int, channels: int, workspaces: int = 1, seed: int = 1, most: float = 0.0
+    *, tasks: int, channels: int, workspaces: int = 1, seed: int = 1, most: float = 0.0, share: float = 1.0
 ) -> tuple[World, dict[str, Any]]:
-    """Simulate a day; return the world after it, and its figures."""
+    """Simulate a day; return the world after it, and its figures. `share`: of the tasks and of all rate limits."""
     began, observed.BEGAN = observed.BEGAN, int(MIDNIGHT.timestamp()) * 10**9
     loop = SimulatedLoop()
     cpu = time.process_time()
     try:
-        plans = planned(tasks, channels, seed)
+        plans = planned(int(tasks * share), channels, seed)
         events = events_of(plans, seed)
-        world = World(loop, channels=channels, workspaces=workspaces, gateways=GATEWAYS, seed=seed, down=DOWN)
+        rates = Rates(**{name: per_minute * share for name, per_minute in asdict(Rates()).items()})
+        world = World(
+            loop, channels=channels, workspaces=workspaces, gateways=GATEWAYS, seed=seed, down=DOWN, rates=rates
+        )
         samples = loop.run_until_complete(live(world, plans, events, most))
     finally:
         loop.close()
@@ -270,7 +277,7 @@ def simulate(
     }
 
 
-def told(figures: dict[str, Any]) -> None:
+def report(figures: dict[str, Any]) -> None:
     """Print the figures of a day."""
     by_kind: defaultdict[str, list[float]] = defaultdict(list)
     by_hour: defaultdict[int, list[float]] = defaultdict(list)
@@ -316,15 +323,16 @@ def main() -> None:
     parser.add_argument("--channels", type=int, default=1_000)
     parser.add_argument("--workspaces", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--share", type=float, default=1.0, help="of the tasks and of all rate limits: the same queues")
     parser.add_argument("--log", action="store_true", help="print the gateways' log as well")
     parser.add_argument("--rest", type=float, default=240.0, help="hours after midnight in which the rest is delivered")
     asked = parse(parser, {"tasks": 200, "channels": 10})
     logging.getLogger("spanpost").setLevel(logging.INFO if asked.log else logging.CRITICAL)
     _, figures = simulate(
         tasks=asked.tasks, channels=asked.channels, workspaces=asked.workspaces, seed=asked.seed,
-        most=asked.rest * HOUR,
+        most=asked.rest * HOUR, share=asked.share,
     )  # fmt: skip
-    told(figures)
+    report(figures)
     if wrong := list(_wrong(figures)):
         sys.exit("; ".join(wrong))
 

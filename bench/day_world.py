@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-import selectors
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import msgspec
 
@@ -28,10 +26,12 @@ from spanpost.routing.routes import Route, Routes
 from spanpost.runtime.assembly import rules_of
 from spanpost.settings import load
 from spanpost.sinks.slack.calls import Response, SlackRequest
+from spanpost.sinks.slack.rates import Rates
 from spanpost.sinks.slack.sink import SlackSink, Space
 from spanpost.store.memory import MemoryStore
 from spanpost.testing.fake_slack import TIERS, TOKEN, Tiers, Workspace
 from spanpost.testing.fake_slack.rules import SlackError
+from spanpost.testing.simulated import SimulatedLoop
 
 #: Midnight of the simulated day.
 MIDNIGHT = datetime(2026, 1, 5, tzinfo=UTC)
@@ -39,31 +39,6 @@ MIDNIGHT = datetime(2026, 1, 5, tzinfo=UTC)
 LATENCY = 0.08, 0.4
 #: One post of so many has its effect, and its answer is lost.
 LOST = 2_000
-
-
-class SimulatedLoop(asyncio.SelectorEventLoop):
-    """An event loop that never waits: when nothing is ready, its clock jumps to the next timer."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        super().__init__(_Jumping(self))
-
-    def time(self) -> float:
-        return self.seconds
-
-
-class _Jumping(selectors.DefaultSelector):  # type: ignore[valid-type, misc]  # an alias that depends on the system
-    """A selector that moves the loop's clock in place of waiting."""
-
-    def __init__(self, loop: SimulatedLoop) -> None:
-        super().__init__()
-        self._loop = loop
-
-    def select(self, timeout: float | None = None) -> Any:
-        if timeout is None:
-            raise RuntimeError("every task waits, and no timer is set")
-        self._loop.seconds += max(timeout, 0.0)
-        return super().select(0)
 
 
 class Clock:
@@ -188,6 +163,7 @@ class World:
         gateways: int,
         seed: int,
         down: tuple[float, float],
+        rates: Rates,
     ) -> None:
         self.clock = clock = Clock(loop)
         self.dice = random.Random(seed)
@@ -205,7 +181,7 @@ class World:
             msgspec.structs.replace(rules, routes=routes), clock=clock, keep=None, jitter=self.dice.random
         )
         self.seen = Seen(clock)
-        self._gateways = gateways
+        self._gateways, self._rates = gateways, rates
         self.dispatchers: list[Dispatcher] = []
         self._is_up = asyncio.Event()
         self.batches = self.observations = 0
@@ -214,7 +190,7 @@ class World:
         """Start all gateways, as new processes: they remember nothing."""
         for _ in range(self._gateways):
             own, *others = (
-                Space(name, slack, next(iter(slack.workspace.channels), "#agents"))
+                Space(name, slack, next(iter(slack.workspace.channels), "#agents"), self._rates)
                 for name, slack in self.slacks.items()
             )
             sink = SlackSink(own=own, others=others, clock=self.clock.unix)

@@ -1,13 +1,13 @@
 """Cost of a claim while thousands of ordering keys wait behind a rate limit, beside a bare SKIP LOCKED
 query.
 
-    python bench/deliveries.py [--ordering-keys 50 500 5000 50000] [--rounds 200] [--system]
+    python bench/deliveries.py [--ordering-keys 50 500 5000 50000] [--channels 20] [--rounds 200] [--system] [--plans]
 
 Waiting edits that a rate limit blocks for an hour, and beside them: nothing else (closed), or posts that are
 free (open). Then no limit is closed: a recording puts states that wait already, and a round of the
 dispatcher claims and settles what is due. Figures are ratios to `SELECT ... ORDER BY rank, due_at LIMIT 8
 FOR UPDATE SKIP LOCKED` of the same rows, in a transaction and with an index of its own. Rounds alternate;
-each figure is the median.
+each figure is the median. `--plans` prints how the server finds what waits, what a claim takes.
 """
 
 from __future__ import annotations
@@ -28,15 +28,13 @@ from spanpost.model.deliveries import Mode, RateLimit, Receipt, SinkCall
 from spanpost.model.outcomes import RetryAt
 from spanpost.routing.planned import PlannedDelivery
 from spanpost.routing.routes import Routes
-from spanpost.store import ordering_key_rows, outbox
+from spanpost.store import claims, ordering_key_rows, outbox
 from spanpost.store.postgres import PostgresStore
 from spanpost.store.sql.schema import upgrade
 from spanpost.tasks.folded import FoldRules
 from spanpost.testing.observed import started
 
 SINK = "console"
-#: Ordering keys that are cloned: as many channels of a workspace.
-CHANNELS = 20
 #: States that one recording puts, and deliveries that one round of the dispatcher carries.
 PUT, SENT = 50, 20
 
@@ -73,7 +71,7 @@ async def timed(work: Callable[[], Awaitable[Any]]) -> float:
     return (time.perf_counter() - began) * 1e3
 
 
-async def measure(dsn: str, ordering_keys: int, rounds: int) -> dict[str, float]:
+async def measure(dsn: str, ordering_keys: int, channels: int, rounds: int) -> dict[str, float]:
     """Return medians in milliseconds."""
     store = PostgresStore(dsn, rules=FoldRules(routes=Routes(sinks=(SINK,))), pool_size=2)
     await store.open()
@@ -87,8 +85,8 @@ async def measure(dsn: str, ordering_keys: int, rounds: int) -> dict[str, float]
     far = RetryAt(at=datetime.now(UTC) + timedelta(hours=1), reason="ratelimited", closes=("edits",))
     [planned] = await store.outbox.claim([SINK], 1, lambda *_: ())
     await store.outbox.finish(planned, far)
-    await connection.execute(CLONE, ordering_keys, CHANNELS)
-    await connection.execute(CLONE_DELIVERIES, ordering_keys, CHANNELS)
+    await connection.execute(CLONE, ordering_keys, channels)
+    await connection.execute(CLONE_DELIVERIES, ordering_keys, channels)
     await connection.execute("CREATE INDEX IF NOT EXISTS bare ON ordering_keys (rank, due_at) WHERE due_at IS NOT NULL")
     await connection.execute("ANALYZE ordering_keys")
     await connection.execute("ANALYZE deliveries")
@@ -115,7 +113,7 @@ async def measure(dsn: str, ordering_keys: int, rounds: int) -> dict[str, float]
     async def put() -> None:
         async with connection.transaction():
             await outbox.put(
-                connection, [_state(uid, f"clone {i}", CHANNELS) for i in range(1, min(ordering_keys, PUT) + 1)], []
+                connection, [_state(uid, f"clone {i}", channels) for i in range(1, min(ordering_keys, PUT) + 1)], []
             )
 
     async def claim_and_ack() -> None:
@@ -139,21 +137,43 @@ async def measure(dsn: str, ordering_keys: int, rounds: int) -> dict[str, float]
     return {name: statistics.median(found) for name, found in took.items()}
 
 
-async def main(dsn: str, sizes: Sequence[int], rounds: int) -> None:
+async def plans(dsn: str, channels: int) -> None:
+    """Print the plans of the queries of a round, at the size that was measured last."""
+    connection = await asyncpg.connect(dsn)
+    addresses = [f"C{n}" for n in range(min(channels, (8 + claims.SPARE) * claims.WIDER))]
+    most = len(addresses)
+    many = ([SINK] * most, addresses, ["edit"] * most, [3] * most, [8 + claims.SPARE] * most)
+    asked: dict[str, tuple[str, tuple[Any, ...]]] = {
+        "which sorts of call wait (claim and wake-up)": (claims._SORTS, ()),
+        "the best of each sort (claim)": (claims._PICK, (*many, datetime.now(UTC), 8 + claims.SPARE)),
+        "the next timer (wake-up)": ("SELECT min(at) FROM timers", ()),
+    }
+    for name, (query, given) in asked.items():
+        print(f"\n{name}:")
+        for row in await connection.fetch(f"EXPLAIN (ANALYZE, BUFFERS, COSTS OFF) {query}", *given):
+            print(f"    {row[0]}")
+    await connection.close()
+
+
+async def main(dsn: str, sizes: Sequence[int], channels: int, rounds: int, *, shows_plans: bool) -> None:
     """Measure and print each size."""
     await upgrade(dsn)
     for ordering_keys in sizes:
-        found = await measure(dsn, ordering_keys, rounds)
+        found = await measure(dsn, ordering_keys, channels, rounds)
         base = found["bare pick"]
         ratios = ", ".join(f"{name} {ms:.2f} ms ({ms / base:.1f})" for name, ms in found.items())
-        print(f"{ordering_keys:6} ordering keys in {CHANNELS} channels: {ratios}")
+        print(f"{ordering_keys:6} ordering keys in {channels} channels: {ratios}")
+    if shows_plans:
+        await plans(dsn, channels)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ordering-keys", type=int, nargs="+", default=[50, 500, 5_000, 50_000])
+    parser.add_argument("--channels", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument("--plans", action="store_true", help="print the plans of the queries of the last size")
     parser.add_argument("--system", action="store_true", help="the system's PostgreSQL, not the embedded one")
     asked = parse(parser, {"ordering_keys": [50], "rounds": 5})
     with postgres(asked) as server:
-        asyncio.run(main(server, asked.ordering_keys, asked.rounds))
+        asyncio.run(main(server, asked.ordering_keys, asked.channels, asked.rounds, shows_plans=asked.plans))

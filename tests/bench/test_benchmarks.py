@@ -20,7 +20,7 @@ PARTS = {
     "otelcol": ("collector",),
 }  # fmt: skip
 #: Modules that benchmarks share.
-SHARED = {"loads", "loop_runs", "options", "table"}
+SHARED = {"day_world", "loads", "loop_runs", "options", "table"}
 NAMES = sorted(path.stem for path in (ROOT / "bench").glob("*.py") if path.stem not in SHARED)
 
 pytestmark = pytest.mark.slow

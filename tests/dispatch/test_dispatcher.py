@@ -6,6 +6,7 @@ import asyncio
 import logging
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -33,6 +34,7 @@ from spanpost.store.memory import MemoryStore
 from spanpost.tasks.folded import FoldRules
 from spanpost.testing.exercise_store import steps
 from spanpost.testing.nouns import a_checkpoint, a_delivery, a_task
+from spanpost.testing.simulated import SimulatedLoop
 
 
 def now() -> datetime:
@@ -742,3 +744,64 @@ async def test_an_unknown_outcome_is_reconciled_step_by_step():
     assert rest != []
     assert all(d.message_receipt is not None and d.message_receipt.ref["ts"] == "7" for d in rest)
     assert {r.state for r in await store.outbox.deliveries()} == {"delivered"}
+
+
+def test_many_wake_ups_while_nothing_can_be_claimed_leave_the_database_at_rest() -> None:
+    """A round that claims nothing is followed by a pause of twice its duration, however often others wake it."""
+
+    class Slow(InteractionStore):
+        rounds = 0
+
+        async def claim(self, *given: object) -> list[Delivery]:
+            self.rounds += 1
+            await asyncio.sleep(0.05)
+            return []
+
+        async def due_in(self, *given: object) -> float | None:
+            return 3600.0
+
+    async def woken() -> int:
+        store = Slow()
+        dispatcher = Dispatcher(store, store, {"console": Window()})
+        dispatcher.start()
+        for number in range(10_000):
+            asyncio.get_running_loop().call_later(number / 1000, dispatcher.wake)
+        await asyncio.sleep(10)
+        await dispatcher.close()
+        return store.rounds
+
+    loop = SimulatedLoop()
+    try:
+        assert 60 <= loop.run_until_complete(woken()) <= 10 / 0.15 + 1
+    finally:
+        loop.close()
+
+
+@pytest.mark.parametrize("timeout", [0.0, 1.0])
+def test_drain_looks_once_more_when_its_time_is_over(timeout: float) -> None:
+    """What is delivered just before the time-out, or before `drain` begins, is not called unfinished because the last
+    look at a slow database ends after it.
+    """
+
+    class Slow(InteractionStore):
+        async def claim(self, *given: Any) -> list[Delivery]:
+            await asyncio.sleep(0.05)
+            return await super().claim(*given)
+
+    async def drained() -> tuple[bool, float]:
+        store, window = Slow(), Window()
+        window.gate = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        if timeout:
+            store.post(a_delivery())
+            loop.call_later(timeout - 0.02, window.gate.set)
+        is_done = await a_dispatcher(store, window).drain(timeout)
+        return is_done, loop.time()
+
+    loop = SimulatedLoop()
+    try:
+        is_done, took = loop.run_until_complete(drained())
+    finally:
+        loop.close()
+    assert is_done
+    assert took < timeout + 0.5

@@ -8,12 +8,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import pytest
 
-from spanpost.model.deliveries import RateLimit, SinkCall
+from spanpost.model.deliveries import RateLimit, SinkCall, unlimited
 from spanpost.model.outcomes import RetryAt
+from spanpost.routing.routes import Routes
 from spanpost.store import claims
 from spanpost.store.postgres import PostgresStore
 from spanpost.testing.exercise_pacing import BROKEN, limits, paced
@@ -128,6 +130,29 @@ async def test_what_waits_behind_a_closed_budget_costs_nothing(postgres_dsn: str
             pages += plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"]
         read.append(pages)
     assert read[1] < read[0] * 2 + 20
+
+
+async def test_of_many_channels_only_the_best_are_read(database: Any) -> None:
+    """With calls left in 300 channels a claim of two reads the ordering keys of 24: the most urgent, longest due."""
+    await database.execute(
+        "INSERT INTO ordering_keys (sink, ordering_key, due_at, rank, address, call) SELECT 'probe', 'key ' || i,"
+        " now() - interval '1 hour' - i * interval '1 s', CASE i WHEN 7 THEN 0 ELSE 5 END, 'C' || i, 'post'"
+        " FROM generate_series(1, 300) AS i"
+    )
+    asked: list[list[str]] = []
+
+    class Spy:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(database, name)
+
+        async def fetch(self, query: str, *given: Any) -> Any:
+            if query == claims._PICK:
+                asked.append(given[1])
+            return await database.fetch(query, *given)
+
+    async with database.transaction():
+        await claims.claim(Spy(), ["probe"], 2, uuid4(), timedelta(seconds=60), unlimited, Routes())
+    assert asked == [["C7", *(f"C{i}" for i in range(300, 277, -1))]]
 
 
 async def test_a_locked_ordering_key_is_skipped(postgres_dsn: str, database: Any) -> None:

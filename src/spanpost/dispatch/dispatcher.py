@@ -44,6 +44,9 @@ log = logging.getLogger("spanpost.dispatcher")
 
 #: Seconds that a cancelled task has to end.
 _CANCELLED = 0.2
+#: Seconds that the last round of `drain` may take beyond its time: what a slow database has delivered is not called
+#: unfinished.
+_LAST_LOOK = 0.4
 
 
 class Pace(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,6 +63,8 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     #: First and longest pause after a round that could not claim what was due (another dispatcher holds the
     #: ordering key).
     idle: tuple[float, float] = (0.02, 1.0)
+    #: Pause after a round that claimed nothing, in times of its duration.
+    rest: float = 2.0
     #: First and longest pause between attempts to reach a store that does not answer.
     outage: tuple[float, float] = (0.1, 5.0)
     #: Longest pause: other processes write too, and do not wake this one.
@@ -171,7 +176,7 @@ class Dispatcher:
             self._rounds.add(round_)
             round_.add_done_callback(self._rounds.discard)
             # Waited for and not cancelled, for the same reason as in `close`.
-            await asyncio.wait({round_}, timeout=max(deadline - loop.time(), 0.001))
+            await asyncio.wait({round_}, timeout=max(deadline - loop.time(), 0.0) + _LAST_LOOK)
             if not round_.done():
                 return False
             is_empty, wait = round_.result()
@@ -203,9 +208,13 @@ class Dispatcher:
 
     # --- rounds -------------------------------------------------------------------------------------------------
     async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
         while not self._closing:
+            began, rest = loop.time(), 0.0
             try:
                 wait = await self._round()
+                if wait > 0:
+                    rest = (loop.time() - began) * self._pace.rest
                 if self._outages:
                     log.info("the store is back after %d failed tries", self._outages)
                     self._outages = 0
@@ -214,7 +223,10 @@ class Dispatcher:
             except Exception as error:  # a bug in the store must not end all deliveries
                 self._reports.bug("store", error)
                 wait = self._outage()
+            ended = loop.time()
             await self._sleep(min(wait, self._pace.longest))
+            # Each recording wakes it: while a thousand channels wait for their limits, it would only look.
+            await asyncio.sleep(min(max(ended + rest - loop.time(), 0.0), self._pace.idle[1]))
 
     async def _sleep(self, seconds: float) -> None:
         if seconds <= 0:

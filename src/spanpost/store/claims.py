@@ -13,6 +13,7 @@ another transaction has locked are skipped.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -38,12 +39,11 @@ from spanpost.store.steady_clock import steady_now
 from spanpost.tasks.stall import now_shown
 
 _NONE = UUID(int=0)
-#: Ordering keys of a sort that are read beyond the calls left, because other transactions may have locked
-#: the first.
-SPARE = 4
+#: Ordering keys of a sort that are read beyond the calls left, and times as many of all sorts that are considered:
+#: other transactions may have locked the first.
+SPARE, WIDER = 4, 4
 
-#: The sorts of call that wait, each with when its first is due: a loose scan of the index over due ordering
-#: keys.
+#: The sorts of call that wait, each with when its first is due: a loose scan of the index of due ordering keys.
 _SORTS = """
 WITH RECURSIVE sort AS (
   (SELECT sink, address, call, rank, due_at FROM ordering_keys WHERE due_at IS NOT NULL
@@ -56,7 +56,7 @@ WITH RECURSIVE sort AS (
   ) AS following
 )
 SELECT sink, address, call, rank, due_at, clock_timestamp() AS now FROM sort"""
-_PICK = """
+_PICK = f"""
 WITH best AS MATERIALIZED (
   SELECT found.sink, found.ordering_key, found.rank, found.due_at
   FROM unnest($1::text[], $2::text[], $3::text[], $4::int2[], $5::int4[]) AS sort(sink, address, call, rank, most)
@@ -66,7 +66,7 @@ WITH best AS MATERIALIZED (
       AND l.due_at <= $6 AND (l.lease_until IS NULL OR l.lease_until <= $6)
     ORDER BY l.due_at LIMIT sort.most
   ) AS found
-  ORDER BY found.rank, found.due_at LIMIT $7 * 4
+  ORDER BY found.rank, found.due_at LIMIT $7 * {WIDER}
 )
 SELECT l.sink, l.ordering_key, l.rank, l.address, l.call, l.receipt::text, l.lease_until IS NOT NULL AS is_expired
 FROM best JOIN ordering_keys l USING (sink, ordering_key)
@@ -111,9 +111,11 @@ async def claim(
     left = [levels.left(limits[_at(sort)], is_urgent=sort["rank"] < URGENT) for sort in sorts]
     able = [(sort, count) for sort, count in zip(sorts, left, strict=True) if count > 0]
     in_turn = rate_limiting.in_turn([(sort["due_at"], limits[_at(sort)]) for sort, _ in able], known)
+    # The best ordering keys are of the sorts whose first is among as many best: a thousand channels are not read.
+    count = (limit + SPARE) * WIDER
+    best = heapq.nsmallest(count, (able[i] for i in in_turn), key=lambda one: (one[0]["rank"], one[0]["due_at"]))
     chosen = [
-        (sort["sink"], sort["address"], sort["call"], sort["rank"], min(count, limit) + SPARE)
-        for sort, count in (able[i] for i in in_turn)
+        (sort["sink"], sort["address"], sort["call"], sort["rank"], min(count, limit) + SPARE) for sort, count in best
     ]
     if not chosen:
         return [], []
