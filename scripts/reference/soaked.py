@@ -17,6 +17,7 @@ from reference.proofs import ROOT, TESTS, cell, folded, said
 RUNS = TESTS / "soaked.jsonl"
 #: Keys of a run that the section words itself.
 _WORDED = {"seed", "seconds", "took", "cores", "spans", "refused", "tasks", "questions"}
+_WORDED |= {"faults", "recovery", "memory", "database", "versions", "findings"}
 
 
 def runs() -> list[dict[str, Any]]:
@@ -127,20 +128,29 @@ def _by_kind(stated: dict[str, Any], published: list[dict[str, Any]], known: dic
 
 
 def _reasons(published: list[dict[str, Any]]) -> list[str]:
-    """Return what runs give reasons for, such as what the machine could not do: each entry whose values are texts."""
+    """Return what else runs say: reasons by name (what the machine could not do), figures by name, and notes."""
     listed: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    summed: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    notes: list[str] = []
     for run in published:
         for key, one in run.items():
-            if key != "versions" and isinstance(one, dict) and all(isinstance(why, str) for why in one.values()):
-                listed[key].update(f"{name}: {why or 'not possible'}" for name, why in one.items())
-    return [
-        "\n".join(
-            [f"**{key.replace('_', ' ').capitalize()}:**", ""]
-            + [f"- {cell(line)} ({_count(count, 'run')})" for line, count in sorted(lines.items())]
-        )
+            if key in _WORDED:
+                continue
+            if isinstance(one, list):
+                notes += [f"- seed {run['seed']}: {cell(str(note)[:400])}" for note in one]
+            for name, said_of in one.items() if isinstance(one, dict) else ():
+                if isinstance(said_of, str):
+                    listed[key][f"{name}: {said_of or 'not possible'}"] += 1
+                elif isinstance(said_of, int | float):
+                    summed[key][name] += said_of  # type: ignore[assignment]
+    parts = {
+        key: [f"- {cell(line)} ({_count(count, 'run')})" for line, count in sorted(lines.items())]
         for key, lines in listed.items()
-        if lines
-    ]
+    }
+    for key, figures in summed.items():
+        parts.setdefault(key, []).extend(f"- {cell(name)}: {number:,}" for name, number in sorted(figures.items()))
+    worded = ["\n".join([f"**{key.replace('_', ' ').capitalize()}:**", "", *lines]) for key, lines in parts.items()]
+    return [*worded, folded(f"{len(notes)} notes of runs", *notes)] if notes else worded
 
 
 def _listed(published: list[dict[str, Any]]) -> str:
