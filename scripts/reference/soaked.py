@@ -110,7 +110,7 @@ def _by_kind(stated: dict[str, Any], published: list[dict[str, Any]], known: dic
         "| fault | what it does | promise and fault that it tries | dealt | in runs | longest until the first 200 |",
         "|---|---|---|---|---|---|",
     ]
-    for name in sorted({*known, *(kind for run in published for kind in run.get("faults", {}))}):
+    for name in sorted({*known, *(kind for run in published for kind in run.get("faults", {}))}, key=str.casefold):
         fault = known.get(name)
         does = cell((fault.__doc__ or "").split("\n\n")[0]) if fault else "*The harness does not deal it any more.*"
         tries = f"[`{fault.tries[0]}`](#{fault.tries[0]}): {cell(said(stated, fault.tries[1]))}" if fault else ""
@@ -122,7 +122,8 @@ def _by_kind(stated: dict[str, Any], published: list[dict[str, Any]], known: dic
         )
     after = (
         "The time counts from the end of a fault until all gateways that it touched had answered 200. It has no "
-        "figure where a fault touches no gateway, or another fault touched the same gateways meanwhile."
+        "figure where a fault touches no gateway, or another fault touched the same gateways meanwhile. It depends "
+        "on the machine and on what else runs there: the list of runs has its cores and its load at the end."
     )
     return "\n".join([*rows, "", after])
 
@@ -155,13 +156,14 @@ def _reasons(published: list[dict[str, Any]]) -> list[str]:
 
 def _listed(published: list[dict[str, Any]]) -> str:
     rows = [
-        "| repeat it by `make soak ARGS='…'` | commit | on | spans | faults | memory, MiB | database, MiB | findings |",
-        "|---|---|---|---|---|---|---|---|",
+        "| repeat it by `make soak ARGS='…'` | commit | on | cores, load | spans | faults | memory, MiB | database, MiB | findings |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for run in reversed(published):
         words = run.get("arguments") or f"--seed {run['seed']} --seconds {run.get('seconds', 0):g}"
         rows.append(
-            f"| `{cell(words)}` | `{run.get('commit') or 'not noted'}` | {_day(run)} | {run.get('spans', 0):,} "
+            f"| `{cell(words)}` | `{run.get('commit') or 'not noted'}` | {_day(run)} "
+            f"| {run.get('cores', '–')}, {run.get('load', '–')} | {run.get('spans', 0):,} "
             f"| {sum(run.get('faults', {}).values())} | {_growth(run.get('memory'))} | {_growth(run.get('database'))} "
             f"| {len(run.get('findings') or ())} |"
         )

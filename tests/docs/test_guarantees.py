@@ -109,7 +109,7 @@ def test_runs_of_the_harness_are_on_the_page(
     assert "**Figures:**\n\n- offered: 40" in page
     assert "- seed 8: Kafka: 9 rows" in page
     assert "| counted as well | 5 annotations |" in page
-    assert "| `--seed 8` | `bbb+` | 2026-11-24 | 1,000 | 1 |" in page
+    assert "| `--seed 8` | `bbb+` | 2026-11-24 | –, – | 1,000 | 1 |" in page
     of_promise = page.partition("### `answered`")[2].partition("###")[0]
     assert "*gateway killed*" in of_promise
     assert "3 times in 2 runs; **1 finding** in the last, 2026-11-24" in of_promise
