@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,10 @@ from tests.eventually import eventually, free_port
 class Broker:
     """One broker. Call `start`."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, ports: Callable[[], int] = free_port) -> None:
         find("kafka")
         self._directory = directory
-        self.port, self._controller = free_port(), free_port()
+        self.port, self._controller = ports(), ports()
         self._log = directory / "broker.log"
         self.process: subprocess.Popen[bytes] | None = None
 

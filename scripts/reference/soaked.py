@@ -156,7 +156,8 @@ def _reasons(published: list[dict[str, Any]]) -> list[str]:
 
 def _listed(published: list[dict[str, Any]]) -> str:
     rows = [
-        "| repeat it by `make soak ARGS='…'` | commit | on | cores, load | spans | faults | memory, MiB | database, MiB | findings |",
+        "| repeat it by `make soak ARGS='…'` | commit | on | cores, load | spans | faults | memory, MiB "
+        "| database, MiB | findings |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for run in reversed(published):

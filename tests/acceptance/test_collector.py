@@ -32,10 +32,12 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 class Collector:
     """A Collector as a process that can be killed and started again on the same queue."""
 
-    def __init__(self, config: str, directory: Path, **environment: str) -> None:
+    def __init__(
+        self, config: str, directory: Path, *, ports: Callable[[], int] = free_port, **environment: str
+    ) -> None:
         self._command = [find("otelcol"), "--config", str(ROOT / "collector-config" / f"{config}.yaml")]
         self._log = directory / "collector.log"
-        self.http, self.grpc, self.control = free_port(), free_port(), free_port()
+        self.http, self.grpc, self.control = ports(), ports(), ports()
         queue = directory / "queue"
         self._environment = {
             **os.environ,
@@ -49,20 +51,20 @@ class Collector:
 
     def start(self) -> None:
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(self._command, env=self._environment, stdout=log, stderr=log)
-        until_listening(self._process, self.http, self._log)
+            self.process = subprocess.Popen(self._command, env=self._environment, stdout=log, stderr=log)
+        until_listening(self.process, self.http, self._log)
 
     @property
     def log(self) -> str:
         return self._log.read_text()
 
     def kill(self) -> None:
-        self._process.send_signal(signal.SIGKILL)
-        self._process.wait()
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
 
     def stop(self) -> None:
-        self._process.terminate()
-        self._process.wait(60)
+        self.process.terminate()
+        self.process.wait(60)
 
 
 def send(endpoint: str, spans: Sequence[object]) -> bool:

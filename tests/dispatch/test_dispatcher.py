@@ -317,6 +317,27 @@ async def test_a_failure_is_retried_with_its_reason():
     assert [d.attempt for d in window.got] == [1, 2]
 
 
+@pytest.mark.proves("clocks", "clock-jumps")
+@pytest.mark.parametrize("wrong", [timedelta(days=-40), timedelta(days=40)])
+async def test_the_age_of_a_delivery_is_the_stores(wrong):
+    """A process whose clock is weeks ahead or behind gives up what is old by the store's clock, and nothing else."""
+    born_at = now()
+
+    async def first_outcome(claimed_at):
+        interaction_store, window = InteractionStore(), Window(Unavailable("down", reason="refused"), Receipt())
+        interaction_store.post(replace(a_delivery(), born_at=born_at, claimed_at=claimed_at))
+        dispatcher = Dispatcher(
+            interaction_store.outbox, interaction_store, {"console": window}, FAST, lambda: now() + wrong
+        )
+        dispatcher.start()
+        await interaction_store.until(1)
+        await dispatcher.close(timeout=0.01)
+        return interaction_store.finished[0][1]
+
+    assert isinstance(await first_outcome(born_at + timedelta(seconds=1)), RetryAt)
+    assert isinstance(await first_outcome(born_at + FAST.max_age + timedelta(seconds=1)), GiveUp)
+
+
 async def test_a_rejected_delivery_is_a_dead_letter():
     """A rejected delivery is given up at once, and drain calls that done."""
     interaction_store, window = InteractionStore(), Window(Rejected("no", reason="is_archived"))

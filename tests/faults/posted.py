@@ -42,10 +42,10 @@ def settings(slack: str) -> dict[str, str]:
 class Slack:
     """The fake Slack, as a process of its own."""
 
-    def __init__(self, state: Path, *options: str) -> None:
+    def __init__(self, state: Path, *options: str, **variables: str) -> None:
         self._state = state
         command = [sys.executable, "-m", "spanpost.testing.fake_slack", "--state", str(state), *options]
-        self._process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen(command, env=environment(**variables), stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         self.url = self._process.stdout.readline().strip()
 
@@ -53,6 +53,10 @@ class Slack:
         """Stop it; return its state."""
         self._process.terminate()
         self._process.wait(60)
+        return self.state()
+
+    def state(self) -> Any:
+        """Return the state at the end."""
         return json.loads(self._state.read_text())
 
     def close(self) -> None:
@@ -139,13 +143,13 @@ async def impatient(dsn: str) -> tuple[list[tuple[str, ...]], int]:
         await connection.close()
 
 
-async def truth(dsn: str) -> tuple[dict[str, Any], dict[str, Any], int]:
-    """Return tasks by id, reported checkpoints by id, and the number of audit rows."""
+async def truth(dsn: str, but: str = "") -> tuple[dict[str, Any], dict[str, Any], int]:
+    """Return tasks by id, without those of one tenant, reported checkpoints by id, and the number of audit rows."""
     from spanpost.store.postgres import PostgresStore
 
     store = PostgresStore(dsn)
     await store.open()
-    tasks = {t.task_id: t for t in await store.tasks(TaskQuery(limit=10_000))}
+    tasks = {t.task_id: t for t in await store.tasks(TaskQuery(limit=10_000)) if t.tenant != but}
     checkpoints = {str(c.id): c for c in await store.reader.checkpoints(limit=1_000_000)}
     rows = (await store.counts())["agent_events"]
     await store.close()

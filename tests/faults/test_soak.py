@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import shutil
 import tomllib
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import COMPONENTS, ROOT
+from tests.faults.soak.__main__ import arguments
 from tests.faults.soak.checker import DELIVERED_WITHIN
 from tests.faults.soak.dealt import FAULTS
+from tests.faults.soak.kafka import KafkaFront
+from tests.faults.soak.kept import KEPT, Kept
 from tests.faults.soak.plan import plan
+from tests.faults.soak.prometheus import falls
 from tests.faults.soak.run import fresh, run, table
 
 
@@ -38,17 +44,44 @@ def test_each_fault_tries_a_promise_by_its_name() -> None:
     assert wrong == []
 
 
+def test_an_increase_has_a_counters_resets() -> None:
+    """A counter that began anew is counted from 0 again, and its fall is known by the times around it."""
+    assert falls([(1, 3.0), (2, 5.0), (3, 1.0), (4, 1.0), (5, 4.0)]) == ([(2, 3)], 9.0)
+    assert falls([]) == ([], 0.0)
+
+
+def test_who_takes_no_part_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kafka takes part only if it is asked for, and an actor whose component is missing says how to install it."""
+    assert KafkaFront.absence([]) == "takes part only with --with kafka"
+    monkeypatch.setitem(COMPONENTS, "kafka", (lambda: None, "Kafka's jars"))
+    assert KafkaFront.absence(["kafka"]) == "missing: Kafka's jars"
+    monkeypatch.setitem(COMPONENTS, "kafka", (lambda: "/jars", "Kafka's jars"))
+    assert KafkaFront.absence(["kafka"]) == ""
+
+
 @pytest.mark.acceptance
 @pytest.mark.slow
 @pytest.mark.timeout(180 + DELIVERED_WITHIN)
-def test_a_short_run_finds_nothing() -> None:
-    """Gateways and agents are killed and connections cut for ten seconds: everything acknowledged is there, once."""
+@pytest.mark.proves("replicas", "rebalance")
+@pytest.mark.parametrize("kept", [kept for kept in KEPT if kept.is_test], ids=lambda kept: kept.arguments.split()[1])
+def test_a_kept_seed_finds_nothing(kept: Kept) -> None:
+    """Runs that once found a defect, as far as they are short: everything acknowledged is there, once."""
+    given = arguments().parse_args(shlex.split(kept.arguments))
     home = fresh()
-    kinds = ("gateway killed", "connections cut", "agent killed", "asking agent killed", "Slack loses answers")
     try:
-        result = run(home, 7, 10, only=kinds, rate=60)
+        result = run(home, given.seed, given.seconds, only=given.only.split(","), rate=given.rate)
     finally:
         shutil.rmtree(home, ignore_errors=True)
     assert result["findings"] == [], table(result)
     assert sum(result["faults"].values()) >= 2, table(result)
     assert result["spans"] > 100, table(result)
+    if os.environ.get("CI") == "true":
+        assert set(result["absent"]) == {"kafka"}, table(result)
+
+
+def test_each_kept_seed_names_its_faults() -> None:
+    """The arguments of each kept run are understood, and its faults are known."""
+    for kept in KEPT:
+        given = arguments().parse_args(shlex.split(kept.arguments))
+        assert set(given.only.split(",")) <= FAULTS.keys(), kept
+        assert given.seed is not None, kept

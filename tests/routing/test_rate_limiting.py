@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from spanpost.model.deliveries import RateLimit, Receipt, SinkCall
 from spanpost.model.outcomes import GiveUp, NotArrived, RetryAt
 from spanpost.routing import rate_limiting
+from spanpost.routing.bucket_levels import BucketLevels
 from spanpost.testing.nouns import NOON
 
 KEY = "slack:default:chat.update"
@@ -333,9 +334,9 @@ def test_a_call_draws_on_all_or_on_none():
     buckets.update(first)
     assert {key: b.tokens for key, b in first.items()} == {"one": 2.0, "two": 0.0}
     assert rate_limiting.draw(buckets, (one, two), NOON, is_urgent=False, lease=LEASE) is None
-    assert rate_limiting.all_left(buckets, (one,), NOON, is_urgent=False) == 2
-    assert rate_limiting.all_left(buckets, (one, two), NOON, is_urgent=False) == 0
-    assert rate_limiting.all_open_at(buckets, (one, two), NOON, is_urgent=False) - later(1) <= timedelta(microseconds=1)
+    assert BucketLevels(buckets, NOON).left((one,), is_urgent=False) == 2
+    assert BucketLevels(buckets, NOON).left((one, two), is_urgent=False) == 0
+    assert BucketLevels(buckets, NOON).open_at((one, two), is_urgent=False) - later(1) <= timedelta(microseconds=1)
 
 
 def test_a_clock_that_goes_back_gives_nothing_away():

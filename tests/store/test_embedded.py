@@ -5,6 +5,7 @@ process.
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import select
@@ -24,7 +25,7 @@ from spanpost.testing.postgres import FAST
 
 asyncpg = pytest.importorskip("asyncpg")
 from spanpost.store.embedded import EmbeddedPostgres  # noqa: E402
-from spanpost.store.embedded_lock import AlreadyOpen  # noqa: E402
+from spanpost.store.embedded_lock import AlreadyOpen, DirectoryLock  # noqa: E402
 from spanpost.store.embedded_roles import READER, USER, address  # noqa: E402
 from spanpost.store.embedded_surroundings import binaries  # noqa: E402
 
@@ -220,6 +221,21 @@ def test_a_second_opener_is_refused_with_an_address(home: Path) -> None:
     owner.stdin.close()
     assert owner.wait(timeout=90) == 0
     assert gone(server)
+
+
+def test_a_disk_that_failed_does_not_keep_the_lock(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An owner that ends while its disk takes no writes gives the directory free all the same."""
+
+    def refuses(*_: Any) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    first, second = DirectoryLock(home), DirectoryLock(home)
+    first.acquire()
+    with monkeypatch.context() as failing:
+        failing.setattr(os, "ftruncate", refuses)
+        first.release()
+    second.acquire()
+    second.release()
 
 
 def test_an_innocent_process_survives_a_stale_pid(home: Path) -> None:

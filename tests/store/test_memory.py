@@ -4,12 +4,14 @@ fold.
 
 from __future__ import annotations
 
+import random
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from spanpost.model.queries import TaskQuery
 from spanpost.store.memory import MemoryStore
+from spanpost.store.memory_tables import Timers
 from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.stall import StallRules
 from spanpost.testing.observed import a_run, started
@@ -117,3 +119,24 @@ async def test_after_a_freeze_the_whole_stall_timeout_passes_first() -> None:
         await store.elapse()
     assert [t.status for t in await store.tasks(TaskQuery())] == ["stalled"]
     assert {c.kind for c in await store.reader.checkpoints()} == {"start", "stalled"}
+
+
+def test_the_next_timer_is_found_without_a_scan() -> None:
+    """Timers come due in order of time, whatever was set, moved or dropped before."""
+    began = datetime(2026, 1, 1, tzinfo=UTC)
+    dice, timers, known = random.Random(5), Timers(), dict[bytes, datetime]()
+    for _ in range(2_000):
+        key, at = bytes([dice.randrange(50)]), began + timedelta(seconds=dice.randrange(100))
+        match dice.randrange(4):
+            case 0:
+                timers.pop(key, None), known.pop(key, None)
+            case 1:
+                timers.setdefault(key, at), known.setdefault(key, at)
+            case 2:
+                timers[key] = known[key] = at
+            case _:
+                due = sorted(key for key, at in known.items() if at <= began + timedelta(seconds=5))
+                assert timers.take_due(began + timedelta(seconds=5)) == due
+                known = {key: at for key, at in known.items() if key not in due}
+        assert timers == known
+        assert timers.first() == min(known.values(), default=None)

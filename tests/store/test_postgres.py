@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import re
+import ssl
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -419,6 +420,18 @@ async def test_lost_prepared_statements_name_an_existing_setting(monkeypatch: py
     [(name, value)] = re.findall(r"(SPANPOST_\w+)=(\d+)", str(raised.value))
     monkeypatch.setenv(name, value)
     assert load(console={}).database.statement_cache == 0
+
+
+@pytest.mark.proves("never-500", "certificate-expired")
+async def test_an_expired_certificate_is_an_outage_and_no_bad_value() -> None:
+    """A server whose certificate is not valid is away: no observation is blamed for it, and the batch is kept."""
+
+    class Pool:
+        def acquire(self, timeout: float) -> Any:
+            raise ssl.SSLCertVerificationError(1, "certificate verify failed: certificate has expired")
+
+    with pytest.raises(StoreUnavailable, match="certificate has expired"):
+        await transact(Pool, lambda c: c, retry_for=0.05)
 
 
 # --- refusals -------------------------------------------------------------------------------------------------------

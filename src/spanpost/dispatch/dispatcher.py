@@ -14,15 +14,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
 
+from spanpost.dispatch.limits import SinkLimits
 from spanpost.dispatch.reports import DispatcherMetrics, DispatcherReports
-from spanpost.model.deliveries import Delivery, RateLimit, Receipt, SinkCall
+from spanpost.model.deliveries import Delivery, Receipt
 from spanpost.model.errors import (
     ConfigError,
     DeliveryError,
@@ -33,10 +33,10 @@ from spanpost.model.errors import (
 )
 from spanpost.model.outcomes import Arrived, GiveUp, NotArrived, Outcome, RetryAt
 from spanpost.model.recorded import Recorded
-from spanpost.routing import rate_limiting
 from spanpost.routing.retries import Policy, decide
 from spanpost.sinks.redaction import DeliveryCarrier
 from spanpost.store.protocols import Outbox, Recorder
+from spanpost.store.steady_clock import steady_now, uptime
 from spanpost.text.sanitise import line
 
 log = logging.getLogger("spanpost.dispatcher")
@@ -71,21 +71,8 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
         return cls(timeout=timeout.total_seconds(), margin=timeout.total_seconds() / 6)
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 async def _ignore(recorded: Recorded) -> None:
     pass
-
-
-def _uptime() -> float:
-    """Return seconds of a clock that never goes back.
-
-    It includes the time that the machine slept, where the system knows it.
-    """
-    clock = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.monotonic() if clock is None else time.clock_gettime(clock)
 
 
 class Dispatcher:
@@ -97,13 +84,13 @@ class Dispatcher:
         recorder: Recorder,
         sinks: Mapping[str, DeliveryCarrier],
         policy: Policy | None = None,
-        clock: Callable[[], datetime] = _now,
+        clock: Callable[[], datetime] = steady_now,
         *,
         pace: Pace | None = None,
         watch: DispatcherMetrics | None = None,
         publish: Callable[[Recorded], Awaitable[None]] = _ignore,
         jitter: Callable[[], float] = random.random,
-        monotonic: Callable[[], float] = _uptime,
+        monotonic: Callable[[], float] = uptime,
     ) -> None:
         self._outbox = outbox
         self._recorder = recorder
@@ -112,6 +99,7 @@ class Dispatcher:
         self._clock = clock
         self._pace = pace or Pace()
         self._reports = DispatcherReports(watch)
+        self._limits = SinkLimits(self._sinks, self._reports, self._pace.longest)
         #: Receives what the timers recorded. Must not raise.
         self._publish = publish
         self._jitter = jitter
@@ -144,6 +132,7 @@ class Dispatcher:
     async def replace(self, sinks: Mapping[str, DeliveryCarrier]) -> None:
         """Use other sinks of the same names from the next delivery on. Return when no delivery uses an old one."""
         self._sinks.update(sinks)
+        self._limits.forget()
         pending = [task for task, name in self._under_way.items() if name in sinks]
         if pending:
             await asyncio.wait(pending)
@@ -245,9 +234,9 @@ class Dispatcher:
             claimed: list[Delivery] = []
             if free:
                 asked_at = self._monotonic()
-                claimed = await self._outbox.claim(list(free), min(free.values()), self._rate_limits)
+                claimed = await self._outbox.claim(list(free), min(free.values()), self._limits.of)
                 self._begin(claimed, asked_at + self._outbox.lease.total_seconds())
-            due = await self._outbox.due_in(list(free), self._rate_limits)
+            due = await self._outbox.due_in(list(free), self._limits.of)
             loop_time = asyncio.get_running_loop().time()
             # Rarely while deliveries flow: the timers (finalizing, expiry) count in seconds.
             if due is not None and due <= 0 and loop_time - self._elapsed_at >= (1.0 if claimed else 0.1):
@@ -358,23 +347,13 @@ class Dispatcher:
         if delivery.is_unknown:
             # Reconciling has its own deadline: the age of the delivery when it was sent does not shorten it.
             attempt, since = delivery.lookups + 1, max(delivery.sent_at or since, since)
-        outcome = decide(error, attempt, since, self._clock(), self._jitter(), self._policy, delivery.drawn)
+        now = self._clock()
+        if delivery.claimed_at is not None:  # its age by the store's clock: ours may be wrong
+            since += now - delivery.claimed_at
+        outcome = decide(error, attempt, since, now, self._jitter(), self._policy, delivery.drawn)
         if isinstance(error, DeliveryRefused) and outcome.closes:
             self._reports.refused(delivery.sink, outcome.closes[0], error)
         return outcome
-
-    def _rate_limits(self, sink: str, address: str, call: SinkCall) -> tuple[RateLimit, ...]:
-        """Return the rate limits of a call. A sink that names no circuit breaker has one for all its calls."""
-        try:
-            found = self._sinks[sink].rate_limits(address, call)
-            for rate_limit in found:
-                rate_limiting.check(rate_limit)
-        except Exception as error:
-            self._reports.bug(sink, error)
-            found = ()
-        if any(b.is_breaker for b in found):
-            return found
-        return (RateLimit(key=sink, is_breaker=True), *(b for b in found if b.key != sink))
 
     async def _finish(self, delivery: Delivery, outcome: Outcome) -> None:
         """Store the outcome, however long the store is unavailable: without its receipt a message would be

@@ -7,7 +7,7 @@ what its own fields hold (`FIELDS`) and, of all other attributes, only those tha
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import lru_cache
@@ -115,6 +115,41 @@ class Match:
             and (self.repo is None or is_wanted(self.repo, task.repo))
             and all(is_wanted(wanted, attribute(task, name)) for name, wanted in self.attributes.items())
         )
+
+
+#: Conditions on one field, those first of which many routes have different values; and the task's field of each.
+_PLAIN: Final = {
+    "repo": "repo", "service": "service", "agent": "agent_name", "topic": "topic", "tenant": "tenant",
+    "environment": "environment",
+}  # fmt: skip
+
+
+class MatchIndex:
+    """Finds the matches that may take a task without asking each: of a thousand that name a repository, one."""
+
+    def __init__(self, matches: Iterable[Match]) -> None:
+        #: Numbers by a field of the task and a value that it must have; None: those that name no such value.
+        self._numbers: dict[tuple[str, str] | None, list[int]] = {}
+        for number, match in enumerate(matches):
+            for value in _plain_values(match) or (None,):
+                self._numbers.setdefault(value, []).append(number)
+
+    def candidates(self, task: Task) -> list[int]:
+        """Return the numbers of the matches that may take the task, in order."""
+        found = set(self._numbers.get(None, ()))
+        for own in _PLAIN.values():
+            found.update(self._numbers.get((own, getattr(task, own)), ()))
+        return sorted(found)
+
+
+def _plain_values(match: Match) -> tuple[tuple[str, str], ...]:
+    """Return a field of a task and the values one of which it must have; empty if no condition names values."""
+    for condition, own in _PLAIN.items():
+        wanted: Wanted = getattr(match, condition)
+        values = (wanted,) if isinstance(wanted, str) else wanted or ()
+        if values and not any("*" in value for value in values):
+            return tuple((own, value) for value in values)
+    return ()
 
 
 def attribute(task: Task, name: str) -> str | None:

@@ -174,14 +174,6 @@ def draw(
     return drawn
 
 
-def all_left(buckets: Mapping[str, Bucket], rate_limits: Sequence[RateLimit], now: datetime, *, is_urgent: bool) -> int:
-    """Return how many calls may be drawn at once on all of these rate limits."""
-    return min(
-        (calls_left(buckets.get(b.key) or full(b, now), b, now, is_urgent=is_urgent) for b in rate_limits),
-        default=_MANY,
-    )
-
-
 def in_turn(sorts: Sequence[tuple[datetime, Sequence[RateLimit]]], buckets: Mapping[str, Bucket]) -> list[int]:
     """Return the indexes of the sorts of deliveries that may go on.
 
@@ -196,15 +188,6 @@ def in_turn(sorts: Sequence[tuple[datetime, Sequence[RateLimit]]], buckets: Mapp
             if key not in first or sorts[i][0] < sorts[first[key]][0]:
                 first[key] = i
     return [i for i, keys in enumerate(opened) if all(first[key] == i for key in keys)]
-
-
-def all_open_at(
-    buckets: Mapping[str, Bucket], rate_limits: Sequence[RateLimit], now: datetime, *, is_urgent: bool
-) -> datetime:
-    """Return when a call may be drawn on all of these rate limits."""
-    return max(
-        (opens_at(buckets.get(b.key) or full(b, now), b, now, is_urgent=is_urgent) for b in rate_limits), default=now
-    )
 
 
 def _level(bucket: Bucket, rate_limit: RateLimit, now: datetime) -> float:

@@ -23,11 +23,12 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from functools import cached_property
 from typing import Literal, TypeAlias
 from uuid import UUID
 
@@ -38,7 +39,7 @@ from spanpost.model.deliveries import Mode
 from spanpost.model.evaluations import scores
 from spanpost.model.tasks import Task
 from spanpost.routing import noise
-from spanpost.routing.matching import Match, Severity, Wanted, is_wanted, severity_of, severity_of_state
+from spanpost.routing.matching import Match, MatchIndex, Severity, Wanted, is_wanted, severity_of, severity_of_state
 from spanpost.routing.planned import ON_THE_WAY, Again, PlannedDelivery
 from spanpost.routing.similarity import likeness
 from spanpost.routing.urgency import urgency_of, urgency_of_state
@@ -165,7 +166,7 @@ class Route(Match):
         )
 
 
-class Routes(msgspec.Struct, frozen=True, kw_only=True):
+class Routes(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """The routing table: the enabled sinks and, in order, the routes to them."""
 
     sinks: tuple[str, ...] = ()
@@ -180,6 +181,10 @@ class Routes(msgspec.Struct, frozen=True, kw_only=True):
     def attributes(self) -> frozenset[str]:
         """Names of the attributes that routes match on and that no field of a task holds."""
         return frozenset(name for route in self.routes for name in route.kept)
+
+    @cached_property
+    def _index(self) -> MatchIndex:
+        return MatchIndex(self.routes)
 
 
 def deliveries(
@@ -295,11 +300,12 @@ def _keys_of(
 
 def chosen(task: Task, routes: Routes, *, sink: str = "") -> Iterator[Route]:
     """Return the routes of a root task's deliveries; only those to `sink` where it is named."""
+    candidates = [routes.routes[number] for number in routes._index.candidates(task)]
     for name in routes.sinks:
         if sink not in ("", name):
             continue
         found = False
-        for route in routes.routes:
+        for route in candidates:
             if route.sink != name or not route.takes(task):
                 continue
             if route.is_passing:
@@ -310,12 +316,14 @@ def chosen(task: Task, routes: Routes, *, sink: str = "") -> Iterator[Route]:
         if not found:
             yield Route(sink=name)
         if name == SLACK:
-            yield from _asked(task, routes)
+            yield from _asked(task, candidates)
 
 
-def _asked(task: Task, routes: Routes) -> Iterator[Route]:
+def _asked(task: Task, candidates: Iterable[Route]) -> Iterator[Route]:
     """Return routes to the places of the task's questions that were asked: they stay while the task has them."""
-    own = next((route for route in routes.routes if route.sink == SLACK and route.takes(task)), Route(sink=SLACK))
+    if not any(approval.asked for approval in task.approvals):
+        return
+    own = next((route for route in candidates if route.sink == SLACK and route.takes(task)), Route(sink=SLACK))
     space = own.address.rpartition("/")[0]
     for place in dict.fromkeys(place for approval in task.approvals for place in approval.asked):
         yield Route(

@@ -111,22 +111,28 @@ class Gateway:
 
             self.http_url = url(self._is_secure, self.section.host, listener.getsockname()[1])
             prepare(self.settings)
+        is_open = False
         try:
             self.pipeline.start()
             if self.section.enabled:
+                # Producers could not reach us while we were down: do not count that time as a stall. Before they can,
+                # because a database that goes away now ends the start.
+                self.pipeline.ask(self.pipeline.store.listen_anew())
                 self.pipeline.ask(self._open(listener))
+            is_open = True
             if self.settings.kafka is not None:
                 self.pipeline.ask(self._consume())
             if self.section.enabled:
-                # Producers could not reach us while we were down: do not count that time as a stall.
-                self.pipeline.ask(self.pipeline.store.listen_anew())
                 self.pipeline.ask(self._upkeep.apply(self.settings, self.pipeline.store, self.pipeline.metrics))
                 self.pipeline.publish()
             self._acts.started(self.settings)
         except BaseException:
-            if listener is not None:
-                listener.close()
-            self.pipeline.shutdown(1.0)
+            if is_open:
+                self.stop()  # requests have come in: they get their answers
+            else:
+                if listener is not None:
+                    listener.close()
+                self.pipeline.shutdown(1.0)
             raise
 
     async def _open(self, listener: socket.socket | None) -> None:

@@ -14,7 +14,7 @@ another transaction has locked are skipped.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -23,6 +23,7 @@ from spanpost.model.deliveries import Delivery, Mode, RateLimit, RateLimits, Rec
 from spanpost.model.outcomes import GiveUp, Outcome, RetryAt
 from spanpost.model.tasks import Task
 from spanpost.routing import claiming, delivery_states, rate_limiting
+from spanpost.routing.bucket_levels import BucketLevels
 from spanpost.routing.claiming import Claimed, alert_of
 from spanpost.routing.delivery_states import URGENT, OutboxEntry
 from spanpost.routing.launch_orders import blank_task
@@ -33,6 +34,7 @@ from spanpost.store import alert_rows, delivery_rows, launch_order_rows, orderin
 from spanpost.store import rate_limit_rows as bucket_rows
 from spanpost.store.delivery_rows import COLUMNS
 from spanpost.store.rows import CHECKPOINT_COLUMNS, checkpoint_of, task_of
+from spanpost.store.steady_clock import steady_now
 from spanpost.tasks.stall import now_shown
 
 _NONE = UUID(int=0)
@@ -105,7 +107,8 @@ async def claim(
     now: datetime = sorts[0]["now"]
     limits = {at: rate_limits(*at) for at in {_at(sort) for sort in sorts}}
     known = await bucket_rows.read(connection, {b.key for found in limits.values() for b in found})
-    left = [rate_limiting.all_left(known, limits[_at(sort)], now, is_urgent=sort["rank"] < URGENT) for sort in sorts]
+    levels = BucketLevels(known, now)
+    left = [levels.left(limits[_at(sort)], is_urgent=sort["rank"] < URGENT) for sort in sorts]
     able = [(sort, count) for sort, count in zip(sorts, left, strict=True) if count > 0]
     in_turn = rate_limiting.in_turn([(sort["due_at"], limits[_at(sort)]) for sort, _ in able], known)
     chosen = [
@@ -197,9 +200,10 @@ async def due_in(connection: Any, sinks: Sequence[str] | None, rate_limits: Rate
     if sorts:
         limits = {at: rate_limits(*at) for at in {_at(sort) for sort in sorts}}
         known = await bucket_rows.read(connection, {b.key for found in limits.values() for b in found})
+        now = sorts[0]["now"]
+        levels = BucketLevels(known, now)
         for sort in sorts:
-            now = sort["now"]
-            opens = rate_limiting.all_open_at(known, limits[_at(sort)], now, is_urgent=sort["rank"] < URGENT)
+            opens = levels.open_at(limits[_at(sort)], is_urgent=sort["rank"] < URGENT)
             waits.append((max(sort["due_at"], opens) - now).total_seconds())
     return max(0.0, min(waits)) if waits else None
 
@@ -339,7 +343,7 @@ async def finish(
     is_paced = False
     # This outcome was recorded before and only the commit's answer was lost: do not count it twice.
     is_repeat = entry is not None and delivery_states.is_same_claim(entry, delivery) and not is_held
-    wait = delivery_states.wait_of(outcome, datetime.now(UTC))
+    wait = delivery_states.wait_of(outcome, steady_now())
     if (
         not is_repeat
         and (is_troubled or not rate_limiting.is_plain(outcome))

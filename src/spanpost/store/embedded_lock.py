@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,9 @@ class DirectoryLock:
     def release(self) -> None:
         """Give the directory free."""
         if self._fd is not None:
-            os.ftruncate(self._fd, 0)
+            # A disk that failed takes no writes. The name of an owner that is gone says nothing without its lock.
+            with suppress(OSError):
+                os.ftruncate(self._fd, 0)
             self.close()
 
     def close(self) -> None:

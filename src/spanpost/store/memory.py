@@ -33,6 +33,7 @@ from spanpost.store.memory_reader import MemoryReader
 from spanpost.store.memory_sessions import MemorySessions
 from spanpost.store.memory_tables import MemoryTables, own_domains_of
 from spanpost.store.memory_tenant_totals import MemoryTenantTotals
+from spanpost.store.steady_clock import steady_now
 from spanpost.tasks import batches, durations, provider_limits
 from spanpost.tasks.chains import NEXT
 from spanpost.tasks.evaluations import any_evaluated
@@ -57,7 +58,7 @@ class MemoryStore:
         self,
         rules: FoldRules | None = None,
         *,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], datetime] = steady_now,
         lease: timedelta = timedelta(seconds=60),
         remember: int = 200_000,
         keep: int | None = 2_000,
@@ -271,9 +272,7 @@ class MemoryStore:
 
     def elapse_now(self, now: datetime) -> Recorded:
         """Fold what is due at `now`."""
-        due = sorted(key for key, at in self._tables.timers.items() if at <= now)
-        for key in due:
-            del self._tables.timers[key]
+        due = self._tables.timers.take_due(now)
         recorded = Recorded()
         if folds := [key for key in due if key[16:17] in TIMERS]:
             folded = batches.elapse(self._tables.records, folds, self.rules, now)

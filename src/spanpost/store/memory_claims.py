@@ -10,6 +10,7 @@ from spanpost.model.deliveries import Delivery, RateLimit, RateLimits, SinkCall,
 from spanpost.model.outcomes import GiveUp, Outcome, RetryAt
 from spanpost.model.tasks import Task
 from spanpost.routing import claiming, delivery_states, rate_limiting
+from spanpost.routing.bucket_levels import BucketLevels
 from spanpost.routing.claiming import Claimed, alert_of
 from spanpost.routing.delivery_states import OutboxEntry
 from spanpost.routing.launch_orders import blank_task
@@ -42,9 +43,8 @@ class Claims(Posting):
                 limits = rate_limits(*kind[:3])
                 self._rate_limits.update((b.key, b) for b in limits)
                 able.append((kind, first, limits))
-        able = [
-            (s, f, b) for s, f, b in able if rate_limiting.all_left(self._buckets, b, now, is_urgent=is_urgent(s)) > 0
-        ]
+        levels = BucketLevels(self._buckets, now)
+        able = [(s, f, b) for s, f, b in able if levels.left(b, is_urgent=is_urgent(s)) > 0]
         able = [
             able[i] for i in rate_limiting.in_turn([(first[0], limits) for _, first, limits in able], self._buckets)
         ]
@@ -126,12 +126,12 @@ class Claims(Posting):
         self._heartbeats.pulse()
         now = self._clock()
         waits = [x.lease_until for x in self._sending.values() if x.lease_until and (sinks is None or x.sink in sinks)]
+        levels = BucketLevels(self._buckets, now)
         for kind, first in self._waiting.firsts():
             if sinks is None or kind[0] in sinks:
-                opens = rate_limiting.all_open_at(self._buckets, rate_limits(*kind[:3]), now, is_urgent=is_urgent(kind))
-                waits.append(max(first[0], opens))
-        if timers := self._tables.timers:
-            waits.append(min(timers.values()))
+                waits.append(max(first[0], levels.open_at(rate_limits(*kind[:3]), is_urgent=is_urgent(kind))))
+        if (timer := self._tables.timers.first()) is not None:
+            waits.append(timer)
         return max(0.0, (min(waits) - now).total_seconds()) if waits else None
 
     async def finish(self, delivery: Delivery, outcome: Outcome) -> list[OpenCircuit]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -42,7 +42,7 @@ class MemoryOutbox(Claims):
     ) -> list[DeliveryRow]:
         """List deliveries, oldest first."""
         rows = []
-        for row in self._deliveries.values():
+        for row in self._in(state):
             if (state is not None and row.state != state) or (sink is not None and row.sink != sink):
                 continue
             if tenant is not None and row.tenant != tenant:
@@ -69,6 +69,12 @@ class MemoryOutbox(Claims):
             if len(rows) >= limit:
                 break
         return rows
+
+    def _in(self, state: str | None) -> Iterable[OutboxEntry]:
+        """Return the deliveries among which are those of a state, oldest first."""
+        if state not in ("waiting", "sending"):
+            return self._deliveries.values()
+        return sorted((one for found in self._open.values() for one in found.values()), key=lambda entry: entry.id)
 
     def shown_in(self, sink: str, ref: Mapping[str, Any]) -> UUID | None:
         """Return the task of a message, by a part of its receipt's `ref`.

@@ -31,7 +31,8 @@ class MemoryHeartbeats:
         self._timers = tables.timers
         self._producers: dict[bytes, Producer] = {}
         self._active_at: dict[UUID, datetime] = {}
-        self._reported: set[tuple[UUID, datetime]] = set()
+        #: The last activity after which each task was reported as stalled.
+        self._reported: dict[UUID, datetime] = {}
         self._seen_at = self._resumed_at = self._clock()
 
     def pulse(self) -> None:
@@ -61,7 +62,7 @@ class MemoryHeartbeats:
         """Drop tasks."""
         for uid in uids:
             self._active_at.pop(uid, None)
-        self._reported = {(uid, at) for uid, at in self._reported if uid in self._active_at}
+            self._reported.pop(uid, None)
 
     def recorded_at(self, task: Task) -> datetime | None:
         """Return when telemetry of a task itself was last recorded; None: it is not known."""
@@ -80,9 +81,10 @@ class MemoryHeartbeats:
     def _living(self, task: Task) -> list[Task]:
         """Return a task and the living tasks below it."""
         found, below, depth = [task], [task], 0
+        tree = self._tables.tasks.below(task.root_uid or task.uid)
         while below and depth < _DEPTH:
             uids = {t.uid for t in below}
-            below = [t for t in self._tables.tasks.values() if t.parent_uid in uids and t.ended_at is None]
+            below = [t for t in tree if t.parent_uid in uids and t.ended_at is None]
             found += below
             depth += 1
         return found
@@ -109,9 +111,9 @@ class MemoryHeartbeats:
                 continue
             last_active_at, shown = self.last_active_at(task), self.shown(task)
             self._timers[key] = stall.next_check_at(last_active_at, now, self._stall_rules)
-            if shown.rule != "stall" or (task.uid, last_active_at) in self._reported:
+            if shown.rule != "stall" or self._reported.get(task.uid) == last_active_at:
                 continue
-            self._reported.add((task.uid, last_active_at))
+            self._reported[task.uid] = last_active_at
             checkpoint = stall.stalled(shown, last_active_at, self._stall_rules)
             root = self._tables.task(task.root_uid or task.uid) or task
             out.tasks.append(shown)

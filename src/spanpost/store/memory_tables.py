@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import secrets
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime, timedelta
@@ -63,6 +64,41 @@ class MemoryRecords:
             self.by_key.pop(key, None)
 
 
+class Timers(dict[Key, datetime]):
+    """Timers by key. The next one is found without a scan."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        #: May hold timers that were changed or dropped; they are skipped when they come first.
+        self._heap: list[tuple[datetime, Key]] = []
+
+    def __setitem__(self, key: Key, at: datetime) -> None:
+        if self.get(key) != at:
+            super().__setitem__(key, at)
+            heapq.heappush(self._heap, (at, key))
+
+    def setdefault(self, key: Key, at: datetime) -> datetime:
+        """Set a timer where there is none."""
+        if key not in self:
+            self[key] = at
+        return self[key]
+
+    def first(self) -> datetime | None:
+        """Return when the next timer is due; None if there is none."""
+        while self._heap and self.get(self._heap[0][1]) != self._heap[0][0]:
+            heapq.heappop(self._heap)
+        return self._heap[0][0] if self._heap else None
+
+    def take_due(self, now: datetime) -> list[Key]:
+        """Remove the timers that are due; return their keys, sorted."""
+        due: list[Key] = []
+        while (at := self.first()) is not None and at <= now:
+            key = heapq.heappop(self._heap)[1]
+            del self[key]
+            due.append(key)
+        return sorted(due)
+
+
 class MemoryTables:
     """Tasks, checkpoints, timers, alerts and launch orders of one process, with the fold's records."""
 
@@ -76,7 +112,7 @@ class MemoryTables:
         self.checkpoints: dict[UUID, Checkpoint] = {}
         #: When each END was recorded.
         self.ends: dict[UUID, datetime] = {}
-        self.timers: dict[Key, datetime] = {}
+        self.timers = Timers()
         self.alerts: dict[UUID, Alert] = {}
         #: Evaluations by their ids.
         self.evaluations: dict[UUID, Evaluated] = {}

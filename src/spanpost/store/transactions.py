@@ -149,8 +149,10 @@ async def transact(
         pool = present()
         if pool is None:
             raise StoreUnavailable("the store is not open")
+        is_connected = False
         try:
             async with pool.acquire(timeout=max(0.1, deadline - time.monotonic())) as connection:
+                is_connected = True
                 return await work(connection)
         except (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError) as error:
             raise StoreUnavailable(
@@ -169,7 +171,8 @@ async def transact(
             OSError,
             TimeoutError,
         ) as error:
-            if is_of_data(error):
+            # A certificate that is not valid is a ValueError, too, but no value of the data.
+            if is_connected and is_of_data(error):
                 raise
             # It takes no writes any more: let new connections look for a server that does.
             if _sqlstate(error) == _READ_ONLY:

@@ -4,7 +4,10 @@
 telemetry, deals the faults of the seed's plan, and compares the end with the spans that were acknowledged.
 
 - `world`: the processes. `network`: the TCP proxy before PostgreSQL. `sent`: what was sent and acknowledged.
-- `senders`, `people`, `agents`: the actors. Another one is an `Actor` in `actors.ACTORS`.
-- `dealt`, `of_processes`, `of_the_database`, `of_slack`: the faults. Another one is a `Fault` under `@dealt`.
+- `senders`, `people`, `agents`, `clicking`, `tenants`, `annotations`, `slack_away`, `retained`: the actors. Another one
+  is an `Actor` in `actors.ACTORS`. What it adds to the gateways' settings is in `world.PREPARED`.
+- `dealt`, `of_processes`, `of_the_database`, `of_tables`, `of_versions`, `of_slack`, `standby`: the faults. Another one
+  is a `Fault` under `@dealt`.
+- `kept`: the runs that once found a defect.
 - `plan`: which fault when, from the seed alone. `checker`: the findings. `__main__`: one run and its report.
 """

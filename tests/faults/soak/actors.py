@@ -9,7 +9,10 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
+from tests.conftest import COMPONENTS
+from tests.faults.soak.machine import Machine
 from tests.faults.soak.world import World
 
 #: Actors by name, in the order of their start.
@@ -17,16 +20,29 @@ ACTORS: dict[str, type[Actor]] = {}
 
 
 class Actor(ABC):
-    """One of those who use spanpost. A subclass with a `name` is part of each run."""
+    """One of those who use spanpost. A subclass with a `name` of its own is part of each run."""
 
     name = ""
+    #: Components that it consists of; it takes no part where one is missing.
+    needs: ClassVar[Sequence[str]] = ()
+    #: Takes part only if a run asks for it by name.
+    is_extra = False
+    #: Closes when no other actor makes work any more.
+    is_last = False
 
     def __init_subclass__(cls) -> None:
-        if cls.name:
+        if cls.__dict__.get("name"):
             ACTORS[cls.name] = cls
 
     def __init__(self, world: World) -> None:
         self.world = world
+
+    @classmethod
+    def absence(cls, extra: Sequence[str]) -> str:
+        """Return why it takes no part in a run here; empty if it does."""
+        if cls.is_extra and cls.name not in extra:
+            return f"takes part only with --with {cls.name}"
+        return "; ".join(f"missing: {COMPONENTS[each][1]}" for each in cls.needs if COMPONENTS[each][0]() is None)
 
     @abstractmethod
     def start(self) -> None:
@@ -38,6 +54,10 @@ class Actor(ABC):
 
     def findings(self) -> Sequence[str]:
         """Return what is wrong with the end of the run, as this actor knows it."""
+        return ()
+
+    def notes(self) -> Sequence[str]:
+        """Return what is worth a line of the result, after the findings were made."""
         return ()
 
 
@@ -73,12 +93,16 @@ class Process(Actor):
     """An actor that is a process of its own, killed and started again by faults."""
 
     module = ""
+    #: Exit codes of a process that stopped as it should.
+    good_codes: Sequence[int] = (0,)
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
         self.runs = 0
         self.directory = world.directory / self.name.replace(" ", "-")
         self.directory.mkdir()
+        #: What it sees of its machine, if it is started with `machine.variables`.
+        self.machine = Machine(self.directory / "machine")
 
     @abstractmethod
     def words(self) -> Sequence[str]:
@@ -96,9 +120,11 @@ class Process(Actor):
     def start(self) -> None:
         """Start the next run."""
         self.runs += 1
-        self.process: subprocess.Popen[bytes] = self.world.spawn(
-            self.module, self.log, *self.words(), **self.variables()
-        )
+        self.process = self.launch()
+
+    def launch(self) -> subprocess.Popen[bytes]:
+        """Start the process of this run."""
+        return self.world.spawn(self.module, self.log, *self.words(), **self.variables())
 
     def send(self, number: int) -> None:
         """Send a signal."""
@@ -118,5 +144,5 @@ class Process(Actor):
         except subprocess.TimeoutExpired:
             self.world.findings.append(f"{self.name} does not end")
             return
-        if code:
+        if code not in self.good_codes:
             self.world.findings.append(f"{self.name} ended with {code}: {self.log.read_text()[-500:]}")

@@ -46,9 +46,9 @@ class Fault(ABC):
         return f"{self.name}{where} for {self.seconds} s"
 
     @classmethod
-    def is_possible(cls, world: World) -> bool:
-        """Return whether this machine can do it."""
-        return True
+    def why_not(cls, world: World) -> str:
+        """Return why this machine cannot do it, which a run's result says; empty: it can."""
+        return ""
 
     def deal(self, world: World) -> None:
         """Do it and lift it. `lifted` is when nothing was broken any more."""

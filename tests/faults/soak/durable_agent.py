@@ -12,17 +12,19 @@ import os
 import signal
 import sys
 import threading
+import time
 
 from opentelemetry import trace
 
 import spanpost
+from spanpost.model.errors import ConfigError
 
 
 def main(run: str, aside: str, pause: float) -> int:
     """Emit until the end, and return the exit code."""
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    spanpost.attach()
+    attach()
     if run == "last":
         return 0 if spanpost.flush(60) else 3
     to = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -49,6 +51,20 @@ def main(run: str, aside: str, pause: float) -> int:
         root.end()
         note("end", root)
     return 0 if spanpost.flush(60) else 3
+
+
+def attach(seconds: float = 90.0) -> None:
+    """Attach; while the database is away, again and again, as a service manager starts a program again."""
+    given_up = time.monotonic() + seconds
+    while True:
+        try:
+            spanpost.attach()
+        except ConfigError as error:
+            if "cannot be reached" not in str(error) or time.monotonic() > given_up:
+                raise
+            time.sleep(1)  # a service manager's pause
+        else:
+            return
 
 
 if __name__ == "__main__":

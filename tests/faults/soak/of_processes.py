@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.eventually import eventually
 from tests.faults.soak.dealt import Fault, dealt
-from tests.faults.soak.world import World, now
+from tests.faults.soak.world import Gateway, World, now
 
 
 class OfGateway(Fault):
@@ -21,17 +21,21 @@ class OfGateway(Fault):
         super().__init__(*given)
         self.touched = [self.victim]
 
+    def gateway(self, world: World) -> Gateway:
+        """Return the gateway."""
+        return world.gateways[self.victim]
+
     def started(self, world: World) -> None:
         """Start the gateway again, and wait until it is ready.
 
-        One that starts while the database is away ends with 2: a service manager starts it again, and so do we.
+        One that has no database while it starts ends: a service manager starts it again, and so do we.
         """
-        gateway = world.gateways[self.victim]
+        gateway = self.gateway(world)
         self.lifted = now()
         gateway.start()
 
         def is_up() -> bool:
-            if gateway.process.poll() == 2:
+            if gateway.process.poll() in (1, 2):
                 self.wait(1.0)
                 gateway.start()
             return gateway.is_ready
@@ -46,7 +50,7 @@ class GatewayKilled(OfGateway):
     name, tries, lasts, ends_gateways = "gateway killed", ("answered", "gateway-killed"), (0.1, 4.0), True
 
     def strike(self, world: World) -> None:
-        world.gateways[self.victim].kill()
+        self.gateway(world).kill()
 
     def lift(self, world: World) -> None:
         self.started(world)
@@ -92,8 +96,8 @@ class WorkerKilled(OfGateway):
         self.touched = [1]
 
     @classmethod
-    def is_possible(cls, world: World) -> bool:
-        return len(world.gateways) > 1
+    def why_not(cls, world: World) -> str:
+        return "" if len(world.gateways) > 1 else "needs two gateways"
 
     def strike(self, world: World) -> None:
         workers = world.gateways[self.victim].workers()
@@ -152,8 +156,8 @@ class SpoolDiskFull(OfAgent):
     name, tries, lasts = "spool disk full", ("no-wait", "spool-disk-full"), (2.0, 6.0)
 
     @classmethod
-    def is_possible(cls, world: World) -> bool:
-        return bool(world.actors["durable agent"].has_small_disk)
+    def why_not(cls, world: World) -> str:
+        return "" if world.actors["durable agent"].has_small_disk else "a small disk is mounted by root on Linux"
 
     def strike(self, world: World) -> None:
         with suppress(OSError), self._file(world).open("wb", buffering=0) as file:

@@ -18,6 +18,10 @@ class OfSlack(Fault):
         super().__init__(*given)
         self.touched = []
 
+    @classmethod
+    def why_not(cls, world: World) -> str:
+        return "Slack is down from the start" if world.slack_down else ""
+
     def strike(self, world: World) -> None:
         world.tell_slack(do="odds", odds=dict.fromkeys(("posts", "updates", "lookups"), self.odds))
 
@@ -45,3 +49,16 @@ class SlackAnswersLost(OfSlack):
 
     name, tries = "Slack loses answers", ("one-message", "slack-answer-lost")
     odds: ClassVar[dict[str, float]] = {"reset after": 0.2, "500 after": 0.2, "hang after": 0.1}
+
+
+@dealt
+class SlackLies(OfSlack):
+    """Calls act, and the answer is `internal_error`, a page of HTML, half a JSON or a list; posts are found late."""
+
+    name, tries = "Slack lies", ("one-message", "slack-answer-lost")
+    odds: ClassVar[dict[str, float]] = {
+        "internal_error after": 0.15,
+        "HTML after": 0.15,
+        "torn JSON after": 0.1,
+        "list after": 0.1,
+    }

@@ -8,12 +8,42 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tests.faults.soak import of_processes, of_slack, of_the_database
+from tests.faults.soak import (
+    annotations,
+    of_load,
+    of_named_points,
+    of_processes,
+    of_senders,
+    of_slack,
+    of_tables,
+    of_the_clock,
+    of_the_database,
+    of_the_disk,
+    of_the_machine,
+    of_the_network,
+    of_versions,
+    standby,
+)
 from tests.faults.soak.dealt import FAULTS, Fault
 from tests.faults.soak.world import World, now, pause
 
 #: The modules that register faults.
-MODULES = (of_processes, of_slack, of_the_database)
+MODULES = (
+    annotations,
+    of_load,
+    of_named_points,
+    of_processes,
+    of_senders,
+    of_slack,
+    of_tables,
+    of_the_clock,
+    of_the_database,
+    of_the_disk,
+    of_the_machine,
+    of_the_network,
+    of_versions,
+    standby,
+)
 #: Seconds without a fault at the beginning, and between the ends and the beginnings of faults of one part.
 QUIET, BETWEEN = 1.0, 3.0
 
@@ -40,6 +70,18 @@ def plan(seed: int, seconds: float, gateways: int, names: Sequence[str]) -> list
             free[fault.part] = at + fault.seconds + BETWEEN
             planned.append(Planned(at, fault))
     return planned
+
+
+def each_once(seed: int, gateways: int, names: Sequence[str], longest: float) -> list[Planned]:
+    """Return a plan that deals each kind once, for so many seconds at most: those of a part one after the other."""
+    chance, planned = random.Random(f"plan {seed}"), list[Planned]()
+    free: defaultdict[str, float] = defaultdict(lambda: QUIET)
+    for name in chance.sample(sorted(names), len(names)):
+        fault = FAULTS[name](chance, gateways)
+        fault.seconds = min(fault.seconds, longest)
+        planned.append(Planned(free[fault.part], fault))
+        free[fault.part] += fault.seconds + BETWEEN
+    return sorted(planned, key=lambda each: each.at)
 
 
 def execute(world: World, planned: Sequence[Planned], seconds: float) -> list[Fault]:

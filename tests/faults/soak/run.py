@@ -9,44 +9,91 @@ from pathlib import Path
 from typing import Any
 
 from tests.eventually import eventually
-from tests.faults.soak import agents, people, senders
+from tests.faults.soak import (
+    agents,
+    annotations,
+    clicking,
+    collectors,
+    kafka,
+    people,
+    prometheus,
+    retained,
+    sdks,
+    senders,
+    slack_away,
+    tenants,
+)
 from tests.faults.soak.actors import ACTORS
 from tests.faults.soak.checker import check, size_of
 from tests.faults.soak.dealt import FAULTS, Fault
 from tests.faults.soak.origin import origin
-from tests.faults.soak.plan import execute, plan
+from tests.faults.soak.plan import each_once, execute, plan
 from tests.faults.soak.world import World, now
 
 #: The modules that register actors.
-MODULES = (agents, people, senders)
+MODULES = (
+    agents,
+    annotations,
+    clicking,
+    collectors,
+    kafka,
+    people,
+    prometheus,
+    retained,
+    sdks,
+    senders,
+    slack_away,
+    tenants,
+)
 
 
 def run(
-    directory: Path, seed: int, seconds: float, *, only: Sequence[str] = (), gateways: int = 2, rate: float = 150.0
+    directory: Path,
+    seed: int,
+    seconds: float,
+    *,
+    only: Sequence[str] = (),
+    gateways: int = 2,
+    rate: float = 150.0,
+    has_standby: bool = False,
+    slack_down: float = 0.0,
+    retention: float = 0.0,
+    extra: Sequence[str] = (),
+    is_each_once: bool = False,
 ) -> dict[str, Any]:
-    """Run once; return the result. `only` names the faults that may be dealt; empty: all that are possible."""
+    """Run once; return the result.
+
+    `only` names the faults that may be dealt; empty: all that are possible. `extra` names the actors that take part
+    only if they are asked for. With `is_each_once` each fault is dealt once, for `seconds` at most.
+    """
     began = now()
-    with World(directory, seed, gateways) as world:
+    with World(directory, seed, gateways, has_standby=has_standby, slack_down=slack_down, retention=retention) as world:
         senders.Senders.rate = rate
-        world.actors.update({name: actor(world) for name, actor in ACTORS.items()})
-        possible = [name for name in only or FAULTS if FAULTS[name].is_possible(world)]
+        absent = {name: why for name, actor in ACTORS.items() if (why := actor.absence(extra))}
+        world.actors.update({name: actor(world) for name, actor in ACTORS.items() if name not in absent})
+        possible = [name for name in only or FAULTS if not FAULTS[name].why_not(world)]
         for actor in world.actors.values():
             actor.start()
         prober = world.actors["prober"]
         eventually(lambda: all(prober.answers))
         before = [gateway.resident() for gateway in world.gateways], size_of(world)
-        dealt = execute(world, plan(seed, seconds, gateways, possible), seconds)
+        if is_each_once:
+            planned = each_once(seed, gateways, possible, seconds)
+        else:
+            planned = plan(seed, seconds, gateways, possible)
+        dealt = execute(world, planned, 0.0 if is_each_once else seconds)
         for number, gateway in enumerate(world.gateways):
             if prober.waits_for_200(number, 60):
                 world.findings.append(f"gateway {number} answers no 200 after the last fault: {gateway.log[-600:]}")
         world.closing.set()
-        for actor in world.actors.values():
+        for actor in sorted(world.actors.values(), key=lambda actor: actor.is_last):
             actor.close()
         memory, size = [gateway.resident() for gateway in world.gateways], size_of(world)
         findings = check(world)
         return {
             "seed": seed,
             "seconds": seconds,
+            "standby": has_standby,
             "took": round(now() - began),
             **origin(world),
             "spans": world.sent.spans,
@@ -54,8 +101,12 @@ def run(
             "tasks": len(world.sent.tasks),
             "questions": len(world.actors["asking agent"].answers()),
             "agent_runs": world.actors["durable agent"].runs,
+            "absent": absent,
+            "notes": [note for actor in world.actors.values() for note in actor.notes()],
             "faults": dict(Counter(fault.name for fault in dealt)),
+            "not_dealt": {name: FAULTS[name].why_not(world) for name in only or FAULTS if name not in possible},
             "recovery": recoveries(prober, dealt),
+            "figures": dict(world.figures),
             "memory": {"before": before[0], "after": memory},
             "database": {"before": before[1], "after": size},
             "findings": findings,
@@ -90,9 +141,14 @@ def table(result: dict[str, Any]) -> str:
     for name, count in sorted(result["faults"].items()):
         seconds = result["recovery"].get(name)
         lines.append(f"{name:24} {count:5}  {'-' if seconds is None else f'{seconds:.2f} s'}")
+    lines += [f"not dealt here: {name}: {reason or 'not possible'}" for name, reason in result["not_dealt"].items()]
+    lines += [f"{what}: {count}" for what, count in sorted(result["figures"].items())]
     lines.append(
         f"{result['spans']} spans acknowledged ({result['refused']} refused before), {result['tasks']} tasks, "
         f"{result['questions']} questions, gateways {result['memory']['before']} → {result['memory']['after']} MiB, "
         f"database {result['database']['before']} → {result['database']['after']} MiB"
     )
+    lines.append(f"acknowledged: {'on a synchronous standby' if result['standby'] else 'committed by the only server'}")
+    lines += result["notes"]
+    lines += [f"took no part: {name}: {why}" for name, why in result["absent"].items()]
     return "\n".join([*lines, *(f"FINDING: {finding}" for finding in result["findings"] or [])])

@@ -33,24 +33,32 @@ class Senders(Threads):
     """Programs that export their spans over HTTP and gRPC until they are acknowledged, as behind a load balancer."""
 
     name = "senders"
-    #: Spans a second, of all senders.
-    rate = 150.0
+    #: Spans a second, of all senders; the share of them that this actor sends beside; and its senders.
+    rate, share, count = 150.0, 1.0, SENDERS
 
     def start(self) -> None:
-        for number in range(SENDERS):
+        for number in range(self.count):
             self.begin(self._send, number)
 
+    def exporters(self) -> list[SpanExporter]:
+        """Return the exporters of one sender, which tries one after the other."""
+        made: list[SpanExporter] = []
+        for gateway in self.world.gateways:
+            made.append(HttpExporter(endpoint=f"{gateway.url}/v1/traces", timeout=TIMEOUT))
+            made.append(GrpcExporter(endpoint=f"http://127.0.0.1:{gateway.grpc}", insecure=True, timeout=TIMEOUT))
+        return made
+
+    def acknowledged(self, body: Sequence[ReadableSpan]) -> None:
+        """Note an answer of 200 or OK."""
+        self.world.sent.acknowledge(body)
+
     def _send(self, number: int) -> None:
-        world, chance = self.world, choice_of(self.world.seed, "sender", number)
-        exporters: list[SpanExporter] = []
-        for gateway in world.gateways:
-            exporters.append(HttpExporter(endpoint=f"{gateway.url}/v1/traces", timeout=TIMEOUT))
-            exporters.append(GrpcExporter(endpoint=f"http://127.0.0.1:{gateway.grpc}", insecure=True, timeout=TIMEOUT))
-        due = now()
+        world, chance = self.world, choice_of(self.world.seed, self.name, number)
+        exporters, prefix, due = self.exporters(), "".join(word[0] for word in self.name.split()), now()
         for count in itertools.count():
             if world.closing.is_set():
                 break
-            task = sent_task(f"{world.seed}-{number}-{count}", chance)
+            task = sent_task(f"{prefix}-{world.seed}-{number}-{count}", chance)
             mixed = list(task.spans)
             chance.shuffle(mixed)
             mixed += chance.sample(mixed, 3)  # what a sender repeats by itself
@@ -59,7 +67,7 @@ class Senders(Threads):
             delivered = [self._deliver(body, exporters, chance) for body in bodies]  # also after one was given up
             if all(delivered):
                 world.sent.complete(task)
-            due = max(due + len(mixed) * SENDERS / self.rate, now() - 5)
+            due = max(due + len(mixed) * self.count / (self.rate * self.share), now() - 5)
             world.closing.wait(max(0.0, due - now()))
         for exporter in exporters:
             exporter.shutdown()
@@ -68,7 +76,7 @@ class Senders(Threads):
         place, given_up = chance.randrange(len(exporters)), float("inf")
         while True:
             if exporters[place].export(body) is SpanExportResult.SUCCESS:
-                self.world.sent.acknowledge(body)
+                self.acknowledged(body)
                 return True
             self.world.sent.refuse(len(body))
             place = (place + 1) % len(exporters)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from opentelemetry.sdk.resources import Resource
@@ -119,11 +119,13 @@ class SentSpans:
 
     def acknowledge(self, spans: Iterable[ReadableSpan]) -> None:
         """Note an answer of 200 or OK."""
-        taken = list(spans)
-        rows = list(rows_of(taken))
+        self.acknowledge_rows(list(rows_of(spans)))
+
+    def acknowledge_rows(self, rows: Sequence[Row]) -> None:
+        """Note the rows of spans and events that were answered 200 or OK."""
         with self._lock:
             self.acknowledged.update(rows)
-            self.spans += len(taken)
+            self.spans += sum(row[2] == 0 for row in rows)
 
     def refuse(self, count: int) -> None:
         """Note an answer that was none, or a refusal."""

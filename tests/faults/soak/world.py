@@ -14,46 +14,70 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
+from unittest import mock
 
+from spanpost.store import embedded
 from spanpost.store.embedded import EmbeddedPostgres
 from spanpost.store.sql import schema
 from tests.acceptance import gateways
 from tests.acceptance.gateway_process import request
 from tests.eventually import eventually, free_port
 from tests.faults.posted import Slack, environment, settings
+from tests.faults.soak.disk import Disk
+from tests.faults.soak.machine import Machine
 from tests.faults.soak.network import Network
 from tests.faults.soak.sent import SentSpans
 
 Came = TypeVar("Came")
 
-#: Beyond the ports that Linux gives to connections, so that a gateway that starts again has its own.
-PORTS = 61_000
+#: Beyond the ports that Linux gives to connections, so that a gateway keeps its own; runs at once have others.
+PORTS = 61_000 + os.getpid() % 8 * 500
 PEOPLE = {"alice": "soak-token-of-alice", "bob": "soak-token-of-bob"}
-#: Settings of PostgreSQL: acknowledged means committed. A machine that loses power is not tried.
-OPTIONS = {"max_connections": "60", "fsync": "off", "full_page_writes": "off"}
+OPTIONS = {"max_connections": "60", "max_wal_size": "256MB"}
+#: Where it has no disk of its own: acknowledged means committed.
+WITHOUT_DISK = {"fsync": "off", "full_page_writes": "off"}
+
+
+#: Functions of actors' modules that return, before the gateways start, variables and TOML for each gateway.
+PREPARED: list[Callable[[World], tuple[dict[str, str], str]]] = []
 
 
 class Database:
     """PostgreSQL, which is killed and started again at the same address."""
 
     def __init__(self, home: Path) -> None:
-        self._home = home
+        home.mkdir(mode=0o755)
+        self.disk, self.machine = Disk(home), Machine(home / "machine")
+        self._home = home / "data" if self.disk.why_not else self.disk.path / "data"
         self.start()
 
     def start(self) -> None:
         """Start it, also after a kill."""
-        self.server = EmbeddedPostgres(self._home, options=OPTIONS)
-        self.server.start()
+        self.server = EmbeddedPostgres(self._home, options=OPTIONS | (WITHOUT_DISK if self.disk.why_not else {}))
+        variables = {**embedded.environment(), **self.machine.variables}
+        with mock.patch.object(embedded, "environment", return_value=variables):
+            self.server.start()
         self.dsn, self.superuser_dsn = self.server.dsn(), self.server.superuser_dsn()
+
+    @property
+    def why_no_disk(self) -> str:
+        """Why it has no disk of its own; empty: it has."""
+        return self.disk.why_not
 
     def stop(self) -> None:
         """Stop it in order; transactions that are open are rolled back."""
         self.server.stop()
+
+    def close(self) -> None:
+        """Stop it for good."""
+        self.stop()
+        self.disk.close()
 
     @property
     def pid(self) -> int:
@@ -94,13 +118,15 @@ class Database:
 
 
 class Gateway(gateways.Gateway):
-    """A gateway with its children, which may be stopped as a whole, and a count of its starts."""
+    """A gateway with its children, which may be stopped as a whole, and the times of its starts."""
 
-    starts = 0
+    started: tuple[float, ...] = ()
+    #: What it sees of its machine.
+    machine: Machine
 
     def start(self) -> None:
         """Start, without waiting until it is ready."""
-        self.starts += 1
+        self.started = (*self.started, time.time())
         with self._log.open("ab") as log:
             command = [*self._command, "run"]
             self.process = subprocess.Popen(
@@ -136,14 +162,32 @@ class Gateway(gateways.Gateway):
 class World:
     """All of a run: ``with World(directory, seed=7) as world``."""
 
-    def __init__(self, directory: Path, seed: int, gateways: int = 2) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        seed: int,
+        gateways: int = 2,
+        *,
+        has_standby: bool = False,
+        slack_down: float = 0.0,
+        retention: float = 0.0,
+    ) -> None:
         self.directory, self.seed, self._count = directory, seed, gateways
+        self._has_standby = has_standby
+        #: Seconds from the start in which Slack is down.
+        self.slack_down = slack_down
+        #: Seconds after which rows leave for archives; 0: they stay.
+        self.retention = retention
         self.sent = SentSpans()
         #: Set when no sender makes new telemetry.
         self.closing = threading.Event()
         #: What went wrong outside of the checker.
         self.findings: list[str] = []
+        #: What faults measured, by what it is; part of the result.
+        self.figures: Counter[str] = Counter()
         self.actors: dict[str, Any] = {}
+        #: What `PREPARED` left for the actors, by name.
+        self.shared: dict[str, Any] = {}
         self._stack = ExitStack()
 
     def __enter__(self) -> World:
@@ -154,17 +198,39 @@ class World:
             raise
         return self
 
+    def small_disk(self, directory: Path, mebibytes: int) -> bool:
+        """Put a directory on a disk of its own; return whether this machine lets us."""
+        disk = ["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m,mode=0700", "tmpfs", str(directory)]
+        if os.geteuid() != 0 or subprocess.run(disk, capture_output=True, check=False).returncode:
+            return False
+        self.on_end(lambda: subprocess.run(["umount", "-l", str(directory)], check=False))
+        return True
+
     def _open(self) -> None:
-        self.database = Database(self.directory / "postgres")
-        self._stack.callback(lambda: self.database.stop())
+        self.database, self.network = self._databases()
         asyncio.run(schema.upgrade(self.database.dsn))
-        self.network = Network(self.database.dsn)
         self._stack.callback(self.network.close)
-        self.slack = Slack(self.directory / "slack.json", "--seed", str(self.seed))
+        self.slack_machine = Machine(self.directory / "slack-machine")
+        state = self.directory / "slack.json"
+        self.slack = Slack(state, "--seed", str(self.seed), **self.slack_machine.variables)
         self._stack.callback(self.slack.close)
+        self._prepared = [each(self) for each in PREPARED]
+        #: Variables of each gateway, beside `settings`.
+        self.variables = {name: value for each, _ in self._prepared for name, value in each.items()}
         self.gateways: list[Gateway] = []
         for number in range(self._count):
             self._add_gateway(number)
+
+    def _databases(self) -> tuple[Database, Network]:
+        if self._has_standby:
+            from tests.faults.soak.standby import NetworkOfPair, Pair
+
+            pair = Pair(self.directory / "postgres")
+            self._stack.callback(pair.close)
+            return pair, NetworkOfPair(pair, self.directory)
+        database = Database(self.directory / "postgres")
+        self._stack.callback(lambda: database.close())
+        return database, Network(database.dsn, self.directory)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -175,7 +241,7 @@ class World:
         """Return the environment of a process that records and delivers."""
         key = base64.b64encode(hashlib.sha256(str(self.seed).encode()).digest()).decode()
         return {
-            **settings(self.slack.url),
+            **settings(self.slack.url.replace("127.0.0.1", "localhost")),
             "SPANPOST_SEALING__ENABLED": "true",
             "SPANPOST_SEALING__KEY": key,
             "SPANPOST_SEALING__INTERVAL": "1",
@@ -191,34 +257,43 @@ class World:
             f'sha256 = ["{hashlib.sha256(token.encode()).hexdigest()}"]\n'
             for name, token in PEOPLE.items()
         )
-        (directory / "spanpost.toml").write_text(tokens)
+        (directory / "spanpost.toml").write_text(tokens + "".join(toml for _, toml in self._prepared))
         more = {"SPANPOST_GATEWAY__WORKERS": "2"} if number == 1 else {}
+        machine = Machine(directory / "machine")
         gateway = Gateway(
             self.network.dsn if number == 0 else self.database.dsn,
             directory,
             http=free_port(PORTS),
             grpc=free_port(PORTS),
             **self.settings(),
+            **self.variables,
+            **machine.variables,
             **more,
         )
+        gateway.machine = machine
         self.gateways.append(gateway)
         self._stack.callback(gateway.kill)
-        eventually(lambda: self._is_up(gateway))
+        self.wait_until_up(gateway)
 
-    def _is_up(self, gateway: Gateway) -> bool:
-        assert gateway.process.poll() is None, f"it ended: {gateway.log}"
-        return gateway.is_ready
+    @staticmethod
+    def wait_until_up(gateway: Gateway) -> None:
+        """Wait until a gateway that was just started is ready."""
+
+        def is_up() -> bool:
+            assert gateway.process.poll() is None, f"it ended: {gateway.log}"
+            return gateway.is_ready
+
+        eventually(is_up)
 
     def spawn(self, module: str, log: Path, *words: str, **more: str) -> subprocess.Popen[bytes]:
         """Start a process of ours."""
+        return self.launch([sys.executable, "-W", "ignore", "-m", module, *words], log, **more)
+
+    def launch(self, command: Sequence[str], log: Path, **more: str) -> subprocess.Popen[bytes]:
+        """Start a program, which ends with the run at the latest."""
         with log.open("ab") as to:
             process = subprocess.Popen(
-                [sys.executable, "-W", "ignore", "-m", module, *words],
-                env=environment(**more),
-                cwd=self.directory,
-                stdout=to,
-                stderr=to,
-                start_new_session=True,
+                command, env=environment(**more), cwd=self.directory, stdout=to, stderr=to, start_new_session=True
             )
         self._stack.callback(_end, process)
         return process

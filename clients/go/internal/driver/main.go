@@ -136,6 +136,12 @@ func task(ctx context.Context, c command) (map[string]any, error) {
 
 func main() {
 	ctx := context.Background()
+	if len(os.Args) > 1 {
+		if err := stream(ctx, os.Args[1], os.Args[2]); err != nil {
+			panic(err)
+		}
+		return
+	}
 	exporter, err := otlptracehttp.New(ctx)
 	if err != nil {
 		panic(err)

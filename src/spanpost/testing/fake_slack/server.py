@@ -116,6 +116,7 @@ class FakeSlack:
         return {
             "channels": {c.name: c.all() for c in self.workspace.channels.values()},
             "early": [asdict(early) for early in self.tiers.early],
+            "whispers": self.workspace.whispers,
             "faults": dict(self.faults.dealt),
             "calls": [{"method": a.method, "became": a.became, "at": a.at} for a in self.asked],
         }
@@ -243,6 +244,8 @@ class FakeSlack:
         elif do == "set":
             for name, value in command.items():
                 setattr(self.workspace, name, type(getattr(self.workspace, name) or value)(value))
+        elif do == "buttons":
+            return web.json_response({"ok": True, "buttons": self.workspace.buttons()})
         elif do in ("delete", "archive", "kick", "invite", "refuse", "remove_scope", "add_scope"):
             getattr(self, do)(**command)
         else:

@@ -14,7 +14,7 @@ from spanpost.testing.fake_slack.rules import SlackError
 #: All scopes that the docs ask for.
 SCOPES: Final = frozenset(
     {"chat:write", "channels:history", "groups:history", "channels:read", "groups:read", "channels:join", "files:write"}
-    | {"users:read.email", "links:read", "links:write"}
+    | {"users:read", "users:read.email", "links:read", "links:write"}
 )
 _TRUE = (True, "true", "1", 1)
 
@@ -64,6 +64,8 @@ class Workspace:
         self.hears_stop = True
         #: Users by their address.
         self.users: dict[str, dict[str, Any]] = {}
+        #: What one person alone was shown: channel, person, text.
+        self.whispers: list[tuple[str, str, str]] = []
         self._last = 0.0
 
     # --- people ------------------------------------------------------------------------------------------------------
@@ -92,6 +94,17 @@ class Workspace:
     def remove(self, channel: str, ts: str) -> None:
         """Delete a message, as a person does. One that has replies leaves a tombstone."""
         self.channel(channel).drop(ts)
+
+    def buttons(self, newest: int = 300) -> list[dict[str, Any]]:
+        """Return the buttons of the newest messages of each channel, as a person sees them."""
+        seen = []
+        for channel in self.channels.values():
+            for message in sorted(channel.all(), key=lambda each: float(each["ts"]))[-newest:]:
+                where = {"channel": channel.id, **{key: message.get(key, "") for key in ("ts", "thread_ts", "bot_id")}}
+                for part in (message, *message.get("attachments", ())):
+                    elements = [one for block in part.get("blocks", ()) for one in block.get("elements", ())]
+                    seen += [where | one for one in elements if one.get("type") == "button"]
+        return seen
 
     def say(self, channel: str, text: str, *, user: str = "U0PERSON", metadata: Mapping[str, Any] | None = None) -> str:
         """Post as somebody else."""
@@ -201,6 +214,20 @@ class Workspace:
             "channel": channel.id,
             "permalink": f"https://acme.slack.com/archives/{channel.id}/p{message['ts'].replace('.', '')}",
         }
+
+    def _chat_postEphemeral(self, given: Mapping[str, Any], caller: WorkspaceToken) -> dict[str, Any]:  # noqa: N802
+        self._need(caller, "chat:write")
+        channel = self._to_post(given, caller)
+        self.whispers.append((channel.id, str(given["user"]), str(given.get("text", ""))))
+        return {"message_ts": self._ts()}
+
+    def _users_info(self, given: Mapping[str, Any], caller: WorkspaceToken) -> dict[str, Any]:
+        """Everybody is a member of the workspace."""
+        self._need(caller, "users:read")
+        return {"user": {"id": given["user"], "team_id": caller.team, "name": "person", "profile": {}}}
+
+    def _views_open(self, given: Mapping[str, Any], caller: WorkspaceToken) -> dict[str, Any]:
+        return {"view": {"id": f"V{self._ts().replace('.', '')}"}}
 
     def _users_lookupByEmail(self, given: Mapping[str, Any], caller: WorkspaceToken) -> dict[str, Any]:  # noqa: N802
         self._need(caller, "users:read.email")

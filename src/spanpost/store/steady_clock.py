@@ -1,0 +1,26 @@
+"""Clocks of this process that never jump: the time of day may be set while it runs."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+
+
+def uptime() -> float:
+    """Return seconds of a clock that never goes back.
+
+    It includes the time that the machine slept, where the system knows it.
+    """
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if clock is None else time.clock_gettime(clock)
+
+
+_BEGAN = datetime.now(UTC) - timedelta(seconds=uptime())
+
+
+def steady_now() -> datetime:
+    """Return the time of day as it was when this process began, and what has passed since.
+
+    For moments that are compared in this process: the wait until a retry is as long as it was decided.
+    """
+    return _BEGAN + timedelta(seconds=uptime())

@@ -1,0 +1,128 @@
+"""Retention of seconds (`--retention 60`): rows leave for archives during the run, and come back before the check.
+
+A month of the archives is then as long as the retention; all else is the run of a gateway: files, hashes, removals. At
+the end all archives are restored, so that the checker finds each acknowledged row in the database or in a file. Until
+then the sizes are sampled: memory and tables must stand still once the first rows have left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from spanpost.model.interventions import Actor as Author
+from spanpost.model.retention import RetentionRules
+from spanpost.store.archiving import listing, restoring, running
+from spanpost.store.archiving.writing import Month
+from tests.faults.soak.actors import Threads
+from tests.faults.soak.world import now
+
+#: Seconds between two runs of retention, and between two samples.
+EVERY, SAMPLED = 10.0, 5.0
+#: Share by which the last third may exceed the second. Ends of retention runs and of vacuums lie anywhere in a third.
+MEMORY_GROWS, TABLES_GROW = 0.10, 0.25
+#: What stays by its nature (docs/how-to/keep-and-archive.md), and is not counted as growth.
+_STAY = "seal_|sealed_|archives|erasures|access_tokens|attribute_sets|task_redirects"
+_SIZES = f"""
+SELECT coalesce(sum(pg_total_relation_size(oid)) FILTER (WHERE relname !~ '^({_STAY})'), 0)::bigint,
+       coalesce(sum(pg_total_relation_size(oid)) FILTER (WHERE relname ~ '^({_STAY})'), 0)::bigint
+FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"""
+
+
+class Retention(Threads):
+    """The run of retention, again and again, and the samples. Without `--retention` it does nothing."""
+
+    name, is_last = "retention", True
+
+    def start(self) -> None:
+        #: Seconds since the start; MiB of the gateways, of tables whose rows leave, of those that stay.
+        self.samples: list[tuple[int, int, int, int]] = []
+        self.removed = 0
+        if self.world.retention:
+            self._began = now()
+            self._home = self.world.directory / "archives"
+            self._home.mkdir(mode=0o700)
+            self.world.database.execute(
+                "UPDATE retention_floors SET shortest = '0 s'",
+                "ALTER SYSTEM SET autovacuum_naptime = '5s'",
+                "SELECT pg_reload_conf()",
+            )
+            self.begin(self._retain)
+            self.begin(self._sample)
+
+    def _rules(self) -> RetentionRules:
+        kept = timedelta(seconds=self.world.retention)
+        long = timedelta(days=400)
+        return RetentionRules(
+            audit_rows=kept, tasks=kept, deliveries=kept, artifacts=kept, evaluations=kept,
+            interventions=long, operations=long, placement=kept, directory=self._home, share=1.0,
+        )  # fmt: skip
+
+    def _retain(self) -> None:
+        running.due_months = _due  # type: ignore[assignment]
+        while not self.world.closing.is_set():
+            with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                self.world.database.ask(self._run)
+            self.world.closing.wait(EVERY)
+
+    async def _run(self, connection: Any) -> None:
+        author = Author(provider="cli", id="soak")
+        self.removed += (await running.run(connection, self._rules(), is_done=True, actor=author)).rows
+
+    def _sample(self) -> None:
+        while not self.world.closing.is_set():
+            with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                [(leave, stay)] = self.world.database.rows(_SIZES)
+                memory = sum(gateway.resident() for gateway in self.world.gateways)
+                self.samples.append((round(now() - self._began), memory, leave >> 20, stay >> 20))
+            self.world.closing.wait(SAMPLED)
+
+    def close(self) -> None:
+        """Restore everything, so that the checker compares all that was ever acknowledged."""
+        super().close()
+        if self.world.retention:
+            self.world.database.ask(lambda connection: _restore_all(connection, self._home))
+
+    def findings(self) -> Sequence[str]:
+        """The last third of the samples is no larger than the one before."""
+        if not self.world.retention:
+            return ()
+        print(f"         {self.removed} rows left for archives; seconds, MiB of gateways, tables, logs that stay:")
+        step = max(1, len(self.samples) // 24)
+        print("         " + " ".join("/".join(map(str, sample)) for sample in self.samples[::step]), flush=True)
+        found = [] if self.removed else ["no row left for an archive"]
+        third = len(self.samples) // 3
+        # The first rows leave after the retention, and a task's last after twice of it.
+        if third < 4 or self.samples[third][0] < 2 * self.world.retention:
+            return found
+        for what, place, share in (("gateways", 1, MEMORY_GROWS), ("tables", 2, TABLES_GROW)):
+            before, after = (
+                max(sample[place] for sample in part)
+                for part in (self.samples[third : 2 * third], self.samples[2 * third :])
+            )
+            if after > before * (1 + share) + 4:
+                found.append(f"the {what} grew from {before} to {after} MiB in the last third")
+        return found
+
+
+async def _due(connection: Any, rules: RetentionRules, at: datetime) -> list[Month]:
+    """Return each source of each tenant as one month that ends with the retention."""
+    tenants = [row[0] for row in await connection.fetch("SELECT DISTINCT tenant FROM agent_tasks")]
+    opens = at.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    found = []
+    for name, source in running.SOURCES.items():
+        cut = at - rules.kept_for(source.kind, "")
+        if name != "audit_rows_rest" and cut > opens:
+            within = running._WITHIN.get(name, "true")
+            found += [Month(tenant, name, opens, cut, cut, within) for tenant in tenants]
+    return found
+
+
+async def _restore_all(connection: Any, home: Path) -> None:
+    for archive in await listing.archives(connection):
+        await restoring.restore(connection, home, archive, keep=timedelta(days=30))
