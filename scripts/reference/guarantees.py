@@ -87,7 +87,7 @@ def _sums(stated: dict[str, Any], found: list[Proof], known: dict[str, Any]) -> 
     number = sum(len(one["promises"]) for one in stated["guarantees"].values())
     runs, defects = soaked.runs(), planted.found()
     failed, missing = sum(one["failed"] > 0 for one in ran), len(tests) - len(ran)
-    hours = sum(run.get("seconds", 0) for run in runs) / 3600
+    hours = soaked.seconds(runs) / 3600
     spans, findings = (sum(run.get("spans", 0) for run in runs), sum(len(run.get("findings") or ()) for run in runs))
     hits = sum(bool(one["found_by"]) for one in defects.values())
     rows = [

@@ -16,7 +16,7 @@ from reference.proofs import ROOT, TESTS, cell, folded, said
 
 RUNS = TESTS / "soaked.jsonl"
 #: Keys of a run that the section words itself.
-_WORDED = {"seed", "seconds", "took", "cores", "spans", "refused", "tasks", "questions"}
+_WORDED = {"seed", "seconds", "took", "under_faults", "cores", "spans", "refused", "tasks", "questions"}
 _WORDED |= {"faults", "recovery", "memory", "database", "versions", "findings"}
 
 
@@ -38,6 +38,11 @@ def kinds() -> dict[str, Any]:
 def tried(promise: str = "") -> dict[str, tuple[str, str]]:
     """Return the promise and the fault that each kind of fault tries, by its name."""
     return {name: fault.tries for name, fault in kinds().items() if promise in ("", fault.tries[0])}
+
+
+def seconds(of: Iterable[dict[str, Any]]) -> float:
+    """Return the time under faults of runs, without their starts and ends."""
+    return sum(run.get("under_faults", run.get("seconds", 0)) for run in of)
 
 
 def dealt(kind: str, of: Iterable[dict[str, Any]]) -> str:
@@ -72,7 +77,7 @@ def section(stated: dict[str, Any]) -> str:
 
 
 def _sums(published: list[dict[str, Any]]) -> str:
-    counted, longest = Counter[str](), sum(run.get("seconds", 0) for run in published)
+    counted, longest = Counter[str](), seconds(published)
     for run in published:
         counted.update({key: one for key, one in run.items() if type(one) is int})
     faults = Counter[str]()
