@@ -347,6 +347,7 @@ def finish(
             if outcome.is_unsent:
                 left |= {"attempt": max(entry.attempt - (not entry.is_unsure), 0), "sent_at": sent_before}
             else:
+                left["is_unsure"] |= outcome.reconcile
                 left["lookups"] = entry.lookups + outcome.has_looked
             event, state, is_behind = DeliveryEvent.RETRY, _WAITING, False
         case GiveUp():
