@@ -27,10 +27,14 @@ def runs() -> list[dict[str, Any]]:
 
 def kinds() -> dict[str, Any]:
     """Return the kinds of faults that the harness knows today, by name."""
+    _harness("plan")  # whose modules register their faults
+    return dict(_harness("dealt").FAULTS)
+
+
+def _harness(module: str) -> Any:
     sys.path.insert(0, str(ROOT))
     try:
-        importlib.import_module("tests.faults.soak.plan")  # whose modules register their faults
-        return dict(importlib.import_module("tests.faults.soak.dealt").FAULTS)
+        return importlib.import_module(f"tests.faults.soak.{module}")
     finally:
         sys.path.remove(str(ROOT))
 
@@ -42,7 +46,7 @@ def tried(promise: str = "") -> dict[str, tuple[str, str]]:
 
 def seconds(of: Iterable[dict[str, Any]]) -> float:
     """Return the time under faults of runs, without their starts and ends."""
-    return sum(run.get("under_faults", run.get("seconds", 0)) for run in of)
+    return float(sum(run.get("under_faults", run.get("seconds", 0)) for run in of))
 
 
 def dealt(kind: str, of: Iterable[dict[str, Any]]) -> str:
@@ -73,7 +77,7 @@ def section(stated: dict[str, Any]) -> str:
     parts.append(_by_kind(stated, published, known))
     if published:
         parts += [*_reasons(published), _listed(published)]
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, _kept()])
 
 
 def _sums(published: list[dict[str, Any]]) -> str:
@@ -174,6 +178,12 @@ def _listed(published: list[dict[str, Any]]) -> str:
             f"| {len(run.get('findings') or ())} |"
         )
     return folded(f"All {len(published)} published runs, the newest first", "", *rows)
+
+
+def _kept() -> str:
+    kept = [f"- `{cell(each.arguments)}`: {cell(each.found)}" for each in _harness("kept").KEPT]
+    before = "**Kept runs**, which `make soak ARGS=--kept` repeats, and what each found when it was kept:"
+    return "\n".join([before, "", *kept])
 
 
 def _growth(size: Any) -> str:
