@@ -149,7 +149,7 @@ async def truth(dsn: str, but: str = "") -> tuple[dict[str, Any], dict[str, Any]
 
     store = PostgresStore(dsn)
     await store.open()
-    tasks = {t.task_id: t for t in await store.tasks(TaskQuery(limit=10_000)) if t.tenant != but}
+    tasks = {t.task_id: t for t in await store.tasks(TaskQuery(limit=1_000_000)) if t.tenant != but}
     checkpoints = {str(c.id): c for c in await store.reader.checkpoints(limit=1_000_000)}
     rows = (await store.counts())["agent_events"]
     await store.close()

@@ -62,7 +62,7 @@ class Senders(Threads):
             mixed = list(task.spans)
             chance.shuffle(mixed)
             mixed += chance.sample(mixed, 3)  # what a sender repeats by itself
-            size = chance.randrange(8, 20)
+            size = chance.randrange(8, 20) if len(mixed) < 100 else chance.randrange(64, 400)
             bodies = [mixed[at : at + size] for at in range(0, len(mixed), size)]
             delivered = [self._deliver(body, exporters, chance) for body in bodies]  # also after one was given up
             if all(delivered):
