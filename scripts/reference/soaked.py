@@ -108,6 +108,7 @@ def _sums(published: list[dict[str, Any]]) -> str:
 def _findings(published: list[dict[str, Any]]) -> str:
     lines = [
         f"- seed {run['seed']}, `{run.get('commit') or 'not noted'}`, {_day(run)}: {cell(str(found)[:400])}"
+        + (f" *{cell(run['explained'])}*" if run.get("explained") else "")
         for run in published
         for found in run.get("findings") or ()
     ]
