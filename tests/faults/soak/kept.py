@@ -18,6 +18,13 @@ class Kept(NamedTuple):
     is_test: bool = False
 
 
+#: Faults of two runs.
+_MANY = (
+    "gateway killed,gateway restarted,gateway frozen,worker killed,agent killed,asking agent killed,agent frozen,"
+    "spool disk full,collector killed,collector frozen,collector queue full,gateway gone,program killed,program frozen,"
+    "Slack down,Slack throttles,Slack loses answers,database restarted,database killed,backend killed,database hangs,"
+    "database read-only,connections cut,connections used up,lock held,network cut,network one way,network slow"
+)
 KEPT = (
     Kept(
         "--seed 160 --seconds 10 --rate 60 --only 'gateway killed,connections cut,agent killed,asking agent killed,"
@@ -32,5 +39,13 @@ KEPT = (
     Kept(
         "--seed 1 --seconds 30 --rate 60 --only 'failover,standby killed' --standby",
         "nothing in the gateways: two failovers in one run, and a commit that waits for the standby",
+    ),
+    Kept(
+        f"--seed 201 --seconds 45 --rate 60 --only '{_MANY}'",
+        "a gateway whose start failed after it accepted connections closed its socket under them",
+    ),
+    Kept(
+        f"--seed 202 --seconds 45 --rate 60 --only '{_MANY}'",
+        "a traceback of the sealer whose connection was lost in a COMMIT",
     ),
 )
