@@ -87,7 +87,7 @@ def _sums(stated: dict[str, Any], found: list[Proof], known: dict[str, Any]) -> 
     number = sum(len(one["promises"]) for one in stated["guarantees"].values())
     runs, defects = soaked.runs(), planted.found()
     failed, missing = sum(one["failed"] > 0 for one in ran), len(tests) - len(ran)
-    hours = sum(run.get("seconds", 0) for run in runs) / 3600
+    hours = soaked.seconds(runs) / 3600
     spans, findings = (sum(run.get("spans", 0) for run in runs), sum(len(run.get("findings") or ()) for run in runs))
     hits = sum(bool(one["found_by"]) for one in defects.values())
     rows = [
@@ -112,7 +112,7 @@ def _sums(stated: dict[str, Any], found: list[Proof], known: dict[str, Any]) -> 
         ),
         (
             "[planted defects](#planted-defects)",
-            f"{hits} of {len(defects)} found, of {sum(map(len, planted.planted().values()))} planned",
+            f"{hits} of {sum(map(len, planted.planted().values()))} found, {len(defects) - hits} survive",
         ),
     ]
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {says} |" for name, says in rows)])
@@ -156,13 +156,14 @@ def _outcome(tests: int, ran: list[dict[str, Any]]) -> str:
     words = [f"**{failed} failed**"] if failed else []
     words += [f"{tests - len(ran)} not recorded"] if tests > len(ran) else []
     last = max((one["on"] for one in ran), default="")
-    return ", ".join(words or ["passed" if tests else "**no test**"]) + (f", {last}" if last else "")
+    day = last.replace("-", "\N{NON-BREAKING HYPHEN}")  # in one line of a narrow column
+    return " ".join([", ".join(words or ["passed" if tests else "**no test**"]), day]).strip()
 
 
 def _of_promise(stated: dict[str, Any], found: list[Proof], known: dict[str, Any], name: str, says: str) -> str:
     rows = [
         f"| {cell(one.shows)} {_test(one.test)} "
-        f"| {', '.join(said(stated, it) for it in one.tried)} | {_result(known, one)} |"
+        f"| {', '.join(said(stated, it) for it in one.tried) or '–'} | {_result(known, one)} |"
         for one in found
         if one.promise == name
     ]
@@ -187,7 +188,8 @@ def _result(known: dict[str, dict[str, Any]], proof: Proof) -> str:
         return "not recorded"
     size = f"; {one['size']}" if "size" in one else ""
     outcome = "passed" if not one["failed"] else f"**{one['failed']} failed**"
-    return f"{one['cases']:,}{size}; {outcome} in {one['seconds']:g} s, {one['on']}"
+    cases = f"{one['cases']:,} case{'' if one['cases'] == 1 else 's'}"
+    return f"{cases}{size}; {outcome} in {one['seconds']:g} s, {one['on']}"
 
 
 def _tests(found: list[Proof], name: str, stated: dict[str, Any]) -> str:

@@ -16,7 +16,8 @@ from reference.proofs import ROOT, TESTS, cell, folded, said
 
 RUNS = TESTS / "soaked.jsonl"
 #: Keys of a run that the section words itself.
-_WORDED = {"seed", "seconds", "took", "cores", "spans", "refused", "tasks", "questions"}
+_WORDED = {"seed", "seconds", "took", "under_faults", "cores", "spans", "refused", "tasks", "questions"}
+_WORDED |= {"faults", "recovery", "memory", "database", "versions", "findings"}
 
 
 def runs() -> list[dict[str, Any]]:
@@ -26,10 +27,14 @@ def runs() -> list[dict[str, Any]]:
 
 def kinds() -> dict[str, Any]:
     """Return the kinds of faults that the harness knows today, by name."""
+    _harness("plan")  # whose modules register their faults
+    return dict(_harness("dealt").FAULTS)
+
+
+def _harness(module: str) -> Any:
     sys.path.insert(0, str(ROOT))
     try:
-        importlib.import_module("tests.faults.soak.plan")  # whose modules register their faults
-        return dict(importlib.import_module("tests.faults.soak.dealt").FAULTS)
+        return importlib.import_module(f"tests.faults.soak.{module}")
     finally:
         sys.path.remove(str(ROOT))
 
@@ -37,6 +42,11 @@ def kinds() -> dict[str, Any]:
 def tried(promise: str = "") -> dict[str, tuple[str, str]]:
     """Return the promise and the fault that each kind of fault tries, by its name."""
     return {name: fault.tries for name, fault in kinds().items() if promise in ("", fault.tries[0])}
+
+
+def seconds(of: Iterable[dict[str, Any]]) -> float:
+    """Return the time under faults of runs, without their starts and ends."""
+    return float(sum(run.get("under_faults", run.get("seconds", 0)) for run in of))
 
 
 def dealt(kind: str, of: Iterable[dict[str, Any]]) -> str:
@@ -67,11 +77,11 @@ def section(stated: dict[str, Any]) -> str:
     parts.append(_by_kind(stated, published, known))
     if published:
         parts += [*_reasons(published), _listed(published)]
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, _kept()])
 
 
 def _sums(published: list[dict[str, Any]]) -> str:
-    counted, longest = Counter[str](), sum(run.get("seconds", 0) for run in published)
+    counted, longest = Counter[str](), seconds(published)
     for run in published:
         counted.update({key: one for key, one in run.items() if type(one) is int})
     faults = Counter[str]()
@@ -98,6 +108,7 @@ def _sums(published: list[dict[str, Any]]) -> str:
 def _findings(published: list[dict[str, Any]]) -> str:
     lines = [
         f"- seed {run['seed']}, `{run.get('commit') or 'not noted'}`, {_day(run)}: {cell(str(found)[:400])}"
+        + (f" *{cell(run['explained'])}*" if run.get("explained") else "")
         for run in published
         for found in run.get("findings") or ()
     ]
@@ -109,7 +120,7 @@ def _by_kind(stated: dict[str, Any], published: list[dict[str, Any]], known: dic
         "| fault | what it does | promise and fault that it tries | dealt | in runs | longest until the first 200 |",
         "|---|---|---|---|---|---|",
     ]
-    for name in sorted({*known, *(kind for run in published for kind in run.get("faults", {}))}):
+    for name in sorted({*known, *(kind for run in published for kind in run.get("faults", {}))}, key=str.casefold):
         fault = known.get(name)
         does = cell((fault.__doc__ or "").split("\n\n")[0]) if fault else "*The harness does not deal it any more.*"
         tries = f"[`{fault.tries[0]}`](#{fault.tries[0]}): {cell(said(stated, fault.tries[1]))}" if fault else ""
@@ -121,41 +132,59 @@ def _by_kind(stated: dict[str, Any], published: list[dict[str, Any]], known: dic
         )
     after = (
         "The time counts from the end of a fault until all gateways that it touched had answered 200. It has no "
-        "figure where a fault touches no gateway, or another fault touched the same gateways meanwhile."
+        "figure where a fault touches no gateway, or another fault touched the same gateways meanwhile. It depends "
+        "on the machine and on what else runs there: the list of runs has its cores and its load at the end."
     )
     return "\n".join([*rows, "", after])
 
 
 def _reasons(published: list[dict[str, Any]]) -> list[str]:
-    """Return what runs give reasons for, such as what the machine could not do: each entry whose values are texts."""
+    """Return what else runs say: reasons by name (what the machine could not do), figures by name, and notes."""
     listed: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    summed: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    notes: list[str] = []
     for run in published:
         for key, one in run.items():
-            if key != "versions" and isinstance(one, dict) and all(isinstance(why, str) for why in one.values()):
-                listed[key].update(f"{name}: {why or 'not possible'}" for name, why in one.items())
-    return [
-        "\n".join(
-            [f"**{key.replace('_', ' ').capitalize()}:**", ""]
-            + [f"- {cell(line)} ({_count(count, 'run')})" for line, count in sorted(lines.items())]
-        )
+            if key in _WORDED:
+                continue
+            if isinstance(one, list):
+                notes += [f"- seed {run['seed']}: {cell(str(note)[:400])}" for note in one]
+            for name, said_of in one.items() if isinstance(one, dict) else ():
+                if isinstance(said_of, str):
+                    listed[key][f"{name}: {said_of or 'not possible'}"] += 1
+                elif isinstance(said_of, int | float):
+                    summed[key][name] += said_of  # type: ignore[assignment]
+    parts = {
+        key: [f"- {cell(line)} ({_count(count, 'run')})" for line, count in sorted(lines.items())]
         for key, lines in listed.items()
-        if lines
-    ]
+    }
+    for key, figures in summed.items():
+        parts.setdefault(key, []).extend(f"- {cell(name)}: {number:,}" for name, number in sorted(figures.items()))
+    worded = ["\n".join([f"**{key.replace('_', ' ').capitalize()}:**", "", *lines]) for key, lines in parts.items()]
+    return [*worded, folded(f"{len(notes)} notes of runs", *notes)] if notes else worded
 
 
 def _listed(published: list[dict[str, Any]]) -> str:
     rows = [
-        "| repeat it by `make soak ARGS='…'` | commit | on | spans | faults | memory, MiB | database, MiB | findings |",
-        "|---|---|---|---|---|---|---|---|",
+        "| repeat it by `make soak ARGS='…'` | commit | on | cores, load | spans | faults | memory, MiB "
+        "| database, MiB | findings |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for run in reversed(published):
         words = run.get("arguments") or f"--seed {run['seed']} --seconds {run.get('seconds', 0):g}"
         rows.append(
-            f"| `{cell(words)}` | `{run.get('commit') or 'not noted'}` | {_day(run)} | {run.get('spans', 0):,} "
+            f"| `{cell(words)}` | `{run.get('commit') or 'not noted'}` | {_day(run)} "
+            f"| {run.get('cores', '–')}, {run.get('load', '–')} | {run.get('spans', 0):,} "
             f"| {sum(run.get('faults', {}).values())} | {_growth(run.get('memory'))} | {_growth(run.get('database'))} "
             f"| {len(run.get('findings') or ())} |"
         )
     return folded(f"All {len(published)} published runs, the newest first", "", *rows)
+
+
+def _kept() -> str:
+    kept = [f"- `{cell(each.arguments)}`: {cell(each.found)}" for each in _harness("kept").KEPT]
+    before = "**Kept runs**, which `make soak ARGS=--kept` repeats, and what each found when it was kept:"
+    return "\n".join([before, "", *kept])
 
 
 def _growth(size: Any) -> str:

@@ -90,6 +90,8 @@ def test_runs_of_the_harness_are_on_the_page(
         {**one, "seed": 8, "commit": "bbb+", "faults": {"gateway killed": 1}, "recovery": {"gateway killed": 9.04}}
         | {
             "absent": {"Go exporter": "no Go"},
+            "figures": {"offered": 40},
+            "notes": ["Kafka: 9 rows"],
             "annotations": 5,
             "arguments": "--seed 8",
             "findings": ["2 rows | twice"],
@@ -104,8 +106,10 @@ def test_runs_of_the_harness_are_on_the_page(
     assert "| moon gone | *The harness does not deal it any more.* |  | 1 | 1 | – |" in page
     assert "- seed 8, `bbb+`, 2026-11-24: 2 rows &#124; twice" in page
     assert "**Absent:**\n\n- Go exporter: no Go (1 run)" in page
+    assert "**Figures:**\n\n- offered: 40" in page
+    assert "- seed 8: Kafka: 9 rows" in page
     assert "| counted as well | 5 annotations |" in page
-    assert "| `--seed 8` | `bbb+` | 2026-11-24 | 1,000 | 1 |" in page
+    assert "| `--seed 8` | `bbb+` | 2026-11-24 | –, – | 1,000 | 1 |" in page
     of_promise = page.partition("### `answered`")[2].partition("###")[0]
     assert "*gateway killed*" in of_promise
     assert "3 times in 2 runs; **1 finding** in the last, 2026-11-24" in of_promise

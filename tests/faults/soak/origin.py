@@ -22,6 +22,7 @@ def origin(world: World) -> dict[str, Any]:
             "PostgreSQL": world.database.rows("SHOW server_version")[0][0].split()[0],
         },
         "cores": os.cpu_count(),
+        "load": f"{os.getloadavg()[0]:.1f}",
     }
 
 

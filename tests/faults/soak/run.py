@@ -81,7 +81,9 @@ def run(
             planned = each_once(seed, gateways, possible, seconds)
         else:
             planned = plan(seed, seconds, gateways, possible)
+        first = now()
         dealt = execute(world, planned, 0.0 if is_each_once else seconds)
+        under_faults = round(now() - first)
         for number, gateway in enumerate(world.gateways):
             if prober.waits_for_200(number, 60):
                 world.findings.append(f"gateway {number} answers no 200 after the last fault: {gateway.log[-600:]}")
@@ -95,6 +97,7 @@ def run(
             "seconds": seconds,
             "standby": has_standby,
             "took": round(now() - began),
+            "under_faults": under_faults,
             **origin(world),
             "spans": world.sent.spans,
             "refused": world.sent.refused,
