@@ -122,8 +122,8 @@ def test_the_kernel_kills_what_takes_more_memory(tmp_path: Path) -> None:
 
 #: Kinds that one run deals, each once.
 KINDS = (
-    "gateway clock jumps", "agent clock jumps", "Slack clock jumps", "memory limit", "names gone", "killed at a point",
-    "database disk fails", "syncs slow", "network swallows", "certificate expired", "overload",
+    "gateway clock jumps", "agent clock jumps", "Slack clock jumps", "memory limit", "names gone",
+    "database disk fails", "syncs slow", "network swallows", "certificate expired",
 )  # fmt: skip
 
 
@@ -133,13 +133,12 @@ KINDS = (
 @pytest.mark.timeout(240 + DELIVERED_WITHIN)
 @pytest.mark.proves("clocks", "clock-jumps")
 @pytest.mark.proves("answered", "sync-fails", "sync-slow", "memory-limit")
-@pytest.mark.proves("never-500", "database-hangs", "names-gone", "certificate-expired", "overload")
-@pytest.mark.proves("one-transaction", "killed-at-each-step")
+@pytest.mark.proves("never-500", "database-hangs", "names-gone", "certificate-expired")
 def test_each_fault_of_the_machine_once() -> None:
     """Clocks jump, the disk fails, packets, names and memory are gone: everything acknowledged is there, once."""
     home = fresh()
     try:
-        result = run(home, 7, 4, only=KINDS, rate=60, is_each_once=True)
+        result = run(home, 7, 3, only=KINDS, rate=60, is_each_once=True)
     finally:
         shutil.rmtree(home, ignore_errors=True)
     assert result["findings"] == [], table(result)
