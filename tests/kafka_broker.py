@@ -13,6 +13,9 @@ from typing import Any
 from tests.conftest import ROOT, find
 from tests.eventually import eventually, free_port
 
+#: Seconds for the two starts of a JVM on a machine that does much else.
+STARTS_WITHIN = 240.0
+
 
 class Broker:
     """One broker. Call `start`."""
@@ -54,7 +57,7 @@ class Broker:
             except KafkaException:
                 return False
 
-        eventually(answers)
+        eventually(answers, limit=STARTS_WITHIN)
 
     def kill(self) -> None:
         """End at once, as by a crash."""

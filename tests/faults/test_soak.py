@@ -10,7 +10,7 @@ import tomllib
 import pytest
 
 from tests.conftest import COMPONENTS, ROOT
-from tests.faults.soak.__main__ import arguments
+from tests.faults.soak.__main__ import arguments, options
 from tests.faults.soak.checker import DELIVERED_WITHIN
 from tests.faults.soak.dealt import FAULTS
 from tests.faults.soak.kafka import KafkaFront
@@ -59,17 +59,12 @@ def test_who_takes_no_part_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     assert KafkaFront.absence(["kafka"]) == ""
 
 
-@pytest.mark.acceptance
-@pytest.mark.slow
-@pytest.mark.timeout(180 + DELIVERED_WITHIN)
-@pytest.mark.proves("replicas", "rebalance")
-@pytest.mark.parametrize("kept", [kept for kept in KEPT if kept.is_test], ids=lambda kept: kept.arguments.split()[1])
-def test_a_kept_seed_finds_nothing(kept: Kept) -> None:
-    """Runs that once found a defect, as far as they are short: everything acknowledged is there, once."""
+def repeated(kept: Kept) -> None:
+    """Repeat a kept run."""
     given = arguments().parse_args(shlex.split(kept.arguments))
     home = fresh()
     try:
-        result = run(home, given.seed, given.seconds, only=given.only.split(","), rate=given.rate)
+        result = run(home, given.seed, given.seconds, only=given.only.split(","), **options(given))
     finally:
         shutil.rmtree(home, ignore_errors=True)
     assert result["findings"] == [], table(result)
@@ -77,6 +72,30 @@ def test_a_kept_seed_finds_nothing(kept: Kept) -> None:
     assert result["spans"] > 100, table(result)
     if os.environ.get("CI") == "true":
         assert set(result["absent"]) == {"kafka"}, table(result)
+
+
+SHORT = [kept for kept in KEPT if kept.is_test]
+LIMIT = pytest.mark.timeout(240 + DELIVERED_WITHIN)
+
+
+@pytest.mark.acceptance
+@pytest.mark.slow
+@LIMIT
+@pytest.mark.proves("replicas", "rebalance")
+@pytest.mark.parametrize("kept", SHORT[:1], ids=lambda kept: kept.arguments.split()[1])
+def test_traces_that_move_between_gateways(kept: Kept) -> None:
+    """The parts of each trace go to several gateways, one is killed, connections are cut: all is there, once."""
+    repeated(kept)
+
+
+@pytest.mark.acceptance
+@pytest.mark.slow
+@LIMIT
+@pytest.mark.proves("answered", "index-corrupted", "snapshot-held", "replica-frozen")
+@pytest.mark.parametrize("kept", SHORT[1:], ids=lambda kept: kept.arguments.split()[1])
+def test_an_index_with_garbage_loses_nothing(kept: Kept) -> None:
+    """An index has garbage, a gateway is frozen, a snapshot is held: what was acknowledged is there, once."""
+    repeated(kept)
 
 
 def test_each_kept_seed_names_its_faults() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from typing import Any
 
@@ -57,3 +58,19 @@ async def test_checkpoints_that_cannot_leave_are_sent_again(sealed_dsn: str) -> 
     row = await database.fetchrow("SELECT size, failure FROM seal_publications")
     assert (row["size"] > 0, row["failure"], len(left)) == (True, "", 1)
     await database.close()
+
+
+async def test_a_connection_that_is_lost_in_a_statement_is_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What asyncpg raises where the connection is lost in a COMMIT is a line, and the sealer goes on."""
+    tries = iter([asyncpg.InternalClientError("cannot switch to state 15"), asyncio.CancelledError()])
+
+    async def fail(*_: object) -> None:
+        raise next(tries)
+
+    monkeypatch.setattr(sealing, "_with_turn", fail)
+    monkeypatch.setattr(sealing, "_AFTER_ERROR", 0)
+    with pytest.raises(asyncio.CancelledError):
+        await sealing._seal("", "", False, SealingSettings())
+    assert capsys.readouterr().out == "InternalClientError: cannot switch to state 15\n"

@@ -112,6 +112,19 @@ async def test_tokens_scopes_and_channels(slack):
         await api.close()
 
 
+async def test_people_buttons_and_whispers(slack):
+    """A person sees the buttons of the newest messages, is a member, and alone sees a word meant for them."""
+    button = {"type": "button", "action_id": "a", "value": "v", "text": {"type": "plain_text", "text": "Do"}}
+    shown = [{"type": "actions", "block_id": "b", "elements": [button]}]
+    ts = (await ask(slack, "chat.postMessage", **HELLO, blocks=shown)).body["ts"]
+    [seen] = slack.workspace.buttons()
+    assert (seen["ts"], seen["channel"], seen["action_id"], seen["value"]) == (ts, "C000000001", "a", "v")
+    assert (await ask(slack, "users.info", user="U1")).body["user"]["team_id"] == "T0ACME"
+    assert (await ask(slack, "chat.postEphemeral", **HELLO, user="U1")).body["ok"]
+    assert slack.state()["whispers"] == [("C000000001", "U1", "hello")]
+    assert len(slack.messages()) == 1
+
+
 async def test_threads_and_tombstones(slack):
     """A reply is in its thread; a deleted parent with replies leaves a tombstone, without replies nothing."""
     first, second = [(await ask(slack, "chat.postMessage", **HELLO)).body["ts"] for _ in range(2)]

@@ -115,8 +115,7 @@ class Gateway:
         try:
             self.pipeline.start()
             if self.section.enabled:
-                # Producers could not reach us while we were down: do not count that time as a stall. Before they can,
-                # because a database that goes away now ends the start.
+                # Producers could not reach us while we were down: do not count that time as a stall.
                 self.pipeline.ask(self.pipeline.store.listen_anew())
                 self.pipeline.ask(self._open(listener))
             is_open = True
@@ -129,10 +128,9 @@ class Gateway:
         except BaseException:
             if is_open:
                 self.stop()  # requests have come in: they get their answers
-            else:
-                if listener is not None:
-                    listener.close()
-                self.pipeline.shutdown(1.0)
+            elif listener is not None:
+                listener.close()
+            self.pipeline.shutdown(1.0)
             raise
 
     async def _open(self, listener: socket.socket | None) -> None:
@@ -219,9 +217,7 @@ class Gateway:
             consumer.start()
 
     def _open_endpoints(self, app: OtlpHttp, receiver: Receiver, health: GatewayHealth) -> Endpoints:
-        """Return the application of the HTTP port: the endpoints (`spanpost.runtime.endpoints`), OTLP, and
-        the pages.
-        """
+        """Return the application of the HTTP port: endpoints (`spanpost.runtime.endpoints`), OTLP and pages."""
         from spanpost.receivers.counted import Counted
         from spanpost.receivers.otlp_http import log_fault
         from spanpost.runtime.endpoints import EndpointContext, Endpoints, endpoints_of

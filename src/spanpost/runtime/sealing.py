@@ -134,11 +134,11 @@ async def _seal(dsn: str, key: str, is_file: bool, section: SealingSettings) -> 
 
     from spanpost.model.errors import SpanpostError
 
-    last = ""
+    last, lost = "", (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
     while True:
         try:
             await _with_turn(dsn, key, is_file, section)
-        except (SpanpostError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError) as error:
+        except (SpanpostError, OSError, ValueError, *lost) as error:
             said = line(f"{type(error).__name__}: {error}", 1000)
             if said != last:
                 print(said, flush=True)

@@ -14,6 +14,7 @@ import shutil
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 from tests.faults.soak import plan
 from tests.faults.soak.actors import ACTORS
@@ -46,11 +47,18 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
+def options(given: argparse.Namespace) -> dict[str, Any]:
+    """Return the arguments of `run` beside its seed, its length and its faults."""
+    named = {name: getattr(given, name) for name in ("gateways", "rate", "slack_down", "retention")}
+    return {**named, "has_standby": given.standby, "is_each_once": given.each}
+
+
 def main() -> int:
     """Read the arguments, and run each seed."""
     parser = arguments()
     given = parser.parse_args()
     logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # exporters say each refused request
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # the proxy's TLS
     if not given.kept:
         return _run(parser, given)
     broken = [kept.arguments for kept in KEPT if _run(parser, parser.parse_args(shlex.split(kept.arguments)))]
@@ -74,19 +82,7 @@ def _run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
             continue
         home = fresh(given.keep)
         print(f"seed {seed}, logs in {home}", flush=True)
-        result = run(
-            home,
-            seed,
-            given.seconds,
-            only=only,
-            extra=extra,
-            gateways=given.gateways,
-            rate=given.rate,
-            has_standby=given.standby,
-            slack_down=given.slack_down,
-            retention=given.retention,
-            is_each_once=given.each,
-        )
+        result = run(home, seed, given.seconds, only=only, extra=extra, **options(given))
         print(table(result), flush=True)
         words = f"--seed {seed} --seconds {given.seconds:g} --gateways {given.gateways} --rate {given.rate:g}"
         words += " --standby" * given.standby + f" --slack-down {given.slack_down:g}" * bool(given.slack_down)

@@ -7,13 +7,17 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import partial
+from operator import gt
 from typing import Any
 
 from spanpost.model.checkpoints import Kind
 from spanpost.sinks.slack import render
 from tests.conftest import ROOT
+from tests.eventually import eventually
 from tests.faults.posted import environment, final_states, left, truth
 from tests.faults.soak.slack_away import TOO_OLD
 from tests.faults.soak.tenants import ATTACKER
@@ -25,8 +29,9 @@ DELIVERED_WITHIN = 180.0
 
 def check(world: World) -> list[str]:
     """Return what is wrong, a line each; empty: every promise was kept."""
+    found = _worked_off(world)
     states = asyncio.run(final_states(world.database.dsn, DELIVERED_WITHIN))
-    found = [*world.findings]
+    found += world.findings
     if set(states) - {"delivered"}:
         found.append(f"deliveries are left: {dict(states)}: {asyncio.run(left(world.database.dsn))[:4]}")
     slack = world.slack.end()
@@ -37,6 +42,22 @@ def check(world: World) -> list[str]:
     for actor in world.actors.values():
         found += [f"{actor.name}: {line}" for line in actor.findings()]
     return found + _sealed(world) + _logs(world)
+
+
+def _worked_off(world: World) -> list[str]:
+    """Wait until all that was answered from the journal is recorded; it may take long, but never stands still."""
+    left = _journaled(world)
+    while left:
+        try:
+            left = eventually(lambda: _journaled(world), partial(gt, left), DELIVERED_WITHIN)
+        except AssertionError:
+            return [f"the journal is not worked off: {left} requests stand still"]
+    return []
+
+
+def _journaled(world: World) -> int:
+    time.sleep(0.2)  # leaves processor time to those who work it off
+    return int(world.database.rows("SELECT count(*) FROM journal")[0][0])
 
 
 def _some(what: str, wrong: Iterable[object]) -> list[str]:

@@ -141,3 +141,7 @@ class Clickers(Threads):
             *([f"{len(open_)} questions were pressed and are undecided: {open_[:3]}"] if open_ else []),
             *([] if is_answered else [f"{len(unheard)} presses answered 200 left no row and no word: {unheard[:3]}"]),
         ]
+
+    def notes(self) -> Sequence[str]:
+        """Return the answers to presses."""
+        return (f"presses in Slack by answer: {dict(self.answers)}",)

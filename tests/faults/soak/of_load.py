@@ -27,7 +27,11 @@ class Overload(Fault):
     def strike(self, world: World) -> None:
         """Begin; `figures` say what was offered and what was acknowledged."""
         self._over, self._began, self._counts = threading.Event(), now(), list[tuple[int, int]]()
-        body = encode_spans([span(_TRACE, at + 1, "execute_tool probe", PROBE) for at in range(SPANS)])
+        spans = [
+            span(_TRACE, at + 1, "execute_tool probe", PROBE | {"soak.noise": self.chance.randbytes(100).hex()})
+            for at in range(SPANS)
+        ]
+        body = encode_spans(spans)
         given = body.SerializeToString(), _TRACE.to_bytes(16, "big")
         self._threads = [
             threading.Thread(target=self._send, args=(world, gateway.url, self.chance.getrandbits(64), *given))

@@ -69,7 +69,7 @@ class CollectorFrozen(OfCollector):
 class CollectorDiskFull(OfCollector):
     """No space on the disk of a Collector's queue."""
 
-    name, tries, lasts = "collector's disk full", ("outage", "spool-disk-full"), (2.0, 8.0)
+    name, tries, lasts = "collector queue full", ("outage", "spool-disk-full"), (2.0, 8.0)
 
     @classmethod
     def why_not(cls, world: World) -> str:

@@ -92,9 +92,6 @@ class Retention(Threads):
         """The last third of the samples is no larger than the one before."""
         if not self.world.retention:
             return ()
-        print(f"         {self.removed} rows left for archives; seconds, MiB of gateways, tables, logs that stay:")
-        step = max(1, len(self.samples) // 24)
-        print("         " + " ".join("/".join(map(str, sample)) for sample in self.samples[::step]), flush=True)
         found = [] if self.removed else ["no row left for an archive"]
         third = len(self.samples) // 3
         # The first rows leave after the retention, and a task's last after twice of it.
@@ -108,6 +105,17 @@ class Retention(Threads):
             if after > before * (1 + share) + 4:
                 found.append(f"the {what} grew from {before} to {after} MiB in the last third")
         return found
+
+    def notes(self) -> Sequence[str]:
+        """Return the series, in at most some forty points."""
+        if not self.world.retention:
+            return ()
+        points = self.samples[:: len(self.samples) // 40 + 1]
+        series = " ".join("/".join(map(str, sample)) for sample in points)
+        return (
+            f"{self.removed} rows left for archives after {self.world.retention:g} s",
+            f"seconds/MiB of gateways/of tables whose rows leave/of tables that stay: {series}",
+        )
 
 
 async def _due(connection: Any, rules: RetentionRules, at: datetime) -> list[Month]:

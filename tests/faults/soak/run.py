@@ -141,7 +141,10 @@ def table(result: dict[str, Any]) -> str:
     for name, count in sorted(result["faults"].items()):
         seconds = result["recovery"].get(name)
         lines.append(f"{name:24} {count:5}  {'-' if seconds is None else f'{seconds:.2f} s'}")
-    lines += [f"not dealt here: {name}: {reason or 'not possible'}" for name, reason in result["not_dealt"].items()]
+    lines += [
+        f"not dealt here: {name}: {reason or 'what it breaks takes no part'}"
+        for name, reason in result["not_dealt"].items()
+    ]
     lines += [f"{what}: {count}" for what, count in sorted(result["figures"].items())]
     lines.append(
         f"{result['spans']} spans acknowledged ({result['refused']} refused before), {result['tasks']} tasks, "

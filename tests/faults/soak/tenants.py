@@ -9,10 +9,11 @@ import itertools
 import json
 import random
 import signal
+import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -125,7 +126,7 @@ class Tenants(Threads):
             if now() > until:
                 self.wrong.append(f"{token} is answered {status} instead of {wanted} for {REFUSED_WITHIN:g} s")
                 return
-            self.world.closing.wait(0.05) if not self.world.closing.is_set() else None
+            time.sleep(0.05)  # as a client does that tries it again
 
     def _post(self, body: bytes, token: str, **headers: str) -> int:
         with suppress(OSError, http.client.HTTPException):
@@ -166,7 +167,6 @@ class Tenants(Threads):
 
     def findings(self) -> Sequence[str]:
         """Return the wrong answers, and the rows of the attacker in other tenants."""
-        print(f"         tokens were refused {max(self.refused_after, default=0)} s after a reload", flush=True)
         strays = self.world.database.rows(
             "SELECT count(*) FROM agent_tasks WHERE tenant <> 'red' AND name LIKE 'Red %'"
         )
@@ -174,6 +174,14 @@ class Tenants(Threads):
             *self.wrong[:5],
             *([f"{strays[0][0]} tasks of the attacker are another tenant's"] if strays[0][0] else []),
         ]
+
+    def notes(self) -> Sequence[str]:
+        """Return how long a revoked token was accepted, and what the attacks were answered."""
+        longest = max(self.refused_after, default=0)
+        return (
+            f"{len(self.refused_after)} tokens were revoked, and refused at most {longest} s after the reload",
+            f"{self.answers.total()} attacks of {len(self.answers)} kinds and answers",
+        )
 
 
 @dataclass(frozen=True)
@@ -185,10 +193,7 @@ class Attack:
     body: bytes | None = b""
     path: str = "/v1/traces"
     method: str = "POST"
-    headers: dict[str, str] = None  # type: ignore[assignment]
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "headers", self.headers or {})
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 def attacks(seed: int) -> Sequence[Attack]:

@@ -37,7 +37,7 @@ from tests.faults.soak.sent import SentSpans
 Came = TypeVar("Came")
 
 #: Beyond the ports that Linux gives to connections, so that a gateway keeps its own; runs at once have others.
-PORTS = 61_000 + os.getpid() % 8 * 500
+PORTS = 61_500 + os.getpid() % 7 * 500
 PEOPLE = {"alice": "soak-token-of-alice", "bob": "soak-token-of-bob"}
 OPTIONS = {"max_connections": "60", "max_wal_size": "256MB"}
 #: Where it has no disk of its own: acknowledged means committed.
@@ -242,6 +242,7 @@ class World:
         key = base64.b64encode(hashlib.sha256(str(self.seed).encode()).digest()).decode()
         return {
             **settings(self.slack.url.replace("127.0.0.1", "localhost")),
+            "SPANPOST_GATEWAY__JOURNAL_BYTES": str(4 << 20),  # reached by an overload, and soon worked off
             "SPANPOST_SEALING__ENABLED": "true",
             "SPANPOST_SEALING__KEY": key,
             "SPANPOST_SEALING__INTERVAL": "1",

@@ -154,6 +154,22 @@ async def test_waiting_deliveries_stay(store: PostgresStore, database: Any, tmp_
     assert (await contents(database))["deliveries"] == before != []
 
 
+async def test_nothing_goes_of_a_task_that_a_sink_still_waits_for(
+    store: PostgresStore, database: Any, tmp_path: Path
+) -> None:
+    """While a delivery of a task waits, younger than a week, the rows that it is made of stay, and it is delivered."""
+    await store.record(back(a_run("old")))
+    await age(database)
+    await database.execute("UPDATE deliveries SET born_at = clock_timestamp() - interval '6 days'")
+    before = await contents(database)
+    assert (await retain(database, rules(tmp_path / AN_ARCHIVE))).rows == 0
+    assert await contents(database) == before
+    await deliver(store)
+    assert await database.fetchval("SELECT count(*) FROM deliveries WHERE state <> 'delivered'") == 0
+    await age(database)
+    assert (await retain(database, rules(tmp_path / AN_ARCHIVE))).rows > 0
+
+
 @pytest.mark.parametrize("year", [1970, 2099, 2262])
 async def test_rows_of_a_clock_that_is_years_off_go_by_their_arrival(
     year: int, store: PostgresStore, database: Any, tmp_path: Path

@@ -1,8 +1,8 @@
 """The tables that are archived, and what is old in each.
 
-A task is *kept* while it, or any task with the same root, is not final or has changed since the cut. Nothing of a kept
-task is archived, however old. Of the rest, a month's rows are archived when the whole month is older than the
-retention of their kind:
+A task is *kept* while it, or any task with the same root, is not final, has changed since the cut, or has a delivery
+that waits and is younger than a week. Nothing of a kept task is archived, however old. Of the rest, a month's rows are
+archived when the whole month is older than the retention of their kind:
 
 - `audit_rows`: by their own time, and if they were also received before the cut. Rows of no month (`audit_rows_rest`:
   senders whose clocks are years off) by the time they were received.
@@ -25,11 +25,16 @@ from spanpost.semconv import FINAL_STATUSES
 from spanpost.store.sql.migrations.v1_0.audit import EXPRESSIONS
 
 _FINAL: Final = ", ".join(f"'{status}'" for status in sorted(FINAL_STATUSES))
+#: Tasks of which something is still to be delivered: without their rows it could only be given up. A sink that nobody
+#: serves keeps none of them for ever.
+_UNDELIVERED: Final = """
+  SELECT d.task_uid FROM deliveries d
+  WHERE d.state IN ('waiting', 'sending') AND d.born_at > clock_timestamp() - interval '7 days'"""
 #: Kept tasks of a tenant ($1) at a cut ($4). Connected tasks have one root.
 KEPT: Final = f"""kept AS MATERIALIZED (
   SELECT t.uid FROM agent_tasks t WHERE t.tenant = $1 AND coalesce(t.root_uid, t.uid) IN (
     SELECT coalesce(k.root_uid, k.uid) FROM agent_tasks k
-    WHERE k.tenant = $1 AND NOT (k.status IN ({_FINAL}) AND k.updated_at < $4)))"""
+    WHERE k.tenant = $1 AND (NOT (k.status IN ({_FINAL}) AND k.updated_at < $4) OR k.uid IN ({_UNDELIVERED}))))"""
 
 
 class Source(NamedTuple):
