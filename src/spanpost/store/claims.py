@@ -1,8 +1,7 @@
 """Claim deliveries as far as their rate limits allow, and record their outcomes.
 
 A claim is one transaction:
-1. Read which sorts of call wait (sink, address, call, urgency). They are few, however many ordering keys
-   there are.
+1. Read which sorts of call wait (sink, address, call, urgency): few, however many ordering keys there are.
 2. Leave out sorts whose rate limits are closed.
 3. Lock the rows of the most urgent ordering keys of the other sorts and read the first delivery of each.
 4. Lock the buckets and draw in order of urgency. An ordering key that gets nothing stays as it was.
@@ -112,8 +111,8 @@ async def claim(
     able = [(sort, count) for sort, count in zip(sorts, left, strict=True) if count > 0]
     in_turn = rate_limiting.in_turn([(sort["due_at"], limits[_at(sort)]) for sort, _ in able], known)
     # The best ordering keys are of the sorts whose first is among as many best: a thousand channels are not read.
-    count = (limit + SPARE) * WIDER
-    best = heapq.nsmallest(count, (able[i] for i in in_turn), key=lambda one: (one[0]["rank"], one[0]["due_at"]))
+    some = (limit + SPARE) * WIDER
+    best = heapq.nsmallest(some, (able[i] for i in in_turn), key=lambda one: (one[0]["rank"], one[0]["due_at"]))
     chosen = [
         (sort["sink"], sort["address"], sort["call"], sort["rank"], min(count, limit) + SPARE) for sort, count in best
     ]
