@@ -64,6 +64,7 @@ class KafkaFront(QueuedSenders):
                 http=free_port(PORTS),
                 grpc=free_port(PORTS),
                 **world.settings(),
+                **world.variables,
                 SPANPOST_KAFKA__BOOTSTRAP_SERVERS=json.dumps([self.broker.address]),
                 SPANPOST_KAFKA__TOPIC=TOPIC,
                 SPANPOST_KAFKA__COLLECTOR_TOPICS=json.dumps([{"topic": COLLECTED, "signal": "traces"}]),
