@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
+from typing import Final
+
+#: A clock that goes on while the machine sleeps: of Linux, and of macOS, whose `time.monotonic` stands still then.
+_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
 
 
 def uptime() -> float:
@@ -11,8 +15,7 @@ def uptime() -> float:
 
     It includes the time that the machine slept, where the system knows it.
     """
-    clock = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.monotonic() if clock is None else time.clock_gettime(clock)
+    return time.monotonic() if _CLOCK is None else time.clock_gettime(_CLOCK)
 
 
 _BEGAN = datetime.now(UTC) - timedelta(seconds=uptime())
