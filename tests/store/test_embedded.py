@@ -223,6 +223,28 @@ def test_a_second_opener_is_refused_with_an_address(home: Path) -> None:
     assert gone(server)
 
 
+@pytest.mark.proves("answered", "database-killed")
+def test_the_password_is_on_the_disk_before_the_server(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that loses power after the first start has the server's password, not an empty file: it is synced
+    before the server has it, and the names of both are.
+    """
+    synced: list[tuple[str, bool]] = []
+    sync = os.fsync
+
+    def noted(fd: int) -> None:
+        sync(fd)
+        synced.append((os.readlink(f"/proc/self/fd/{fd}"), (home / "db" / "pg").exists()))
+
+    with monkeypatch.context() as watched:
+        watched.setattr(os, "fsync", noted)
+        with EmbeddedPostgres(home / "db", options=FAST):
+            pass
+    assert [one for one in synced if one[0].startswith(str(home / "db"))][:2] == [
+        (str(home / "db" / "password"), False),
+        (str(home / "db"), True),
+    ]
+
+
 def test_a_disk_that_failed_does_not_keep_the_lock(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An owner that ends while its disk takes no writes gives the directory free all the same."""
 

@@ -6,33 +6,28 @@ from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
 from uuid import UUID
 
 from spanpost.model.alerts import Alert
 from spanpost.model.checkpoints import Checkpoint, Kind
-from spanpost.model.deliveries import Delivery, Mode, Receipt, SinkCall, Urgency
+from spanpost.model.deliveries import Delivery, Mode, Receipt, SinkCall
 from spanpost.model.launch_orders import Order
 from spanpost.model.tasks import Task
 from spanpost.routing import rate_limiting
-from spanpost.routing.delivery_states import OutboxEntry
+from spanpost.routing.delivery_states import OVER, OutboxEntry
 from spanpost.routing.planned import ON_THE_WAY
 
-#: Urgency of the state of a run that began, ended or failed. A run that begins and ends while its edit waits keeps the
-#: more urgent of the two, START. A state of which something more urgent waits, such as a question, has that urgency.
-AHEAD: Final = (Urgency.START, Urgency.END, Urgency.ERROR)
 
-
-def place(*, is_state: bool, is_on_the_way: bool, has_message_receipt: bool, is_ahead: bool) -> int:
+def place(*, is_state: bool, is_on_the_way: bool, has_message_receipt: bool, is_over: bool) -> int:
     """Return the rank of a waiting delivery within its ordering key, 0 first; equals go in the order of
     their numbers.
 
     The state goes first until it has a message, because checkpoints are posted below it. Then checkpoints,
-    newest-only ones after the rest; then the edit of the state. `is_ahead`: its urgency is of `AHEAD`. Then the edit
+    newest-only ones after the rest; then the edit of the state. `is_over`: its urgency is of `OVER`. Then the edit
     goes before the checkpoints: they may wait for minutes in a full channel, and a person must see an end at once.
     """
     if is_state:
-        return 3 if has_message_receipt and not is_ahead else 0
+        return 3 if has_message_receipt and not is_over else 0
     return 2 if is_on_the_way else 1
 
 
@@ -45,7 +40,7 @@ def first(entries: Iterable[OutboxEntry], *, has_message_receipt: bool) -> Outbo
                 is_state=e.is_state,
                 is_on_the_way=e.key.endswith(ON_THE_WAY),
                 has_message_receipt=has_message_receipt,
-                is_ahead=e.urgency in AHEAD,
+                is_over=e.urgency in OVER,
             ),
             e.id,
         ),

@@ -37,6 +37,9 @@ RANK: Final = {urgency: rank for rank, urgency in enumerate(Urgency)}
 #: Ranks below this may use the reserve of a rate limit. That a task began is among them: within the reserve a question
 #: goes first, and behind it waits for one more call at most.
 URGENT: Final = RANK[Urgency.NORMAL]
+#: Urgency of the state of an ended task, and of one with a failure. A state of which something more urgent waits, such
+#: as a question, has that urgency.
+OVER: Final = (Urgency.END, Urgency.ERROR)
 #: Rank of an ordering key of which nothing waits.
 LEAST: Final = max(RANK.values())
 #: Reason of a delivery whose subject does not exist, or has no message yet: it waits again when it is put
@@ -153,6 +156,16 @@ def comes_after(new: tuple[datetime, UUID] | None, known: tuple[datetime, UUID] 
     return new is not None and (known is None or new > known)
 
 
+def _of_both(entry: OutboxEntry, urgency: Urgency) -> Urgency:
+    """Return the urgency of a waiting state that moved on: the more urgent, but that of an end for an edit that shows
+    a run's start and its end.
+    """
+    both = entry.urgency, urgency
+    if entry.receipt is not None and Urgency.START in both and (over := [one for one in both if one in OVER]):
+        return over[0]
+    return min(both, key=RANK.__getitem__)
+
+
 def put(
     entry: OutboxEntry,
     planned: PlannedDelivery,
@@ -167,9 +180,7 @@ def put(
     this transaction.
     """
     if planned.mode is Mode.STATE:
-        urgency = planned.urgency
-        if entry.state is _WAITING and RANK[entry.urgency] < RANK[urgency]:
-            urgency = entry.urgency
+        urgency = _of_both(entry, planned.urgency) if entry.state is _WAITING else planned.urgency
         return _put_again(
             entry, now, address=planned.address, key=planned.key, task_uid=planned.task_uid, urgency=urgency
         )

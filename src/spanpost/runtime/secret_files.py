@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from spanpost.http.tokens import new_token
+from spanpost.store.lasting import sync_directory
 
 _LONGEST: Final = 200
 
@@ -23,6 +24,7 @@ def kept_secret(path: Path, make: Callable[[], str] = new_token) -> str:
             if not path.is_symlink() and not path.exists():
                 _write(fresh, make())
                 os.link(fresh, path)  # unlike a rename it never replaces what another process made just now
+                sync_directory(path.parent)
         return read_secret(path)
     finally:
         with suppress(OSError):
@@ -35,6 +37,7 @@ def _write(path: Path, secret: str) -> None:
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         os.write(file, f"{secret}\n".encode())
+        os.fsync(file)  # what is encrypted or signed with it must not outlive it
     finally:
         os.close(file)
 
@@ -47,6 +50,8 @@ def read_secret(path: Path) -> str:
         is_ours = os.geteuid() in (0, about.st_uid)
         if not stat.S_ISREG(about.st_mode) or not is_ours or about.st_mode & 0o077:
             raise OSError(f"{path} must be a file of this user with mode 0600; remove it and restart")
-        return os.read(file, _LONGEST).decode("ascii", "replace").strip()
+        if secret := os.read(file, _LONGEST).decode("ascii", "replace").strip():
+            return secret
+        raise OSError(f"{path} is empty: restore it from a backup, or remove it and restart")
     finally:
         os.close(file)

@@ -53,6 +53,7 @@ from spanpost.store.embedded_surroundings import (
     unlink_sockets,
 )
 from spanpost.store.embedded_user import ServerUser, step_down
+from spanpost.store.lasting import sync_directory
 
 log = logging.getLogger(__name__)
 
@@ -263,6 +264,8 @@ class EmbeddedPostgres:
         fd = os.open(password, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         with os.fdopen(fd, "w") as file:
             file.write(secrets.token_urlsafe(32))
+            file.flush()
+            os.fsync(fd)
         self._give(password)
         user = self.runs_as
         done = subprocess.run(
@@ -279,6 +282,7 @@ class EmbeddedPostgres:
         if done.returncode:
             raise ConfigError(f"initdb failed in {self.data_dir}: {(done.stderr or done.stdout).strip()[-500:]}")
         new.rename(pg)
+        sync_directory(self.data_dir)
 
     def _make_socket_dir(self) -> None:
         self._socket_dir = make_socket_dir(self.data_dir / "run", is_stepped_down=self.runs_as is not None)

@@ -13,7 +13,7 @@ import msgspec
 
 from spanpost.model.deliveries import Receipt
 from spanpost.routing import claiming
-from spanpost.routing.delivery_states import LEAST, OutboxEntry
+from spanpost.routing.delivery_states import LEAST, OVER, OutboxEntry
 from spanpost.routing.planned import ON_THE_WAY
 from spanpost.store import delivery_rows
 from spanpost.store.rows import json_text
@@ -30,16 +30,16 @@ def _place(receipt: str) -> str:
     `receipt` is the SQL of its ordering key's receipt.
     """
     checkpoint, on_the_way, root, edit = (
-        claiming.place(is_state=is_state, is_on_the_way=flag, has_message_receipt=flag, is_ahead=False)
+        claiming.place(is_state=is_state, is_on_the_way=flag, has_message_receipt=flag, is_over=False)
         for is_state in (False, True)
         for flag in (False, True)
     )
-    first_edit = claiming.place(is_state=True, is_on_the_way=False, has_message_receipt=True, is_ahead=True)
-    ahead = ", ".join(f"'{urgency}'" for urgency in claiming.AHEAD)
+    first_edit = claiming.place(is_state=True, is_on_the_way=False, has_message_receipt=True, is_over=True)
+    over = ", ".join(f"'{urgency}'" for urgency in OVER)
     return f"""
   CASE WHEN d.mode = 'checkpoint' THEN CASE WHEN d.key LIKE '%{ON_THE_WAY}' THEN {on_the_way} ELSE {checkpoint} END
     WHEN {receipt} IS NULL THEN {root}
-    WHEN d.urgency IN ({ahead}) THEN {first_edit} ELSE {edit} END"""
+    WHEN d.urgency IN ({over}) THEN {first_edit} ELSE {edit} END"""
 
 
 def _next(receipt: str) -> str:

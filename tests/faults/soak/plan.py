@@ -101,6 +101,7 @@ def execute(world: World, planned: Sequence[Planned], seconds: float) -> list[Fa
                 dealt.append(fault)
             except Exception as error:
                 world.findings.append(f"the harness: {fault} was not dealt: {error!r}")
+                print(f"{now() - began:6.1f} s  {world.findings[-1]}", flush=True)
 
     for each in planned:
         pause(over, began + each.at - now())

@@ -21,6 +21,7 @@ from urllib.parse import quote
 from uuid import UUID
 
 from spanpost.model.errors import ConfigError
+from spanpost.store.lasting import sync_directory
 
 MARKER: Final = "archive.json"
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -97,11 +98,7 @@ def discard(path: Path) -> None:
 def _flush(directory: Path) -> None:
     # The entries of the directories above may be new as well.
     for each in (directory, directory.parent, directory.parent.parent):
-        file = os.open(each, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(file)
-        finally:
-            os.close(file)
+        sync_directory(each)
 
 
 def hash_of(path: Path) -> bytes:
