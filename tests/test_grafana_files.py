@@ -29,6 +29,7 @@ def files() -> dict[str, str]:
     return made
 
 
+@pytest.mark.slow
 def test_files_are_current(files: dict[str, str]) -> None:
     """Each file is what `python scripts/write_grafana.py` would write, and no other file exists."""
     assert [name for name, text in files.items() if (ROOT / name).read_text() != text] == []

@@ -140,6 +140,7 @@ def test_an_agent_imports_little() -> None:
     assert brought <= {"spanpost", "spanpost.semconv"}
 
 
+@pytest.mark.slow
 def test_an_agent_needs_no_driver_of_a_database() -> None:
     """The memory store, which `spanpost.attach()` opens without settings, works where asyncpg is not installed."""
     code = "import sys; sys.modules['asyncpg'] = None; import spanpost.app, spanpost.store.memory"

@@ -356,6 +356,7 @@ def test_statuses_are_what_the_run_was(run: str) -> None:
         assert statuses or dialect == "mcp-native"
 
 
+@pytest.mark.slow
 @every_run
 def test_agents_are_below_their_callers(run: str) -> None:
     """In runs with several agents each child task names its parent; in all others there are no child tasks."""
@@ -365,6 +366,7 @@ def test_agents_are_below_their_callers(run: str) -> None:
     assert found == TREES.get(run, TREES.get(run.partition("/")[2], set()))
 
 
+@pytest.mark.slow
 @every_run
 def test_tokens_are_what_the_model_served(run: str) -> None:
     """A task's tokens equal those that the stub model served if the spans carry them, else they are null."""

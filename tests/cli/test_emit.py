@@ -127,6 +127,7 @@ def test_a_script_is_followed_from_its_start_to_its_end(emit: Emit, gateway: Run
     assert {o.origin.resource["service.name"] for o in gateway.observations} == {"shell"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [

@@ -68,6 +68,7 @@ def run(*arguments: str, event: bytes = b"{}", **environment: str) -> tuple[int,
     return process.returncode, json.loads(out), err.decode()
 
 
+@pytest.mark.slow
 def test_the_gateways_answer_is_printed(gateway: Gateway) -> None:
     """The event goes to the gateway with the token and the wait, and its answer is printed."""
     environment = {"SPANPOST_CONTROL__ENDPOINT": gateway.url, "SPANPOST_CONTROL__TOKEN": "spt_x"}
@@ -88,6 +89,7 @@ def test_no_other_answer_is_an_opinion(gateway: Gateway, status: int, body: byte
     assert said.startswith("spanpost: no opinion: ")
 
 
+@pytest.mark.slow
 def test_without_a_gateway_there_is_no_opinion() -> None:
     """No address, a wrong one, one where nothing listens, and wrong options are no opinion."""
     closed = "http://127.0.0.1:1"

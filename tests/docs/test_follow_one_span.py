@@ -34,6 +34,7 @@ def _names(tree: ast.Module | ast.ClassDef, above: str = "") -> set[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("file", "name"), NAMED)
 def test_each_step_exists(file: str, name: str) -> None:
     """The file of a step defines its function."""

@@ -26,6 +26,7 @@ def made() -> dict[str, Any]:
         sys.path.pop(0)
 
 
+@pytest.mark.slow
 def test_the_proofs_are_current(made: dict[str, Any]) -> None:
     """The page is what `make reference` would make now of promises, markers and results."""
     assert PROOFS.read_text() == made["proofs_page"]()
@@ -43,6 +44,7 @@ def test_each_guarantee_has_a_page_with_its_promises(made: dict[str, Any]) -> No
         assert len(words) <= 350, (page, len(words))
 
 
+@pytest.mark.slow
 def test_markers_name_what_exists(made: dict[str, Any]) -> None:
     """Each marker names a promise first, then faults and bad inputs; each name of the lists is used once."""
     stated = made["promises"]()
@@ -140,6 +142,7 @@ def test_planted_defects_are_on_the_page(made: dict[str, Any], tmp_path: Path, m
     assert line.endswith("**No test finds it**. A test was written.")
 
 
+@pytest.mark.slow
 def test_results_are_of_marked_tests_and_good(made: dict[str, Any]) -> None:
     """Each recorded result is of a test that is marked today, and none failed."""
     assert RESULTS.exists()

@@ -163,6 +163,7 @@ def test_a_basic_that_is_none(said: str) -> None:
     assert caught.value.status_code == 401
 
 
+@pytest.mark.slow
 @thorough(100)
 @given(
     st.text(st.characters(codec="latin-1", exclude_characters=":"), max_size=20),

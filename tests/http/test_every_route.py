@@ -171,6 +171,7 @@ def walk(
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
+@pytest.mark.slow
 def test_unknown_paths(gateway: Served, routes: list[Asked], caplog: pytest.LogCaptureFixture) -> None:
     """An unknown path is a 404 below every endpoint; below the board it is a page."""
 
@@ -236,6 +237,7 @@ def test_malformed_bodies(gateway: Served, routes: list[Asked], caplog: pytest.L
     walk(routes, caplog, request)
 
 
+@pytest.mark.slow
 def test_reads(gateway: Served, routes: list[Asked], caplog: pytest.LogCaptureFixture) -> None:
     """A correct request of every readable endpoint is a success, or an error with the one body; HEAD has no
     body.

@@ -315,6 +315,7 @@ async def test_the_event_is_acknowledged_whatever_becomes_of_it() -> None:
     assert (answered.status, answered.word) == (200, "ignored")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("read", [payloads.opened_home, payloads.click])
 @given(st.recursive(st.none() | st.booleans() | st.text() | st.floats(), lambda v: st.lists(v) | st.dictionaries(
     st.sampled_from(["type", "user", "id", "tab", "event", "view", "container", "actions", "bot_id"]), v)))  # fmt: skip

@@ -164,6 +164,7 @@ async def test_the_event_is_acknowledged_whatever_becomes_of_it() -> None:
     assert away.web.made == []
 
 
+@pytest.mark.slow
 @given(st.recursive(st.none() | st.booleans() | st.text() | st.floats(), lambda v: st.lists(v) | st.dictionaries(
     st.sampled_from(["type", "user", "channel", "message_ts", "links", "url", "source"]), v)))  # fmt: skip
 def test_any_event_is_read(event: Any) -> None:

@@ -151,6 +151,7 @@ async def test_what_goes_on_holds_nobody_up(tmp_path: Path) -> None:
         os.kill(int(pids.read_text()), 9)
 
 
+@pytest.mark.slow
 async def test_the_work_itself_in_the_background(tmp_path: Path) -> None:
     """A background command is launched once it has started; one that fails at once was not."""
     gate, done = tmp_path / "gate", tmp_path / "done"

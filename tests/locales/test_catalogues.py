@@ -109,6 +109,7 @@ def test_korean_is_korean() -> None:
         assert not re.search("[A-Za-z]", left), key
 
 
+@pytest.mark.slow
 def test_every_key_that_is_said_is_there_and_none_is_left_over() -> None:
     """Code uses no key that the catalogues lack, and every phrase is used."""
     said, constants = used()

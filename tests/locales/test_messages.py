@@ -112,6 +112,7 @@ def test_no_english_is_left_in_a_tasks_message(task: Task, children: list[Task],
     assert [word for said in spoken(message) for word in left_in(said)] == []
 
 
+@pytest.mark.slow
 @thorough(20)
 @given(tasks, checkpoints, st.sampled_from(Style), st.booleans(), st.integers(1, 3))
 def test_no_english_is_left_in_a_reply(

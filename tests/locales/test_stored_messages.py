@@ -280,6 +280,7 @@ def texts_of(said: LocaleMessage) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 @thorough(200)
 @given(messages(tricky, depth=2), st.sampled_from(list(LOCALES.values())))
 def test_words_of_agents_stand_in_a_message_as_they_are(said: LocaleMessage, locale: Locale) -> None:

@@ -207,6 +207,7 @@ def test_metrics_are_served_and_read_by_prometheus():
     assert any(f.name == "spanpost_build_info" for f in families)
 
 
+@pytest.mark.slow
 def test_a_busy_port_is_a_clear_error():
     """The error names address, port and the setting to change; the port is free again after close."""
     first, second = Metrics(), Metrics()

@@ -34,6 +34,7 @@ def used(agent: str | None, model: str | None, **more: str) -> FinalizedUsage:
     return FinalizedUsage(agent_name=agent, model=model, calls=1, usage=Usage(input=10), **more)
 
 
+@pytest.mark.slow
 @pytest.mark.proves("one-stops-no-other", "label-explosion")
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.text(max_size=20), st.text(max_size=20), st.text(max_size=5)), max_size=60))

@@ -76,6 +76,7 @@ every_headless = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.slow
 @every_headless
 def test_a_run_is_one_task_with_the_served_figures(run: str, mix: tuple[str, ...]) -> None:
     """Records, traces and data points, alone and together, make one task: tokens, calls, tools, its own end."""

@@ -294,6 +294,7 @@ def test_what_the_resource_says_is_there_for_routing() -> None:
     assert (task.topic, task.repo, task.environment, task.service) == ("backend", "acme/shop", "ci", "claude-code")
 
 
+@pytest.mark.slow
 @given(st.randoms(use_true_random=False))
 def test_any_order_of_a_session_comes_to_the_same(random: Random) -> None:
     """Prompts with tools, a refusal, an error, a compaction and data points give the same in any order."""

@@ -199,6 +199,7 @@ def play(run: Three, moves: list[Any]) -> None:
             stack[-1].set_attribute(rest[0], rest[1])
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(st.lists(_moves, max_size=30))
 @example(
@@ -341,6 +342,7 @@ def _observations(draw: st.DrawFn) -> Observation:
     )
 
 
+@pytest.mark.slow
 @given(_observations())
 def test_a_live_observation_comes_back_as_it_was(o: Observation) -> None:
     """Encoded by the stock exporter and decoded by the receiver, an observation is the same, identity included."""

@@ -73,6 +73,7 @@ class World:
         return Receipt(ref={"channel": "C1", "ts": known.ref["ts"] if known is not None else str(self._posted)})
 
 
+@pytest.mark.slow
 @pytest.mark.proves("urgent-first", "slack-down")
 async def test_after_an_outage_each_message_is_edited_once_and_what_is_urgent_goes_first() -> None:
     """During an outage calls are rare; then each task is edited once, questions and ends first."""

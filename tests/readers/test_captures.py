@@ -10,6 +10,7 @@ from spanpost.readers import read
 from tests.tasks import recorded_runs as rec
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", list(rec.runs(rec.shared())))
 def test_tokens_are_what_the_model_served(run: str) -> None:
     """The sum over de-duplicated model calls equals the served tokens, wherever they are in the spans."""

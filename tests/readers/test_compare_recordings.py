@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.tasks.recorded_runs import COMMITTED, ROOT
 
 SCRIPT = ROOT / "scripts" / "compare_recordings.py"
@@ -16,6 +18,7 @@ def compare(*arguments: Path | str) -> tuple[int, list[str]]:
     return done.returncode, done.stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_it_names_what_a_newer_version_says_otherwise() -> None:
     """It names what is gone and what is added between two versions; of the same recording nothing."""
     old, new = COMMITTED / "pydantic-ai-1.0.0" / "ok", COMMITTED / "pydantic-ai" / "ok"
@@ -28,6 +31,7 @@ def test_it_names_what_a_newer_version_says_otherwise() -> None:
     assert [line.translate({43: 45, 45: 43}) for line in compare(new, old, "--values")[1]] != lines
 
 
+@pytest.mark.slow
 def test_ids_within_names_are_no_difference(tmp_path: Path) -> None:
     """Two runs of the same program differ in ids and numbers alone, and a directory without recordings is an error."""
     runs = COMMITTED / "vercel-ai-7"

@@ -204,6 +204,7 @@ async def test_one_poisonous_alert_spoils_no_other(field: str, value: object, na
     assert json.loads(kept)["fingerprint"] == FIRING["fingerprint"]
 
 
+@pytest.mark.slow
 @pytest.mark.proves("one-bad-span", "alerts")
 @thorough(150)
 @given(

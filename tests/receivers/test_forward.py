@@ -112,6 +112,7 @@ class Unsampled(Sampler):
         return "unsampled"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spans", ["auto", "always", "never"])
 @pytest.mark.parametrize("exporter", ["none", "same place", "elsewhere", "unsampled"])
 def test_which_finished_spans_are_sent(gateway: RunningGateway, process: Process, spans: str, exporter: str) -> None:

@@ -261,6 +261,7 @@ def test_a_page_and_an_endless_answer_are_no_success(monkeypatch: pytest.MonkeyP
         server.server_close()
 
 
+@pytest.mark.slow
 def test_memory_is_bounded_while_an_endpoint_is_away(attach: Attach) -> None:
     """What exceeds the memory bound is dropped by its reason; what waited arrives when the endpoint is back."""
     with RunningGateway() as gateway:

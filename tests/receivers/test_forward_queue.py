@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -92,6 +93,7 @@ _moves = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(st.lists(_moves, max_size=60))
 def test_nothing_is_lost_or_sent_twice(moves: list[tuple[str, str, int]]) -> None:

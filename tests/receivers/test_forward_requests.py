@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -78,6 +79,7 @@ def test_the_longest_texts_are_cut_first() -> None:
     assert (cut.span_id, cut.dropped_attributes_count) == (b"12345678", 0)
 
 
+@pytest.mark.slow
 def test_what_texts_do_not_free_is_left_out_and_counted() -> None:
     """With thousands of small values, the largest events and attributes are left out, and their counts say so."""
     request = request_of([[[10]]])

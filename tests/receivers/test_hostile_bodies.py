@@ -136,6 +136,7 @@ def test_known_shapes_take_memory_for_their_bytes(name: str) -> None:
     assert peak <= MEMORY * len(body) + BESIDE
 
 
+@pytest.mark.slow
 @pytest.mark.proves("one-stops-no-other", "crowds")
 @thorough(60)
 @given(nested())
@@ -184,6 +185,7 @@ def test_the_densest_honest_bodies_are_read(count: int) -> None:
         assert sum(len(each.observations) + each.metric_points for each in found) >= count // 1000, name
 
 
+@pytest.mark.slow
 def test_recorded_bodies_are_far_from_the_limits() -> None:
     """The densest recorded body of a framework has a fifth of the allowed elements."""
     densest = 0.0

@@ -329,6 +329,7 @@ async def test_a_client_that_reads_no_answer_blocks_no_other() -> None:
         stuck.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "new_loop", [asyncio.new_event_loop, pytest.importorskip("uvloop").new_event_loop], ids=["asyncio", "uvloop"]
 )

@@ -260,6 +260,7 @@ def test_a_burst_is_several_times_the_pace() -> None:
         assert not pressure.is_burst(1000.0, 6.0)
 
 
+@pytest.mark.slow
 async def test_the_lag_is_unknown_while_the_journal_cannot_be_read(journal: MemoryJournal) -> None:
     """A failed check leaves no stale age behind; the next successful one shows one again."""
     journal.age = 7.0

@@ -150,6 +150,7 @@ async def test_a_body_that_grows_beyond_the_limit_is_refused(endpoint: Endpoint)
     assert endpoint.receiver.in_flight == 0
 
 
+@pytest.mark.slow
 @pytest.mark.proves("one-stops-no-other", "bomb")
 @pytest.mark.parametrize(
     ("encoding", "encode"), [("gzip", gzip.compress), ("zstd", zstandard.compress), ("deflate", zlib.compress)]

@@ -178,6 +178,7 @@ def _commas(value: Any) -> int:
     return 0
 
 
+@pytest.mark.slow
 @thorough(100)
 @given(_json, st.integers(1, 7), st.booleans())
 def test_values_are_counted_outside_of_text(value: Any, step: int, is_ascii: bool) -> None:

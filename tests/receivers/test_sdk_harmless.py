@@ -280,6 +280,7 @@ def test_no_thread_before_the_first_span() -> None:
     provider.shutdown()
 
 
+@pytest.mark.slow
 def test_an_ended_span_is_freed_without_the_garbage_collector() -> None:
     """After its end and a flush nothing of ours holds a span, and no cycle does."""
     provider, processor = followed(lambda batch: None)

@@ -163,6 +163,7 @@ def direct(item: Any) -> list[Observation]:
     return observations
 
 
+@pytest.mark.slow
 @thorough(120)
 @given(span=_spans, is_cancelled=st.booleans())
 def test_an_ended_span(span: ReadableSpan, is_cancelled: bool) -> None:

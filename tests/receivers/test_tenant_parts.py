@@ -94,6 +94,7 @@ async def test_a_resource_that_is_sent_in_two_parts_names_one_tenant() -> None:
     assert (await sent(b"\x0a" + length + resource))[::2] == (403, [])
 
 
+@pytest.mark.slow
 async def test_many_empty_resources_are_refused() -> None:
     """A small body of very many resources is refused before it costs anything."""
     status, _, found = await sent(b"\x0a\x00" * 700_000)

@@ -37,6 +37,7 @@ def test_it_is_made_once_and_for_this_user_alone(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "there") == ["spanpost-token"]
 
 
+@pytest.mark.slow
 def test_gateways_that_start_at_once_have_one_token(tmp_path: Path) -> None:
     """Several processes that create it at the same moment use the same."""
     code = (

@@ -129,6 +129,7 @@ def signed_as_github(secret: str) -> tuple[bytes, dict[str, str]]:
     return body, {"x-hub-signature-256": "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()}
 
 
+@pytest.mark.slow
 def test_signing_secrets_are_replaced_without_a_refused_request(clean_environment: Path) -> None:
     """During a rotation the old and the new secret are valid, for Slack's events and for webhooks; then the new
     one alone.

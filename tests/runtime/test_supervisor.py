@@ -60,6 +60,7 @@ def test_the_directory_of_a_killed_supervisor_is_cleared(parent: Path) -> None:
     os.close(lock)
 
 
+@pytest.mark.slow
 def test_the_metrics_keep_their_port_over_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A free port that was chosen for worker 0 is that of the next worker 0, too."""
     section = MetricsSettings(port=0)

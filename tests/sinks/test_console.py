@@ -146,6 +146,7 @@ def test_any_task_is_drawn_and_steers_nothing(task, children, lines, width):
     assert max(cell_len(row) for row in text.splitlines()) <= width
 
 
+@pytest.mark.slow
 @thorough(60)
 @given(tasks, checkpoints)
 def test_any_checkpoint_is_one_plain_line_and_one_json_line(task, checkpoint):

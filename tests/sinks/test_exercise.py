@@ -20,6 +20,7 @@ SINKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
 @pytest.mark.parametrize("make", SINKS.values(), ids=SINKS.keys())
 async def test_our_sinks_pass(make, check):

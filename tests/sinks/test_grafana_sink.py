@@ -139,6 +139,7 @@ async def test_warnings_errors_and_questions_are_points(sink: tuple[FakeGrafana,
     assert all(a["time"] == a["timeEnd"] for a in grafana.shown())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [f for f in GrafanaFault if f.is_after])
 async def test_after_a_lost_answer_it_is_found_and_not_made_again(
     sink: tuple[FakeGrafana, GrafanaSink], fault: GrafanaFault
@@ -203,6 +204,7 @@ async def test_what_somebody_deleted_stays_deleted(sink: tuple[FakeGrafana, Graf
     assert grafana.annotations == {}
 
 
+@pytest.mark.slow
 @pytest.mark.proves("literal", "html")
 @thorough(60)
 @given(tasks, checkpoints, st.lists(st.text(max_size=80), max_size=9))

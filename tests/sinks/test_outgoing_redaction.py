@@ -237,6 +237,7 @@ async def test_a_launcher_does_not_see_what_its_rules_hide():
     assert json.loads(given.body)["on"] == SAID.replace(PROJECT, "[redacted:rule]")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rule", "message"),
     [

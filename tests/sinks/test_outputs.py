@@ -200,6 +200,7 @@ def test_tasks_keep_the_attributes_that_links_and_queries_name():
     assert rules_of(settings).attributes == {"dealer", "shop.id"}
 
 
+@pytest.mark.slow
 @given(
     st.one_of(
         st.binary(max_size=60),

@@ -67,6 +67,7 @@ def test_any_root_is_valid_within_limits_and_literal(task, children, style, slac
     check(render.root(task, children, key="k", style=style, slack_style=slack_style), slack_style.mention)
 
 
+@pytest.mark.slow
 @pytest.mark.proves("literal", "mrkdwn", "bidi", "long-text")
 @thorough(80)
 @given(tasks, checkpoints, st.booleans(), st.sampled_from(Style), slack_styles, st.integers(1, 10**6), st.booleans())

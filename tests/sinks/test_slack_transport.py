@@ -57,6 +57,7 @@ async def test_a_task_is_posted_edited_and_replied_to(slack):
     assert {asked.became for asked in slack.asked} == {"ok"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
 async def test_it_is_a_sink(slack, check):
     """Posting for real, the sink passes the suite for all sinks, and Slack accepts all its calls."""

@@ -98,6 +98,7 @@ def test_the_work_for_a_batch_is_linear_in_its_spans(shape: str, order: str) -> 
     assert second < 100
 
 
+@pytest.mark.slow
 @pytest.mark.proves("bounded-work")
 @pytest.mark.parametrize(
     "shape", ["ordinary", "star, calls", "orphans, calls of one parent", "star, as many tools", "checkpoints"]

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -102,6 +103,7 @@ def everything() -> list[Observation]:
     return [*starts, *(a_call(trace, span) for trace, span in CALLS)]
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.integers(0, len(RUNS) + len(CALLS) - 1), max_size=30), st.randoms(use_true_random=False))
 def test_any_order_and_repetition_gives_the_same_sums_and_one_act(repetitions: list[int], random: Any) -> None:

@@ -61,6 +61,7 @@ def strands_tool(span: int, start: int, seconds: int = 1) -> Observation:
     return msgspec.structs.replace(tool(span, start, seconds), origin=Origin(scope="strands.telemetry.tracer"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("what_follows", "rule"),
     [

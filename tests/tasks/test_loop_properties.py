@@ -98,6 +98,7 @@ def test_any_order_and_repetition_gives_the_same_findings(seed: int, order: int)
     assert findings(feed(sent, None)) == findings(feed(sent, Random(order)))
 
 
+@pytest.mark.slow
 @pytest.mark.proves("judged-once", "random-orders")
 @by_seeds(60)
 def test_no_order_reports_a_loop_twice(seed: int, order: int) -> None:
@@ -172,6 +173,7 @@ def test_facts_merge_in_any_order_to_the_same(one: list[object], other: list[obj
 MANY = int(os.environ.get("SPANPOST_TEST_CALLS") or "5000")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_new", [True, False], ids=["distinct calls", "distinct loops"])
 def test_hostile_telemetry_does_not_grow_the_state(is_new: bool) -> None:
     """Thousands of distinct calls, with names of any length, leave as much state as a hundred; and as many loops as

@@ -31,6 +31,7 @@ def test_each_message_shows_its_task_or_has_ended_and_each_checkpoint_is_posted_
         assert posted(batch, Random(order)).faults() == []
 
 
+@pytest.mark.slow
 @by_seeds(
     max(25, HISTORIES // 8),
     (5000047, 35000330),  # a checkpoint moves to a task whose message was not worth beginning before

@@ -36,6 +36,7 @@ def test_what_is_offered_of_a_task_stands(task: Task) -> None:
     assert len(set(offered) & {Verb.MUTE, Verb.UNMUTE}) == 1
 
 
+@pytest.mark.slow
 @given(
     tasks, st.sampled_from(InterventionState), st.lists(st.text(max_size=3), max_size=3), st.sampled_from([None, -1, 1])
 )

@@ -40,6 +40,7 @@ def test_any_order_and_repetition_gives_the_same_tasks_and_the_same_checkpoints(
     assert compared(history(Random(seed)), Random(order)) == []
 
 
+@pytest.mark.slow
 @pytest.mark.proves("any-order", "random-orders")
 @by_seeds(HISTORIES)
 def test_runs_that_go_on_with_one_another_are_joined_in_any_order(seed: int, order: int) -> None:
@@ -47,6 +48,7 @@ def test_runs_that_go_on_with_one_another_are_joined_in_any_order(seed: int, ord
     assert compared(resumptions(Random(seed)), Random(order)) == []
 
 
+@pytest.mark.slow
 @pytest.mark.proves("any-order", "cycles")
 @by_seeds(
     max(30, HISTORIES // 5),
@@ -141,6 +143,7 @@ def test_counters_grow_by_the_oracle_s_figures(seed: int, order: int) -> None:
     assert {name: n for name, n in by_model.items() if n} == expected.by_model
 
 
+@pytest.mark.slow
 @pytest.mark.proves("counters", "random-orders")
 @by_seeds(HISTORIES)
 def test_a_repeated_history_is_nothing_new(seed: int, order: int) -> None:

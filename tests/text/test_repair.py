@@ -131,6 +131,7 @@ anything = st.recursive(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.proves("one-bad-span", "bytes-and-circles", "mixed-arrays")
 @thorough(200)
 @given(st.dictionaries(st.text(st.characters(codec=None)) | st.integers() | st.binary(), anything, max_size=8))

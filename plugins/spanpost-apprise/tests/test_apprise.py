@@ -45,6 +45,7 @@ def _end(**fields: object):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
 async def test_it_behaves_as_a_sink(check):
     """The sink passes the suite for all sinks."""

@@ -154,6 +154,7 @@ async def test_states_are_posted_where_asked_for():
     assert [json.loads(post.body)["type"] for post in receiver.posted] == ["task.state"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("answer", "kind", "reason"),
     [
@@ -337,6 +338,7 @@ def test_every_kind_stands_in_the_readme():
     assert {kind for kind in Kind if f"`{kind}`" not in README.read_text()} == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", LAUNCHER_CHECKS, ids=lambda c: c.__name__)
 async def test_it_behaves_as_a_launcher(check):
     """As a launcher the webhook passes the suite for all launchers."""

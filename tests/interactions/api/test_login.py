@@ -73,6 +73,7 @@ def logged_in(app: Served, path: str = "/api/login?next=/api/me") -> tuple[httpx
     return client, client.get(path)
 
 
+@pytest.mark.slow
 def test_somebody_logs_in(app: Served) -> None:
     """A login by code and PKCE returns to the wanted page as the provider's user; scripts cannot read the cookie."""
     client, answer = logged_in(app)
@@ -110,6 +111,7 @@ def test_a_person_decides_from_our_own_pages_alone(app: Served) -> None:
     assert (approval["decision"], approval["source"]) == ("approve", "oidc")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "lies",
     [
@@ -129,6 +131,7 @@ def test_tokens_that_are_not_for_us(app: Served, provider: Provider, lies: dict[
     assert client.get("/api/me").status_code == 401
 
 
+@pytest.mark.slow
 def test_a_forged_token(app: Served, provider: Provider) -> None:
     """A token signed by another key is refused; one signed by a rotated key is accepted."""
     provider.forged = RSAKey.generate_key(2048, {"kid": "k1"})
@@ -149,6 +152,7 @@ def test_a_login_that_was_not_begun_here(app: Served, provider: Provider) -> Non
     assert client.get("/api/login/callback?error=access_denied").json()["message"].endswith("(access_denied)")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "next", ["//evil.example", "https://evil.example", "/\\evil.example", "javascript:alert(1)", "", "/ä"]
 )

@@ -287,6 +287,7 @@ async def test_what_the_token_does_not_say_is_asked(provider: Provider, caplog: 
     assert "only the ID token's claims count" in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verified", [False, None, "true", 1])
 async def test_an_address_that_is_not_verified_is_none(provider: Provider, verified: Any) -> None:
     """An address counts with `email_verified` true beside it, whatever userinfo says about another one."""

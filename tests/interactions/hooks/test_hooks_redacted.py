@@ -28,6 +28,7 @@ async def _kept_of_a_call(rules: FoldRules) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("action", ["hash", "drop", "redact"])
 async def test_a_hidden_word_of_a_call_is_kept_nowhere(action: str) -> None:
     """Input, names in it, directory and description of a call are hidden in its question, task and deliveries."""

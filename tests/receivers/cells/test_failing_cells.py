@@ -29,6 +29,7 @@ def test_a_cell_that_is_down_is_503_for_its_tenants_alone(start: Start, blue: Ra
     assert routed.ask("/health/ready", None, "")[0] == 200
 
 
+@pytest.mark.slow
 def test_without_any_cell_the_router_is_not_ready(start: Start, red: RawCell, blue: RawCell) -> None:
     """No cell is ready: the router is not; one of two is: it is."""
     red.is_ready = blue.is_ready = False
