@@ -8,6 +8,7 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 
+_FILLER = "filler"
 #: Bytes of the disk. Its blocks are in memory, those that were written.
 SIZE = 8 << 30
 
@@ -53,7 +54,7 @@ class Disk:
     def fill(self) -> None:
         """Leave no block free."""
         free = os.statvfs(self.path)
-        with (self.path / "filler").open("wb") as file:
+        with (self.path / _FILLER).open("wb") as file:
             left, step = free.f_bavail * free.f_frsize, 1 << 30
             while step >= free.f_frsize:
                 try:
@@ -63,7 +64,7 @@ class Disk:
 
     def empty(self) -> None:
         """Free what `fill` took."""
-        (self.path / "filler").unlink(missing_ok=True)
+        (self.path / _FILLER).unlink(missing_ok=True)
 
     def fail(self) -> None:
         """Let no new block be written: a sync answers EIO, and the kernel ends all writing."""
@@ -85,3 +86,15 @@ def _do(*command: str | Path) -> None:
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{command[0]}: {done.stderr.strip()}")
+
+
+def fill(directory: Path) -> None:
+    """Leave no byte free on a small disk."""
+    with suppress(OSError), (directory / _FILLER).open("wb", buffering=0) as file:
+        while file.write(b"x" * 65536):
+            pass
+
+
+def empty(directory: Path) -> None:
+    """Free what `fill` took."""
+    (directory / _FILLER).unlink()

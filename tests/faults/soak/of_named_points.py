@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-from contextlib import suppress
 from typing import Any
 
 from tests.faults.soak.dealt import dealt
@@ -89,8 +87,7 @@ class WorkerKilledAtPoint(AtPoint):
         return "" if len(world.gateways) > 1 else "the second gateway has workers"
 
     def act(self, world: World) -> None:
-        with suppress(ProcessLookupError, IndexError):
-            os.kill(self.chance.choice(world.gateways[self.victim].workers()), signal.SIGKILL)
+        world.gateways[self.victim].kill_worker(self.chance)
 
 
 @dealt

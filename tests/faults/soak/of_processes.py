@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
-from contextlib import suppress
 from typing import Any
 
 from tests.eventually import eventually
 from tests.faults.soak.dealt import Fault, dealt
+from tests.faults.soak.disk import empty, fill
 from tests.faults.soak.world import Gateway, World, now
 
 
@@ -100,9 +99,7 @@ class WorkerKilled(OfGateway):
         return "" if len(world.gateways) > 1 else "needs two gateways"
 
     def strike(self, world: World) -> None:
-        workers = world.gateways[self.victim].workers()
-        with suppress(ProcessLookupError, IndexError):
-            os.kill(self.chance.choice(workers), signal.SIGKILL)
+        world.gateways[self.victim].kill_worker(self.chance)
 
 
 class OfAgent(Fault):
@@ -160,13 +157,7 @@ class SpoolDiskFull(OfAgent):
         return "" if world.actors["durable agent"].has_small_disk else "a small disk is mounted by root on Linux"
 
     def strike(self, world: World) -> None:
-        with suppress(OSError), self._file(world).open("wb", buffering=0) as file:
-            while file.write(b"x" * 65536):
-                pass
+        fill(world.actors["durable agent"].spool)
 
     def lift(self, world: World) -> None:
-        self._file(world).unlink()
-
-    @staticmethod
-    def _file(world: World) -> Any:
-        return world.actors["durable agent"].spool / "filler"
+        empty(world.actors["durable agent"].spool)

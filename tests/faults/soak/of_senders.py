@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import signal
-from contextlib import suppress
 from typing import Any
 
 from tests.faults.soak.dealt import Fault, dealt
+from tests.faults.soak.disk import empty, fill
 from tests.faults.soak.of_processes import GatewayKilled
 from tests.faults.soak.world import Gateway, World
 
@@ -79,16 +79,11 @@ class CollectorDiskFull(OfCollector):
         return "" if has_disk else "a small disk is mounted by root on Linux"
 
     def strike(self, world: World) -> None:
-        with suppress(OSError), self._file(world).open("wb", buffering=0) as file:
-            while file.write(b"x" * 65536):
-                pass
+        fill(self.of(world).queue)
 
     def lift(self, world: World) -> None:
-        self._file(world).unlink()
+        empty(self.of(world).queue)
         self.of(world).revive()
-
-    def _file(self, world: World) -> Any:
-        return self.of(world).queue / "filler"
 
 
 @dealt

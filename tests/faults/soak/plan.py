@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tests.faults.soak import (
+from tests.faults.soak import (  # noqa: F401 (they register their faults)
     annotations,
     of_load,
     of_named_points,
@@ -27,23 +27,6 @@ from tests.faults.soak import (
 from tests.faults.soak.dealt import FAULTS, Fault
 from tests.faults.soak.world import World, now, pause
 
-#: The modules that register faults.
-MODULES = (
-    annotations,
-    of_load,
-    of_named_points,
-    of_processes,
-    of_senders,
-    of_slack,
-    of_tables,
-    of_the_clock,
-    of_the_database,
-    of_the_disk,
-    of_the_machine,
-    of_the_network,
-    of_versions,
-    standby,
-)
 #: Seconds without a fault at the beginning, and between the ends and the beginnings of faults of one part.
 QUIET, BETWEEN = 1.0, 3.0
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.eventually import eventually
-from tests.faults.soak import (
+from tests.faults.soak import (  # noqa: F401 (they register their actors)
     agents,
     annotations,
     clicking,
@@ -29,22 +29,6 @@ from tests.faults.soak.dealt import FAULTS, Fault
 from tests.faults.soak.origin import origin
 from tests.faults.soak.plan import each_once, execute, plan
 from tests.faults.soak.world import World, now
-
-#: The modules that register actors.
-MODULES = (
-    agents,
-    annotations,
-    clicking,
-    collectors,
-    kafka,
-    people,
-    prometheus,
-    retained,
-    sdks,
-    senders,
-    slack_away,
-    tenants,
-)
 
 
 def run(

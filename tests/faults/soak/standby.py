@@ -116,15 +116,25 @@ class NetworkOfPair(Network):
         return await asyncio.open_connection("127.0.0.1", self._pair.primary.port)
 
 
-@dealt
-class FailedOver(OfDatabase):
-    """The primary killed, or frozen and then killed; the standby promoted; the old primary rebuilt as standby."""
-
-    name, tries, lasts = "failover", ("standby", "failover"), (0.5, 5.0)
+class OfPair(OfDatabase):
+    """A fault of one of the two servers."""
 
     @classmethod
     def why_not(cls, world: World) -> str:
         return "" if isinstance(world.database, Pair) else "needs --standby"
+
+    @staticmethod
+    def pair(world: World) -> Pair:
+        """Return the two."""
+        assert isinstance(world.database, Pair)
+        return world.database
+
+
+@dealt
+class FailedOver(OfPair):
+    """The primary killed, or frozen and then killed; the standby promoted; the old primary rebuilt as standby."""
+
+    name, tries, lasts = "failover", ("standby", "failover"), (0.5, 5.0)
 
     def strike(self, world: World) -> None:
         self._is_frozen = self.chance.random() < 0.5
@@ -133,35 +143,26 @@ class FailedOver(OfDatabase):
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGSTOP)
         else:
-            self._pair(world).primary.kill()
+            self.pair(world).primary.kill()
 
     def lift(self, world: World) -> None:
-        pair = self._pair(world)
+        pair = self.pair(world)
         if self._is_frozen:
             pair.primary.kill()  # it is fenced before the standby is promoted
         pair.fail_over()
         self.lifted = now()
         pair.rebuild()
 
-    @staticmethod
-    def _pair(world: World) -> Pair:
-        assert isinstance(world.database, Pair)
-        return world.database
-
 
 @dealt
-class StandbyKilled(OfDatabase):
+class StandbyKilled(OfPair):
     """The standby killed and started again: until then no commit is answered."""
 
     name, tries, lasts = "standby killed", ("standby", "standby-cancelled"), (1.0, 6.0)
 
-    @classmethod
-    def why_not(cls, world: World) -> str:
-        return "" if isinstance(world.database, Pair) else "needs --standby"
-
     def strike(self, world: World) -> None:
-        FailedOver._pair(world).standby.kill()
+        self.pair(world).standby.kill()
 
     def lift(self, world: World) -> None:
-        FailedOver._pair(world).start_standby()
+        self.pair(world).start_standby()
         self.lifted = now()

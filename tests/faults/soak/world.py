@@ -147,6 +147,11 @@ class Gateway(gateways.Gateway):
         """Return its workers, oldest first; none where it is one process."""
         return children(self.process.pid)
 
+    def kill_worker(self, chance: random.Random) -> None:
+        """Kill one of its workers, if it has any just now."""
+        with suppress(ProcessLookupError, IndexError):
+            os.kill(chance.choice(self.workers()), signal.SIGKILL)
+
     @property
     def is_ready(self) -> bool:
         """True when it answers that it is ready."""
