@@ -123,6 +123,15 @@ def test_published_runs_say_where_they_come_from(made: dict[str, Any]) -> None:
     assert [run for run in made["soaked"].runs() if needed - run.keys()] == []
 
 
+def test_each_planted_defect_can_be_planted(made: dict[str, Any]) -> None:
+    """The text that a defect replaces stands once in its file, as the code is today, and its tests exist."""
+    defects = [one for area in made["planted"].planted().values() for one in area]
+    counts = {one["name"]: (ROOT / "src/spanpost" / one["file"]).read_text().count(one["old"]) for one in defects}
+    assert {name: count for name, count in counts.items() if count != 1} == {}
+    assert [one["name"] for one in defects if one["old"] == one["new"]] == []
+    assert [near for one in defects for near in one.get("near", ()) if not (ROOT / near).exists()] == []
+
+
 def test_planted_defects_are_on_the_page(made: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A defect counts as found with its test, as a survivor with what was done, or as one without a result."""
     planted = made["planted"]

@@ -141,6 +141,14 @@ async def test_threads_and_tombstones(slack):
     assert len(slack.thread(first)) == 2
 
 
+async def test_each_message_has_a_ts_of_its_own(slack):
+    """Messages after its clock was set back have rising positions, as Slack's have."""
+    places = [(await ask(slack, "chat.postMessage", **HELLO)).body["ts"]]
+    slack.ahead = -3600
+    places += [(await ask(slack, "chat.postMessage", **HELLO)).body["ts"] for _ in range(60)]
+    assert places == sorted(set(places))
+
+
 async def test_history_is_paged_newest_first(slack):
     """Pages follow one another by cursor, newest first, bounded by time; metadata comes on request."""
     stamps = [slack.workspace.say("#agents", str(i), metadata={"event_type": "x"}) for i in range(5)]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 from tests.faults.soak.dealt import Fault, dealt
 from tests.faults.soak.machine import Machine, why_no_library
@@ -17,10 +18,11 @@ class ClockJumps(Fault):
     """A clock that jumps at the beginning, in the middle and at the end."""
 
     tries, lasts = ("clocks", "clock-jumps"), (2.0, 12.0)
+    by: ClassVar[Sequence[float]] = OFFSETS
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
-        self.offsets = [self.chance.choice(OFFSETS) for _ in range(self.chance.randrange(1, 4))]
+        self.offsets = [self.chance.choice(self.by) for _ in range(self.chance.randrange(1, 4))]
 
     def __str__(self) -> str:
         return f"{super().__str__()}, by {', '.join(f'{offset:+g}' for offset in self.offsets)} s"
@@ -104,9 +106,10 @@ class AskerClockJumps(AgentClockJumps):
 
 @dealt
 class SlackClockJumps(ClockJumps):
-    """Slack's clock jumps: the times of its messages do, by which posts are looked up."""
+    """Slack's clock, which is hours off in most runs, jumps by seconds: so do the times by which posts are found."""
 
     name, part = "Slack clock jumps", "Slack's clock"
+    by = (-20.0, -1.0, 1.0, 20.0)  # a look-up begins a minute before; that Slack leaps by more is not promised against
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
@@ -114,3 +117,9 @@ class SlackClockJumps(ClockJumps):
 
     def machine(self, world: World) -> Machine:
         return world.slack_machine
+
+    def strike(self, world: World) -> None:
+        self.machine(world).set(clock=world.slack_ahead + self.offset)
+
+    def lift(self, world: World) -> None:
+        self.machine(world).set(clock=world.slack_ahead)

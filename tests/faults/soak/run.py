@@ -64,7 +64,8 @@ def run(
         if is_each_once:
             planned = each_once(seed, gateways, possible, seconds)
         else:
-            planned = plan(seed, seconds, gateways, possible)
+            dice = plan(seed, seconds, gateways, only or list(FAULTS))  # as `--plan` prints it, on any machine
+            planned = [each for each in dice if each.fault.name in possible]
         first = now()
         dealt = execute(world, planned, 0.0 if is_each_once else seconds)
         under_faults = round(now() - first)

@@ -16,7 +16,7 @@ class SlackAway(Threads):
     """Slack itself, which answers nothing until the given time. Without `--slack-down` it does nothing."""
 
     name = "Slack away"
-    #: Unix time at which Slack came back.
+    #: Unix time of Slack's clock at which it came back.
     back = 0.0
     #: Ids of the tasks whose end was acknowledged before.
     ended: frozenset[str] = frozenset()
@@ -29,7 +29,7 @@ class SlackAway(Threads):
 
     def _come_back(self, at: float) -> None:
         pause(self.world.closing, at - now())
-        self.ended, self.back = frozenset(dict(self.world.sent.tasks)), time.time()
+        self.ended, self.back = frozenset(dict(self.world.sent.tasks)), time.time() + self.world.slack_ahead
         self.world.tell_slack(do="clear_faults")
 
     def findings(self) -> Sequence[str]:

@@ -28,7 +28,7 @@ from tests.faults.soak.world import PORTS, Gateway, World, choice_of, free_port,
 
 #: Its rows and tasks are not compared with what was sent: it sends the ids of the others.
 ATTACKER = "red"
-_HONEST = "blue"
+HONEST = "blue"
 #: Seconds until a gateway that was reloaded refuses a revoked token, on a machine that is busy.
 REFUSED_WITHIN = 60.0
 _PROTOBUF = {"content-type": "application/x-protobuf"}
@@ -64,7 +64,7 @@ class Tenants(Threads):
         self.begin(self._attack)
 
     def _write(self) -> None:
-        hashes = {_HONEST: [_hash(token) for token in self._tokens], ATTACKER: [_hash("red")]}
+        hashes = {HONEST: [_hash(token) for token in self._tokens], ATTACKER: [_hash("red")]}
         (self._directory / "spanpost.toml").write_text(
             "".join(
                 f'[[gateway.tokens]]\ntenant = "{tenant}"\nsha256 = {json.dumps(hashed)}\n'

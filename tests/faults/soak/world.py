@@ -43,6 +43,8 @@ OPTIONS = {"max_connections": "60", "max_wal_size": "256MB"}
 #: Where it has no disk of its own: acknowledged means committed.
 WITHOUT_DISK = {"fsync": "off", "full_page_writes": "off"}
 
+#: Seconds by which Slack's clock is ahead in a run.
+SLACK_AHEAD = (0.0, -3 * 3600.0, -600.0, 600.0, 3 * 3600.0)
 
 #: Functions of actors' modules that return, before the gateways start, variables and TOML for each gateway.
 PREPARED: list[Callable[[World], tuple[dict[str, str], str]]] = []
@@ -190,6 +192,8 @@ class World:
         self.findings: list[str] = []
         #: What faults measured, by what it is; part of the result.
         self.figures: Counter[str] = Counter()
+        #: Seconds by which Slack's clock is ahead of ours.
+        self.slack_ahead = 0.0
         self.actors: dict[str, Any] = {}
         #: What `PREPARED` left for the actors, by name.
         self.shared: dict[str, Any] = {}
@@ -216,6 +220,9 @@ class World:
         asyncio.run(schema.upgrade(self.database.dsn))
         self._stack.callback(self.network.close)
         self.slack_machine = Machine(self.directory / "slack-machine")
+        if self.slack_machine.variables:
+            self.slack_ahead = choice_of(self.seed, "Slack's clock").choice(SLACK_AHEAD)
+        self.slack_machine.set(clock=self.slack_ahead)
         state = self.directory / "slack.json"
         self.slack = Slack(state, "--seed", str(self.seed), **self.slack_machine.variables)
         self._stack.callback(self.slack.close)

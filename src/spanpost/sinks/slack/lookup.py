@@ -29,7 +29,7 @@ from spanpost.sinks.slack.calls import Response, SlackPlace, SlackRequest, Talk
 from spanpost.sinks.slack.errors import GONE, meaning
 from spanpost.sinks.slack.render import marked
 
-#: A lookup starts this long before the delivery was sent.
+#: A lookup starts this long before the delivery was sent: by less may Slack's clock leap meanwhile.
 BEFORE: Final = timedelta(seconds=60)
 #: Messages per page (Slack recommends at most 200), and pages per lookup.
 PAGE, PAGES = 200, 20

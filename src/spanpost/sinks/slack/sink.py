@@ -26,6 +26,7 @@ from spanpost.sinks.slack.preview import PREVIEWED, Preview, Transport
 from spanpost.sinks.slack.rates import Rates
 from spanpost.sinks.slack.settings import TEAM, are_ids
 from spanpost.sinks.slack.style import SlackStyle
+from spanpost.store.steady_clock import steady_now
 from spanpost.text.sanitise import line
 
 log = logging.getLogger("spanpost.slack")
@@ -69,7 +70,7 @@ class SlackSink:
         workspace: str = "default",
         rates: Rates | None = None,
         reconcile_timeout: timedelta = timedelta(seconds=50),
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = lambda: steady_now().timestamp(),  # does not jump while Slack's is compared
         slack_style: SlackStyle = render.ANONYMOUS,
         own: Space | None = None,
         others: Iterable[Space] = (),

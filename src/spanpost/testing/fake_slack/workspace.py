@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -66,7 +67,7 @@ class Workspace:
         self.users: dict[str, dict[str, Any]] = {}
         #: What one person alone was shown: channel, person, text.
         self.whispers: list[tuple[str, str, str]] = []
-        self._last = 0.0
+        self._last = 0
 
     # --- people ------------------------------------------------------------------------------------------------------
 
@@ -109,7 +110,7 @@ class Workspace:
     def say(self, channel: str, text: str, *, user: str = "U0PERSON", metadata: Mapping[str, Any] | None = None) -> str:
         """Post as somebody else."""
         ts = self._ts()
-        said: Message = {"type": "message", "user": user, "text": text, "ts": ts, "shown_at": self._clock()}
+        said: Message = {"type": "message", "user": user, "text": text, "ts": ts, "shown_at": time.monotonic()}
         self.channel(channel).add(said | ({"metadata": dict(metadata)} if metadata else {}))
         return ts
 
@@ -170,7 +171,7 @@ class Workspace:
             "user": caller.user_id,
             "bot_id": caller.bot_id,
             "ts": ts,
-            "shown_at": self._clock(),
+            "shown_at": time.monotonic(),
         }
         message |= shown
         if "client_msg_id" in given:
@@ -189,7 +190,7 @@ class Workspace:
         message = self._message(channel, given["ts"])
         if message.get("bot_id") != caller.bot_id:
             raise SlackError("cant_update_message")
-        if self.edit_window is not None and self._clock() - message["shown_at"] > self.edit_window:
+        if self.edit_window is not None and time.monotonic() - message["shown_at"] > self.edit_window:
             raise SlackError("edit_window_closed")
         message |= rules.content("chat.update", given, self.refused_blocks)
         if message.get("metadata") == {}:
@@ -250,7 +251,7 @@ class Workspace:
 
     def _paged(self, messages: list[Message], given: Mapping[str, Any], *, always: int = 0) -> dict[str, Any]:
         """Return a page of what is visible by now. The first `always` are there whatever the time asked for."""
-        visible_to = self._clock() - self.stale
+        visible_to = time.monotonic() - self.stale
         since, until, inclusive = (
             float(given.get("oldest") or 0),
             float(given.get("latest") or 1e12),
@@ -327,11 +328,10 @@ class Workspace:
                     "subtype": "file_share",
                     "user": caller.user_id,
                     "bot_id": caller.bot_id,
+                    "shown_at": time.monotonic(),
                 }
                 thread = {"thread_ts": str(given["thread_ts"])} if given.get("thread_ts") else {}
-                channel.add(
-                    message | {"ts": self._ts(), "text": "", "files": [dict(file)], "shown_at": self._clock()} | thread
-                )
+                channel.add(message | {"ts": self._ts(), "text": "", "files": [dict(file)]} | thread)
         return {"files": [{"id": file.get("id"), "title": file.get("title", "")} for file in shared]}
 
     def _files_delete(self, given: Mapping[str, Any], caller: WorkspaceToken) -> dict[str, Any]:
@@ -382,8 +382,8 @@ class Workspace:
         return message
 
     def _ts(self) -> str:
-        self._last = max(self._clock(), self._last + 1e-6)
-        return f"{self._last:.6f}"
+        self._last = max(round(self._clock() * 1_000_000), self._last + 1)
+        return f"{self._last // 1_000_000}.{self._last % 1_000_000:06d}"
 
 
 def _described(channel: Channel, caller: WorkspaceToken) -> dict[str, Any]:
