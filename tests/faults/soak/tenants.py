@@ -24,11 +24,11 @@ from tests.acceptance.gateway_process import request
 from tests.eventually import eventually
 from tests.faults.soak.actors import Threads
 from tests.faults.soak.sent import SentTask, sent_task, span
-from tests.faults.soak.world import PORTS, Gateway, World, choice_of, free_port, now
+from tests.faults.soak.world import PEOPLE, PORTS, Gateway, World, choice_of, free_port, now
 
 #: Its rows and tasks are not compared with what was sent: it sends the ids of the others.
 ATTACKER = "red"
-HONEST = "blue"
+_HONEST = "blue"
 #: Seconds until a gateway that was reloaded refuses a revoked token, on a machine that is busy.
 REFUSED_WITHIN = 60.0
 _PROTOBUF = {"content-type": "application/x-protobuf"}
@@ -50,21 +50,25 @@ class Tenants(Threads):
         #: Seconds from a reload until the revoked token was refused.
         self.refused_after: list[float] = []
         self._tokens = ["blue-0"]
+        #: Prometheus scrapes it, too: it records from the journal what the others accepted.
+        self.gateways = list[Gateway]()
 
     def start(self) -> None:
         self._directory = self.world.directory / "guarded"
         self._directory.mkdir()
         self._write()
-        variables = self.world.settings() | self.world.variables
+        scraping = {"SPANPOST_GATEWAY__OPERATOR_TOKENS": json.dumps([_hash(token) for token in PEOPLE.values()])}
+        variables = self.world.settings() | self.world.variables | scraping
         ports = {"http": free_port(PORTS), "grpc": free_port(PORTS)}
         self.gateway = Gateway(self.world.database.dsn, self._directory, **ports, **variables)
+        self.gateways.append(self.gateway)
         self.world.on_end(self.gateway.kill)
         eventually(lambda: self.gateway.is_ready)
         self.begin(self._send)
         self.begin(self._attack)
 
     def _write(self) -> None:
-        hashes = {HONEST: [_hash(token) for token in self._tokens], ATTACKER: [_hash("red")]}
+        hashes = {_HONEST: [_hash(token) for token in self._tokens], ATTACKER: [_hash("red")]}
         (self._directory / "spanpost.toml").write_text(
             "".join(
                 f'[[gateway.tokens]]\ntenant = "{tenant}"\nsha256 = {json.dumps(hashed)}\n'
