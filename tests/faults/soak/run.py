@@ -39,6 +39,7 @@ def run(
     only: Sequence[str] = (),
     gateways: int = 2,
     rate: float = 150.0,
+    long: float = 1 / 8,
     has_standby: bool = False,
     slack_down: float = 0.0,
     retention: float = 0.0,
@@ -52,7 +53,7 @@ def run(
     """
     began = now()
     with World(directory, seed, gateways, has_standby=has_standby, slack_down=slack_down, retention=retention) as world:
-        senders.Senders.rate = rate
+        senders.Senders.rate, senders.Senders.long = rate, long
         absent = {name: why for name, actor in ACTORS.items() if (why := actor.absence(extra))}
         world.actors.update({name: actor(world) for name, actor in ACTORS.items() if name not in absent})
         possible = [name for name in only or FAULTS if not FAULTS[name].why_not(world)]

@@ -35,6 +35,8 @@ class Senders(Threads):
     name = "senders"
     #: Spans a second, of all senders; the share of them that this actor sends beside; and its senders.
     rate, share, count = 150.0, 1.0, SENDERS
+    #: Share of tasks with hundreds of spans.
+    long = 1 / 8
 
     def start(self) -> None:
         for number in range(self.count):
@@ -58,7 +60,7 @@ class Senders(Threads):
         for count in itertools.count():
             if world.closing.is_set():
                 break
-            task = sent_task(f"{prefix}-{world.seed}-{number}-{count}", chance)
+            task = sent_task(f"{prefix}-{world.seed}-{number}-{count}", chance, self.long)
             mixed = list(task.spans)
             chance.shuffle(mixed)
             mixed += chance.sample(mixed, 3)  # what a sender repeats by itself

@@ -65,10 +65,10 @@ def span(
     )
 
 
-def sent_task(task_id: str, chance: random.Random) -> SentTask:
-    """Make a task of about thirty spans; one of eight has hundreds."""
+def sent_task(task_id: str, chance: random.Random, long: float = 1 / 8) -> SentTask:
+    """Make a task of about thirty spans; this share of all has hundreds."""
     trace, calls = chance.getrandbits(127) + 1, chance.randrange(4, 9)
-    tools = chance.randrange(16, 28) if chance.randrange(8) else chance.randrange(200, 800)
+    tools = chance.randrange(200, 800) if chance.random() < long else chance.randrange(16, 28)
     is_failed, read, written = chance.random() < 0.1, 0, 0
     agent: dict[str, str | int] = {
         "gen_ai.operation.name": "invoke_agent",
