@@ -149,6 +149,30 @@ async def test_pages_are_turned(slack, sink):
 
 
 @pytest.mark.proves("one-message", "sender-frozen")
+@pytest.mark.proves("in-doubt", "slack-answer-lost")
+async def test_a_message_on_two_pages_is_one(slack, sink, monkeypatch):
+    """Somebody posts while the pages are read, so that a message stands on two of them: it is not deleted as its own
+    duplicate.
+    """
+    slack.workspace.say("agents", "before")
+    await lose_answer(slack, sink, a_delivery(sink="slack"))
+    slack.workspace.say("agents", "after")
+    slack.workspace.page = 2
+    call = WebApi.call
+
+    async def call_among_others(self, request):
+        answer = await call(self, request)
+        if request.method == "conversations.history":
+            slack.workspace.say("agents", "meanwhile")
+        return answer
+
+    monkeypatch.setattr(WebApi, "call", call_among_others)
+    answers = await sink.reconcile([unsure()])
+    assert len(slack.calls("conversations.history")) > 1
+    assert answers[1].ref["ts"] in [message["ts"] for message in slack.messages()]
+    assert sink.duplicates == 0
+
+
 async def test_duplicates_are_removed(slack, sink, caplog):
     """Of a message posted twice the oldest stays, the others are deleted and counted."""
     for _ in range(3):

@@ -60,3 +60,16 @@ def test_an_answer_that_is_offered_stands(
     option = options[0] if options else ""
     stands = judge(msgspec.structs.replace(act(verb, task, option), key=row.key), row, task, NOW).result is Result.DONE
     assert (verb in answers(row, task, NOW)) is stands
+
+
+@pytest.mark.proves("nothing-crosses")
+def test_the_question_of_another_tenant_is_unknown() -> None:
+    """A decision finds no question of another tenant, whether its task is gone or one of the caller's own."""
+    own = Task(uid=UUID(int=1), tenant="acme", task_id="own")
+    row = ApprovalRow(
+        key=UUID(int=9), tenant="other", approval_id="a", mark="m", task_uid=UUID(int=2), options=(), requested_at=NOW
+    )
+    decision = msgspec.structs.replace(act(Verb.APPROVE, own), key=row.key)
+    assert judge(decision, row, None, NOW).result is Result.UNKNOWN
+    assert judge(decision, row, own, NOW).result is Result.UNKNOWN
+    assert judge(decision, msgspec.structs.replace(row, tenant="acme"), own, NOW).result is Result.DONE

@@ -152,7 +152,7 @@ class Tenants(Threads):
             self.answers[f"{attack.name}: {status}"] += 1
             if status not in (0, 503, *attack.answers):
                 self.wrong.append(f"{attack.name} was answered {status}, not {attack.answers}")
-            world.closing.wait(0.1)
+            world.closing.wait(0.5)
 
     def _strike(self, attack: Attack, chance: random.Random) -> int:
         address = urlsplit(self.gateway.url)

@@ -138,13 +138,13 @@ def reconcile(group: DoubtfulDeliveries, memory: Memory, *, wait: timedelta, now
         - BEFORE.total_seconds()
     )
     messages, is_whole = yield from _messages(group.place, channel, group.thread, oldest)
-    seen: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    seen: dict[tuple[str, int], dict[Any, dict[str, Any]]] = {}
     for message in messages:
         mark = marked(message.get("metadata"))
         if mark is not None and (message.get("user") in mine or message.get("bot_id") in mine):
-            seen.setdefault(mark, []).append(message)
+            seen.setdefault(mark, {})[message.get("ts")] = message  # once: pages overlap while others post
     for delivery, generation in doubtful:
-        found = sorted(seen.get((_mark_of(delivery), generation), ()), key=lambda m: _seconds(m.get("ts")))
+        found = sorted(seen.get((_mark_of(delivery), generation), {}).values(), key=lambda m: _seconds(m.get("ts")))
         if found:
             answers[delivery.id] = yield from _keep_one(group, channel, generation, found, memory)
         elif not is_whole:
