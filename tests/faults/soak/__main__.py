@@ -35,6 +35,9 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--gateways", type=int, default=2, help="the first has a proxy, the second two workers")
     parser.add_argument("--rate", type=float, default=150.0, help="spans a second")
     parser.add_argument("--long", type=float, default=1 / 8, help="share of the tasks that have hundreds of spans")
+    parser.add_argument(
+        "--every", type=float, default=plan.EVERY, help="seconds from one fault to the next, in the mean"
+    )
     parser.add_argument("--standby", action="store_true", help="PostgreSQL with a synchronous standby, and failovers")
     parser.add_argument("--slack-down", type=float, default=0.0, help="seconds from the start in which Slack is down")
     parser.add_argument("--retention", type=float, default=0.0, help="seconds after which rows leave for archives")
@@ -50,7 +53,7 @@ def arguments() -> argparse.ArgumentParser:
 
 def options(given: argparse.Namespace) -> dict[str, Any]:
     """Return the arguments of `run` beside its seed, its length and its faults."""
-    named = {name: getattr(given, name) for name in ("gateways", "rate", "long", "slack_down", "retention")}
+    named = {name: getattr(given, name) for name in ("gateways", "rate", "long", "every", "slack_down", "retention")}
     return {**named, "has_standby": given.standby, "is_each_once": given.each}
 
 
@@ -78,7 +81,7 @@ def _run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
     is_broken = False
     for seed in range(first, first + given.runs):
         if given.plan:
-            for each in plan.plan(seed, given.seconds, given.gateways, only or list(FAULTS)):
+            for each in plan.plan(seed, given.seconds, given.gateways, only or list(FAULTS), given.every):
                 print(f"{each.at:6.1f} s  {each.fault}")
             continue
         home = fresh(given.keep)
@@ -86,7 +89,9 @@ def _run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
         result = run(home, seed, given.seconds, only=only, extra=extra, **options(given))
         print(table(result), flush=True)
         words = f"--seed {seed} --seconds {given.seconds:g} --gateways {given.gateways} --rate {given.rate:g}"
-        words += f" --long {given.long:g}" * (given.long != parser.get_default("long"))
+        for name in ("long", "every"):
+            if (value := getattr(given, name)) != parser.get_default(name):
+                words += f" --{name} {value:g}"
         words += " --standby" * given.standby + f" --slack-down {given.slack_down:g}" * bool(given.slack_down)
         words += f" --retention {given.retention:g}" * bool(given.retention) + " --each" * given.each
         words += f' --only "{given.only}"' if only else ""

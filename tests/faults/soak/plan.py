@@ -29,6 +29,8 @@ from tests.faults.soak.world import World, now, pause
 
 #: Seconds without a fault at the beginning, and between the ends and the beginnings of faults of one part.
 QUIET, BETWEEN = 1.0, 3.0
+#: Seconds from one fault to the next, in the mean.
+EVERY = 1.9
 
 
 @dataclass(frozen=True)
@@ -39,13 +41,16 @@ class Planned:
     fault: Fault
 
 
-def plan(seed: int, seconds: float, gateways: int, names: Sequence[str]) -> list[Planned]:
-    """Return the faults of a run, by time. Faults of different parts overlap; of one part they do not."""
+def plan(seed: int, seconds: float, gateways: int, names: Sequence[str], every: float = EVERY) -> list[Planned]:
+    """Return the faults of a run, by time: one `every` so many seconds, as far as their parts are whole.
+
+    Faults of different parts overlap; of one part they do not.
+    """
     chance, planned = random.Random(f"plan {seed}"), list[Planned]()
     free: defaultdict[str, float] = defaultdict(lambda: QUIET)
     at = QUIET
     while names:
-        at = round(at + chance.uniform(0.3, 3.5), 1)
+        at = round(at + chance.uniform(0.3, 3.5) * every / EVERY, 1)
         fault = FAULTS[chance.choice(sorted(names))](chance, gateways)
         if at + fault.seconds > seconds:
             break

@@ -27,7 +27,7 @@ from tests.faults.soak.actors import ACTORS
 from tests.faults.soak.checker import check, size_of
 from tests.faults.soak.dealt import FAULTS, Fault
 from tests.faults.soak.origin import origin
-from tests.faults.soak.plan import each_once, execute, plan
+from tests.faults.soak.plan import EVERY, each_once, execute, plan
 from tests.faults.soak.world import World, now
 
 
@@ -40,6 +40,7 @@ def run(
     gateways: int = 2,
     rate: float = 150.0,
     long: float = 1 / 8,
+    every: float = EVERY,
     has_standby: bool = False,
     slack_down: float = 0.0,
     retention: float = 0.0,
@@ -65,7 +66,7 @@ def run(
         if is_each_once:
             planned = each_once(seed, gateways, possible, seconds)
         else:
-            dice = plan(seed, seconds, gateways, only or list(FAULTS))  # as `--plan` prints it, on any machine
+            dice = plan(seed, seconds, gateways, only or list(FAULTS), every)  # as `--plan` prints it, on any machine
             planned = [each for each in dice if each.fault.name in possible]
         first = now()
         dealt = execute(world, planned, 0.0 if is_each_once else seconds)
