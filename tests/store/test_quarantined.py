@@ -84,6 +84,18 @@ async def test_an_error_is_kept_without_what_its_tenant_hides(store: PostgresSto
     assert hidden == {"acme": [False, False], "default": [True, True]}
 
 
+@pytest.mark.proves("content")
+@pytest.mark.parametrize("keeps", [False, True])
+async def test_content_is_kept_aside_only_where_it_is_recorded(store: PostgresStore, keeps: bool) -> None:
+    """What cannot be recorded stands in quarantine without prompts, unless content is recorded, too."""
+    store.rules = msgspec.structs.replace(store.rules, keeps_content=keeps)
+    await store.quarantine(
+        [ended(trace=1, span=1, name="chat", attributes={"gen_ai.prompt": "the launch codes"})], ValueError("x")
+    )
+    [kept] = await store.run(lambda c: c.fetch("SELECT bytes FROM quarantine"))
+    assert (b"launch codes" in bytes(kept["bytes"])) is keeps
+
+
 @pytest.mark.proves("quarantine", "same-ids")
 async def test_what_was_recorded_meanwhile_is_not_recorded_twice(store: PostgresStore) -> None:
     """The sender has sent it again since: the retry finds a duplicate, and the row goes."""
