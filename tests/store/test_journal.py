@@ -295,6 +295,28 @@ class TestStore:
         assert (await drained(store, opener)).events == len(many)
         assert len(await store.tasks(TaskQuery(limit=1000))) == 300
 
+    @pytest.mark.proves("journal", "killed-at-each-step")
+    async def test_a_row_whose_recording_is_cut_short_stays(
+        self, store: PostgresStore, database: Any, opener: Opener, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A row of several transactions is still there when one of them fails, and is recorded once at the next try."""
+        many = [o for n in range(1, 301) for o in a_run(f"run {n}", trace=n)]
+        await store.append([opener.row(many)])
+        apart = store.record_apart
+
+        async def cut_short(batch: Sequence[Observation]) -> Recorded:
+            await apart(batch[: len(batch) // 2])
+            raise StoreUnavailable("the connection was lost")
+
+        monkeypatch.setattr(store, "record_apart", cut_short)
+        with pytest.raises(StoreUnavailable):
+            await drained(store, opener)
+        monkeypatch.setattr(store, "record_apart", apart)
+        await drained(store, opener)
+        assert len(await store.tasks(TaskQuery(limit=1000))) == 300
+        assert await database.fetchval("SELECT count(*) FROM agent_events") == len(many)
+        assert not await store.journal_depth()
+
     @pytest.mark.parametrize("is_inflated", [False, True])
     async def test_one_transaction_records_some_megabytes(
         self, store: PostgresStore, opener: Opener, is_inflated: bool
