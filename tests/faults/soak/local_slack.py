@@ -5,8 +5,8 @@ the faults of the server hit it, too. Local-slack's own page gets each call and 
 
 Local-slack keeps no metadata and no `client_msg_id`, so a look-up finds no message of spanpost's: after a lost answer
 the message is posted again. The watcher knows the mark of each post. It holds each second post against the look-ups
-before it, and the last post of a mark against what it must say. The state is in memory: local-slack is frozen, and
-never killed.
+before it, and the last post of a mark against what it must say. Texts are compared, because an
+edit there leaves attachments as they were. The state is in memory: local-slack is frozen, and never killed.
 """
 
 from __future__ import annotations
@@ -16,30 +16,27 @@ import itertools
 import json
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-import aiohttp
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpExporter
 from opentelemetry.sdk.trace.export import SpanExporter
 
-from spanpost.interactions.slack import payloads
-from spanpost.sinks.slack.render import marked
 from spanpost.store.sql import schema
 from spanpost.text.locales import ENGLISH
 from tests.acceptance.gateway_process import query, request
-from tests.eventually import eventually, until_listening
+from tests.eventually import until_listening
 from tests.faults.posted import truth
 from tests.faults.soak import checker
 from tests.faults.soak.actors import Threads
 from tests.faults.soak.agents import AskingAgent
 from tests.faults.soak.senders import TIMEOUT, Senders
 from tests.faults.soak.sent import SentSpans
+from tests.faults.soak.watched import Watcher
 from tests.faults.soak.world import PORTS, Database, Gateway, World, choice_of, free_port, now, pause
 from tests.interactions.local_slack import (
     ALICE,
@@ -47,17 +44,16 @@ from tests.interactions.local_slack import (
     BOB,
     BOT_TOKEN,
     CHANNEL,
-    TEAM,
     local_slack_command,
 )
 
 #: Local-slack answers a press when the app has acknowledged it, or after five seconds.
 UNACKNOWLEDGED = 5.0
 #: Seconds for which a person waits for a local-slack that is frozen.
-PATIENCE = 120.0
+PRESSED_FOR = 120.0
 #: Seconds after which each acknowledged press is a row, or a word to its person.
 HANDLED = 60.0
-#: What a person is told whose press is no row yet, or none at all.
+#: Messages to a person whose press is no row yet, or none at all.
 NO_ROW = {ENGLISH.say(f"interactions.{word}") for word in ("late", "unsure")}
 _RULE = f'[[interactions.rules]]\nactions = ["decide"]\nusers = {json.dumps([ALICE, BOB])}\n'
 
@@ -74,83 +70,6 @@ class Beside:
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """Return the rows of a query."""
         return query(self.dsn, sql)
-
-
-@dataclass(frozen=True)
-class Post:
-    """A message of the gateway's: its time, its thread, its mark, and the look-ups of its place before it."""
-
-    ts: str
-    thread: str
-    mark: tuple[str, int] | None
-    lookups: int
-
-
-class Watcher:
-    """Reads along what local-slack's page is told: calls of the app, messages, presses that are sent to it."""
-
-    def __init__(self, world: World, url: str) -> None:
-        self._world, self._url = world, url
-        self.is_open = False
-        self.posts: list[Post] = []
-        #: Idempotency key of each press that was sent to the app, by its block.
-        self.sent: dict[str, str] = {}
-        #: Buttons of the questions that are shown, by question and message.
-        self._shown: defaultdict[str, dict[str, list[dict[str, Any]]]] = defaultdict(dict)
-        self._answered = set[str]()
-        self._lookups = Counter[str]()
-        self._call: dict[str, Any] | None = None
-        threading.Thread(target=lambda: asyncio.run(self._watch()), daemon=True).start()
-        eventually(lambda: self.is_open)
-
-    async def _watch(self) -> None:
-        async with (
-            aiohttp.ClientSession() as session,
-            session.ws_connect(f"{self._url}/ui", max_msg_size=0) as page,
-        ):
-            self.is_open = True
-            async for message in page:
-                self._hear(json.loads(message.data))
-        self.is_open = False
-
-    def _hear(self, told: dict[str, Any]) -> None:
-        """A post's call is followed by its message: nothing comes between."""
-        call, self._call = self._call, None
-        if told["t"] == "log":
-            kind, summary, detail = (told["entry"].get(key) for key in ("kind", "summary", "detail"))
-            if kind == "web_api" and summary == "chat.postMessage":
-                self._call = detail
-            elif kind == "web_api" and "include_all_metadata" in (detail or {}):
-                self._lookups[detail.get("ts", "")] += 1
-            elif kind == "interactive" and (click := payloads.click(detail or {}, TEAM)):
-                self.sent[detail["actions"][0]["block_id"]] = click.idempotency_key
-        elif told["t"] in ("message", "message_update"):
-            message = told["message"]
-            if call is not None:
-                thread = message.get("thread_ts", "")
-                self.posts.append(Post(message["ts"], thread, marked(call.get("metadata")), self._lookups[thread]))
-            self._look_at(message)
-
-    def _look_at(self, message: dict[str, Any]) -> None:
-        buttons = [
-            element
-            for block in message.get("blocks") or ()
-            for element in block.get("elements") or ()
-            if element.get("action_id") in ("spanpost:approve", "spanpost:deny")
-        ]
-        ts = message["ts"]
-        for key in [key for key, shown in self._shown.items() if ts in shown and not buttons]:
-            self._answered.add(key)
-        for button in buttons:
-            self._shown[button["value"]][ts] = buttons
-
-    def open_questions(self) -> dict[str, list[tuple[str, dict[str, Any]]]]:
-        """Return messages and buttons of the questions of which no message shows a decision yet."""
-        return {
-            key: [(ts, button) for ts, buttons in list(shown.items()) for button in buttons if button["value"] == key]
-            for key, shown in list(self._shown.items())
-            if key not in self._answered
-        }
 
 
 class LocalSlackFront(Senders):
@@ -172,7 +91,8 @@ class LocalSlackFront(Senders):
         self.process = world.launch(local_slack_command(directory, port), log)
         until_listening(self.process, port, log)
         self.url = f"http://127.0.0.1:{port}"
-        self.watcher = Watcher(world, self.url)
+        self.watcher = Watcher()
+        self.watcher.open(self.url)
         (directory / "spanpost.toml").write_text(_RULE)
         of_slack = {
             "SPANPOST_SLACK__TOKEN": BOT_TOKEN,
@@ -205,7 +125,7 @@ class LocalSlackFront(Senders):
         found += checker.rows(self.database, self.sent) + checker.figures(self.sent, tasks)
         shown = {"channels": {CHANNEL: list(self._kept())}}
         found += checker.messages(self.sent, tasks, checkpoints, shown)
-        if rash := [later.mark for earlier, later in self._again() if later.lookups == earlier.lookups]:
+        if rash := self.watcher.rash():
             found.append(f"{len(rash)} posts were made again without a look-up: {rash[:3]}")
         if not self.watcher.is_open:
             found.append("the harness: the watcher of local-slack ended")
@@ -213,18 +133,11 @@ class LocalSlackFront(Senders):
             found.append(f"its gateway logged a traceback: {self.gateway.log[-1500:]}")
         return found
 
-    def _by_mark(self) -> dict[tuple[str, int] | None, list[Post]]:
-        posts = sorted(self.watcher.posts, key=lambda post: str(post.mark))
-        return {mark: list(group) for mark, group in itertools.groupby(posts, lambda post: post.mark)}
-
-    def _again(self) -> list[tuple[Post, Post]]:
-        """Return the posts that were made again, each with the one before."""
-        return [pair for posts in self._by_mark().values() for pair in pairwise(posts)]
-
     def _kept(self) -> Iterator[dict[str, Any]]:
         """Yield the last message of each mark, with the metadata that local-slack did not keep."""
-        last = {post.ts: posts[-1].ts for posts in self._by_mark().values() for post in posts}
-        marks = {posts[-1].ts: mark for mark, posts in self._by_mark().items() if mark}
+        by_mark = self.watcher.by_mark()
+        last = {post.ts: posts[-1].ts for posts in by_mark.values() for post in posts}
+        marks = {posts[-1].ts: mark for mark, posts in by_mark.items()}
         for message in self.messages():
             if message["ts"] in marks:
                 key, generation = marks[message["ts"]]
@@ -236,7 +149,7 @@ class LocalSlackFront(Senders):
     def notes(self) -> Sequence[str]:
         return [
             f"local-slack: {len(self.watcher.posts)} messages of {len(self.sent.tasks)} tasks and the questions, "
-            f"{len(self._again())} posted again after a look-up: it keeps no metadata, so no look-up finds a message"
+            f"{len(self.watcher.again())} posted again after a look-up: it keeps no metadata, so none finds a message"
         ]
 
 
@@ -299,7 +212,7 @@ class LocalSlackPeople(Threads):
         action = {name: button[name] for name in ("type", "action_id", "value")} | {"block_id": block}
         body = {"channel": CHANNEL, "messageTs": ts, "user": person, "action": action}
         url, headers = f"{self._front.url}/_control/interact", {"content-type": "application/json"}
-        status, said = request(url, json.dumps(body).encode(), timeout=PATIENCE, **headers)
+        status, said = request(url, json.dumps(body).encode(), timeout=PRESSED_FOR, **headers)
         assert status == 200, said
         self.presses.append(Press(block, key, time.time(), now() - began < UNACKNOWLEDGED))
 
@@ -326,11 +239,14 @@ class LocalSlackPeople(Threads):
             if front.watcher.sent[press.block] not in acts
             and not any(press.at < start < press.at + HANDLED for start in front.gateway.started)
         ]
-        return [
-            *([f"{len(twice)} questions were decided twice: {twice[:3]}"] if twice else []),
-            *([f"{len(open_)} questions were pressed and are undecided: {open_[:3]}"] if open_ else []),
-            *([f"{len(unheard)} acknowledged presses, {words} words: {unheard[:3]}"] if len(unheard) > words else []),
-        ]
+        found = []
+        if twice:
+            found.append(f"{len(twice)} questions were decided twice: {twice[:3]}")
+        if open_:
+            found.append(f"{len(open_)} questions were pressed and are undecided: {open_[:3]}")
+        if len(unheard) > words:
+            found.append(f"{len(unheard)} acknowledged presses left no row, and {words} a word: {unheard[:3]}")
+        return found
 
     def notes(self) -> Sequence[str]:
         sent = self._front.watcher.sent
