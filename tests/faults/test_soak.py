@@ -9,6 +9,7 @@ import tomllib
 
 import pytest
 
+from spanpost.sinks.slack.render import marker
 from tests.conftest import COMPONENTS, ROOT
 from tests.faults.soak.__main__ import arguments, options
 from tests.faults.soak.checker import DELIVERED_WITHIN
@@ -18,6 +19,7 @@ from tests.faults.soak.kept import KEPT, Kept
 from tests.faults.soak.plan import plan
 from tests.faults.soak.prometheus import falls
 from tests.faults.soak.run import fresh, run, table
+from tests.faults.soak.watched import Watcher
 
 
 def test_a_seed_is_a_plan() -> None:
@@ -57,6 +59,27 @@ def test_who_takes_no_part_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     assert KafkaFront.absence(["kafka"]) == "missing: Kafka's jars"
     monkeypatch.setitem(COMPONENTS, "kafka", (lambda: "/jars", "Kafka's jars"))
     assert KafkaFront.absence(["kafka"]) == ""
+
+
+def test_a_second_post_in_local_slack_needs_a_look_up() -> None:
+    """The watcher knows each post's mark, which local-slack forgets, and the look-ups of its place before it."""
+    watcher = Watcher()
+
+    def called(method: str, **arguments: object) -> None:
+        watcher.hear({"t": "log", "entry": {"kind": "web_api", "summary": method, "detail": arguments}})
+
+    def posted(ts: str, key: str, thread: str = "") -> None:
+        called("chat.postMessage", metadata=marker(key))
+        watcher.hear({"t": "message", "message": {"ts": ts} | ({"thread_ts": thread} if thread else {})})
+
+    posted("1.1", "a")
+    posted("1.2", "line", "1.1")
+    called("conversations.history", include_all_metadata=True)
+    posted("1.3", "a")
+    assert [post.ts for post in watcher.again()] == ["1.3"]
+    assert watcher.rash() == []
+    posted("1.4", "line", "1.1")  # looked up was the channel, not the thread
+    assert [post.ts for post in watcher.rash()] == ["1.4"]
 
 
 def repeated(kept: Kept) -> None:

@@ -154,10 +154,9 @@ class LocalSlack:
         await eventually_async(log, lambda seen: len(seen) >= count)
 
 
-@contextmanager
-def run_local_slack(directory: Path, request_url: str = "", port: int = 0) -> Iterator[str]:
-    """Run it; with a `request_url` it sends signed requests there, else it uses Socket Mode. Yield its
-    address.
+def local_slack_command(directory: Path, port: int, request_url: str = "") -> list[str]:
+    """Write its configuration; return the command. With a `request_url` it sends signed requests there, else it uses
+    Socket Mode.
     """
     app = {
         "appId": APP,
@@ -183,9 +182,16 @@ def run_local_slack(directory: Path, request_url: str = "", port: int = 0) -> It
             {"id": OTHER, "name": "other", "members": members},
         ],
     }
-    (directory / "slack.json").write_text(json.dumps(config))
+    written = directory / "slack.json"
+    written.write_text(json.dumps(config))
+    return [find("local-slack"), "--config", str(written), "--port", str(port), "--base-host", "127.0.0.1"]
+
+
+@contextmanager
+def run_local_slack(directory: Path, request_url: str = "", port: int = 0) -> Iterator[str]:
+    """Run it, as `local_slack_command` says. Yield its address."""
     port = port or free_port()
-    command = [find("local-slack"), "--config", "slack.json", "--port", str(port), "--base-host", "127.0.0.1"]
+    command = local_slack_command(directory, port, request_url)
     with (directory / "slack.log").open("w") as log:
         process = subprocess.Popen(command, cwd=directory, stdout=log, stderr=log)
         try:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tests.faults.soak.actors import Process
-from tests.faults.soak.world import World
+from tests.faults.soak.world import Gateway, Rows, World
 
 
 class DurableAgent(Process):
@@ -84,15 +85,30 @@ class AskingAgent(Process):
     module = "tests.faults.soak.asking_agent"
 
     @property
+    def gateway(self) -> Gateway:
+        """Where it asks."""
+        return self.world.gateways[-1]
+
+    @property
+    def database(self) -> Rows:
+        """Where its questions are stored."""
+        return self.world.database
+
+    def of_people(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """Return what people were answered at the API, by question and person."""
+        answers: dict[str, dict[str, dict[str, Any]]] = self.world.actors["people"].answers
+        return answers
+
+    @property
     def aside(self) -> Path:
         """Where it writes its answers."""
         return self.directory / "answers"
 
     def words(self) -> Sequence[str]:
-        return str(self.world.seed), str(self.aside), self.world.gateways[-1].url
+        return str(self.world.seed), str(self.aside), self.gateway.url
 
     def variables(self) -> dict[str, str]:
-        return {"SPANPOST_CONTROL__ENDPOINT": self.world.gateways[-1].url, **self.machine.variables}
+        return {"SPANPOST_CONTROL__ENDPOINT": self.gateway.url, **self.machine.variables}
 
     def answers(self) -> dict[str, tuple[str, str]]:
         """Return the decision and the decider by question, as the agent got them."""
@@ -101,9 +117,9 @@ class AskingAgent(Process):
 
     def findings(self) -> Sequence[str]:
         """All who asked or pressed got one decision: the one in the database."""
-        rows = self.world.database.rows("SELECT approval_id, state, decision, by, key::text FROM approvals")
+        rows = self.database.rows("SELECT approval_id, state, decision, by, key::text FROM approvals")
         got: dict[str, set[tuple[str, str]]] = {name: {answer} for name, answer in self.answers().items()}
-        for name, answers in self.world.actors["people"].answers.items():
+        for name, answers in self.of_people().items():
             got.setdefault(name, set()).update((each["decision"], each["by"]) for each in answers.values())
         wrong = []
         for name, answers in got.items():

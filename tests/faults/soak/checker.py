@@ -19,9 +19,10 @@ from spanpost.sinks.slack import render
 from tests.conftest import ROOT
 from tests.eventually import eventually
 from tests.faults.posted import environment, final_states, left, truth
+from tests.faults.soak.sent import SentSpans
 from tests.faults.soak.slack_away import TOO_OLD
 from tests.faults.soak.tenants import ATTACKER
-from tests.faults.soak.world import World
+from tests.faults.soak.world import Rows, World
 
 #: Seconds within which all deliveries must arrive after the last fault.
 DELIVERED_WITHIN = 180.0
@@ -29,35 +30,37 @@ DELIVERED_WITHIN = 180.0
 
 def check(world: World) -> list[str]:
     """Return what is wrong, a line each; empty: every promise was kept."""
-    found = _worked_off(world)
-    states = asyncio.run(final_states(world.database.dsn, DELIVERED_WITHIN))
-    found += world.findings
-    if set(states) - {"delivered"}:
-        found.append(f"deliveries are left: {dict(states)}: {asyncio.run(left(world.database.dsn))[:4]}")
+    found = [*worked_off(world.database), *world.findings]
     slack = world.slack.end()
     tasks, checkpoints, _ = asyncio.run(truth(world.database.dsn, but=ATTACKER))
-    found += _rows(world)
-    found += _figures(world, tasks)
-    found += _messages(world, tasks, checkpoints, slack)
+    found += rows(world.database, world.sent)
+    found += figures(world.sent, tasks)
+    found += messages(world.sent, tasks, checkpoints, slack, are_lines_left_out=world.slack_down >= TOO_OLD)
     for actor in world.actors.values():
         found += [f"{actor.name}: {line}" for line in actor.findings()]
     return found + _sealed(world) + _logs(world)
 
 
-def _worked_off(world: World) -> list[str]:
-    """Wait until all that was answered from the journal is recorded; it may take long, but never stands still."""
-    left = _journaled(world)
-    while left:
+def worked_off(database: Rows) -> list[str]:
+    """Wait until all that was answered from the journal is recorded, and all deliveries arrived.
+
+    The journal may take long, but never stands still.
+    """
+    found, waits = [], _journaled(database)
+    while waits:
         try:
-            left = eventually(lambda: _journaled(world), partial(gt, left), DELIVERED_WITHIN)
+            waits = eventually(lambda: _journaled(database), partial(gt, waits), DELIVERED_WITHIN)
         except AssertionError:
-            return [f"the journal is not worked off: {left} requests stand still"]
-    return []
+            found, waits = [f"the journal is not worked off: {waits} requests stand still"], 0
+    states = asyncio.run(final_states(database.dsn, DELIVERED_WITHIN))
+    if set(states) - {"delivered"}:
+        found.append(f"deliveries are left: {dict(states)}: {asyncio.run(left(database.dsn))[:4]}")
+    return found
 
 
-def _journaled(world: World) -> int:
+def _journaled(database: Rows) -> int:
     time.sleep(0.2)  # leaves processor time to those who work it off
-    return int(world.database.rows("SELECT count(*) FROM journal")[0][0])
+    return int(database.rows("SELECT count(*) FROM journal")[0][0])
 
 
 def _some(what: str, wrong: Iterable[object]) -> list[str]:
@@ -66,46 +69,53 @@ def _some(what: str, wrong: Iterable[object]) -> list[str]:
     return [f"{len(listed)} {what}: {', '.join(map(str, listed[:3]))}"] if listed else []
 
 
-def _rows(world: World) -> list[str]:
+def rows(database: Rows, sent: SentSpans) -> list[str]:
     """Each acknowledged span and event is one row, and no row is there twice."""
-    rows = Counter(
+    recorded = Counter(
         (bytes(trace), bytes(span), part, index)
-        for trace, span, part, index in world.database.rows(
+        for trace, span, part, index in database.rows(
             f"SELECT trace_id, span_id, part, idx FROM agent_events WHERE part < 3 AND tenant <> '{ATTACKER}'"
         )
     )
-    missing = world.sent.acknowledged - rows.keys()
-    given_up = f"{world.sent.unacknowledged} spans were not acknowledged after the last fault"
+    missing = sent.acknowledged - recorded.keys()
+    given_up = f"{sent.unacknowledged} spans were not acknowledged after the last fault"
     return [
         *_some("acknowledged and missing", (f"{t.hex()} {s.hex()} {p} {i}" for t, s, p, i in missing)),
-        *_some("rows that are there twice", (key for key, count in rows.items() if count > 1)),
-        *([given_up] if world.sent.unacknowledged else []),
-        *_some("in quarantine", world.database.rows(f"SELECT * FROM quarantine WHERE tenant <> '{ATTACKER}' LIMIT 10")),
+        *_some("rows that are there twice", (key for key, count in recorded.items() if count > 1)),
+        *([given_up] if sent.unacknowledged else []),
+        *_some("in quarantine", database.rows(f"SELECT * FROM quarantine WHERE tenant <> '{ATTACKER}' LIMIT 10")),
     ]
 
 
-def _figures(world: World, tasks: dict[str, Any]) -> list[str]:
+def figures(sent: SentSpans, tasks: dict[str, Any]) -> list[str]:
     """Tasks of completely acknowledged spans have the figures that were sent."""
     wrong = []
-    for sent in world.sent.tasks.values():
-        task = tasks.get(sent.task_id)
+    for each in sent.tasks.values():
+        task = tasks.get(each.task_id)
         if task is None:
-            wrong.append(f"{sent.task_id} is missing")
+            wrong.append(f"{each.task_id} is missing")
             continue
         has = (task.status, task.llm_calls, task.tool_calls, task.input_tokens, task.output_tokens)
-        if has != sent.figures:
-            wrong.append(f"{sent.task_id} has {has}, sent was {sent.figures}")
+        if has != each.figures:
+            wrong.append(f"{each.task_id} has {has}, sent was {each.figures}")
     return _some("tasks with other figures", wrong)
 
 
-def _messages(world: World, tasks: dict[str, Any], checkpoints: dict[str, Any], slack: dict[str, Any]) -> list[str]:
+def messages(
+    sent: SentSpans,
+    tasks: dict[str, Any],
+    checkpoints: dict[str, Any],
+    slack: dict[str, Any],
+    *,
+    are_lines_left_out: bool = False,
+) -> list[str]:
     """Each task has one message, with the newest text, and each checkpoint stands once in its thread."""
     kept = Counter(
         (each.task_uid, each.kind is Kind.CHECKPOINT) for each in checkpoints.values() if each.kind is not Kind.START
     )
-    messages = [m for channel in slack["channels"].values() for m in channel if m.get("subtype") != "tombstone"]
+    there = [m for channel in slack["channels"].values() for m in channel if m.get("subtype") != "tombstone"]
     roots, replies = list[dict[str, Any]](), list[dict[str, Any]]()
-    for message in messages:
+    for message in there:
         (replies if message.get("thread_ts", message["ts"]) != message["ts"] else roots).append(message)
 
     def doubled(of: Sequence[dict[str, Any]]) -> list[str]:
@@ -115,21 +125,21 @@ def _messages(world: World, tasks: dict[str, Any], checkpoints: dict[str, Any], 
     shown, lines = Counter(m["text"] for m in roots), Counter(m["thread_ts"] for m in replies)
     of_text = {m["text"]: m["ts"] for m in roots}
     without, threads = [], []
-    for sent in world.sent.tasks.values():
-        task = tasks.get(sent.task_id)
+    for each in sent.tasks.values():
+        task = tasks.get(each.task_id)
         if task is None:
             continue
         text = render.root(task, (), key="").text
         if shown[text] != 1:
-            near = [other for other in shown if sent.name in other]
+            near = [other for other in shown if each.name in other]
             without.append(f"{text!r} is there {shown[text]} times; near: {near}")
             continue
-        if world.slack_down >= TOO_OLD:  # older lines are recorded and not posted
+        if are_lines_left_out:  # older lines are recorded and not posted
             continue
         reported, concluded = kept[task.uid, True], kept[task.uid, False]  # the end, a failure, a loop
-        if (reported, reported + concluded) != (sent.checkpoints, lines[of_text[text]]):
-            said = f"{lines[of_text[text]]} lines, kept are {reported} and {concluded}, sent were {sent.checkpoints}"
-            threads.append(f"{sent.name}: {said}")
+        if (reported, reported + concluded) != (each.checkpoints, lines[of_text[text]]):
+            said = f"{lines[of_text[text]]} lines, kept are {reported} and {concluded}, sent were {each.checkpoints}"
+            threads.append(f"{each.name}: {said}")
     return [
         *_some("doubled messages", doubled(roots)),
         *_some("doubled lines of threads", doubled(replies)),

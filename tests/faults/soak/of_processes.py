@@ -77,10 +77,10 @@ class GatewayFrozen(OfGateway):
     name, tries, lasts = "gateway frozen", ("frozen", "replica-frozen"), (2.0, 14.0)
 
     def strike(self, world: World) -> None:
-        world.gateways[self.victim].signal(signal.SIGSTOP)
+        self.gateway(world).signal(signal.SIGSTOP)
 
     def lift(self, world: World) -> None:
-        world.gateways[self.victim].signal(signal.SIGCONT)
+        self.gateway(world).signal(signal.SIGCONT)
 
 
 @dealt

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from tests.faults.soak import (  # noqa: F401 (they register their faults)
     annotations,
     of_load,
+    of_local_slack,
     of_named_points,
     of_processes,
     of_senders,

@@ -15,6 +15,7 @@ from tests.faults.soak import (  # noqa: F401 (they register their actors)
     clicking,
     collectors,
     kafka,
+    local_slack,
     people,
     prometheus,
     retained,

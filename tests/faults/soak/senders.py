@@ -38,6 +38,11 @@ class Senders(Threads):
     #: Share of tasks with hundreds of spans.
     long = 1 / 8
 
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        #: Where it notes what it sent.
+        self.sent = world.sent
+
     def start(self) -> None:
         for number in range(self.count):
             self.begin(self._send, number)
@@ -52,7 +57,7 @@ class Senders(Threads):
 
     def acknowledged(self, body: Sequence[ReadableSpan]) -> None:
         """Note an answer of 200 or OK."""
-        self.world.sent.acknowledge(body)
+        self.sent.acknowledge(body)
 
     def _send(self, number: int) -> None:
         world, chance = self.world, choice_of(self.world.seed, self.name, number)
@@ -68,7 +73,7 @@ class Senders(Threads):
             bodies = [mixed[at : at + size] for at in range(0, len(mixed), size)]
             delivered = [self._deliver(body, exporters, chance) for body in bodies]  # also after one was given up
             if all(delivered):
-                world.sent.complete(task)
+                self.sent.complete(task)
             due = max(due + len(mixed) * self.count / (self.rate * self.share), now() - 5)
             world.closing.wait(max(0.0, due - now()))
         for exporter in exporters:
@@ -80,12 +85,12 @@ class Senders(Threads):
             if exporters[place].export(body) is SpanExportResult.SUCCESS:
                 self.acknowledged(body)
                 return True
-            self.world.sent.refuse(len(body))
+            self.sent.refuse(len(body))
             place = (place + 1) % len(exporters)
             if self.world.closing.is_set():
                 given_up = min(given_up, now() + GIVE_UP_AFTER)
             if now() > given_up:
-                self.world.sent.give_up(len(body))
+                self.sent.give_up(len(body))
                 return False
             time.sleep(0.1)  # as a client does that tries another address
 

@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 from unittest import mock
 
 from spanpost.store import embedded
@@ -48,6 +48,17 @@ SLACK_AHEAD = (0.0, -3 * 3600.0, -600.0, 600.0, 3 * 3600.0)
 
 #: Functions of actors' modules that return, before the gateways start, variables and TOML for each gateway.
 PREPARED: list[Callable[[World], tuple[dict[str, str], str]]] = []
+
+
+class Rows(Protocol):
+    """A database that is read at the end."""
+
+    @property
+    def dsn(self) -> str:
+        """Where it is."""
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        """Return the rows of a query."""
 
 
 class Database:
