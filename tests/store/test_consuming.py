@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 from zlib import crc32
 
 import pytest
 
 from spanpost.model.consumption import ConsumedMessage, PartitionOffset, UnreadableMessage
-from spanpost.model.errors import OffsetMoved
+from spanpost.model.errors import OffsetMoved, StoreUnavailable
+from spanpost.model.observations import Observation
 from spanpost.model.queries import TaskQuery
-from spanpost.model.recorded import OVER_BUDGET
+from spanpost.model.recorded import OVER_BUDGET, Recorded
 from spanpost.store.postgres import PostgresStore
 from spanpost.testing.observed import ended
 from tests.tasks.hostile_traces import SHAPES
@@ -91,6 +93,27 @@ async def test_a_message_of_very_many_traces_is_recorded(store: PostgresStore) -
     """One message with traces for several transactions is recorded whole, and the offset moves past it."""
     recorded, end = await store.record_consumed(at(None), [message(0, *(f"t{n}" for n in range(1200)))])
     assert (recorded.events, end) == (1200, 1)
+
+
+@pytest.mark.proves("kafka", "killed-at-each-step")
+async def test_a_message_whose_recording_is_cut_short_is_read_again(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The offset stands before a message of several transactions when one of them fails; read again, it is whole."""
+    wide, apart = [message(0, *(f"t{n}" for n in range(1200)))], store.record_apart
+
+    async def cut_short(batch: Sequence[Observation]) -> Recorded:
+        await apart(batch[: len(batch) // 2])
+        raise StoreUnavailable("the connection was lost")
+
+    monkeypatch.setattr(store, "record_apart", cut_short)
+    with pytest.raises(StoreUnavailable):
+        await store.record_consumed(at(None), wide)
+    assert await store.offsets("g", [WHERE]) == {}
+    monkeypatch.setattr(store, "record_apart", apart)
+    recorded, end = await store.record_consumed(at(None), wide)
+    assert (recorded.events, end) == (600, 1)
+    assert len(await store.tasks(TaskQuery(limit=2000))) == 1200
 
 
 async def test_one_bad_message_holds_up_no_other(store: PostgresStore, database: Any) -> None:
