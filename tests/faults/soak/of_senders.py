@@ -1,4 +1,4 @@
-"""Faults of what stands before the gateways: Collectors, and programs with SDKs; and of the gateway behind them."""
+"""Faults of what stands before the gateways (Collectors, programs, Alertmanager), and of the gateway behind them."""
 
 from __future__ import annotations
 
@@ -124,6 +124,38 @@ class ProgramFrozen(OfProgram):
 
     def lift(self, world: World) -> None:
         self.of(world).send(signal.SIGCONT)
+
+
+class OfAlertmanager(OfActor):
+    """A fault of Alertmanager."""
+
+    part, actors = "alertmanager", ("alertmanager",)
+
+
+@dealt
+class AlertmanagerKilled(OfAlertmanager):
+    """`kill -9` of Alertmanager, which forgets what it sent last, and its next start on the same files."""
+
+    name, tries, lasts = "alertmanager killed", ("one-message", "alertmanager-killed"), (0.1, 4.0)
+
+    def strike(self, world: World) -> None:
+        self.of(world).kill()
+
+    def lift(self, world: World) -> None:
+        self.of(world).launch()
+
+
+@dealt
+class AlertmanagerFrozen(OfAlertmanager):
+    """SIGSTOP of Alertmanager, with webhooks half sent, whose answers it reads later and may have given up."""
+
+    name, tries, lasts = "alertmanager frozen", ("one-stops-no-other", "slow-senders"), (2.0, 14.0)
+
+    def strike(self, world: World) -> None:
+        self.of(world).process.send_signal(signal.SIGSTOP)
+
+    def lift(self, world: World) -> None:
+        self.of(world).process.send_signal(signal.SIGCONT)
 
 
 class OfKafka(OfActor):

@@ -11,6 +11,7 @@ from typing import Any
 from tests.eventually import eventually
 from tests.faults.soak import (  # noqa: F401 (they register their actors)
     agents,
+    alerting,
     annotations,
     clicking,
     collectors,
