@@ -8,6 +8,8 @@ from typing import Any
 
 import asyncpg
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from spanpost.store.locks import FINE, lock, lock_free, try_lock
 from spanpost.store.postgres import PostgresStore
@@ -40,6 +42,23 @@ async def waits(connection: Any, domains: set[bytes]) -> bool:
     except asyncpg.LockNotAvailableError:
         return True
     return False
+
+
+class Asked:
+    """A connection that only keeps what a statement was given."""
+
+    async def fetchval(self, _sql: str, *given: Any) -> None:
+        self.keys = given[2]
+
+
+@pytest.mark.proves("replicas")
+@given(st.sets(st.binary(min_size=16, max_size=16), max_size=20), st.sets(st.text(max_size=3), min_size=1, max_size=3))
+def test_locks_are_asked_for_in_one_order(domains: set[bytes], tenants: set[str]) -> None:
+    """Whatever two batches have in common, both ask for it in rising order: neither holds what the other waits for."""
+    asked = Asked()
+    asyncio.run(lock(asked, domains | set(map(tenant_key, tenants))))
+    assert asked.keys == sorted(set(asked.keys))
+    assert len(asked.keys) <= len(domains) + len(tenants)
 
 
 @pytest.mark.parametrize(

@@ -125,12 +125,14 @@ async def test_the_views_read_well(store: PostgresStore, database: Any) -> None:
 
 
 @pytest.mark.proves("one-row", "same-ids")
-async def test_other_content_under_one_identity_is_kept_beside(store: PostgresStore, database: Any) -> None:
-    """The same span with other content is another row; the same content again is not."""
+@pytest.mark.parametrize("size", [1, 2, 4])
+async def test_other_content_under_one_identity_is_kept_beside(store: PostgresStore, database: Any, size: int) -> None:
+    """The same span with other content is another row, in one batch or in several; the same content again is not."""
     [root_span, *_] = a_run("copies")
     other = msgspec.structs.replace(root_span, attributes={**root_span.attributes, "more": 1})
-    for observation in (root_span, other, root_span, other):
-        await store.record([observation])
+    copies = [root_span, other, root_span, other]
+    for first in range(0, len(copies), size):
+        await store.record(copies[first : first + size])
     assert await database.fetchval("SELECT count(*) FROM agent_events") == 2
     assert await database.fetchval("SELECT count(DISTINCT event_id) FROM agent_events") == 1
 
