@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 
 import asyncpg
@@ -51,12 +52,56 @@ class SentAlert:
         return {"labels": self.labels | {"alertname": self.name}, "annotations": annotations, **times}
 
 
+class Relay:
+    """What Alertmanager posts to: the gateways, by their numbers. It notes what they answer."""
+
+    def __init__(self, world: World) -> None:
+        #: How often a gateway answered 200 to a webhook that says that an alert is resolved, by the alert's name.
+        self.answered = Counter[str]()
+        #: Other answers than 200 and 503, after which Alertmanager sends nothing again.
+        self.wrong: list[str] = []
+        relay = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                url = f"{world.gateways[int(self.path[1:])].url}/alerts/alertmanager"
+                # Alertmanager or a gateway is killed, or waits no longer: no answer is passed on as none.
+                with suppress(OSError, http.client.HTTPException, ValueError):
+                    body = self.rfile.read(int(self.headers["content-length"]))
+                    alerts = json.loads(body)["alerts"]
+                    status, said = request(url, body, timeout=15, content_type="application/json")
+                    relay.note(status, said, alerts)
+                    self.send_response(status)
+                    self.send_header("content-length", str(len(said)))
+                    self.end_headers()
+                    self.wfile.write(said)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._lock = threading.Lock()
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{server.server_port}"
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        world.on_end(server.shutdown)
+
+    def note(self, status: int, said: bytes, alerts: Sequence[dict[str, Any]]) -> None:
+        """Note an answer to a webhook."""
+        with self._lock:
+            if status == 200:
+                self.answered.update(each["labels"]["alertname"] for each in alerts if each["status"] == "resolved")
+            elif status != 503:
+                self.wrong.append(f"Alertmanager was answered {status}: {said[:200]!r}")
+
+
 class AlertSender(Threads):
     """Alertmanager, and a monitor that posts to it as Prometheus does: all that fires, and what ended.
 
     A group goes to all gateways, and again every two seconds: it must not double. One of its alerts fires until the end
     of the run, because Alertmanager only says that an alert is over where it knows that it said the group fires.
-    An alert that is alone goes to one gateway, once: an answer of 200 must mean that it is recorded.
+    An alert that is alone goes to one gateway, once: an answer of 200, which `Relay` notes, means that it is recorded.
+    Where Alertmanager heard no answer, and the alert ended meanwhile, it never says so.
     """
 
     name = "alertmanager"
@@ -68,14 +113,13 @@ class AlertSender(Threads):
         self.alerts: list[SentAlert] = []
         #: By name of the recorded alerts: whether it is resolved.
         self._rows: dict[str, bool] = {}
-        #: When it was killed last.
-        self._killed = datetime.min.replace(tzinfo=UTC)
 
     def start(self) -> None:
         self.directory = self.world.directory / self.name
         self.directory.mkdir()
-        port, hooks = free_port(PORTS), [{"url": f"{each.url}/alerts/alertmanager"} for each in self.world.gateways]
-        self._config, self._address = self.directory / "alertmanager.yml", f"127.0.0.1:{port}"
+        self._config, self._address = self.directory / "alertmanager.yml", f"127.0.0.1:{free_port(PORTS)}"
+        self._relay = Relay(self.world)
+        hooks = [{"url": f"{self._relay.url}/{number}"} for number, _ in enumerate(self.world.gateways)]
         config = {
             "route": {
                 "receiver": "all",
@@ -111,7 +155,6 @@ class AlertSender(Threads):
         """Kill it with -9. It may forget what it sent in its last second, and all alerts."""
         self.process.kill()
         self.process.wait()
-        self._killed = datetime.now(UTC)
 
     def _add(self, where: dict[str, str]) -> None:
         name, labels = f"Alert{len(self.alerts):05}", where | {"severity": self._chance.choice(SEVERITIES)}
@@ -151,7 +194,7 @@ class AlertSender(Threads):
         for ending in (self.alerts[GROUPS:], self.alerts):
             for alert in ending:
                 alert.ended = alert.ended or datetime.now(UTC)
-            self._await("resolved", lambda alert: not alert.ended or self._is_forgotten(alert) or self._is_over(alert))
+            self._await("resolved", lambda alert: not alert.ended or alert.is_alone or self._is_over(alert))
         try:
             eventually(self._groups, lambda count: count == 0, WITHIN)
         except AssertionError:
@@ -179,10 +222,6 @@ class AlertSender(Threads):
         """Return whether it is recorded as resolved."""
         return self._rows.get(alert.name, False)
 
-    def _is_forgotten(self, alert: SentAlert) -> bool:
-        """Return whether Alertmanager may not know any more that it said that this alert fires."""
-        return alert.is_alone and alert.began < self._killed
-
     def _groups(self) -> int:
         """Return how many groups have an alert, or had one in the last half minute; -1: it does not answer."""
         pause(threading.Event(), 0.5)  # leaves processor time to those who still work
@@ -208,12 +247,17 @@ class AlertSender(Threads):
         for alert in self.alerts:
             shown = [text for text in roots if f" · {alert.name}: " in text]
             says = [len(shown), sum("Resolved · " in text for text in shown), rows[alert.name], tasks[alert.name]]
-            if says != [1, 1, 1, 1] and not (self._is_forgotten(alert) and says == [1, 0, 0, 0]):
+            may_fire = alert.is_alone and not self._relay.answered[alert.name]
+            if says != [1, 1, 1, 1] and not (may_fire and says == [1, 0, 0, 0]):
                 wrong.append(f"{alert.name} {alert.labels}: messages, resolved, rows, tasks: {says}: {shown}")
         if not in_rows == in_tasks == len(self.alerts):
             wrong.append(f"{len(self.alerts)} alerts are {in_rows} rows and {in_tasks} tasks")
-        return [f"{len(wrong)} alerts are not one message of a resolved alert: {wrong[:3]}"] * bool(wrong)
+        return [
+            *self._relay.wrong,
+            *[f"{len(wrong)} alerts are not one message of a resolved alert: {wrong[:3]}"] * bool(wrong),
+        ]
 
     def notes(self) -> Sequence[str]:
-        forgotten = sum(not self._is_over(alert) for alert in self.alerts)
-        return (f"Alertmanager: {len(self.alerts)} alerts, {forgotten} whose end it forgot by a kill",)
+        sent, silent = self._relay.answered.total(), sum(not self._is_over(alert) for alert in self.alerts)
+        said = f"{sent} times answered that one is resolved, {silent} whose end Alertmanager never said"
+        return (f"Alertmanager: {len(self.alerts)} alerts, {said}",)

@@ -147,9 +147,9 @@ class AlertmanagerKilled(OfAlertmanager):
 
 @dealt
 class AlertmanagerFrozen(OfAlertmanager):
-    """SIGSTOP of Alertmanager, with webhooks half sent, whose answers it reads later and may have given up."""
+    """SIGSTOP of Alertmanager, which gives up answers that came meanwhile, and sends again."""
 
-    name, tries, lasts = "alertmanager frozen", ("one-stops-no-other", "slow-senders"), (2.0, 14.0)
+    name, tries, lasts = "alertmanager frozen", ("one-message", "alertmanager-killed"), (2.0, 14.0)
 
     def strike(self, world: World) -> None:
         self.of(world).process.send_signal(signal.SIGSTOP)
