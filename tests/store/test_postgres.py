@@ -436,6 +436,38 @@ async def test_an_expired_certificate_is_an_outage_and_no_bad_value() -> None:
         await transact(Pool, lambda c: c, retry_for=0.05)
 
 
+@pytest.mark.proves("answered", "index-corrupted", "failover")
+@pytest.mark.parametrize(
+    "error",
+    [
+        asyncpg.AdminShutdownError,
+        asyncpg.DataCorruptedError,
+        asyncpg.DiskFullError,
+        asyncpg.IndexCorruptedError,
+        asyncpg.InsufficientPrivilegeError,
+        asyncpg.InternalServerError,
+        asyncpg.PostgresIOError,
+        asyncpg.ReadOnlySQLTransactionError,
+        asyncpg.TooManyConnectionsError,
+        asyncpg.UndefinedTableError,
+    ],
+)
+async def test_what_is_wrong_with_the_server_is_no_bad_value(
+    store: PostgresStore, database: Any, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    """An error of the server puts no observation into quarantine: its sender keeps it, and sends it again."""
+
+    async def fails(*_: Any, **__: Any) -> None:
+        raise error("it cannot be done now")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("spanpost.store.audit.copy_into", fails)
+        with pytest.raises(Exception, match="cannot be done now"):
+            await store.record(a_run("later"))
+    assert await database.fetchval("SELECT count(*) FROM quarantine") == 0
+    assert (await store.record(a_run("later"))).events > 0
+
+
 # --- refusals -------------------------------------------------------------------------------------------------------
 
 
