@@ -63,6 +63,8 @@ class Claimed(StrEnum):
     SKIP = "skip"
     #: `set_aside`: its subject does not exist.
     GONE = "gone"
+    #: It is deleted: it was never shown, and its checkpoint was retracted while it was under way.
+    WITHDRAWN = "withdrawn"
     #: A checkpoint below a message that was never posted and never will be: it moves to its task's current
     #: message.
     STRAY = "stray"
@@ -80,7 +82,7 @@ def decide_claim(
         is_shown = has_message_receipt or entry.is_unsure
         return Claimed.DELIVER if is_carried or is_shown else Claimed.SKIP
     if not has_subject:
-        return Claimed.GONE
+        return Claimed.WITHDRAWN if entry.is_unseen else Claimed.GONE
     if is_bound and entry.is_unseen and not has_message_receipt and not is_carried:
         return Claimed.STRAY
     return Claimed.DELIVER

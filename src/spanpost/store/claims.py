@@ -38,8 +38,7 @@ from spanpost.store.steady_clock import steady_now
 from spanpost.tasks.stall import now_shown
 
 _NONE = UUID(int=0)
-#: Ordering keys of a sort that are read beyond the calls left, and times as many of all sorts that are considered:
-#: other transactions may have locked the first.
+#: Ordering keys of a sort beyond the calls left, and times as many of all sorts: others may have locked the first.
 SPARE, WIDER = 4, 4
 
 #: The sorts of call that wait, each with when its first is due: a loose scan of the index of due ordering keys.
@@ -264,9 +263,7 @@ async def _lease(
             task = task or blank_task(order)
         elif entry.mode is Mode.ERASE:
             task = Task(uid=entry.task_uid, tenant=entry.tenant, task_id="")
-        has_subject = task is not None and (
-            entry.mode in (Mode.STATE, Mode.ERASE) or checkpoint is not None or order is not None
-        )
+        has_subject = task is not None and (entry.mode is not Mode.CHECKPOINT or bool(checkpoint or order))
         match claiming.decide_claim(
             entry,
             has_subject=has_subject,
@@ -279,6 +276,9 @@ async def _lease(
                 continue
             case Claimed.GONE:
                 changed.append(delivery_states.set_aside(entry, delivery_states.NO_SUBJECT))
+                continue
+            case Claimed.WITHDRAWN:
+                await connection.execute("DELETE FROM deliveries WHERE id = $1", entry.id)
                 continue
             case Claimed.STRAY:
                 if root is not None and root.is_announced:

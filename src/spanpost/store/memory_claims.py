@@ -95,6 +95,9 @@ class Claims(Posting):
             case Claimed.GONE:
                 self._store(delivery_states.set_aside(entry, delivery_states.NO_SUBJECT))
                 return None
+            case Claimed.WITHDRAWN:
+                self._forget(entry)
+                return None
             case Claimed.STRAY:
                 self._store(delivery_states.set_aside(entry, delivery_states.NO_MESSAGE))
                 self._parked.append(self._deliveries[entry.id])
