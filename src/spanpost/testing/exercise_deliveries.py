@@ -11,10 +11,33 @@ from spanpost.model.checkpoints import Kind
 from spanpost.model.deliveries import Delivery, Mode, Receipt
 from spanpost.model.observations import Observation
 from spanpost.model.outcomes import GiveUp, NotArrived, RetryAt
+from spanpost.store.protocols import Store
 from spanpost.testing.exercise_store import POSTED, ROUTED_RULES, SINK, MakeStore, drain, in_seconds, moved, steps
 from spanpost.testing.observed import an_event, ended, started
 
 _AT_ONCE = timedelta(0)
+
+
+def _told() -> Observation:
+    """Return an agent's own record of a compaction: the one that was inferred is retracted."""
+    figures = {"agent.context.before_tokens": 800, "agent.context.used_tokens": 100}
+    return an_event(trace=1, span=1, name="agent.context.compacted", index=0, at=0.9, attributes=figures)
+
+
+async def _inferred(store: Store) -> Delivery:
+    """Claim the delivery of a compaction that the drop of a context says; deliver what goes before it."""
+    agent = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "ann"}
+    await store.record([started(trace=1, span=1, name="agent", attributes=agent)])
+    for number, used in enumerate((800, 100, 110)):
+        said = {"gen_ai.operation.name": "chat", "gen_ai.response.model": "gpt-4o", "gen_ai.response.id": number}
+        said |= {"gen_ai.usage.input_tokens": used, "gen_ai.usage.output_tokens": 1}
+        call = ended(trace=1, span=10 + number, parent=1, name="chat", at=number, seconds=0.5, attributes=said)
+        await store.record([call])
+    while True:
+        [delivery] = await store.outbox.claim([SINK], 10)
+        if delivery.checkpoint is not None and delivery.checkpoint.kind is Kind.COMPACTION:
+            return delivery
+        await store.outbox.finish(delivery, POSTED)
 
 
 class ExerciseDeliveries:
@@ -179,30 +202,22 @@ class ExerciseDeliveries:
     async def test_a_checkpoint_that_is_retracted_on_its_way_leaves_nothing(self, make_store: MakeStore) -> None:
         """It is claimed, taken back, and handed back unsent: it is no dead letter, and the others are delivered."""
         store = await make_store()
-        agent = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "ann"}
-        await store.record([started(trace=1, span=1, name="agent", attributes=agent)])
-        for number, used in enumerate((800, 100, 110)):  # the drop says that the context was compacted
-            said = {"gen_ai.operation.name": "chat", "gen_ai.response.model": "gpt-4o", "gen_ai.response.id": number}
-            said |= {"gen_ai.usage.input_tokens": used, "gen_ai.usage.output_tokens": 1}
-            call = ended(trace=1, span=10 + number, parent=1, name="chat", at=number, seconds=0.5, attributes=said)
-            await store.record([call])
-        held: list[Delivery] = []
-        while not held:
-            [delivery] = await store.outbox.claim([SINK], 10)
-            if delivery.checkpoint is not None and delivery.checkpoint.kind is Kind.COMPACTION:
-                held = [delivery]
-            else:
-                await store.outbox.finish(delivery, POSTED)
-        told = {"agent.context.before_tokens": 800, "agent.context.used_tokens": 100}
-        await store.record(
-            [an_event(trace=1, span=1, name="agent.context.compacted", index=0, at=0.9, attributes=told)]
-        )
-        await store.outbox.finish(held[0], RetryAt(at=in_seconds(-1), reason="held too long", is_unsent=True))
+        held = await _inferred(store)
+        await store.record([_told()])
+        await store.outbox.finish(held, RetryAt(at=in_seconds(-1), reason="held too long", is_unsent=True))
         delivered = [*await drain(store), *await drain(store)]  # a claim that only withdraws hands out nothing
-        assert held[0].id not in [each.id for each in delivered]
+        assert held.id not in [each.id for each in delivered]
         [compaction] = [each.checkpoint for each in delivered if each.checkpoint is not None]
         assert (compaction.kind, "inferred" in compaction.text) == (Kind.COMPACTION, False)
         assert {row.state for row in await store.outbox.deliveries()} == {"delivered"}
+
+    async def test_a_retracted_checkpoint_that_may_have_arrived_is_kept(self, make_store: MakeStore) -> None:
+        """Its post may stand in the thread: the delivery stays, so that a person can see what became of it."""
+        store = await make_store()
+        held = await _inferred(store)
+        await store.outbox.finish(held, RetryAt(at=in_seconds(3600), reason="timeout", reconcile=True))
+        await store.record([_told()])
+        assert held.id in [row.id for row in await store.outbox.deliveries()]
 
     async def test_dead_letters_are_kept_listed_and_revived(self, make_store: MakeStore) -> None:
         """A delivery that is given up is listed with its error, blocks no other, and waits again when it is retried."""
