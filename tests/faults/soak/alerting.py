@@ -101,7 +101,7 @@ class AlertSender(Threads):
     A group goes to all gateways, and again every two seconds: it must not double. One of its alerts fires until the end
     of the run, because Alertmanager only says that an alert is over where it knows that it said the group fires.
     An alert that is alone goes to one gateway, once: an answer of 200, which `Relay` notes, means that it is recorded.
-    Where Alertmanager heard no answer, and the alert ended meanwhile, it never says so.
+    Where Alertmanager received no answer, and the alert ended meanwhile, it never says so.
     """
 
     name = "alertmanager"
