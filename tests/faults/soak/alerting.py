@@ -101,7 +101,7 @@ class AlertSender(Threads):
     A group goes to all gateways, and again every two seconds: it must not double. One of its alerts fires until the end
     of the run, because Alertmanager only says that an alert is over where it knows that it said the group fires.
     An alert that is alone goes to one gateway, once: an answer of 200, which `Relay` notes, means that it is recorded.
-    Where Alertmanager heard no answer, and the alert ended meanwhile, it never says so.
+    Where Alertmanager received no answer, and the alert ended meanwhile, it never says so.
     """
 
     name = "alertmanager"
@@ -194,7 +194,8 @@ class AlertSender(Threads):
         for ending in (self.alerts[GROUPS:], self.alerts):
             for alert in ending:
                 alert.ended = alert.ended or datetime.now(UTC)
-            self._await("resolved", lambda alert: not alert.ended or alert.is_alone or self._is_over(alert))
+            if not self._await("resolved", lambda alert: not alert.ended or alert.is_alone or self._is_over(alert)):
+                break
         try:
             eventually(self._groups, lambda count: count == 0, WITHIN)
         except AssertionError:
@@ -207,16 +208,17 @@ class AlertSender(Threads):
         else:
             self.world.findings += [f"Alertmanager ended with {code}: {self._log()}"] * bool(code)
 
-    def _await(self, what: str, is_so: Callable[[SentAlert], bool]) -> None:
-        """Post until it is so of each alert."""
+    def _await(self, what: str, is_so: Callable[[SentAlert], bool]) -> bool:
+        """Post until it is so of each alert; return whether it is."""
         until = now() + WITHIN
         while waiting := [alert for alert in self.alerts if not is_so(alert)]:
             if now() > until:
                 late = f"{len(waiting)} alerts are not {what} {WITHIN:g} s after the last fault"
                 self.world.findings.append(f"{late}: {waiting[:3]}: {self._log()}")
-                return
+                return False
             self._turn()
             pause(threading.Event(), 0.5)
+        return True
 
     def _is_over(self, alert: SentAlert) -> bool:
         """Return whether it is recorded as resolved."""
