@@ -8,7 +8,7 @@ from typing import Any
 from tests.eventually import eventually
 from tests.faults.soak.dealt import Fault, dealt
 from tests.faults.soak.disk import empty, fill
-from tests.faults.soak.world import Gateway, World, now
+from tests.faults.soak.world import STARTS_WITHIN, Gateway, World, now
 
 
 class OfGateway(Fault):
@@ -39,7 +39,7 @@ class OfGateway(Fault):
                 gateway.start()
             return gateway.is_ready
 
-        eventually(is_up)
+        eventually(is_up, limit=STARTS_WITHIN)
 
 
 @dealt

@@ -17,7 +17,7 @@ from tests.eventually import eventually
 from tests.faults.rollout import newer_source, upgrade
 from tests.faults.soak.dealt import Fault, dealt
 from tests.faults.soak.sent import sent_task
-from tests.faults.soak.world import PORTS, Gateway, World, free_port, now
+from tests.faults.soak.world import PORTS, STARTS_WITHIN, Gateway, World, free_port, now
 
 
 @dealt
@@ -42,7 +42,7 @@ class NewerBeside(Fault):
             world.shared["newer"], _ = newer_source(world.directory)
         source = world.shared["newer"]
         if not world.shared.get("is upgraded"):
-            eventually(lambda: self._is_upgraded(world, source))
+            eventually(lambda: self._is_upgraded(world, source), limit=STARTS_WITHIN)
             world.shared["is upgraded"] = True
         directory = world.directory / f"newer-{now():.0f}"
         directory.mkdir()
@@ -69,7 +69,7 @@ class NewerBeside(Fault):
                 self._gateway.start()
             return self._gateway.is_ready
 
-        eventually(is_up)
+        eventually(is_up, limit=STARTS_WITHIN)
 
     def _probe(self, world: World) -> None:
         """Send it tasks, which count as all others do: half of each goes to a gateway of this version."""

@@ -30,7 +30,7 @@ from tests.faults.soak.checker import check, size_of
 from tests.faults.soak.dealt import FAULTS, Fault
 from tests.faults.soak.origin import origin
 from tests.faults.soak.plan import EVERY, each_once, execute, plan
-from tests.faults.soak.world import World, now
+from tests.faults.soak.world import STARTS_WITHIN, World, now
 
 
 def run(
@@ -63,7 +63,7 @@ def run(
         for actor in world.actors.values():
             actor.start()
         prober = world.actors["prober"]
-        eventually(lambda: all(prober.answers))
+        eventually(lambda: all(prober.answers), limit=STARTS_WITHIN)
         before = [gateway.resident() for gateway in world.gateways], size_of(world)
         if is_each_once:
             planned = each_once(seed, gateways, possible, seconds)

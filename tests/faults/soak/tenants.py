@@ -24,7 +24,7 @@ from tests.acceptance.gateway_process import request
 from tests.eventually import eventually
 from tests.faults.soak.actors import Threads
 from tests.faults.soak.sent import SentTask, sent_task, span
-from tests.faults.soak.world import PEOPLE, PORTS, Gateway, World, choice_of, free_port, now
+from tests.faults.soak.world import PEOPLE, PORTS, STARTS_WITHIN, Gateway, World, choice_of, free_port, now
 
 #: Its rows and tasks are not compared with what was sent: it sends the ids of the others.
 ATTACKER = "red"
@@ -63,7 +63,7 @@ class Tenants(Threads):
         self.gateway = Gateway(self.world.database.dsn, self._directory, **ports, **variables)
         self.gateways.append(self.gateway)
         self.world.on_end(self.gateway.kill)
-        eventually(lambda: self.gateway.is_ready)
+        eventually(lambda: self.gateway.is_ready, limit=STARTS_WITHIN)
         self.begin(self._send)
         self.begin(self._attack)
 
