@@ -68,7 +68,7 @@ KEPT = (
     ),
     Kept(
         "--seed 11 --seconds 60 --rate 150 --only 'Slack clock jumps,Slack loses answers,Slack lies'",
-        "messages posted twice: the harness let Slack's clock leap by hours, and its fake gave two messages one position",
+        "messages posted twice: Slack's clock leapt by hours, and the fake gave two messages one position",
     ),
     Kept(
         "--seed 11 --seconds 60 --rate 60 --only 'index corrupted'",
