@@ -11,6 +11,8 @@ from pathlib import Path
 _FILLER = "filler"
 #: Bytes of the disk. Its blocks are in memory, those that were written.
 SIZE = 8 << 30
+#: Bytes that may be written while it begins to fail: it cannot be made smaller than what it holds.
+_MEANWHILE = 8 << 20
 
 
 class Disk:
@@ -67,10 +69,10 @@ class Disk:
         (self.path / _FILLER).unlink(missing_ok=True)
 
     def fail(self) -> None:
-        """Let no new block be written: a sync answers EIO, and the kernel ends all writing."""
+        """Let no new block be written but a few: a sync answers EIO, and the kernel ends all writing."""
         has = os.statvfs(self._memory)
         used = (has.f_blocks - has.f_bfree) * has.f_bsize
-        _do("mount", "-o", f"remount,size={used}", self._memory)
+        _do("mount", "-o", f"remount,size={used + _MEANWHILE}", self._memory)
 
     def mend(self) -> None:
         """Let blocks be written again. The file system is as it was until it is mounted again."""
