@@ -35,7 +35,7 @@ for (let number = 0; !isOver; number++) {
   await spanpost.agentTask(`TypeScript ${run}-${number}`, options, async (task) => {
     for (let part = 0; part < 3; part++) {
       const span = trace.getTracer("stream").startSpan("chat gpt-4o", { attributes: call });
-      await new Promise((resolve) => setTimeout(resolve, 100));
+      await new Promise((resolve) => setTimeout(resolve, 500));
       task.checkpoint(`part ${part}`);
       span.end();
     }

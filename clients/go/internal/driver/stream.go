@@ -67,7 +67,7 @@ func stream(ctx context.Context, run, aside string) error {
 					attribute.String("gen_ai.request.model", "gpt-4o"),
 					attribute.Int("gen_ai.usage.input_tokens", 12),
 				)
-				time.Sleep(100 * time.Millisecond)
+				time.Sleep(500 * time.Millisecond)
 				task.Checkpoint(fmt.Sprintf("part %d", part), spanpost.Progress{})
 				call.End()
 			}
