@@ -177,7 +177,7 @@ class AlertSender(Threads):
 
     def _turn(self) -> None:
         """Look which alerts are recorded, and post all that are not recorded as resolved."""
-        with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
             rows = self.world.database.rows("SELECT name, ends_at IS NOT NULL FROM alerts")
             self._rows |= dict(rows)
         open_ = [alert.as_posted() for alert in self.alerts if not self._is_over(alert)]
