@@ -148,7 +148,6 @@ async def test_pages_are_turned(slack, sink):
     assert len(slack.calls("conversations.history")) == 5
 
 
-@pytest.mark.proves("one-message", "sender-frozen")
 @pytest.mark.proves("in-doubt", "slack-answer-lost")
 async def test_a_message_on_two_pages_is_one(slack, sink, monkeypatch):
     """Somebody posts while the pages are read, so that a message stands on two of them: it is not deleted as its own
@@ -173,6 +172,7 @@ async def test_a_message_on_two_pages_is_one(slack, sink, monkeypatch):
     assert sink.duplicates == 0
 
 
+@pytest.mark.proves("one-message", "sender-frozen")
 async def test_duplicates_are_removed(slack, sink, caplog):
     """Of a message posted twice the oldest stays, the others are deleted and counted."""
     for _ in range(3):

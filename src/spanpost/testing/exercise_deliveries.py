@@ -18,7 +18,7 @@ from spanpost.testing.observed import an_event, ended, started
 _AT_ONCE = timedelta(0)
 
 
-def _told() -> Observation:
+def _compacted() -> Observation:
     """Return an agent's own record of a compaction: the one that was inferred is retracted."""
     figures = {"agent.context.before_tokens": 800, "agent.context.used_tokens": 100}
     return an_event(trace=1, span=1, name="agent.context.compacted", index=0, at=0.9, attributes=figures)
@@ -203,7 +203,7 @@ class ExerciseDeliveries:
         """It is claimed, taken back, and handed back unsent: it is no dead letter, and the others are delivered."""
         store = await make_store()
         held = await _inferred(store)
-        await store.record([_told()])
+        await store.record([_compacted()])
         await store.outbox.finish(held, RetryAt(at=in_seconds(-1), reason="held too long", is_unsent=True))
         delivered = [*await drain(store), *await drain(store)]  # a claim that only withdraws hands out nothing
         assert held.id not in [each.id for each in delivered]
@@ -216,7 +216,7 @@ class ExerciseDeliveries:
         store = await make_store()
         held = await _inferred(store)
         await store.outbox.finish(held, RetryAt(at=in_seconds(3600), reason="timeout", reconcile=True))
-        await store.record([_told()])
+        await store.record([_compacted()])
         assert held.id in [row.id for row in await store.outbox.deliveries()]
 
     async def test_dead_letters_are_kept_listed_and_revived(self, make_store: MakeStore) -> None:
