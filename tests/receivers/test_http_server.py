@@ -466,3 +466,22 @@ async def test_stopping_waits_for_answers(server: Served) -> None:
     assert said.startswith(b"HTTP/1.1 200 ")
     await stopping
     writer.close()
+
+
+@pytest.mark.proves("stop", "overload")
+async def test_what_is_not_answered_in_time_is_sent_again() -> None:
+    """A request that is still under way when the time of a stop is over is answered 503: after a 500 exporters drop
+    spans.
+    """
+    async with served(grace=1.0) as server:
+        server.endpoint.interaction_store.gate.clear()
+        body = traces(1)
+        reader, writer = await server.connect()
+        writer.write(POST + length(body) + body)
+        await server.endpoint.interaction_store.entered.wait()
+        await server.server.stop()
+        said = await reader.read()
+        server.endpoint.interaction_store.gate.set()
+        assert said.startswith(b"HTTP/1.1 503 "), said
+        assert b"retry-after: 2" in said.lower()
+        writer.close()

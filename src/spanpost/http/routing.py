@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, MutableMapping
-from typing import Any
+from typing import Any, Final
 
 from starlette.routing import BaseRoute, Route, Router
 
 from spanpost.http.asgi import HungUp, Receive, Scope, Send
-from spanpost.http.errors import error_of, log_fault, note_outcome, outcome_of, response_of
+from spanpost.http.errors import HttpError, error_of, log_fault, note_outcome, outcome_of, response_of
 
+_STOPPING: Final = HttpError(503, "unavailable", "the gateway stops; send it again", retry_after=2)
 #: Counts a response by status and outcome (an error's reason, or a label of the endpoint).
 CountsAnswers = Callable[[int, str], None]
 
@@ -75,10 +77,22 @@ class HttpRouter:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["app"] = self  # makes the router raise for unknown paths
+        is_answered = False
+
+        async def noted(message: MutableMapping[str, Any]) -> None:
+            nonlocal is_answered
+            is_answered = True
+            await send(message)
+
         try:
-            await self._router(scope, receive, send)
+            await self._router(scope, receive, noted)
         except HungUp:
             return
+        except asyncio.CancelledError:
+            if is_answered:
+                raise
+            # The server stops, and the time for answers is over. It would answer 500, after which exporters drop spans.
+            await response_of(scope, _STOPPING)(scope, receive, send)
         except Exception as error:
             known = error_of(scope, error, self.on_fault)
             note_outcome(scope, known.outcome)
