@@ -468,6 +468,7 @@ async def test_stopping_waits_for_answers(server: Served) -> None:
     writer.close()
 
 
+@pytest.mark.slow
 @pytest.mark.proves("stop", "overload")
 async def test_what_is_not_answered_in_time_is_sent_again() -> None:
     """A request that is still under way when the time of a stop is over is answered 503: after a 500 exporters drop
