@@ -35,7 +35,6 @@ _LIST = (
     "SELECT id FROM alerts WHERE tenant = $1 AND ($2::boolean IS NULL OR (ends_at IS NULL) = $2)"
     " ORDER BY starts_at DESC, id LIMIT $3"
 )
-_COUNT_DUPLICATES = "UPDATE alerts SET reported_at = now(), duplicates = duplicates + 1 WHERE id = ANY($1::uuid[])"
 _TASK = """
 SELECT t.doc, spanpost_phase(t) FROM agent_tasks t
 WHERE t.tenant = $1 AND t.announced AND (t.task_id = $2 OR t.aliases @> to_jsonb($2::text))
@@ -86,11 +85,6 @@ async def listed(connection: Any, tenant: str, is_firing: bool | None, limit: in
     ids = [row["id"] for row in await connection.fetch(_LIST, tenant, is_firing, limit)]
     found = await read(connection, ids)
     return [found[id] for id in ids if id in found]
-
-
-async def count_duplicates(connection: Any, ids: Sequence[UUID]) -> None:
-    """Count that alerts were received again."""
-    await connection.execute(_COUNT_DUPLICATES, list(ids))
 
 
 async def named(connection: Any, tenant: str, wanted: Wanted) -> Task | None:

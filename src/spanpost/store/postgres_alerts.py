@@ -121,7 +121,6 @@ class PostgresAlerts:
         now = await self._store.lock(connection, locked)
         new = await self._new(connection, alert)
         if new is None:
-            await alert_rows.count_duplicates(connection, [alert.id])
             return Alerted(alert=alert, is_repeat=True)
         record = rules.record_of(new, now)
         await self._store.lock_more(connection, locked, domains_of(record) - locked)
