@@ -7,21 +7,22 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, MutableMapping
 from typing import Any, Final
 
-from starlette.routing import BaseRoute, Route, Router
+from starlette.routing import BaseRoute, Match, Route, Router
 
 from spanpost.http.asgi import HungUp, Receive, Scope, Send
 from spanpost.http.errors import HttpError, error_of, log_fault, note_outcome, outcome_of, response_of
 
 _STOPPING: Final = HttpError(503, "unavailable", "the gateway stops; send it again", retry_after=2)
+_COUNT: Final = "spanpost.count"
 #: Counts a response by status and outcome (an error's reason, or a label of the endpoint).
 CountsAnswers = Callable[[int, str], None]
 
 
 class HttpRoute(Route):
-    """A path and its endpoint. A path that ends with a slash covers all below it, ``/`` only itself.
+    """A path of an `HttpRouter` and its endpoint.
 
-    The endpoint is a function of a `Request`, or an ASGI application. Without `methods` it checks the method
-    itself.
+    A path that ends with a slash covers all below it, ``/`` only itself. The endpoint is a function of a `Request`,
+    or an ASGI application. Without `methods` it checks the method itself.
     """
 
     def __init__(
@@ -37,29 +38,10 @@ class HttpRoute(Route):
         if path.endswith("/") and path != "/":
             self.path_regex = re.compile(re.escape(path))
 
-    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Call the endpoint and count the response."""
-        if self._count is None:
-            await super().handle(scope, receive, send)
-            return
-        status = 0
-
-        async def counted(message: MutableMapping[str, Any]) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await super().handle(scope, receive, counted)
-        except HungUp:
-            raise
-        except Exception as error:
-            known = error_of(scope, error, scope["app"].on_fault)
-            self._count(known.status_code, known.outcome)
-            raise known from None
-        if status:
-            self._count(status, outcome_of(scope))
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Say whether it has the request's path and method; the router then counts the response with it."""
+        match, found = super().matches(scope)
+        return match, {**found, _COUNT: self._count}
 
 
 class HttpRouter:
@@ -77,11 +59,12 @@ class HttpRouter:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["app"] = self  # makes the router raise for unknown paths
-        is_answered = False
+        status = 0
 
         async def noted(message: MutableMapping[str, Any]) -> None:
-            nonlocal is_answered
-            is_answered = True
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
             await send(message)
 
         try:
@@ -89,14 +72,18 @@ class HttpRouter:
         except HungUp:
             return
         except asyncio.CancelledError:
-            if is_answered:
+            if status:
                 raise
             # The server stops, and the time for answers is over. It would answer 500, after which exporters drop spans.
-            await response_of(scope, _STOPPING)(scope, receive, send)
+            await _fail(scope, receive, noted, _STOPPING)
         except Exception as error:
             known = error_of(scope, error, self.on_fault)
-            note_outcome(scope, known.outcome)
-            await response_of(scope, known)(scope, receive, send)
+            if not status:
+                await _fail(scope, receive, noted, known)
+            # Else the server sees a response without an end, and closes the connection.
+        count: CountsAnswers | None = scope.pop(_COUNT, None)  # of the route that matched, here or below
+        if count is not None and status:
+            count(status, outcome_of(scope))
 
     def table(self) -> Iterator[tuple[str, frozenset[str]]]:
         """Yield the path and methods of every route, nested ones too.
@@ -104,6 +91,11 @@ class HttpRouter:
         No methods: the endpoint checks them.
         """
         yield from _table(self.routes)
+
+
+async def _fail(scope: Scope, receive: Receive, send: Send, error: HttpError) -> None:
+    note_outcome(scope, error.outcome)
+    await response_of(scope, error)(scope, receive, send)
 
 
 def _table(routes: Iterable[Any]) -> Iterator[tuple[str, frozenset[str]]]:
