@@ -4,7 +4,8 @@ A claim is one transaction:
 1. Read which sorts of call wait (sink, address, call, urgency): few, however many ordering keys there are.
 2. Leave out sorts whose rate limits are closed.
 3. Lock the rows of the most urgent ordering keys of the other sorts and read the first delivery of each.
-4. Lock the buckets and draw in order of urgency. An ordering key that gets nothing stays as it was.
+4. Read what these deliveries show: all dispatchers wait at the buckets, so nothing is read while they are locked.
+5. Lock the buckets and draw in order of urgency. An ordering key that gets nothing stays as it was.
 
 Locks are taken in one order everywhere: ordering keys, deliveries, buckets by key. Ordering keys that
 another transaction has locked are skipped.
@@ -18,26 +19,23 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from spanpost.model.checkpoints import Checkpoint
 from spanpost.model.deliveries import Delivery, Mode, RateLimit, RateLimits, Receipt, SinkCall
 from spanpost.model.outcomes import GiveUp, Outcome, RetryAt
 from spanpost.model.tasks import Task
 from spanpost.routing import claiming, delivery_states, rate_limiting
 from spanpost.routing.bucket_levels import BucketLevels
-from spanpost.routing.claiming import Claimed, alert_of
+from spanpost.routing.claiming import Claimed
 from spanpost.routing.delivery_states import URGENT, OutboxEntry
 from spanpost.routing.launch_orders import blank_task
-from spanpost.routing.message_owner import carries, last, ordering_keys_of
+from spanpost.routing.message_owner import last, ordering_keys_of
 from spanpost.routing.rate_limiting import OpenCircuit
 from spanpost.routing.routes import Routes
-from spanpost.store import alert_rows, delivery_rows, launch_order_rows, ordering_key_rows, takeovers
+from spanpost.store import claim_subjects, delivery_rows, ordering_key_rows
 from spanpost.store import rate_limit_rows as bucket_rows
+from spanpost.store.claim_subjects import Subjects
 from spanpost.store.delivery_rows import COLUMNS
-from spanpost.store.rows import CHECKPOINT_COLUMNS, checkpoint_of, task_of
 from spanpost.store.steady_clock import steady_now
-from spanpost.tasks.stall import now_shown
 
-_NONE = UUID(int=0)
 #: Ordering keys of a sort beyond the calls left, and times as many of all sorts: others may have locked the first.
 SPARE, WIDER = 4, 4
 
@@ -73,10 +71,6 @@ ORDER BY l.rank, l.due_at, l.sink, l.ordering_key LIMIT $7 FOR UPDATE OF l SKIP 
 _SENDING = f"""
 SELECT {COLUMNS} FROM unnest($1::text[], $2::text[]) AS g(sink, ordering_key)
 JOIN deliveries d ON d.sink = g.sink AND d.ordering_key = g.ordering_key WHERE d.state = 'sending' FOR UPDATE OF d"""
-_BELOW = """
-SELECT root_uid, doc, spanpost_phase(agent_tasks) FROM agent_tasks
-WHERE root_uid = ANY($1::uuid[]) AND uid <> root_uid ORDER BY started_at, uid"""
-
 #: Locks the ordering key and returns whether a plain success would change one of the buckets.
 _OPEN = f"""
 SELECT EXISTS (SELECT FROM rate_limits WHERE key = ANY($3::text[]) AND ({bucket_rows.TROUBLED}))
@@ -134,6 +128,8 @@ async def claim(
         for at, entry in first.items()
     }
     wanted = {at: rate_limits(at[0], *call) for at, call in calls.items()}
+    receipts = {at: ordering_key_rows.receipt_of(ordering_keys[at]["receipt"]) for at in first}
+    subjects = await claim_subjects.read(connection, [(first[at], receipts[at]) for at in first], routes)
     drawn, changed, now = await _draw(
         connection, {at: wanted[at] for at in ordering_keys if at in wanted}, ordering_keys, limit, lease, now
     )
@@ -141,9 +137,8 @@ async def claim(
         deliveries, strays = list[Delivery](), list[int]()
     else:
         await bucket_rows.write(connection, changed, {b.key: b for found in wanted.values() for b in found})
-        receipts = {at: ordering_key_rows.receipt_of(ordering_keys[at]["receipt"]) for at in drawn}
         turns = [_Turn(first[at], calls[at][1], receipts[at], keys) for at, keys in drawn.items()]
-        deliveries, strays, entries = await _lease(connection, turns, routes, now, lease, owner)
+        deliveries, strays, entries = await _lease(connection, turns, subjects, routes, now, lease, owner)
         await delivery_rows.write(connection, entries)
     leased = [(d.sink, d.ordering_key) for d in deliveries]
     if leased:
@@ -218,44 +213,26 @@ class _Turn(NamedTuple):
 
 
 async def _lease(
-    connection: Any, turns: Sequence[_Turn], routes: Routes, now: datetime, lease: timedelta, owner: UUID
+    connection: Any,
+    turns: Sequence[_Turn],
+    subjects: Subjects,
+    routes: Routes,
+    now: datetime,
+    lease: timedelta,
+    owner: UUID,
 ) -> tuple[list[Delivery], list[int], list[OutboxEntry]]:
     """Lease deliveries whose calls were drawn.
 
     Return them, the ids that the caller must move, and all changed entries.
     """
-    tasks, roots = await takeovers.known(connection, {turn.entry.task_uid for turn in turns})
-    carried: dict[int, Task | None] = {}
-    for entry, _, message_receipt, _ in turns:
-        if not entry.is_state and (message_receipt is not None or not entry.is_unseen):
-            continue  # its message exists
-        root = takeovers.root_of(tasks.get(entry.task_uid), roots)
-        has_it = root is not None and carries(entry.ordering_key, entry.sink, entry.address, root, routes)
-        carried[entry.id] = root if has_it else None
-    shown = {root.uid for turn in turns if turn.entry.is_state and (root := carried[turn.entry.id]) is not None}
-    shown |= {task.uid for task in tasks.values()}
-    children: dict[UUID, list[Task]] = {}
-    for root_uid, doc, phase in await connection.fetch(_BELOW, list(shown)):
-        children.setdefault(root_uid, []).append(now_shown(task_of(doc), phase))
-    checkpoints: dict[UUID | None, Checkpoint] = {}
-    ids = [turn.entry.checkpoint_id for turn in turns if turn.entry.checkpoint_id is not None]
-    if ids:
-        for row in await connection.fetch(
-            f"SELECT {CHECKPOINT_COLUMNS} FROM agent_checkpoints WHERE id = ANY($1::uuid[])", ids
-        ):
-            checkpoints[row["id"]] = checkpoint_of(row)
-    orders = await launch_order_rows.known(connection, {id for id in ids if id not in checkpoints})
-    about = {e.id: alert_of(tasks.get(e.task_uid), checkpoints.get(e.checkpoint_id)) for e, *_ in turns}
-    alerts = await alert_rows.read(connection, sorted({id for id in about.values() if id is not None}))
     out: list[Delivery] = []
     strays: list[int] = []
     changed: list[OutboxEntry] = []
     moved: dict[int, Task | None] = {}
     for entry, call, message_receipt, drawn in turns:
-        task, checkpoint = tasks.get(entry.task_uid), checkpoints.get(entry.checkpoint_id)
-        order = orders.get(entry.checkpoint_id) if entry.checkpoint_id is not None else None
-        root = takeovers.root_of(task, roots)
-        if entry.is_state and carried[entry.id] is None:
+        task, root, checkpoint, order, alert = subjects.of(entry)
+        carrier = subjects.carriers.get(entry.id)
+        if entry.is_state and carrier is None:
             moved[entry.id], task = root, root or Task(uid=entry.task_uid, tenant=entry.tenant, task_id="")
         elif entry.is_state:
             task = root
@@ -267,7 +244,7 @@ async def _lease(
         match claiming.decide_claim(
             entry,
             has_subject=has_subject,
-            is_carried=carried.get(entry.id) is not None,
+            is_carried=carrier is not None,
             is_bound=checkpoint is not None,
             has_message_receipt=message_receipt is not None,
         ):
@@ -293,10 +270,10 @@ async def _lease(
                 changed[-1],
                 sent_before=entry.sent_at,
                 task=task,
-                children=tuple(children.get(task.uid, ())),
+                children=tuple(subjects.children.get(task.uid, ())),
                 checkpoint=checkpoint,
                 order=order,
-                alert=alerts.get(about[entry.id] or _NONE),
+                alert=alert,
                 message_receipt=message_receipt,
                 drawn=drawn,
             )
