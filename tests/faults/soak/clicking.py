@@ -125,20 +125,24 @@ class Clickers(Threads):
         }
 
     def findings(self) -> Sequence[str]:
-        """Each question has one decision; each press that was answered left a row, or a word to its person."""
+        """Each question that was pressed is closed, by one decision at most: its own, or that of the same question
+        before, which an agent asks again that was killed. Each press that was answered left a row, or a word to its
+        person.
+        """
         rows = self.world.database.rows(
             "SELECT key::text, idempotency_key, result FROM human_interventions WHERE verb IN ('approve', 'deny')"
         )
         acts, decided = {act for _, act, _ in rows}, Counter(key for key, _, result in rows if result == "done")
         twice = [key for key, count in decided.items() if count > 1]
-        open_ = sorted(set(self.pressed.values()) - decided.keys())
+        waiting = {key for (key,) in self.world.database.rows("SELECT key::text FROM approvals WHERE state = 'open'")}
+        open_ = sorted(set(self.pressed.values()) & waiting)
         slack = self.world.slack.state()
         unheard = [key for act, key in self.pressed.items() if act not in acts]
         is_answered = len(unheard) <= len(slack["whispers"]) or slack["faults"]
         return [
             *self.wrong[:5],
             *([f"{len(twice)} questions were decided twice: {twice[:3]}"] if twice else []),
-            *([f"{len(open_)} questions were pressed and are undecided: {open_[:3]}"] if open_ else []),
+            *([f"{len(open_)} questions were pressed and are open: {open_[:3]}"] if open_ else []),
             *([] if is_answered else [f"{len(unheard)} presses answered 200 left no row and no word: {unheard[:3]}"]),
         ]
 

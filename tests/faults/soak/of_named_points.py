@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import signal
+from contextlib import suppress
 from typing import Any
+
+import asyncpg
 
 from tests.faults.soak.dealt import dealt
 from tests.faults.soak.of_processes import OfGateway
@@ -40,18 +43,24 @@ class AtPoint(OfGateway):
     def strike(self, world: World) -> None:
         lock, waits = POINTS[self.point]
         until = now() + self.seconds
+        is_struck = False
 
         async def hold(connection: Any) -> None:
+            nonlocal is_struck
             async with connection.transaction():
                 await connection.execute("SET LOCAL lock_timeout = '10s'")
                 await connection.execute(lock)
                 # All gateways, so that the victim is one of them; if not all come, those that do.
                 while now() < until and await connection.fetchval(_WAITS, waits) < len(world.gateways):
                     await connection.execute("SELECT pg_sleep(0.01), pg_stat_clear_snapshot()")
+                is_struck = True
                 self.act(world)
 
-        world.database.ask(hold)
-        world.figures[f"{self.name} {self.point}"] += now() < until
+        with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):  # another fault took the database
+            world.database.ask(hold)
+        world.figures[f"{self.name} {self.point}"] += is_struck and now() < until
+        if not is_struck:
+            self.act(world)  # wherever it stands
 
     def act(self, world: World) -> None:
         """Kill or freeze it, while it waits for the lock."""
