@@ -257,13 +257,15 @@ class Workspace:
             float(given.get("latest") or 1e12),
             given.get("inclusive") in _TRUE,
         )
-        chosen = []
-        for i, message in enumerate(messages):
+
+        def is_asked(i: int, message: Message) -> bool:
             at = float(message["ts"])
-            is_asked = since < at < until or (inclusive and at in (since, until))
-            if (is_asked or i < always) and message.get("shown_at", 0) <= visible_to:
-                chosen.append(_public(message, metadata=given.get("include_all_metadata") in _TRUE))
-        return self._page("messages", chosen, given, default=100)
+            is_between = since < at < until or (inclusive and at in (since, until))
+            return (is_between or i < always) and message.get("shown_at", 0) <= visible_to
+
+        page = self._page("messages", [m for i, m in enumerate(messages) if is_asked(i, m)], given, default=100)
+        has_metadata = given.get("include_all_metadata") in _TRUE
+        return page | {"messages": [_public(message, metadata=has_metadata) for message in page["messages"]]}
 
     def _page(self, name: str, items: list[Any], given: Mapping[str, Any], default: int) -> dict[str, Any]:
         try:
