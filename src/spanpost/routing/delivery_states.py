@@ -105,6 +105,13 @@ class OutboxEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return not self.is_state and self.receipt is None and not self.is_unsure
 
     @property
+    def rank(self) -> int:
+        """Order among all that wait, 0 first. What may have arrived is looked up before all else: the more is posted
+        after it, the less of it can be found.
+        """
+        return 0 if self.is_unsure else RANK[self.urgency]
+
+    @property
     def is_behind(self) -> bool:
         """True when something newer was put after it was claimed."""
         return self.revision > self.claimed_revision

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from spanpost.model.deliveries import Mode, Receipt, Urgency
-from spanpost.routing.delivery_states import RANK, OutboxEntry
+from spanpost.routing.delivery_states import OutboxEntry
 from spanpost.routing.delivery_transitions import DeliveryState
 from spanpost.store.rows import json_text
 
@@ -111,4 +111,4 @@ async def insert(connection: Any, entries: Sequence[OutboxEntry]) -> set[tuple[s
 
 
 def _text(entries: Sequence[OutboxEntry]) -> str:
-    return "[" + ",".join([f'{json_text(entry)[:-1]},"rank":{RANK[entry.urgency]}}}' for entry in entries]) + "]"
+    return "[" + ",".join([f'{json_text(entry)[:-1]},"rank":{entry.rank}}}' for entry in entries]) + "]"

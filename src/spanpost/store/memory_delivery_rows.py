@@ -12,7 +12,7 @@ from spanpost.model.deliveries import RateLimit, Receipt
 from spanpost.model.launch_orders import Order
 from spanpost.model.tasks import Task
 from spanpost.routing import claiming
-from spanpost.routing.delivery_states import GONE, RANK, OutboxEntry
+from spanpost.routing.delivery_states import GONE, OutboxEntry
 from spanpost.routing.delivery_transitions import DeliveryState
 from spanpost.routing.message_owner import carries
 from spanpost.routing.rate_limiting import Bucket
@@ -95,7 +95,7 @@ class DeliveryRows:
         if head is None:
             self._waiting.drop(ordering_key)
         else:
-            rank = min(RANK[entry.urgency] for entry in entries)
+            rank = min(entry.rank for entry in entries)
             call = claiming.call_of(head, has_message_receipt=ordering_key in self._receipts)
             self._waiting.put(ordering_key, (head.sink, head.address, call, rank), head.due_at, head.id)
 

@@ -76,7 +76,8 @@ WHERE target.sink = l.sink AND target.ordering_key = l.ordering_key"""
 _REFRESH = _update("l.lease_until", "l.receipt")
 _RECEIPT = "coalesce($3::text::jsonb, l.receipt)"
 _END_LEASE = _update("NULL::timestamptz", _RECEIPT, f"lease_until = NULL, receipt = {_RECEIPT},")
-_LEASE = f"UPDATE ordering_keys SET lease_until = $3, due_at = $3, call = 'reconcile' {_GIVEN} WHERE {_IS_GIVEN}"
+_LEASE = f"""
+UPDATE ordering_keys SET lease_until = $3, due_at = $3, rank = 0, call = 'reconcile' {_GIVEN} WHERE {_IS_GIVEN}"""
 _FREE = f"UPDATE ordering_keys SET lease_until = NULL {_GIVEN} WHERE {_IS_GIVEN}"
 _RECEIPTS = f"SELECT l.sink, l.ordering_key, l.receipt::text {_JOINED} WHERE l.receipt IS NOT NULL"
 

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from spanpost.model.deliveries import Delivery, Mode, RateLimit, RateLimits, Receipt, SinkCall, unlimited
 from spanpost.model.observations import Observation
 from spanpost.model.outcomes import RetryAt
@@ -154,6 +156,25 @@ class ExercisePacing(Exercised):
             out += await store.outbox.claim([SINK], 1, rate_limits)
         assert names_of(out)[:2] == ["steps 3", "steps 2"]
         assert out[0].urgency == "approval"
+
+    @pytest.mark.parametrize("is_killed", [False, True], ids=["no answer", "worker killed"])
+    async def test_what_may_have_arrived_is_looked_up_first(self, make_store: MakeStore, is_killed: bool) -> None:
+        """A plain checkpoint whose answer was lost is looked up before ends and failures are sent: the more is posted
+        after it, the less of it is found.
+        """
+        store = await make_store(lease=timedelta(0) if is_killed else timedelta(hours=1))
+        for trace in (1, 2, 3):
+            await store.record(steps(0, trace=trace))
+        await drain(store)
+        said = {"agent.checkpoint.message": "half"}
+        await store.record([an_event(trace=1, span=1, name="agent.checkpoint", attributes=said, index=3)])
+        lost = await first_claimed(store)
+        if not is_killed:
+            await store.outbox.finish(lost, RetryAt(at=in_seconds(-1), reason="timeout", reconcile=True))
+        await store.record(_ended(2))
+        await store.record(_ended(3, is_failed=True))
+        found = await first_claimed(store)
+        assert (found.id, found.is_unknown) == (lost.id, True)
 
     async def test_the_reserve_is_kept_for_the_urgent(self, make_store: MakeStore) -> None:
         """The last calls are for approvals, starts, ends and errors.
