@@ -1,13 +1,17 @@
 """Cost of a claim while thousands of ordering keys wait behind a rate limit, beside a bare SKIP LOCKED
 query.
 
-    python bench/deliveries.py [--ordering-keys 50 500 5000 50000] [--channels 20] [--rounds 200] [--system] [--plans]
+    python bench/deliveries.py [--ordering-keys 50 500 5000 50000] [--channels 20] [--rounds 200] [--beside 4]
+      [--seconds 10] [--system] [--plans]
 
 Waiting edits that a rate limit blocks for an hour, and beside them: nothing else (closed), or posts that are
 free (open). Then no limit is closed: a recording puts states that wait already, and a round of the
 dispatcher claims and settles what is due. Figures are ratios to `SELECT ... ORDER BY rank, due_at LIMIT 8
 FOR UPDATE SKIP LOCKED` of the same rows, in a transaction and with an index of its own. Rounds alternate;
 each figure is the median. `--plans` prints how the server finds what waits, what a claim takes.
+
+Last, one dispatcher, and `--beside` of them, carry a backlog for `--seconds`. All draw on one rate limit that
+never holds them up, so they wait only for each other.
 """
 
 from __future__ import annotations
@@ -137,6 +141,40 @@ async def measure(dsn: str, ordering_keys: int, channels: int, rounds: int) -> d
     return {name: statistics.median(found) for name, found in took.items()}
 
 
+async def carried(dsn: str, channels: int, dispatchers: int, seconds: float) -> tuple[float, float]:
+    """Return how many deliveries a second dispatchers carry beside each other, and the median of a claim, ms."""
+    rules = FoldRules(routes=Routes(sinks=(SINK,)))
+    stores = [PostgresStore(dsn, rules=rules, pool_size=SENT) for _ in range(dispatchers)]
+    for store in stores:
+        await store.open()
+    connection = await asyncpg.connect(dsn)
+    await connection.execute("TRUNCATE ordering_keys, deliveries, rate_limits, agent_tasks, task_state, timers")
+    named = {"agent.task.name": "first"}
+    await stores[0].record([started(trace=10**6 + dispatchers, span=1, name="agent", attributes=named)])
+    enough = int(seconds * 5_000)
+    await connection.execute(CLONE, enough, channels)
+    await connection.execute(CLONE_DELIVERIES, enough, channels)
+    await connection.execute("ANALYZE ordering_keys, deliveries")
+    shared = (RateLimit(key="workspace", rate=1e6, burst=1e6),)
+    took, done, ends = list[float](), 0, time.perf_counter() + seconds
+
+    async def carry(store: PostgresStore) -> None:
+        nonlocal done
+        while time.perf_counter() < ends:
+            began = time.perf_counter()
+            found = await store.outbox.claim([SINK], SENT, lambda *_: shared)
+            took.append((time.perf_counter() - began) * 1e3)
+            receipts = [Receipt(ref={"ts": str(delivery.id), "channel": delivery.address}) for delivery in found]
+            await asyncio.gather(*(store.outbox.finish(*each) for each in zip(found, receipts, strict=True)))
+            done += len(found)
+
+    await asyncio.gather(*(carry(store) for store in stores))
+    await connection.close()
+    for store in stores:
+        await store.close()
+    return done / seconds, statistics.median(took)
+
+
 async def plans(dsn: str, channels: int) -> None:
     """Print the plans of the queries of a round, at the size that was measured last."""
     connection = await asyncpg.connect(dsn)
@@ -155,8 +193,17 @@ async def plans(dsn: str, channels: int) -> None:
     await connection.close()
 
 
-async def main(dsn: str, sizes: Sequence[int], channels: int, rounds: int, *, shows_plans: bool) -> None:
-    """Measure and print each size."""
+async def main(
+    dsn: str,
+    sizes: Sequence[int],
+    channels: int,
+    rounds: int,
+    beside: Sequence[int],
+    seconds: float,
+    *,
+    shows_plans: bool,
+) -> None:
+    """Measure and print each size, and then how dispatchers do beside each other."""
     await upgrade(dsn)
     for ordering_keys in sizes:
         found = await measure(dsn, ordering_keys, channels, rounds)
@@ -165,6 +212,9 @@ async def main(dsn: str, sizes: Sequence[int], channels: int, rounds: int, *, sh
         print(f"{ordering_keys:6} ordering keys in {channels} channels: {ratios}")
     if shows_plans:
         await plans(dsn, channels)
+    for dispatchers in beside:
+        a_second, claim = await carried(dsn, channels, dispatchers, seconds)
+        print(f"{dispatchers} dispatchers of one backlog: {a_second:.0f} deliveries a second, a claim {claim:.1f} ms")
 
 
 if __name__ == "__main__":
@@ -172,8 +222,11 @@ if __name__ == "__main__":
     parser.add_argument("--ordering-keys", type=int, nargs="+", default=[50, 500, 5_000, 50_000])
     parser.add_argument("--channels", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument("--beside", type=int, default=4)
+    parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--plans", action="store_true", help="print the plans of the queries of the last size")
     parser.add_argument("--system", action="store_true", help="the system's PostgreSQL, not the embedded one")
-    asked = parse(parser, {"ordering_keys": [50], "rounds": 5})
+    asked = parse(parser, {"ordering_keys": [50], "rounds": 5, "beside": 2, "seconds": 0.5})
+    sizes, beside = asked.ordering_keys, sorted({1, asked.beside})
     with postgres(asked) as server:
-        asyncio.run(main(server, asked.ordering_keys, asked.channels, asked.rounds, shows_plans=asked.plans))
+        asyncio.run(main(server, sizes, asked.channels, asked.rounds, beside, asked.seconds, shows_plans=asked.plans))
