@@ -24,6 +24,10 @@ class Overload(Fault):
 
     name, part, tries, lasts = "overload", "load", ("never-500", "overload"), (5.0, 40.0)
 
+    @classmethod
+    def why_not(cls, world: World) -> str:
+        return "its burst would be taken for the growth that is looked for" if world.retention else ""
+
     def strike(self, world: World) -> None:
         """Begin; `figures` say what was offered and what was acknowledged."""
         self._over, self._began, self._counts = threading.Event(), now(), list[tuple[int, int]]()
