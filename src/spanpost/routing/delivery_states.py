@@ -106,9 +106,7 @@ class OutboxEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def rank(self) -> int:
-        """Order among all that wait, 0 first. What may have arrived is looked up before all else: the more is posted
-        after it, the less of it can be found.
-        """
+        """Order among all that wait, 0 first: what may have arrived is found as long as little was posted after it."""
         return 0 if self.is_unsure else RANK[self.urgency]
 
     @property
