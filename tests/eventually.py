@@ -21,12 +21,17 @@ LIMIT = 90.0
 _PAUSE = 0.03
 
 
-def eventually(read: Callable[[], Found], is_so: Callable[[Found], object] = bool, limit: float = LIMIT) -> Found:
-    """Read until the condition holds, and return what was read. Raises AssertionError with the last value."""
+def eventually(
+    read: Callable[[], Found], is_so: Callable[[Found], object] = bool, limit: float = LIMIT, pause: float = _PAUSE
+) -> Found:
+    """Read until the condition holds, and return what was read. Raises AssertionError with the last value.
+
+    A read that costs those something that it waits for has a longer `pause` between two (seconds).
+    """
     deadline = time.monotonic() + limit
     while not is_so(found := read()):
         assert time.monotonic() < deadline, f"not so after {limit:g} s: {found!r}"
-        time.sleep(_PAUSE)
+        time.sleep(pause)
     return found
 
 

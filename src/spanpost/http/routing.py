@@ -13,6 +13,7 @@ from spanpost.http.asgi import HungUp, Receive, Scope, Send
 from spanpost.http.errors import HttpError, error_of, log_fault, note_outcome, outcome_of, response_of
 
 _STOPPING: Final = HttpError(503, "unavailable", "the gateway stops; send it again", retry_after=2)
+#: Where a request has the counter of its route.
 _COUNT: Final = "spanpost.count"
 #: Counts a response by status and outcome (an error's reason, or a label of the endpoint).
 CountsAnswers = Callable[[int, str], None]

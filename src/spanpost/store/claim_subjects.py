@@ -45,7 +45,7 @@ class Subjects(NamedTuple):
     tasks: Mapping[UUID, Task]
     #: Root tasks by their own uid.
     roots: Mapping[UUID, Task]
-    #: By id of a delivery whose message does not exist yet: the task whose message it is, or none.
+    #: By id of a state, or of a checkpoint that was never shown: the task whose message has it, or none.
     carriers: Mapping[int, Task | None]
     #: All tasks below a root, by its uid, oldest first.
     children: Mapping[UUID, Sequence[Task]]

@@ -7,11 +7,10 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from operator import gt
+from math import inf
 from typing import Any
 
 from spanpost.model.checkpoints import Kind
@@ -22,10 +21,12 @@ from tests.faults.posted import environment, final_states, left, truth
 from tests.faults.soak.sent import SentSpans
 from tests.faults.soak.slack_away import TOO_OLD
 from tests.faults.soak.tenants import ATTACKER
-from tests.faults.soak.world import Rows, World
+from tests.faults.soak.world import Rows, World, now
 
 #: Seconds within which something more must be recorded or delivered after the last fault.
 DELIVERED_WITHIN = 180.0
+#: Seconds between two looks at what waits: processor time is left to those who work it off.
+_PAUSE = 0.5
 
 
 def check(world: World) -> list[str]:
@@ -48,13 +49,8 @@ def worked_off(database: Rows) -> list[str]:
     """
     found = []
     for what, count in (("requests of the journal", _journaled), ("deliveries", _undelivered)):
-        waits = count(database)
-        while waits:
-            try:
-                waits = eventually(partial(count, database), partial(gt, waits), DELIVERED_WITHIN)
-            except AssertionError:
-                found.append(f"{waits} {what} stand still: {asyncio.run(left(database.dsn))[:4]}")
-                break
+        if waits := _left_of(partial(count, database)):
+            found.append(f"{waits} {what} stand still: {asyncio.run(left(database.dsn))[:4]}")
     if found:
         return found
     states = asyncio.run(final_states(database.dsn, DELIVERED_WITHIN))  # a stall may be concluded just now
@@ -63,13 +59,24 @@ def worked_off(database: Rows) -> list[str]:
     return found
 
 
+def _left_of(count: Callable[[], int]) -> int:
+    """Wait until nothing is left, or it does not fall any more; return what is left."""
+    least, fell = count(), now()
+
+    def is_over(waits: int) -> bool:
+        nonlocal least, fell
+        if waits < least:
+            least, fell = waits, now()
+        return not waits or now() - fell > DELIVERED_WITHIN
+
+    return eventually(count, is_over, inf, _PAUSE)
+
+
 def _journaled(database: Rows) -> int:
-    time.sleep(0.2)  # leaves processor time to those who work it off
     return int(database.rows("SELECT count(*) FROM journal")[0][0])
 
 
 def _undelivered(database: Rows) -> int:
-    time.sleep(0.5)  # likewise
     return int(database.rows("SELECT count(*) FROM deliveries WHERE state IN ('waiting', 'sending')")[0][0])
 
 
