@@ -20,7 +20,7 @@ from tests.tasks.torn_histories import ROUTED, served, torn
 from tests.thorough import IS_THOROUGH, by_seeds
 
 #: Histories tried. A laptop tries fewer; for many more: SPANPOST_HISTORIES=10000, and pytest --timeout=0.
-HISTORIES = int(os.environ.get("SPANPOST_HISTORIES") or ("1000" if IS_THOROUGH else "100"))
+HISTORIES = int(os.environ.get("SPANPOST_HISTORIES") or ("400" if IS_THOROUGH else "100"))
 
 
 @pytest.mark.slow
