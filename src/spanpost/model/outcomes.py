@@ -29,7 +29,7 @@ class RetryAt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Arrived(msgspec.Struct, frozen=True, kw_only=True):
-    """Reconciled: an earlier attempt arrived. A checkpoint is done; a state is edited, as it may be old."""
+    """Reconciled: an earlier attempt arrived. What never changed is done; anything else is edited, as it may be old."""
 
     receipt: Receipt
 

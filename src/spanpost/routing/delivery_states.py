@@ -338,12 +338,12 @@ def finish(
     }
     match outcome:
         case Receipt() | Arrived():
-            receipt = kept_receipt(outcome)
-            # An edit that was found may show the old text.
-            is_edit = isinstance(outcome, Arrived) and (entry.is_state or entry.receipt is not None)
+            receipt, is_found = kept_receipt(outcome), isinstance(outcome, Arrived)
+            # What was found may show an older text, if there ever was another.
+            is_old = entry.is_state or entry.receipt is not None or entry.revision > 0
             left |= {"receipt": receipt or entry.receipt, "is_unsure": is_rechecked, "reason": "", "error": ""}
-            state = _WAITING if is_edit or is_behind or is_rechecked else _DELIVERED
-            event = DeliveryEvent.FOUND if isinstance(outcome, Arrived) else DeliveryEvent.RECEIPT
+            state = _WAITING if (is_found and is_old) or is_behind or is_rechecked else _DELIVERED
+            event = DeliveryEvent.FOUND if is_found else DeliveryEvent.RECEIPT
             if state is _WAITING:
                 left["attempt"] = 0
             if is_behind and entry.key.endswith(ON_THE_WAY):

@@ -64,7 +64,7 @@ TRANSITIONS: Final = (
         DeliveryEvent.FOUND,
         (_SENDING,),
         (_DELIVERED, _WAITING),
-        "A look-up found it. An edit is sent again: its text may be old.",
+        "A look-up found it. What changed since it was planned is sent again: its text may be old.",
     ),
     Transition(
         DeliveryEvent.ABSENT,

@@ -9,13 +9,15 @@ from datetime import timedelta
 
 from spanpost.model.checkpoints import Kind
 from spanpost.model.deliveries import Delivery, Mode, Receipt
+from spanpost.model.interventions import Verb
 from spanpost.model.observations import Observation
 from spanpost.model.outcomes import Arrived, GiveUp, NotArrived, RetryAt
 from spanpost.model.queries import TaskQuery
 from spanpost.routing.routes import Route, Routes, Verbosity
 from spanpost.store.protocols import Store
 from spanpost.tasks.folded import FoldRules
-from spanpost.testing.exercise_pacing import limits, paced
+from spanpost.testing.exercise_pacing import first_claimed, limits, paced
+from spanpost.testing.exercise_people import an_act, asking, at_work, the_question
 from spanpost.testing.exercise_store import POSTED, SINK, MakeStore, drain, in_seconds, moved, steps
 from spanpost.testing.observed import an_event, ended, started
 
@@ -216,6 +218,19 @@ class ExerciseAgain:
                     await store.outbox.finish(delivery, Receipt(ref=POSTED.ref))
         assert [d.drawn for d in seen] == [("edit",), ("look",), ("edit",)]
         assert {d.count for d in seen} == {2}
+
+    async def test_what_changed_before_it_was_found_is_edited(self, make_store: MakeStore) -> None:
+        """A question whose post is in doubt while a person answers it shows the answer once its message was found."""
+        store = await make_store(EDITING)
+        await store.record([at_work()])
+        await drain(store)
+        await store.record([asking()])
+        while (asked := await first_claimed(store)).checkpoint is None:
+            await store.outbox.finish(asked, POSTED)
+        await store.outbox.finish(asked, RetryAt(at=in_seconds(-1), reason="timeout", reconcile=True))
+        await store.interventions.intervene(an_act(Verb.APPROVE, (await the_question(store)).key))
+        later = await drain(store, lambda d: Arrived(receipt=POSTED) if d.is_unknown else POSTED)
+        assert [(d.is_unknown, d.receipt) for d in later if d.id == asked.id] == [(True, None), (False, POSTED)]
 
     async def test_the_newest_milestone_waits_for_its_interval(self, make_store: MakeStore) -> None:
         """The first milestone goes at once.
