@@ -21,6 +21,7 @@ from tests.faults.soak.actors import Threads
 from tests.faults.soak.world import PREPARED, World, choice_of, now
 
 SECRET, TEAM = "soak-signing-secret", "T0ACME"
+DECISIONS = ("spanpost:approve", "spanpost:deny")
 #: The people of Slack. The rule names the approvers of the API, too, who answer beside them.
 CLICKERS = ("U0CAROL", "U0DAVE")
 #: Seconds for which a person presses a button again that did not answer.
@@ -32,6 +33,14 @@ def _prepared(world: World) -> tuple[dict[str, str], str]:
     users = json.dumps(list(CLICKERS))
     rules = f'[[interactions.rules]]\nactions = ["decide"]\nusers = {users}\nroles = ["approver"]\n'
     return {"SPANPOST_INTERACTIONS__SIGNING_SECRET": SECRET, "SPANPOST_INTERACTIONS__COMMENTS": "never"}, rules
+
+
+def _buttons(slack: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the buttons that approve or deny, of all messages."""
+    messages = [message for channel in slack["channels"].values() for message in channel]
+    parts = [part for message in messages for part in (message, *message.get("attachments", ()))]
+    elements = [one for part in parts for block in part.get("blocks", ()) for one in block.get("elements", ())]
+    return [one for one in elements if one.get("action_id") in DECISIONS]
 
 
 class Clickers(Threads):
@@ -60,7 +69,7 @@ class Clickers(Threads):
                 _, said = request(control, b'{"do": "buttons"}', **{"content-type": "application/json"})
                 buttons: dict[str, dict[str, Any]] = {}
                 for button in json.loads(said)["buttons"]:
-                    if button["action_id"] in ("spanpost:approve", "spanpost:deny"):
+                    if button["action_id"] in DECISIONS:
                         buttons.setdefault(button["value"], {})[button["action_id"]] = button
                 for key in buttons.keys() - seen:
                     seen.add(key)
@@ -127,7 +136,7 @@ class Clickers(Threads):
     def findings(self) -> Sequence[str]:
         """Each question that was pressed is closed, by one decision at most: its own, or that of the same question
         before, which an agent asks again that was killed. Each press that was answered left a row, or a word to its
-        person.
+        person. No question that is closed shows buttons.
         """
         rows = self.world.database.rows(
             "SELECT key::text, idempotency_key, result FROM human_interventions WHERE verb IN ('approve', 'deny')"
@@ -137,12 +146,14 @@ class Clickers(Threads):
         waiting = {key for (key,) in self.world.database.rows("SELECT key::text FROM approvals WHERE state = 'open'")}
         open_ = sorted(set(self.pressed.values()) & waiting)
         slack = self.world.slack.state()
+        closed = sorted({button["value"] for button in _buttons(slack)} - waiting)
         unheard = [key for act, key in self.pressed.items() if act not in acts]
         is_answered = len(unheard) <= len(slack["whispers"]) or slack["faults"]
         return [
             *self.wrong[:5],
             *([f"{len(twice)} questions were decided twice: {twice[:3]}"] if twice else []),
             *([f"{len(open_)} questions were pressed and are open: {open_[:3]}"] if open_ else []),
+            *([f"{len(closed)} questions are closed and show buttons: {closed[:3]}"] if closed else []),
             *([] if is_answered else [f"{len(unheard)} presses answered 200 left no row and no word: {unheard[:3]}"]),
         ]
 

@@ -267,6 +267,7 @@ class World:
         key = base64.b64encode(hashlib.sha256(str(self.seed).encode()).digest()).decode()
         return {
             **settings(self.slack.url.replace("127.0.0.1", "localhost")),
+            "SPANPOST_SLACK__INTERACTIVE": "true",  # durable agents deliver, too, and receive no clicks
             "SPANPOST_GATEWAY__JOURNAL_BYTES": str(4 << 20),  # reached by an overload, and soon worked off
             "SPANPOST_SEALING__ENABLED": "true",
             "SPANPOST_SEALING__KEY": key,

@@ -164,7 +164,9 @@ class SlackSettings(WorkspaceSettings, SinkSettings):
         "`interactions.people` leads to one, so that they are mentioned (`users:read.email`).",
     )
     interactive: bool | None = Field(
-        default=None, description="Show buttons. Not given: if `interactions` receives answers."
+        default=None,
+        description="Show buttons. Not given: if `interactions` of this process receives answers. Where others "
+        "deliver, too, such as durable agents on the same database, set it in each.",
     )
     stop_button: bool = Field(
         default=False,
