@@ -8,10 +8,12 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
+from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.parser import text_string_to_metric_families
 
 from spanpost.metrics.labels import DROPPED, SeriesLimits
 from spanpost.metrics.recorder import Metrics
+from spanpost.metrics.series import MULTIPROCESS
 from spanpost.model.checkpoints import Kind
 from spanpost.model.deliveries import Receipt
 from spanpost.model.errors import ConfigError
@@ -186,6 +188,19 @@ def test_two_instances_do_not_share_a_registry():
     one, other = Metrics(), Metrics()
     one.count_dropped("intake", "bug")
     assert value(other, "spanpost_dropped_total", component="intake", reason="bug") is None
+
+
+def test_a_process_that_was_killed_over_its_file_ends_no_scrape(monkeypatch, tmp_path):
+    """Of several processes' files an empty one is passed over, and so is one that vanishes; the others are shown."""
+    monkeypatch.setenv(MULTIPROCESS, str(tmp_path))
+    file = MmapedDict(str(tmp_path / "counter_1.db"))
+    file.write_value(mmap_key("runs", "runs_total", (), (), "Runs."), 3.0, 0.0)
+    file.close()
+    (tmp_path / "counter_2.db").touch()
+    (tmp_path / "gauge_livesum_3.db").symlink_to(tmp_path / "gone")
+    _, page = Metrics().page()
+    [family] = text_string_to_metric_families(page.decode())
+    assert [(sample.name, sample.value) for sample in family.samples] == [("runs_total", 3.0)]
 
 
 def test_metrics_are_served_and_read_by_prometheus():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from http import HTTPStatus
+from pathlib import Path
 from socketserver import ThreadingMixIn
 from threading import Thread
 from typing import Any
@@ -12,6 +13,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import make_wsgi_app
+from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from spanpost.http.bearer import holder_of
@@ -27,8 +29,25 @@ def shown(registry: CollectorRegistry) -> CollectorRegistry:
     if MULTIPROCESS not in os.environ:
         return registry
     whole = CollectorRegistry()
-    MultiProcessCollector(whole)  # type: ignore[no-untyped-call]
+    _AllProcesses(whole)  # type: ignore[no-untyped-call]
     return whole
+
+
+class _AllProcesses(MultiProcessCollector):
+    """Collects the files of all processes. An empty one, which its process has just made or was killed over, says
+    nothing, and would end each collection (https://github.com/prometheus/client_python/issues/1199).
+    """
+
+    def collect(self) -> Iterable[Metric]:
+        found = [path for path in Path(self._path).glob("*.db") if _size(path)]
+        return self.merge([str(path) for path in found])  # type: ignore[no-untyped-call, no-any-return]
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # its process has ended
+        return 0
 
 
 class _Threading(ThreadingMixIn, WSGIServer):
