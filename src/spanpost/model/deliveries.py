@@ -75,7 +75,7 @@ class RateLimit(msgspec.Struct, frozen=True, kw_only=True):
     #: Part of the burst that only deliveries more urgent than normal may use.
     reserve: float = 0.0
     #: Failures in a row (`Unavailable`, `DeliveryUncertain`) close it; it then opens again by one probe at a
-    #: time. Of a call's circuit breakers the last counts its failures.
+    #: time.
     is_breaker: bool = False
 
 

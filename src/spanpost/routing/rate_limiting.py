@@ -221,15 +221,10 @@ def is_plain(outcome: Outcome) -> bool:
     return not is_uncalled(outcome)
 
 
-def concerned(drawn: Iterable[str], outcome: Outcome, rate_limits: Mapping[str, RateLimit]) -> dict[str, RateLimit]:
-    """Return the rate limits that an outcome may change, by key, in the order in which they are locked.
-
-    A failure counts on the last circuit breaker of the call: where look-ups alone fail, posts go on.
-    """
-    keys, closes = tuple(drawn), outcome.closes if isinstance(outcome, (RetryAt, GiveUp)) else ()
-    found = {key: rate_limits.get(key) or RateLimit(key=key) for key in sorted({*keys, *closes})}
-    wider = [key for key in keys if found[key].is_breaker][:-1]
-    return found | {key: msgspec.structs.replace(found[key], is_breaker=False) for key in wider}
+def concerned(drawn: Iterable[str], outcome: Outcome) -> list[str]:
+    """Return the keys of the buckets that an outcome may change, in the order in which they are locked."""
+    closes = outcome.closes if isinstance(outcome, (RetryAt, GiveUp)) else ()
+    return sorted({*drawn, *closes})
 
 
 def after(
@@ -294,10 +289,11 @@ def after_outcome(
     wait: timedelta,
     jitter: float,
 ) -> tuple[dict[str, Bucket], list[OpenCircuit]]:
-    """Return the buckets that an outcome changes, of those `concerned`, and the rate limits that it blocks."""
+    """Return the buckets that an outcome changes, and the rate limits that it blocks."""
     changed, closed = {}, []
     for key, bucket in buckets.items():
-        new = after(bucket, rate_limits[key], outcome, now, claimed_at=claimed_at, wait=wait, jitter=jitter)
+        rate_limit = rate_limits.get(key) or RateLimit(key=key)
+        new = after(bucket, rate_limit, outcome, now, claimed_at=claimed_at, wait=wait, jitter=jitter)
         if new == bucket:
             continue
         changed[key] = new

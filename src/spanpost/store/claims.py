@@ -354,7 +354,9 @@ async def _answer(
 
     Return the circuits that stopped, and whether they pace the retry.
     """
-    concerned = rate_limiting.concerned(delivery.drawn, outcome, rate_limits)
+    concerned = {
+        key: rate_limits.get(key) or RateLimit(key=key) for key in rate_limiting.concerned(delivery.drawn, outcome)
+    }
     known = await bucket_rows.read(connection, concerned)
     said = outcome if isinstance(outcome, (RetryAt, GiveUp)) else None
     made = {

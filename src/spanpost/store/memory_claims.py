@@ -170,10 +170,10 @@ class Claims(Posting):
 
         Return the circuits that opened, and whether the buckets hold the next attempt back.
         """
-        buckets: dict[str, Bucket] = {}
+        concerned: dict[str, Bucket] = {}
         answer = outcome if isinstance(outcome, (RetryAt, GiveUp)) else None
-        concerned = rate_limiting.concerned(delivery.drawn, outcome, self._rate_limits)
-        for key, rate_limit in concerned.items():
+        for key in rate_limiting.concerned(delivery.drawn, outcome):
+            rate_limit = self._rate_limits.get(key) or RateLimit(key=key)
             bucket = self._buckets.get(key)
             if (
                 bucket is None
@@ -182,9 +182,9 @@ class Claims(Posting):
             ):
                 bucket = rate_limiting.full(rate_limit, now)
             if bucket is not None:
-                buckets[key] = bucket
+                concerned[key] = bucket
         changed, closed = rate_limiting.after_outcome(
-            buckets, concerned, outcome, now, claimed_at=delivery.claimed_at, wait=wait, jitter=self._jitter()
+            concerned, self._rate_limits, outcome, now, claimed_at=delivery.claimed_at, wait=wait, jitter=self._jitter()
         )
         self._buckets.update(changed)
-        return closed, rate_limiting.is_held((buckets | changed).values(), outcome)
+        return closed, rate_limiting.is_held((concerned | changed).values(), outcome)

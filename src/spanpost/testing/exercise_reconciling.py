@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from spanpost.model.deliveries import Delivery, RateLimit, RateLimits, Receipt
 from spanpost.model.outcomes import Arrived, GiveUp, NotArrived, RetryAt
 from spanpost.store.protocols import Store
@@ -35,28 +33,6 @@ class ExerciseReconciling(Exercised):
         await self.pass_time(store, 601)
         again = [d for d in await store.outbox.claim([SINK], 10, rate_limits) if d.id == look.id]
         assert [(d.is_unknown, d.lookups) for d in again] == [(True, 0)]
-
-    async def test_reconciliations_that_fail_stop_nothing_else(self, make_store: MakeStore) -> None:
-        """Failed reconciliations open a circuit breaker of their own beside the sink's: new deliveries go on."""
-        store = await make_store(lease=timedelta(hours=1))
-        sink, own = RateLimit(key="sink", is_breaker=True), RateLimit(key="look", is_breaker=True)
-        rate_limits = limits(post=[sink], look=[sink, own])
-        for trace in range(1, 7):
-            await store.record(steps(0, trace=trace))
-        for delivery in await store.outbox.claim([SINK], 10, rate_limits):
-            await store.outbox.finish(delivery, _unsure())
-        down = RetryAt(at=in_seconds(-1), reason="connect", is_failure=True)
-        looks = await store.outbox.claim([SINK], 10, rate_limits)
-        opened = [one.key for look in looks for one in await store.outbox.finish(look, down)]
-        assert (len(looks), opened) == (6, ["look"])
-        await store.record(steps(0, trace=7))
-        assert names_of(await store.outbox.claim([SINK], 10, rate_limits)) == ["steps 7"]
-        await self.pass_time(store, 13)
-        probe = await first_claimed(store, rate_limits)
-        assert probe.is_unknown
-        assert await store.outbox.claim([SINK], 10, rate_limits) == []
-        await store.outbox.finish(probe, Arrived(receipt=POSTED))
-        assert await store.outbox.rate_limits(is_closed=True) == []
 
     async def test_an_attempt_without_a_call_changes_nothing(self, make_store: MakeStore) -> None:
         """An attempt that made no call counts neither as an attempt nor as a reconciliation, and leaves no doubt."""

@@ -4,9 +4,6 @@ Slack limits each method per app and workspace (docs.slack.dev/apis/web-api/rate
 `chat.update` and `conversations.history` are Tier 3, 50 or more a minute. `chat.postMessage` is special:
 about one a second per channel with short bursts, and "several hundred" a minute in the workspace. Spanpost
 stays below these; each limit is a setting.
-
-The workspace has a circuit breaker for what is shown, and look-ups have one of their own: a history that does not
-answer stops no post.
 """
 
 from __future__ import annotations
@@ -65,12 +62,6 @@ def rate_limits(place: SlackPlace, call: SinkCall, rates: Rates) -> tuple[RateLi
         case SinkCall.RECONCILE:
             return (
                 whole,
-                RateLimit(
-                    key=place.method(RECONCILE),
-                    rate=rates.lookups_per_minute / 60,
-                    burst=5,
-                    reserve=1,
-                    is_breaker=True,
-                ),
+                RateLimit(key=place.method(RECONCILE), rate=rates.lookups_per_minute / 60, burst=5, reserve=1),
                 channel,
             )
