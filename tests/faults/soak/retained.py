@@ -32,6 +32,10 @@ _SIZES = f"""
 SELECT coalesce(sum(pg_total_relation_size(oid)) FILTER (WHERE relname !~ '^({_STAY})'), 0)::bigint,
        coalesce(sum(pg_total_relation_size(oid)) FILTER (WHERE relname ~ '^({_STAY})'), 0)::bigint
 FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"""
+#: The largest tables: size in KiB, live and dead rows.
+_LARGEST = f"""
+SELECT relname, pg_total_relation_size(relid) >> 10, n_live_tup, n_dead_tup
+FROM pg_stat_user_tables WHERE relname !~ '^({_STAY})' ORDER BY 2 DESC LIMIT 6"""
 
 
 class Retention(Threads):
@@ -86,6 +90,7 @@ class Retention(Threads):
         """Restore everything, so that the checker compares all that was ever acknowledged."""
         super().close()
         if self.world.retention:
+            self._largest = self.world.database.rows(_LARGEST)
             self.world.database.ask(lambda connection: _restore_all(connection, self._home))
 
     def findings(self) -> Sequence[str]:
@@ -115,6 +120,8 @@ class Retention(Threads):
         return (
             f"{self.removed} rows left for archives after {self.world.retention:g} s",
             f"seconds/MiB of gateways/of tables whose rows leave/of tables that stay: {series}",
+            "largest of those whose rows leave, KiB/rows/dead rows: "
+            + ", ".join("{} {}/{}/{}".format(*table) for table in self._largest),
         )
 
 
