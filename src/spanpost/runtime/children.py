@@ -30,7 +30,10 @@ def begin() -> dict[str, Any]:
     when the gateway ends.
     """
     os.nice(10)
-    given: dict[str, Any] = json.loads(sys.stdin.buffer.readline())
+    line = sys.stdin.buffer.readline()
+    if not line.endswith(b"\n"):  # the gateway was killed before it gave all
+        sys.exit(1)
+    given: dict[str, Any] = json.loads(line)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     return given
 
