@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import asyncpg
 
 from spanpost.model.interventions import Actor as Author
 from spanpost.model.retention import RetentionRules
-from spanpost.store.archiving import listing, restoring, running
+from spanpost.store.archiving import leaving, listing, restoring, running
 from spanpost.store.archiving.writing import Month
 from tests.faults.soak.actors import Threads
 from tests.faults.soak.world import now
@@ -26,16 +26,31 @@ from tests.faults.soak.world import now
 EVERY, SAMPLED = 10.0, 5.0
 #: Share by which the last third may exceed the second. Ends of retention runs and of vacuums lie anywhere in a third.
 MEMORY_GROWS, TABLES_GROW = 0.10, 0.25
-#: What stays by its nature (docs/how-to/keep-and-archive.md), and is not counted as growth.
-_STAY = "seal_|sealed_|archives|erasures|access_tokens|attribute_sets|task_redirects"
-_SIZES = f"""
-SELECT coalesce(sum(pg_total_relation_size(oid)) FILTER (WHERE relname !~ '^({_STAY})'), 0)::bigint,
-       coalesce(sum(pg_total_relation_size(oid)) FILTER (WHERE relname ~ '^({_STAY})'), 0)::bigint
-FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"""
-#: The largest tables: size in KiB, live and dead rows.
-_LARGEST = f"""
-SELECT relname, pg_total_relation_size(relid) >> 10, n_live_tup, n_dead_tup
-FROM pg_stat_user_tables WHERE relname !~ '^({_STAY})' ORDER BY 2 DESC LIMIT 6"""
+#: Tables whose rows stay for ever, and those whose rows this run keeps for long: operations.
+_STAY = {*leaving.FOR_EVER} | {
+    name
+    for name, kind in [*leaving.PRUNED.items(), *((source.target, source.kind) for source in running.SOURCES.values())]
+    if kind == "operations"
+}
+_SIZES = """
+SELECT relname, pg_total_relation_size(oid) >> 10 FROM pg_class
+WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"""
+_ROWS = "SELECT relname, n_live_tup, n_dead_tup FROM pg_stat_user_tables WHERE schemaname = 'public'"
+
+
+class Sample(NamedTuple):
+    """Sizes at one moment of the run."""
+
+    #: Seconds since the start.
+    at: int
+    #: MiB of the gateways together.
+    memory: int
+    #: KiB by table.
+    tables: dict[str, int]
+
+    def mib(self, *, stay: bool) -> int:
+        """Return the size of the tables whose rows leave, or of those whose rows stay."""
+        return sum(size for name, size in self.tables.items() if (name in _STAY) is stay) >> 10
 
 
 class Retention(Threads):
@@ -44,8 +59,7 @@ class Retention(Threads):
     name, is_last = "retention", True
 
     def start(self) -> None:
-        #: Seconds since the start; MiB of the gateways, of tables whose rows leave, of those that stay.
-        self.samples: list[tuple[int, int, int, int]] = []
+        self.samples: list[Sample] = []
         self.removed = 0
         if self.world.retention:
             self._began = now()
@@ -64,7 +78,7 @@ class Retention(Threads):
         long = timedelta(days=400)
         return RetentionRules(
             audit_rows=kept, tasks=kept, deliveries=kept, artifacts=kept, evaluations=kept,
-            interventions=long, operations=long, placement=kept, directory=self._home, share=1.0,
+            interventions=kept, operations=long, placement=kept, directory=self._home, share=1.0,
         )  # fmt: skip
 
     def _retain(self) -> None:
@@ -81,16 +95,16 @@ class Retention(Threads):
     def _sample(self) -> None:
         while not self.world.closing.is_set():
             with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-                [(leave, stay)] = self.world.database.rows(_SIZES)
+                tables = dict(self.world.database.rows(_SIZES))
                 memory = sum(gateway.resident() for gateway in self.world.gateways)
-                self.samples.append((round(now() - self._began), memory, leave >> 20, stay >> 20))
+                self.samples.append(Sample(round(now() - self._began), memory, tables))
             self.world.closing.wait(SAMPLED)
 
     def close(self) -> None:
         """Restore everything, so that the checker compares all that was ever acknowledged."""
         super().close()
         if self.world.retention:
-            self._largest = self.world.database.rows(_LARGEST)
+            self._rows = {name: counts for name, *counts in self.world.database.rows(_ROWS)}
             self.world.database.ask(lambda connection: _restore_all(connection, self._home))
 
     def findings(self) -> Sequence[str]:
@@ -98,30 +112,41 @@ class Retention(Threads):
         if not self.world.retention:
             return ()
         found = [] if self.removed else ["no row left for an archive"]
-        third = len(self.samples) // 3
+        middle, last = self._thirds()
         # The first rows leave after the retention, and a task's last after twice of it.
-        if third < 4 or self.samples[third][0] < 2 * self.world.retention:
+        if len(last) < 4 or middle[0].at < 2 * self.world.retention:
             return found
-        for what, place, share in (("gateways", 1, MEMORY_GROWS), ("tables", 2, TABLES_GROW)):
-            before, after = (
-                max(sample[place] for sample in part)
-                for part in (self.samples[third : 2 * third], self.samples[2 * third :])
-            )
+        for what, size, share in (
+            ("gateways", lambda sample: sample.memory, MEMORY_GROWS),
+            ("tables", lambda sample: sample.mib(stay=False), TABLES_GROW),
+        ):
+            before, after = (max(map(size, part)) for part in (middle, last))
             if after > before * (1 + share) + 4:
                 found.append(f"the {what} grew from {before} to {after} MiB in the last third")
         return found
 
+    def _thirds(self) -> tuple[list[Sample], list[Sample]]:
+        third = len(self.samples) // 3
+        return self.samples[third : 2 * third], self.samples[2 * third :]
+
     def notes(self) -> Sequence[str]:
-        """Return the series, in at most some forty points."""
-        if not self.world.retention:
+        """Return the series, in at most some forty points, and the largest tables."""
+        if not self.world.retention or not self.samples:
             return ()
         points = self.samples[:: len(self.samples) // 40 + 1]
-        series = " ".join("/".join(map(str, sample)) for sample in points)
+        series = " ".join(
+            f"{point.at}/{point.memory}/{point.mib(stay=False)}/{point.mib(stay=True)}" for point in points
+        )
+        middle, last = self._thirds()
+        end = self.samples[-1].tables
+        tables = []
+        for name in sorted({*end} - _STAY, key=lambda name: -end[name])[:10]:
+            largest = [max((sample.tables.get(name, 0) for sample in part), default=0) for part in (middle, last)]
+            tables.append(f"{name} {'/'.join(map(str, [*largest, *self._rows.get(name, ())]))}")
         return (
             f"{self.removed} rows left for archives after {self.world.retention:g} s",
             f"seconds/MiB of gateways/of tables whose rows leave/of tables that stay: {series}",
-            "largest of those whose rows leave, KiB/rows/dead rows: "
-            + ", ".join("{} {}/{}/{}".format(*table) for table in self._largest),
+            f"largest of those whose rows leave, KiB in the second third/in the last/rows/dead: {', '.join(tables)}",
         )
 
 
