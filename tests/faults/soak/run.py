@@ -57,6 +57,7 @@ def run(
     began = now()
     with World(directory, seed, gateways, has_standby=has_standby, slack_down=slack_down, retention=retention) as world:
         senders.Senders.rate, senders.Senders.long = rate, long
+        agents.DurableAgent.pace = 0.1 * max(1.0, 150.0 / rate)
         absent = {name: why for name, actor in ACTORS.items() if (why := actor.absence(extra))}
         world.actors.update({name: actor(world) for name, actor in ACTORS.items() if name not in absent})
         possible = [name for name in only or FAULTS if not FAULTS[name].why_not(world)]
