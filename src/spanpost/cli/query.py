@@ -74,9 +74,7 @@ def _beginning(sql: str) -> int:
 
 
 async def _query(dsn: str, sql: str) -> tuple[list[str], list[list[Any]]]:
-    import asyncpg
-
-    from spanpost.store.connections import UNREACHABLE, Connector, unreachable
+    from spanpost.store.connections import DRIVER_ERRORS, UNREACHABLE, Connector, unreachable
 
     try:
         connection = await Connector(dsn, writes=False).connect(
@@ -101,7 +99,7 @@ async def _query(dsn: str, sql: str) -> tuple[list[str], list[list[Any]]]:
         statement = await connection.prepare(sql)
         rows = await statement.fetch(timeout=LONGEST + 5)
         return [column.name for column in statement.get_attributes()], [list(row) for row in rows]
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError) as error:
+    except (OSError, *DRIVER_ERRORS) as error:
         raise BadQuery(f"the database did not answer the query: {error or type(error).__name__}") from None
     except (ValueError, OverflowError, ArithmeticError) as error:
         raise BadQuery(f"a value cannot be shown ({type(error).__name__}); cast it to text") from None

@@ -18,7 +18,7 @@ async def connected(dsn: str, cure: str, *, name: str = "spanpost") -> AsyncIter
     """
     import asyncpg
 
-    from spanpost.store.connections import UNREACHABLE, Connector, unreachable
+    from spanpost.store.connections import DRIVER_ERRORS, UNREACHABLE, Connector, unreachable
     from spanpost.store.sql import schema
 
     try:
@@ -33,7 +33,7 @@ async def connected(dsn: str, cure: str, *, name: str = "spanpost") -> AsyncIter
         yield connection
     except asyncpg.InsufficientPrivilegeError as error:
         raise ConfigError(f"the database refuses: {error}. {cure}") from error
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, ConnectionError) as error:
+    except (ConnectionError, *DRIVER_ERRORS) as error:
         if connection.is_closed():
             raise ConfigError(unreachable(dsn, error)) from None
         raise ConfigError(f"the database refuses: {error}") from error

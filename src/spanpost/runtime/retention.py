@@ -84,14 +84,13 @@ def main() -> None:
 
 
 async def _once(dsn: str, rules: RetentionSettings) -> dict[str, Any]:
-    import asyncpg
-
     from spanpost.runtime.archives import retain
+    from spanpost.store.connections import DRIVER_ERRORS
     from spanpost.store.system_user import system_user
 
     try:
         done = await retain(dsn, rules, is_done=True, actor=Actor(provider=GATEWAY, id=system_user()))
-    except (SpanpostError, asyncpg.PostgresError, OSError) as error:
+    except (SpanpostError, OSError, *DRIVER_ERRORS) as error:
         return {"error": f"{type(error).__name__}: {error}"[:1000]}
     if done is None:
         return {}

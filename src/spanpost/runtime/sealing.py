@@ -130,15 +130,14 @@ def main() -> None:
 
 async def _seal(dsn: str, key: str, is_file: bool, section: SealingSettings) -> None:
     """Seal, sign and publish, again and again. Errors go to standard output, a line each."""
-    import asyncpg
-
     from spanpost.model.errors import SpanpostError
+    from spanpost.store.connections import DRIVER_ERRORS
 
-    last, lost = "", (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+    last = ""
     while True:
         try:
             await _with_turn(dsn, key, is_file, section)
-        except (SpanpostError, OSError, ValueError, *lost) as error:
+        except (SpanpostError, OSError, ValueError, *DRIVER_ERRORS) as error:
             said = line(f"{type(error).__name__}: {error}", 1000)
             if said != last:
                 print(said, flush=True)

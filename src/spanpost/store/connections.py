@@ -27,16 +27,11 @@ import asyncpg
 _STAGGER: Final = 0.4
 #: Seconds that opening a connection may take in all.
 TIMEOUT: Final = 10.0
+#: Errors of the driver: the database's refusals, and sessions that end. `InternalClientError`: it sends a statement in
+#: a session that the server is just ending.
+DRIVER_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 #: Errors of a connection attempt. `ValueError` and `OverflowError`: the driver cannot read the URL.
-UNREACHABLE: Final = (
-    OSError,
-    TimeoutError,
-    ValueError,
-    OverflowError,
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-)
+UNREACHABLE: Final = (OSError, ValueError, OverflowError, *DRIVER_ERRORS)
 _TIMELINE: Final = """
 SELECT (SELECT system_identifier FROM pg_control_system()), CASE WHEN pg_is_in_recovery() THEN NULL
   ELSE ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int8 END"""

@@ -302,8 +302,7 @@ class EmbeddedPostgres:
             **self._options,
         }
         command = [str(bin_dir / "postgres"), "-D", str(pg)]
-        for name, value in settings.items():
-            command += ["-c", f"{name}={value}"]
+        command += (word for name, value in settings.items() for word in ("-c", f"{name}={value}"))
         launch = [sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid())]
         launch += ["-", "-"] if self.runs_as is None else [str(self.runs_as.uid), str(self.runs_as.gid)]
         path = self.data_dir / "postgres.log"
@@ -326,6 +325,8 @@ class EmbeddedPostgres:
     def _wait_ready(self) -> None:
         import asyncpg
 
+        from spanpost.store.connections import DRIVER_ERRORS
+
         async def prepare(database: str, make: Callable[[Any], Awaitable[None]]) -> None:
             connection = await asyncpg.connect(self.superuser_dsn(database), timeout=5, statement_cache_size=0)
             try:
@@ -340,7 +341,7 @@ class EmbeddedPostgres:
                 asyncio.run(prepare("postgres", partial(make, secret=self._secret())))
                 asyncio.run(prepare(DATABASE, close_to_others))
                 return
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+            except (OSError, *DRIVER_ERRORS) as error:
                 end = tail(self.data_dir / "postgres.log")
                 if self._server.poll() is not None:
                     raise ConfigError(f"the embedded PostgreSQL in {self.data_dir} did not start:\n{end}") from error
@@ -351,8 +352,7 @@ class EmbeddedPostgres:
                     ) from error
                 if time.monotonic() > deadline:
                     raise ConfigError(
-                        f"the embedded PostgreSQL in {self.data_dir} took more than {self._timeout:.0f} s to start:\n"
-                        f"{end}"
+                        f"the embedded PostgreSQL in {self.data_dir} needs over {self._timeout:.0f} s to start:\n{end}"
                     ) from error
                 time.sleep(0.02)
 

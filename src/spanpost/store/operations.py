@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from msgspec.structs import replace
 
@@ -43,14 +43,14 @@ async def operation(
     try:
         yield outcome
     except BaseException as error:
-        with suppress(StoreUnavailable, OSError, *_database_errors()):
+        with suppress(StoreUnavailable, OSError, *_driver_errors()):
             await note(replace(done, result="failed", refusal=str(error)[:_MOST]))
         raise
     ended = f"{detail}: {outcome.said}" if outcome.said else detail
     await note(replace(done, detail=ended[:_MOST]))
 
 
-def _database_errors() -> tuple[Any, ...]:
-    import asyncpg
+def _driver_errors() -> tuple[type[Exception], ...]:
+    from spanpost.store.connections import DRIVER_ERRORS
 
-    return asyncpg.PostgresError, asyncpg.InterfaceError
+    return DRIVER_ERRORS

@@ -33,7 +33,7 @@ from spanpost.store.access_tokens import PostgresAccessTokens
 from spanpost.store.act_rows import PostgresActs
 from spanpost.store.attribute_sets import AttributeSets
 from spanpost.store.budgets import PostgresBudgets
-from spanpost.store.connections import UNREACHABLE, Connector, Pooling, pooling, unreachable
+from spanpost.store.connections import DRIVER_ERRORS, UNREACHABLE, Connector, Pooling, pooling, unreachable
 from spanpost.store.consuming import Consuming
 from spanpost.store.fold_threads import FoldThreads
 from spanpost.store.installations import PostgresInstallations
@@ -301,6 +301,6 @@ class PostgresStore(Consuming, Journaling, Elapsing):
 
 async def _close(pool: Any, seconds: float) -> None:
     """Close a pool after its transactions; after that time it cuts its connections, whatever they wait for."""
-    with contextlib.suppress(TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+    with contextlib.suppress(OSError, *DRIVER_ERRORS):
         async with asyncio.timeout(seconds):
             await pool.close()

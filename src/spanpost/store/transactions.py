@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 import asyncpg
 
 from spanpost.model.errors import StoreUnavailable
+from spanpost.store.connections import DRIVER_ERRORS
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -70,7 +71,7 @@ def is_passing(error: BaseException) -> bool:
     """Return whether the same transaction may succeed a moment later."""
     if isinstance(error, asyncpg.PostgresError):
         return _sqlstate(error).startswith(_PASSING)
-    return isinstance(error, (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError))
+    return isinstance(error, (OSError, *DRIVER_ERRORS))
 
 
 def is_of_data(error: BaseException) -> bool:
@@ -123,7 +124,7 @@ WHERE datname = current_database() AND usename = current_user AND application_na
 
 async def end_frozen(pool: Any) -> None:
     """End our sessions whose process froze during a COPY. Call it after waiting for a lock in vain."""
-    with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError):
+    with suppress(OSError, *DRIVER_ERRORS):
         async with pool.acquire(timeout=1.0) as connection:
             if ended := await connection.fetch(_END_FROZEN, IDLE):
                 log.warning("%d sessions that stood still in a COPY were ended: their processes are frozen", len(ended))
@@ -164,13 +165,7 @@ async def transact(
                 f"the database's tables are not those of this version ({error}): run `spanpost db upgrade`; a database"
                 " of a development version is not upgraded, `spanpost db reset` makes it new"
             ) from error
-        except (
-            asyncpg.PostgresError,
-            asyncpg.InterfaceError,
-            asyncpg.InternalClientError,
-            OSError,
-            TimeoutError,
-        ) as error:
+        except (OSError, *DRIVER_ERRORS) as error:
             # A certificate that is not valid is a ValueError, too, but no value of the data.
             if is_connected and is_of_data(error):
                 raise

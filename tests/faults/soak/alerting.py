@@ -16,8 +16,7 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 
-import asyncpg
-
+from spanpost.store.connections import DRIVER_ERRORS
 from tests.acceptance.gateway_process import request
 from tests.conftest import find
 from tests.eventually import eventually, free_port
@@ -177,7 +176,7 @@ class AlertSender(Threads):
 
     def _turn(self) -> None:
         """Look which alerts are recorded, and post all that are not recorded as resolved."""
-        with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
+        with suppress(OSError, *DRIVER_ERRORS):
             rows = self.world.database.rows("SELECT name, ends_at IS NOT NULL FROM alerts")
             self._rows |= dict(rows)
         open_ = [alert.as_posted() for alert in self.alerts if not self._is_over(alert)]

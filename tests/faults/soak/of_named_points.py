@@ -6,8 +6,7 @@ import signal
 from contextlib import suppress
 from typing import Any
 
-import asyncpg
-
+from spanpost.store.connections import DRIVER_ERRORS
 from tests.faults.soak.dealt import dealt
 from tests.faults.soak.of_processes import OfGateway
 from tests.faults.soak.world import World, now
@@ -56,7 +55,7 @@ class AtPoint(OfGateway):
                 is_struck = True
                 self.act(world)
 
-        with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):  # another fault took the database
+        with suppress(OSError, *DRIVER_ERRORS):  # another fault took the database
             world.database.ask(hold)
         world.figures[f"{self.name} {self.point}"] += is_struck and now() < until
         if not is_struck:

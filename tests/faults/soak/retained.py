@@ -16,12 +16,11 @@ from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import asyncpg
-
 from spanpost.model.interventions import Actor as Author
 from spanpost.model.retention import RetentionRules
 from spanpost.store.archiving import leaving, listing, restoring, running
 from spanpost.store.archiving.writing import Month
+from spanpost.store.connections import DRIVER_ERRORS
 from tests.eventually import eventually
 from tests.faults.soak.actors import Threads
 from tests.faults.soak.checker import worked_off
@@ -95,7 +94,7 @@ class Retention(Threads):
     def _retain(self) -> None:
         running.due_months = _due  # type: ignore[assignment]
         while not self.world.closing.is_set():
-            with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            with suppress(OSError, *DRIVER_ERRORS):
                 self.world.database.ask(self._run)
             self.world.closing.wait(EVERY)
 
@@ -107,7 +106,7 @@ class Retention(Threads):
 
     def _sample(self) -> None:
         while not self.world.closing.is_set():
-            with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            with suppress(OSError, *DRIVER_ERRORS):
                 tables = dict(self.world.database.rows(_SIZES))
                 [(waiting,)] = self.world.database.rows(_WAITING)
                 memory = sum(gateway.resident() for gateway in self.world.gateways)

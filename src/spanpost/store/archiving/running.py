@@ -24,6 +24,7 @@ from spanpost.store.archiving.pacing import DutyCycle
 from spanpost.store.archiving.removing import RowsChanged, remove
 from spanpost.store.archiving.sources import SOURCES, Source, old, outside_months
 from spanpost.store.archiving.writing import Month, Watch, write
+from spanpost.store.connections import DRIVER_ERRORS
 
 #: Called before each month: number of months done and in all, and which one begins.
 Show = Callable[[int, int, str], None]
@@ -123,9 +124,9 @@ async def run(
             await _tidy(connection, done)
         watch("placement")
         done.placement = await placement.forget_placement(connection, now - rules.placement, is_done=is_done)
-    except (ConfigError, OSError, asyncpg.PostgresError) as error:
+    except (ConfigError, OSError, *DRIVER_ERRORS) as error:
         if is_done and rules.directory is not None:
-            with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            with contextlib.suppress(OSError, *DRIVER_ERRORS):
                 await connection.execute(_FAILED, str(error)[:500], _since(due, rules))
         raise
     if is_done and rules.directory is not None:
