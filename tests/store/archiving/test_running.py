@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from spanpost.store.archiving import listing, parquet
 from spanpost.store.archiving.restoring import restore
 from spanpost.store.embedded_roles import USER
 from spanpost.store.postgres import PostgresStore
-from spanpost.testing.observed import a_run, ended, started
+from spanpost.testing.observed import a_run, an_event, ended, started
 from tests.store.archiving.aged import KEEP, LONG_AGO, age, back, contents, deliver, retain, rules
 
 pytestmark = pytest.mark.acceptance
@@ -106,6 +106,23 @@ async def test_of_open_and_of_young_tasks_nothing_goes(store: PostgresStore, dat
     assert (await store.record(again)).duplicates == 1
     [task] = await store.tasks(TaskQuery(task_id="endless"))
     assert (task.llm_calls, task.input_tokens) == (1, 7)
+
+
+async def test_an_abandoned_task_goes_with_its_question(store: PostgresStore, database: Any, tmp_path: Path) -> None:
+    """An open task that has not changed for two years goes, with question and placement; a day before it stays."""
+    asked = {"agent.approval.id": "q", "agent.approval.question": "Deploy?"}
+    root = started(trace=1, span=1, name="agent", attributes={"agent.task.id": "abandoned"})
+    question = an_event(trace=1, span=1, name="agent.approval.requested", attributes=asked, index=0)
+    await store.record(back([root, question]))
+    await deliver(store)
+    await age(database, timedelta(days=729))
+    tables = ("agent_tasks", "approvals", "audit_rows", "task_state")
+    before = [await database.fetchval(f"SELECT count(*) FROM {table}") for table in tables]
+    await retain(database, rules(tmp_path / AN_ARCHIVE))
+    assert await database.fetchval("SELECT count(*) FROM approvals WHERE state = 'open'") == 1
+    await age(database, timedelta(days=2))
+    await retain(database, rules(tmp_path / AN_ARCHIVE))
+    assert [await database.fetchval(f"SELECT count(*) FROM {table}") for table in tables] == [0, 0, 0, 0] != before
 
 
 async def test_an_open_child_keeps_its_parents(store: PostgresStore, database: Any, tmp_path: Path) -> None:

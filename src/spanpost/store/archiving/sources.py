@@ -1,8 +1,9 @@
 """The tables that are archived, and what is old in each.
 
 A task is *kept* while it, or any task with the same root, is not final, has changed since the cut, or has a delivery
-that waits and is younger than a week. Nothing of a kept task is archived, however old. Of the rest, a month's rows are
-archived when the whole month is older than the retention of their kind:
+that waits and is younger than a week. Nothing of a kept task is archived, however old. A task that has not changed for
+two years is taken for abandoned: then it is kept no longer, final or not, nor is its question. Of the rest, a month's
+rows are archived when the whole month is older than the retention of their kind:
 
 - `audit_rows`: by their own time, and if they were also received before the cut. Rows of no month (`audit_rows_rest`:
   senders whose clocks are years off) by the time they were received.
@@ -30,11 +31,14 @@ _FINAL: Final = ", ".join(f"'{status}'" for status in sorted(FINAL_STATUSES))
 _UNDELIVERED: Final = """
   SELECT d.task_uid FROM deliveries d
   WHERE d.state IN ('waiting', 'sending') AND d.born_at > clock_timestamp() - interval '7 days'"""
+#: Agents that are killed end no task.
+_ABANDONED: Final = "clock_timestamp() - interval '730 days'"
 #: Kept tasks of a tenant ($1) at a cut ($4). Connected tasks have one root.
 KEPT: Final = f"""kept AS MATERIALIZED (
   SELECT t.uid FROM agent_tasks t WHERE t.tenant = $1 AND coalesce(t.root_uid, t.uid) IN (
     SELECT coalesce(k.root_uid, k.uid) FROM agent_tasks k
-    WHERE k.tenant = $1 AND (NOT (k.status IN ({_FINAL}) AND k.updated_at < $4) OR k.uid IN ({_UNDELIVERED}))))"""
+    WHERE k.tenant = $1 AND (k.updated_at >= $4 OR k.uid IN ({_UNDELIVERED})
+      OR NOT (k.status IN ({_FINAL}) OR k.updated_at < {_ABANDONED}))))"""
 
 
 class Source(NamedTuple):
@@ -79,7 +83,7 @@ SOURCES: Final[dict[str, Source]] = {
         Source("task_artifacts", "artifacts", "task_artifacts", "task_artifacts", "r.recorded_at", _OF_TASK,
                ("task_uid", "key")),
         Source("approvals", "interventions", "approvals", "approvals", "r.recorded_at",
-               f"r.state <> 'open' AND {_OF_TASK}", ("key",)),
+               f"(r.state <> 'open' OR r.recorded_at < {_ABANDONED}) AND {_OF_TASK}", ("key",)),
         Source("human_interventions", "interventions", "human_interventions", "human_interventions", "r.recorded_at",
                _OF_TASK, ("id",), without=("written_in",)),
         Source("content_reads", "interventions", "content_reads", "content_reads", "r.hour", "true", ("id",)),
