@@ -26,7 +26,13 @@ from spanpost.store.erasing.spellings import Found
 from spanpost.store.memory import MemoryStore
 from spanpost.testing.exercise_browse import at_work_on
 
-BEGAN = datetime.now(UTC) - timedelta(hours=5, minutes=20)
+BEGAN = datetime.now(UTC)
+
+
+@pytest.fixture(autouse=True)
+def _began(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the tasks begin 5 h 20 min before each test, however long the tests before it took."""
+    monkeypatch.setattr(f"{__name__}.BEGAN", datetime.now(UTC) - timedelta(hours=5, minutes=20))
 
 
 def a_task(number: int, **known: Any) -> Task:
