@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from spanpost.receivers.spool_recovery import Recovery
 from spanpost.receivers.spool_writer import SpoolFile
 from spanpost.receivers.worker import Feed
 from spanpost.testing.receivers import SeenRequest
+from tests.eventually import eventually
 from tests.thorough import thorough
 
 _payloads = st.lists(st.binary(max_size=40), min_size=1, max_size=8)
@@ -75,7 +77,7 @@ class Unkept(Spool):
 
     def begin(self) -> None:
         super().begin()
-        self._keeper = NoKeeper(self._tend, 0.0)
+        self._keeper = NoKeeper(self._tend, 0.0, 0.0)
 
 
 class Disk:
@@ -269,6 +271,35 @@ def test_a_full_file_is_replaced(tmp_path: Path, disk: Disk) -> None:
     assert spool.files.delete_recorded(lambda spool_file: True)
     assert (read, [s.number for s in spool_files.found(tmp_path / "spool")]) == ([2], [3])
     spool.close(lambda spool_file: True, ())
+
+
+def test_an_old_file_is_replaced_once_it_holds_a_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that holds a record is finished when it is old, and one that holds its head alone never."""
+    monkeypatch.setattr("spanpost.receivers.spool.FINISH_AFTER", 0.0)
+    spool_files.prepare(tmp_path / "spool")
+    spool = Unkept(SpoolSettings(tmp_path / "spool", "somewhere"))
+    marked: list[SpoolFile] = []
+    open_span = TracerProvider(shutdown_on_exit=False).get_tracer("an.agent").start_span("root")
+    spool.bind(marked.append, lambda: [open_span], "p")
+    for numbers in ([1], [1, 2]):
+        tell(spool, 1)
+        spool._tick()
+        spool._tick()
+        assert [s.number for s in marked] == numbers
+    spool.close(lambda spool_file: True, ())
+
+
+def test_an_idle_keeper_looks_after_its_longest_sleep() -> None:
+    """A keeper that nobody wakes again still looks at its files."""
+    looks: list[float] = []
+
+    def tend() -> None:
+        looks.append(time.monotonic())
+
+    keeper = SpoolKeeper(tend, 0.0, 0.001)
+    keeper.wake()
+    eventually(lambda: len(looks) > 20)
+    assert keeper.stop(10)
 
 
 def test_a_later_file_names_open_spans(tmp_path: Path) -> None:

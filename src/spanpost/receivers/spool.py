@@ -1,14 +1,13 @@
-"""The spool: writes telemetry to a file before the agent continues, so that a kill of the process loses
-nothing.
+"""The spool: writes telemetry to a file before the agent continues, so that a kill of the process loses nothing.
 
 Rules
 - One write(2) per record, in the agent's thread, after its item was queued and without any lock. The
   in-memory path continues beside it. A write that returned survives the end of the process at once, and the
   end of the machine after `SYNC_EVERY`.
-- The keeper thread *finishes* a file when it is full. A marker then goes through the queue, behind
-  everything queued before. When the worker reaches the marker, everything in the file is recorded, and the
-  file is deleted. If a record in the file did not go through the queue (it was full, or a batch was
-  refused), the file is *unrecorded*: the worker reads it before that.
+- The keeper thread *finishes* a file when it is full or old: what a killed process repeats is young. A marker then
+  goes through the queue, behind everything queued before. When the worker reaches the marker, everything in the file
+  is recorded, and the file is deleted. If a record in the file did not go through the queue (it was full, or a batch
+  was refused), the file is *unrecorded*: the worker reads it before that.
 - A file that fails or is slow (`spool_disk`) is *bypassed*, counted by reason, until the keeper has opened
   another one. A record that bypasses the file is as safe as without a spool.
 - A later file begins with the starts of the agents' open spans: the last file of a killed process names the
@@ -49,6 +48,8 @@ from spanpost.receivers.spool_writer import OURS, OwnFiles, SpoolFile, is_root_s
 log = logging.getLogger("spanpost.receivers")
 
 SYNC_EVERY = 0.05
+#: Seconds after which a file that holds a record is finished; twice of it in a process without new records.
+FINISH_AFTER = 30.0
 
 #: Seconds between two watches of the disk that found nothing.
 _WATCH_AGAIN = 0.5
@@ -99,7 +100,7 @@ class Spool:
         self.size = 0
         self._disk.begin()
         self.bypassed.begin()
-        self._keeper = SpoolKeeper(self._tend, SYNC_EVERY)
+        self._keeper = SpoolKeeper(self._tend, SYNC_EVERY, FINISH_AFTER)
         self._pause, self._quiet = _RETRY[0], 0
         self._measure_at = self._watch_at = 0.0
 
@@ -248,6 +249,7 @@ class Spool:
         if number > 1 or gap is not None:
             with suppress(Exception):
                 spool_file.write_head(self._disk.write, gap, live_spans())
+        spool_file.begin()
         self.bypassed.gap = None
         self.bypass = None
         self._spool_file = spool_file
@@ -344,9 +346,8 @@ class Spool:
         if spool_file.is_dirty:
             spool_file.is_dirty = False
             self._sync(spool_file)
-        if self.bypass is None and (
-            spool_file.is_unrecorded or os.fstat(spool_file.fd).st_size >= self._spool_file_size
-        ):
+        is_over = spool_file.is_unrecorded or spool_file.is_over(self._spool_file_size, FINISH_AFTER)
+        if self.bypass is None and is_over:
             with self._opening:
                 # The next file is open before this one ends.
                 if self._spool_file is spool_file and not spool_file.is_finished and self._open():

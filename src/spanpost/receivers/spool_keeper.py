@@ -10,13 +10,14 @@ from contextlib import suppress
 class SpoolKeeper:
     """A daemon thread that calls `tend` until it is stopped, and once more after that.
 
-    `tend` returns the seconds until the next call; None: it may sleep until `wake`. The first wake starts
-    the thread.
+    `tend` returns the seconds until the next call; None: it may sleep until `wake`, or for `longest` seconds. The
+    first wake starts the thread.
     """
 
-    def __init__(self, tend: Callable[[], float | None], interval: float) -> None:
+    def __init__(self, tend: Callable[[], float | None], interval: float, longest: float) -> None:
         self._tend = tend
         self._interval = interval
+        self._longest = longest
         #: True while the thread sleeps, and before it was started: a writer then wakes it.
         self.is_idle = True
         self._wake = threading.Lock()
@@ -53,7 +54,7 @@ class SpoolKeeper:
                 self.is_idle = True
                 pause = self._tend()  # for work that came before its writer could see that the thread sleeps
                 if pause is None:
-                    self._wake.acquire()
+                    self._wake.acquire(timeout=self._longest)
                     pause = self._interval
                 self.is_idle = False
             self._wake.acquire(timeout=pause)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -63,6 +64,7 @@ class SpoolFile:
         #: Start time and native thread id of each write in progress. Append, remove and reading the first
         #: are atomic.
         self.busy: deque[tuple[float, int]] = deque()
+        self._head, self._began = 0, time.monotonic()
         self.origins: dict[tuple[int, str, str], int] = {}
         self._kept: list[Any] = []
         #: By identity of the scope, which a tracer's spans share.
@@ -118,6 +120,15 @@ class SpoolFile:
             write(self.fd, head + spool_files.frame(spool_packing.pack_span(origin, span, False)))
             if new_origin is not None:
                 self.keep(new_origin)
+
+    def begin(self) -> None:
+        """Its head is written: what follows are records."""
+        self._head, self._began = os.fstat(self.fd).st_size, time.monotonic()
+
+    def is_over(self, size: int, seconds: float) -> bool:
+        """Return whether it has reached a size, or holds a record and is so old."""
+        found = os.fstat(self.fd).st_size
+        return found >= size or (found > self._head and time.monotonic() - self._began >= seconds)
 
     def write_last(self, write: Write, interruptions: Iterable[Observation]) -> None:
         """Write the end of the process's last file: the interruptions of open spans."""
